@@ -1,0 +1,154 @@
+# shellcheck shell=bash disable=SC2034
+# What every script here shares: where things live, how progress is told, who runs the server. Sourced, never run.
+#
+# Words: the *state directory* holds all that these scripts make outside `target/`: a private copy of PostgreSQL (the
+# *prefix*), throw-away clusters, logs. The *server user* is who runs those clusters: `postgres` when root calls (PostgreSQL
+# refuses to run as root), else the caller. Nothing outside the state directory is written, except Debian packages that
+# are missing.
+set -euo pipefail
+
+pg_major=15
+pgrx_version=0.18.1
+rust_minimum=1.95
+
+root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+target_dir=${CARGO_TARGET_DIR:-$root_dir/target}
+
+# A backtrace would be appended to the DETAIL of every error: unstable output. libpq's variables would point psql at
+# somebody else's server.
+unset RUST_BACKTRACE RUST_LIB_BACKTRACE PGHOST PGHOSTADDR PGPORT PGUSER PGDATABASE PGPASSWORD PGPASSFILE PGSERVICE \
+    PGOPTIONS PGDATA PGAPPNAME PGTZ PGDATESTYLE PGCLIENTENCODING PGSSLMODE
+export LC_ALL=C.UTF-8
+umask 022
+export PATH=$PATH:${HOME:-/root}/.cargo/bin
+
+# User postgres can't enter /root, so root's state goes where anybody may read. A user's own stays in the checkout.
+if [ -n "${TENANT_Q_STATE:-}" ]; then
+    state_dir=$TENANT_Q_STATE
+elif [ "$(id -u)" = 0 ]; then
+    state_dir=/var/tmp/tenant_q-$(printf %s "$root_dir" | cksum | cut -d' ' -f1)
+else
+    state_dir=$root_dir/.pg
+fi
+log_dir=$state_dir/log
+prefix=$state_dir/prefix
+pg_bin=$prefix/usr/lib/postgresql/$pg_major/bin
+system_bin=/usr/lib/postgresql/$pg_major/bin
+
+say() { printf '==> %s\n' "$*"; }
+warn() { printf 'tenant_q: %s\n' "$*" >&2; }
+fail() {
+    warn "$*"
+    exit 1
+}
+
+# The state directory lies in a directory that anybody may write to: take it only when it is really ours.
+make_state_dir() {
+    mkdir -p "$(dirname "$state_dir")"
+    mkdir -m 0755 "$state_dir" 2>/dev/null || true
+    if [ -L "$state_dir" ] || [ ! -d "$state_dir" ] || [ ! -O "$state_dir" ]; then
+        fail "$state_dir is not a directory of yours; remove it or set TENANT_Q_STATE to a directory of your own"
+    fi
+    mkdir -p "$log_dir"
+    if [ -L "$root_dir/.pg" ] || [ ! -e "$root_dir/.pg" ]; then
+        ln -sfn "$state_dir" "$root_dir/.pg" # where people and test binaries look
+    fi
+}
+
+# step LOG TEXT COMMAND...: runs it with its output in LOG, tells every 10 seconds where it is, shows the end on failure.
+step() {
+    local log=$log_dir/$1.log text=$2 began=$SECONDS pid status=0
+    shift 2
+    say "$text"
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    trap 'kill "$pid" 2>/dev/null' INT TERM # a background job doesn't get the terminal's
+    while kill -0 "$pid" 2>/dev/null; do
+        for _ in {1..50}; do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.2
+        done
+        if kill -0 "$pid" 2>/dev/null; then
+            printf '    %4d s  %s\n' $((SECONDS - began)) "$(tail -c 300 "$log" | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | cut -c1-100)"
+        fi
+    done
+    wait "$pid" || status=$?
+    trap - INT TERM
+    if [ "$status" != 0 ]; then
+        tail -n 60 "$log" >&2
+        warn "failed: $text (whole output: $log)"
+    fi
+    return "$status"
+}
+
+# Runs a command as the server user, from a directory that this user can enter.
+as_server() {
+    if [ "$(id -u)" = 0 ]; then
+        (cd / && exec setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/ "$@")
+    else
+        "$@"
+    fi
+}
+
+# make_server_dir DIR: an empty directory that only the server user (and root) can enter.
+make_server_dir() {
+    rm -rf "$1"
+    mkdir -m 0700 "$1"
+    [ "$(id -u)" != 0 ] || chown postgres: "$1"
+}
+
+# cluster_create DIR: DIR/data by initdb, DIR/socket, settings from pg_test.conf and from standard input after it.
+# Only unix sockets in a closed directory are trusted; TCP, where a caller opens it, needs a password.
+cluster_create() {
+    local dir=$1
+    make_server_dir "$dir"
+    as_server mkdir "$dir/data"
+    as_server "$pg_bin/initdb" -D "$dir/data" -U postgres -E UTF8 --locale=C.UTF-8 --auth-local=trust \
+        --auth-host=scram-sha-256 --no-sync --no-instructions >"$dir/initdb.log" 2>&1 ||
+        { cat "$dir/initdb.log" >&2 && fail "initdb failed"; }
+    # A socket's path may have 107 bytes; the state directory's own may be longer than that.
+    local socket=$dir/socket
+    [ ${#socket} -gt 80 ] && socket=$(mktemp -u /tmp/tq.XXXXXX)
+    as_server mkdir -m 0700 "$socket"
+    printf '%s' "$socket" >"$dir/socket_path"
+    {
+        cat "$root_dir/pg_test.conf"
+        printf "\nlisten_addresses = ''\nunix_socket_directories = '%s'\n" "$socket"
+        cat
+    } | as_server tee -a "$dir/data/postgresql.conf" >/dev/null
+}
+
+cluster_start() {
+    as_server "$pg_bin/pg_ctl" -D "$1/data" -l "$1/server.log" -w -t 60 start >"$1/pg_ctl.log" 2>&1 || {
+        cat "$1/pg_ctl.log" >&2
+        as_server tail -n 30 "$1/server.log" >&2
+        return 1
+    }
+}
+
+# cluster_stop DIR [MODE]: by its own pg_ctl, if it runs.
+cluster_stop() {
+    [ -f "$1/data/postmaster.pid" ] || return 0
+    as_server "$pg_bin/pg_ctl" -D "$1/data" -m "${2:-fast}" -w -t 60 stop >/dev/null 2>&1 ||
+        as_server "$pg_bin/pg_ctl" -D "$1/data" -m immediate -w -t 60 stop >/dev/null 2>&1 || true
+}
+
+# cluster_remove DIR: stopped first, if need be.
+cluster_remove() {
+    [ -d "$1" ] || return 0
+    cluster_stop "$1" immediate
+    [ -f "$1/socket_path" ] && rm -rf "$(cat "$1/socket_path")"
+    rm -rf "$1"
+}
+
+cargo_pgrx_works() {
+    [ "$("$(cargo_pgrx)" pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ]
+}
+
+cargo_pgrx() {
+    if [ -x "$state_dir/cargo/bin/cargo-pgrx" ]; then
+        echo "$state_dir/cargo/bin/cargo-pgrx"
+    else
+        command -v cargo-pgrx || true
+    fi
+}

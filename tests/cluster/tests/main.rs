@@ -1,0 +1,3 @@
+//! One module a topic.
+
+mod smoke;
