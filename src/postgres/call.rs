@@ -1,0 +1,258 @@
+//! The edge between SQL and Rust: arguments in, one value or an ERROR out.
+//!
+//! Declarations live in sql/*.sql; here is only the symbol behind each. Not pgrx's `pg_extern`:
+//! that loses SQLSTATEs which PostgreSQL doesn't know (our class TQ), and parses every document.
+
+use super::types::Jsonb;
+use crate::error::Error;
+use pgrx::pg_sys;
+use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
+use std::panic::AssertUnwindSafe;
+
+/// The arguments of one call, by position from 0. `None` = SQL NULL.
+pub struct Args(pg_sys::FunctionCallInfo);
+
+impl Args {
+    fn get<T: FromDatum>(&self, n: usize) -> Option<T> {
+        // SAFETY: PostgreSQL passes as many arguments as sql/*.sql declares, of the declared
+        // types; the getters below are called accordingly.
+        unsafe {
+            assert!(n < (*self.0).nargs as usize, "argument {n} is declared");
+            let argument = (*self.0).args.as_ptr().add(n);
+            T::from_datum((*argument).value, (*argument).isnull)
+        }
+    }
+    pub fn count(&self) -> usize {
+        // SAFETY: a live call.
+        unsafe { (*self.0).nargs as usize }
+    }
+    pub fn text(&self, n: usize) -> Option<String> {
+        self.get(n)
+    }
+    pub fn bool(&self, n: usize) -> Option<bool> {
+        self.get(n)
+    }
+    pub fn int(&self, n: usize) -> Option<i32> {
+        self.get(n)
+    }
+    pub fn bigint(&self, n: usize) -> Option<i64> {
+        self.get(n)
+    }
+    pub fn float(&self, n: usize) -> Option<f64> {
+        self.get(n)
+    }
+    pub fn oid(&self, n: usize) -> Option<u32> {
+        self.get::<pg_sys::Oid>(n).map(|o| o.to_u32())
+    }
+    pub fn uuid(&self, n: usize) -> Option<u128> {
+        self.get::<pgrx::Uuid>(n).map(|u| u128::from_be_bytes(*u.as_bytes()))
+    }
+    /// timestamptz, in microseconds since 2000.
+    pub fn time(&self, n: usize) -> Option<i64> {
+        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(|t| i64::from(t))
+    }
+    /// An interval in microseconds; a month counts 30 days, as EXTRACT(epoch) has it.
+    pub fn interval(&self, n: usize) -> Option<i64> {
+        self.get::<pgrx::datum::Interval>(n).map(|i| micros_of(&i))
+    }
+    pub fn interval_text(&self, n: usize) -> Option<String> {
+        self.get::<pgrx::datum::Interval>(n).map(|i| format_interval(&i))
+    }
+    pub fn json(&self, n: usize) -> Option<Jsonb> {
+        self.datum(n).map(Jsonb::from_datum)
+    }
+    pub fn texts(&self, n: usize) -> Option<Vec<String>> {
+        self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
+    }
+    pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
+        self.get::<Vec<Option<pgrx::Uuid>>>(n)
+            .map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
+    }
+    pub fn jsons(&self, n: usize) -> Option<Vec<Option<serde_json::Value>>> {
+        self.get::<Vec<Option<pgrx::JsonB>>>(n).map(|v| v.into_iter().map(|j| j.map(|j| j.0)).collect())
+    }
+    fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: as in get().
+        unsafe {
+            assert!(n < (*self.0).nargs as usize, "argument {n} is declared");
+            let argument = (*self.0).args.as_ptr().add(n);
+            (!(*argument).isnull).then(|| (*argument).value)
+        }
+    }
+}
+
+/// Microseconds of an interval; a month counts 30 days.
+pub fn micros_of(interval: &pgrx::datum::Interval) -> i64 {
+    const DAY: i64 = 86_400_000_000;
+    (interval.months() as i64 * 30 * DAY).saturating_add(interval.days() as i64 * DAY).saturating_add(interval.micros())
+}
+
+fn format_interval(interval: &pgrx::datum::Interval) -> String {
+    // SAFETY: interval_out of a valid interval.
+    unsafe {
+        let text: Option<&std::ffi::CStr> = pgrx::direct_function_call(pg_sys::interval_out, &[interval.into_datum()]);
+        text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// The one value that a call returns.
+pub enum Ret {
+    Null,
+    Void,
+    Bool(bool),
+    Int(i32),
+    Bigint(i64),
+    Uuid(u128),
+    Text(String),
+    Json(serde_json::Value),
+    Document(Jsonb),
+    Time(i64),
+    Texts(Vec<String>),
+    Uuids(Vec<u128>),
+    Times(Vec<i64>),
+}
+
+pub fn uuid(id: u128) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(id.to_be_bytes())
+}
+pub fn timestamp(t: i64) -> Option<pgrx::datum::TimestampWithTimeZone> {
+    pgrx::datum::TimestampWithTimeZone::try_from(t).ok()
+}
+
+impl Ret {
+    fn datum(self) -> Option<pg_sys::Datum> {
+        match self {
+            Ret::Null => None,
+            Ret::Void => Some(pg_sys::Datum::from(0usize)),
+            Ret::Bool(v) => v.into_datum(),
+            Ret::Int(v) => v.into_datum(),
+            Ret::Bigint(v) | Ret::Time(v) => v.into_datum(),
+            Ret::Uuid(v) => uuid(v).into_datum(),
+            Ret::Text(v) => v.into_datum(),
+            Ret::Json(v) => pgrx::JsonB(v).into_datum(),
+            Ret::Document(v) => v.into_datum(),
+            Ret::Texts(v) => v.into_datum(),
+            Ret::Uuids(v) => v.into_iter().map(uuid).collect::<Vec<_>>().into_datum(),
+            Ret::Times(v) => v.into_iter().filter_map(timestamp).collect::<Vec<_>>().into_datum(),
+        }
+    }
+}
+
+/// Copies of an error's texts in PostgreSQL's memory: what survives the jump.
+#[derive(Clone, Copy)]
+struct Raised {
+    code: i32,
+    message: *const std::ffi::c_char,
+    detail: *const std::ffi::c_char,
+    hint: *const std::ffi::c_char,
+}
+
+fn c_text(text: &str) -> *const std::ffi::c_char {
+    let clean = text.replace('\0', "");
+    // SAFETY: palloc'ed one byte longer than the text, terminated.
+    unsafe {
+        let p = pg_sys::palloc(clean.len() + 1) as *mut u8;
+        std::ptr::copy_nonoverlapping(clean.as_ptr(), p, clean.len());
+        *p.add(clean.len()) = 0;
+        p as *const _
+    }
+}
+
+fn raised(error: Error) -> Raised {
+    let optional = |t: &Option<String>| t.as_deref().map_or(std::ptr::null(), c_text);
+    Raised { code: pack(error.sqlstate), message: c_text(&error.message), detail: optional(&error.detail), hint: optional(&error.hint) }
+}
+
+fn pack(sqlstate: &str) -> i32 {
+    sqlstate.bytes().enumerate().fold(0, |code, (i, b)| code | (((b - b'0') & 0x3F) as i32) << (6 * i))
+}
+
+/// Emits a WARNING, NOTICE or LOG.
+pub fn report(error: Error, level: PgLogLevel) {
+    let code = PgSqlErrorCode::from(pack(error.sqlstate));
+    let mut report = pg_sys::panic::ErrorReport::new(code, error.message, "tenant_q");
+    if let Some(detail) = error.detail {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = error.hint {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
+}
+
+enum Outcome {
+    Value(pg_sys::Datum, bool),
+    Raise(Raised),
+}
+
+/// Runs the Rust behind a SQL function. Called by `sql_functions!` only.
+pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> pg_sys::Datum {
+    match guarded(fcinfo, f) {
+        Outcome::Value(datum, is_null) => {
+            // SAFETY: the call that is being answered.
+            unsafe { (*fcinfo).isnull = is_null };
+            datum
+        }
+        // Nothing with a destructor is alive in this frame or between it and PostgreSQL.
+        // SAFETY: the jump leaves plain frames only.
+        Outcome::Raise(r) => unsafe {
+            raw::errstart(PgLogLevel::ERROR as i32, std::ptr::null());
+            raw::errcode(r.code);
+            raw::errmsg_internal(c"%s".as_ptr(), r.message);
+            if !r.detail.is_null() {
+                raw::errdetail_internal(c"%s".as_ptr(), r.detail);
+            }
+            if !r.hint.is_null() {
+                raw::errhint(c"%s".as_ptr(), r.hint);
+            }
+            raw::errfinish(c"tenant_q".as_ptr(), 0, c"".as_ptr());
+            unreachable!()
+        },
+    }
+}
+
+#[inline(never)]
+fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Outcome {
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| f(&Args(fcinfo))));
+    match result {
+        Ok(Ok(value)) => match value.datum() {
+            Some(datum) => Outcome::Value(datum, false),
+            None => Outcome::Value(pg_sys::Datum::from(0usize), true),
+        },
+        Ok(Err(error)) => Outcome::Raise(raised(error)),
+        Err(payload) => match payload.downcast::<Error>() {
+            Ok(error) => Outcome::Raise(raised(*error)),
+            // An ERROR of the server's on its way through: pg_guard sends it on.
+            Err(payload) => std::panic::resume_unwind(payload),
+        },
+    }
+}
+
+/// Exports Rust functions `fn(&Args) -> Result<Ret, Error>` under the names that sql/*.sql uses.
+#[macro_export]
+macro_rules! sql_functions {
+    ($($symbol:ident, $info:ident => $function:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        #[pgrx::pg_guard]
+        pub extern "C-unwind" fn $symbol(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
+            $crate::postgres::call::enter(fcinfo, $function)
+        }
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+    )*};
+}
+
+mod raw {
+    use std::ffi::{c_char, c_int};
+    unsafe extern "C-unwind" {
+        pub fn errstart(level: c_int, domain: *const c_char) -> bool;
+        pub fn errcode(code: c_int) -> c_int;
+        pub fn errmsg_internal(format: *const c_char, ...) -> c_int;
+        pub fn errdetail_internal(format: *const c_char, ...) -> c_int;
+        pub fn errhint(format: *const c_char, ...) -> c_int;
+        pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
+    }
+}

@@ -1,0 +1,128 @@
+//! Catching errors with everything they carry.
+//!
+//! pgrx turns an ERROR into a Rust panic but drops its CONTEXT and every SQLSTATE it doesn't know.
+//! A handler's error is what its owner debugs by, so `call_function` sets its own jump point
+//! around the one call and copies the whole ErrorData.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::PgTryBuilder;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
+
+/// An error that was caught: what `GET STACKED DIAGNOSTICS` would say.
+#[derive(Debug, Clone, Default)]
+pub struct Failure {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+}
+
+impl Failure {
+    pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {
+        Failure { sqlstate: sqlstate.into(), message: message.into(), ..Default::default() }
+    }
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(e: crate::error::Error) -> Self {
+        Failure {
+            sqlstate: e.sqlstate.into(),
+            message: e.message,
+            detail: e.detail,
+            hint: e.hint,
+            context: None,
+        }
+    }
+}
+
+/// PostgreSQL packs a SQLSTATE as five characters of six bits.
+pub fn unpack(code: i32) -> String {
+    (0..5).map(|i| (((code >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
+}
+
+fn text(p: *const std::ffi::c_char) -> Option<String> {
+    // SAFETY: a field of ErrorData: NULL or a C string.
+    (!p.is_null()).then(|| unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned())
+}
+
+/// Runs `f`, turning an ERROR raised under it into `Err`. The transaction is *not* rolled back:
+/// that is the caller's duty (see transaction.rs).
+pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    let f = std::cell::Cell::new(Some(f));
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok((f.take().expect("called once"))())))
+        .catch_others(|e| Err(failure_of(e)))
+        .catch_rust_panic(|e| Err(failure_of(e)))
+        .execute();
+    result
+}
+
+fn failure_of(error: CaughtError) -> Failure {
+    let report = match error {
+        CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e,
+        CaughtError::RustPanic { ereport, payload } => match payload.downcast::<crate::error::Error>() {
+            Ok(error) => return (*error).into(),
+            Err(_) => ereport,
+        },
+    };
+    Failure {
+        sqlstate: unpack(report.sql_error_code() as i32),
+        message: report.message().to_string(),
+        detail: report.detail().map(str::to_string),
+        hint: report.hint().map(str::to_string),
+        context: None,
+    }
+}
+
+/// Calls a C function of the handler's side; see the module's comment.
+///
+/// `f` must hold nothing with a destructor: an ERROR jumps out of it.
+pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: the protocol of PG_TRY. The jump buffer lives in this frame and the previous stacks
+    // are restored on both ways out; CopyErrorData allocates in the caller's memory context.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let prev_stack = pg_sys::PG_exception_stack;
+        let prev_callbacks = pg_sys::error_context_stack;
+        let mut result = std::mem::MaybeUninit::<T>::uninit();
+        let jumped = cee_scape::call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = buffer as *const cee_scape::SigJmpBufFields as *mut _;
+            result.write(f());
+            0
+        });
+        pg_sys::PG_exception_stack = prev_stack;
+        pg_sys::error_context_stack = prev_callbacks;
+        if jumped == 0 {
+            return Ok(result.assume_init());
+        }
+        pg_sys::CurrentMemoryContext = context;
+        let data = pg_sys::CopyErrorData();
+        pg_sys::FlushErrorState();
+        let failure = Failure {
+            sqlstate: unpack((*data).sqlerrcode),
+            message: text((*data).message).unwrap_or_default(),
+            detail: text((*data).detail),
+            hint: text((*data).hint),
+            context: text((*data).context),
+        };
+        pg_sys::FreeErrorData(data);
+        Err(failure)
+    }
+}
+
+/// Logs `failure` as one line, under our name.
+pub fn log_failure(what: &str, failure: &Failure) {
+    pgrx::ereport!(
+        pgrx::PgLogLevel::LOG,
+        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+        format!("tenant_q: {what}: {} ({})", one_line(&failure.message), failure.sqlstate)
+    );
+}
+
+/// Control characters would let a tenant forge log lines.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}

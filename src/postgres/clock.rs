@@ -1,0 +1,29 @@
+//! The only place that asks for the time. Wall clock for what is due, monotonic for durations.
+
+use pgrx::pg_sys;
+use std::time::Instant;
+
+/// Microseconds since 2000-01-01 UTC: PostgreSQL's timestamptz.
+pub type Micros = i64;
+
+/// No due time at all: later than every real one.
+pub const NEVER: Micros = i64::MAX;
+
+/// The wall clock.
+pub fn now() -> Micros {
+    // SAFETY: reads the clock, touches no server state.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// A monotonic stamp for durations: wall clocks jump.
+pub fn tick() -> Instant {
+    Instant::now()
+}
+
+/// Monotonic nanoseconds that all processes of this machine share (CLOCK_MONOTONIC).
+pub fn monotonic_ns() -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct on our stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}

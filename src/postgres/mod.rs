@@ -1,0 +1,19 @@
+//! The only files with `unsafe`: one PostgreSQL primitive each, wrapped so that the rest of the
+//! code can't misuse it. Every block says who guarantees what.
+
+pub mod call;
+pub mod caught;
+pub mod clock;
+pub mod invalidation;
+pub mod latch;
+pub mod lwlock;
+pub mod release;
+pub mod mapping;
+pub mod relation;
+pub mod sandbox;
+pub mod session;
+pub mod shmem;
+pub mod timeout;
+pub mod transaction;
+pub mod types;
+pub mod worker;

@@ -1,0 +1,552 @@
+//! Reading and writing our own tables by OID, as logical replication's apply does: no names, no
+//! planner, no expression, trigger or privilege of anybody is evaluated. Whoever opens a tenant's
+//! table checks its shape first (tenant/shape.rs): ordinary table, our columns, our indexes,
+//! nothing attached to it. Then nothing that runs here can be the tenant's code.
+
+use super::types::Jsonb;
+use pgrx::pg_sys;
+use pgrx::{FromDatum, IntoDatum};
+
+/// A value for a column or an index key.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    Null,
+    Uuid(u128),
+    Text(&'a str),
+    Char(u8),
+    I16(i16),
+    I32(i32),
+    I64(i64),
+    Time(i64),
+    Bool(bool),
+    Oid(u32),
+    Json(&'a Jsonb),
+    /// A datum of the right type, as read from a row that is still alive.
+    Raw(Option<pg_sys::Datum>),
+}
+
+impl<'a> Value<'a> {
+    pub fn text(t: Option<&'a str>) -> Value<'a> {
+        t.map_or(Value::Null, Value::Text)
+    }
+    pub fn json(j: Option<&'a Jsonb>) -> Value<'a> {
+        j.map_or(Value::Null, Value::Json)
+    }
+    pub fn time(t: Option<i64>) -> Value<'a> {
+        t.map_or(Value::Null, Value::Time)
+    }
+    pub fn uuid(u: Option<u128>) -> Value<'a> {
+        u.map_or(Value::Null, Value::Uuid)
+    }
+
+    /// Allocates in the current memory context.
+    fn datum(&self) -> (pg_sys::Datum, bool) {
+        match *self {
+            Value::Null | Value::Raw(None) => (pg_sys::Datum::from(0usize), true),
+            Value::Uuid(id) => {
+                // SAFETY: 16 bytes from palloc, filled whole: the representation of uuid.
+                let p = unsafe { pg_sys::palloc(16) } as *mut u8;
+                unsafe { std::ptr::copy_nonoverlapping(id.to_be_bytes().as_ptr(), p, 16) };
+                (pg_sys::Datum::from(p), false)
+            }
+            Value::Text(t) => (t.into_datum().expect("text is not null"), false),
+            Value::Char(c) => (pg_sys::Datum::from(c), false),
+            Value::I16(v) => (pg_sys::Datum::from(v), false),
+            Value::I32(v) => (pg_sys::Datum::from(v), false),
+            Value::I64(v) | Value::Time(v) => (pg_sys::Datum::from(v), false),
+            Value::Bool(v) => (pg_sys::Datum::from(v), false),
+            Value::Oid(v) => (pg_sys::Datum::from(v), false),
+            Value::Json(j) => (j.datum(), false),
+            Value::Raw(Some(d)) => (d, false),
+        }
+    }
+}
+
+/// A row's place in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tid(pub u64);
+
+impl Tid {
+    fn of(p: &pg_sys::ItemPointerData) -> Tid {
+        Tid(((p.ip_blkid.bi_hi as u64) << 32) | ((p.ip_blkid.bi_lo as u64) << 16) | p.ip_posid as u64)
+    }
+    fn pointer(self) -> pg_sys::ItemPointerData {
+        pg_sys::ItemPointerData {
+            ip_blkid: pg_sys::BlockIdData { bi_hi: (self.0 >> 32) as u16, bi_lo: (self.0 >> 16) as u16 },
+            ip_posid: self.0 as u16,
+        }
+    }
+}
+
+/// A row, copied out: owns its memory, lives as long as one likes.
+pub struct Row {
+    _memory: Box<[u64]>,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+    pub tid: Tid,
+    /// A transaction has marked the row for deletion, update or lock and hadn't ended then.
+    pub in_flux: bool,
+}
+
+impl Row {
+    fn copy(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Row {
+        // SAFETY: `tuple` is a pinned tuple of a relation with this descriptor; the copy is
+        // 8-aligned as tuples must be, and the datums made of it point into the copy, which the
+        // returned Row keeps. Values stored out of line are fetched first.
+        unsafe {
+            let mut source = tuple;
+            let external = (*(*tuple).t_data).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0;
+            if external {
+                source = pg_sys::ffi::pg_guard_ffi_boundary(|| raw::toast_flatten_tuple(tuple, desc));
+            }
+            let length = (*source).t_len as usize;
+            let mut memory = vec![0u64; length.div_ceil(8)].into_boxed_slice();
+            std::ptr::copy_nonoverlapping((*source).t_data as *const u8, memory.as_mut_ptr() as *mut u8, length);
+            let mut header = pg_sys::HeapTupleData {
+                t_len: length as u32,
+                t_self: (*tuple).t_self,
+                t_tableOid: (*tuple).t_tableOid,
+                t_data: memory.as_mut_ptr() as *mut _,
+            };
+            let columns = (*desc).natts as usize;
+            let mut values = vec![pg_sys::Datum::from(0usize); columns];
+            let mut nulls = vec![true; columns];
+            pg_sys::heap_deform_tuple(&mut header, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let mask = (*(*tuple).t_data).t_infomask as u32;
+            let in_flux = mask & pg_sys::HEAP_XMAX_INVALID == 0 && (*(*tuple).t_data).t_choice.t_heap.t_xmax != pg_sys::InvalidTransactionId
+                && (mask & pg_sys::HEAP_XMAX_IS_MULTI != 0
+                    || raw::TransactionIdIsInProgress((*(*tuple).t_data).t_choice.t_heap.t_xmax));
+            if external {
+                pg_sys::pfree(source.cast());
+            }
+            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux }
+        }
+    }
+
+    /// The datum of column `n` (from 1), for handing on while this row lives.
+    pub fn raw(&self, n: usize) -> Option<pg_sys::Datum> {
+        (!self.nulls[n - 1]).then(|| self.values[n - 1])
+    }
+    pub fn value(&self, n: usize) -> Value<'_> {
+        Value::Raw(self.raw(n))
+    }
+    fn get<T: FromDatum>(&self, n: usize) -> Option<T> {
+        // SAFETY: the column's type is checked by whoever opened the table (shape.rs, or a table
+        // of the extension's own).
+        unsafe { T::from_datum(self.values[n - 1], self.nulls[n - 1]) }
+    }
+    pub fn uuid(&self, n: usize) -> Option<u128> {
+        self.raw(n).map(|d| {
+            // SAFETY: a uuid column: 16 bytes.
+            let bytes = unsafe { *(d.cast_mut_ptr::<[u8; 16]>()) };
+            u128::from_be_bytes(bytes)
+        })
+    }
+    pub fn text(&self, n: usize) -> Option<String> {
+        self.get::<String>(n)
+    }
+    /// The column's text without a copy.
+    pub fn str(&self, n: usize) -> Option<&str> {
+        self.get::<&str>(n)
+    }
+    pub fn char(&self, n: usize) -> u8 {
+        self.raw(n).map_or(0, |d| d.value() as u8)
+    }
+    pub fn i16(&self, n: usize) -> Option<i16> {
+        self.raw(n).map(|d| d.value() as i16)
+    }
+    pub fn i32(&self, n: usize) -> Option<i32> {
+        self.raw(n).map(|d| d.value() as i32)
+    }
+    pub fn i64(&self, n: usize) -> Option<i64> {
+        self.raw(n).map(|d| d.value() as i64)
+    }
+    pub fn time(&self, n: usize) -> Option<i64> {
+        self.i64(n)
+    }
+    pub fn bool(&self, n: usize) -> Option<bool> {
+        self.raw(n).map(|d| d.value() & 0xFF != 0)
+    }
+    pub fn oid(&self, n: usize) -> Option<u32> {
+        self.raw(n).map(|d| d.value() as u32)
+    }
+    pub fn json(&self, n: usize) -> Option<serde_json::Value> {
+        self.get::<pgrx::JsonB>(n).map(|j| j.0)
+    }
+    pub fn interval(&self, n: usize) -> Option<pgrx::datum::Interval> {
+        self.get(n)
+    }
+    pub fn texts(&self, n: usize) -> Option<Vec<String>> {
+        self.get::<Vec<String>>(n)
+    }
+}
+
+/// One condition on an index column (from 1).
+pub struct Key<'a> {
+    pub column: i16,
+    pub compare: Compare,
+    pub value: Value<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    Lt = 1,
+    Le = 2,
+    Eq = 3,
+    Ge = 4,
+    Gt = 5,
+}
+
+/// `(run_at, id) >= (t, id)` on neighbouring index columns, the first being `column`.
+pub struct RowKey {
+    pub column: i16,
+    pub time: i64,
+    pub id: u128,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    Exclusive,
+}
+impl Access {
+    fn mode(self) -> i32 {
+        match self {
+            Access::Read => pg_sys::AccessShareLock as i32,
+            Access::Write => pg_sys::RowExclusiveLock as i32,
+            Access::Exclusive => pg_sys::ShareRowExclusiveLock as i32,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Debug, Clone, Copy)]
+pub enum Gone {
+    /// Deleted now.
+    Deleted,
+    /// Somebody else's transaction has deleted or changed it.
+    Lost,
+}
+
+struct Index {
+    rel: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    unique: bool,
+    /// Partial: holds rows where its first column isn't null (all our partial indexes are that).
+    partial: bool,
+}
+
+/// An open table with its indexes. Closed on drop; the lock stays to the end of the transaction.
+pub struct Table {
+    rel: pg_sys::Relation,
+    indexes: std::cell::RefCell<Option<Vec<Index>>>,
+}
+
+impl Table {
+    /// Opens; waits for the lock. None: there is no such table (any more).
+    pub fn open(oid: u32, access: Access) -> Option<Table> {
+        // SAFETY: try_table_open semantics through try_relation_open: NULL when it doesn't exist.
+        let rel = unsafe { pg_sys::try_relation_open(pg_sys::Oid::from(oid), access.mode()) };
+        (!rel.is_null()).then(|| Table { rel, indexes: Default::default() })
+    }
+
+    /// Opens if the lock is to be had at once. `Err(())` = locked by somebody.
+    pub fn try_open(oid: u32, access: Access) -> Result<Option<Table>, ()> {
+        // SAFETY: the lock is taken before the open, as core does.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(pg_sys::Oid::from(oid), access.mode()) {
+                return Err(());
+            }
+            pg_sys::AcceptInvalidationMessages();
+            let rel = pg_sys::try_relation_open(pg_sys::Oid::from(oid), pg_sys::NoLock as i32);
+            Ok((!rel.is_null()).then(|| Table { rel, indexes: Default::default() }))
+        }
+    }
+
+    pub fn oid(&self) -> u32 {
+        // SAFETY: an open relation.
+        unsafe { (*self.rel).rd_id.to_u32() }
+    }
+    /// The relation itself, for shape.rs.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.rel
+    }
+    fn desc(&self) -> pg_sys::TupleDesc {
+        // SAFETY: an open relation.
+        unsafe { (*self.rel).rd_att }
+    }
+
+    fn with_indexes<T>(&self, f: impl FnOnce(&[Index]) -> T) -> T {
+        let mut indexes = self.indexes.borrow_mut();
+        let indexes = indexes.get_or_insert_with(|| {
+            // SAFETY: walks the list of index OIDs of an open relation and opens each with the
+            // lock that writers use.
+            unsafe {
+                let list = pg_sys::RelationGetIndexList(self.rel);
+                let mut opened = Vec::new();
+                for i in 0..(if list.is_null() { 0 } else { (*list).length }) {
+                    let oid = (*(*list).elements.add(i as usize)).oid_value;
+                    let rel = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
+                    let form = (*rel).rd_index;
+                    let tuple = (*rel).rd_indextuple;
+                    let partial = !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut());
+                    // The expression lists stay out: BuildIndexInfo would fold a predicate, and
+                    // with it run functions; our indexes have columns only.
+                    let info = pg_sys::palloc0(std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
+                    (*info).type_ = pg_sys::NodeTag::T_IndexInfo;
+                    (*info).ii_NumIndexAttrs = (*form).indnatts as i32;
+                    (*info).ii_NumIndexKeyAttrs = (*form).indnkeyatts as i32;
+                    for k in 0..(*form).indnatts as usize {
+                        (*info).ii_IndexAttrNumbers[k] = *(*form).indkey.values.as_ptr().add(k);
+                    }
+                    (*info).ii_Unique = (*form).indisunique;
+                    (*info).ii_ReadyForInserts = (*form).indisready;
+                    (*info).ii_Am = (*(*rel).rd_rel).relam;
+                    (*info).ii_Context = pg_sys::CurrentMemoryContext;
+                    opened.push(Index { rel, info, unique: (*form).indisunique, partial });
+                }
+                opened
+            }
+        });
+        f(indexes)
+    }
+
+    fn tuple(&self, values: &[Value]) -> pg_sys::HeapTuple {
+        let (mut datums, mut nulls): (Vec<_>, Vec<_>) = values.iter().map(Value::datum).unzip();
+        // SAFETY: one value a column, of the column's type.
+        unsafe {
+            assert_eq!(values.len(), (*self.desc()).natts as usize, "one value a column");
+            pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr())
+        }
+    }
+
+    fn index(&self, tuple: pg_sys::HeapTuple) {
+        let desc = self.desc();
+        self.with_indexes(|indexes| {
+            // SAFETY: the tuple was just stored in this table; our indexes have plain columns.
+            unsafe {
+                let columns = (*desc).natts as usize;
+                let mut values = vec![pg_sys::Datum::from(0usize); columns];
+                let mut nulls = vec![true; columns];
+                pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                for index in indexes {
+                    let keys = (*index.info).ii_NumIndexAttrs as usize;
+                    let mut key_values = [pg_sys::Datum::from(0usize); 8];
+                    let mut key_nulls = [true; 8];
+                    for k in 0..keys {
+                        let column = (*index.info).ii_IndexAttrNumbers[k] as usize - 1;
+                        key_values[k] = values[column];
+                        key_nulls[k] = nulls[column];
+                    }
+                    if index.partial && key_nulls[0] {
+                        continue;
+                    }
+                    let check = if index.unique { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES } else { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO };
+                    pg_sys::index_insert(
+                        index.rel, key_values.as_mut_ptr(), key_nulls.as_mut_ptr(), &raw mut (*tuple).t_self, self.rel, check, false, index.info,
+                    );
+                }
+            }
+        })
+    }
+
+    /// Inserts a row. A duplicate key raises 23505.
+    pub fn insert(&self, values: &[Value]) {
+        let tuple = self.tuple(values);
+        // SAFETY: a fresh tuple of this table's descriptor.
+        unsafe { pg_sys::heap_insert(self.rel, tuple, pg_sys::GetCurrentCommandId(true), 0, std::ptr::null_mut()) };
+        self.index(tuple);
+        // SAFETY: made by heap_form_tuple above, not referenced any more.
+        unsafe { pg_sys::heap_freetuple(tuple) };
+    }
+
+    /// Deletes the row at `tid`, waiting for whoever holds it.
+    pub fn delete(&self, tid: Tid) -> Gone {
+        let mut pointer = tid.pointer();
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: heap_delete checks that the line pointer is a normal one only by assertion, so
+        // callers come with a tid that fetch() or scan() has just returned in this transaction.
+        let result = unsafe {
+            pg_sys::heap_delete(self.rel, &mut pointer, pg_sys::GetCurrentCommandId(true), std::ptr::null_mut(), true, &mut failure, false)
+        };
+        if result == pg_sys::TM_Result::TM_Ok { Gone::Deleted } else { Gone::Lost }
+    }
+
+    /// Replaces columns of a row that was just read: `changes` are (column from 1, value).
+    /// An ERROR if somebody else changes it at the same time.
+    pub fn update(&self, row: &Row, changes: &[(usize, Value)]) {
+        let mut values: Vec<Value> = (1..=row.values.len()).map(|n| row.value(n)).collect();
+        for (column, value) in changes {
+            values[column - 1] = *value;
+        }
+        let tuple = self.tuple(&values);
+        let mut pointer = row.tid.pointer();
+        // SAFETY: a fresh tuple of this table's descriptor, the old one's place as read.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            pg_sys::simple_heap_update(self.rel, &mut pointer, tuple);
+            #[cfg(not(feature = "pg15"))]
+            {
+                let mut which = pg_sys::TU_UpdateIndexes::TU_All;
+                pg_sys::simple_heap_update(self.rel, &mut pointer, tuple, &mut which);
+            }
+            if (*(*tuple).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
+                self.index(tuple);
+            }
+        }
+    }
+
+    /// The row at `tid` as the active snapshot sees it.
+    pub fn fetch(&self, tid: Tid) -> Option<Row> {
+        // SAFETY: heap_fetch copes with any tid inside the relation: it returns false for what
+        // isn't a visible tuple. Block numbers beyond the end are refused here.
+        unsafe {
+            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(self.rel, pg_sys::ForkNumber::MAIN_FORKNUM);
+            if (tid.0 >> 16) as u32 >= blocks {
+                return None;
+            }
+            let mut tuple = pg_sys::HeapTupleData { t_self: tid.pointer(), ..Default::default() };
+            let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+            if !pg_sys::heap_fetch(self.rel, pg_sys::GetActiveSnapshot(), &mut tuple, &mut buffer, false) {
+                return None;
+            }
+            let row = Row::copy(&mut tuple, self.desc());
+            pg_sys::ReleaseBuffer(buffer);
+            Some(row)
+        }
+    }
+
+    /// Walks the rows that match, in the index's order, until `f` says false. The index is named
+    /// by its place among this table's indexes as `index_with` finds it.
+    pub fn scan(&self, index: usize, keys: &[Key], from: Option<&RowKey>, backward: bool, mut f: impl FnMut(Row) -> bool) {
+        self.with_indexes(|indexes| {
+            let index = &indexes[index];
+            // SAFETY: scan keys live on this frame until index_endscan; each row is copied out
+            // while the slot pins it; nothing else ends the scan. An ERROR under `f` leaves the
+            // scan to the transaction's resource owner.
+            unsafe {
+                let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(|k| scan_key(index.rel, k)).collect();
+                let mut members;
+                if let Some(from) = from {
+                    let mut header = pg_sys::ScanKeyData::default();
+                    members = [row_member(from.column, pg_sys::F_TIMESTAMPTZ_CMP, Value::Time(from.time), 0),
+                               row_member(from.column + 1, pg_sys::F_UUID_CMP, Value::Uuid(from.id), pg_sys::SK_ROW_END)];
+                    header.sk_flags = pg_sys::SK_ROW_HEADER as i32;
+                    header.sk_attno = from.column;
+                    header.sk_strategy = Compare::Ge as u16;
+                    header.sk_argument = pg_sys::Datum::from(members.as_mut_ptr());
+                    scan_keys.push(header);
+                }
+                let n = scan_keys.len() as i32;
+                #[cfg(not(feature = "pg18"))]
+                let scan = pg_sys::index_beginscan(self.rel, index.rel, pg_sys::GetActiveSnapshot(), n, 0);
+                #[cfg(feature = "pg18")]
+                let scan = pg_sys::index_beginscan(self.rel, index.rel, pg_sys::GetActiveSnapshot(), std::ptr::null_mut(), n, 0);
+                pg_sys::index_rescan(scan, scan_keys.as_mut_ptr(), n, std::ptr::null_mut(), 0);
+                let slot = pg_sys::MakeSingleTupleTableSlot(self.desc(), &raw const pg_sys::TTSOpsBufferHeapTuple);
+                let direction = if backward { pg_sys::ScanDirection::BackwardScanDirection } else { pg_sys::ScanDirection::ForwardScanDirection };
+                while pg_sys::index_getnext_slot(scan, direction, slot) {
+                    let mut free = false;
+                    let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free);
+                    if !f(Row::copy(tuple, self.desc())) {
+                        break;
+                    }
+                }
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+                pg_sys::index_endscan(scan);
+            }
+        })
+    }
+
+    /// Which of this table's indexes has these columns (from 1).
+    pub fn index_with(&self, columns: &[i16]) -> usize {
+        self.with_indexes(|indexes| {
+            indexes.iter().position(|i| {
+                // SAFETY: made in with_indexes, alive as long as it.
+                let info = unsafe { &*i.info };
+                info.ii_IndexAttrNumbers[..info.ii_NumIndexAttrs as usize] == *columns
+            })
+        })
+        .expect("the table's shape was checked")
+    }
+
+    /// The first row with `value` in the first column of the index over `columns`.
+    pub fn find(&self, columns: &[i16], value: Value) -> Option<Row> {
+        let mut found = None;
+        self.scan(self.index_with(columns), &[Key { column: 1, compare: Compare::Eq, value }], None, false, |row| {
+            found = Some(row);
+            false
+        });
+        found
+    }
+}
+
+/// The comparison function of `compare` for the value's type.
+fn procedure(value: &Value, compare: Compare) -> u32 {
+    use Compare::*;
+    match (value, compare) {
+        (Value::Uuid(_), Eq) => pg_sys::F_UUID_EQ,
+        (Value::Text(_), Eq) => pg_sys::F_TEXTEQ,
+        (Value::Char(_), Eq) => pg_sys::F_CHAREQ,
+        (Value::I16(_), Eq) => pg_sys::F_INT2EQ,
+        (Value::I16(_), Lt) => pg_sys::F_INT2LT,
+        (Value::Oid(_), Eq) => pg_sys::F_OIDEQ,
+        (Value::Time(_), Le) => pg_sys::F_TIMESTAMPTZ_LE,
+        (Value::Time(_), Lt) => pg_sys::F_TIMESTAMPTZ_LT,
+        (Value::Time(_), Ge) => pg_sys::F_TIMESTAMPTZ_GE,
+        (Value::Time(_), Gt) => pg_sys::F_TIMESTAMPTZ_GT,
+        _ => unreachable!("no index of ours is searched like that"),
+    }
+}
+
+unsafe fn scan_key(index: pg_sys::Relation, key: &Key) -> pg_sys::ScanKeyData {
+    let mut entry = pg_sys::ScanKeyData::default();
+    // SAFETY: the index has that column (our own shape).
+    unsafe {
+        let collation = *(*index).rd_indcollation.add(key.column as usize - 1);
+        pg_sys::ScanKeyEntryInitialize(
+            &mut entry, 0, key.column, key.compare as u16, pg_sys::InvalidOid, collation,
+            pg_sys::Oid::from(procedure(&key.value, key.compare)), key.value.datum().0,
+        );
+    }
+    entry
+}
+
+unsafe fn row_member(column: i16, cmp: u32, value: Value, flags: u32) -> pg_sys::ScanKeyData {
+    let mut entry = pg_sys::ScanKeyData::default();
+    // SAFETY: the comparison function belongs to the column's type.
+    unsafe {
+        pg_sys::ScanKeyEntryInitialize(
+            &mut entry, (pg_sys::SK_ROW_MEMBER | flags) as i32, column, Compare::Ge as u16, pg_sys::InvalidOid,
+            pg_sys::InvalidOid, pg_sys::Oid::from(cmp), value.datum().0,
+        );
+    }
+    entry
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // After an ERROR the transaction's abort closes everything; doing it here too would be a
+        // second time.
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: opened by us, closed once; locks are kept.
+        unsafe {
+            if let Some(indexes) = self.indexes.borrow_mut().take() {
+                for index in indexes {
+                    pg_sys::index_close(index.rel, pg_sys::NoLock as i32);
+                }
+            }
+            pg_sys::relation_close(self.rel, pg_sys::NoLock as i32);
+        }
+    }
+}
+
+mod raw {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn toast_flatten_tuple(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> pg_sys::HeapTuple;
+        pub fn TransactionIdIsInProgress(xid: pg_sys::TransactionId) -> bool;
+    }
+}

@@ -1,0 +1,74 @@
+//! Settings of this session: of a moment, of a batch, of a worker's whole life.
+
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+fn set(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type, source: pg_sys::GucSource::Type, action: pg_sys::GucAction::Type) -> bool {
+    // SAFETY: both are C strings that the call copies.
+    let set = unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
+        pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), context, source, action, true, 0, false)
+    };
+    set > 0
+}
+
+/// Sets for the current nest level; gone when it is left or the transaction ends.
+pub fn set_local(name: &CStr, value: &CStr) {
+    set(name, value, pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION, pg_sys::GucAction::GUC_ACTION_SAVE);
+}
+
+/// Sets for the rest of the session (of a worker).
+pub fn set_session(name: &CStr, value: &str) {
+    if let Ok(value) = CString::new(value) {
+        set(name, &value, pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE, pg_sys::GucAction::GUC_ACTION_SET);
+    }
+}
+
+/// Sets the base value that a task of this tenant starts with, as the tenant's role.
+pub fn set_base(name: &str, value: &str) -> bool {
+    match (CString::new(name), CString::new(value)) {
+        (Ok(name), Ok(value)) => set(&name, &value, pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION, pg_sys::GucAction::GUC_ACTION_SET),
+        _ => false,
+    }
+}
+
+/// The current value as SHOW prints it.
+pub fn show(name: &CStr) -> String {
+    // SAFETY: missing_ok: NULL for an unknown name, else a string of the server's.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() }
+    }
+}
+
+/// A nest level: what a handler SETs inside is undone when it is left, on every way out.
+pub struct Nest(i32);
+impl Nest {
+    pub fn enter() -> Nest {
+        // SAFETY: increments a counter.
+        Nest(unsafe { pg_sys::NewGUCNestLevel() })
+    }
+    /// Undoes everything that was set inside.
+    pub fn leave(self) {
+        // SAFETY: the level that enter() made, left once.
+        unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
+    }
+}
+
+/// What pg_stat_activity.query says of this process; None = idle.
+pub fn report_activity(text: Option<&str>) {
+    let state = if text.is_some() { pg_sys::BackendState::STATE_RUNNING } else { pg_sys::BackendState::STATE_IDLE };
+    let text = text.and_then(|t| CString::new(t).ok());
+    // SAFETY: copies the string.
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr())) };
+}
+
+pub fn report_appname(name: &str) {
+    set_session(c"application_name", name);
+}
+
+/// Sends this process's table statistics: without it autovacuum never sees the queue's churn.
+pub fn report_statistics(force: bool) {
+    // SAFETY: between transactions.
+    unsafe { pg_sys::pgstat_report_stat(force) };
+}

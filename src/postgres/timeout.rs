@@ -1,0 +1,83 @@
+//! The timeout of an attempt.
+//!
+//! Nothing arms statement_timeout in a background worker, and a handler may swallow a cancel. So
+//! this is a timer of our own: it cancels, a second later cancels again, and then terminates,
+//! which no handler can catch. Never SIGKILL: that restarts the whole server.
+
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicU32, AtomicI32, Ordering};
+
+static ID: AtomicI32 = AtomicI32::new(-1);
+static FIRED: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+const USER_TIMEOUT: i32 = 12;
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+const USER_TIMEOUT: i32 = 13;
+
+mod raw {
+    unsafe extern "C-unwind" {
+        pub fn RegisterTimeout(id: i32, handler: Option<unsafe extern "C-unwind" fn()>) -> i32;
+        pub fn enable_timeout_every(id: i32, fin_time: i64, delay_ms: i32);
+        pub fn disable_timeout(id: i32, keep_indicator: bool);
+    }
+}
+
+unsafe extern "C-unwind" fn expired() {
+    let fired = FIRED.fetch_add(1, Ordering::Relaxed) + 1;
+    // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal
+    // handler, where timeouts are delivered.
+    unsafe {
+        if fired <= 2 {
+            pg_sys::QueryCancelPending = true as _;
+        } else {
+            pg_sys::ProcDiePending = true as _;
+        }
+        pg_sys::InterruptPending = true as _;
+        libc::kill(libc::getpid(), 0);
+        SetLatch(pg_sys::MyLatch);
+    }
+}
+unsafe extern "C-unwind" {
+    fn SetLatch(latch: *mut pg_sys::Latch);
+}
+
+/// Reserves the timer; once per worker, after it has connected.
+pub fn register() {
+    // SAFETY: the subsystem was initialised by the connection.
+    ID.store(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::RegisterTimeout(USER_TIMEOUT, Some(expired))) }, Ordering::Relaxed);
+}
+
+/// Arms the timer: cancel after `millis`, again a second later, then terminate.
+pub fn arm(millis: i64) {
+    FIRED.store(0, Ordering::Relaxed);
+    let id = ID.load(Ordering::Relaxed);
+    if millis > 0 && id >= 0 {
+        let at = super::clock::now() + millis * 1000;
+        // SAFETY: a timer registered above.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::enable_timeout_every(id, at, 1000)) };
+    }
+}
+
+/// Disarms it and says whether it had fired.
+pub fn disarm() -> bool {
+    let id = ID.load(Ordering::Relaxed);
+    if id >= 0 {
+        // SAFETY: a timer registered above.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::disable_timeout(id, false)) };
+    }
+    FIRED.load(Ordering::Relaxed) > 0
+}
+
+pub fn fired() -> bool {
+    FIRED.load(Ordering::Relaxed) > 0
+}
+
+/// Forgets a cancel that came too late for the attempt it was meant for.
+pub fn forget_cancel() {
+    // SAFETY: flags of this process; a lost wake-up can't come of it because the caller checks
+    // the slot's cancel word again before the next attempt.
+    unsafe {
+        pg_sys::QueryCancelPending = false as _;
+    }
+}

@@ -1,0 +1,126 @@
+//! A transaction of a worker's own: committed on Ok, aborted on any error.
+//!
+//! pgrx's helper rethrows without aborting, which leaves the next one "in state STARTED".
+
+use super::caught::{Failure, catch};
+use pgrx::pg_sys;
+
+/// Runs `f` in a transaction with a snapshot. An ERROR or an `Err` rolls it back.
+pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    begin();
+    let result = catch(|| {
+        let value = f()?;
+        commit();
+        Ok(value)
+    })
+    .and_then(|r| r);
+    if result.is_err() {
+        abort();
+    }
+    result
+}
+
+/// Starts a transaction and pushes its snapshot.
+pub fn begin() {
+    // SAFETY: called by a worker between transactions.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+}
+
+/// Replaces the active snapshot by a newer one, so that what follows sees what preceded.
+pub fn refresh_snapshot() {
+    // SAFETY: begin() pushed one and nothing popped it.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PopActiveSnapshot();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+}
+
+pub fn commit() {
+    // SAFETY: begin() was called.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::PopActiveSnapshot();
+        }
+        pg_sys::CommitTransactionCommand();
+    }
+}
+
+/// Rolls back and leaves a clean session, whatever state the error found it in.
+pub fn abort() {
+    // SAFETY: AbortCurrentTransaction is legal in every transaction state.
+    unsafe {
+        pg_sys::AbortCurrentTransaction();
+        pg_sys::FlushErrorState();
+    }
+}
+
+/// Makes every commit of this session so far durable.
+pub fn flush_commits() {
+    // SAFETY: XactLastCommitEnd is this backend's own; 0 when it has not committed anything.
+    unsafe {
+        if pg_sys::XactLastCommitEnd != 0 {
+            pg_sys::XLogFlush(pg_sys::XactLastCommitEnd);
+        }
+    }
+}
+
+/// Flushes WAL up to what has been written so far by anyone.
+pub fn flush_all() {
+    // SAFETY: both are callable at any time outside recovery.
+    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) }
+}
+
+/// Runs deferred triggers and drops portals now, until nothing is left: at commit they would run
+/// outside the tenant's search_path.
+pub fn fire_deferred() -> Result<(), Failure> {
+    loop {
+        // SAFETY: what CommitTransaction does, a little earlier; no query is running.
+        unsafe {
+            super::caught::call_raw(|| raw::AfterTriggerFireDeferred())?;
+            if !super::caught::call_raw(|| raw::PreCommit_Portals(false))? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Advisory, listening, cursors, prepared statements, temp tables: nothing of a task stays.
+/// At no cost when nothing was touched.
+pub fn drop_session_state() {
+    // SAFETY: what DISCARD ALL does, between transactions, less the plan cache, which is ours too.
+    unsafe {
+        pg_sys::PortalHashTableDeleteAll();
+        pg_sys::DropAllPreparedStatements();
+        raw::Async_UnlistenAll();
+        pg_sys::LockReleaseAll(2 /* USER_LOCKMETHOD */, true);
+        raw::ResetSequenceCaches();
+    }
+}
+
+/// Drops the session's temporary tables; needs a transaction.
+pub fn drop_temp_tables() {
+    // SAFETY: called inside a transaction of the session's own role.
+    unsafe { pg_sys::ResetTempTableNamespace() }
+}
+
+/// Whether this session has created a temporary namespace.
+pub fn has_temp_tables() -> bool {
+    let (mut ns, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: fills two variables of ours.
+    unsafe { pg_sys::GetTempNamespaceState(&mut ns, &mut toast) };
+    ns != pg_sys::InvalidOid
+}
+
+mod raw {
+    unsafe extern "C-unwind" {
+        pub fn AfterTriggerFireDeferred();
+        pub fn PreCommit_Portals(is_prepare: bool) -> bool;
+        pub fn Async_UnlistenAll();
+        pub fn ResetSequenceCaches();
+    }
+}

@@ -1,0 +1,65 @@
+//! Values of PostgreSQL's types, held by Rust.
+
+use pgrx::pg_sys;
+use pgrx::{IntoDatum, JsonB};
+
+/// A jsonb document: as a parsed value, or as it came, not looked into.
+#[derive(Clone, Debug)]
+pub struct Jsonb(Box<[u64]>, usize);
+
+impl Jsonb {
+    /// Copies a jsonb datum.
+    ///
+    /// The datum must be one: callers pass what a jsonb column or parameter held.
+    pub fn from_datum(datum: pg_sys::Datum) -> Jsonb {
+        // SAFETY: see above; the copy is 8-aligned, whole, and has a four-byte header.
+        unsafe {
+            let original = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let plain = pg_sys::pg_detoast_datum(original);
+            let length = pgrx::varsize_any(plain);
+            let mut memory = vec![0u64; length.div_ceil(8)].into_boxed_slice();
+            std::ptr::copy_nonoverlapping(plain as *const u8, memory.as_mut_ptr() as *mut u8, length);
+            if plain != original {
+                pg_sys::pfree(plain.cast());
+            }
+            Jsonb(memory, length)
+        }
+    }
+    pub fn from_value(value: serde_json::Value) -> Jsonb {
+        let datum = JsonB(value).into_datum().expect("a document is not null");
+        let copy = Jsonb::from_datum(datum);
+        // SAFETY: into_datum allocated it just now.
+        unsafe { pg_sys::pfree(datum.cast_mut_ptr()) };
+        copy
+    }
+    /// JSON null: the result of a handler that returns nothing.
+    pub fn null() -> Jsonb {
+        Self::from_value(serde_json::Value::Null)
+    }
+    /// Points into this value: use it while this lives.
+    pub fn datum(&self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.0.as_ptr())
+    }
+    /// Bytes that it takes.
+    pub fn size(&self) -> usize {
+        self.1
+    }
+    pub fn value(&self) -> serde_json::Value {
+        // SAFETY: a whole jsonb varlena, see from_datum.
+        unsafe { <JsonB as pgrx::FromDatum>::from_datum(self.datum(), false) }.expect("not null").0
+    }
+}
+
+impl IntoDatum for Jsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        // SAFETY: copies a whole varlena into the current memory context.
+        unsafe {
+            let copy = pg_sys::palloc(self.1);
+            std::ptr::copy_nonoverlapping(self.0.as_ptr() as *const u8, copy as *mut u8, self.1);
+            Some(pg_sys::Datum::from(copy))
+        }
+    }
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}

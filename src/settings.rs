@@ -1,0 +1,190 @@
+//! Every `tenant_q.*` setting: default, range, unit, and why.
+//!
+//! The statics are private; the rest of the code asks the typed getters. Sizes of shared memory
+//! are read once, at server start, before anything is allocated from them.
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
+use std::time::Duration;
+
+/// Master switch. Off: enqueue and schedule go on, nothing runs. SIGHUP, also per database.
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Executors in the whole server. -1 = half of max_worker_processes less one, at least one: the
+/// other half stays for parallel query, logical replication, the launcher and the schedulers.
+static MAX_EXECUTORS: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Tenant entries in shared memory (one per tenant and role that has had work). 400 bytes each;
+/// when full, idle ones are evicted and a sweep is ordered.
+static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
+/// How long an executor works for one tenant before it asks whose turn it is. 10 ms keeps a
+/// neighbour's wait far below the promised 100 ms while a pick costs under 1 % of it.
+static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(10);
+/// Work by which a role may be ahead of a waiting role before its executor leaves. At least ten
+/// times the 3 ms that a start costs.
+static ROLE_QUANTUM: GucSetting<i32> = GucSetting::<i32>::new(50);
+/// An executor without work leaves after this. Long enough to keep a busy site warm, short enough
+/// that an idle database isn't pinned against DROP DATABASE.
+static EXECUTOR_IDLE: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+/// Safety net for what no callback sees (COMMIT PREPARED, raw INSERT, restore). 0.1–0.3 ms a
+/// tenant: 10,000 tenants every 15 minutes are below 0.4 % of one core. 0 = never.
+static SWEEP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(900);
+/// Retention runs in a tenant after so many of its tasks have finished. One pass costs an index
+/// scan of the newest save_limit results: 1,000 makes that noise. 0 = never.
+static RETENTION_EVERY: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// Attempts a task gets when neither task nor handler says otherwise. Finite on purpose.
+static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
+/// Timeout of an attempt when neither task nor handler says otherwise: 1 h. 0 = none.
+static TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3_600_000);
+/// Limit for `args` (and for a result, which counts as a failure above ten times of it). 1 MB:
+/// arguments are data to find the data by; documents belong into tables.
+static MAX_ARGS: GucSetting<i32> = GucSetting::<i32>::new(1024);
+/// Crashes of the server that one task may cause before it is quarantined.
+static MAX_CRASHES: GucSetting<i32> = GucSetting::<i32>::new(3);
+/// Longest wait of tq_result and its kin: a session that waits holds a connection.
+static MAX_WAIT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+/// Rows a view function returns at most: a function scan materialises everything, even under LIMIT.
+static VIEW_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// How long tasks of a vanished handler are held before they fail with 42883.
+static HANDLER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(3600);
+/// Whether tasks may run as a superuser where a superuser owns the schema *and* enqueued the task.
+static ALLOW_SUPERUSER: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Log line for tasks that ran longer; -1 = none.
+static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Zone of schedules and handlers where the tenant sets none; empty = the server's TimeZone.
+static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Databases to serve; empty = all that have the extension.
+static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Databases never served, as LIKE patterns: test runners create and drop theirs at will.
+static EXCLUDE_DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"test\\_%"));
+/// Schemas left out of schedules and of everything that goes to all tenants.
+static EXCLUDE_SCHEMAS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"public"));
+/// Schemas appended to a handler's search_path behind its tenant's.
+static SHARED_SCHEMAS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"public"));
+
+/// Executors' slots are bits of one atomic word per role: that many at most.
+pub const EXECUTORS_LIMIT: i32 = 64;
+
+/// Registers the settings. `preloading`: the sizes of shared memory can be set only then.
+pub fn register() {
+    let flags = GucFlags::default();
+    let b = |n, s, l, v: &'static GucSetting<bool>, c| GucRegistry::define_bool_guc(n, s, l, v, c, flags);
+    let i = |n, s, l, v: &'static GucSetting<i32>, lo, hi, c, f| GucRegistry::define_int_guc(n, s, l, v, lo, hi, c, f);
+    let t = |n, s, l, v: &'static GucSetting<Option<CString>>, c| GucRegistry::define_string_guc(n, s, l, v, c, flags);
+    use GucContext::*;
+    b(c"tenant_q.enabled", c"Whether tasks and schedules run.",
+      c"Off: enqueuing goes on, nothing is started. Takes effect on reload; also per database.", &ENABLED, Sighup);
+    i(c"tenant_q.max_executors", c"Executors in the whole server.",
+      c"-1 = max_worker_processes / 2 - 1, at least 1.", &MAX_EXECUTORS, -1, EXECUTORS_LIMIT, Sighup, flags);
+    i(c"tenant_q.max_tenants", c"Entries of tenants with work that shared memory holds.",
+      c"About 400 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
+    i(c"tenant_q.batch_time", c"How long an executor works for one tenant before it asks whose turn it is.",
+      c"", &BATCH_TIME, 1, 1000, Sighup, GucFlags::UNIT_MS);
+    i(c"tenant_q.role_quantum", c"Work by which a role may be ahead of a waiting role before it gives its place up.",
+      c"", &ROLE_QUANTUM, 1, 60_000, Sighup, GucFlags::UNIT_MS);
+    i(c"tenant_q.executor_idle", c"An executor without work leaves after this.",
+      c"", &EXECUTOR_IDLE, 100, 3_600_000, Sighup, GucFlags::UNIT_MS);
+    i(c"tenant_q.sweep_interval", c"How often all attached tenants are looked at for work that no commit announced.",
+      c"COMMIT PREPARED, raw INSERT and restores are found by it. 0 = never.", &SWEEP_INTERVAL, 0, 86_400, Sighup, GucFlags::UNIT_S);
+    i(c"tenant_q.retention_every", c"Finished tasks of a tenant after which its old results are removed.",
+      c"0 = never.", &RETENTION_EVERY, 0, 1_000_000, Sighup, flags);
+    i(c"tenant_q.max_attempts", c"Attempts of a task where neither task nor handler says otherwise.",
+      c"0 = for ever.", &MAX_ATTEMPTS, 0, 1_000_000, Userset, flags);
+    i(c"tenant_q.timeout", c"Timeout of an attempt where neither task nor handler says otherwise.",
+      c"0 = none.", &TIMEOUT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
+    i(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
+    i(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.",
+      c"", &MAX_CRASHES, 1, 100, Sighup, flags);
+    i(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
+    i(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
+    i(c"tenant_q.handler_grace", c"How long tasks of a vanished handler are held before they fail.",
+      c"", &HANDLER_GRACE, 0, 31_536_000, Sighup, GucFlags::UNIT_S);
+    b(c"tenant_q.allow_superuser", c"Whether tasks may run as a superuser.",
+      c"Only where a superuser owns the schema and enqueued or scheduled the task.", &ALLOW_SUPERUSER, Sighup);
+    i(c"tenant_q.log_min_duration", c"Log tasks that ran longer than this.", c"-1 = none, 0 = all.",
+      &LOG_MIN_DURATION, -1, i32::MAX, Suset, GucFlags::UNIT_MS);
+    t(c"tenant_q.timezone", c"Time zone of schedules and handlers where the tenant sets none.", c"Empty = TimeZone.", &TIMEZONE, Sighup);
+    t(c"tenant_q.databases", c"Databases to serve, separated by commas.", c"Empty = all that have the extension.", &DATABASES, Sighup);
+    t(c"tenant_q.exclude_databases", c"Databases never served: LIKE patterns separated by commas.", c"", &EXCLUDE_DATABASES, Sighup);
+    t(c"tenant_q.exclude_schemas", c"Schemas without schedules and left out of what goes to all tenants.", c"", &EXCLUDE_SCHEMAS, Sighup);
+    t(c"tenant_q.shared_schemas", c"Schemas behind the tenant's on a handler's search_path.", c"", &SHARED_SCHEMAS, Sighup);
+}
+
+fn list(setting: &GucSetting<Option<CString>>) -> Vec<String> {
+    text(setting).split(',').map(|s| s.trim().to_string()).filter(|s| !s.is_empty()).collect()
+}
+fn text(setting: &GucSetting<Option<CString>>) -> String {
+    setting.get().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
+fn millis(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(setting.get().max(0) as u64)
+}
+
+pub fn enabled() -> bool {
+    ENABLED.get()
+}
+/// Executors allowed now; `worker_processes` is the server's max_worker_processes.
+pub fn max_executors(worker_processes: i32) -> u32 {
+    let set = MAX_EXECUTORS.get();
+    let auto = (worker_processes / 2 - 1).max(1);
+    (if set < 0 { auto } else { set }).min(EXECUTORS_LIMIT) as u32
+}
+pub fn max_tenants() -> usize {
+    MAX_TENANTS.get() as usize
+}
+pub fn batch_time() -> Duration {
+    millis(&BATCH_TIME)
+}
+pub fn role_quantum() -> Duration {
+    millis(&ROLE_QUANTUM)
+}
+pub fn executor_idle() -> Duration {
+    millis(&EXECUTOR_IDLE)
+}
+pub fn sweep_interval() -> Option<Duration> {
+    Some(Duration::from_secs(SWEEP_INTERVAL.get() as u64)).filter(|d| !d.is_zero())
+}
+pub fn retention_every() -> u64 {
+    RETENTION_EVERY.get() as u64
+}
+pub fn max_attempts() -> i32 {
+    MAX_ATTEMPTS.get()
+}
+pub fn timeout_ms() -> i64 {
+    TIMEOUT.get() as i64
+}
+pub fn max_args_bytes() -> usize {
+    MAX_ARGS.get() as usize * 1024
+}
+pub fn max_crashes() -> i32 {
+    MAX_CRASHES.get()
+}
+pub fn max_wait() -> Duration {
+    millis(&MAX_WAIT)
+}
+pub fn view_rows() -> usize {
+    VIEW_ROWS.get() as usize
+}
+pub fn handler_grace() -> Duration {
+    Duration::from_secs(HANDLER_GRACE.get() as u64)
+}
+pub fn allow_superuser() -> bool {
+    ALLOW_SUPERUSER.get()
+}
+pub fn log_min_duration() -> Option<Duration> {
+    let ms = LOG_MIN_DURATION.get();
+    (ms >= 0).then(|| Duration::from_millis(ms as u64))
+}
+pub fn timezone() -> String {
+    text(&TIMEZONE)
+}
+pub fn databases() -> Vec<String> {
+    list(&DATABASES)
+}
+pub fn exclude_databases() -> Vec<String> {
+    list(&EXCLUDE_DATABASES)
+}
+pub fn exclude_schemas() -> Vec<String> {
+    list(&EXCLUDE_SCHEMAS)
+}
+pub fn shared_schemas() -> Vec<String> {
+    list(&SHARED_SCHEMAS)
+}

@@ -1,0 +1,722 @@
+//! What all processes share: entries of tenants with work, roles, databases, executors' slots.
+//!
+//! Everything is an atomic, so that readers need no lock. Who may *write* what:
+//!
+//! - tables (`Entry`, `Role`, `Db`: key, in_use, stamp): under `Lock::Registry`, exclusive.
+//! - ready heaps (`Entry::heap_*`, `Role::heap_root`, `holder`, vtimes, `Slot` places): under
+//!   `Lock::Ready`, exclusive.
+//! - `generation`, `low_key`, `next_due`, the dirty bits and gauges: anybody, any time; they are
+//!   what the after-commit callback touches, which may take no lock.
+//! - a slot's items: its executor, while it holds the entry; its `word`: compare-and-swap.
+//!
+//! Slots are in the mapped file (postgres/mapping.rs), the rest in shared memory.
+
+use crate::postgres::clock::{Micros, NEVER};
+use crate::postgres::lwlock::Lock;
+use crate::postgres::{mapping, shmem};
+use crate::{settings, shared_struct};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+/// Picked tasks a slot can hold: the largest batch.
+pub const BATCH: usize = 64;
+/// Executors' slots; also bits of `Role::idle`.
+pub const SLOTS: usize = settings::EXECUTORS_LIMIT as usize;
+pub const DATABASES: usize = 64;
+pub const WAITERS: usize = 256;
+/// Priorities of one tenant whose scan position is remembered.
+pub const CURSORS: usize = 4;
+/// Tasks of one tenant and role that could be neither finished nor failed, held back.
+pub const HOLDS: usize = 8;
+pub const CULPRITS: usize = 32;
+const NONE: u32 = u32::MAX;
+
+shared_struct! {
+    /// One of a kind.
+    pub struct Header {
+        /// Random, anew at every start: tells what belongs to this life of the server.
+        pub epoch: AtomicU64,
+        /// The launcher's process number + 1; 0 = there is none.
+        pub launcher: AtomicU32,
+        pub launcher_pid: AtomicU32,
+        /// Something for the launcher to look at; set before its latch.
+        pub attention: AtomicU32,
+        /// Roles with work and no executor, and the least virtual time among them: what a running
+        /// executor compares its own role's with before it goes on.
+        pub waiting_roles: AtomicU32,
+        pub waiting_vtime: AtomicU64,
+        /// Where newcomers among roles start.
+        pub role_vtime: AtomicU64,
+        /// Bits: which words of `dirty` / `due_dirty` have bits.
+        pub waiters: AtomicU32,
+        pub evictions: AtomicU64,
+        pub recycle: AtomicU64,
+        pub last_no_slot: AtomicI64,
+        pub started_at: AtomicI64,
+        /// Tasks were in flight at an unclean start and nobody could be blamed: run them alone.
+        pub suspects: AtomicU32,
+    }
+}
+
+shared_struct! {
+    /// The work of one tenant under one role.
+    pub struct Entry {
+        pub in_use: AtomicU32,
+        pub database: AtomicU32,
+        pub tenant: AtomicU32,
+        pub role: AtomicU32,
+        pub role_index: AtomicU32,
+        /// Changes when the place is given to another key.
+        pub stamp: AtomicU32,
+        /// Enqueuing transactions that hold on to this entry.
+        pub pins: AtomicU32,
+        /// The slot + 1 that is picking here.
+        pub holder: AtomicU32,
+        /// Bumped by every wake. Ready means: not equal to `seen`.
+        pub generation: AtomicU64,
+        /// The generation that the last exhaustive pick had read before it looked.
+        pub seen: AtomicU64,
+        /// Least run_at enqueued since the last pick: lowers the cursors.
+        pub low_key: AtomicI64,
+        /// When the next row here comes due: may be too early, never too late.
+        pub next_due: AtomicI64,
+        /// When the next schedule of this tenant comes due (entries of the owner's role).
+        pub schedule_due: AtomicI64,
+        /// The whole tenant is left alone until then, for `blocked_reason`.
+        pub blocked_until: AtomicI64,
+        pub blocked_since: AtomicI64,
+        pub blocked_delay: AtomicI64,
+        pub blocked_reason: AtomicU32,
+        /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
+        pub limited: AtomicU32,
+        /// Parked rows should be looked at again.
+        pub unpark: AtomicU32,
+        pub unpark_at: AtomicI64,
+        pub vtime: AtomicU64,
+        pub weight: AtomicU32,
+        pub heap_in: AtomicU32,
+        pub heap_child: AtomicU32,
+        pub heap_next: AtomicU32,
+        pub batch: AtomicU32,
+        pub cursor_priority: [AtomicI32; CURSORS],
+        pub cursor_set: [AtomicU32; CURSORS],
+        pub cursor_time: [AtomicI64; CURSORS],
+        pub cursor_high: [AtomicU64; CURSORS],
+        pub cursor_low: [AtomicU64; CURSORS],
+        pub hold_high: [AtomicU64; HOLDS],
+        pub hold_low: [AtomicU64; HOLDS],
+        pub hold_until: [AtomicI64; HOLDS],
+        pub hold_delay: [AtomicI64; HOLDS],
+        /// Gauges; unfinished rows is -1 before the first count.
+        pub unfinished: AtomicI64,
+        pub oldest_due: AtomicI64,
+        pub done: AtomicU64,
+        pub failed: AtomicU64,
+        pub retried: AtomicU64,
+        pub finished_since_retention: AtomicU64,
+        pub minute: AtomicI64,
+        pub done_this_minute: AtomicU64,
+        pub done_last_minute: AtomicU64,
+        pub failed_this_minute: AtomicU64,
+        pub failed_last_minute: AtomicU64,
+    }
+}
+
+shared_struct! {
+    /// A role in a database: what executors belong to.
+    pub struct Role {
+        pub in_use: AtomicU32,
+        pub database: AtomicU32,
+        pub role: AtomicU32,
+        pub stamp: AtomicU32,
+        pub heap_root: AtomicU32,
+        pub heap_count: AtomicU32,
+        pub vtime: AtomicU64,
+        /// Where a tenant that wakes starts: the virtual time last served.
+        pub floor: AtomicU64,
+        /// Executors, starting ones included.
+        pub executors: AtomicU32,
+        pub starting: AtomicU32,
+        /// Bit per slot: it waits for its latch.
+        pub idle: AtomicU64,
+        /// Starts failed: no further one before.
+        pub start_after: AtomicI64,
+        pub start_failures: AtomicU32,
+        pub failing_since: AtomicI64,
+    }
+}
+
+shared_struct! {
+    /// A database that is or may be served.
+    pub struct Db {
+        pub database: AtomicU32,
+        /// See `db_state`.
+        pub state: AtomicU32,
+        /// The scheduler: process number + 1, pid.
+        pub scheduler: AtomicU32,
+        pub scheduler_pid: AtomicU32,
+        pub sweep_wanted: AtomicU32,
+        /// Where the sweep goes on: the OID of the last tenant looked at.
+        pub sweep_from: AtomicU32,
+        pub sweep_started: AtomicI64,
+        pub swept_at: AtomicI64,
+        pub swept_tenants: AtomicU32,
+        pub ticks_wanted: AtomicU32,
+        pub keep_until: AtomicI64,
+        /// Leave and stay away until then: somebody drops or copies the database.
+        pub away_until: AtomicI64,
+        pub problem: AtomicU32,
+        pub start_after: AtomicI64,
+        pub start_failures: AtomicU32,
+    }
+}
+
+/// What `Db::state` says.
+pub mod db_state {
+    pub const FREE: u32 = 0;
+    /// To be looked into: does it have the extension?
+    pub const UNKNOWN: u32 = 1;
+    pub const SERVED: u32 = 2;
+    pub const WITHOUT: u32 = 3;
+    /// The extension's version is not the library's.
+    pub const SKEWED: u32 = 4;
+    /// A copy that nobody has confirmed.
+    pub const COPY: u32 = 5;
+}
+
+shared_struct! {
+    /// Somebody waits for a task's end.
+    pub struct Waiter {
+        /// Process number + 1; 0 = free.
+        pub proc: AtomicU32,
+        pub id_high: AtomicU64,
+        pub id_low: AtomicU64,
+    }
+}
+
+shared_struct! {
+    /// An executor and what it has picked. In the mapped file.
+    pub struct Slot {
+        /// 0 free, 1 starting, 2 live.
+        pub state: AtomicU32,
+        pub pid: AtomicU32,
+        /// Process number + 1.
+        pub proc: AtomicU32,
+        /// Counts the executors that had this slot.
+        pub generation: AtomicU32,
+        pub database: AtomicU32,
+        pub role: AtomicU32,
+        pub role_index: AtomicU32,
+        pub entry: AtomicU32,
+        pub tenant: AtomicU32,
+        /// The SIGQUIT handler was here: the crash is somebody else's.
+        pub bystander: AtomicU32,
+        /// Sequence of the batch (32 bits), running (1), next (15), end (16): see `Word`.
+        pub word: AtomicU64,
+        /// When the present task began (monotonic ns), while the list holds more; 0 = nothing to
+        /// take over.
+        pub busy_since: AtomicU64,
+        pub started_at: AtomicI64,
+        pub deadline: AtomicI64,
+        pub attempt: AtomicI32,
+        pub since: AtomicI64,
+        pub tasks_done: AtomicU64,
+        pub tasks_failed: AtomicU64,
+        /// The cancel word: which task, which incarnation, why (1 cancelled, 2 timeout).
+        pub cancel_high: AtomicU64,
+        pub cancel_low: AtomicU64,
+        pub cancel_stamp: AtomicI64,
+        pub cancel_reason: AtomicU32,
+        pub cancel_at: AtomicU64,
+        pub cancel_signals: AtomicU32,
+        pub one_shot: AtomicU32,
+        pub leave: AtomicU32,
+        pub progress: AtomicU32,
+        pub handler: [AtomicU8; 64],
+        pub tenant_name: [AtomicU8; 64],
+        pub item_high: [AtomicU64; BATCH],
+        pub item_low: [AtomicU64; BATCH],
+        pub item_tid: [AtomicU64; BATCH],
+        pub item_stamp: [AtomicI64; BATCH],
+        pub item_attempts: [AtomicI32; BATCH],
+    }
+}
+
+shared_struct! {
+    /// A task that was running, alone unmarked, when the server went down. In the mapped file, so
+    /// that it is blamed even if the server goes down again before that could be written.
+    pub struct Culprit {
+        pub database: AtomicU32,
+        pub tenant: AtomicU32,
+        pub id_high: AtomicU64,
+        pub id_low: AtomicU64,
+        pub stamp: AtomicI64,
+    }
+}
+
+shared_struct! {
+    pub struct SlotFile {
+        pub magic: AtomicU64,
+        pub system: AtomicU64,
+        pub epoch: AtomicU64,
+        /// Unclean starts in a row at which several slots were occupied and nobody was to blame.
+        pub unclear: AtomicU32,
+    }
+}
+const MAGIC: u64 = 0x7471_0001_0000_0000 | std::mem::size_of::<Slot>() as u64;
+
+#[derive(Clone, Copy)]
+struct Layout {
+    entries: usize,
+    at_dirty: usize,
+    at_due_dirty: usize,
+    at_dbs: usize,
+    at_waiters: usize,
+    at_entry_hash: usize,
+    at_role_hash: usize,
+    at_roles: usize,
+    at_entries: usize,
+    size: usize,
+}
+
+fn layout() -> Layout {
+    let entries = settings::max_tenants();
+    let words = entries.div_ceil(64);
+    let mut at = shmem::size_of::<Header>(1);
+    let mut take = |bytes: usize| {
+        let here = at;
+        at += bytes;
+        here
+    };
+    let at_dirty = take(shmem::size_of::<AtomicU64>(words));
+    let at_due_dirty = take(shmem::size_of::<AtomicU64>(words));
+    let at_dbs = take(shmem::size_of::<Db>(DATABASES));
+    let at_waiters = take(shmem::size_of::<Waiter>(WAITERS));
+    let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
+    let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
+    let at_roles = take(shmem::size_of::<Role>(entries));
+    let at_entries = take(shmem::size_of::<Entry>(entries));
+    Layout { entries, at_dirty, at_due_dirty, at_dbs, at_waiters, at_entry_hash, at_role_hash, at_roles, at_entries, size: at }
+}
+
+const FILE_SLOTS: usize = shmem::size_of::<SlotFile>(1);
+const FILE_CULPRITS: usize = FILE_SLOTS + shmem::size_of::<Slot>(SLOTS);
+const FILE_SIZE: usize = FILE_CULPRITS + shmem::size_of::<Culprit>(CULPRITS);
+
+/// Everything shared, as slices.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    pub header: &'static Header,
+    pub entries: &'static [Entry],
+    pub roles: &'static [Role],
+    pub dbs: &'static [Db],
+    pub waiters: &'static [Waiter],
+    dirty: &'static [AtomicU64],
+    due_dirty: &'static [AtomicU64],
+    entry_hash: &'static [AtomicU32],
+    role_hash: &'static [AtomicU32],
+    pub slots: &'static [Slot],
+    pub culprits: &'static [Culprit],
+    pub file: &'static SlotFile,
+}
+
+thread_local! {
+    static SHARED: std::cell::OnceCell<Shared> = const { std::cell::OnceCell::new() };
+}
+
+/// The shared memory; None when the library wasn't preloaded.
+pub fn get() -> Option<Shared> {
+    if !shmem::available() || !mapping::available() {
+        return None;
+    }
+    Some(SHARED.with(|s| *s.get_or_init(attach)))
+}
+
+/// As `get`, for workers, which exist only where it does.
+pub fn shared() -> Shared {
+    get().expect("workers run only where the library is preloaded")
+}
+
+fn attach() -> Shared {
+    let l = layout();
+    let words = l.entries.div_ceil(64);
+    Shared {
+        header: &shmem::slice::<Header>(0, 1)[0],
+        entries: shmem::slice(l.at_entries, l.entries),
+        roles: shmem::slice(l.at_roles, l.entries),
+        dbs: shmem::slice(l.at_dbs, DATABASES),
+        waiters: shmem::slice(l.at_waiters, WAITERS),
+        dirty: shmem::slice(l.at_dirty, words),
+        due_dirty: shmem::slice(l.at_due_dirty, words),
+        entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
+        role_hash: shmem::slice(l.at_role_hash, l.entries * 2),
+        slots: mapping::slice(FILE_SLOTS, SLOTS),
+        culprits: mapping::slice(FILE_CULPRITS, CULPRITS),
+        file: &mapping::slice::<SlotFile>(0, 1)[0],
+    }
+}
+
+/// Bytes of shared memory to ask for.
+pub fn size() -> usize {
+    layout().size
+}
+
+/// Runs in the postmaster each time shared memory is made anew. Reads what the mapped file says of
+/// the life before, then empties it.
+pub fn initialise() {
+    mapping::open(FILE_SIZE);
+    let s = attach();
+    let epoch = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
+    s.header.epoch.store(epoch, Relaxed);
+    s.header.started_at.store(crate::postgres::clock::now(), Relaxed);
+    for e in s.entries {
+        e.heap_child.store(NONE, Relaxed);
+        e.heap_next.store(NONE, Relaxed);
+        e.low_key.store(NEVER, Relaxed);
+        e.next_due.store(NEVER, Relaxed);
+        e.schedule_due.store(NEVER, Relaxed);
+    }
+    for r in s.roles {
+        r.heap_root.store(NONE, Relaxed);
+    }
+    for h in s.entry_hash.iter().chain(s.role_hash) {
+        h.store(NONE, Relaxed);
+    }
+    let system = shmem::system_identifier();
+    let ours = s.file.magic.load(Relaxed) == MAGIC && s.file.system.load(Relaxed) == system;
+    if ours && shmem::went_down_uncleanly() {
+        crate::poison::read_the_crash(&s);
+    } else if !ours {
+        mapping::clear();
+    }
+    for slot in s.slots {
+        free_slot(slot);
+    }
+    s.file.magic.store(MAGIC, Relaxed);
+    s.file.system.store(system, Relaxed);
+    s.file.epoch.store(epoch, Relaxed);
+}
+
+/// Makes a slot nobody's.
+pub fn free_slot(slot: &Slot) {
+    slot.busy_since.store(0, Relaxed);
+    slot.cancel_reason.store(0, Relaxed);
+    slot.proc.store(0, Relaxed);
+    slot.pid.store(0, Relaxed);
+    slot.bystander.store(0, Relaxed);
+    slot.leave.store(0, Relaxed);
+    slot.one_shot.store(0, Relaxed);
+    let seq = Word::load(slot).sequence.wrapping_add(1);
+    slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack(), SeqCst);
+    slot.state.store(0, SeqCst);
+}
+
+/// How far a slot's executor is in its list: `[next, end)` isn't started, `next - 1` is running if
+/// `running`. One word, so that a take-over and the owner's next start exclude each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub sequence: u32,
+    pub running: bool,
+    pub next: usize,
+    pub end: usize,
+}
+
+impl Word {
+    pub fn pack(self) -> u64 {
+        ((self.sequence as u64) << 32) | ((self.running as u64) << 31) | ((self.next as u64) << 16) | self.end as u64
+    }
+    pub fn unpack(word: u64) -> Word {
+        Word {
+            sequence: (word >> 32) as u32,
+            running: word & (1 << 31) != 0,
+            next: ((word >> 16) & 0x7FFF) as usize,
+            end: (word & 0xFFFF) as usize,
+        }
+    }
+    pub fn load(slot: &Slot) -> Word {
+        Self::unpack(slot.word.load(SeqCst))
+    }
+    /// The places of the list that are running or waiting to.
+    pub fn live(self) -> std::ops::Range<usize> {
+        (if self.running { self.next - 1 } else { self.next })..self.end
+    }
+    pub fn replace(self, slot: &Slot, new: Word) -> bool {
+        slot.word.compare_exchange(self.pack(), new.pack(), SeqCst, SeqCst).is_ok()
+    }
+}
+
+impl Slot {
+    pub fn item_id(&self, n: usize) -> u128 {
+        ((self.item_high[n].load(Relaxed) as u128) << 64) | self.item_low[n].load(Relaxed) as u128
+    }
+    pub fn set_item(&self, n: usize, item: &Item) {
+        self.item_high[n].store((item.id >> 64) as u64, Relaxed);
+        self.item_low[n].store(item.id as u64, Relaxed);
+        self.item_tid[n].store(item.tid, Relaxed);
+        self.item_stamp[n].store(item.stamp, Relaxed);
+        self.item_attempts[n].store(item.attempts, Relaxed);
+    }
+    pub fn item(&self, n: usize) -> Item {
+        Item {
+            id: self.item_id(n),
+            tid: self.item_tid[n].load(Relaxed),
+            stamp: self.item_stamp[n].load(Relaxed),
+            attempts: self.item_attempts[n].load(Relaxed),
+        }
+    }
+    /// The ids that this slot keeps others from, copied consistently.
+    pub fn live_items(&self) -> Vec<Item> {
+        loop {
+            let before = Word::load(self);
+            if self.state.load(SeqCst) != 2 {
+                return Vec::new();
+            }
+            let items = before.live().map(|n| self.item(n)).collect();
+            let after = Word::load(self);
+            if before.sequence == after.sequence {
+                // A start or an end meanwhile only makes the copy hold one more than needed.
+                return items;
+            }
+        }
+    }
+}
+
+/// One picked task: which row, which incarnation of it, and where it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub id: u128,
+    pub tid: u64,
+    pub stamp: Micros,
+    pub attempts: i32,
+}
+
+pub fn store_text(target: &[AtomicU8], text: &str) {
+    let bytes = text.as_bytes();
+    for (i, t) in target.iter().enumerate() {
+        t.store(bytes.get(i).copied().unwrap_or(0), Relaxed);
+    }
+}
+pub fn load_text(source: &[AtomicU8]) -> String {
+    let bytes: Vec<u8> = source.iter().map(|b| b.load(Relaxed)).take_while(|b| *b != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A tenant's entry, with the stamp that tells whether the place still is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryRef {
+    pub index: u32,
+    pub stamp: u32,
+}
+
+fn hash(parts: [u32; 3]) -> usize {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    for p in parts {
+        h = (h ^ p as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+    (h ^ (h >> 32)) as usize
+}
+
+/// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
+fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
+    const REMOVED: u32 = NONE - 1;
+    let mut at = hash(parts) % table.len();
+    let mut free = None;
+    for _ in 0..table.len() {
+        match table[at].load(Acquire) {
+            NONE => return (None, free.unwrap_or(at)),
+            REMOVED => free = free.or(Some(at)),
+            index if is(index as usize) => return (Some(index as usize), at),
+            _ => {}
+        }
+        at = (at + 1) % table.len();
+    }
+    (None, free.unwrap_or(at))
+}
+
+impl Shared {
+    /// The entry of (database, tenant, role), made if there is none. None: the table is full of
+    /// entries that are needed.
+    pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
+        let is = |i: usize| {
+            let e = &self.entries[i];
+            e.tenant.load(Relaxed) == tenant && e.role.load(Relaxed) == role && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1
+        };
+        let key = [database, tenant, role];
+        {
+            let _guard = Lock::Registry.shared();
+            if let (Some(i), _) = probe(self.entry_hash, key, is) {
+                return Some(self.reference(i));
+            }
+        }
+        let role_index = self.role(database, role)?;
+        let _guard = Lock::Registry.exclusive();
+        let (found, mut place) = probe(self.entry_hash, key, is);
+        if let Some(i) = found {
+            return Some(self.reference(i));
+        }
+        let index = match self.entries.iter().position(|e| e.in_use.load(Relaxed) == 0) {
+            Some(i) => i,
+            None => {
+                let i = self.evict()?;
+                place = probe(self.entry_hash, key, is).1;
+                i
+            }
+        };
+        let e = &self.entries[index];
+        e.database.store(database, Relaxed);
+        e.tenant.store(tenant, Relaxed);
+        e.role.store(role, Relaxed);
+        e.role_index.store(role_index as u32, Relaxed);
+        e.stamp.fetch_add(1, Relaxed);
+        for counter in [&e.generation, &e.seen, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention] {
+            counter.store(0, Relaxed);
+        }
+        for time in [&e.low_key, &e.next_due, &e.schedule_due] {
+            time.store(NEVER, Relaxed);
+        }
+        for zero in [&e.blocked_until, &e.blocked_since, &e.blocked_delay, &e.unpark_at, &e.oldest_due] {
+            zero.store(0, Relaxed);
+        }
+        for zero in [&e.pins, &e.holder, &e.blocked_reason, &e.limited, &e.unpark] {
+            zero.store(0, Relaxed);
+        }
+        for (c, h) in e.cursor_set.iter().zip(&e.hold_until) {
+            c.store(0, Relaxed);
+            h.store(0, Relaxed);
+        }
+        for h in &e.hold_until {
+            h.store(0, Relaxed);
+        }
+        e.weight.store(1, Relaxed);
+        e.batch.store(1, Relaxed);
+        e.unfinished.store(-1, Relaxed);
+        e.heap_in.store(0, Relaxed);
+        e.heap_child.store(NONE, Relaxed);
+        e.heap_next.store(NONE, Relaxed);
+        e.in_use.store(1, Release);
+        self.entry_hash[place].store(index as u32, Release);
+        Some(self.reference(index))
+    }
+
+    fn reference(&self, index: usize) -> EntryRef {
+        EntryRef { index: index as u32, stamp: self.entries[index].stamp.load(Relaxed) }
+    }
+    pub fn at(&self, r: EntryRef) -> Option<&'static Entry> {
+        let e = &self.entries[r.index as usize];
+        (e.in_use.load(Relaxed) == 1 && e.stamp.load(Relaxed) == r.stamp).then_some(e)
+    }
+
+    /// Frees an entry that nothing hangs on, orders a sweep of its database to find it again.
+    fn evict(&self) -> Option<usize> {
+        const REMOVED: u32 = NONE - 1;
+        let idle = |e: &Entry| {
+            e.pins.load(SeqCst) == 0
+                && e.holder.load(Relaxed) == 0
+                && e.heap_in.load(Relaxed) == 0
+                && e.generation.load(SeqCst) == e.seen.load(Relaxed)
+                && e.hold_until.iter().all(|h| h.load(Relaxed) == 0)
+                && e.blocked_until.load(Relaxed) == 0
+                && !self.slots.iter().any(|s| s.state.load(Relaxed) != 0 && s.tenant.load(Relaxed) == e.tenant.load(Relaxed))
+        };
+        // Entries with nothing due at all first; then those whose next work is far away.
+        let index = self
+            .entries
+            .iter()
+            .position(|e| idle(e) && e.next_due.load(Relaxed) == NEVER && e.schedule_due.load(Relaxed) == NEVER)
+            .or_else(|| {
+                (0..self.entries.len()).filter(|i| idle(&self.entries[*i])).max_by_key(|i| {
+                    let e = &self.entries[*i];
+                    e.next_due.load(Relaxed).min(e.schedule_due.load(Relaxed))
+                })
+            })?;
+        let e = &self.entries[index];
+        let key = [e.database.load(Relaxed), e.tenant.load(Relaxed), e.role.load(Relaxed)];
+        let (_, place) = probe(self.entry_hash, key, |i| i == index);
+        e.in_use.store(0, Relaxed);
+        self.entry_hash[place].store(REMOVED, Release);
+        self.header.evictions.fetch_add(1, Relaxed);
+        if e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER {
+            if let Some(db) = self.db(key[0]) {
+                db.sweep_wanted.store(1, Relaxed);
+                self.call_launcher();
+            }
+        }
+        Some(index)
+    }
+
+    /// The place of (database, role), made if there is none.
+    fn role(&self, database: u32, role: u32) -> Option<usize> {
+        let is = |i: usize| self.roles[i].role.load(Relaxed) == role && self.roles[i].database.load(Relaxed) == database;
+        let _guard = Lock::Registry.exclusive();
+        let (found, place) = probe(self.role_hash, [database, role, 0], is);
+        if let Some(i) = found {
+            return Some(i);
+        }
+        let index = self.roles.iter().position(|r| r.in_use.load(Relaxed) == 0)?;
+        let r = &self.roles[index];
+        r.database.store(database, Relaxed);
+        r.role.store(role, Relaxed);
+        r.heap_root.store(NONE, Relaxed);
+        r.in_use.store(1, Release);
+        self.role_hash[place].store(index as u32, Release);
+        Some(index)
+    }
+
+    pub fn db(&self, database: u32) -> Option<&'static Db> {
+        self.dbs.iter().find(|d| d.database.load(Relaxed) == database && d.state.load(Relaxed) != db_state::FREE)
+    }
+    /// The database's place, made if there is none; `state` only if it is new.
+    pub fn make_db(&self, database: u32, state: u32) -> Option<&'static Db> {
+        let _guard = Lock::Registry.exclusive();
+        if let Some(db) = self.db(database) {
+            return Some(db);
+        }
+        let db = self.dbs.iter().find(|d| d.state.load(Relaxed) == db_state::FREE)?;
+        for zero in [&db.scheduler, &db.scheduler_pid, &db.sweep_wanted, &db.sweep_from, &db.swept_tenants, &db.ticks_wanted, &db.problem, &db.start_failures] {
+            zero.store(0, Relaxed);
+        }
+        for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.away_until, &db.start_after] {
+            zero.store(0, Relaxed);
+        }
+        db.database.store(database, Relaxed);
+        db.state.store(state, Release);
+        Some(db)
+    }
+
+    pub fn mark_dirty(&self, index: u32) {
+        self.dirty[index as usize / 64].fetch_or(1 << (index % 64), SeqCst);
+    }
+    pub fn mark_due(&self, index: u32) {
+        self.due_dirty[index as usize / 64].fetch_or(1 << (index % 64), SeqCst);
+    }
+    pub fn take_dirty(&self, f: impl FnMut(usize)) {
+        take_bits(self.dirty, f);
+    }
+    pub fn take_due(&self, f: impl FnMut(usize)) {
+        take_bits(self.due_dirty, f);
+    }
+    pub fn any_dirty(&self) -> bool {
+        self.dirty.iter().any(|w| w.load(SeqCst) != 0)
+    }
+
+    /// Tells the launcher that something needs it.
+    pub fn call_launcher(&self) {
+        self.header.attention.store(1, SeqCst);
+        let launcher = self.header.launcher.load(SeqCst);
+        if launcher > 0 {
+            crate::postgres::latch::wake(launcher - 1);
+        }
+    }
+}
+
+fn take_bits(words: &[AtomicU64], mut f: impl FnMut(usize)) {
+    for (w, word) in words.iter().enumerate() {
+        if word.load(SeqCst) == 0 {
+            continue;
+        }
+        let mut bits = word.swap(0, SeqCst);
+        while bits != 0 {
+            f(w * 64 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+        }
+    }
+}
