@@ -81,10 +81,14 @@ pub(super) struct DaysOfWeek {
     pub(super) starred: bool,
 }
 
-/// Whether a word could begin a cron expression; decides between cron and natural language.
-pub(super) fn looks_like_cron(word: &str) -> bool {
-    word.bytes()
-        .all(|b| b.is_ascii_digit() || b"*?,/-".contains(&b))
+/// Whether words are meant as a cron expression, right or wrong; decides between cron and natural language.
+pub(super) fn looks_like_cron(words: &[(usize, &str)]) -> bool {
+    let first = words.first().map_or("", |(_, word)| word);
+    let only_cron = first
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"*?,/-".contains(&b));
+    let starts_like_cron = first.starts_with(|c: char| c.is_ascii_digit() || c == '*');
+    only_cron || starts_like_cron && words.len() >= 5
 }
 
 /// Parses the fields of an expression, each with its position in the text (all in lower case).
@@ -295,10 +299,6 @@ impl DaysOfMonth {
         }
         dates
     }
-
-    pub(super) fn has_modifiers(&self) -> bool {
-        self.before_last != 0 || self.nearest_weekday != 0 || self.last_weekday
-    }
 }
 
 impl DaysOfWeek {
@@ -317,10 +317,6 @@ impl DaysOfWeek {
             dates |= every_week(self.last, first_weekday) & mask(length - 6, length);
         }
         dates
-    }
-
-    pub(super) fn has_modifiers(&self) -> bool {
-        self.last != 0 || self.nth.iter().any(|weekdays| *weekdays != 0)
     }
 }
 

@@ -15,8 +15,11 @@
 //! the grammar), `next` asks the rule for wall-clock slots and lets `zone` turn them into instants,
 //! `catch_up` decides which missed fire times are served, `spread` keeps herds apart.
 
+pub mod active_hours;
 pub mod calendar;
+pub mod catch_up;
 pub mod cron;
+pub mod describe;
 pub mod natural;
 pub mod next;
 pub mod rule;

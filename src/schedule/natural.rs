@@ -77,9 +77,7 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
         reader.end()?;
         return Ok(form);
     }
-    if weekday_named(first).is_some()
-        || matches!(first, "weekdays" | "weekday" | "weekend" | "weekends")
-    {
+    if weekdays_named(first).is_some() {
         return weekdays(&mut reader);
     }
     let error = RuleError::rule(position, format!("\"{}\" is not a rule", shortened(typed)));
@@ -152,12 +150,7 @@ fn every(reader: &mut Reader) -> Result<Form, RuleError> {
             reader.next();
             periodic(reader, position, 1, unit)
         }
-        Token::Word(word)
-            if weekday_named(word).is_some()
-                || matches!(word, "weekday" | "weekdays" | "weekend" | "weekends") =>
-        {
-            weekdays(reader)
-        }
+        Token::Word(word) if weekdays_named(word).is_some() => weekdays(reader),
         _ => Err(reader
             .unexpected("a number, a unit or a weekday")
             .hint(EXAMPLES)),
@@ -283,16 +276,10 @@ fn weekdays(reader: &mut Reader) -> Result<Form, RuleError> {
         let Token::Word(word) = reader.peek() else {
             return Err(reader.unexpected("a weekday"));
         };
-        let singular = word
-            .strip_suffix('s')
-            .filter(|word| word.ends_with("day"))
-            .unwrap_or(word);
-        days |= match (singular, weekday_named(singular)) {
-            (_, Some(day)) => 1 << day,
-            ("weekday", _) => 0b011_1110,
-            ("weekend" | "weekends", _) => 0b100_0001,
-            _ => return Err(reader.unexpected("a weekday")),
+        let Some(named) = weekdays_named(word) else {
+            return Err(reader.unexpected("a weekday"));
         };
+        days |= named;
         reader.next();
         // "mon, wed, and fri"
         let comma = reader.take_punctuation(',');
@@ -303,6 +290,19 @@ fn weekdays(reader: &mut Reader) -> Result<Form, RuleError> {
     let at = time_of_day_after_at(reader)?;
     reader.end()?;
     Ok(Form::Weekdays { days, at })
+}
+
+/// The weekdays a word stands for: `mon`, `mondays`, `weekdays`, `weekend`. Bit 0 = Sunday.
+fn weekdays_named(word: &str) -> Option<u64> {
+    let singular = word
+        .strip_suffix('s')
+        .filter(|word| word.ends_with("day") || word.ends_with("end"))
+        .unwrap_or(word);
+    match singular {
+        "weekday" => Some(0b011_1110),
+        "weekend" => Some(0b100_0001),
+        _ => weekday_named(singular).map(|day| 1 << day),
+    }
 }
 
 fn time_of_day_after_at(reader: &mut Reader) -> Result<Option<u32>, RuleError> {
@@ -319,7 +319,7 @@ fn read_unit(reader: &mut Reader, count: i64) -> Result<Unit, RuleError> {
     let Token::Word(word) = reader.peek() else {
         return Err(reader.unexpected("a unit").hint(UNITS));
     };
-    if weekday_named(word).is_some() {
+    if weekdays_named(word).is_some() {
         let message = format!("\"{word}\" cannot follow a number");
         return Err(RuleError::rule(position, message)
             .hint("A weekday comes every week: 'every monday at 10:30'. For every other week use cron or 'biweekly'."));

@@ -168,7 +168,7 @@ impl Rule {
             Form::At(timestamp::parse(text, start)?)
         } else if let Some(event) = solar::parse(&lower, start)? {
             Form::Solar(event)
-        } else if cron::looks_like_cron(first) && !is_counted_unit(&words) {
+        } else if cron::looks_like_cron(&words) && !is_counted_unit(&words) {
             Form::Cron(cron::parse(&words, day_and)?)
         } else {
             natural::parse(text, &lower)?

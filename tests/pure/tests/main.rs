@@ -1,0 +1,3 @@
+//! One program with the tests of all pure modules; a directory for each.
+
+mod schedule;
