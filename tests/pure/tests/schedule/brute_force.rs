@@ -4,6 +4,8 @@
 //! elapsed rules and on the wall clock for fixed ones. Most instants are chosen within a day or so of a
 //! change of the zone's clock, because that is where mistakes live.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Datelike, Days, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use proptest::prelude::*;
@@ -64,6 +66,37 @@ struct Cron {
     days: Field,
     months: Field,
     weekdays: Field,
+}
+
+/// Fixed rules with many times a day, so that several of them meet each gap and overlap.
+fn busy_fixed_cron() -> impl Strategy<Value = Cron> {
+    let every = |min, max| Field {
+        text: "*".to_owned(),
+        values: (min..=max).collect(),
+        starred: true,
+    };
+    (
+        prop::collection::btree_set(0u32..60, 1..5),
+        prop::collection::btree_set(0u32..24, 8..24),
+    )
+        .prop_map(move |(minutes, hours)| {
+            let listed = |values: BTreeSet<u32>| Field {
+                text: values
+                    .iter()
+                    .map(u32::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+                values: values.into_iter().collect(),
+                starred: false,
+            };
+            Cron {
+                minutes: listed(minutes),
+                hours: listed(hours),
+                days: every(1, 31),
+                months: every(1, 12),
+                weekdays: every(0, 6),
+            }
+        })
 }
 
 fn cron() -> impl Strategy<Value = Cron> {
@@ -169,14 +202,20 @@ fn first_reading(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
 
 /// A zone and an instant, mostly near a change of that zone's clock.
 fn zone_and_instant() -> impl Strategy<Value = (Tz, DateTime<Utc>)> {
-    let zone = prop::sample::select(&TZ_VARIANTS[..]);
-    (
-        zone,
-        1975i32..2040,
-        any::<prop::sample::Index>(),
-        -36 * 3600i64..12 * 3600,
-    )
-        .prop_map(|(zone, year, chosen, seconds)| {
+    // Every zone, and more often those whose changes are by half an hour, two hours or a day.
+    let unusual = [
+        Tz::Australia__Lord_Howe,
+        Tz::Antarctica__Troll,
+        Tz::Pacific__Apia,
+        Tz::Asia__Gaza,
+    ];
+    let zone = prop_oneof![
+        2 => prop::sample::select(&TZ_VARIANTS[..]),
+        1 => prop::sample::select(unusual.to_vec()),
+    ];
+    let seconds = prop_oneof![-36 * 3600i64..12 * 3600, -2 * 3600i64..2 * 3600];
+    (zone, 1975i32..2040, any::<prop::sample::Index>(), seconds).prop_map(
+        |(zone, year, chosen, seconds)| {
             let new_year = Utc
                 .with_ymd_and_hms(year, 1, 1, 0, 0, 0)
                 .single()
@@ -198,7 +237,8 @@ fn zone_and_instant() -> impl Strategy<Value = (Tz, DateTime<Utc>)> {
                 zone,
                 new_year + TimeDelta::hours(hour) + TimeDelta::seconds(seconds),
             )
-        })
+        },
+    )
 }
 
 /// Every kind of rule there is.
@@ -261,7 +301,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn cron_is_the_first_matching_minute(cron in cron(), (zone, after) in zone_and_instant(), day_and: bool) {
+    fn cron_is_the_first_matching_minute(cron in prop_oneof![cron(), busy_fixed_cron()], (zone, after) in zone_and_instant(), day_and: bool) {
         // Dates that don't exist, `31 2`, are refused; nothing to compare.
         if let Ok(rule) = Rule::parse(&cron.text(), day_and) {
             let schedule = Schedule { rule, zone, ..Schedule::new("once", "UTC", "2000-01-01 00:00") };

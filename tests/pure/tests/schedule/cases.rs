@@ -778,6 +778,20 @@ fn cron_when_the_clock_is_changed() {
             "2023-10-29 00:00",
             &["2023-10-29 00:15", "2023-10-29 01:15", "2023-10-29 02:15"],
         ),
+        // Two times in one gap both fire, each moved by the gap.
+        (
+            "0,45 2 * * *",
+            BERLIN,
+            "2023-03-25 23:00",
+            &["2023-03-26 01:00", "2023-03-26 01:45", "2023-03-27 00:00"],
+        ),
+        // A time behind the gap may come before one that the gap has moved: 02:10 fires at 02:40.
+        (
+            "10,35 2 * * *",
+            "Australia/Lord_Howe",
+            "2023-09-30 12:00",
+            &["2023-09-30 15:35", "2023-09-30 15:40", "2023-10-01 15:10"],
+        ),
         // Several fixed times in and behind the gap keep their order and don't double.
         (
             "0,45 2,3 * * *",
