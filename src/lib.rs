@@ -1,12 +1,80 @@
 //! tenant_q: a task queue and scheduler inside PostgreSQL whose unit is the tenant schema.
 //!
 //! The modules in the order data moves; ARCHITECTURE.md tells the story.
+//!
+//! `enqueue → wake → ready → pick → run → complete → retention`, `tick → enqueue`.
 
+// Ground
 pub mod error;
 pub mod postgres;
 pub mod settings;
 pub mod shared;
+// What there is
+pub mod handler;
+pub mod task;
+pub mod tenant;
+// The way of a task
+pub mod enqueue;
+pub mod wake;
+pub mod ready;
+pub mod pick;
+pub mod run;
+pub mod complete;
+pub mod retry;
+pub mod park;
 pub mod poison;
-// pub mod schedule;
+pub mod retention;
+// Time
+pub mod schedule;
+pub mod tick;
+// Processes
+pub mod ddl;
+pub mod identity;
+pub mod worker;
+// What one can ask in SQL
+pub mod monitor;
+pub mod schedules;
+pub mod surface;
+
+use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
+extension_sql_file!("../sql/tenants.sql", name = "tenants", requires = ["registry"]);
+extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["tenants"]);
+extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["tasks"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
+
+/// Library start: settings always; shared memory, hooks and the launcher only while preloading.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::register();
+    if !postgres::shmem::is_preloading() || postgres::shmem::is_binary_upgrade() {
+        return;
+    }
+    postgres::shmem::request(shared::size(), shared::initialise);
+    ddl::register();
+    postgres::worker::register_static("tenant_q launcher", "tenant_q launcher", "tenant_q_launcher_main", 1);
+}
+
+/// Entry points of the workers.
+mod mains {
+    use super::*;
+    #[pg_guard]
+    #[unsafe(no_mangle)]
+    pub extern "C-unwind" fn tenant_q_launcher_main(_argument: pg_sys::Datum) {
+        worker::launcher::main();
+    }
+    #[pg_guard]
+    #[unsafe(no_mangle)]
+    pub extern "C-unwind" fn tenant_q_scheduler_main(argument: pg_sys::Datum) {
+        worker::scheduler::main(argument.value() as u64);
+    }
+    #[pg_guard]
+    #[unsafe(no_mangle)]
+    pub extern "C-unwind" fn tenant_q_executor_main(argument: pg_sys::Datum) {
+        worker::executor::main(argument.value() as u64);
+    }
+}

@@ -1,1 +1,128 @@
-pub fn read_the_crash(_s: &crate::shared::Shared) {}
+//! Tasks that crash the server.
+//!
+//! The slots are in a file mapping that survives the crash. Every executor's SIGQUIT handler marks
+//! its slot "bystander" first, so after an unclean restart the one occupied, unmarked slot names
+//! the culprit exactly: the others died of its crash. Several unmarked slots (power loss, the
+//! postmaster killed) blame nobody.
+//!
+//! A culprit's crash count is written and flushed before anything of its tenant starts. Crashes of
+//! one task are bounded by `tenant_q.max_crashes`, then it is quarantined; a handler whose tasks
+//! keep crashing the server (a schedule that mints a poison every second) is quarantined too.
+
+use crate::handler;
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock;
+use crate::postgres::relation::{Access, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{sandbox, transaction};
+use crate::settings;
+use crate::shared::{Culprit, Shared, Word};
+use crate::task::{self, col, stored};
+use crate::tenant::{self, Tenant};
+use serde_json::json;
+use std::sync::atomic::Ordering::*;
+
+/// Crashes of two or more tasks within it quarantine their handler.
+const HANDLER_WINDOW: i64 = 86_400_000_000;
+
+/// In the postmaster, before anything runs: who was it?
+pub fn read_the_crash(s: &Shared) {
+    let mut unmarked = Vec::new();
+    for slot in s.slots {
+        let word = Word::load(slot);
+        if slot.state.load(Relaxed) == 2 && word.running && word.next >= 1 {
+            if slot.bystander.load(Relaxed) == 0 {
+                unmarked.push((slot, word.next - 1));
+            }
+        }
+    }
+    if let [(slot, n)] = unmarked[..] {
+        // Alone and unmarked while nobody else was marked means just as much: nobody else ran.
+        if let Some(c) = s.culprits.iter().find(|c| c.database.load(Relaxed) == 0) {
+            c.tenant.store(slot.tenant.load(Relaxed), Relaxed);
+            c.id_high.store(slot.item_high[n].load(Relaxed), Relaxed);
+            c.id_low.store(slot.item_low[n].load(Relaxed), Relaxed);
+            c.stamp.store(slot.item_stamp[n].load(Relaxed), Relaxed);
+            c.database.store(slot.database.load(Relaxed), SeqCst);
+        }
+        s.file.unclear.store(0, Relaxed);
+    } else if unmarked.len() > 1 {
+        s.file.unclear.fetch_add(1, Relaxed);
+    }
+}
+
+/// Whether a crash of this tenant is still to be written down.
+fn pending(s: &Shared, database: u32) -> Option<&'static Culprit> {
+    s.culprits.iter().find(|c| c.database.load(SeqCst) == database)
+}
+
+/// Writes down what is known of crashes in this database, before anything else is run there.
+/// Called by executors between batches: one look at shared memory when there is nothing.
+pub fn settle(s: &Shared, database: u32) {
+    while let Some(c) = pending(s, database) {
+        // One of the executors does it; the others wait their turn at the lock of the row.
+        let id = ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128;
+        let (tenant, stamp) = (c.tenant.load(Relaxed), c.stamp.load(Relaxed));
+        let outcome = transaction::run(|| blame(tenant, id, stamp));
+        transaction::flush_commits();
+        if let Err(failure) = outcome {
+            caught::log_failure(&format!("the crash by task {} could not be written down", task::uuid_text(id)), &failure);
+            if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" || failure.sqlstate == "XX000" {
+                // Somebody else is at it; or try again with the next batch.
+                return;
+            }
+        }
+        if ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128 == id {
+            c.database.store(0, SeqCst);
+        }
+    }
+}
+
+fn blame(tenant: u32, id: u128, stamp: i64) -> Result<(), Failure> {
+    let tenant = match tenant::by_oid(tenant) {
+        Ok(t) => t,
+        // Detached or dropped meanwhile.
+        Err(_) => return Ok(()),
+    };
+    let table = tenant.open(tenant.task, Access::Exclusive)?;
+    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(id)) else { return Ok(()) };
+    if row.time(col::CREATED_AT) != Some(stamp) || row.char(col::STATE) == stored::QUARANTINED {
+        return Ok(());
+    }
+    let crashes = row.i32(col::CRASHES).unwrap_or(0) + 1;
+    let name = row.text(col::HANDLER).unwrap_or_default();
+    let convicted = crashes >= settings::max_crashes();
+    let failure = Failure::new("XX000", format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
+    let mut history = match row.json(col::HISTORY) {
+        Some(serde_json::Value::Array(h)) => h,
+        _ => vec![],
+    };
+    history.push(json!({ "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
+    let surplus = history.len().saturating_sub(10);
+    history.drain(..surplus);
+    let history = Jsonb::from_value(history.into());
+    let state = if convicted { stored::QUARANTINED } else { row.char(col::STATE) };
+    table.update(&row, &[(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))]);
+    let what = if convicted { "is quarantined" } else { "runs again" };
+    caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(id)), &failure);
+    blame_handler(&tenant, &name, id)
+}
+
+/// Remembers the crash with the handler, and stops the handler in this tenant after three within a
+/// day by two or more of its tasks.
+fn blame_handler(tenant: &Tenant, name: &str, id: u128) -> Result<(), Failure> {
+    let id = task::uuid_text(id);
+    sandbox::as_extension(|| {
+        handler::admin::note_crash(tenant, name, &id, HANDLER_WINDOW, settings::max_crashes())
+    })?;
+    Ok(())
+}
+
+fn ordinal(n: i32) -> String {
+    match n {
+        1 => "first".into(),
+        2 => "second".into(),
+        3 => "third".into(),
+        n => format!("{n}th"),
+    }
+}

@@ -40,6 +40,9 @@ shared_struct! {
         pub launcher_pid: AtomicU32,
         /// Something for the launcher to look at; set before its latch.
         pub attention: AtomicU32,
+        /// Until when the launcher sleeps unless it is called; NEVER while it is awake, so that
+        /// whoever notes something then wakes it once more.
+        pub sleeping_until: AtomicI64,
         /// Roles with work and no executor, and the least virtual time among them: what a running
         /// executor compares its own role's with before it goes on.
         pub waiting_roles: AtomicU32,
@@ -92,6 +95,8 @@ shared_struct! {
         pub unpark: AtomicU32,
         pub unpark_at: AtomicI64,
         pub vtime: AtomicU64,
+        /// Charged while the entry was in the heap; added when it leaves.
+        pub debt: AtomicU64,
         pub weight: AtomicU32,
         pub heap_in: AtomicU32,
         pub heap_child: AtomicU32,
@@ -188,6 +193,7 @@ shared_struct! {
     pub struct Waiter {
         /// Process number + 1; 0 = free.
         pub proc: AtomicU32,
+        pub pid: AtomicU32,
         pub id_high: AtomicU64,
         pub id_low: AtomicU64,
     }
@@ -368,6 +374,7 @@ pub fn initialise() {
     let epoch = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
     s.header.epoch.store(epoch, Relaxed);
     s.header.started_at.store(crate::postgres::clock::now(), Relaxed);
+    s.header.sleeping_until.store(NEVER, Relaxed);
     for e in s.entries {
         e.heap_child.store(NONE, Relaxed);
         e.heap_next.store(NONE, Relaxed);
@@ -698,9 +705,13 @@ impl Shared {
         self.dirty.iter().any(|w| w.load(SeqCst) != 0)
     }
 
-    /// Tells the launcher that something needs it.
+    /// Tells the launcher that something needs it; while it watches anyway, that is enough.
     pub fn call_launcher(&self) {
-        self.header.attention.store(1, SeqCst);
+        if self.header.attention.swap(1, SeqCst) == 0 {
+            self.call_launcher_now();
+        }
+    }
+    pub fn call_launcher_now(&self) {
         let launcher = self.header.launcher.load(SeqCst);
         if launcher > 0 {
             crate::postgres::latch::wake(launcher - 1);

@@ -22,6 +22,10 @@ impl Args {
             T::from_datum((*argument).value, (*argument).isnull)
         }
     }
+    /// Whether the argument is not NULL.
+    pub fn is_given(&self, n: usize) -> bool {
+        self.datum(n).is_some()
+    }
     pub fn count(&self) -> usize {
         // SAFETY: a live call.
         unsafe { (*self.0).nargs as usize }
@@ -58,6 +62,9 @@ impl Args {
     pub fn interval_text(&self, n: usize) -> Option<String> {
         self.get::<pgrx::datum::Interval>(n).map(|i| format_interval(&i))
     }
+    pub fn intervals(&self, n: usize) -> Option<Vec<i64>> {
+        self.get::<Vec<Option<pgrx::datum::Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| micros_of(&i)).collect())
+    }
     pub fn json(&self, n: usize) -> Option<Jsonb> {
         self.datum(n).map(Jsonb::from_datum)
     }
@@ -70,6 +77,10 @@ impl Args {
     }
     pub fn jsons(&self, n: usize) -> Option<Vec<Option<serde_json::Value>>> {
         self.get::<Vec<Option<pgrx::JsonB>>>(n).map(|v| v.into_iter().map(|j| j.map(|j| j.0)).collect())
+    }
+    /// The argument as it came, to be stored in a column of its type.
+    pub fn value(&self, n: usize) -> super::relation::Value<'_> {
+        super::relation::Value::Raw(self.datum(n))
     }
     fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
         // SAFETY: as in get().

@@ -2,8 +2,10 @@
 //! code can't misuse it. Every block says who guarantees what.
 
 pub mod call;
+pub mod catalog;
 pub mod caught;
 pub mod clock;
+pub mod function;
 pub mod invalidation;
 pub mod latch;
 pub mod lwlock;
@@ -16,4 +18,5 @@ pub mod shmem;
 pub mod timeout;
 pub mod transaction;
 pub mod types;
+pub mod utility;
 pub mod worker;

@@ -86,6 +86,8 @@ pub struct Row {
     pub tid: Tid,
     /// A transaction has marked the row for deletion, update or lock and hadn't ended then.
     pub in_flux: bool,
+    /// This very transaction has inserted it.
+    pub own: bool,
 }
 
 impl Row {
@@ -119,7 +121,9 @@ impl Row {
             if external {
                 pg_sys::pfree(source.cast());
             }
-            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux }
+            let own = mask & pg_sys::HEAP_XMIN_COMMITTED == 0
+                && raw::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin);
+            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux, own }
         }
     }
 
@@ -490,6 +494,8 @@ fn procedure(value: &Value, compare: Compare) -> u32 {
         (Value::Char(_), Eq) => pg_sys::F_CHAREQ,
         (Value::I16(_), Eq) => pg_sys::F_INT2EQ,
         (Value::I16(_), Lt) => pg_sys::F_INT2LT,
+        (Value::I16(_), Le) => pg_sys::F_INT2LE,
+        (Value::I16(_), Gt) => pg_sys::F_INT2GT,
         (Value::Oid(_), Eq) => pg_sys::F_OIDEQ,
         (Value::Time(_), Le) => pg_sys::F_TIMESTAMPTZ_LE,
         (Value::Time(_), Lt) => pg_sys::F_TIMESTAMPTZ_LT,
@@ -548,5 +554,6 @@ mod raw {
     unsafe extern "C-unwind" {
         pub fn toast_flatten_tuple(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> pg_sys::HeapTuple;
         pub fn TransactionIdIsInProgress(xid: pg_sys::TransactionId) -> bool;
+        pub fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
     }
 }

@@ -72,3 +72,13 @@ pub fn report_statistics(force: bool) {
     // SAFETY: between transactions.
     unsafe { pg_sys::pgstat_report_stat(force) };
 }
+
+/// Whether this user could set it so.
+pub fn is_valid(name: &str, value: &str) -> bool {
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
+    // SAFETY: changeVal false: checks only; the level makes a refusal silent.
+    let checked = super::caught::catch(|| unsafe {
+        pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_TEST, pg_sys::GucAction::GUC_ACTION_SAVE, false, pgrx::PgLogLevel::DEBUG5 as i32, false)
+    });
+    matches!(checked, Ok(n) if n != 0) && !show(&name).is_empty() | name.to_bytes().contains(&b'.')
+}

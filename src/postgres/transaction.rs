@@ -124,3 +124,57 @@ mod raw {
         pub fn ResetSequenceCaches();
     }
 }
+
+/// Pushes a snapshot where there is none: after a procedure that may have committed.
+pub fn ensure_snapshot() {
+    // SAFETY: inside a transaction.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::PopActiveSnapshot();
+        }
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+}
+
+/// Lets what follows in this transaction see what it has written, under the same snapshot.
+pub fn see_own_writes() {
+    // SAFETY: inside a transaction with an active snapshot of our own.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::UpdateActiveSnapshotCommandId();
+        }
+    }
+}
+
+/// Runs `f` under the newest snapshot, whatever the statement's own is.
+pub fn with_latest_snapshot<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: pushed and popped in pairs; an ERROR under `f` leaves the stack to abort.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let value = f();
+        pg_sys::PopActiveSnapshot();
+        value
+    }
+}
+
+/// Whether every statement of this transaction sees the same: waiting would be in vain.
+pub fn has_frozen_snapshot() -> bool {
+    // SAFETY: reads a static.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Refuses where the transaction may not write: with the error PostgreSQL itself has for it.
+pub fn require_writable(what: &std::ffi::CStr) {
+    // SAFETY: raises or returns.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(what.as_ptr());
+        pg_sys::PreventCommandDuringRecovery(what.as_ptr());
+    }
+}
+
+/// Tells transactions of this session apart.
+pub fn local_id() -> u64 {
+    // SAFETY: reads this backend's local transaction id.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
+}

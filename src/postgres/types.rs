@@ -63,3 +63,15 @@ impl IntoDatum for Jsonb {
         pg_sys::JSONBOID
     }
 }
+
+/// Microseconds of an interval as PostgreSQL reads it; None = it doesn't.
+pub fn parse_interval(text: &str) -> Option<i64> {
+    use std::str::FromStr;
+    super::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten().map(|i| super::call::micros_of(&i))
+}
+
+/// A timestamptz as PostgreSQL reads it, in the session's TimeZone; None = it doesn't.
+pub fn parse_time(text: &str) -> Option<i64> {
+    use std::str::FromStr;
+    super::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok()).ok().flatten().map(i64::from)
+}

@@ -161,8 +161,7 @@ unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
 /// Leaves: 0 = not to be started again, 1 = may be.
 pub fn exit(code: i32) -> ! {
     // SAFETY: runs the exit callbacks.
-    unsafe { pg_sys::proc_exit(code) };
-    unreachable!()
+    unsafe { pg_sys::proc_exit(code) }
 }
 
 /// Re-reads postgresql.conf if SIGHUP said so.
@@ -238,4 +237,17 @@ pub fn database_name(oid: u32) -> Option<String> {
 /// CString for FFI, without the NULs that a name can't have.
 pub fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).expect("no NUL left")
+}
+
+/// Whether a language or library was loaded whose globals or connections outlive a task.
+pub fn has_interpreter() -> bool {
+    const SYMBOLS: [&std::ffi::CStr; 5] = [c"plperl_call_handler", c"plpython3_call_handler", c"pltcl_call_handler", c"dblink_connect", c"postgres_fdw_handler"];
+    // SAFETY: looks names up among the loaded libraries; PostgreSQL loads them RTLD_GLOBAL.
+    SYMBOLS.iter().any(|s| unsafe { !libc::dlsym(libc::RTLD_DEFAULT, s.as_ptr()).is_null() })
+}
+
+/// Whether there is such a process.
+pub fn is_alive(pid: u32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
 }

@@ -1,0 +1,83 @@
+-- The extension's own schema and tables. Plain CREATE throughout: nothing of anybody's is adopted.
+
+CREATE SCHEMA tenant_q;
+REVOKE ALL ON SCHEMA tenant_q FROM PUBLIC;
+GRANT USAGE ON SCHEMA tenant_q TO PUBLIC;
+COMMENT ON SCHEMA tenant_q IS 'internals of the extension tenant_q; the public surface are the functions and views tq_*';
+
+-- Attached schemas. Keyed by name, so that a dump can be restored; schema_oid tells a restored or
+-- copied row from a live one.
+CREATE TABLE tenant_q.tenant (
+    name           text        PRIMARY KEY,
+    schema_oid     oid         NOT NULL,
+    ready          boolean     NOT NULL DEFAULT true,
+    timezone       text,
+    shared_schemas text[],
+    settings       jsonb,
+    save_limit     integer,
+    save_limit_per text,
+    result_ttl     interval,
+    failure_ttl    interval,
+    weight         integer,
+    max_running    integer,
+    max_queued     integer,
+    rate           text,
+    fan_out        boolean     NOT NULL DEFAULT true,
+    suspended      text,
+    suspended_at   timestamptz,
+    attached_by    text        NOT NULL,
+    attached_at    timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX tenant_schema_oid ON tenant_q.tenant (schema_oid);
+
+-- Handlers: of one tenant, or of all (tenant = '').
+CREATE TABLE tenant_q.handler (
+    tenant        text        NOT NULL,
+    name          text        NOT NULL,
+    function      text        NOT NULL,
+    identity      text,
+    owner         text,
+    run_as        text,
+    queue         text,
+    priority      integer,
+    timeout       interval,
+    max_attempts  integer,
+    retry         jsonb,
+    expires       interval,
+    max_running   integer,
+    rate          text,
+    settings      jsonb,
+    save          boolean,
+    result_ttl    interval,
+    aliases       text[],
+    external      boolean     NOT NULL,
+    missing_since timestamptz,
+    quarantined   timestamptz,
+    crashes       jsonb,
+    registered_by text        NOT NULL,
+    registered_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant, name)
+);
+
+-- What is paused: '' = any. until = infinity: until tq_resume.
+CREATE TABLE tenant_q.pause (
+    tenant text        NOT NULL,
+    queue  text        NOT NULL,
+    handler text       NOT NULL,
+    until  timestamptz NOT NULL,
+    since  timestamptz NOT NULL,
+    by_role text       NOT NULL,
+    PRIMARY KEY (tenant, queue, handler)
+);
+
+-- Which server this database ran on last: a logical copy comes up paused.
+CREATE TABLE tenant_q.identity (
+    system_identifier text NOT NULL,
+    database_oid      oid  NOT NULL
+);
+
+REVOKE ALL ON tenant_q.tenant, tenant_q.handler, tenant_q.pause, tenant_q.identity FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.tenant', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.pause', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.identity', '');

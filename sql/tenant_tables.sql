@@ -1,0 +1,117 @@
+-- The tables of one tenant. Run by tq_attach as the schema's owner, with {s} the quoted schema;
+-- and once by CREATE EXTENSION in the schema tenant_q, as the template that tables are compared with.
+--
+-- Built-in types only and no default that needs the extension: pg_dump -n restores them anywhere.
+-- src/task.rs names the columns by position: append, never insert.
+
+-- Unfinished tasks. A finished one leaves, so the table stays small for ever.
+-- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x quarantined
+CREATE TABLE {s}.tq_task (
+    id            uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    handler       text        NOT NULL,
+    state         "char"      NOT NULL DEFAULT 'q',
+    priority      smallint    NOT NULL DEFAULT 0,
+    attempts      integer     NOT NULL DEFAULT 0,
+    crashes       integer     NOT NULL DEFAULT 0,
+    created_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    run_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    args          jsonb,
+    name          text,
+    group_id      text,
+    queue         text,
+    unique_key    text,
+    lock_key      text,
+    limit_key     text,
+    parent_id     uuid,
+    waits         integer,
+    schedule      text,
+    scheduled_for timestamptz,
+    expires_at    timestamptz,
+    enqueued_by   text,
+    by_superuser  boolean,
+    options       jsonb,
+    meta          jsonb,
+    history       jsonb,
+    CONSTRAINT tq_task_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 90, vacuum_truncate = off,
+        autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500,
+        autovacuum_analyze_scale_factor = 0.2, autovacuum_analyze_threshold = 5000);
+-- The order of picking. Waiting and held rows are in it too, in runs of their own.
+CREATE INDEX tq_task_pick ON {s}.tq_task (state, priority DESC, run_at, id);
+CREATE UNIQUE INDEX tq_task_unique ON {s}.tq_task (unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX tq_task_name ON {s}.tq_task (name) WHERE name IS NOT NULL;
+CREATE INDEX tq_task_group ON {s}.tq_task (group_id) WHERE group_id IS NOT NULL;
+
+-- Finished tasks, until retention takes them.
+-- state: d done · f failed · c cancelled · e expired
+CREATE TABLE {s}.tq_result (
+    id            uuid        NOT NULL,
+    handler       text        NOT NULL,
+    state         "char"      NOT NULL,
+    priority      smallint    NOT NULL,
+    attempts      integer     NOT NULL,
+    crashes       integer     NOT NULL,
+    created_at    timestamptz NOT NULL,
+    run_at        timestamptz NOT NULL,
+    started_at    timestamptz,
+    finished_at   timestamptz NOT NULL,
+    args          jsonb,
+    result        jsonb,
+    error         jsonb,
+    name          text,
+    group_id      text,
+    queue         text,
+    unique_key    text,
+    lock_key      text,
+    limit_key     text,
+    parent_id     uuid,
+    schedule      text,
+    scheduled_for timestamptz,
+    expires_at    timestamptz,
+    enqueued_by   text,
+    by_superuser  boolean,
+    options       jsonb,
+    meta          jsonb,
+    history       jsonb,
+    CONSTRAINT tq_result_pkey PRIMARY KEY (id)
+) WITH (vacuum_truncate = off, autovacuum_vacuum_insert_scale_factor = 0.2);
+CREATE INDEX tq_result_name ON {s}.tq_result (name) WHERE name IS NOT NULL;
+CREATE INDEX tq_result_group ON {s}.tq_result (group_id) WHERE group_id IS NOT NULL;
+
+-- One row a schedule, with its next fire time; NULL = fires no more, or is disabled.
+CREATE TABLE {s}.tq_schedule (
+    name           text        NOT NULL,
+    id             uuid        NOT NULL,
+    handler        text        NOT NULL,
+    rule           text        NOT NULL,
+    tz             text,
+    args           jsonb,
+    next_run       timestamptz,
+    enabled        boolean     NOT NULL,
+    anchor         timestamptz NOT NULL,
+    start_at       timestamptz,
+    until          timestamptz,
+    repeats        integer     NOT NULL,
+    catch_up       text,
+    catch_up_limit integer,
+    deadline       interval,
+    overlap        text,
+    jitter         interval,
+    month_end      text,
+    day_and        boolean,
+    time_arg       text,
+    task           jsonb,
+    options        jsonb,
+    tags           text[],
+    description    text,
+    created_by     text,
+    by_superuser   boolean     NOT NULL,
+    created_at     timestamptz NOT NULL,
+    last_run       timestamptz,
+    last_task      uuid,
+    run_count      bigint      NOT NULL,
+    problem        text,
+    CONSTRAINT tq_schedule_pkey PRIMARY KEY (name)
+) WITH (fillfactor = 70, vacuum_truncate = off,
+        autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 200);
+CREATE INDEX tq_schedule_due ON {s}.tq_schedule (next_run) WHERE next_run IS NOT NULL;

@@ -1,0 +1,128 @@
+-- Tenants: making schemas into them, and saying how they are treated.
+-- The template tables: what a tenant's tables are compared with.
+
+CREATE FUNCTION tenant_q.table_text(quoted_schema text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_table_text';
+COMMENT ON FUNCTION tenant_q.table_text(text) IS 'the SQL that makes a tenant''s tables';
+
+DO LANGUAGE plpgsql $do$
+BEGIN
+    EXECUTE tenant_q.table_text('tenant_q');
+END
+$do$;
+REVOKE ALL ON tenant_q.tq_task, tenant_q.tq_result, tenant_q.tq_schedule FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.tq_attach(tenant text DEFAULT NULL, adopt boolean DEFAULT false, ready boolean DEFAULT true) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_attach';
+COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
+'Makes a schema a tenant: creates its tables tq_task, tq_result and tq_schedule as its owner.
+tenant: the schema, NULL = the first of search_path. adopt: take over such tables that are there already (restored, detached before). ready: false = nothing is run yet.
+Returns true, or false with a NOTICE if it is attached already. Needs to be the schema''s owner.
+Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 53400 more than 50 in one transaction.
+Example: SELECT tq_attach(''acme'');';
+
+CREATE FUNCTION @extschema@.tq_detach(tenant text, drop_data boolean DEFAULT false) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_detach';
+COMMENT ON FUNCTION @extschema@.tq_detach(text, boolean) IS
+'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay and tq_attach(adopt => true) takes them up.
+Returns false if it was not attached. Errors: 42501 not the owner.
+Example: SELECT tq_detach(''acme'');';
+
+CREATE FUNCTION @extschema@.tq_tenant() RETURNS text
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tq_tenant';
+COMMENT ON FUNCTION @extschema@.tq_tenant() IS
+'The current tenant: the first schema of search_path other than "$user", pg_temp and pg_catalog. Never silently another one.
+Errors: 3F000 there is none, or it does not exist; 42501 not usable; 55000 not attached.
+Example: SET search_path = acme, public; SELECT tq_tenant();';
+
+CREATE FUNCTION @extschema@.tq_set_tenant(tenant text DEFAULT NULL, ready boolean DEFAULT NULL, timezone text DEFAULT NULL, shared_schemas text[] DEFAULT NULL,
+    settings jsonb DEFAULT NULL, save_limit integer DEFAULT NULL, save_limit_per text DEFAULT NULL, result_ttl interval DEFAULT NULL, failure_ttl interval DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_tenant';
+COMMENT ON FUNCTION @extschema@.tq_set_tenant(text, boolean, text, text[], jsonb, integer, text, interval, interval, text[]) IS
+'What a tenant decides for itself; NULL leaves as it is, names in reset go back to the default.
+ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 no pruning. result_ttl, failure_ttl: how long results are kept at least, failures at most.
+Errors: 42501 not the owner, 22023 a value that makes no sense.
+Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
+
+CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_quota';
+COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
+'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. fan_out: whether work for all tenants includes it.
+EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
+
+CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
+COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
+'Starts no more tasks of the tenant, of one of its queues, or of one of its handlers; running ones go on. duration: NULL = until tq_resume.
+Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
+
+CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume';
+COMMENT ON FUNCTION @extschema@.tq_resume(text, text, text) IS
+'Undoes tq_pause with the same arguments; with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
+Example: SELECT tq_resume(''acme'');';
+
+CREATE FUNCTION @extschema@.tq_pause_all(handler text DEFAULT NULL, queue text DEFAULT NULL, duration interval DEFAULT NULL) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause_all';
+COMMENT ON FUNCTION @extschema@.tq_pause_all(text, text, interval) IS 'tq_pause for all tenants of this database. EXECUTE is granted to nobody by default. Example: SELECT tq_pause_all(handler => ''send_invoice'');';
+
+CREATE FUNCTION @extschema@.tq_resume_all(handler text DEFAULT NULL, queue text DEFAULT NULL) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume_all';
+COMMENT ON FUNCTION @extschema@.tq_resume_all(text, text) IS 'Undoes tq_pause_all with the same arguments; pauses of single tenants stay. Example: SELECT tq_resume_all();';
+
+CREATE FUNCTION @extschema@.tq_confirm_copy() RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_confirm_copy';
+COMMENT ON FUNCTION @extschema@.tq_confirm_copy() IS 'Says that this database, a restored or copied one, is to run its tasks and schedules from now on. Example: SELECT tq_confirm_copy();';
+
+-- Commits after each schema: no SET clause, everything qualified.
+CREATE PROCEDURE @extschema@.tq_attach_all(pattern text DEFAULT '%', exclude text[] DEFAULT '{public}', adopt boolean DEFAULT false)
+LANGUAGE plpgsql AS $body$
+DECLARE
+    schema_name text;
+    todo text[];
+    done integer := 0;
+BEGIN
+    SELECT pg_catalog.array_agg(n.nspname::text ORDER BY n.nspname) INTO todo
+      FROM pg_catalog.pg_namespace n
+     WHERE n.nspname OPERATOR(pg_catalog.~~) pattern
+       AND NOT n.nspname::text OPERATOR(pg_catalog.=) ANY (exclude)
+       AND n.nspname::text OPERATOR(pg_catalog.<>) ALL ('{information_schema,tenant_q}'::text[])
+       AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                          AND d.objid OPERATOR(pg_catalog.=) n.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char")
+       AND NOT tenant_q.is_attached(n.nspname::text);
+    FOREACH schema_name IN ARRAY coalesce(todo, '{}'::text[]) LOOP
+        PERFORM @extschema@.tq_attach(schema_name, adopt);
+        COMMIT;
+        done := done OPERATOR(pg_catalog.+) 1;
+        IF done OPERATOR(pg_catalog.%) 500 OPERATOR(pg_catalog.=) 0 THEN
+            RAISE NOTICE '% of % schemas attached', done, pg_catalog.cardinality(todo);
+        END IF;
+    END LOOP;
+    RAISE NOTICE '% schemas attached', done;
+END
+$body$;
+COMMENT ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) IS
+'Attaches all schemas whose name is LIKE the pattern and not in exclude, one transaction each. EXECUTE is granted to nobody by default.
+Example: CALL tq_attach_all(''tenant\_%'');';
+
+CREATE FUNCTION tenant_q.is_attached(schema_name text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    SELECT EXISTS (SELECT FROM tenant_q.tenant t JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.schema_oid
+                    WHERE n.nspname OPERATOR(pg_catalog.=) schema_name)
+$body$;
+COMMENT ON FUNCTION tenant_q.is_attached(text) IS 'whether a schema of this name is attached';
+
+CREATE FUNCTION tenant_q.renamed() RETURNS event_trigger
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_renamed';
+COMMENT ON FUNCTION tenant_q.renamed() IS 'the registry follows renamed schemas';
+CREATE FUNCTION tenant_q.dropped() RETURNS event_trigger
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_dropped';
+COMMENT ON FUNCTION tenant_q.dropped() IS 'the registry forgets dropped schemas';
+CREATE EVENT TRIGGER tenant_q_renamed ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA') EXECUTE FUNCTION tenant_q.renamed();
+CREATE EVENT TRIGGER tenant_q_dropped ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED') EXECUTE FUNCTION tenant_q.dropped();
+
+REVOKE ALL ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]), @extschema@.tq_pause_all(text, text, interval),
+    @extschema@.tq_resume_all(text, text), @extschema@.tq_confirm_copy() FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tenant_q.is_attached(text), tenant_q.renamed(), tenant_q.dropped() FROM PUBLIC;

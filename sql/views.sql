@@ -1,0 +1,81 @@
+-- What can be seen. The functions behind the views decide what the caller may see.
+
+CREATE FUNCTION tenant_q.tasks(finished boolean, tenant text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_tasks';
+COMMENT ON FUNCTION tenant_q.tasks(boolean, text) IS 'behind the views tq_tasks and tq_results';
+CREATE FUNCTION tenant_q.tenants() RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_tenants';
+COMMENT ON FUNCTION tenant_q.tenants() IS 'behind tq_tenants';
+CREATE FUNCTION tenant_q.running() RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_running';
+COMMENT ON FUNCTION tenant_q.running() IS 'behind tq_running';
+CREATE FUNCTION tenant_q.workers() RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_workers';
+COMMENT ON FUNCTION tenant_q.workers() IS 'behind tq_workers';
+CREATE FUNCTION tenant_q.problems() RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_problems';
+COMMENT ON FUNCTION tenant_q.problems() IS 'behind tq_problems';
+CREATE FUNCTION tenant_q.health() RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_health';
+COMMENT ON FUNCTION tenant_q.health() IS 'behind tq_health';
+
+CREATE VIEW @extschema@.tq_tasks AS
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.tasks(false)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer, queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz, started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb);
+COMMENT ON VIEW @extschema@.tq_tasks IS 'Unfinished tasks of the current tenant, running ones included; at most tenant_q.view_rows. Example: SELECT id, handler, state, run_at FROM tq_tasks;';
+GRANT SELECT ON @extschema@.tq_tasks TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_results AS
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.tasks(true)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer, queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz, started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb);
+COMMENT ON VIEW @extschema@.tq_results IS 'Finished tasks of the current tenant, newest first; at most tenant_q.view_rows. Example: SELECT id, handler, state, result FROM tq_results;';
+GRANT SELECT ON @extschema@.tq_results TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_schedules AS
+    SELECT x.name, x.handler, x.rule, x.kind, x.tz, x.args OPERATOR(pg_catalog.->) 0 AS args, x.enabled, x.next_run, x.repeats, x.last_run, x.last_task, x.last_status, x.run_count, x.problem, x.description, x.created_by
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.schedules()) AS x(name text, handler text, rule text, kind text, tz text, args jsonb, enabled boolean, next_run timestamptz, repeats integer, last_run timestamptz, last_task uuid, last_status text, run_count bigint, problem text, description text, created_by text);
+COMMENT ON VIEW @extschema@.tq_schedules IS 'Schedules of the current tenant. Example: SELECT name, rule, next_run, last_status FROM tq_schedules;';
+GRANT SELECT ON @extschema@.tq_schedules TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_handlers AS
+    SELECT x.tenant, x.handler, x.function, x.shared, x.status, x.reason, x.guarantee, x.run_as, x.queue, x.priority, x.timeout, x.max_attempts, x.retry, x.save, x.settings
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.handlers()) AS x(tenant text, handler text, function text, shared boolean, status text, reason text, guarantee text, run_as text, queue text, priority integer, timeout double precision, max_attempts integer, retry jsonb, save boolean, settings jsonb);
+COMMENT ON VIEW @extschema@.tq_handlers IS 'Handlers of the current tenant, shared ones included. status: ok | missing | changed | paused | quarantined. guarantee: exactly_once for functions; at_least_once for procedures, which may COMMIT. timeout in seconds. Example: SELECT * FROM tq_handlers WHERE status <> ''ok'';';
+GRANT SELECT ON @extschema@.tq_handlers TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_tenants AS
+    SELECT x.tenant, x.owner, x.status, x.reason, x.queued, x.running, x.done, x.failed, x.retried, x.lag, x.next_due, x.done_1m, x.failed_1m, x.eta, x.weight, x.max_running, x.max_queued
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.tenants()) AS x(tenant text, owner text, status text, reason text, queued bigint, running integer, done bigint, failed bigint, retried bigint, lag interval, next_due timestamptz, done_1m bigint, failed_1m bigint, eta interval, weight integer, max_running integer, max_queued integer);
+COMMENT ON VIEW @extschema@.tq_tenants IS 'Tenants of this database that you may see (members of the owner; pg_monitor sees all). Counts are since the server started; queued counts what shared memory knows; lag: how long the oldest due task has waited. Example: SELECT tenant, queued, lag FROM tq_tenants ORDER BY lag DESC NULLS LAST;';
+GRANT SELECT ON @extschema@.tq_tenants TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_running AS
+    SELECT x.tenant, x.id, x.handler, x.attempt, x.pid, x.role, x.since, x.deadline, x.listed
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.running()) AS x(tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, listed integer);
+COMMENT ON VIEW @extschema@.tq_running IS 'Tasks that run in this database now. listed: picked by the same executor and waiting behind it. Example: SELECT * FROM tq_running ORDER BY since;';
+GRANT SELECT ON @extschema@.tq_running TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_workers AS
+    SELECT x.kind, x.pid, x.database, x.role, x.state, x.since, x.tasks_done, x.tasks_failed, x.listed
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.workers()) AS x(kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer);
+COMMENT ON VIEW @extschema@.tq_workers IS 'The launcher, schedulers and executors of the server. Example: SELECT * FROM tq_workers;';
+GRANT SELECT ON @extschema@.tq_workers TO PUBLIC;
+
+CREATE VIEW @extschema@.tq_problems AS
+    SELECT x.what, x.since, x.reason, x.fix
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.problems()) AS x(what text, since timestamptz, reason text, fix text);
+COMMENT ON VIEW @extschema@.tq_problems IS 'What is skipped, why, and the exact call that mends it. Example: SELECT * FROM tq_problems;';
+GRANT SELECT ON @extschema@.tq_problems TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tq_health() RETURNS TABLE (check_name text, ok boolean, value text, detail text, hint text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
+    SELECT x.check_name, x.ok, x.value, x.detail, x.hint
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.health()) AS x(check_name text, ok boolean, value text, detail text, hint text)
+$body$;
+COMMENT ON FUNCTION @extschema@.tq_health() IS 'Is anything running at all, and what is wrong with the engine. Example: SELECT * FROM tq_health() WHERE NOT ok;';
+
+CREATE FUNCTION tenant_q.created() RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_created';
+COMMENT ON FUNCTION tenant_q.created() IS 'tells the launcher of this database';
+REVOKE ALL ON FUNCTION tenant_q.created() FROM PUBLIC;
+SELECT tenant_q.created();

@@ -1,0 +1,247 @@
+//! The end of an attempt: done, again later, or final; and everything else that moves a row from
+//! "unfinished" to "finished". The fence that makes "nothing runs twice" true is here: exactly the
+//! very row (id and incarnation) must go, and its result must be new; otherwise all of the
+//! transaction, the handler's effects included, rolls back.
+
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
+use crate::postgres::types::Jsonb;
+use crate::retry::Policy;
+use crate::settings;
+use crate::shared::Item;
+use crate::task::{col, ended, stored};
+use crate::tenant::Tenant;
+use serde_json::{Value as Json, json};
+
+/// Longest text of an error that is kept.
+const TEXT: usize = 8 * 1024;
+/// Attempts that a task remembers.
+const HISTORY: usize = 10;
+
+/// The SQLSTATE of our own fence: the row that was to be completed is gone.
+pub const FENCED: &str = "TQF00";
+
+/// How a finished task is recorded.
+pub struct End<'a> {
+    pub state: u8,
+    pub attempts: i32,
+    pub started_at: Option<Micros>,
+    pub result: Option<&'a Jsonb>,
+    pub error: Option<Json>,
+    pub history: Option<Json>,
+}
+
+/// Deletes the very row, or fails with FENCED.
+pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    let gone = || Failure::new(FENCED, "the task was changed, cancelled or finished meanwhile");
+    // Usually it is where it was picked; after a rewrite of the table the index knows.
+    let row = table
+        .fetch(Tid(item.tid))
+        .filter(|r| is_it(r))
+        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
+        .ok_or_else(gone)?;
+    match table.delete(row.tid) {
+        Gone::Deleted => Ok(row),
+        Gone::Lost => Err(gone()),
+    }
+}
+
+/// Writes the finished task. A second result of one id raises 23505.
+pub fn record(results: &Table, row: &Row, end: &End) {
+    let error = end.error.clone().map(Jsonb::from_value);
+    let history = end.history.clone().map(Jsonb::from_value);
+    results.insert(&[
+        row.value(col::ID),
+        row.value(col::HANDLER),
+        Value::Char(end.state),
+        row.value(col::PRIORITY),
+        Value::I32(end.attempts),
+        row.value(col::CRASHES),
+        row.value(col::CREATED_AT),
+        row.value(col::RUN_AT),
+        Value::time(end.started_at),
+        Value::Time(clock::now()),
+        row.value(col::ARGS),
+        Value::json(end.result),
+        Value::json(error.as_ref()),
+        row.value(col::NAME),
+        row.value(col::GROUP_ID),
+        row.value(col::QUEUE),
+        row.value(col::UNIQUE_KEY),
+        row.value(col::LOCK_KEY),
+        row.value(col::LIMIT_KEY),
+        row.value(col::PARENT_ID),
+        row.value(col::SCHEDULE),
+        row.value(col::SCHEDULED_FOR),
+        row.value(col::EXPIRES_AT),
+        row.value(col::ENQUEUED_BY),
+        row.value(col::BY_SUPERUSER),
+        row.value(col::OPTIONS),
+        row.value(col::META),
+        history.as_ref().map_or(row.value(col::HISTORY), Value::Json),
+    ]);
+}
+
+/// What the task's own options, its handler and the settings say, in this order.
+pub struct Rules {
+    pub max_attempts: i32,
+    pub timeout_ms: i64,
+    pub policy: Policy,
+    pub save: bool,
+}
+
+impl Rules {
+    pub fn of(row: &Row, handler: Option<&Handler>) -> Rules {
+        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
+        let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
+        Rules {
+            max_attempts: option("max_attempts").and_then(Json::as_i64).map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts),
+            timeout_ms: option("timeout").and_then(Json::as_i64).or(handler.and_then(|h| h.timeout)).map_or_else(settings::timeout_ms, |micros| {
+                if micros == 0 { 0 } else { (micros / 1000).max(1) }
+            }),
+            policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
+            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)).unwrap_or(true),
+        }
+    }
+}
+
+/// A successful attempt: in the handler's transaction, after its deferred work.
+pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    if save {
+        let results = tenant.open(tenant.result, Access::Write)?;
+        record(&results, &row, &End {
+            state: ended::DONE, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), error: None, history: None,
+        });
+    }
+    Ok(())
+}
+
+/// What became of a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    RetryAt(Micros),
+    Failed,
+    /// The row is gone or another incarnation: nothing to record.
+    Overtaken,
+}
+
+/// A failed attempt: in a transaction of its own.
+///
+/// `delay` and `last`: what tq_retry or tq_fail asked for.
+pub fn failed(
+    tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_at: Micros, failure: &Failure, outcome: &str, delay: Option<Micros>, last: bool,
+) -> Result<Verdict, Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Verdict::Overtaken) };
+    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+        return Ok(Verdict::Overtaken);
+    }
+    let rules = Rules::of(&row, handler);
+    let attempts = item.attempts + 1;
+    let now = clock::now();
+    let entry = json!({
+        "attempt": attempts,
+        "outcome": outcome,
+        "started_at": started_at,
+        "duration": (now - started_at).max(0),
+        "sqlstate": failure.sqlstate,
+        "message": cut(&failure.message),
+        "detail": failure.detail.as_deref().map(cut),
+        "hint": failure.hint.as_deref().map(cut),
+        "context": failure.context.as_deref().map(cut),
+        "pid": std::process::id(),
+    });
+    let history = with_entry(row.json(col::HISTORY), entry);
+    let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
+    if !last && !exhausted && rules.policy.retries(&failure.sqlstate) {
+        let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
+        let at = now.saturating_add(wait.max(0));
+        let history = Jsonb::from_value(history);
+        table.update(&row, &[(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))]);
+        return Ok(Verdict::RetryAt(at));
+    }
+    if table.delete(row.tid) == Gone::Lost {
+        return Ok(Verdict::Overtaken);
+    }
+    let results = tenant.open(tenant.result, Access::Write)?;
+    record(&results, &row, &End {
+        state: ended::FAILED, attempts, started_at: Some(started_at), result: None, error: Some(error_document(failure)), history: Some(history),
+    });
+    Ok(Verdict::Failed)
+}
+
+/// An unfinished task becomes final without an attempt: cancelled, expired, or failed for good.
+pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    record(&results, &row, &End { state, attempts: item.attempts, started_at: None, result: None, error: failure.map(error_document), history: None });
+    Ok(())
+}
+
+/// Parks rows whose handler can't be called now; back to `q` by `unpark`.
+pub fn park(tenant: &Tenant, items: &[Item]) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    for item in items {
+        if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
+            && row.char(col::STATE) == stored::QUEUED
+            && row.time(col::CREATED_AT) == Some(item.stamp)
+        {
+            table.update(&row, &[(col::STATE, Value::Char(stored::HELD))]);
+        }
+    }
+    Ok(())
+}
+
+pub fn error_document(failure: &Failure) -> Json {
+    let mut error = json!({ "sqlstate": failure.sqlstate, "message": cut(&failure.message) });
+    for (key, text) in [("detail", &failure.detail), ("hint", &failure.hint), ("context", &failure.context)] {
+        if let Some(t) = text {
+            error[key] = cut(t).into();
+        }
+    }
+    error
+}
+
+fn cut(text: &str) -> String {
+    // jsonb takes no NUL.
+    let clean = text.replace('\0', "");
+    if clean.len() <= TEXT {
+        return clean;
+    }
+    let mut end = TEXT;
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &clean[..end])
+}
+
+fn with_entry(history: Option<Json>, entry: Json) -> Json {
+    let mut entries = match history {
+        Some(Json::Array(entries)) => entries,
+        _ => vec![],
+    };
+    entries.push(entry);
+    let surplus = entries.len().saturating_sub(HISTORY);
+    entries.drain(..surplus);
+    Json::Array(entries)
+}
+
+impl From<Failure> for Error {
+    /// For callers outside the workers, where a failure is theirs to see.
+    fn from(f: Failure) -> Error {
+        let mut e = Error::new(crate::error::intern(&f.sqlstate), f.message);
+        e.detail = f.detail;
+        e.hint = f.hint;
+        e
+    }
+}

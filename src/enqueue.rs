@@ -1,0 +1,260 @@
+//! Putting a task into its tenant's table: in the caller's transaction, with the caller's rights.
+//!
+//! The caller's privilege is checked here, and then the row is written by OID below the level of
+//! SQL: the caller may be a superuser and the table's owner may be anybody, so nothing that the
+//! owner could attach to the table may run.
+
+use crate::error::{Error, Result};
+use crate::handler::{self, Handler};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, sandbox};
+use crate::task::{self, col, stored};
+use crate::tenant::Tenant;
+use crate::{settings, wake};
+use serde_json::{Map, Value as Json};
+use std::rc::Rc;
+
+/// What tq_async's parameters say; None = inherit.
+#[derive(Default, Clone)]
+pub struct NewTask {
+    pub handler: String,
+    pub args: Option<Jsonb>,
+    pub name: Option<String>,
+    pub group_id: Option<String>,
+    pub queue: Option<String>,
+    pub priority: Option<i32>,
+    pub run_at: Option<Micros>,
+    pub delay: Option<Micros>,
+    pub timeout: Option<Micros>,
+    pub max_attempts: Option<i32>,
+    pub retry: Option<Json>,
+    pub expires: Option<Micros>,
+    pub save: Option<bool>,
+    pub result_ttl: Option<Micros>,
+    pub meta: Option<Json>,
+    pub id: Option<u128>,
+    /// Set by schedules.
+    pub schedule: Option<String>,
+    pub scheduled_for: Option<Micros>,
+}
+
+/// Longest text of a label.
+const LABEL: usize = 1024;
+
+fn check_label(what: &str, text: &Option<String>) -> Result<()> {
+    match text {
+        Some(t) if t.is_empty() => Err(Error::invalid(format!("{what} is empty")).hint(format!("Leave {what} out, or pass NULL."))),
+        Some(t) if t.len() > LABEL => Err(Error::limit(format!("{what} is longer than {LABEL} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+impl NewTask {
+    /// What can be said without looking at the handler.
+    pub fn check(&self) -> Result<()> {
+        check_label("name", &self.name)?;
+        check_label("group_id", &self.group_id)?;
+        check_label("queue", &self.queue)?;
+        if let Some(p) = self.priority
+            && i16::try_from(p).is_err()
+        {
+            return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
+        }
+        if self.run_at.is_some() && self.delay.is_some() {
+            return Err(Error::invalid("run_at and delay exclude each other"));
+        }
+        for (what, value) in [("delay", self.delay), ("expires", self.expires), ("result_ttl", self.result_ttl)] {
+            if value.is_some_and(|v| v < 0) {
+                return Err(Error::invalid(format!("{what} is negative")).hint(format!("Pass {what} as a positive interval.")));
+            }
+        }
+        if self.timeout.is_some_and(|t| t < 0) {
+            return Err(Error::invalid("timeout is negative").hint("0 means no timeout."));
+        }
+        if self.run_at.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+            return Err(Error::invalid("run_at is infinite"));
+        }
+        if self.max_attempts.is_some_and(|n| n < 0) {
+            return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
+        }
+        if let Some(retry) = &self.retry {
+            crate::handler::check_retry(retry)?;
+        }
+        if let Some(args) = &self.args
+            && args.size() > settings::max_args_bytes()
+        {
+            return Err(Error::limit(format!("args take {} bytes", args.size()))
+                .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                .hint("Store the data in a table and pass its key."));
+        }
+        if let Some(id) = self.id
+            && id == 0
+        {
+            return Err(Error::invalid("the nil uuid cannot be a task's id"));
+        }
+        Ok(())
+    }
+
+    /// The rare parameters, kept as one document.
+    fn options(&self) -> Option<Json> {
+        let mut o = Map::new();
+        let mut put = |key: &str, value: Option<Json>| {
+            if let Some(v) = value {
+                o.insert(key.into(), v);
+            }
+        };
+        put("timeout", self.timeout.map(|t| Json::from(t)));
+        put("max_attempts", self.max_attempts.map(Json::from));
+        put("retry", self.retry.clone());
+        put("save", self.save.map(Json::from));
+        put("result_ttl", self.result_ttl.map(Json::from));
+        (!o.is_empty()).then_some(Json::Object(o))
+    }
+}
+
+/// Who enqueues, and what was checked of them.
+pub struct Caller {
+    pub name: String,
+    pub superuser: bool,
+}
+
+impl Caller {
+    /// The present user, if they may enqueue for this tenant.
+    pub fn check(tenant: &Tenant) -> Result<Caller> {
+        let user = sandbox::current_user();
+        let superuser = sandbox::is_superuser(user);
+        let may = |column: usize| catalog::may_insert(tenant.task, column as i16, user);
+        if !superuser && !(may(col::HANDLER) && may(col::ARGS)) {
+            return Err(Error::denied(format!("permission denied to enqueue tasks of tenant \"{}\"", tenant.name))
+                .hint(format!("Its owner can run GRANT INSERT (handler, args) ON {}.tq_task TO …", catalog::quote(&tenant.name))));
+        }
+        Ok(Caller { name: catalog::role_name(user.to_u32()).unwrap_or_default(), superuser })
+    }
+}
+
+/// A tenant's table, open for enqueuing.
+pub struct Queue {
+    pub tenant: Rc<Tenant>,
+    pub table: Table,
+    pub caller: Caller,
+    added: std::cell::Cell<i64>,
+}
+
+impl Queue {
+    pub fn open(tenant: Rc<Tenant>) -> Result<Queue> {
+        let caller = Caller::check(&tenant)?;
+        let table = tenant.open(tenant.task, Access::Write)?;
+        Ok(Queue { tenant, table, caller, added: Default::default() })
+    }
+
+    /// The same for the engine itself, which acts for `caller`.
+    pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller) -> Queue {
+        Queue { tenant, table, caller, added: Default::default() }
+    }
+
+    /// Checks and inserts one task; returns its id.
+    pub fn add(&self, new: &NewTask) -> Result<u128> {
+        new.check()?;
+        let handler = handler::require(&self.tenant, &new.handler)?;
+        self.check_superuser(&handler)?;
+        handler.check_args(&self.tenant, new.args.as_ref())?;
+        self.check_room()?;
+        let now = clock::now();
+        let id = new.id.unwrap_or_else(task::new_id);
+        if new.id.is_some() && self.known(id)? {
+            return Ok(id);
+        }
+        let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
+        let expires = new.expires.or(handler.expires).map(|e| now.saturating_add(e));
+        let options = new.options().map(Jsonb::from_value);
+        let meta = new.meta.clone().map(Jsonb::from_value);
+        let queue = new.queue.as_deref().or(handler.queue.as_deref());
+        self.table.insert(&[
+            Value::Uuid(id),
+            Value::Text(&handler.name),
+            Value::Char(stored::QUEUED),
+            Value::I16(new.priority.or(handler.priority).unwrap_or(0) as i16),
+            Value::I32(0),
+            Value::I32(0),
+            Value::Time(now),
+            Value::Time(run_at),
+            Value::json(new.args.as_ref()),
+            Value::text(new.name.as_deref()),
+            Value::text(new.group_id.as_deref()),
+            Value::text(queue),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::text(new.schedule.as_deref()),
+            Value::time(new.scheduled_for),
+            Value::time(expires),
+            Value::Text(&self.caller.name),
+            Value::Bool(self.caller.superuser),
+            Value::json(options.as_ref()),
+            Value::json(meta.as_ref()),
+            Value::Null,
+        ]);
+        self.added.set(self.added.get() + 1);
+        match self.tenant.entry(handler.run_as)? {
+            Some(entry) => wake::enqueued(entry, run_at, 1),
+            None => warn_not_preloaded(),
+        }
+        Ok(id)
+    }
+
+    /// Whether a task of this id is here already: enqueuing an id twice is one task.
+    fn known(&self, id: u128) -> Result<bool> {
+        if self.table.find(&[col::ID as i16], Value::Uuid(id)).is_some() {
+            return Ok(true);
+        }
+        let results = self.tenant.open(self.tenant.result, Access::Read)?;
+        Ok(results.find(&[task::rcol::ID as i16], Value::Uuid(id)).is_some())
+    }
+
+    /// A task may run as a superuser only if a superuser owns the schema and enqueues it.
+    fn check_superuser(&self, handler: &Handler) -> Result<()> {
+        if !sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
+            return Ok(());
+        }
+        if !settings::allow_superuser() {
+            return Err(Error::denied(format!("handler \"{}\" would run as a superuser", handler.name))
+                .detail("tenant_q.allow_superuser is off.")
+                .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
+        }
+        if !self.caller.superuser {
+            return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may enqueue for it", handler.name))
+                .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<()> {
+        if let Some(limit) = self.tenant.max_queued
+            && let Some(s) = crate::shared::get()
+            && let Some(r) = self.tenant.entry(self.tenant.owner)?
+        {
+            let unfinished = s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + self.added.get();
+            if unfinished >= limit {
+                return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
+                    .detail(format!("Its max_queued is {limit}."))
+                    .hint("Wait until some are done, or ask an administrator for tq_set_quota(max_queued => …)."));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says once a session that nothing will run.
+pub fn warn_not_preloaded() {
+    thread_local! { static SAID: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
+    if !SAID.replace(true) {
+        Error::new("01000", "the task is stored, but nothing will run it")
+            .detail("tenant_q is not in shared_preload_libraries.")
+            .hint("Add tenant_q to shared_preload_libraries and restart the server.")
+            .warn();
+    }
+}

@@ -1,0 +1,294 @@
+//! tq_register and its kin.
+
+use super::{Handler, all, check_retry, signature};
+use crate::error::{Error, Result};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::Failure;
+use crate::postgres::{catalog, sandbox, transaction};
+use crate::tenant::admin::{announce_registry, check_settings, require_owner, run, wake_all};
+use crate::tenant::{Tenant, resolve};
+use crate::{retry, sql_functions};
+use pgrx::{JsonB, Spi, pg_sys};
+use serde_json::{Value as Json, json};
+
+/// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
+/// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
+fn register(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_register()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
+    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+        return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
+    }
+    let shared = args.bool(16).unwrap_or(false);
+    let tenant = if shared { None } else { Some(resolve(args.text(17).as_deref())?) };
+    match &tenant {
+        Some(t) => require_owner(t.owner, &t.name)?,
+        None if args.text(17).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
+        None if !sandbox::is_superuser(sandbox::current_user()) => {
+            return Err(Error::denied("only a superuser may register a handler for all tenants").hint("Register it in your tenant: shared => false."));
+        }
+        None => {}
+    }
+    let function = args.text(1).unwrap_or_else(|| catalog::quote(&name));
+    for (n, what) in [(8, "max_running"), (9, "rate")] {
+        if (n == 8 && args.int(n).is_some()) || (n == 9 && args.text(n).is_some()) {
+            return Err(Error::unsupported(what));
+        }
+    }
+    if args.bool(15) == Some(true) {
+        return Err(Error::unsupported("external"));
+    }
+    if let Some(p) = args.int(3)
+        && i16::try_from(p).is_err()
+    {
+        return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
+    }
+    for (what, n) in [("timeout", 4), ("expires", 7), ("result_ttl", 13)] {
+        if args.interval(n).is_some_and(|i| i < 0) {
+            return Err(Error::invalid(format!("{what} is negative")));
+        }
+    }
+    if args.int(5).is_some_and(|n| n < 0) {
+        return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
+    }
+    if let Some(policy) = args.json(6) {
+        check_retry(&policy.value())?;
+    }
+    if let Some(settings) = args.json(11) {
+        check_settings(&settings.value())?;
+    }
+    // A shared, unqualified function is looked up in the running tenant's path each time, so there
+    // is nothing to pin; anything else is pinned: signature and owner.
+    let resolved = match &tenant {
+        Some(t) => Some(signature::resolve(&function, &t.path_oids())?),
+        None if is_qualified(&function) => Some(signature::resolve(&function, &[])?),
+        None => None,
+    };
+    if let (Some(sig), Some(t)) = (&resolved, &tenant)
+        && sig.own_search_path
+    {
+        Error::new("01000", format!("function {} sets its own search_path", sig.identity))
+            .detail(format!("It will not run in the schema of tenant \"{}\", but where its own search_path points.", t.name))
+            .hint("ALTER FUNCTION … RESET search_path.")
+            .warn();
+    }
+    if let Some(role) = args.text(10) {
+        let Some(oid) = catalog::role_oid(&role) else {
+            return Err(Error::undefined(format!("role \"{role}\" does not exist")));
+        };
+        if let Some(t) = &tenant
+            && !sandbox::may_set_role(pg_sys::Oid::from(t.owner), pg_sys::Oid::from(oid))
+        {
+            return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\""))
+                .hint(format!("GRANT {} TO {};", catalog::quote(&role), catalog::quote(&catalog::role_name(t.owner).unwrap_or_default()))));
+        }
+    }
+    let who = tenant.as_ref().map_or("", |t| t.name.as_str());
+    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    let existed = run(
+        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+        &[who.into(), name.as_str().into()],
+    )? > 0;
+    let seconds = |n: usize| args.interval(n).map(|i| i as f64 / 1e6);
+    let owner = resolved.as_ref().and_then(|s| catalog::role_name(s.owner));
+    run(
+        "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
+                                       settings, save, result_ttl, aliases, external, registered_by, registered_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.make_interval(secs => $9), $10, $11, pg_catalog.make_interval(secs => $12),
+                 $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
+        &[
+            who.into(),
+            name.as_str().into(),
+            function.as_str().into(),
+            resolved.as_ref().map(|s| s.identity.as_str()).into(),
+            owner.as_deref().into(),
+            args.text(10).into(),
+            args.text(2).into(),
+            args.int(3).into(),
+            seconds(4).into(),
+            args.int(5).into(),
+            args.json(6).map(|j| JsonB(j.value())).into(),
+            seconds(7).into(),
+            args.json(11).map(|j| JsonB(j.value())).into(),
+            args.bool(12).into(),
+            seconds(13).into(),
+            args.texts(14).into(),
+            by.into(),
+        ],
+    )?;
+    announce_registry()?;
+    transaction::see_own_writes();
+    if let Some(t) = &tenant {
+        // Its held tasks may go on, and others may have to run as another role now.
+        if let Ok(fresh) = resolve(Some(&t.name)) {
+            wake_all(&fresh)?;
+        }
+    } else {
+        crate::tenant::admin::wake_every_tenant()?;
+    }
+    Ok(Ret::Bool(!existed))
+}
+
+/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
+fn is_qualified(function: &str) -> bool {
+    let mut quoted = false;
+    for c in function.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '(' if !quoted => return false,
+            '.' if !quoted => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// tq_unregister(handler, shared, tenant)
+fn unregister(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unregister()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let shared = args.bool(1).unwrap_or(false);
+    let tenant = if shared { None } else { Some(resolve(args.text(2).as_deref())?) };
+    match &tenant {
+        Some(t) => require_owner(t.owner, &t.name)?,
+        None if !sandbox::is_superuser(sandbox::current_user()) => return Err(Error::denied("only a superuser may unregister a handler of all tenants")),
+        None => {}
+    }
+    let gone = run(
+        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+        &[tenant.as_ref().map_or("", |t| t.name.as_str()).into(), name.as_str().into()],
+    )? > 0;
+    announce_registry()?;
+    Ok(Ret::Bool(gone))
+}
+
+/// Remembers since when the handler can't be called.
+pub fn note_missing(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
+    if handler.missing_since.is_some() {
+        return Ok(());
+    }
+    run(
+        "UPDATE tenant_q.handler SET missing_since = pg_catalog.clock_timestamp() WHERE tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, '']) AND name OPERATOR(pg_catalog.=) $2 AND missing_since IS NULL",
+        &[tenant.name.as_str().into(), handler.name.as_str().into()],
+    )?;
+    announce_registry()?;
+    Ok(())
+}
+
+/// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
+/// tenant after `limit` crashes within `window` microseconds by two or more tasks.
+pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+    let now = crate::postgres::clock::now();
+    let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
+    let known: Option<JsonB> = Spi::get_one_with_args(
+        "SELECT crashes FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+        &[tenant.name.as_str().into(), name.into()],
+    )
+    .unwrap_or(None);
+    let mut crashes: Vec<Json> = match known {
+        Some(JsonB(Json::Array(c))) => c,
+        _ => vec![],
+    };
+    crashes.retain(|c| c[0].as_i64().is_some_and(|t| now - t < window));
+    crashes.push(json!([now, id]));
+    let mut ids: Vec<&str> = crashes.iter().filter_map(|c| c[1].as_str()).collect();
+    ids.sort();
+    ids.dedup();
+    let convicted = crashes.len() >= limit as usize && ids.len() >= 2;
+    let stamp = if convicted { "coalesce(quarantined, pg_catalog.clock_timestamp())" } else { "quarantined" };
+    Spi::run_with_args(
+        &format!("UPDATE tenant_q.handler SET crashes = $3, quarantined = {stamp} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
+        &[tenant.name.as_str().into(), name.into(), JsonB(Json::Array(crashes)).into()],
+    )
+    .map_err(fail)?;
+    announce_registry()?;
+    Ok(())
+}
+
+/// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
+fn backoff(args: &Args) -> Result<Ret> {
+    let kind = args.text(0).ok_or_else(|| Error::new("22004", "kind is null"))?;
+    let kinds = ["fixed", "linear", "exponential", "list", "celery", "dramatiq", "rq", "procrastinate"];
+    if !kinds.contains(&kind.as_str()) {
+        return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));
+    }
+    let mut object = json!({ "kind": kind });
+    let seconds = |micros: i64| json!(micros as f64 / 1e6);
+    for (name, n) in [("base", 1), ("cap", 3)] {
+        if let Some(i) = args.interval(n) {
+            object[name] = seconds(i);
+        }
+    }
+    for (name, n) in [("factor", 2), ("jitter", 4)] {
+        if let Some(f) = args.float(n) {
+            object[name] = json!(f);
+            if object[name].is_null() {
+                return Err(Error::invalid(format!("{name} is not a number")));
+            }
+        }
+    }
+    if let Some(delays) = args.intervals(5) {
+        object["delays"] = delays.into_iter().map(|d| d as f64 / 1e6).collect();
+    }
+    for (name, n) in [("retry_on", 6), ("never_on", 7)] {
+        if let Some(list) = args.texts(n) {
+            object[name] = list.into();
+        }
+    }
+    let policy: retry::Policy = check_retry(&object)?;
+    Ok(Ret::Json(serde_json::to_value(policy).expect("a policy is a document")))
+}
+
+/// tenant_q.backoff_delay(policy, attempt): what the policy would wait, in seconds, without chance.
+fn backoff_delay(args: &Args) -> Result<Ret> {
+    let policy = match args.json(0) {
+        Some(json) => check_retry(&json.value())?,
+        None => retry::Policy::default(),
+    };
+    let exact = retry::Policy { jitter: Some(0.0), ..policy };
+    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, 0) as f64 / 1e6)))
+}
+
+/// tenant_q.handlers(tenant): rows of the view tq_handlers, as documents.
+fn handlers(args: &Args) -> Result<Ret> {
+    let tenant = resolve(args.text(0).as_deref())?;
+    let now = crate::postgres::clock::now();
+    let rows: Vec<Json> = all(&tenant)?
+        .iter()
+        .map(|h| {
+            let paused = tenant.part_paused_until(&h.name, h.queue.as_deref(), now).is_some();
+            let status = match &h.fault {
+                Some(f) => f.status(),
+                None if h.quarantined => "quarantined",
+                None if paused => "paused",
+                None => "ok",
+            };
+            json!({
+                "tenant": tenant.name,
+                "handler": h.name,
+                "function": h.signature.as_ref().map_or(h.function.as_str(), |s| s.identity.as_str()),
+                "shared": h.shared,
+                "status": status,
+                "reason": h.fault.as_ref().map(|f| f.text()),
+                "guarantee": if h.is_procedure() { "at_least_once" } else { "exactly_once" },
+                "run_as": catalog::role_name(h.run_as),
+                "queue": h.queue,
+                "priority": h.priority,
+                "timeout": h.timeout.map(|t| t as f64 / 1e6),
+                "max_attempts": h.max_attempts,
+                "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
+                "save": h.save,
+                "settings": h.settings,
+            })
+        })
+        .collect();
+    Ok(Ret::Json(rows.into()))
+}
+
+sql_functions! {
+    tq_register, pg_finfo_tq_register => register;
+    tq_unregister, pg_finfo_tq_unregister => unregister;
+    tq_backoff, pg_finfo_tq_backoff => backoff;
+    tenant_q_backoff_delay, pg_finfo_tenant_q_backoff_delay => backoff_delay;
+    tenant_q_handlers, pg_finfo_tenant_q_handlers => handlers;
+}

@@ -1,0 +1,313 @@
+//! Handlers: functions and procedures that tasks may call, registered per tenant or for all.
+//!
+//! Enqueuing is like EXECUTE on a SECURITY DEFINER function: whoever may enqueue chooses a
+//! registered handler and data, never code or role. The registry pins the function's signature
+//! and owner: a function that another role put in its place is not called.
+
+pub mod admin;
+pub mod arguments;
+pub mod invoke;
+pub mod signature;
+
+use crate::error::{Error, Result};
+use crate::postgres::clock::Micros;
+use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{call, catalog, sandbox};
+use crate::retry::Policy;
+use crate::tenant::{self, Tenant};
+use pgrx::pg_sys;
+use signature::Signature;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// What a registered name stands for, in one tenant.
+pub struct Handler {
+    pub name: String,
+    pub shared: bool,
+    pub function: String,
+    pub run_as: u32,
+    pub queue: Option<String>,
+    pub priority: Option<i32>,
+    pub timeout: Option<Micros>,
+    pub max_attempts: Option<i32>,
+    pub retry: Option<Policy>,
+    pub expires: Option<Micros>,
+    pub max_running: Option<i32>,
+    pub settings: Option<serde_json::Value>,
+    pub save: Option<bool>,
+    pub external: bool,
+    pub quarantined: bool,
+    pub missing_since: Option<Micros>,
+    /// Why it can't be called; None = it can.
+    pub fault: Option<Fault>,
+    pub signature: Option<Signature>,
+    checked: Cell<bool>,
+}
+
+/// Why a handler's tasks are held.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// No such function any more.
+    Missing(String),
+    /// It belongs to somebody else now.
+    Changed(String),
+    /// The owner may no longer act as run_as.
+    Role(String),
+}
+
+impl Fault {
+    pub fn text(&self) -> &str {
+        match self {
+            Fault::Missing(t) | Fault::Changed(t) | Fault::Role(t) => t,
+        }
+    }
+    pub fn status(&self) -> &'static str {
+        match self {
+            Fault::Missing(_) => "missing",
+            Fault::Changed(_) | Fault::Role(_) => "changed",
+        }
+    }
+}
+
+/// Columns of tenant_q.handler (sql/registry.sql).
+pub(crate) mod hcol {
+    pub const NAME: usize = 2;
+    pub const FUNCTION: usize = 3;
+    pub const IDENTITY: usize = 4;
+    pub const OWNER: usize = 5;
+    pub const RUN_AS: usize = 6;
+    pub const QUEUE: usize = 7;
+    pub const PRIORITY: usize = 8;
+    pub const TIMEOUT: usize = 9;
+    pub const MAX_ATTEMPTS: usize = 10;
+    pub const RETRY: usize = 11;
+    pub const EXPIRES: usize = 12;
+    pub const MAX_RUNNING: usize = 13;
+    pub const SETTINGS: usize = 15;
+    pub const SAVE: usize = 16;
+    pub const ALIASES: usize = 18;
+    pub const EXTERNAL: usize = 19;
+    pub const MISSING_SINCE: usize = 20;
+    pub const QUARANTINED: usize = 21;
+}
+
+thread_local! {
+    /// (tenant, name) → handler, of one epoch of the registry.
+    static CACHE: RefCell<(u64, HashMap<(u32, String), Option<Rc<Handler>>>)> = RefCell::default();
+}
+
+/// The handler of this name, or None where nothing of the name is registered.
+pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
+    let epoch = tenant::epoch();
+    let known = CACHE.with_borrow_mut(|(cached, handlers)| {
+        if *cached != epoch {
+            handlers.clear();
+            *cached = epoch;
+        }
+        handlers.get(&(tenant.oid, name.to_string())).cloned()
+    });
+    if let Some(handler) = known {
+        return Ok(handler);
+    }
+    let handler = read(tenant, name)?.map(Rc::new);
+    // Reading may have brought in invalidations: what was read then belongs to the next epoch.
+    if tenant::epoch() == epoch {
+        CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone()));
+    }
+    Ok(handler)
+}
+
+/// The same as an error for whoever enqueues or schedules.
+pub fn require(tenant: &Tenant, name: &str) -> Result<Rc<Handler>> {
+    let handler = find(tenant, name)?.ok_or_else(|| {
+        let names = names(tenant);
+        let nearest = nearest(name, names.iter().map(String::as_str));
+        Error::undefined(format!("handler \"{name}\" is not registered in tenant \"{}\"", tenant.name))
+            .detail(match nearest {
+                Some(n) => format!("The nearest registered name is \"{n}\"."),
+                None if names.is_empty() => "No handler is registered there.".into(),
+                None => format!("Registered are: {}.", names.iter().take(10).cloned().collect::<Vec<_>>().join(", ")),
+            })
+            .hint(format!("Run SELECT tq_register({}, '<function>').", pgrx::spi::quote_literal(name)))
+    })?;
+    Ok(handler)
+}
+
+/// Names registered for this tenant, shared ones included.
+pub fn names(tenant: &Tenant) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(registry) = tenant::registry()
+        && let Some(table) = Table::open(registry.handler, Access::Read)
+    {
+        for who in [tenant.name.as_str(), ""] {
+            rows_of(&table, who, |row| names.extend(row.text(hcol::NAME)));
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+pub(crate) fn rows_of(table: &Table, tenant: &str, mut f: impl FnMut(Row)) {
+    use crate::postgres::relation::{Compare, Key};
+    table.scan(table.index_with(&[1, 2]), &[Key { column: 1, compare: Compare::Eq, value: Value::Text(tenant) }], None, false, |row| {
+        f(row);
+        true
+    });
+}
+
+fn read(tenant: &Tenant, name: &str) -> Result<Option<Handler>> {
+    let registry = tenant::registry()?;
+    let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(None) };
+    for who in [tenant.name.as_str(), ""] {
+        let mut found = None;
+        rows_of(&table, who, |row| {
+            let aliases = row.texts(hcol::ALIASES).unwrap_or_default();
+            if row.str(hcol::NAME) == Some(name) || (found.is_none() && aliases.iter().any(|a| a == name)) {
+                found = Some(row);
+            }
+        });
+        if let Some(row) = found {
+            return Ok(Some(build(tenant, &row, who.is_empty())));
+        }
+    }
+    Ok(None)
+}
+
+/// Every handler of the tenant, faulty ones included.
+pub fn all(tenant: &Tenant) -> Result<Vec<Handler>> {
+    let registry = tenant::registry()?;
+    let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(vec![]) };
+    let mut found: Vec<Handler> = Vec::new();
+    for who in [tenant.name.as_str(), ""] {
+        rows_of(&table, who, |row| {
+            let handler = build(tenant, &row, who.is_empty());
+            if !found.iter().any(|h| h.name == handler.name) {
+                found.push(handler);
+            }
+        });
+    }
+    Ok(found)
+}
+
+fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
+    let interval = |n| row.interval(n).map(|i| call::micros_of(&i));
+    let function = row.text(hcol::FUNCTION).unwrap_or_default();
+    let identity = row.text(hcol::IDENTITY);
+    let mut fault = None;
+    // A pinned signature is looked up as such: an overload added later is never chosen.
+    let signature = match signature::resolve(identity.as_deref().unwrap_or(&function), &tenant.path_oids()) {
+        Ok(s) => Some(s),
+        Err(e) => {
+            fault = Some(Fault::Missing(e.message));
+            None
+        }
+    };
+    if let (Some(s), Some(owner)) = (&signature, row.text(hcol::OWNER))
+        && catalog::role_name(s.owner).as_deref() != Some(&owner)
+    {
+        fault = Some(Fault::Changed(format!("function {} belongs to another role than \"{owner}\" now", s.identity)));
+    }
+    let run_as = match row.text(hcol::RUN_AS) {
+        None => tenant.owner,
+        Some(name) => match catalog::role_oid(&name) {
+            Some(role) if sandbox::may_set_role(pg_sys::Oid::from(tenant.owner), pg_sys::Oid::from(role)) => role,
+            Some(_) => {
+                fault = Some(Fault::Role(format!("the schema's owner may not SET ROLE to \"{name}\"")));
+                tenant.owner
+            }
+            None => {
+                fault = Some(Fault::Role(format!("role \"{name}\" does not exist")));
+                tenant.owner
+            }
+        },
+    };
+    Handler {
+        name: row.text(hcol::NAME).unwrap_or_default(),
+        shared,
+        function,
+        run_as,
+        queue: row.text(hcol::QUEUE),
+        priority: row.i32(hcol::PRIORITY),
+        timeout: interval(hcol::TIMEOUT),
+        max_attempts: row.i32(hcol::MAX_ATTEMPTS),
+        retry: row.json(hcol::RETRY).and_then(|j| serde_json::from_value(j).ok()),
+        expires: interval(hcol::EXPIRES),
+        max_running: row.i32(hcol::MAX_RUNNING),
+        settings: row.json(hcol::SETTINGS),
+        save: row.bool(hcol::SAVE),
+        external: row.bool(hcol::EXTERNAL).unwrap_or(false),
+        quarantined: row.raw(hcol::QUARANTINED).is_some(),
+        missing_since: row.time(hcol::MISSING_SINCE),
+        fault,
+        signature,
+        checked: Cell::new(false),
+    }
+}
+
+impl Handler {
+    /// Whether the arguments fit, without calling anything.
+    pub fn check_args(&self, _tenant: &Tenant, args: Option<&Jsonb>) -> Result<()> {
+        // A handler that is gone for the moment keeps its queue: its tasks are checked at start.
+        let Some(signature) = &self.signature else { return Ok(()) };
+        if self.fault.is_some() {
+            return Ok(());
+        }
+        if signature.params.is_empty() && args.is_none() {
+            return Ok(());
+        }
+        arguments::bind(signature, args, self.run_as, false).map(|_| ())
+    }
+    pub fn is_procedure(&self) -> bool {
+        self.signature.as_ref().is_some_and(|s| matches!(s.kind, signature::Kind::Procedure))
+    }
+    pub fn was_checked(&self) -> bool {
+        self.checked.replace(true)
+    }
+}
+
+/// A retry policy as tq_backoff makes it, or an error that names the fault.
+pub fn check_retry(retry: &serde_json::Value) -> Result<Policy> {
+    let policy: Policy = serde_json::from_value(retry.clone()).map_err(|e| {
+        Error::invalid("retry is not a retry policy").detail(format!("{e}.")).hint("Write it with tq_backoff(…).")
+    })?;
+    match policy.fault() {
+        Some(fault) => Err(Error::invalid(format!("retry policy: {fault}")).hint("Write it with tq_backoff(…).")),
+        None => Ok(policy),
+    }
+}
+
+/// The candidate most like `name`, if one is like it at all.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    fn distance(a: &str, b: &str) -> usize {
+        let b: Vec<char> = b.chars().collect();
+        let mut row: Vec<usize> = (0..=b.len()).collect();
+        for (i, ca) in a.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, cb) in b.iter().enumerate() {
+                let cost = diagonal + usize::from(ca != *cb);
+                diagonal = row[j + 1];
+                row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+            }
+        }
+        row[b.len()]
+    }
+    candidates.map(|c| (distance(name, c), c)).filter(|(d, c)| *d <= (c.len().max(name.len()) / 3).max(1)).min().map(|(_, c)| c)
+}
+
+/// Roles, other than the owner, that handlers of this tenant run as.
+pub fn roles(tenant: &Tenant) -> Result<Vec<u32>> {
+    let registry = tenant::registry()?;
+    let mut found = Vec::new();
+    if let Some(table) = Table::open(registry.handler, Access::Read) {
+        for who in [tenant.name.as_str(), ""] {
+            rows_of(&table, who, |row| found.extend(row.str(hcol::RUN_AS).and_then(catalog::role_oid)));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}

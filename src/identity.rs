@@ -1,0 +1,65 @@
+//! Is this database the one that ran its tasks last, or a copy of it?
+//!
+//! A logical copy (dump and restore, replication) must never run by itself: its tasks run in the
+//! original. It has another system identifier or another database OID; it comes up paused until
+//! tq_confirm_copy(). A physical copy can't be told from a promoted standby.
+
+use crate::error::{Error, Result};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::{sandbox, shmem};
+use crate::{sql_functions, tenant, wake};
+use pgrx::Spi;
+
+fn own() -> (String, i64) {
+    (shmem::system_identifier().to_string(), shmem::my_database() as i64)
+}
+
+/// Whether this database is known to be the one.
+pub fn confirmed() -> Result<bool> {
+    let (system, database) = own();
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            let rows = c
+                .select(
+                    "SELECT system_identifier OPERATOR(pg_catalog.=) $1 AND database_oid::pg_catalog.int8 OPERATOR(pg_catalog.=) $2 FROM tenant_q.identity",
+                    None,
+                    &[system.into(), database.into()],
+                )
+                .map_err(|e| Error::new("XX000", e.to_string()))?;
+            // No row: CREATE EXTENSION has always made one; without it nothing is confirmed.
+            let confirmed = rows.into_iter().next().and_then(|r| r.get::<bool>(1).ok().flatten());
+            Ok(confirmed.unwrap_or(false))
+        })
+    })
+}
+
+/// This database is the one from now on; restored rows of the registry get their schemas' OIDs.
+fn confirm(_args: &Args) -> Result<Ret> {
+    let (system, database) = own();
+    sandbox::as_extension(|| {
+        let run = |sql: &str, args: &[pgrx::datum::DatumWithOid]| Spi::run_with_args(sql, args).map_err(|e| Error::new("XX000", e.to_string()));
+        run("DELETE FROM tenant_q.identity", &[])?;
+        run("INSERT INTO tenant_q.identity VALUES ($1, $2::pg_catalog.oid)", &[system.into(), database.into()])?;
+        run(
+            "UPDATE tenant_q.tenant t SET schema_oid = n.oid FROM pg_catalog.pg_namespace n
+             WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name AND n.oid OPERATOR(pg_catalog.<>) t.schema_oid",
+            &[],
+        )
+    })?;
+    tenant::admin::announce_registry()?;
+    wake::probe_database();
+    Ok(Ret::Void)
+}
+
+/// CREATE EXTENSION was here: the launcher is to look.
+fn created(args: &Args) -> Result<Ret> {
+    if let Some(s) = crate::shared::get() {
+        s.make_db(shmem::my_database(), crate::shared::db_state::UNKNOWN);
+    }
+    confirm(args)
+}
+
+sql_functions! {
+    tenant_q_confirm_copy, pg_finfo_tenant_q_confirm_copy => confirm;
+    tenant_q_created, pg_finfo_tenant_q_created => created;
+}

@@ -1,0 +1,490 @@
+//! What can be seen: functions behind the server-wide views, read from shared memory and the
+//! registry only, never from tenants' tables; tq_why and tq_health.
+//!
+//! A row is seen by members of its tenant's owner; all rows by pg_monitor and superusers.
+
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::pick::reason;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::{catalog, sandbox, shmem, worker};
+use crate::shared::{self, Entry, Shared, Word, db_state, load_text};
+use crate::surface::{self, Found, time_json};
+use crate::task::{self, State, col};
+use crate::tenant::{self, Tenant};
+use crate::{settings, sql_functions, tick};
+use pgrx::pg_sys;
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+fn sees_all() -> bool {
+    let user = sandbox::current_user();
+    sandbox::is_superuser(user) || catalog::role_oid("pg_monitor").is_some_and(|r| sandbox::has_privs_of(user, pg_sys::Oid::from(r)))
+}
+fn sees(owner: u32) -> bool {
+    sandbox::has_privs_of(sandbox::current_user(), pg_sys::Oid::from(owner))
+}
+
+/// Rows of the registry the caller may see: (name, schema OID, owner, row).
+fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
+    let registry = tenant::registry()?;
+    let all = sees_all();
+    let mut rows = Vec::new();
+    if let Some(table) = Table::open(registry.tenant, Access::Read) {
+        table.scan(table.index_with(&[1]), &[], None, false, |row| {
+            rows.push(row);
+            true
+        });
+    }
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let (name, oid) = (row.text(1)?, row.oid(2)?);
+            let owner = catalog::schema_owner(oid).unwrap_or(0);
+            (all || (owner != 0 && sees(owner))).then_some((name, oid, owner, row))
+        })
+        .collect())
+}
+
+fn interval_json(micros: i64) -> Json {
+    format!("{micros} microseconds").into()
+}
+
+/// Entries of one tenant of this database.
+fn entries(s: &Shared, schema: u32) -> Vec<&'static Entry> {
+    s.entries
+        .iter()
+        .filter(|e| e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == schema && e.database.load(Relaxed) == shmem::my_database())
+        .collect()
+}
+
+fn all_entries(s: &Shared) -> HashMap<u32, Vec<&'static Entry>> {
+    let mut map: HashMap<u32, Vec<&'static Entry>> = HashMap::new();
+    for e in s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == shmem::my_database()) {
+        map.entry(e.tenant.load(Relaxed)).or_default().push(e);
+    }
+    map
+}
+
+/// tenant_q.tenants(): rows of tq_tenants.
+fn tenants(_args: &Args) -> Result<Ret> {
+    let now = clock::now();
+    let s = shared::get();
+    let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
+    let registry = tenant::registry()?;
+    let mut pauses: HashMap<String, Micros> = HashMap::new();
+    if let Some(table) = Table::open(registry.pause, Access::Read) {
+        table.scan(table.index_with(&[1, 2, 3]), &[], None, false, |row| {
+            if row.str(2) == Some("") && row.str(3) == Some("") {
+                pauses.insert(row.text(1).unwrap_or_default(), row.time(4).unwrap_or(NEVER));
+            }
+            true
+        });
+    }
+    let mut rows = Vec::new();
+    for (name, oid, owner, row) in visible_tenants()? {
+        let empty = Vec::new();
+        let es = by_tenant.get(&oid).unwrap_or(&empty);
+        let running = s.as_ref().map_or(0, |s| {
+            s.slots.iter().filter(|slot| slot.state.load(SeqCst) == 2 && slot.tenant.load(Relaxed) == oid && slot.database.load(Relaxed) == shmem::my_database() && Word::load(slot).running).count()
+        });
+        let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
+        let blocked = es.iter().find(|e| e.blocked_since.load(Relaxed) > 0);
+        let (status, why) = if let Some(text) = row.text(16) {
+            ("suspended", Some(text))
+        } else if paused {
+            ("paused", None)
+        } else if row.bool(3) == Some(false) {
+            ("not_ready", None)
+        } else {
+            ("on", blocked.and_then(|e| reason::text(e.blocked_reason.load(Relaxed))).map(str::to_string))
+        };
+        let sum = |f: &dyn Fn(&Entry) -> u64| es.iter().map(|e| f(e)).sum::<u64>();
+        let minute = now / 60_000_000;
+        let recent = |this: &dyn Fn(&Entry) -> u64, last: &dyn Fn(&Entry) -> u64| {
+            es.iter()
+                .map(|e| match minute - e.minute.load(Relaxed) {
+                    0 => this(e) + last(e),
+                    1 => this(e),
+                    _ => 0,
+                })
+                .sum::<u64>()
+        };
+        let done_1m = recent(&|e| e.done_this_minute.load(Relaxed), &|e| e.done_last_minute.load(Relaxed));
+        let failed_1m = recent(&|e| e.failed_this_minute.load(Relaxed), &|e| e.failed_last_minute.load(Relaxed));
+        let unfinished: i64 = es.iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum();
+        let oldest = es.iter().map(|e| e.oldest_due.load(Relaxed)).filter(|t| *t > 0).min();
+        let ready = es.iter().any(|e| e.generation.load(SeqCst) != e.seen.load(SeqCst));
+        let lag = oldest.filter(|_| ready).map(|t| (now - t).max(0));
+        let due = es.iter().map(|e| e.next_due.load(Relaxed).min(e.schedule_due.load(Relaxed))).min().filter(|t| *t != NEVER);
+        let eta = (done_1m > 0 && unfinished > 0).then(|| unfinished * 60_000_000 / done_1m as i64);
+        rows.push(json!({
+            "tenant": name,
+            "owner": catalog::role_name(owner),
+            "status": status,
+            "reason": why,
+            "queued": (unfinished - running as i64).max(0),
+            "running": running,
+            "done": sum(&|e| e.done.load(Relaxed)),
+            "failed": sum(&|e| e.failed.load(Relaxed)),
+            "retried": sum(&|e| e.retried.load(Relaxed)),
+            "lag": lag.map(interval_json),
+            "next_due": time_json(due),
+            "done_1m": done_1m,
+            "failed_1m": failed_1m,
+            "eta": eta.map(interval_json),
+            "weight": row.i32(11).unwrap_or(1),
+            "max_running": row.i32(12),
+            "max_queued": row.i32(13),
+        }));
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// tenant_q.running(): rows of tq_running.
+fn running(_args: &Args) -> Result<Ret> {
+    let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
+    let all = sees_all();
+    let mut rows = Vec::new();
+    for slot in s.slots {
+        let word = Word::load(slot);
+        if slot.state.load(SeqCst) != 2 || !word.running || slot.database.load(Relaxed) != shmem::my_database() {
+            continue;
+        }
+        let schema = slot.tenant.load(Relaxed);
+        let owner = catalog::schema_owner(schema).unwrap_or(0);
+        if !(all || owner != 0 && sees(owner)) {
+            continue;
+        }
+        let (since, deadline) = (slot.started_at.load(Relaxed), slot.deadline.load(Relaxed));
+        rows.push(json!({
+            "tenant": catalog::schema_name(schema),
+            "id": task::uuid_text(slot.item_id(word.next - 1)),
+            "handler": load_text(&slot.handler),
+            "attempt": slot.attempt.load(Relaxed),
+            "pid": slot.pid.load(Relaxed),
+            "role": catalog::role_name(slot.role.load(Relaxed)),
+            "since": time_json((since > 0).then_some(since)),
+            "deadline": time_json((deadline > 0).then_some(deadline)),
+            "listed": word.end - word.next,
+        }));
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// tenant_q.workers(): rows of tq_workers; of all databases.
+fn workers(_args: &Args) -> Result<Ret> {
+    let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
+    let all = sees_all();
+    let mut rows = Vec::new();
+    let launcher = s.header.launcher_pid.load(SeqCst);
+    if all && launcher > 0 {
+        rows.push(json!({ "kind": "launcher", "pid": launcher, "state": "on" }));
+    }
+    for db in s.dbs {
+        let pid = db.scheduler_pid.load(SeqCst);
+        if all && db.state.load(SeqCst) != db_state::FREE && pid > 0 {
+            rows.push(json!({ "kind": "scheduler", "pid": pid, "database": worker::database_name(db.database.load(Relaxed)),
+                              "state": if db.sweep_wanted.load(SeqCst) == 1 { "sweeping" } else { "on" } }));
+        }
+    }
+    for slot in s.slots {
+        let state = slot.state.load(SeqCst);
+        let role = slot.role.load(Relaxed);
+        if state == 0 || !(all || sees(role)) {
+            continue;
+        }
+        let word = Word::load(slot);
+        let since = slot.since.load(Relaxed);
+        rows.push(json!({
+            "kind": "executor",
+            "pid": slot.pid.load(Relaxed),
+            "database": worker::database_name(slot.database.load(Relaxed)),
+            "role": catalog::role_name(role),
+            "state": if state == 1 { "starting" } else if word.running { "running" } else { "idle" },
+            "since": time_json((since > 0).then_some(since)),
+            "tasks_done": slot.tasks_done.load(Relaxed),
+            "tasks_failed": slot.tasks_failed.load(Relaxed),
+            "listed": word.end - word.next,
+        }));
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
+    json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
+}
+
+/// tenant_q.problems(): rows of tq_problems: what is skipped, why, and the call that mends it.
+fn problems(_args: &Args) -> Result<Ret> {
+    let s = shared::get();
+    let mut rows = Vec::new();
+    let quote = |text: &str| pgrx::spi::quote_literal(text);
+    if s.is_none() {
+        rows.push(problem("the server".into(), None, "tenant_q is not in shared_preload_libraries: nothing runs".into(),
+            "shared_preload_libraries = 'tenant_q' in postgresql.conf, then restart".into()));
+    }
+    let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
+    for (name, oid, owner, row) in visible_tenants()? {
+        let what = format!("tenant {name}");
+        if catalog::schema_name(oid).is_none() {
+            rows.push(problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote(&name))));
+            continue;
+        }
+        if let Some(reason) = row.text(16) {
+            rows.push(problem(what.clone(), row.time(17), reason, format!("SELECT tq_resume({})", quote(&name))));
+        }
+        let owner_name = catalog::role_name(owner).unwrap_or_default();
+        if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"), format!("ALTER ROLE {} LOGIN", catalog::quote(&owner_name))));
+        } else if !catalog::may_connect(shmem::my_database(), owner) {
+            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not connect to this database"),
+                format!("GRANT CONNECT ON DATABASE {} TO {}", catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()), catalog::quote(&owner_name))));
+        }
+        let t = tenant::by_oid(oid);
+        match &t {
+            Ok(t) => {
+                if let Err(e) = t.try_open(t.task, Access::Read) {
+                    rows.push(problem(what.clone(), None, format!("{}: {}", e.message, e.detail.unwrap_or_default()), e.hint.unwrap_or_default()));
+                }
+                for h in handler::all(t)? {
+                    if let Some(fault) = &h.fault {
+                        rows.push(problem(format!("handler {} of {what}", h.name), h.missing_since, fault.text().into(),
+                            format!("SELECT tq_register({}, '<function>', tenant => {})", quote(&h.name), quote(&name))));
+                    } else if h.quarantined {
+                        rows.push(problem(format!("handler {} of {what}", h.name), None, "its tasks crashed the server three times within a day".into(),
+                            format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name))));
+                    }
+                }
+                own_rows(t, &what, &mut rows);
+            }
+            Err(e) => rows.push(problem(what.clone(), None, e.message.clone(), e.hint.clone().unwrap_or_default())),
+        }
+        for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
+            let since = e.blocked_since.load(Relaxed);
+            if since > 0
+                && let Some(text) = reason::text(e.blocked_reason.load(Relaxed))
+            {
+                rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
+            }
+        }
+    }
+    if sees_all() && let Some(s) = &s {
+        for r in s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
+            let failures = r.start_failures.load(Relaxed);
+            if failures > 0 && r.database.load(Relaxed) == shmem::my_database() {
+                let name = catalog::role_name(r.role.load(Relaxed)).unwrap_or_else(|| r.role.load(Relaxed).to_string());
+                rows.push(problem(format!("role {name}"), Some(r.failing_since.load(Relaxed)), format!("its executors could not start, {failures} times; the server's log says why"),
+                    "the role needs LOGIN (before PostgreSQL 17) and CONNECT on this database".into()));
+            }
+        }
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.
+fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
+    use crate::postgres::relation::{Compare, Key};
+    let user = sandbox::current_user();
+    let may = |relation: u32| sandbox::is_superuser(user) || catalog::may_select(relation, user);
+    if may(t.task)
+        && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
+    {
+        table.scan(table.index_with(&task::PICK_INDEX), &[Key { column: 1, compare: Compare::Eq, value: Value::Char(task::stored::QUARANTINED) }], None, false, |row| {
+            let id = task::uuid_text(row.uuid(col::ID).unwrap_or(0));
+            rows.push(problem(format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")), None,
+                format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
+                format!("SELECT tq_cancel('{id}', tenant => {}), or tq_requeue once its handler is mended", pgrx::spi::quote_literal(&t.name))));
+            rows.len() < 1000
+        });
+    }
+    if may(t.schedule)
+        && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
+    {
+        table.scan(table.index_with(&[tick::scol::NAME as i16]), &[], None, false, |row| {
+            if let Some(text) = row.text(tick::scol::PROBLEM) {
+                let name = row.text(tick::scol::NAME).unwrap_or_default();
+                rows.push(problem(format!("schedule {name} of {what}"), None, text,
+                    format!("SELECT tq_schedule({}, …, on_conflict => 'replace', tenant => {})", pgrx::spi::quote_literal(&name), pgrx::spi::quote_literal(&t.name))));
+            }
+            rows.len() < 1000
+        });
+    }
+}
+
+/// tenant_q.why(id, tenant): every reason, the decisive one first.
+fn why(args: &Args) -> Result<Ret> {
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    let user = sandbox::current_user();
+    if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task, user) && catalog::may_select(tenant.result, user)) {
+        return Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name)));
+    }
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let mut rows = Vec::new();
+    let mut say = |reason: &str, detail: String, hint: &str| rows.push(json!({ "reason": reason, "detail": detail, "hint": hint }));
+    let row = match surface::look_up(&tasks, &results, id) {
+        Found::Nothing => {
+            say("unknown", "no task of this id is waiting or kept in this tenant".into(), "It was never enqueued here (or rolled back), was not saved, or retention removed it.");
+            return Ok(Ret::Json(rows.into()));
+        }
+        Found::Finished(row) => {
+            let state = task::finished(row.char(task::rcol::STATE));
+            say("finished", format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")), "SELECT * FROM tq_fetch(id) shows it.");
+            return Ok(Ret::Json(rows.into()));
+        }
+        Found::Unfinished(row) => row,
+    };
+    let now = clock::now();
+    let stamp = row.time(col::CREATED_AT).unwrap_or(0);
+    let s = shared::get();
+    let slot = s.and_then(|s| surface::running(&s, id, stamp).map(|n| &s.slots[n]));
+    let state = task::unfinished(row.char(col::STATE), row.i32(col::ATTEMPTS).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), now, slot.is_some());
+    if let Some(slot) = slot {
+        say("running", format!("since {} in process {}", time_json(Some(slot.started_at.load(Relaxed))).as_str().unwrap_or(""), slot.pid.load(Relaxed)), "SELECT * FROM tq_running.");
+        return Ok(Ret::Json(rows.into()));
+    }
+    let Some(s) = s else {
+        say("not_preloaded", "tenant_q is not in shared_preload_libraries: nothing runs".into(), "Add it there and restart the server.");
+        return Ok(Ret::Json(rows.into()));
+    };
+    let name = row.str(col::HANDLER).unwrap_or("").to_string();
+    let handler = handler::find(&tenant, &name)?;
+    if !settings::enabled() {
+        say("disabled", "tenant_q.enabled is off".into(), "Switch it on and reload the configuration.");
+    }
+    if let Some(db) = s.db(shmem::my_database()) {
+        match db.state.load(SeqCst) {
+            db_state::COPY => say("copy", "this database is a copy that nobody has confirmed".into(), "SELECT tq_confirm_copy()."),
+            db_state::SKEWED => say("version", "the extension's version is not the library's".into(), "ALTER EXTENSION tenant_q UPDATE, or restart the server."),
+            db_state::WITHOUT => say("excluded", "this database is not served".into(), "See tenant_q.databases and tenant_q.exclude_databases."),
+            _ => {}
+        }
+    } else {
+        say("not_served", "the launcher has not looked at this database yet".into(), "It does within a minute.");
+    }
+    if state == State::Quarantined {
+        say("quarantined", format!("the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)), "Mend the handler, then tq_requeue, or tq_cancel.");
+    }
+    if let Some(text) = &tenant.suspended {
+        say("suspended", text.clone(), "SELECT tq_resume(…).");
+    }
+    if !tenant.ready {
+        say("not_ready", "the tenant is marked not ready".into(), "SELECT tq_set_tenant(ready => true).");
+    }
+    if tenant.paused_until(now).is_some() {
+        say("paused", "the tenant is paused, or all are".into(), "SELECT tq_resume(), or tq_resume_all().");
+    }
+    if tenant.part_paused_until(&name, row.str(col::QUEUE), now).is_some() {
+        say("paused", format!("handler \"{name}\" or its queue is paused"), "SELECT tq_resume(handler => …).");
+    }
+    match &handler {
+        None => say("handler", format!("handler \"{name}\" is not registered"), "SELECT tq_register(…): its tasks wait for tenant_q.handler_grace."),
+        Some(h) => {
+            if let Some(fault) = &h.fault {
+                say("handler", fault.text().to_string(), "Bring the function back or register it again.");
+            }
+            if h.quarantined {
+                say("handler", format!("handler \"{name}\" is quarantined: its tasks crashed the server"), "SELECT tq_resume(handler => …).");
+            }
+        }
+    }
+    let role = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
+    if !worker::NOLOGIN_WORKS && !catalog::may_login(role) {
+        say("role", format!("role \"{}\" may not log in, so no executor can be its session", catalog::role_name(role).unwrap_or_default()), "ALTER ROLE … LOGIN.");
+    }
+    if state == State::Deferred {
+        say("waits", "it waits for other tasks".into(), "");
+    }
+    if matches!(state, State::Delayed | State::Retrying) && row.time(col::RUN_AT).is_some_and(|t| t > now) {
+        let text = format!("it is due at {}", time_json(row.time(col::RUN_AT)).as_str().unwrap_or(""));
+        say(if state == State::Retrying { "retrying" } else { "delayed" }, text, "");
+    }
+    for e in entries(&s, tenant.oid) {
+        if let Some(text) = reason::text(e.blocked_reason.load(Relaxed)).filter(|_| e.blocked_since.load(Relaxed) > 0) {
+            say("blocked", text.into(), "SELECT * FROM tq_problems.");
+        }
+    }
+    if tenant.max_running.is_some_and(|max| s.slots.iter().filter(|slot| slot.tenant.load(Relaxed) == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>() >= max as usize) {
+        say("limit", format!("{} tasks of the tenant run, as many as its max_running allows", tenant.max_running.unwrap_or(0)), "An administrator can raise it with tq_set_quota.");
+    }
+    if s.slots.iter().any(|slot| slot.live_items().iter().any(|i| i.id == id)) {
+        say("next", "an executor has picked it and runs the ones before it first".into(), "");
+    } else if rows.is_empty() {
+        let max = settings::max_executors(shmem::max_worker_processes()) as usize;
+        let used = s.slots.iter().filter(|slot| slot.state.load(SeqCst) != 0).count();
+        let role_waits = s.roles.iter().find(|r| r.role.load(Relaxed) == role && r.database.load(Relaxed) == shmem::my_database());
+        if role_waits.is_some_and(|r| r.start_failures.load(Relaxed) > 0) {
+            rows.push(json!({ "reason": "role", "detail": "executors of its role could not start", "hint": "SELECT * FROM tq_problems; the server's log has the error." }));
+        } else if s.header.last_no_slot.load(Relaxed) > 0 {
+            rows.push(json!({ "reason": "worker_slots", "detail": "no background worker slot is free", "hint": "Raise max_worker_processes (restart), or lower tenant_q.max_executors." }));
+        } else if used >= max {
+            rows.push(json!({ "reason": "busy", "detail": format!("all {max} executors are busy"), "hint": "Raise tenant_q.max_executors, or see tq_running." }));
+        } else {
+            rows.push(json!({ "reason": "queued", "detail": "it is ready and starts in its turn", "hint": "" }));
+        }
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// tq_health(): checks.
+fn health(_args: &Args) -> Result<Ret> {
+    let mut rows = Vec::new();
+    let mut check = |name: &str, ok: bool, value: String, detail: &str, hint: &str| {
+        rows.push(json!({ "check_name": name, "ok": ok, "value": value, "detail": if ok { Json::Null } else { detail.into() }, "hint": if ok { Json::Null } else { hint.into() } }));
+    };
+    let s = shared::get();
+    check("preloaded", s.is_some(), s.is_some().to_string(), "tenant_q is not in shared_preload_libraries: tasks are stored, nothing runs.", "Add tenant_q to shared_preload_libraries and restart the server.");
+    let version = catalog::extension_version().unwrap_or_default();
+    check("version", version == env!("CARGO_PKG_VERSION"), format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")),
+        "The extension's objects and the library are of different versions: nothing runs.", "ALTER EXTENSION tenant_q UPDATE; and restart the server if it still runs the older library.");
+    check("enabled", settings::enabled(), settings::enabled().to_string(), "tenant_q.enabled is off: nothing is started.", "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();");
+    if let Some(s) = s {
+        let launcher = s.header.launcher_pid.load(SeqCst);
+        let alive = launcher > 0 && worker::is_alive(launcher);
+        check("launcher", alive || shmem::in_recovery(), launcher.to_string(), "There is no launcher: nothing is started.", "It is restarted within seconds; otherwise see the server's log.");
+        let state = s.db(shmem::my_database()).map(|d| d.state.load(SeqCst));
+        let (text, detail, hint) = match state {
+            Some(db_state::SERVED) => ("served", "", ""),
+            Some(db_state::COPY) => ("copy", "This database is a copy that nobody has confirmed: nothing runs.", "SELECT tq_confirm_copy();"),
+            Some(db_state::SKEWED) => ("version", "Extension and library differ in version.", "ALTER EXTENSION tenant_q UPDATE;"),
+            Some(db_state::UNKNOWN) => ("being looked into", "The scheduler has not looked into this database yet.", "It does within seconds."),
+            _ => ("not served", "This database is not one of those served.", "See tenant_q.databases and tenant_q.exclude_databases."),
+        };
+        check("database", text == "served", text.into(), detail, hint);
+        let max = settings::max_executors(shmem::max_worker_processes());
+        let needed = max + 2;
+        check("worker_slots", s.header.last_no_slot.load(Relaxed) == 0 && needed as i32 <= shmem::max_worker_processes(),
+            format!("{} of {max} executors, max_worker_processes {}", s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(), shmem::max_worker_processes()),
+            "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
+            &format!("Set max_worker_processes to {} or more (restart).", needed + 8));
+        let failing = s.roles.iter().filter(|r| r.in_use.load(Relaxed) == 1 && r.start_failures.load(Relaxed) > 0).count();
+        check("roles", failing == 0, format!("{failing} failing"), "Executors of some roles could not start.", "SELECT * FROM tq_problems;");
+        let waiting = s.header.waiting_roles.load(SeqCst);
+        check("places", waiting == 0, format!("{waiting} roles waiting"), "More roles have work than there are executors: they take turns.", "Raise tenant_q.max_executors if that is usual.");
+        let entries = s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).count();
+        let evictions = s.header.evictions.load(Relaxed);
+        check("shared_memory", evictions == 0, format!("{entries} of {} entries", settings::max_tenants()), "Entries had to be evicted; idle tenants are found again by sweeps.", "Raise tenant_q.max_tenants (restart).");
+        if let Some(db) = s.db(shmem::my_database()) {
+            let swept = db.swept_at.load(Relaxed);
+            check("sweep", swept > 0 || db.state.load(SeqCst) != db_state::SERVED,
+                if db.sweep_wanted.load(SeqCst) == 1 { format!("at tenant {}", db.swept_tenants.load(Relaxed)) } else { time_json((swept > 0).then_some(swept)).as_str().unwrap_or("never").to_string() },
+                "The first look at all tenants since the start is not over yet.", "It goes on; what is enqueued meanwhile runs.");
+        }
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+sql_functions! {
+    tenant_q_tenants, pg_finfo_tenant_q_tenants => tenants;
+    tenant_q_running, pg_finfo_tenant_q_running => running;
+    tenant_q_workers, pg_finfo_tenant_q_workers => workers;
+    tenant_q_problems, pg_finfo_tenant_q_problems => problems;
+    tenant_q_why, pg_finfo_tenant_q_why => why;
+    tenant_q_health, pg_finfo_tenant_q_health => health;
+}

@@ -1,0 +1,127 @@
+//! Rows that can't run for a reason of their own are parked: their state says `h` (held), which
+//! puts them out of the run of rows that picks walk. What held them wakes the tenant again.
+
+use crate::complete;
+use crate::handler;
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, NEVER};
+use crate::postgres::relation::{Access, Compare, Key, Row, Value};
+use crate::postgres::transaction;
+use crate::ready;
+use crate::settings;
+use crate::shared::{Item, Shared};
+use crate::task::{PICK_INDEX, col, ended, stored};
+use crate::tenant::Tenant;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+/// Rows of one transaction.
+const ROWS: usize = 500;
+
+/// Parks these rows and notes when to look at them again.
+pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
+    for chunk in items.chunks(ROWS) {
+        transaction::run(|| complete::park(tenant, chunk))?;
+    }
+    let now = clock::now();
+    let grace = settings::handler_grace().as_micros() as i64;
+    transaction::run(|| {
+        let mut again = NEVER;
+        for pause in &tenant.pauses {
+            again = again.min(pause.until);
+        }
+        for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
+            handler::admin::note_missing(tenant, h)?;
+            again = again.min(h.missing_since.unwrap_or(now) + grace);
+        }
+        // A name that nobody registered (any more) has no row to note it in: its tasks wait for
+        // the grace time from now.
+        again = again.min(now + grace);
+        look_again(s, index, again.max(now + 1_000_000));
+        Ok(())
+    })
+}
+
+fn look_again(s: &Shared, index: u32, at: i64) {
+    let e = &s.entries[index as usize];
+    let before = e.unpark_at.load(Relaxed);
+    if before == 0 || at < before {
+        e.unpark_at.store(at, Relaxed);
+    }
+    ready::due(s, index, at);
+}
+
+/// Lets go of the held rows that can run again, and ends those held for too long.
+pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
+    let role = s.entries[index as usize].role.load(Relaxed);
+    let mut from: Option<(i16, i64, u128)> = None;
+    loop {
+        let step = transaction::run(|| step(s, index, tenant, role, from));
+        match step {
+            Ok(Some(last)) => from = Some(last),
+            Ok(None) => return,
+            Err(failure) => {
+                caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
+                s.entries[index as usize].unpark.store(1, SeqCst);
+                return ready::block(s, index, crate::pick::reason::ERROR);
+            }
+        }
+    }
+}
+
+/// One transaction's worth; where the next one goes on.
+fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, i64, u128)>) -> Result<Option<(i16, i64, u128)>, Failure> {
+    let now = clock::now();
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::HELD) }];
+    if let Some((priority, _, _)) = from {
+        // Rows of this priority that stay held are skipped below.
+        keys.push(Key { column: 2, compare: Compare::Le, value: Value::I16(priority) });
+    }
+    table.scan(table.index_with(&PICK_INDEX), &keys, None, false, |row| {
+        let key = key_of(&row);
+        if from.is_some_and(|f| (std::cmp::Reverse(key.0), key.1, key.2) <= (std::cmp::Reverse(f.0), f.1, f.2)) {
+            return true;
+        }
+        rows.push(row);
+        rows.len() < ROWS
+    });
+    let grace = settings::handler_grace().as_micros() as i64;
+    let mut again = NEVER;
+    for row in &rows {
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let handler = handler::find(tenant, name)?;
+        if handler.as_ref().map_or(tenant.owner, |h| h.run_as) != role || row.in_flux {
+            continue;
+        }
+        if let Some(until) = tenant.part_paused_until(name, row.str(col::QUEUE), now) {
+            again = again.min(until);
+            continue;
+        }
+        match &handler {
+            Some(h) if h.quarantined => {}
+            Some(h) if h.fault.is_none() => table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]),
+            other => {
+                let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));
+                if now >= since + grace {
+                    let why = other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
+                    let failure = Failure { detail: Some(why), ..Failure::new("42883", format!("handler \"{name}\" can not be called")) };
+                    let item = crate::pick::item_of(row);
+                    complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
+                } else {
+                    again = again.min(since + grace);
+                }
+            }
+        }
+    }
+    if again != NEVER {
+        look_again(s, index, again.max(now + 1_000_000));
+    }
+    ready::wake(s, index, i64::MIN);
+    Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
+}
+
+fn key_of(row: &Row) -> (i16, i64, u128) {
+    (row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))
+}

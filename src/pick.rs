@@ -1,0 +1,480 @@
+//! Picking: a batch of one tenant's due tasks into the own slot.
+//!
+//! The order is what makes a second start of a live or just finished task impossible: hold the
+//! tenant's entry; read its generation; copy what is in the slots; *then* take the snapshot; read
+//! rows that are due and in no slot; write them into the own slot; let the entry go. A finisher
+//! clears its slot only after its commit: a row that no slot held when they were copied is either
+//! gone in the later snapshot or was never started.
+//!
+//! The cursor, one position per priority, keeps the cost independent of dead rows. It never
+//! passes a live row, and it moves forward only if no wake came meanwhile.
+
+use crate::handler::{self, Handler};
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
+use crate::postgres::{shmem, transaction};
+use crate::shared::{BATCH, CURSORS, Entry, HOLDS, Item, Shared, Slot, Word};
+use crate::task::{PICK_INDEX, col, stored};
+use crate::tenant::{self, Tenant};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+/// Rows that one pick looks at before it gives the turn back.
+const EXAMINED: usize = 1000;
+/// A list whose executor is stuck with one task for this long is taken over.
+pub const TAKE_OVER_AFTER: Duration = Duration::from_millis(100);
+
+/// What a pick brought.
+pub struct Batch {
+    pub tenant: Rc<Tenant>,
+    /// In the slot's order. None: the row was gone when a taken-over list was read.
+    pub rows: Vec<Option<(Row, Option<Rc<Handler>>)>>,
+    /// Rows whose handler can't be called now, to be parked.
+    pub park: Vec<Item>,
+    /// Held rows should be looked at again.
+    pub unpark: bool,
+}
+
+/// Why nothing could be picked, for `Entry::blocked_reason`.
+pub mod reason {
+    pub const NONE: u32 = 0;
+    pub const LOCKED: u32 = 1;
+    pub const PAUSED: u32 = 2;
+    pub const NOT_READY: u32 = 3;
+    pub const SUSPENDED: u32 = 4;
+    pub const BROKEN: u32 = 5;
+    pub const ERROR: u32 = 6;
+    pub fn text(reason: u32) -> Option<&'static str> {
+        Some(match reason {
+            LOCKED => "its tables are locked",
+            PAUSED => "paused",
+            NOT_READY => "not ready",
+            SUSPENDED => "suspended",
+            BROKEN => "its tables are not as tq_attach made them",
+            ERROR => "its tables could not be read",
+            _ => return None,
+        })
+    }
+}
+
+pub enum Picked {
+    Batch(Batch),
+    /// Nothing for now, for this reason (an error, not an empty table).
+    Blocked { reason: u32, until: Option<Micros> },
+}
+
+/// Picks for `slot`, which holds entry `index`. At most `limit` rows.
+pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, Failure> {
+    let e = &s.entries[index as usize];
+    let slot = &s.slots[me];
+    slot.entry.store(index, Relaxed);
+    slot.tenant.store(e.tenant.load(Relaxed), SeqCst);
+    let taken = take_over(s, me, index);
+    if taken > 0 {
+        return transaction::run(|| {
+            let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
+            let table = tenant.open(tenant.task, Access::Read)?;
+            let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
+            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], unpark: false }))
+        });
+    }
+
+    let generation = e.generation.load(SeqCst);
+    let low = e.low_key.swap(NEVER, SeqCst);
+    lower_cursors(e, low);
+    let due_before = e.next_due.swap(NEVER, SeqCst);
+    // Slots first, snapshot later: see above.
+    let mut in_slots = HashSet::new();
+    let mut running = 0i32;
+    let database = shmem::my_database();
+    for (n, other) in s.slots.iter().enumerate() {
+        if n != me && other.state.load(SeqCst) == 2 && other.tenant.load(SeqCst) == e.tenant.load(Relaxed) && other.database.load(Relaxed) == database {
+            for item in other.live_items() {
+                in_slots.insert(item.id);
+                running += 1;
+            }
+        }
+    }
+    let result = transaction::run(|| look(s, e, slot, index, generation, &in_slots, running, limit));
+    if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
+        // What was read off the entry is put back: this look saw nothing.
+        e.low_key.fetch_min(i64::MIN, SeqCst);
+        e.next_due.fetch_min(due_before, SeqCst);
+        s.mark_due(index);
+    }
+    result
+}
+
+fn lower_cursors(e: &Entry, low: Micros) {
+    if low == NEVER {
+        return;
+    }
+    for c in 0..CURSORS {
+        if low <= e.cursor_time[c].load(Relaxed) {
+            e.cursor_time[c].store(low, Relaxed);
+            e.cursor_high[c].store(0, Relaxed);
+            e.cursor_low[c].store(0, Relaxed);
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn look(
+    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, in_slots: &HashSet<u128>, running: i32, limit: usize,
+) -> Result<Picked, Failure> {
+    let now = clock::now();
+    let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
+    e.weight.store(tenant.weight, Relaxed);
+    if tenant.suspended.is_some() {
+        return Ok(Picked::Blocked { reason: reason::SUSPENDED, until: Some(NEVER) });
+    }
+    if !tenant.ready {
+        return Ok(Picked::Blocked { reason: reason::NOT_READY, until: Some(NEVER) });
+    }
+    if let Some(until) = tenant.paused_until(now) {
+        return Ok(Picked::Blocked { reason: reason::PAUSED, until: Some(until) });
+    }
+    let table = match tenant.try_open(tenant.task, Access::Read) {
+        Ok(Some(table)) => table,
+        Ok(None) => return Ok(Picked::Blocked { reason: reason::LOCKED, until: None }),
+        Err(error) => {
+            // Not an error of the engine: said in tq_problems, not in the log.
+            let _ = error;
+            return Ok(Picked::Blocked { reason: reason::BROKEN, until: None });
+        }
+    };
+    let role = e.role.load(Relaxed);
+    let mut room = limit.min(BATCH);
+    let mut limited = false;
+    if let Some(max) = tenant.max_running {
+        let free = (max - running).max(0) as usize;
+        if free < room {
+            room = free;
+            limited = true;
+        }
+    }
+
+    let pick_index = table.index_with(&PICK_INDEX);
+    let mut scan = Scan {
+        tenant: &tenant, e, role, in_slots, now, room, examined: 0,
+        rows: Vec::new(), park: Vec::new(), due: NEVER, last_handler: None, full: false, cut: false, oldest: 0,
+    };
+    // Priorities from the top: those with a cursor start there, the gaps between are probed.
+    let mut above: Option<i16> = None;
+    let mut moved: Vec<(i16, Micros, u128)> = Vec::new();
+    loop {
+        let next_known = (0..CURSORS)
+            .filter(|c| e.cursor_set[*c].load(Relaxed) == 1)
+            .map(|c| e.cursor_priority[c].load(Relaxed) as i16)
+            .filter(|p| above.is_none_or(|a| *p < a))
+            .max();
+        let in_gap = first_priority(&table, pick_index, above, next_known);
+        let Some(priority) = in_gap.or(next_known) else { break };
+        let from = cursor_of(e, priority);
+        let first_live = scan.priority(&table, pick_index, priority, from)?;
+        if scan.full || scan.cut {
+            // Not walked to its end: everything before the first live row is dead all the same.
+            if let Some((t, id)) = first_live {
+                moved.push((priority, t, id));
+            }
+            break;
+        }
+        let (t, id) = first_live.unwrap_or((now, 0));
+        moved.push((priority, t, id));
+        scan.future(&table, pick_index, priority);
+        above = Some(priority);
+    }
+    let exhausted = !scan.full && !scan.cut;
+    let Scan { rows, park, due, oldest, .. } = scan;
+    let limited = limited && !exhausted;
+    e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
+
+    for (n, (row, _)) in rows.iter().enumerate() {
+        slot.set_item(n, &item_of(row));
+    }
+    if !rows.is_empty() {
+        let word = Word::load(slot);
+        slot.word.store(Word { sequence: word.sequence.wrapping_add(1), running: false, next: 0, end: rows.len() }.pack(), SeqCst);
+    }
+    if limited {
+        e.limited.store(1, SeqCst);
+    }
+    // Only if no wake came since: otherwise a row it announced could be behind the cursor.
+    if e.generation.load(SeqCst) == generation {
+        for (priority, t, id) in moved {
+            set_cursor(e, priority, t, id);
+        }
+        // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
+        if (exhausted || limited) && park.is_empty() {
+            e.seen.store(generation, SeqCst);
+        }
+    } else {
+        e.low_key.fetch_min(i64::MIN, SeqCst);
+    }
+    if limited && running == 0 && rows.is_empty() && tenant.max_running.unwrap_or(1) > 0 {
+        // The last of its tasks ended between the copy and the mark.
+        e.generation.fetch_add(1, SeqCst);
+        s.mark_dirty(index);
+    }
+    crate::ready::unblock(e);
+    let mut due = due;
+    let mut unpark = e.unpark.swap(0, SeqCst) == 1;
+    let unpark_at = e.unpark_at.load(Relaxed);
+    if unpark_at > 0 {
+        if unpark_at <= now {
+            unpark = true;
+            e.unpark_at.store(0, Relaxed);
+        } else {
+            due = due.min(unpark_at);
+        }
+    }
+    if due != NEVER {
+        crate::ready::due(s, index, due);
+    }
+    let rows = rows.into_iter().map(Some).collect();
+    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, unpark }))
+}
+
+pub fn item_of(row: &Row) -> Item {
+    Item {
+        id: row.uuid(col::ID).unwrap_or(0),
+        tid: row.tid.0,
+        stamp: row.time(col::CREATED_AT).unwrap_or(0),
+        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+    }
+}
+
+/// The highest priority present strictly between the two bounds.
+fn first_priority(table: &Table, index: usize, below: Option<i16>, above: Option<i16>) -> Option<i16> {
+    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
+    if let Some(b) = below {
+        keys.push(Key { column: 2, compare: Compare::Lt, value: Value::I16(b) });
+    }
+    if let Some(a) = above {
+        keys.push(Key { column: 2, compare: Compare::Gt, value: Value::I16(a) });
+    }
+    let mut found = None;
+    table.scan(index, &keys, None, false, |row| {
+        found = row.i16(col::PRIORITY);
+        false
+    });
+    found
+}
+
+fn cursor_place(e: &Entry, priority: i16) -> Option<usize> {
+    (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 1 && e.cursor_priority[*c].load(Relaxed) as i16 == priority)
+}
+fn cursor_of(e: &Entry, priority: i16) -> Option<RowKey> {
+    let c = cursor_place(e, priority)?;
+    let id = ((e.cursor_high[c].load(Relaxed) as u128) << 64) | e.cursor_low[c].load(Relaxed) as u128;
+    Some(RowKey { column: 3, time: e.cursor_time[c].load(Relaxed), id })
+}
+fn set_cursor(e: &Entry, priority: i16, time: Micros, id: u128) {
+    let place = cursor_place(e, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 0));
+    // With more priorities than places the last place changes hands.
+    let c = place.unwrap_or(CURSORS - 1);
+    e.cursor_priority[c].store(priority as i32, Relaxed);
+    e.cursor_time[c].store(time, Relaxed);
+    e.cursor_high[c].store((id >> 64) as u64, Relaxed);
+    e.cursor_low[c].store(id as u64, Relaxed);
+    e.cursor_set[c].store(1, Relaxed);
+}
+
+struct Scan<'a> {
+    tenant: &'a Rc<Tenant>,
+    e: &'a Entry,
+    role: u32,
+    in_slots: &'a HashSet<u128>,
+    now: Micros,
+    room: usize,
+    examined: usize,
+    rows: Vec<(Row, Option<Rc<Handler>>)>,
+    park: Vec<Item>,
+    due: Micros,
+    last_handler: Option<(String, Option<Rc<Handler>>)>,
+    /// The batch is full.
+    full: bool,
+    /// Enough rows were looked at for one turn.
+    cut: bool,
+    oldest: Micros,
+}
+
+impl Scan<'_> {
+    /// Takes due rows of one priority; returns the first live row's key.
+    fn priority(&mut self, table: &Table, index: usize, priority: i16, from: Option<RowKey>) -> Result<Option<(Micros, u128)>, Failure> {
+        let keys = [
+            Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
+            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+            Key { column: 3, compare: Compare::Le, value: Value::Time(self.now) },
+        ];
+        let mut first_live = None;
+        let mut last = None;
+        let mut fault = None;
+        table.scan(index, &keys, from.as_ref(), false, |row| {
+            let key = (row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0));
+            if self.rows.len() >= self.room {
+                self.full = true;
+                first_live.get_or_insert(key);
+                return false;
+            }
+            self.examined += 1;
+            if self.examined > EXAMINED {
+                self.cut = true;
+                return false;
+            }
+            last = Some(key);
+            match self.consider(row, key) {
+                Ok(ours) => {
+                    if ours {
+                        first_live.get_or_insert(key);
+                    }
+                    true
+                }
+                Err(f) => {
+                    fault = Some(f);
+                    false
+                }
+            }
+        });
+        // Nothing but other roles' rows: they are no concern of this entry's cursor.
+        fault.map_or(Ok(first_live.or(if self.cut { last } else { None })), Err)
+    }
+
+    /// Whether the row is this entry's, so that its cursor must not pass it.
+    fn consider(&mut self, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
+        if self.in_slots.contains(&key.1) {
+            return Ok(true);
+        }
+        if self.oldest == 0 || key.0 < self.oldest {
+            self.oldest = key.0;
+        }
+        if row.in_flux {
+            // Somebody is changing it: look again in a second.
+            self.due = self.due.min(self.now + 1_000_000);
+            return Ok(true);
+        }
+        if let Some(until) = held_until(self.e, key.1, self.now) {
+            self.due = self.due.min(until);
+            return Ok(true);
+        }
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let handler = match &self.last_handler {
+            Some((last, handler)) if last == name => handler.clone(),
+            _ => {
+                let handler = handler::find(self.tenant, name)?;
+                self.last_handler = Some((name.to_string(), handler.clone()));
+                handler
+            }
+        };
+        let role = handler.as_ref().map_or(self.tenant.owner, |h| h.run_as);
+        if role != self.role {
+            // Another executor's business; its entry has been woken for it.
+            return Ok(false);
+        }
+        let expired = row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now);
+        let callable = handler.as_ref().is_some_and(|h| h.fault.is_none() && !h.quarantined);
+        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now);
+        if !expired && (!callable || paused.is_some()) {
+            self.park.push(item_of(&row));
+            return Ok(true);
+        }
+        // A procedure gets an executor of its own: nothing else in its batch.
+        let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
+        if procedure {
+            if !self.rows.is_empty() {
+                self.room = self.rows.len();
+                self.full = true;
+                return Ok(true);
+            }
+            self.room = 1;
+        }
+        self.rows.push((row, handler));
+        Ok(true)
+    }
+
+    /// When the next row of this priority comes due.
+    fn future(&mut self, table: &Table, index: usize, priority: i16) {
+        let keys = [
+            Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
+            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+            Key { column: 3, compare: Compare::Gt, value: Value::Time(self.now) },
+        ];
+        table.scan(index, &keys, None, false, |row| {
+            self.due = self.due.min(row.time(col::RUN_AT).unwrap_or(NEVER));
+            false
+        });
+    }
+}
+
+/// Not before then, because its last attempt's end could not be recorded.
+fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
+    (0..HOLDS)
+        .find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64 && e.hold_until[*h].load(Relaxed) != 0)
+        .map(|h| e.hold_until[h].load(Relaxed))
+        .filter(|until| *until > now)
+}
+
+/// Keeps a task from being started again for a doubling while (1 s … 5 min).
+pub fn hold_back(s: &Shared, index: u32, id: u128) {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
+    let place = own.or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now));
+    // No place left: leave the whole tenant alone for a while.
+    let Some(h) = place else { return crate::ready::block(s, index, reason::ERROR) };
+    let delay = if own.is_some() { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
+    e.hold_high[h].store((id >> 64) as u64, Relaxed);
+    e.hold_low[h].store(id as u64, Relaxed);
+    e.hold_delay[h].store(delay, Relaxed);
+    e.hold_until[h].store(now + delay, Relaxed);
+    crate::ready::due(s, index, now + delay);
+}
+
+/// Takes the unstarted rest of a list over whose executor is stuck with one task.
+fn take_over(s: &Shared, me: usize, index: u32) -> usize {
+    for (n, victim) in s.slots.iter().enumerate() {
+        if n == me || !is_stuck(victim) || victim.entry.load(Relaxed) != index {
+            continue;
+        }
+        let slot = &s.slots[me];
+        let word = Word::load(victim);
+        let rest = word.next..word.end;
+        let count = rest.len();
+        if count == 0 {
+            continue;
+        }
+        for (to, from) in rest.enumerate() {
+            slot.set_item(to, &victim.item(from));
+        }
+        // In both for a moment, so that nobody else can pick them in between.
+        let mine = Word::load(slot);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: count }.pack(), SeqCst);
+        if word.replace(victim, Word { end: word.next, ..word }) {
+            return count;
+        }
+        let mine = Word::load(slot);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: 0 }.pack(), SeqCst);
+    }
+    0
+}
+
+/// Whether this slot's list waits behind one long task.
+pub fn is_stuck(slot: &Slot) -> bool {
+    let since = slot.busy_since.load(SeqCst);
+    let word = Word::load(slot);
+    slot.state.load(SeqCst) == 2 && since != 0 && word.next < word.end && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
+}
+
+/// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
+fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row, Option<Rc<Handler>>)>, Failure> {
+    let row = table.fetch(Tid(item.tid)).filter(|r| r.uuid(col::ID) == Some(item.id)).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
+    let Some(row) = row.filter(|r| r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && r.char(col::STATE) == stored::QUEUED)
+    else {
+        return Ok(None);
+    };
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    Ok(Some((row, handler)))
+}

@@ -1,0 +1,256 @@
+//! The ready list: which tenant's turn it is.
+//!
+//! One entry per tenant and role that has work. An executor takes the entry of its role with the
+//! least virtual time, works one batch, and charges the time used divided by the tenant's weight.
+//! Whoever wakes starts at the present minimum: nobody saves turns up, nobody is starved.
+//!
+//! Ready is a counter, not a flag: `generation` (bumped by every wake) against `seen` (what the
+//! last exhaustive pick had read before it looked). A wake that comes while somebody picks makes
+//! them differ, and the entry stays ready.
+//!
+//! Locking: `wake` takes none, for it runs after commit, where nothing may fail: it leaves a dirty
+//! bit. Heaps, holders and virtual times change under `Lock::Ready` only; whoever takes that lock
+//! brings the dirty bits in first.
+
+pub mod heap;
+
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::{latch, lwlock::Lock};
+use crate::settings;
+use crate::shared::{Entry, Shared};
+use heap::NONE;
+use std::sync::atomic::Ordering::*;
+
+struct Links<'a>(&'a [Entry]);
+impl heap::Nodes for Links<'_> {
+    fn key(&self, n: u32) -> u64 {
+        self.0[n as usize].vtime.load(Relaxed)
+    }
+    fn child(&self, n: u32) -> u32 {
+        self.0[n as usize].heap_child.load(Relaxed)
+    }
+    fn set_child(&self, n: u32, to: u32) {
+        self.0[n as usize].heap_child.store(to, Relaxed)
+    }
+    fn next(&self, n: u32) -> u32 {
+        self.0[n as usize].heap_next.load(Relaxed)
+    }
+    fn set_next(&self, n: u32, to: u32) {
+        self.0[n as usize].heap_next.store(to, Relaxed)
+    }
+}
+
+/// Rows of this entry with `run_at >= low_key` may have come. Atomics and one latch only.
+pub fn wake(s: &Shared, index: u32, low_key: Micros) {
+    let e = &s.entries[index as usize];
+    e.low_key.fetch_min(low_key, SeqCst);
+    e.generation.fetch_add(1, SeqCst);
+    s.mark_dirty(index);
+    poke(s, e.role_index.load(Relaxed) as usize);
+}
+
+/// Something of this entry comes due at `at`, which may be in the future.
+pub fn due(s: &Shared, index: u32, at: Micros) {
+    let e = &s.entries[index as usize];
+    if at < e.next_due.fetch_min(at, SeqCst) {
+        note_due(s, index, at);
+    }
+}
+
+/// A schedule of this entry's tenant comes due at `at`.
+pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
+    let e = &s.entries[index as usize];
+    if at < e.schedule_due.fetch_min(at, SeqCst) {
+        note_due(s, index, at);
+    }
+}
+
+fn note_due(s: &Shared, index: u32, at: Micros) {
+    s.mark_due(index);
+    // Otherwise it finds the mark when it wakes up by itself, which is before that.
+    if at < s.header.sleeping_until.load(SeqCst) {
+        s.call_launcher_now();
+    }
+}
+
+/// Wakes one idle executor of the role; where there is none, the launcher looks into it.
+pub fn poke(s: &Shared, role_index: usize) {
+    let r = &s.roles[role_index];
+    loop {
+        let idle = r.idle.load(SeqCst);
+        if idle == 0 {
+            break if r.executors.load(SeqCst) == 0 { s.call_launcher_now() } else { s.call_launcher() };
+        }
+        let slot = idle.trailing_zeros();
+        if r.idle.fetch_and(!(1 << slot), SeqCst) & (1 << slot) != 0 {
+            let proc = s.slots[slot as usize].proc.load(SeqCst);
+            if proc > 0 {
+                break latch::wake(proc - 1);
+            }
+        }
+    }
+}
+
+fn is_ready(e: &Entry, now: Micros) -> bool {
+    e.in_use.load(Relaxed) == 1
+        && e.heap_in.load(Relaxed) == 0
+        && e.holder.load(Relaxed) == 0
+        && e.generation.load(SeqCst) != e.seen.load(SeqCst)
+        && e.blocked_until.load(Relaxed) <= now
+}
+
+/// Puts the entry into its role's heap. Under `Lock::Ready`.
+fn enlist(s: &Shared, index: usize) {
+    let e = &s.entries[index];
+    let role_index = e.role_index.load(Relaxed) as usize;
+    let r = &s.roles[role_index];
+    if r.heap_count.load(Relaxed) == 0 && r.executors.load(Relaxed) == 0 {
+        // A role that comes back starts where the others are.
+        r.vtime.fetch_max(s.header.role_vtime.load(Relaxed), Relaxed);
+    }
+    e.vtime.fetch_add(e.debt.swap(0, Relaxed), Relaxed);
+    e.vtime.fetch_max(r.floor.load(Relaxed), Relaxed);
+    e.heap_in.store(1, Relaxed);
+    r.heap_root.store(heap::push(&Links(s.entries), r.heap_root.load(Relaxed), index as u32), Relaxed);
+    r.heap_count.fetch_add(1, SeqCst);
+}
+
+/// Brings woken entries into their roles' heaps. Under `Lock::Ready`.
+fn gather(s: &Shared) {
+    let now = clock::now();
+    s.take_dirty(|index| {
+        if is_ready(&s.entries[index], now) {
+            enlist(s, index);
+        }
+    });
+}
+
+/// The launcher's way to bring them in.
+pub fn gather_now(s: &Shared) {
+    let _guard = Lock::Ready.exclusive();
+    gather(s);
+}
+
+/// The entry of the role whose turn it is; it is held by `slot` until `release`.
+pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
+    let _guard = Lock::Ready.exclusive();
+    gather(s);
+    let r = &s.roles[role_index];
+    let root = r.heap_root.load(Relaxed);
+    if root == NONE {
+        return None;
+    }
+    r.heap_root.store(heap::pop(&Links(s.entries), root), Relaxed);
+    r.heap_count.fetch_sub(1, SeqCst);
+    let e = &s.entries[root as usize];
+    e.heap_in.store(0, Relaxed);
+    e.holder.store(slot as u32 + 1, SeqCst);
+    r.floor.fetch_max(e.vtime.load(Relaxed), Relaxed);
+    Some(root)
+}
+
+/// Takes hold of a certain entry if nobody has it: for a take-over.
+pub fn hold(s: &Shared, index: u32, slot: usize) -> bool {
+    let _guard = Lock::Ready.exclusive();
+    let e = &s.entries[index as usize];
+    // An entry in the heap stays there; acquire() skips nothing, so it must not be both.
+    if e.holder.load(Relaxed) != 0 || e.heap_in.load(Relaxed) != 0 {
+        return false;
+    }
+    e.holder.store(slot as u32 + 1, SeqCst);
+    true
+}
+
+/// Lets go of an entry; it goes back into the heap if there is more to do.
+pub fn release(s: &Shared, index: u32) {
+    let more = {
+        let _guard = Lock::Ready.exclusive();
+        let e = &s.entries[index as usize];
+        e.holder.store(0, SeqCst);
+        let ready = is_ready(e, clock::now());
+        if ready {
+            enlist(s, index as usize);
+        }
+        ready
+    };
+    if more {
+        // Another executor may help.
+        poke(s, s.entries[index as usize].role_index.load(Relaxed) as usize);
+    }
+}
+
+/// A dead executor's holds are let go, so that others may pick there.
+pub fn release_all_of(s: &Shared, slot: usize) {
+    for (index, e) in s.entries.iter().enumerate() {
+        if e.holder.load(SeqCst) == slot as u32 + 1 {
+            // Whatever it had read is unknown: look at everything again.
+            e.low_key.store(i64::MIN, SeqCst);
+            e.generation.fetch_add(1, SeqCst);
+            release(s, index as u32);
+        }
+    }
+}
+
+/// Charges `nanos` of work to the entry and its role.
+pub fn charge(s: &Shared, index: u32, nanos: u64) {
+    let e = &s.entries[index as usize];
+    let r = &s.roles[e.role_index.load(Relaxed) as usize];
+    let weight = e.weight.load(Relaxed).max(1) as u64;
+    let _guard = Lock::Ready.exclusive();
+    if e.heap_in.load(Relaxed) == 0 {
+        e.vtime.fetch_add(nanos / weight + 1, Relaxed);
+    } else {
+        // A key may not change inside the heap: the debt is taken off at the next turn.
+        e.debt.fetch_add(nanos / weight + 1, Relaxed);
+    }
+    r.vtime.fetch_add(nanos, Relaxed);
+}
+
+/// Whether an executor of this role should give its place up to a waiting role.
+pub fn should_leave(s: &Shared, role_index: usize) -> bool {
+    s.header.waiting_roles.load(Relaxed) > 0
+        && s.roles[role_index].vtime.load(Relaxed)
+            > s.header.waiting_vtime.load(Relaxed).saturating_add(settings::role_quantum().as_nanos() as u64)
+}
+
+/// Leaves the whole entry alone for a doubling while (0.2 s … 60 s).
+pub fn block(s: &Shared, index: u32, reason: u32) {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    let delay = (e.blocked_delay.load(Relaxed) * 2).clamp(200_000, 60_000_000);
+    e.blocked_delay.store(delay, Relaxed);
+    if e.blocked_since.load(Relaxed) == 0 {
+        e.blocked_since.store(now, Relaxed);
+    }
+    e.blocked_reason.store(reason, Relaxed);
+    e.blocked_until.store(now + delay, Relaxed);
+    due(s, index, now + delay);
+}
+
+/// Leaves the entry alone until `until` (pause); not an error.
+pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
+    let e = &s.entries[index as usize];
+    e.blocked_reason.store(reason, Relaxed);
+    e.blocked_until.store(until, Relaxed);
+    if until != clock::NEVER {
+        due(s, index, until);
+    }
+}
+
+pub fn unblock(e: &Entry) {
+    e.blocked_until.store(0, Relaxed);
+    e.blocked_delay.store(0, Relaxed);
+    e.blocked_since.store(0, Relaxed);
+    e.blocked_reason.store(0, Relaxed);
+}
+
+/// A row of this entry changed and comes due at `at`: now or later.
+pub fn wake_at(s: &Shared, index: u32, at: Micros) {
+    if at <= clock::now() {
+        wake(s, index, at);
+    } else {
+        // The cursor may have passed this place of the index already.
+        s.entries[index as usize].low_key.fetch_min(at, SeqCst);
+        due(s, index, at);
+    }
+}

@@ -1,0 +1,283 @@
+//! One attempt: the handler's call and its completion in one transaction, in the tenant's schema,
+//! as the task's role, under its timeout.
+//!
+//! The handler runs inside a GUC nest level; what was deferred is made to happen inside it too,
+//! because at commit it would run with the session's settings. Nothing of ours locks the tenant's
+//! tables while the handler runs.
+
+use crate::complete::{self, Rules, Verdict};
+use crate::handler::{Handler, arguments, invoke};
+use crate::pick;
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::Row;
+use crate::postgres::session::{self, Nest};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{sandbox, timeout, transaction};
+use crate::shared::{Item, Shared, Slot, Word, store_text};
+use crate::task::{self, col, ended};
+use crate::tenant::Tenant;
+use crate::{ready, settings, wake};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+/// The task this session runs at the moment: what tq_current() tells.
+#[derive(Clone)]
+pub struct Current {
+    pub id: u128,
+    pub tenant: String,
+    pub handler: String,
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub schedule: Option<String>,
+    pub scheduled_for: Option<Micros>,
+    pub deadline: Option<Micros>,
+    pub meta: Option<serde_json::Value>,
+}
+
+/// What the handler asked for before it raised TQ001 or TQ003.
+#[derive(Clone, Default)]
+pub struct Asked {
+    pub retry_after: Option<Micros>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static ASKED: RefCell<Asked> = RefCell::default();
+}
+
+pub fn current() -> Option<Current> {
+    CURRENT.with_borrow(|c| c.clone())
+}
+pub fn set_current(current: Option<Current>) {
+    CURRENT.with_borrow_mut(|c| *c = current);
+}
+pub fn ask_retry(after: Option<Micros>) {
+    ASKED.with_borrow_mut(|a| a.retry_after = after);
+}
+
+/// What became of an attempt.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Outcome {
+    Done,
+    Failed,
+    Retry,
+    /// Cancelled, expired, or overtaken by a change of its row.
+    Over,
+    /// Its end could not be recorded: held back, to be tried again uncounted.
+    Unrecorded,
+}
+
+/// Runs one picked task whose slot says so already.
+pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> Outcome {
+    let item = pick::item_of(row);
+    let started_at = clock::now();
+    if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
+        return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
+    }
+    let Some(handler) = handler else { return Outcome::Unrecorded };
+    let rules = Rules::of(row, Some(handler));
+    let name = row.str(col::HANDLER).unwrap_or("");
+    store_text(&slot.handler, name);
+    slot.attempt.store(item.attempts + 1, Relaxed);
+    slot.started_at.store(started_at, Relaxed);
+    let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
+    slot.deadline.store(deadline.unwrap_or(0), Relaxed);
+    session::report_activity(Some(&format!("tenant_q: {} {} {} attempt {}", caught::one_line(&tenant.name), caught::one_line(name), task::uuid_text(item.id), item.attempts + 1)));
+    set_current(Some(Current {
+        id: item.id,
+        tenant: tenant.name.clone(),
+        handler: name.to_string(),
+        attempt: item.attempts + 1,
+        max_attempts: rules.max_attempts,
+        schedule: row.text(col::SCHEDULE),
+        scheduled_for: row.time(col::SCHEDULED_FOR),
+        deadline,
+        meta: row.json(col::META),
+    }));
+    ASKED.with_borrow_mut(|a| *a = Asked::default());
+
+    timeout::arm(rules.timeout_ms);
+    let result = if handler.is_procedure() {
+        procedure(tenant, row, handler, &item, started_at, rules.save)
+    } else {
+        function(tenant, row, handler, &item, started_at, rules.save)
+    };
+    let timed_out = timeout::disarm();
+    let elapsed = (clock::now() - started_at).max(0);
+    set_current(None);
+
+    let outcome = match result {
+        Ok(()) => Outcome::Done,
+        Err(failure) => fail(s, slot, index, tenant, handler, &item, started_at, failure, timed_out, rules.timeout_ms),
+    };
+    if let Some(limit) = settings::log_min_duration()
+        && elapsed as u128 >= limit.as_micros()
+    {
+        caught::log_failure(
+            &format!("{} {} {} took {} ms", caught::one_line(&tenant.name), caught::one_line(name), task::uuid_text(item.id), elapsed / 1000),
+            &Failure::new("00000", format!("{outcome:?}")),
+        );
+    }
+    outcome
+}
+
+/// What must hold before a task's own code runs, whatever the queue's rows say.
+fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
+    let role = sandbox::session_user();
+    if sandbox::current_user() != role || role.to_u32() != handler.run_as {
+        return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
+    }
+    if sandbox::is_superuser(role) {
+        if !settings::allow_superuser() {
+            return Err(Failure::new("42501", "the task would run as a superuser, and tenant_q.allow_superuser is off"));
+        }
+        if row.bool(col::BY_SUPERUSER) != Some(true) {
+            return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
+        }
+    }
+    Ok(())
+}
+
+fn apply_settings(handler: &Handler) {
+    if let Some(serde_json::Value::Object(settings)) = &handler.settings {
+        for (name, value) in settings {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            if let (Ok(name), Ok(value)) = (std::ffi::CString::new(name.as_str()), std::ffi::CString::new(value)) {
+                session::set_local(&name, &value);
+            }
+        }
+    }
+}
+
+fn arguments_of(row: &Row, handler: &Handler) -> Result<arguments::Bound, Failure> {
+    let signature = handler.signature.as_ref().ok_or_else(|| Failure::new("42883", "the handler's function is gone"))?;
+    let args = row.raw(col::ARGS).map(Jsonb::from_datum);
+    Ok(arguments::bind(signature, args.as_ref(), handler.run_as, true)?)
+}
+
+fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
+    transaction::run(|| {
+        check_identity(row, handler)?;
+        let nest = Nest::enter();
+        apply_settings(handler);
+        let bound = arguments_of(row, handler)?;
+        let result = invoke::call(handler.signature.as_ref().expect("bound"), &bound)?;
+        transaction::fire_deferred()?;
+        nest.leave();
+        // The handler may have enqueued or changed its own tenant's rows: see them.
+        transaction::refresh_snapshot();
+        complete::done(tenant, item, started_at, &result, save)
+    })
+}
+
+fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
+    let result = transaction::run(|| {
+        check_identity(row, handler)?;
+        apply_settings(handler);
+        let bound = arguments_of(row, handler)?;
+        let result = invoke::call_procedure(handler.signature.as_ref().expect("bound"), &bound)?;
+        transaction::fire_deferred()?;
+        transaction::ensure_snapshot();
+        complete::done(tenant, item, started_at, &result, save)
+    });
+    result
+}
+
+#[allow(clippy::too_many_arguments)]
+fn fail(
+    s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, handler: &Rc<Handler>, item: &Item, started_at: Micros, failure: Failure, timed_out: bool, timeout_ms: i64,
+) -> Outcome {
+    let e = &s.entries[index as usize];
+    let cancelled = slot.cancel_reason.load(SeqCst) == 1
+        && slot.cancel_stamp.load(Relaxed) == item.stamp
+        && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
+        && slot.cancel_low.load(Relaxed) == item.id as u64;
+    if failure.sqlstate == complete::FENCED {
+        // Somebody cancelled, changed or finished it: their word stands, our effects are gone.
+        ready::wake(s, index, i64::MIN);
+        return Outcome::Over;
+    }
+    let interrupted = failure.sqlstate == "57014" && !timed_out;
+    if interrupted && !cancelled {
+        // pg_cancel_backend, or a word for an attempt that is over: run it again, uncounted.
+        pick::hold_back(s, index, item.id);
+        ready::wake(s, index, i64::MIN);
+        return Outcome::Unrecorded;
+    }
+    let asked = ASKED.with_borrow(|a| a.clone());
+    let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
+        "57014" if timed_out => (Failure::new("57014", format!("the attempt took longer than its timeout of {timeout_ms} ms")), "timeout", None, false),
+        "TQ001" => (failure, "retry", asked.retry_after, false),
+        "TQ003" => (failure, "failed", None, true),
+        _ => (failure, "failed", None, false),
+    };
+    let recorded = transaction::run(|| complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last));
+    match recorded {
+        Ok(Verdict::RetryAt(at)) => {
+            e.retried.fetch_add(1, Relaxed);
+            // The slot still names the task: lower the cursor before it leaves it.
+            ready::wake_at(s, index, at);
+            Outcome::Retry
+        }
+        Ok(Verdict::Failed) => {
+            caught::log_failure(
+                &format!("{} {} {} failed at attempt {}", caught::one_line(&tenant.name), caught::one_line(&handler.name), task::uuid_text(item.id), item.attempts + 1),
+                &failure,
+            );
+            wake::announce(s, item.id);
+            Outcome::Failed
+        }
+        Ok(Verdict::Overtaken) => Outcome::Over,
+        Err(why) => {
+            caught::log_failure(&format!("{}: the end of task {} could not be recorded", caught::one_line(&tenant.name), task::uuid_text(item.id)), &why);
+            pick::hold_back(s, index, item.id);
+            ready::wake(s, index, i64::MIN);
+            Outcome::Unrecorded
+        }
+    }
+}
+
+fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Outcome {
+    match result {
+        Ok(()) => {
+            wake::announce(s, item.id);
+            Outcome::Over
+        }
+        Err(f) if f.sqlstate == complete::FENCED => Outcome::Over,
+        Err(_) => {
+            pick::hold_back(s, index, item.id);
+            ready::wake(s, index, i64::MIN);
+            Outcome::Unrecorded
+        }
+    }
+}
+
+/// Claims the next task of the own list; its place in it.
+pub fn start_next(slot: &Slot) -> Option<usize> {
+    loop {
+        let word = Word::load(slot);
+        if word.next >= word.end {
+            slot.busy_since.store(0, SeqCst);
+            return None;
+        }
+        slot.cancel_reason.store(0, SeqCst);
+        let new = Word { running: true, next: word.next + 1, ..word };
+        if word.replace(slot, new) {
+            slot.busy_since.store(if new.next < new.end { clock::monotonic_ns() } else { 0 }, SeqCst);
+            return Some(word.next);
+        }
+    }
+}
+
+/// The running task is over, committed or aborted.
+pub fn ended_one(slot: &Slot) {
+    loop {
+        let word = Word::load(slot);
+        if word.replace(slot, Word { running: false, ..word }) {
+            break;
+        }
+    }
+    slot.started_at.store(0, Relaxed);
+}

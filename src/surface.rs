@@ -1,0 +1,577 @@
+//! What one can ask of tasks in SQL: tq_async and its kin.
+
+use crate::complete::{self, End};
+use crate::enqueue::{NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
+use crate::shared::{self, Shared, Word};
+use crate::task::{self, State, col, ended, rcol};
+use crate::tenant::{self, Tenant};
+use crate::{run, settings, sql_functions, tick, wake};
+use serde_json::{Map, Value as Json, json};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// Parameters of tq_async in SQL's order; also the keys of a task object.
+const PARAMETERS: [&str; 29] = [
+    "handler", "args", "name", "group_id", "queue", "priority", "run_at", "delay", "timeout", "max_attempts", "retry", "expires",
+    "lock", "limit_key", "unique_key", "unique_until", "on_conflict", "depends_on", "depends_mode", "allow_failure", "on_success",
+    "on_failure", "hook", "save", "result_ttl", "meta", "id", "sync", "tenant",
+];
+/// Those that belong to flows, locks and limits.
+const NOT_YET: [(&str, usize); 11] = [
+    ("lock", 12), ("limit_key", 13), ("unique_key", 14), ("unique_until", 15), ("on_conflict", 16), ("depends_on", 17),
+    ("depends_mode", 18), ("allow_failure", 19), ("on_success", 20), ("on_failure", 21), ("hook", 22),
+];
+
+/// tq_async(…)
+fn enqueue(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_async()");
+    for (name, n) in NOT_YET {
+        if args.is_given(n) {
+            return Err(Error::unsupported(name));
+        }
+    }
+    if args.bool(27) == Some(true) {
+        return Err(Error::unsupported("sync"));
+    }
+    let new = NewTask {
+        handler: args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?,
+        args: args.json(1),
+        name: args.text(2),
+        group_id: args.text(3),
+        queue: args.text(4),
+        priority: args.int(5),
+        run_at: args.time(6),
+        delay: args.interval(7),
+        timeout: args.interval(8),
+        max_attempts: args.int(9),
+        retry: args.json(10).map(|j| j.value()),
+        expires: args.interval(11),
+        save: args.bool(23),
+        result_ttl: args.interval(24),
+        meta: args.json(25).map(|j| j.value()),
+        id: args.uuid(26),
+        schedule: None,
+        scheduled_for: None,
+    };
+    let tenant = tenant::resolve(args.text(28).as_deref())?;
+    Ok(Ret::Uuid(Queue::open(tenant)?.add(&new)?))
+}
+
+/// A task object: a document whose keys are exactly tq_async's parameters.
+pub fn task_object(object: &Json) -> Result<NewTask> {
+    let Json::Object(map) = object else {
+        return Err(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}."));
+    };
+    let mut new = NewTask::default();
+    for (key, value) in map {
+        if value.is_null() && key != "args" {
+            continue;
+        }
+        let wrong = |expected: &str| Error::invalid(format!("task key \"{key}\" is not {expected}"));
+        let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
+        let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
+        let interval = || crate::postgres::types::parse_interval(&text()?).ok_or_else(|| wrong("an interval"));
+        match key.as_str() {
+            "handler" => new.handler = text()?,
+            "args" => new.args = Some(Jsonb::from_value(value.clone())),
+            "name" => new.name = Some(text()?),
+            "group_id" => new.group_id = Some(text()?),
+            "queue" => new.queue = Some(text()?),
+            "priority" => new.priority = Some(int()?),
+            "run_at" => new.run_at = Some(crate::postgres::types::parse_time(&text()?).ok_or_else(|| wrong("a timestamp"))?),
+            "delay" => new.delay = Some(interval()?),
+            "timeout" => new.timeout = Some(interval()?),
+            "max_attempts" => new.max_attempts = Some(int()?),
+            "retry" => new.retry = Some(value.clone()),
+            "expires" => new.expires = Some(interval()?),
+            "save" => new.save = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
+            "result_ttl" => new.result_ttl = Some(interval()?),
+            "meta" => new.meta = Some(value.clone()),
+            "id" => new.id = Some(uuid::Uuid::parse_str(&text()?).map_err(|_| wrong("a uuid"))?.as_u128()),
+            other if PARAMETERS.contains(&other) => return Err(Error::unsupported(&format!("task key \"{other}\""))),
+            other => {
+                let error = Error::invalid(format!("task key \"{other}\" is not known"));
+                return Err(match handler::nearest(other, PARAMETERS.into_iter()) {
+                    Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
+                    None => error.detail("The keys are tq_async's parameters."),
+                });
+            }
+        }
+    }
+    Ok(new)
+}
+
+/// tq_async_many(tasks, tenant)
+fn enqueue_many(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_async_many()");
+    let Some(tasks) = args.json(0) else { return Err(Error::new("22004", "tasks is null")) };
+    let Json::Array(tasks) = tasks.value() else {
+        return Err(Error::invalid("tasks is not an array").hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."));
+    };
+    let queue = Queue::open(tenant::resolve(args.text(1).as_deref())?)?;
+    let mut ids = Vec::with_capacity(tasks.len());
+    for (n, object) in tasks.iter().enumerate() {
+        let add = || {
+            let new = task_object(object)?;
+            if new.handler.is_empty() {
+                return Err(Error::invalid("the task has no handler"));
+            }
+            queue.add(&new)
+        };
+        ids.push(add().map_err(|e| {
+            let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
+            e.detail(format!("Task {} of {}.{detail}", n + 1, tasks.len()))
+        })?);
+        if queue_sees(&tasks[n]) {
+            transaction::see_own_writes();
+        }
+    }
+    Ok(Ret::Uuids(ids))
+}
+
+/// A task with an id of its own must see the ones before it: the same id twice is one task.
+fn queue_sees(object: &Json) -> bool {
+    object.get("id").is_some_and(|i| !i.is_null())
+}
+
+/// What the caller needs in order to see results: SELECT on the table.
+fn may_read(tenant: &Tenant) -> Result<()> {
+    let user = sandbox::current_user();
+    if sandbox::is_superuser(user) || catalog::may_select(tenant.result, user) && catalog::may_select(tenant.task, user) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name))
+        .hint(format!("Its owner can run GRANT SELECT ON {0}.tq_task, {0}.tq_result TO …", catalog::quote(&tenant.name))))
+}
+/// What the caller needs in order to change tasks: UPDATE and DELETE on the table.
+fn may_operate(tenant: &Tenant) -> Result<()> {
+    let user = sandbox::current_user();
+    if sandbox::is_superuser(user) || catalog::may_delete(tenant.task, user) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("permission denied to operate on tasks of tenant \"{}\"", tenant.name))
+        .hint(format!("Its owner can run GRANT DELETE ON {}.tq_task TO …", catalog::quote(&tenant.name))))
+}
+
+/// tq_cancel(id, running, tenant)
+fn cancel(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_cancel()");
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    may_operate(&tenant)?;
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+    let Some(row) = found else { return Ok(Ret::Bool(false)) };
+    let stamp = row.time(col::CREATED_AT).unwrap_or(0);
+    if args.bool(1) == Some(false) && shared::get().is_some_and(|s| running(&s, id, stamp).is_some()) {
+        return Ok(Ret::Bool(false));
+    }
+    if table.delete(row.tid) == crate::postgres::relation::Gone::Lost {
+        return Ok(Ret::Bool(false));
+    }
+    let results = tenant.open(tenant.result, Access::Write)?;
+    complete::record(&results, &row, &End {
+        state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), started_at: None, result: None, error: None, history: None,
+    });
+    wake::cancelled(id, stamp);
+    wake::finished(id);
+    if let Some(entry) = tenant.entry(tenant.owner)? {
+        wake::enqueued(entry, clock::NEVER, -1);
+    }
+    Ok(Ret::Bool(true))
+}
+
+/// The slot that runs this incarnation.
+pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
+    s.slots.iter().position(|slot| {
+        let word = Word::load(slot);
+        slot.state.load(SeqCst) == 2 && word.running && slot.item_id(word.next - 1) == id && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
+    })
+}
+
+/// A place among those who wait for tasks; free again when dropped.
+struct Waiting {
+    place: &'static shared::Waiter,
+    s: Shared,
+}
+impl Waiting {
+    fn for_task(s: Shared, id: u128) -> Option<Waiting> {
+        let me = latch::my_procno() + 1;
+        for place in s.waiters {
+            let holder = place.pid.load(SeqCst);
+            let dead = holder != 0 && !crate::postgres::worker::is_alive(holder);
+            if dead {
+                place.proc.store(0, SeqCst);
+                s.header.waiters.fetch_sub(1, SeqCst);
+                place.pid.store(0, SeqCst);
+            }
+            if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_ok() {
+                place.id_high.store((id >> 64) as u64, SeqCst);
+                place.id_low.store(id as u64, SeqCst);
+                place.proc.store(me, SeqCst);
+                s.header.waiters.fetch_add(1, SeqCst);
+                return Some(Waiting { place, s });
+            }
+        }
+        None
+    }
+}
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.place.proc.store(0, SeqCst);
+        self.s.header.waiters.fetch_sub(1, SeqCst);
+        self.place.pid.store(0, SeqCst);
+    }
+}
+
+/// What is known of a task.
+pub enum Found {
+    Unfinished(Row),
+    Finished(Row),
+    Nothing,
+}
+
+pub fn look_up(tasks: &Table, results: &Table, id: u128) -> Found {
+    transaction::with_latest_snapshot(|| {
+        // Finished last: a task that ends between the two looks is found by the second.
+        if let Some(row) = results.find(&[rcol::ID as i16], Value::Uuid(id)) {
+            return Found::Finished(row);
+        }
+        match tasks.find(&[col::ID as i16], Value::Uuid(id)) {
+            Some(row) => Found::Unfinished(row),
+            None => Found::Nothing,
+        }
+    })
+}
+
+/// Waits until the task is finished or `wait` is over.
+fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
+    if wait < 0 {
+        return Err(Error::invalid("wait is negative").hint("0 does not wait; the longest wait is tenant_q.max_wait."));
+    }
+    if wait > 0 {
+        if run::current().is_some() {
+            return Err(Error::state("a task cannot wait for another task").hint("Let it end, and the other one enqueue what follows."));
+        }
+        if transaction::has_frozen_snapshot() {
+            return Err(Error::new("25001", "waiting is not possible in a REPEATABLE READ or SERIALIZABLE transaction")
+                .detail("Such a transaction would never see the task end.")
+                .hint("Wait in a READ COMMITTED transaction."));
+        }
+    }
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let mut found = look_up(&tasks, &results, id);
+    if wait > 0
+        && let Found::Unfinished(row) = &found
+    {
+        if row.own {
+            return Err(Error::state("the task was enqueued by this very transaction, which has not committed")
+                .detail("It starts after the commit, so waiting here would never end.")
+                .hint("COMMIT first, then wait."));
+        }
+        let deadline = Instant::now() + Duration::from_micros(wait as u64).min(settings::max_wait());
+        let Some(s) = shared::get() else { return Ok(found) };
+        let waiting = Waiting::for_task(s, id);
+        loop {
+            found = look_up(&tasks, &results, id);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !matches!(found, Found::Unfinished(_)) || left.is_zero() {
+                break;
+            }
+            // Without a place nobody wakes us: look again now and then.
+            latch::wait(Some(if waiting.is_some() { left } else { left.min(Duration::from_millis(200)) }));
+        }
+    }
+    if matches!(found, Found::Finished(_)) && shared::get().is_some() && !shmem::in_recovery() {
+        // Its commit may have been asynchronous: what is told must not be lost again.
+        transaction::flush_all();
+    }
+    Ok(found)
+}
+
+fn unknown(id: u128) -> Error {
+    Error::new("P0002", format!("task {} is neither waiting nor kept", task::uuid_text(id)))
+        .detail("It is unknown to this tenant, was not saved, or has been removed by retention.")
+}
+
+/// tq_result(id, wait, propagate, tenant)
+fn result(args: &Args) -> Result<Ret> {
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(3).as_deref())?;
+    may_read(&tenant)?;
+    let row = match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
+        Found::Nothing => return Err(unknown(id)),
+        Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
+            let error = json!({ "message": "the task is quarantined: the server crashed each time it ran" });
+            return outcome(State::Quarantined, Some(error), args.bool(2));
+        }
+        Found::Unfinished(_) => return Ok(Ret::Null),
+        Found::Finished(row) => row,
+    };
+    match task::finished(row.char(rcol::STATE)) {
+        State::Done => Ok(row.raw(rcol::RESULT).map_or(Ret::Document(Jsonb::null()), |d| Ret::Document(Jsonb::from_datum(d)))),
+        state => outcome(state, row.json(rcol::ERROR), args.bool(2)),
+    }
+}
+
+/// How a task that didn't end well answers.
+fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result<Ret> {
+    let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str).unwrap_or(state.name()).to_string();
+    if propagate == Some(false) {
+        return Ok(Ret::Json(Json::String(message)));
+    }
+    let sqlstate = error.as_ref().and_then(|e| e.get("sqlstate")).and_then(Json::as_str).map_or(String::new(), |s| format!(" ({s})"));
+    Err(Error::new("TQ002", format!("the task is {}", state.name()))
+        .detail(format!("{message}{sqlstate}"))
+        .hint("propagate => false returns the message instead; tq_fetch shows the whole task."))
+}
+
+/// tenant_q.fetch(id, wait, tenant): the task as a document, or NULL.
+fn fetch(args: &Args) -> Result<Ret> {
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    may_read(&tenant)?;
+    Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
+        Found::Nothing => Ret::Null,
+        Found::Unfinished(row) => Ret::Json(describe_task(&tenant, &row, clock::now())),
+        Found::Finished(row) => Ret::Json(describe_result(&tenant, &row)),
+    })
+}
+
+/// tq_find(name, tenant)
+fn find(args: &Args) -> Result<Ret> {
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_read(&tenant)?;
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let mut newest: Option<(Micros, u128)> = None;
+    transaction::with_latest_snapshot(|| {
+        for (table, column) in [(&tasks, col::NAME), (&results, rcol::NAME)] {
+            use crate::postgres::relation::{Compare, Key};
+            table.scan(table.index_with(&[column as i16]), &[Key { column: 1, compare: Compare::Eq, value: Value::Text(&name) }], None, false, |row| {
+                newest = newest.max(Some((row.time(col::CREATED_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))));
+                true
+            });
+        }
+    });
+    Ok(newest.map_or(Ret::Null, |(_, id)| Ret::Uuid(id)))
+}
+
+/// A timestamp as JSON has it.
+pub fn time_json(t: Option<Micros>) -> Json {
+    match t {
+        Some(i64::MAX) => "infinity".into(),
+        Some(i64::MIN) => "-infinity".into(),
+        Some(t) => tick::instant(t).to_rfc3339_opts(chrono::SecondsFormat::Micros, true).into(),
+        None => Json::Null,
+    }
+}
+
+/// The row shape `tenant_q.task` of an unfinished task. `result` and `args` are wrapped in arrays,
+/// so that JSON null and SQL NULL stay apart.
+pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
+    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+    let slot = shared::get().and_then(|s| running(&s, id, stamp).map(|n| &s.slots[n]));
+    let state = task::unfinished(row.char(col::STATE), row.i32(col::ATTEMPTS).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), now, slot.is_some());
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+    let rules = complete::Rules::of(row, handler.as_deref());
+    let reason = match (state, &handler) {
+        (State::Held, None) => Some("handler is not registered".to_string()),
+        (State::Held, Some(h)) => Some(h.fault.as_ref().map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string())),
+        (State::Quarantined, _) => Some("crashed the server".to_string()),
+        _ => None,
+    };
+    let attempts = row.i32(col::ATTEMPTS).unwrap_or(0);
+    json!({
+        "id": task::uuid_text(id),
+        "tenant": tenant.name,
+        "handler": row.str(col::HANDLER),
+        "name": row.str(col::NAME),
+        "state": state.name(),
+        "reason": reason,
+        "args": row.json(col::ARGS).map(|v| json!([v])),
+        "result": null,
+        "error": last_error(row.json(col::HISTORY)),
+        "attempt": attempts + i32::from(slot.is_some()),
+        "max_attempts": rules.max_attempts,
+        "queue": row.str(col::QUEUE).unwrap_or("default"),
+        "priority": row.i16(col::PRIORITY),
+        "group_id": row.str(col::GROUP_ID),
+        "parent_id": row.uuid(col::PARENT_ID).map(task::uuid_text),
+        "schedule": row.str(col::SCHEDULE),
+        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
+        "created_at": time_json(Some(stamp)),
+        "run_at": time_json(row.time(col::RUN_AT)),
+        "started_at": time_json(slot.map(|s| s.started_at.load(Relaxed)).filter(|t| *t > 0)),
+        "finished_at": null,
+        "enqueued_by": row.str(col::ENQUEUED_BY),
+        "meta": row.json(col::META),
+    })
+}
+
+fn last_error(history: Option<Json>) -> Json {
+    let Some(Json::Array(entries)) = history else { return Json::Null };
+    let Some(Json::Object(last)) = entries.last() else { return Json::Null };
+    let mut error = Map::new();
+    for key in ["sqlstate", "message", "detail", "hint", "context"] {
+        if let Some(v) = last.get(key).filter(|v| !v.is_null()) {
+            error.insert(key.into(), v.clone());
+        }
+    }
+    Json::Object(error)
+}
+
+/// The same of a finished one.
+pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
+    let max_attempts = row.json(rcol::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
+    let handler = if max_attempts.is_none() { handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten() } else { None };
+    let max_attempts = max_attempts.map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
+    json!({
+        "id": task::uuid_text(row.uuid(rcol::ID).unwrap_or(0)),
+        "tenant": tenant.name,
+        "handler": row.str(rcol::HANDLER),
+        "name": row.str(rcol::NAME),
+        "state": task::finished(row.char(rcol::STATE)).name(),
+        "reason": null,
+        "args": row.json(rcol::ARGS).map(|v| json!([v])),
+        "result": row.json(rcol::RESULT).map(|v| json!([v])),
+        "error": row.json(rcol::ERROR),
+        "attempt": row.i32(rcol::ATTEMPTS),
+        "max_attempts": max_attempts,
+        "queue": row.str(rcol::QUEUE).unwrap_or("default"),
+        "priority": row.i16(rcol::PRIORITY),
+        "group_id": row.str(rcol::GROUP_ID),
+        "parent_id": row.uuid(rcol::PARENT_ID).map(task::uuid_text),
+        "schedule": row.str(rcol::SCHEDULE),
+        "scheduled_for": time_json(row.time(rcol::SCHEDULED_FOR)),
+        "created_at": time_json(row.time(rcol::CREATED_AT)),
+        "run_at": time_json(row.time(rcol::RUN_AT)),
+        "started_at": time_json(row.time(rcol::STARTED_AT)),
+        "finished_at": time_json(row.time(rcol::FINISHED_AT)),
+        "enqueued_by": row.str(rcol::ENQUEUED_BY),
+        "meta": row.json(rcol::META),
+    })
+}
+
+/// tenant_q.tasks(finished, tenant): rows of tq_tasks or tq_results, as documents, at most
+/// tenant_q.view_rows of them.
+fn tasks(args: &Args) -> Result<Ret> {
+    let finished = args.bool(0).unwrap_or(false);
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_read(&tenant)?;
+    let table = tenant.open(if finished { tenant.result } else { tenant.task }, Access::Read)?;
+    let limit = settings::view_rows();
+    let now = clock::now();
+    let mut rows = Vec::new();
+    let mut more = false;
+    let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&task::PICK_INDEX) };
+    table.scan(index, &[], None, finished, |row| {
+        if rows.len() >= limit {
+            more = true;
+            return false;
+        }
+        rows.push(if finished { describe_result(&tenant, &row) } else { describe_task(&tenant, &row, now) });
+        true
+    });
+    if more {
+        Error::new("00000", format!("only the {} {limit} rows are shown", if finished { "newest" } else { "first" }))
+            .hint(format!("Raise tenant_q.view_rows, or read {}.{} directly.", catalog::quote(&tenant.name), if finished { "tq_result" } else { "tq_task" }))
+            .notice();
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// tenant_q.current(): what runs in this session, as a document; NULL outside of a task.
+fn current(_args: &Args) -> Result<Ret> {
+    let Some(c) = run::current() else { return Ok(Ret::Null) };
+    Ok(Ret::Json(json!({
+        "id": task::uuid_text(c.id),
+        "tenant": c.tenant,
+        "handler": c.handler,
+        "attempt": c.attempt,
+        "max_attempts": c.max_attempts,
+        "schedule": c.schedule,
+        "scheduled_for": time_json(c.scheduled_for),
+        "deadline": time_json(c.deadline),
+        "meta": c.meta,
+    })))
+}
+
+fn inside(what: &str) -> Result<()> {
+    if run::current().is_none() {
+        return Err(Error::state(format!("{what} is for handlers, and no task runs in this session")));
+    }
+    Ok(())
+}
+
+/// tq_retry(delay, message): doesn't return.
+fn retry(args: &Args) -> Result<Ret> {
+    inside("tq_retry")?;
+    let delay = args.interval(0);
+    if delay.is_some_and(|d| d < 0) {
+        return Err(Error::invalid("delay is negative"));
+    }
+    run::ask_retry(delay);
+    Err(Error::new("TQ001", args.text(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
+}
+
+/// tq_fail(message): doesn't return.
+fn fail(args: &Args) -> Result<Ret> {
+    inside("tq_fail")?;
+    Err(Error::new("TQ003", args.text(0).unwrap_or_else(|| "the handler gave up".into())))
+}
+
+/// tenant_q.attempts(id, tenant): what is remembered of each attempt.
+fn attempts(args: &Args) -> Result<Ret> {
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_read(&tenant)?;
+    let history = match wait_for(&tenant, id, 0)? {
+        Found::Nothing => return Err(unknown(id)),
+        Found::Unfinished(row) => row.json(col::HISTORY),
+        Found::Finished(row) => {
+            let mut entries = match row.json(rcol::HISTORY) {
+                Some(Json::Array(h)) => h,
+                _ => vec![],
+            };
+            if row.char(rcol::STATE) == ended::DONE {
+                let (from, to) = (row.time(rcol::STARTED_AT).unwrap_or(0), row.time(rcol::FINISHED_AT).unwrap_or(0));
+                entries.push(json!({ "attempt": row.i32(rcol::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to - from }));
+            }
+            Some(entries.into())
+        }
+    };
+    let mut entries = match history {
+        Some(Json::Array(h)) => h,
+        _ => vec![],
+    };
+    for e in &mut entries {
+        e["started_at"] = time_json(e["started_at"].as_i64());
+        e["duration"] = e["duration"].as_i64().map_or(Json::Null, |d| format!("{} microseconds", d).into());
+    }
+    Ok(Ret::Json(entries.into()))
+}
+
+sql_functions! {
+    tq_async, pg_finfo_tq_async => enqueue;
+    tenant_q_async_many, pg_finfo_tenant_q_async_many => enqueue_many;
+    tq_cancel, pg_finfo_tq_cancel => cancel;
+    tq_result, pg_finfo_tq_result => result;
+    tenant_q_fetch, pg_finfo_tenant_q_fetch => fetch;
+    tq_find, pg_finfo_tq_find => find;
+    tenant_q_tasks, pg_finfo_tenant_q_tasks => tasks;
+    tenant_q_current, pg_finfo_tenant_q_current => current;
+    tq_retry, pg_finfo_tq_retry => retry;
+    tq_fail, pg_finfo_tq_fail => fail;
+    tenant_q_attempts, pg_finfo_tenant_q_attempts => attempts;
+}

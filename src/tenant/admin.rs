@@ -1,0 +1,503 @@
+//! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
+
+use super::{Tenant, registry, resolve, shape};
+use crate::error::{Error, Result};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
+use crate::schedule::zone;
+use crate::{handler, sql_functions, wake};
+use pgrx::datum::DatumWithOid;
+use pgrx::{Spi, pg_sys};
+
+/// Schemas that one transaction may attach: each takes three dozen locks.
+const ATTACH_LIMIT: u32 = 50;
+
+pub(crate) const TABLES: &str = include_str!("../../sql/tenant_tables.sql");
+
+/// Runs SQL on the extension's own tables.
+pub(crate) fn run(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
+    sandbox::as_extension(|| {
+        Spi::connect_mut(|c| c.update(sql, None, args).map(|t| t.len() as u64)).map_err(|e| Error::new("XX000", e.to_string()))
+    })
+}
+
+/// Tells every session that the registry has changed.
+pub(crate) fn announce_registry() -> Result<()> {
+    let r = registry()?;
+    invalidation::announce(pg_sys::Oid::from(r.tenant));
+    Ok(())
+}
+
+/// Whether the caller may decide about the schema: its owner's member, or a superuser.
+pub fn require_owner(owner: u32, schema: &str) -> Result<()> {
+    let user = sandbox::current_user();
+    if sandbox::is_superuser(user) || sandbox::has_privs_of(user, pg_sys::Oid::from(owner)) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("must be owner of schema \"{schema}\""))
+        .detail(format!("It belongs to role \"{}\".", catalog::role_name(owner).unwrap_or_default())))
+}
+
+/// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
+fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
+    let oid = catalog::schema_oid(name).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …"))?;
+    let owner = catalog::schema_owner(oid).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")))?;
+    Ok((oid, owner))
+}
+
+fn current_schema() -> Result<String> {
+    let path = crate::postgres::session::show(c"search_path");
+    super::first_of_path(&path).ok_or_else(|| Error::new("3F000", "there is no current schema").hint("Name it: SELECT tq_attach('…')."))
+}
+
+thread_local! {
+    /// (transaction, how many it has attached).
+    static ATTACHED: std::cell::Cell<(u64, u32)> = const { std::cell::Cell::new((0, 0)) };
+}
+
+/// tq_attach(tenant, adopt, ready)
+fn attach(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_attach()");
+    let name = match args.text(0) {
+        Some(name) => name,
+        None => current_schema()?,
+    };
+    let (adopt, ready) = (args.bool(1).unwrap_or(false), args.bool(2).unwrap_or(true));
+    let (oid, owner) = schema_and_owner(&name)?;
+    if name.starts_with("pg_") || matches!(name.as_str(), "information_schema" | "tenant_q") {
+        return Err(Error::new("42939", format!("schema \"{name}\" cannot be a tenant")).detail("It belongs to the system."));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::new("42602", "a schema whose name has control characters cannot be a tenant")
+            .detail("The name would break the lines of logs and views.")
+            .hint("Rename the schema."));
+    }
+    require_owner(owner, &name)?;
+    let r = registry()?;
+    let known = Table::open(r.tenant, Access::Read)
+        .and_then(|t| t.find(&[1], crate::postgres::relation::Value::Text(&name)))
+        .is_some_and(|row| row.oid(2) == Some(oid));
+    if known && catalog::relation_oid(oid, "tq_task").is_some() {
+        Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
+        return Ok(Ret::Bool(false));
+    }
+    let transaction = transaction::local_id();
+    let (seen, count) = ATTACHED.get();
+    let count = if seen == transaction { count + 1 } else { 1 };
+    if count > ATTACH_LIMIT {
+        return Err(Error::new("53400", format!("more than {ATTACH_LIMIT} schemas attached in one transaction"))
+            .detail("Each takes dozens of locks, and the server's lock table is finite.")
+            .hint("CALL tq_attach_all(…) commits after each schema."));
+    }
+    ATTACHED.set((transaction, count));
+    sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
+    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    run(
+        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 OR schema_oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
+        &[name.as_str().into(), (oid as i64).into()],
+    )?;
+    run(
+        "INSERT INTO tenant_q.tenant (name, schema_oid, ready, attached_by, attached_at) VALUES ($1, $2::pg_catalog.oid, $3, $4, pg_catalog.now())",
+        &[name.as_str().into(), (oid as i64).into(), ready.into(), by.into()],
+    )?;
+    announce_registry()?;
+    warn_of_owner(&name, owner);
+    transaction::see_own_writes();
+    if let Ok(tenant) = super::by_oid(oid) {
+        wake_all(&tenant)?;
+    }
+    Ok(Ret::Bool(true))
+}
+
+/// What will keep the tenant's tasks from running, said while somebody looks.
+fn warn_of_owner(name: &str, owner: u32) {
+    let role = catalog::role_name(owner).unwrap_or_default();
+    if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
+            .detail("Before PostgreSQL 17 a background worker can't be the session of a role without LOGIN.")
+            .hint(format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(&role)))
+            .warn();
+    } else if !catalog::may_connect(shmem::my_database(), owner) {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
+            .hint(format!("GRANT CONNECT ON DATABASE … TO {};", catalog::quote(&role)))
+            .warn();
+    } else if sandbox::is_superuser(pg_sys::Oid::from(owner)) && !crate::settings::allow_superuser() {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" is a superuser"))
+            .detail("tenant_q.allow_superuser is off.")
+            .hint("Let the schema belong to an ordinary role.")
+            .warn();
+    }
+}
+
+const OURS: [&str; 3] = ["tq_task", "tq_result", "tq_schedule"];
+
+/// As the schema's owner, in the sandbox.
+fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
+    let r = registry()?;
+    let present: Vec<&str> = OURS.into_iter().filter(|t| catalog::relation_oid(oid, t).is_some()).collect();
+    if !present.is_empty() {
+        if !adopt {
+            return Err(Error::new("42P07", format!("schema \"{name}\" has a relation {} already", present[0]))
+                .hint(format!("If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).", pgrx::spi::quote_literal(name))));
+        }
+        if present.len() < OURS.len() {
+            return Err(Error::new("42P01", format!("schema \"{name}\" has only some of the tables to adopt")).detail(format!("It has {}.", present.join(", "))));
+        }
+        for (table, template) in OURS.iter().zip([r.template_task, r.template_result, r.template_schedule]) {
+            let relation = catalog::relation_oid(oid, table).expect("seen above");
+            let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the table has just gone"))?;
+            shape::check_new(name, owner, &table, template)?;
+        }
+        return Ok(());
+    }
+    if !catalog::may_create_in_schema(oid, pg_sys::Oid::from(owner)) {
+        return Err(Error::denied(format!("the owner of schema \"{name}\" may not create tables in it")));
+    }
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    Spi::run(&TABLES.replace("{s}", &catalog::quote(name))).map_err(fail)?;
+    // What ALTER DEFAULT PRIVILEGES handed out is too much: rows here decide what runs.
+    let took: Vec<String> = Spi::connect(|c| {
+        c.select(
+            "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+             FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+             WHERE c.relnamespace OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND c.relname OPERATOR(pg_catalog.=) ANY ('{tq_task,tq_result,tq_schedule}'::pg_catalog.name[])
+               AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
+            None,
+            &[(oid as i64).into()],
+        )
+        .map(|rows| rows.filter_map(|r| r.get::<String>(1).ok().flatten()).collect())
+    })
+    .map_err(fail)?;
+    for grantee in &took {
+        let s = catalog::quote(name);
+        Spi::run(&format!("REVOKE ALL ON {s}.tq_task, {s}.tq_result, {s}.tq_schedule FROM {grantee} CASCADE")).map_err(fail)?;
+    }
+    if !took.is_empty() {
+        Error::new("00000", format!("default privileges on the queue tables of \"{name}\" were taken back from {}", took.join(", ")))
+            .hint("Grant what is needed on purpose: INSERT (handler, args) on tq_task to enqueue, SELECT to read.")
+            .notice();
+    }
+    Ok(())
+}
+
+/// tq_detach(tenant, drop_data)
+fn detach(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_detach()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null").hint("Name the tenant to detach."))?;
+    let drop_data = args.bool(1).unwrap_or(false);
+    if let Some(oid) = catalog::schema_oid(&name) {
+        let owner = catalog::schema_owner(oid).unwrap_or(0);
+        require_owner(owner, &name)?;
+        if drop_data {
+            let s = catalog::quote(&name);
+            sandbox::as_owner(pg_sys::Oid::from(owner), || {
+                Spi::run(&format!("DROP TABLE {s}.tq_task, {s}.tq_result, {s}.tq_schedule")).map_err(|e| Error::new("XX000", e.to_string()))
+            })?;
+        }
+    } else if !sandbox::is_superuser(sandbox::current_user()) {
+        return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
+    }
+    let gone = run("DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 RETURNING 1", &[name.as_str().into()])?;
+    if drop_data {
+        run("DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
+    }
+    run("DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
+    announce_registry()?;
+    Ok(Ret::Bool(gone > 0))
+}
+
+/// tq_tenant()
+fn tenant_name(_args: &Args) -> Result<Ret> {
+    Ok(Ret::Text(resolve(None)?.name.clone()))
+}
+
+/// Everything of this tenant is to be looked at again.
+pub fn wake_all(tenant: &Tenant) -> Result<()> {
+    let mut roles = handler::roles(tenant)?;
+    roles.push(tenant.owner);
+    for role in roles {
+        if let Some(entry) = tenant.entry(role)? {
+            wake::changed(entry);
+            if role == tenant.owner {
+                wake::schedule_changed(entry, crate::postgres::clock::now());
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn wake_every_tenant() -> Result<()> {
+    // Found by a sweep: one transaction never touches many tenants.
+    if let Some(s) = crate::shared::get()
+        && let Some(db) = s.db(shmem::my_database())
+    {
+        use std::sync::atomic::Ordering::SeqCst;
+        for (i, e) in s.entries.iter().enumerate() {
+            if e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == shmem::my_database() {
+                wake::changed(crate::shared::EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) });
+            }
+        }
+        db.sweep_wanted.store(1, SeqCst);
+        wake::probe_database();
+    }
+    Ok(())
+}
+
+/// One column of the registry: set, or back to its default.
+struct Changes {
+    sets: Vec<(&'static str, String)>,
+}
+
+impl Changes {
+    fn literal(v: &str) -> String {
+        pgrx::spi::quote_literal(v)
+    }
+    fn reset(&mut self, names: &[String], allowed: &[&'static str]) -> Result<()> {
+        for name in names {
+            let Some(column) = allowed.iter().find(|a| **a == name.as_str()) else {
+                return Err(Error::invalid(format!("reset names \"{name}\", which is not one of its parameters"))
+                    .hint(format!("Possible are: {}.", allowed.join(", "))));
+            };
+            self.sets.push((column, "DEFAULT".into()));
+        }
+        Ok(())
+    }
+    fn write(self, tenant: &Tenant) -> Result<()> {
+        if self.sets.is_empty() {
+            return Ok(());
+        }
+        // Columns are from the lists above, values are quoted literals.
+        let set = self.sets.iter().map(|(c, v)| format!("{c} = {v}")).collect::<Vec<_>>().join(", ");
+        run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &[tenant.name.as_str().into()])?;
+        announce_registry()?;
+        wake_all(tenant)
+    }
+}
+
+/// tq_set_tenant(tenant, ready, timezone, shared_schemas, settings, save_limit, save_limit_per, result_ttl, failure_ttl, reset)
+fn set_tenant(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_set_tenant()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let mut changes = Changes { sets: vec![] };
+    if let Some(ready) = args.bool(1) {
+        changes.sets.push(("ready", ready.to_string()));
+    }
+    if let Some(tz) = args.text(2) {
+        zone::parse_zone(&tz)?;
+        changes.sets.push(("timezone", Changes::literal(&tz)));
+    }
+    if let Some(schemas) = args.texts(3) {
+        if let Some(missing) = schemas.iter().find(|s| catalog::schema_oid(s).is_none()) {
+            return Err(Error::new("3F000", format!("shared schema \"{missing}\" does not exist")));
+        }
+        let list = schemas.iter().map(|s| Changes::literal(s)).collect::<Vec<_>>().join(", ");
+        changes.sets.push(("shared_schemas", format!("ARRAY[{list}]::pg_catalog.text[]")));
+    }
+    if let Some(settings) = args.json(4) {
+        let value = settings.value();
+        check_settings(&value)?;
+        changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
+    }
+    if let Some(n) = args.int(5) {
+        if n < -1 {
+            return Err(Error::invalid("save_limit is below -1").hint("-1 keeps all, 0 none, n the newest n successes."));
+        }
+        changes.sets.push(("save_limit", n.to_string()));
+    }
+    if let Some(per) = args.text(6) {
+        if per != "none" {
+            return Err(Error::unsupported(&format!("save_limit_per => '{per}'")));
+        }
+        changes.sets.push(("save_limit_per", Changes::literal(&per)));
+    }
+    for (column, n) in [("result_ttl", 7), ("failure_ttl", 8)] {
+        if let Some(micros) = args.interval(n) {
+            if micros < 0 {
+                return Err(Error::invalid(format!("{column} is negative")));
+            }
+            changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", micros as f64 / 1e6)));
+        }
+    }
+    changes.reset(&args.texts(9).unwrap_or_default(), &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"])?;
+    changes.write(&tenant)?;
+    Ok(Ret::Void)
+}
+
+/// Settings that a tenant or a handler wants for its tasks: what its role could SET itself.
+pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
+    let serde_json::Value::Object(map) = settings else {
+        return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
+    };
+    for (name, value) in map {
+        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone") || name.starts_with("tenant_q.") {
+            return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks"))
+                .hint("Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."));
+        }
+        if !(value.is_string() || value.is_number() || value.is_boolean()) {
+            return Err(Error::invalid(format!("setting \"{name}\" is neither a text, a number nor a boolean")));
+        }
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        if !crate::postgres::session::is_valid(name, &text) {
+            return Err(Error::invalid(format!("setting \"{name}\" cannot be set to \"{text}\"")));
+        }
+    }
+    Ok(())
+}
+
+/// tq_set_quota(tenant, max_running, max_queued, weight, rate, fan_out, reset)
+fn set_quota(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_set_quota()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null"))?;
+    let tenant = resolve(Some(&name))?;
+    let mut changes = Changes { sets: vec![] };
+    for (column, n, least) in [("max_running", 1, 0), ("max_queued", 2, 0), ("weight", 3, 1)] {
+        if let Some(v) = args.int(n) {
+            if v < least {
+                return Err(Error::invalid(format!("{column} is below {least}")));
+            }
+            if column == "weight" && v > 1000 {
+                return Err(Error::invalid("weight is above 1000"));
+            }
+            changes.sets.push((column, v.to_string()));
+        }
+    }
+    if args.text(4).is_some() {
+        return Err(Error::unsupported("rate"));
+    }
+    if let Some(fan_out) = args.bool(5) {
+        changes.sets.push(("fan_out", fan_out.to_string()));
+    }
+    changes.reset(&args.texts(6).unwrap_or_default(), &["max_running", "max_queued", "weight", "rate", "fan_out"])?;
+    changes.write(&tenant)?;
+    Ok(Ret::Void)
+}
+
+fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) -> Result<u64> {
+    if duration.is_some_and(|d| d < 0) {
+        return Err(Error::invalid("duration is negative"));
+    }
+    let until = duration.map_or("'infinity'".to_string(), |d| format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6));
+    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    run(
+        &format!(
+            "INSERT INTO tenant_q.pause (tenant, queue, handler, until, since, by_role) VALUES ($1, $2, $3, {until}, pg_catalog.now(), $4)
+             ON CONFLICT (tenant, queue, handler) DO UPDATE SET until = EXCLUDED.until, since = EXCLUDED.since, by_role = EXCLUDED.by_role RETURNING 1"
+        ),
+        &[tenant.into(), queue.into(), handler.into(), by.into()],
+    )
+}
+fn unpause_row(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
+    run(
+        "DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1 AND queue OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
+        &[tenant.into(), queue.into(), handler.into()],
+    )
+}
+
+/// tq_pause(tenant, queue, handler, duration, drain)
+fn pause(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_pause()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
+    if args.interval(4).is_some() {
+        return Err(Error::unsupported("drain"));
+    }
+    pause_row(&tenant.name, &queue, &handler, args.interval(3))?;
+    announce_registry()?;
+    wake_all(&tenant)?;
+    Ok(Ret::Bool(true))
+}
+
+/// tq_resume(tenant, queue, handler)
+fn resume(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_resume()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), &args.text(2).unwrap_or_default())?;
+    let handler = args.text(2);
+    let mut freed = 0;
+    if let Some(handler) = handler.as_deref().filter(|h| !h.is_empty()) {
+        // A handler that was stopped for crashing the server is released by resuming it.
+        freed = run(
+            "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1",
+            &[tenant.name.as_str().into(), handler.into()],
+        )?;
+    }
+    announce_registry()?;
+    wake_all(&tenant)?;
+    Ok(Ret::Bool(gone + freed > 0))
+}
+
+/// tq_pause_all(handler, queue, duration)
+fn pause_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_pause_all()");
+    pause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default(), args.interval(2))?;
+    announce_registry()?;
+    wake_every_tenant()?;
+    Ok(Ret::Void)
+}
+
+/// tq_resume_all(handler, queue)
+fn resume_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_resume_all()");
+    unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
+    announce_registry()?;
+    wake_every_tenant()?;
+    Ok(Ret::Void)
+}
+
+/// Called by the event trigger on ALTER SCHEMA: names follow.
+fn renamed(_args: &Args) -> Result<Ret> {
+    let changed = run(
+        "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
+                        WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name),
+              h AS (UPDATE tenant_q.handler h SET tenant = m.new FROM moved m WHERE h.tenant OPERATOR(pg_catalog.=) m.old),
+              p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old)
+         UPDATE tenant_q.tenant t SET name = m.new FROM moved m WHERE t.name OPERATOR(pg_catalog.=) m.old RETURNING 1",
+        &[],
+    )?;
+    if changed > 0 {
+        announce_registry()?;
+        wake_every_tenant()?;
+    }
+    Ok(Ret::Void)
+}
+
+/// Called by the event trigger on drops: schemas that are gone are no tenants.
+fn dropped(_args: &Args) -> Result<Ret> {
+    let gone = run(
+        "WITH gone AS (DELETE FROM tenant_q.tenant t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name) RETURNING t.name),
+              h AS (DELETE FROM tenant_q.handler h USING gone g WHERE h.tenant OPERATOR(pg_catalog.=) g.name),
+              p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name)
+         SELECT 1 FROM gone",
+        &[],
+    )?;
+    if gone > 0 {
+        announce_registry()?;
+    }
+    Ok(Ret::Void)
+}
+
+/// The text that makes the tables, for the template.
+fn table_text(args: &Args) -> Result<Ret> {
+    Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
+}
+
+
+sql_functions! {
+    tq_attach, pg_finfo_tq_attach => attach;
+    tq_detach, pg_finfo_tq_detach => detach;
+    tq_tenant, pg_finfo_tq_tenant => tenant_name;
+    tq_set_tenant, pg_finfo_tq_set_tenant => set_tenant;
+    tq_set_quota, pg_finfo_tq_set_quota => set_quota;
+    tq_pause, pg_finfo_tq_pause => pause;
+    tq_resume, pg_finfo_tq_resume => resume;
+    tq_pause_all, pg_finfo_tq_pause_all => pause_all;
+    tq_resume_all, pg_finfo_tq_resume_all => resume_all;
+    tenant_q_renamed, pg_finfo_tenant_q_renamed => renamed;
+    tenant_q_dropped, pg_finfo_tenant_q_dropped => dropped;
+    tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
+}

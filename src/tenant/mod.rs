@@ -1,0 +1,421 @@
+//! What a tenant is: a schema with our tables in it, and a row in the registry.
+//!
+//! `Tenant` is this process's picture of one, read from the registry and the catalogs when it is
+//! first asked for and thrown away whenever either changes: no process asks for a tenant that has
+//! nothing to do.
+
+pub mod admin;
+pub mod shape;
+
+use crate::error::{Error, Result};
+use crate::postgres::clock::{Micros, NEVER};
+use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::{catalog, invalidation, sandbox, session};
+use crate::settings;
+use crate::shared::EntryRef;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The extension's own tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Registry {
+    pub schema: u32,
+    pub tenant: u32,
+    pub handler: u32,
+    pub pause: u32,
+    pub template_task: u32,
+    pub template_result: u32,
+    pub template_schedule: u32,
+}
+
+/// Something that doesn't run for now.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    pub queue: String,
+    pub handler: String,
+    pub until: Micros,
+}
+
+pub struct Tenant {
+    pub oid: u32,
+    pub name: String,
+    pub owner: u32,
+    pub task: u32,
+    pub result: u32,
+    pub schedule: u32,
+    pub ready: bool,
+    pub suspended: Option<String>,
+    pub timezone: Option<String>,
+    pub settings: Option<serde_json::Value>,
+    pub shared_schemas: Vec<String>,
+    pub weight: u32,
+    pub max_running: Option<i32>,
+    pub max_queued: Option<i64>,
+    pub save_limit: i32,
+    pub save_limit_per: Option<String>,
+    pub result_ttl: Micros,
+    pub failure_ttl: Micros,
+    pub pauses: Vec<Pause>,
+    /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
+    pub(crate) shape_checked: Cell<bool>,
+    entries: RefCell<HashMap<u32, EntryRef>>,
+}
+
+#[derive(Default)]
+struct Cache {
+    registry: Option<Registry>,
+    tenants: HashMap<u32, Rc<Tenant>>,
+    current: HashMap<(String, u32), u32>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+    /// A change was announced: forget everything at the next look-up. A flag, because the callback
+    /// may come while the cache is in use.
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static REGISTRY_RELATIONS: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
+    static WATCHING: Cell<bool> = const { Cell::new(false) };
+    /// Relations of tenants in the cache, so that changes of anything else cost nothing.
+    static OURS: RefCell<HashMap<u32, u32>> = RefCell::default();
+    static RESHAPED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    static EPOCH: Cell<u64> = const { Cell::new(0) };
+}
+
+fn watch() {
+    if WATCHING.replace(true) {
+        return;
+    }
+    invalidation::on_relation_change(|relation| {
+        if relation == 0 || REGISTRY_RELATIONS.get().contains(&relation) {
+            STALE.set(true);
+        } else if let Some(tenant) = OURS.with(|o| o.try_borrow().map_or(Some(0), |o| o.get(&relation).copied())) {
+            // In use just now: better too much than too little.
+            let noted = RESHAPED.with(|r| r.try_borrow_mut().map(|mut r| r.push(tenant)).is_ok());
+            if tenant == 0 || !noted {
+                STALE.set(true);
+            }
+        }
+    });
+    invalidation::on_catalog_change(|| STALE.set(true));
+}
+
+fn refresh() {
+    watch();
+    if STALE.replace(false) {
+        CACHE.with_borrow_mut(|c| *c = Cache::default());
+        OURS.with_borrow_mut(|o| o.clear());
+        RESHAPED.with_borrow_mut(|r| r.clear());
+        EPOCH.set(EPOCH.get() + 1);
+    } else {
+        let reshaped = RESHAPED.with_borrow_mut(std::mem::take);
+        if !reshaped.is_empty() {
+            CACHE.with_borrow_mut(|c| {
+                for tenant in reshaped {
+                    c.tenants.remove(&tenant);
+                }
+            });
+        }
+    }
+}
+
+/// Changes whenever anything that is cached may have changed.
+pub fn epoch() -> u64 {
+    refresh();
+    EPOCH.get()
+}
+
+/// The extension's own tables; an error where it isn't installed.
+pub fn registry() -> Result<Registry> {
+    refresh();
+    if let Some(r) = CACHE.with_borrow(|c| c.registry) {
+        return Ok(r);
+    }
+    let missing = || {
+        Error::new("42704", "extension tenant_q is not installed in this database").hint("Run CREATE EXTENSION tenant_q.")
+    };
+    let schema = catalog::schema_oid("tenant_q").ok_or_else(missing)?;
+    let table = |name: &str| catalog::relation_oid(schema, name).ok_or_else(missing);
+    let r = Registry {
+        schema,
+        tenant: table("tenant")?,
+        handler: table("handler")?,
+        pause: table("pause")?,
+        template_task: table("tq_task")?,
+        template_result: table("tq_result")?,
+        template_schedule: table("tq_schedule")?,
+    };
+    REGISTRY_RELATIONS.set([r.tenant, r.handler, r.pause]);
+    CACHE.with_borrow_mut(|c| c.registry = Some(r));
+    Ok(r)
+}
+
+/// Columns of tenant_q.tenant (sql/registry.sql).
+mod tcol {
+    pub const NAME: usize = 1;
+    pub const SCHEMA_OID: usize = 2;
+    pub const READY: usize = 3;
+    pub const TIMEZONE: usize = 4;
+    pub const SHARED: usize = 5;
+    pub const SETTINGS: usize = 6;
+    pub const SAVE_LIMIT: usize = 7;
+    pub const SAVE_LIMIT_PER: usize = 8;
+    pub const RESULT_TTL: usize = 9;
+    pub const FAILURE_TTL: usize = 10;
+    pub const WEIGHT: usize = 11;
+    pub const MAX_RUNNING: usize = 12;
+    pub const MAX_QUEUED: usize = 13;
+    pub const SUSPENDED: usize = 16;
+}
+
+const HOUR: Micros = 3_600_000_000;
+
+/// The tenant of this schema, or why there is none.
+pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
+    refresh();
+    if let Some(t) = CACHE.with_borrow(|c| c.tenants.get(&schema).cloned()) {
+        return Ok(t);
+    }
+    let registry = registry()?;
+    let name = catalog::schema_name(schema)
+        .ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
+    let owner = catalog::schema_owner(schema).unwrap_or(0);
+    let table = Table::open(registry.tenant, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
+    let row = table.find(&[tcol::NAME as i16], Value::Text(&name)).ok_or_else(|| not_attached(&name))?;
+    if row.oid(tcol::SCHEMA_OID) != Some(schema) {
+        return Err(Error::new("55000", format!("tenant \"{name}\" is a restored copy that has not been confirmed"))
+            .detail("The registry's row is of another schema of that name.")
+            .hint("Run SELECT tq_confirm_copy() when this database may run its tasks."));
+    }
+    let relation = |n: &str| {
+        catalog::relation_oid(schema, n).ok_or_else(|| {
+            Error::new("42P01", format!("tenant \"{name}\" has no table {n}")).hint(format!(
+                "Run SELECT tq_detach({q}); SELECT tq_attach({q}).", q = pgrx::spi::quote_literal(&name)))
+        })
+    };
+    let pauses = pauses(&registry, &name);
+    let tenant = Rc::new(Tenant {
+        oid: schema,
+        task: relation("tq_task")?,
+        result: relation("tq_result")?,
+        schedule: relation("tq_schedule")?,
+        ready: row.bool(tcol::READY).unwrap_or(true),
+        suspended: row.text(tcol::SUSPENDED),
+        timezone: row.text(tcol::TIMEZONE),
+        settings: row.json(tcol::SETTINGS),
+        shared_schemas: row.texts(tcol::SHARED).unwrap_or_else(settings::shared_schemas),
+        weight: row.i32(tcol::WEIGHT).unwrap_or(1).max(1) as u32,
+        max_running: row.i32(tcol::MAX_RUNNING),
+        max_queued: row.i32(tcol::MAX_QUEUED).map(i64::from),
+        save_limit: row.i32(tcol::SAVE_LIMIT).unwrap_or(250),
+        save_limit_per: row.text(tcol::SAVE_LIMIT_PER),
+        result_ttl: row.interval(tcol::RESULT_TTL).map_or(HOUR, |i| crate::postgres::call::micros_of(&i)),
+        failure_ttl: row.interval(tcol::FAILURE_TTL).map_or(365 * 24 * HOUR, |i| crate::postgres::call::micros_of(&i)),
+        name,
+        owner,
+        pauses,
+        shape_checked: Cell::new(false),
+        entries: RefCell::default(),
+    });
+    OURS.with_borrow_mut(|o| {
+        for r in [tenant.task, tenant.result, tenant.schedule] {
+            o.insert(r, schema);
+        }
+    });
+    CACHE.with_borrow_mut(|c| c.tenants.insert(schema, tenant.clone()));
+    Ok(tenant)
+}
+
+/// Pauses of one tenant, those of all tenants ('') included.
+fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
+    let mut found = Vec::new();
+    let Some(table) = Table::open(registry.pause, Access::Read) else { return found };
+    let index = table.index_with(&[1, 2, 3]);
+    for who in [name, ""] {
+        use crate::postgres::relation::{Compare, Key};
+        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(who) }], None, false, |row| {
+            found.push(Pause {
+                queue: row.text(2).unwrap_or_default(),
+                handler: row.text(3).unwrap_or_default(),
+                until: row.time(4).unwrap_or(NEVER),
+            });
+            true
+        });
+    }
+    found
+}
+
+pub fn not_attached(name: &str) -> Error {
+    Error::state(format!("schema \"{name}\" is not attached"))
+        .hint(format!("Run SELECT tq_attach({}) as the schema's owner.", pgrx::spi::quote_literal(name)))
+}
+
+impl Tenant {
+    /// Everything of this tenant pauses until then; None = it doesn't.
+    pub fn paused_until(&self, now: Micros) -> Option<Micros> {
+        self.pauses.iter().filter(|p| p.queue.is_empty() && p.handler.is_empty() && p.until > now).map(|p| p.until).max()
+    }
+    /// This handler or queue pauses until then.
+    pub fn part_paused_until(&self, handler: &str, queue: Option<&str>, now: Micros) -> Option<Micros> {
+        self.pauses
+            .iter()
+            .filter(|p| !(p.queue.is_empty() && p.handler.is_empty()))
+            .filter(|p| p.handler.is_empty() || p.handler == handler)
+            .filter(|p| p.queue.is_empty() || p.queue == queue.unwrap_or("default"))
+            .filter(|p| p.until > now)
+            .map(|p| p.until)
+            .max()
+    }
+
+    /// The search_path of this tenant's handlers.
+    pub fn search_path(&self) -> String {
+        let mut path = catalog::quote(&self.name);
+        for schema in self.shared_schemas.iter().filter(|s| **s != self.name) {
+            path.push_str(", ");
+            path.push_str(&catalog::quote(schema));
+        }
+        path.push_str(", pg_temp");
+        path
+    }
+    /// The same, as OIDs of what exists.
+    pub fn path_oids(&self) -> Vec<u32> {
+        std::iter::once(self.oid).chain(self.shared_schemas.iter().filter_map(|s| catalog::schema_oid(s))).collect()
+    }
+    /// Zone of its schedules and handlers.
+    pub fn zone(&self) -> String {
+        self.timezone.clone().or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty())).unwrap_or_else(|| {
+            let server = session::show(c"TimeZone");
+            if server.is_empty() { "UTC".into() } else { server }
+        })
+    }
+
+    /// This tenant's entry for `role` in shared memory. Err: the table is full.
+    pub fn entry(&self, role: u32) -> Result<Option<EntryRef>> {
+        let Some(s) = crate::shared::get() else { return Ok(None) };
+        if let Some(r) = self.entries.borrow().get(&role)
+            && s.at(*r).is_some()
+        {
+            return Ok(Some(*r));
+        }
+        let r = s.entry(crate::postgres::shmem::my_database(), self.oid, role).ok_or_else(|| {
+            Error::limit("no place is left for another tenant with work")
+                .detail(format!("tenant_q.max_tenants is {}.", settings::max_tenants()))
+                .hint("Raise tenant_q.max_tenants and restart the server.")
+        })?;
+        s.entries[r.index as usize].weight.store(self.weight, std::sync::atomic::Ordering::Relaxed);
+        self.entries.borrow_mut().insert(role, r);
+        Ok(Some(r))
+    }
+
+    /// Opens one of its tables, after its shape was found right.
+    pub fn open(&self, relation: u32, access: Access) -> Result<Table> {
+        let table = Table::open(relation, access).ok_or_else(|| self.gone())?;
+        self.check_shape(&table)?;
+        Ok(table)
+    }
+    /// The same without waiting for a lock: `Ok(None)` = somebody has it.
+    pub fn try_open(&self, relation: u32, access: Access) -> Result<Option<Table>> {
+        match Table::try_open(relation, access) {
+            Err(()) => Ok(None),
+            Ok(None) => Err(self.gone()),
+            Ok(Some(table)) => {
+                self.check_shape(&table)?;
+                Ok(Some(table))
+            }
+        }
+    }
+    fn gone(&self) -> Error {
+        Error::new("42P01", format!("a table of tenant \"{}\" is gone", self.name))
+    }
+    fn check_shape(&self, table: &Table) -> Result<()> {
+        if self.shape_checked.get() && RESHAPED.with_borrow(|r| !r.contains(&self.oid)) && !STALE.get() {
+            return Ok(());
+        }
+        shape::check(self, table)?;
+        if table.oid() == self.task {
+            // The other two are checked when they are opened: a flag per table would be no gain,
+            // so the flag is set only after all three.
+            for other in [self.result, self.schedule] {
+                let other = Table::open(other, Access::Read).ok_or_else(|| self.gone())?;
+                shape::check(self, &other)?;
+            }
+            self.shape_checked.set(true);
+        }
+        Ok(())
+    }
+}
+
+/// The tenant that is meant: named, or the first schema of the caller's search_path.
+///
+/// Never anything else: PostgreSQL skips missing and unusable schemas in silence, which sends
+/// work to the wrong place.
+pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
+    refresh();
+    let user = sandbox::current_user();
+    let oid = match named {
+        Some(name) => schema_of(name, user)?,
+        None => {
+            let path = session::show(c"search_path");
+            let key = (path, user.to_u32());
+            match CACHE.with_borrow(|c| c.current.get(&key).copied()) {
+                Some(oid) => oid,
+                None => {
+                    let name = first_of_path(&key.0).ok_or_else(|| {
+                        Error::new("3F000", "there is no current tenant")
+                            .detail(format!("search_path is \"{}\".", key.0))
+                            .hint("Set search_path to the tenant's schema first, or pass tenant => '...'.")
+                    })?;
+                    let oid = schema_of(&name, user)?;
+                    // Attached or not is by_oid's business; only names are remembered here.
+                    CACHE.with_borrow_mut(|c| c.current.insert(key, oid));
+                    oid
+                }
+            }
+        }
+    };
+    by_oid(oid)
+}
+
+fn schema_of(name: &str, user: pgrx::pg_sys::Oid) -> Result<u32> {
+    let oid = catalog::schema_oid(name).ok_or_else(|| {
+        Error::new("3F000", format!("schema \"{name}\" does not exist"))
+            .hint("Pass the tenant as tenant => '...', or set search_path to its schema first.")
+    })?;
+    if !catalog::may_use_schema(oid, user) {
+        return Err(Error::denied(format!("permission denied for schema \"{name}\"")));
+    }
+    Ok(oid)
+}
+
+/// The first entry of a search_path that can be a tenant.
+fn first_of_path(path: &str) -> Option<String> {
+    identifiers(path).into_iter().find(|n| !matches!(n.as_str(), "$user" | "pg_temp" | "pg_catalog" | ""))
+}
+
+/// The identifiers of a comma-separated list, quotes resolved, the rest folded to lower case.
+fn identifiers(list: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut chars = list.chars().peekable();
+    let mut name = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                while let Some(c) = chars.next() {
+                    if c == '"' {
+                        if chars.peek() == Some(&'"') {
+                            chars.next();
+                        } else {
+                            break;
+                        }
+                    }
+                    name.push(c);
+                }
+            }
+            ',' => found.push(std::mem::take(&mut name)),
+            c if c.is_whitespace() => {}
+            c => name.extend(c.to_lowercase()),
+        }
+    }
+    found.push(name);
+    found
+}

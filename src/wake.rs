@@ -1,0 +1,192 @@
+//! After commit: tell whoever has to know.
+//!
+//! What a transaction enqueued, changed or cancelled is noted here as it goes along, and carried
+//! out when its locks and invalidations are out. A rollback does nothing; a wake too many, of a
+//! rolled-back savepoint, costs one look.
+
+use crate::postgres::clock::{Micros, NEVER};
+use crate::postgres::{release, worker};
+use crate::shared::{EntryRef, Shared, Word};
+use crate::{ready, shared};
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::*;
+
+struct Pending {
+    entry: EntryRef,
+    /// Least run_at enqueued; NEVER = none that may be due.
+    low: Micros,
+    /// Rows were added.
+    added: i64,
+    unpark: bool,
+    schedule: Micros,
+}
+
+/// A running task that is to stop.
+struct Stop {
+    id: u128,
+    stamp: Micros,
+}
+
+#[derive(Default)]
+struct Notes {
+    wakes: Vec<Pending>,
+    stops: Vec<Stop>,
+    /// Databases to look at again.
+    probe: bool,
+    finished: Vec<u128>,
+}
+
+thread_local! {
+    static NOTES: RefCell<Notes> = RefCell::default();
+}
+
+fn note(f: impl FnOnce(&mut Notes)) {
+    release::on_transaction_end(ended);
+    NOTES.with_borrow_mut(f);
+}
+
+fn pending(notes: &mut Notes, entry: EntryRef) -> &mut Pending {
+    // Most transactions touch one tenant: the last one noted is the one that is meant.
+    let found = notes.wakes.iter().rposition(|p| p.entry == entry);
+    let at = found.unwrap_or_else(|| {
+        if let Some(s) = shared::get()
+            && let Some(e) = s.at(entry)
+        {
+            e.pins.fetch_add(1, SeqCst);
+        }
+        notes.wakes.push(Pending { entry, low: NEVER, added: 0, unpark: false, schedule: NEVER });
+        notes.wakes.len() - 1
+    });
+    &mut notes.wakes[at]
+}
+
+/// A row with this run_at was added to the entry's tenant (or changed there).
+pub fn enqueued(entry: EntryRef, run_at: Micros, added: i64) {
+    note(|n| {
+        let p = pending(n, entry);
+        p.low = p.low.min(run_at);
+        p.added += added;
+    });
+}
+/// Something that kept rows from running has changed: look at everything, parked rows too.
+pub fn changed(entry: EntryRef) {
+    note(|n| {
+        let p = pending(n, entry);
+        p.low = i64::MIN;
+        p.unpark = true;
+    });
+}
+pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
+    note(|n| {
+        let p = pending(n, entry);
+        p.schedule = p.schedule.min(next_run);
+    });
+}
+/// The task, if it runs, is to be stopped.
+pub fn cancelled(id: u128, stamp: Micros) {
+    note(|n| n.stops.push(Stop { id, stamp }));
+}
+/// The task is final: whoever waits for it may look.
+pub fn finished(id: u128) {
+    note(|n| n.finished.push(id));
+}
+/// The extension came or went in this database.
+pub fn probe_database() {
+    note(|n| n.probe = true);
+}
+/// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
+pub fn any_enqueued() -> bool {
+    NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
+}
+
+/// Atomics, latches and signals only: nothing here may fail.
+fn ended(committed: bool) {
+    NOTES.with_borrow_mut(|n| {
+        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && n.finished.is_empty() {
+            return;
+        }
+        if let Some(s) = shared::get() {
+            let now = crate::postgres::clock::now();
+            for p in &n.wakes {
+                let Some(e) = s.at(p.entry) else { continue };
+                if committed {
+                    if p.unpark {
+                        ready::unblock(e);
+                        e.unpark.store(1, SeqCst);
+                    }
+                    if p.added != 0 && e.unfinished.load(Relaxed) >= 0 {
+                        e.unfinished.fetch_add(p.added, Relaxed);
+                    }
+                    if p.low <= now {
+                        ready::wake(&s, p.entry.index, p.low);
+                    } else if p.low != NEVER {
+                        ready::due(&s, p.entry.index, p.low);
+                    }
+                    if p.schedule != NEVER {
+                        ready::schedule_due(&s, p.entry.index, p.schedule);
+                    }
+                }
+                e.pins.fetch_sub(1, SeqCst);
+            }
+            if committed {
+                for stop in &n.stops {
+                    stop_running(&s, stop.id, stop.stamp, 1);
+                }
+                for id in &n.finished {
+                    announce(&s, *id);
+                }
+                if n.probe
+                    && let Some(db) = s.dbs.iter().find(|d| d.database.load(Relaxed) == crate::postgres::shmem::my_database())
+                {
+                    db.state.store(shared::db_state::UNKNOWN, SeqCst);
+                    s.call_launcher();
+                }
+            }
+        }
+        *n = Notes::default();
+    });
+}
+
+/// Sets the cancel word of the slot that runs this incarnation and interrupts it.
+pub fn stop_running(s: &Shared, id: u128, stamp: Micros, reason: u32) -> bool {
+    for slot in s.slots {
+        let word = Word::load(slot);
+        if slot.state.load(SeqCst) == 2 && word.running && slot.item_id(word.next - 1) == id && slot.item_stamp[word.next - 1].load(Relaxed) == stamp {
+            slot.cancel_high.store((id >> 64) as u64, Relaxed);
+            slot.cancel_low.store(id as u64, Relaxed);
+            slot.cancel_stamp.store(stamp, Relaxed);
+            slot.cancel_at.store(crate::postgres::clock::monotonic_ns(), Relaxed);
+            slot.cancel_signals.store(1, Relaxed);
+            slot.cancel_reason.store(reason, SeqCst);
+            if Word::load(slot) == word {
+                worker::signal(slot.pid.load(SeqCst), libc::SIGINT);
+                // The launcher repeats it, and terminates in the end.
+                s.call_launcher();
+            }
+            return true;
+        }
+    }
+    false
+}
+
+/// Wakes whoever waits for this task.
+pub fn announce(s: &Shared, id: u128) {
+    if s.header.waiters.load(SeqCst) == 0 {
+        return;
+    }
+    let (high, low) = ((id >> 64) as u64, id as u64);
+    for w in s.waiters {
+        let proc = w.proc.load(SeqCst);
+        if proc > 0 && w.id_high.load(SeqCst) == high && w.id_low.load(SeqCst) == low {
+            crate::postgres::latch::wake(proc - 1);
+        }
+    }
+}
+
+/// The same after an asynchronous commit of this process: durable first, if somebody waits.
+pub fn announce_committed(s: &Shared, id: u128) {
+    if s.header.waiters.load(SeqCst) > 0 {
+        crate::postgres::transaction::flush_commits();
+        announce(s, id);
+    }
+}

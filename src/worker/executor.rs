@@ -1,0 +1,359 @@
+//! An executor: an ordinary session of the role its tasks run as, pooled and re-used. There is
+//! nothing privileged in it to escape to.
+//!
+//! Loop: whose turn is it (ready) → pick a batch → run each task in its own transaction → charge
+//! the time → again; leave when idle for long, or when a waiting role is behind this one.
+
+use crate::handler::Handler;
+use crate::pick::{self, Batch, Picked};
+use crate::postgres::clock::{self, NEVER};
+use crate::postgres::latch;
+use crate::postgres::relation::Row;
+use crate::postgres::{caught, sandbox, session, shmem, timeout, transaction, worker};
+use crate::run::{self, Outcome};
+use crate::shared::{self, BATCH, Entry, Shared, Slot, Word, db_state, store_text};
+use crate::tenant::Tenant;
+use crate::{poison, ready, retention, settings};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+thread_local! {
+    static MY_SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Settings that ALTER ROLE or ALTER DATABASE may have changed and that would break us.
+const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
+    (c"default_transaction_isolation", "read committed"),
+    (c"default_transaction_read_only", "off"),
+    (c"default_transaction_deferrable", "off"),
+    (c"statement_timeout", "0"),
+    (c"lock_timeout", "0"),
+    (c"idle_in_transaction_session_timeout", "0"),
+    (c"idle_session_timeout", "0"),
+    (c"transaction_timeout", "0"),
+    (c"jit", "off"),
+    (c"plan_cache_mode", "auto"),
+    (c"enable_seqscan", "on"),
+    (c"enable_indexscan", "on"),
+    (c"enable_bitmapscan", "on"),
+    (c"enable_nestloop", "on"),
+    (c"enable_hashjoin", "on"),
+    (c"enable_mergejoin", "on"),
+    (c"enable_sort", "on"),
+    // A crash in a parallel worker would be blamed on nobody, and the workers are few.
+    (c"max_parallel_workers_per_gather", "0"),
+    (c"row_security", "on"),
+    // Losing the commit loses effects and completion together; the batch is flushed at its end.
+    (c"synchronous_commit", "off"),
+];
+
+/// Main function; the argument: slot and its generation.
+pub fn main(argument: u64) {
+    let (place, generation) = ((argument & 0xFFFF) as usize, (argument >> 16) as u32);
+    let s = shared::shared();
+    let slot = &s.slots[place];
+    if slot.state.load(SeqCst) != 1 || slot.generation.load(SeqCst) != generation {
+        return;
+    }
+    MY_SLOT.set(place);
+    worker::on_quit(|| {
+        // Somebody else's crash: say so before dying of it.
+        if let Some(s) = shared::get() {
+            s.slots[MY_SLOT.get()].bystander.store(1, SeqCst);
+        }
+    });
+    worker::set_up_signals();
+    slot.pid.store(shmem::my_pid(), SeqCst);
+    worker::connect(slot.database.load(Relaxed), slot.role.load(Relaxed));
+    slot.proc.store(latch::my_procno() + 1, SeqCst);
+    worker::on_exit(leave);
+    for (name, value) in OVERRIDES {
+        session::set_session(name, value);
+    }
+    session::report_appname("tenant_q executor");
+    timeout::register();
+    slot.since.store(clock::now(), Relaxed);
+    slot.tasks_done.store(0, Relaxed);
+    slot.tasks_failed.store(0, Relaxed);
+    slot.state.store(2, SeqCst);
+    let role_index = slot.role_index.load(Relaxed) as usize;
+    s.roles[role_index].starting.fetch_sub(1, SeqCst);
+    s.roles[role_index].start_failures.store(0, Relaxed);
+
+    let mut executor = Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new() };
+    executor.work();
+}
+
+/// After the transaction has been aborted: the slot is nobody's.
+fn leave() {
+    let Some(s) = shared::get() else { return };
+    let place = MY_SLOT.get();
+    let slot = &s.slots[place];
+    let role = &s.roles[slot.role_index.load(Relaxed) as usize];
+    role.idle.fetch_and(!(1 << place), SeqCst);
+    if slot.state.load(SeqCst) == 1 {
+        role.starting.fetch_sub(1, SeqCst);
+    }
+    let word = Word::load(slot);
+    let entry = slot.entry.load(Relaxed);
+    let had_work = !word.live().is_empty();
+    shared::free_slot(slot);
+    role.executors.fetch_sub(1, SeqCst);
+    ready::release_all_of(&s, place);
+    if had_work {
+        // What it had picked is free again: the cursor may have passed it by now.
+        ready::wake(&s, entry, i64::MIN);
+    }
+    s.call_launcher();
+}
+
+struct Executor {
+    s: Shared,
+    place: usize,
+    slot: &'static Slot,
+    role_index: usize,
+    /// Whose base settings the session has.
+    tenant: Option<(u64, Rc<Tenant>)>,
+    memory: worker::TurnMemory,
+}
+
+impl Executor {
+    fn work(&mut self) {
+        let role = &self.s.roles[self.role_index];
+        let mut idle_since = clock::tick();
+        loop {
+            self.memory.enter();
+            worker::take_reload();
+            if self.must_leave() {
+                return;
+            }
+            poison::settle(&self.s, shmem::my_database());
+            if let Some(index) = self.next_entry() {
+                let one_shot = self.batch(index);
+                idle_since = clock::tick();
+                if one_shot {
+                    return;
+                }
+                continue;
+            }
+            let idle = settings::executor_idle();
+            let waited = idle_since.elapsed();
+            if waited >= idle || (self.s.header.waiting_roles.load(SeqCst) > 0 && role.heap_count.load(SeqCst) == 0) {
+                return;
+            }
+            session::report_activity(None);
+            session::report_statistics(false);
+            role.idle.fetch_or(1 << self.place, SeqCst);
+            if role.heap_count.load(SeqCst) == 0 && !self.s.any_dirty() {
+                latch::wait(Some(idle - waited));
+            }
+            role.idle.fetch_and(!(1 << self.place), SeqCst);
+        }
+    }
+
+    fn must_leave(&self) -> bool {
+        if !settings::enabled() || self.slot.leave.load(SeqCst) != 0 {
+            return true;
+        }
+        let db = self.s.db(self.slot.database.load(Relaxed));
+        db.is_none_or(|d| d.state.load(SeqCst) != db_state::SERVED || d.away_until.load(SeqCst) > clock::now())
+            || ready::should_leave(&self.s, self.role_index)
+    }
+
+    /// Whose turn it is; else a list that is stuck behind a long task.
+    fn next_entry(&self) -> Option<u32> {
+        // The stuck list first: it has waited 100 ms already.
+        for other in self.s.slots {
+            if pick::is_stuck(other) && other.role_index.load(Relaxed) as usize == self.role_index {
+                let index = other.entry.load(Relaxed);
+                if ready::hold(&self.s, index, self.place) {
+                    return Some(index);
+                }
+            }
+        }
+        ready::acquire(&self.s, self.role_index, self.place)
+    }
+
+    /// Picks and runs one batch of this entry. True: this executor has done a procedure and goes.
+    fn batch(&mut self, index: u32) -> bool {
+        let shared = self.s;
+        let s = &shared;
+        let e = &s.entries[index as usize];
+        let began = clock::monotonic_ns();
+        let limit = e.batch.load(Relaxed).clamp(1, BATCH as u32) as usize;
+        let picked = pick::pick(s, self.place, index, limit);
+        let batch = match picked {
+            Ok(Picked::Batch(batch)) => batch,
+            Ok(Picked::Blocked { reason, until }) => {
+                match until {
+                    Some(until) => ready::block_until(s, index, until, reason),
+                    None => ready::block(s, index, reason),
+                }
+                ready::release(s, index);
+                return false;
+            }
+            Err(failure) => {
+                if matches!(failure.sqlstate.as_str(), "55000" | "42704" | "3F000" | "42P01") {
+                    // Not attached (any more), or the extension is gone: nothing to come back
+                    // for. Whatever attaches or confirms it wakes it.
+                    e.seen.store(e.generation.load(SeqCst), SeqCst);
+                } else {
+                    caught::log_failure("tasks could not be picked", &failure);
+                    ready::block(s, index, pick::reason::ERROR);
+                }
+                ready::release(s, index);
+                return false;
+            }
+        };
+        ready::release(s, index);
+        let Batch { tenant, rows, park, unpark } = batch;
+        if !park.is_empty() {
+            self.park(index, &tenant, &park);
+        }
+        if unpark {
+            crate::park::unpark(s, index, &tenant);
+        }
+        let count = rows.len();
+        if count > 1 {
+            // While a list waits somebody must look after it.
+            s.call_launcher();
+        }
+        if count > 0 {
+            self.prepare(&tenant);
+        }
+        let mut one_shot = false;
+        while let Some(n) = run::start_next(self.slot) {
+            timeout::forget_cancel();
+            match rows.get(n) {
+                Some(Some((row, handler))) => {
+                    one_shot |= self.one(index, e, &tenant, row, handler.as_ref());
+                }
+                _ => run::ended_one(self.slot),
+            }
+            if one_shot || self.slot.leave.load(SeqCst) != 0 {
+                break;
+            }
+        }
+        self.give_back(index);
+        transaction::flush_commits();
+        let used = clock::monotonic_ns() - began;
+        ready::charge(s, index, used);
+        let budget = settings::batch_time().as_nanos() as u64;
+        let next = if used > budget {
+            ((count as u64 * budget) / used).max(1) as usize
+        } else if count >= limit {
+            (limit * 2).min(BATCH)
+        } else {
+            limit
+        };
+        e.batch.store(next as u32, Relaxed);
+        if e.limited.swap(0, SeqCst) == 1 {
+            ready::wake(s, index, i64::MIN);
+        }
+        session::report_statistics(false);
+        retention::after_batch(s, index, &tenant);
+        one_shot
+    }
+
+    /// Runs one task; true if this session may not run another.
+    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> bool {
+        let s = &self.s;
+        if sandbox::current_user() != sandbox::session_user() {
+            // Whatever did this: don't repair, leave.
+            worker::exit(1);
+        }
+        let procedure = handler.is_some_and(|h| h.is_procedure());
+        if procedure {
+            self.slot.one_shot.store(1, Relaxed);
+        }
+        let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
+        run::ended_one(self.slot);
+        self.count(e, outcome);
+        if outcome == Outcome::Done {
+            crate::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
+        }
+        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) && e.unfinished.load(Relaxed) > 0 {
+            e.unfinished.fetch_sub(1, Relaxed);
+        }
+        transaction::drop_session_state();
+        if transaction::has_temp_tables() {
+            let _ = transaction::run(|| {
+                transaction::drop_temp_tables();
+                Ok(())
+            });
+        }
+        procedure
+    }
+
+    fn count(&self, e: &Entry, outcome: Outcome) {
+        let minute = clock::now() / 60_000_000;
+        if e.minute.swap(minute, Relaxed) != minute {
+            e.done_last_minute.store(e.done_this_minute.swap(0, Relaxed), Relaxed);
+            e.failed_last_minute.store(e.failed_this_minute.swap(0, Relaxed), Relaxed);
+        }
+        match outcome {
+            Outcome::Done => {
+                e.done.fetch_add(1, Relaxed);
+                e.done_this_minute.fetch_add(1, Relaxed);
+                e.finished_since_retention.fetch_add(1, Relaxed);
+                self.slot.tasks_done.fetch_add(1, Relaxed);
+            }
+            Outcome::Failed => {
+                e.failed.fetch_add(1, Relaxed);
+                e.failed_this_minute.fetch_add(1, Relaxed);
+                e.finished_since_retention.fetch_add(1, Relaxed);
+                self.slot.tasks_failed.fetch_add(1, Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    /// What was picked and not started goes back: the cursor is lowered before it leaves the slot.
+    fn give_back(&self, index: u32) {
+        let word = Word::load(self.slot);
+        if word.next < word.end {
+            ready::wake(&self.s, index, i64::MIN);
+            loop {
+                let word = Word::load(self.slot);
+                if word.replace(self.slot, Word { end: word.next, ..word }) {
+                    break;
+                }
+            }
+            ready::wake(&self.s, index, i64::MIN);
+        }
+        self.slot.busy_since.store(0, SeqCst);
+    }
+
+    /// The session's base settings for this tenant's tasks.
+    fn prepare(&mut self, tenant: &Rc<Tenant>) {
+        let epoch = crate::tenant::epoch();
+        if self.tenant.as_ref().is_some_and(|(seen, t)| *seen == epoch && Rc::ptr_eq(t, tenant)) {
+            return;
+        }
+        let other = self.tenant.as_ref().is_some_and(|(_, t)| t.oid != tenant.oid);
+        if other && worker::has_interpreter() {
+            // Its globals would reach the next tenant: a fresh process takes over.
+            worker::exit(0);
+        }
+        session::set_base("search_path", &tenant.search_path());
+        session::set_base("TimeZone", &tenant.zone());
+        if let Some(serde_json::Value::Object(settings)) = &tenant.settings {
+            for (name, value) in settings {
+                session::set_base(name, &value.as_str().map_or_else(|| value.to_string(), str::to_string));
+            }
+        }
+        store_text(&self.slot.tenant_name, &tenant.name);
+        self.tenant = Some((epoch, tenant.clone()));
+    }
+
+    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item]) {
+        if let Err(failure) = crate::park::park(&self.s, index, tenant, items) {
+            caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
+            ready::block(&self.s, index, pick::reason::ERROR);
+        } else {
+            // There may be more behind them.
+            ready::wake(&self.s, index, NEVER);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The scheduler of a database: started when something is due there within a minute, gone when
+//! nothing is. It finds out whether the extension is there, serves schedules, and sweeps tenants
+//! for work that no commit announced.
+//!
+//! A superuser's session, so it touches tenants' tables by OID only, after the shape check, and
+//! waits for no lock of theirs.
+
+use crate::handler;
+use crate::postgres::caught;
+use crate::postgres::clock::{self, NEVER};
+use crate::postgres::relation::{Access, Compare, Key, Table, Value};
+use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
+use crate::shared::{self, Db, Shared, db_state};
+use crate::task::{PICK_INDEX, col, stored};
+use crate::tenant::{self, Registry};
+use crate::{identity, ready, settings, tick};
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+/// Tenants that one process sweeps: each costs it memory for good.
+const TENANTS: usize = 1000;
+/// Rows that are counted where nobody knows how many there are.
+const COUNTED: i64 = 10_000;
+
+pub fn main(argument: u64) {
+    let database = argument as u32;
+    let s = shared::shared();
+    worker::set_up_signals();
+    worker::connect(database, 0);
+    session::report_appname("tenant_q scheduler");
+    for (name, value) in [(c"synchronous_commit", "local"), (c"statement_timeout", "0"), (c"lock_timeout", "0"), (c"jit", "off"), (c"default_transaction_read_only", "off"), (c"default_transaction_isolation", "read committed"), (c"search_path", "pg_catalog, pg_temp"), (c"transaction_timeout", "0"), (c"idle_session_timeout", "0")] {
+        session::set_session(name, value);
+    }
+    let Some(db) = s.db(database) else { return };
+    db.scheduler.store(latch::my_procno() + 1, SeqCst);
+    db.scheduler_pid.store(shmem::my_pid(), SeqCst);
+    db.start_failures.store(0, Relaxed);
+    work(&s, db, database);
+    // Signed off: the launcher need not think that it was killed.
+    db.scheduler_pid.store(0, SeqCst);
+    db.scheduler.store(0, SeqCst);
+    s.call_launcher_now();
+}
+
+fn work(s: &Shared, db: &Db, database: u32) {
+    let memory = worker::TurnMemory::new();
+    loop {
+        memory.enter();
+        worker::take_reload();
+        let now = clock::now();
+        if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
+            return;
+        }
+        if db.state.load(SeqCst) == db_state::UNKNOWN && !probe(db) {
+            return;
+        }
+        if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED {
+            return;
+        }
+        if db.ticks_wanted.swap(0, SeqCst) == 1 {
+            session::report_activity(Some("tenant_q: serving schedules"));
+            tick::tick(s, database);
+            session::report_statistics(false);
+            continue;
+        }
+        if db.sweep_wanted.load(SeqCst) == 1 {
+            session::report_activity(Some("tenant_q: sweeping"));
+            let more = sweep(s, db, database);
+            session::report_statistics(true);
+            if more {
+                // A fresh process goes on: memory of a thousand tenants is given back.
+                return;
+            }
+            continue;
+        }
+        let next = s
+            .entries
+            .iter()
+            .filter(|e| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database)
+            .map(|e| e.schedule_due.load(SeqCst))
+            .min()
+            .unwrap_or(NEVER);
+        let now = clock::now();
+        if next <= now {
+            db.ticks_wanted.store(1, SeqCst);
+            continue;
+        }
+        if next > now + 60_000_000 {
+            return;
+        }
+        session::report_activity(None);
+        session::report_statistics(false);
+        latch::wait(Some(Duration::from_micros((next - now).clamp(0, 60_000_000) as u64)));
+    }
+}
+
+/// Looks whether this database is to be served; false: it isn't.
+fn probe(db: &Db) -> bool {
+    let state = transaction::run(|| {
+        Ok(match catalog::extension_version() {
+            None => db_state::WITHOUT,
+            Some(version) if version != env!("CARGO_PKG_VERSION") => db_state::SKEWED,
+            Some(_) if !identity::confirmed()? => db_state::COPY,
+            Some(_) => db_state::SERVED,
+        })
+    });
+    match state {
+        Ok(state) => {
+            if state == db_state::SERVED {
+                db.sweep_from.store(0, SeqCst);
+                db.sweep_wanted.store(1, SeqCst);
+            }
+            // A newer call to look again must not be overwritten.
+            let _ = db.state.compare_exchange(db_state::UNKNOWN, state, SeqCst, SeqCst);
+            if state == db_state::SKEWED {
+                pgrx::log!("tenant_q: the extension's version is not the library's: run ALTER EXTENSION tenant_q UPDATE, or restart the server");
+            }
+            state == db_state::SERVED
+        }
+        Err(failure) => {
+            caught::log_failure("the database could not be looked into", &failure);
+            false
+        }
+    }
+}
+
+/// Looks at tenants' tables for work; true: there are more tenants than one process does.
+fn sweep(s: &Shared, db: &Db, database: u32) -> bool {
+    let from = db.sweep_from.load(SeqCst);
+    if from == 0 {
+        db.sweep_started.store(clock::now(), Relaxed);
+        db.swept_tenants.store(0, Relaxed);
+    }
+    let tenants = transaction::run(|| {
+        let registry = tenant::registry()?;
+        Ok((registry, attached(&registry)))
+    });
+    let (registry, mut tenants) = match tenants {
+        Ok(t) => t,
+        Err(_) => {
+            // The extension went away.
+            db.state.store(db_state::UNKNOWN, SeqCst);
+            return true;
+        }
+    };
+    tenants.retain(|t| *t > from);
+    tenants.sort();
+    let chunk = &tenants[..tenants.len().min(TENANTS)];
+    for tenant in chunk {
+        if db.away_until.load(SeqCst) > clock::now() {
+            return true;
+        }
+        let _ = registry;
+        // A broken tenant is shown in tq_problems; the sweep goes on.
+        let _ = transaction::run(|| look(s, database, *tenant));
+        db.sweep_from.store(*tenant, SeqCst);
+        db.swept_tenants.fetch_add(1, Relaxed);
+        pgrx::check_for_interrupts!();
+        if db.ticks_wanted.swap(0, SeqCst) == 1 {
+            tick::tick(s, database);
+        }
+    }
+    if tenants.len() > chunk.len() {
+        return true;
+    }
+    db.sweep_from.store(0, SeqCst);
+    db.swept_at.store(clock::now(), SeqCst);
+    db.sweep_wanted.store(0, SeqCst);
+    false
+}
+
+/// Schema OIDs of all attached tenants.
+fn attached(registry: &Registry) -> Vec<u32> {
+    let mut found = Vec::new();
+    if let Some(table) = Table::open(registry.tenant, Access::Read) {
+        table.scan(table.index_with(&[2]), &[], None, false, |row| {
+            found.extend(row.oid(2));
+            true
+        });
+    }
+    found
+}
+
+/// One tenant: what is ready, what comes due, which schedules.
+fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
+    let tenant = tenant::by_oid(schema)?;
+    let Some(table) = tenant.try_open(tenant.task, Access::Read)? else { return Ok(()) };
+    let index = table.index_with(&PICK_INDEX);
+    let now = clock::now();
+    let mut due = NEVER;
+    let mut below: Option<i16> = None;
+    loop {
+        let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
+        if let Some(b) = below {
+            keys.push(Key { column: 2, compare: Compare::Lt, value: Value::I16(b) });
+        }
+        let mut first = None;
+        table.scan(index, &keys, None, false, |row| {
+            first = Some((row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0)));
+            false
+        });
+        let Some((priority, run_at)) = first else { break };
+        due = due.min(run_at);
+        below = Some(priority);
+        if due <= now {
+            break;
+        }
+    }
+    let mut held = false;
+    table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::HELD) }], None, false, |_| {
+        held = true;
+        false
+    });
+    let schedules = tenant.try_open(tenant.schedule, Access::Read)?;
+    let schedule_due = schedules.as_ref().and_then(tick::first_due);
+    if due == NEVER && !held && schedule_due.is_none() {
+        // Nothing to do: no entry either, unless it has one.
+        return Ok(());
+    }
+    let mut roles = handler::roles(&tenant)?;
+    roles.push(tenant.owner);
+    roles.sort();
+    roles.dedup();
+    for role in roles {
+        let Some(entry) = s.entry(database, schema, role) else { continue };
+        let e = &s.entries[entry.index as usize];
+        e.weight.store(tenant.weight, Relaxed);
+        if held {
+            e.unpark.store(1, SeqCst);
+        }
+        if due <= now || held {
+            ready::wake(s, entry.index, i64::MIN);
+        } else if due != NEVER {
+            ready::due(s, entry.index, due);
+        }
+        if role == tenant.owner {
+            if let Some(at) = schedule_due {
+                ready::schedule_due(s, entry.index, at);
+            }
+            if e.unfinished.load(Relaxed) < 0 {
+                let mut n = 0;
+                table.scan(index, &[], None, false, |_| {
+                    n += 1;
+                    n < COUNTED
+                });
+                e.unfinished.store(n, Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
