@@ -360,12 +360,12 @@ fn input_collation(arguments: &[Argument]) -> pg_sys::Oid {
     let mut chosen = pg_sys::InvalidOid;
     for argument in arguments {
         let collation = match oid(argument.type_oid) {
-            pg_sys::TEXTOID | pg_sys::VARCHAROID => pg_sys::DEFAULT_COLLATION_OID.into(),
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => pg_sys::DEFAULT_COLLATION_OID,
             pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::BOOLOID | pg_sys::JSONBOID | pg_sys::UUIDOID => pg_sys::InvalidOid,
             // SAFETY: a catalog look-up.
             other => unsafe { pg_sys::get_typcollation(other) },
         };
-        let default = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+        let default = pg_sys::DEFAULT_COLLATION_OID;
         if collation == pg_sys::InvalidOid || collation == chosen || (collation == default && chosen != pg_sys::InvalidOid) {
             continue;
         }
