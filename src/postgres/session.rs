@@ -18,8 +18,11 @@ pub fn set_local(name: &CStr, value: &CStr) {
 }
 
 /// Sets for the rest of the session (of a worker).
+///
+/// A setting that this server version doesn't have is left out.
 pub fn set_session(name: &CStr, value: &str) {
-    if let Ok(value) = CString::new(value) {
+    if is_known(name)
+        && let Ok(value) = CString::new(value) {
         set(name, &value, pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE, pg_sys::GucAction::GUC_ACTION_SET);
     }
 }
@@ -30,6 +33,11 @@ pub fn set_base(name: &str, value: &str) -> bool {
         (Ok(name), Ok(value)) => set(&name, &value, pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION, pg_sys::GucAction::GUC_ACTION_SET),
         _ => false,
     }
+}
+
+fn is_known(name: &CStr) -> bool {
+    // SAFETY: missing_ok: NULL for an unknown name.
+    unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
 }
 
 /// The current value as SHOW prints it.
