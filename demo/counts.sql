@@ -1,14 +1,14 @@
 -- One row a company: what there was to do, what is done, and what the queue says of itself.
 CREATE VIEW public.demo_counts AS
-SELECT c.*, coalesce(t.queued, 0) AS waiting, coalesce(t.running, 0) AS running, coalesce(t.retrying, 0) AS retrying
+SELECT c.*, coalesce(t.running, 0) AS running, coalesce(t.retried, 0) AS retried
 FROM (
-    SELECT 'acme' AS company, (SELECT count(*) FROM acme.orders) AS orders,
+    SELECT 'acme' AS company, (SELECT count(*) FROM acme.orders) AS orders, (SELECT count(*) FROM acme.tq_task) AS unfinished,
            (SELECT count(*) FROM acme.invoices) AS invoices, (SELECT count(*) FROM acme.closings) AS closings
     UNION ALL
-    SELECT 'globex', (SELECT count(*) FROM globex.orders),
+    SELECT 'globex', (SELECT count(*) FROM globex.orders), (SELECT count(*) FROM globex.tq_task),
            (SELECT count(*) FROM globex.invoices), (SELECT count(*) FROM globex.closings)
     UNION ALL
-    SELECT 'initech', (SELECT count(*) FROM initech.orders),
+    SELECT 'initech', (SELECT count(*) FROM initech.orders), (SELECT count(*) FROM initech.tq_task),
            (SELECT count(*) FROM initech.invoices), (SELECT count(*) FROM initech.closings)
 ) AS c
 LEFT JOIN public.tq_tenants AS t ON t.tenant = c.company;

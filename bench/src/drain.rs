@@ -1,10 +1,10 @@
 //! Drains: tasks are queued while everything is paused, then it resumes and we wait until the queue is empty.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Options;
 use crate::report::Report;
-use crate::server::{self, Server, wait_for_none};
+use crate::server::{self, Server, wait_for_none, wait_patiently};
 use crate::tenants::{MANY, ONE};
 
 /// Tasks a tenant where every tenant has a role of its own.
@@ -90,7 +90,7 @@ pub fn statements(server: &Server, report: &mut Report) {
             calls = server.number(
                 "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
                  WHERE NOT (userid = 10 AND query ~
-                     'bench_left|tq_tenants|pg_stat_statements|wal_insert|nspname|count\\(|tq_resume')",
+                     'bench_|tq_task|tq_result|pg_stat_statements|wal_insert|nspname|count\\(|tq_resume')",
             );
         },
     );
@@ -145,27 +145,23 @@ fn drain_and(
     before();
 
     let wal = server.wal_position();
-    let began = Instant::now();
-    server::run(&mut client, "SELECT tq_resume_all()");
-    // The view costs next to nothing to look at; what it says is checked against the tables, which cost the measured
-    // processes their CPU.
-    let gauge = format!(
-        "SELECT coalesce(sum(queued + running), 0) FROM public.tq_tenants WHERE tenant LIKE '{tenants}'"
+    let began = server::number(
+        &mut client,
+        "SELECT extract(epoch FROM clock_timestamp()) FROM tq_resume_all()",
     );
-    let mut said_empty: Option<Duration> = None;
-    let mut looked = Instant::now();
-    wait_for_none("tasks", Duration::from_millis(10), || {
-        let now = server::number(&mut client, &gauge);
-        if now > 0.0 && looked.elapsed() < Duration::from_secs(10) {
-            return now;
-        }
-        let at = began.elapsed();
-        looked = Instant::now();
-        let really = left(&mut client, tenants);
-        said_empty = (really == 0.0).then_some(at);
-        really
+    // Whether anything is left is all that is cheap to ask: slowness is told from a standstill by a rate below any.
+    let patience = Duration::from_secs(60 + tasks as u64 / 200);
+    wait_patiently("drains", Duration::from_millis(20), patience, || {
+        server::number(
+            &mut client,
+            &format!("SELECT public.bench_any_left('{tenants}')"),
+        )
     });
-    let seconds = said_empty.unwrap_or(began.elapsed()).as_secs_f64();
+    // Looking may come late; the results say when the last one was written.
+    let seconds = server::number(
+        &mut client,
+        &format!("SELECT public.bench_last('{tenants}')"),
+    ) - began;
     let written = server.wal_position() - wal;
     after();
     (tasks as f64 / seconds, written / tasks as f64)

@@ -121,9 +121,19 @@ pub fn text_of(error: &postgres::Error) -> String {
     )
 }
 
-/// Looks until `left` says 0. Gives up when nothing changes for a while. Looking takes CPU from what is measured: it gets
+/// Looks until `left` says 0. Gives up when nothing becomes less for a while. Looking takes CPU from what is measured: it gets
 /// a twentieth of one core at most.
-pub fn wait_for_none(what: &str, look_again: Duration, mut left: impl FnMut() -> f64) {
+pub fn wait_for_none(what: &str, look_again: Duration, left: impl FnMut() -> f64) {
+    wait_patiently(what, look_again, STUCK, left);
+}
+
+/// The same with a bound of its own.
+pub fn wait_patiently(
+    what: &str,
+    look_again: Duration,
+    patience: Duration,
+    mut left: impl FnMut() -> f64,
+) {
     let (mut least, mut changed) = (f64::INFINITY, Instant::now());
     loop {
         let began = Instant::now();
@@ -134,7 +144,7 @@ pub fn wait_for_none(what: &str, look_again: Duration, mut left: impl FnMut() ->
         if now < least {
             (least, changed) = (now, Instant::now());
         }
-        assert!(changed.elapsed() < STUCK, "stuck with {now} {what} left");
+        assert!(changed.elapsed() < patience, "stuck with {now} {what} left");
         std::thread::sleep(look_again.max(began.elapsed() * 20));
     }
 }

@@ -32,7 +32,7 @@ pub fn prepare(server: &Server) {
          GRANT INSERT ON public.bench_fired TO PUBLIC;
          CREATE FUNCTION public.bench_tick() RETURNS void LANGUAGE plpgsql AS
              'BEGIN INSERT INTO public.bench_fired VALUES (current_schema(), clock_timestamp()); END';
-         -- What is left to do, counted in the tenants' own tables: the truth, and slow.
+         -- Asked of the tenants' own tables: how much there is to do, whether anything is, when the last was done.
          CREATE FUNCTION public.bench_left(pattern text) RETURNS bigint LANGUAGE plpgsql AS $$
          DECLARE
              tenant name;
@@ -44,6 +44,31 @@ pub fn prepare(server: &Server) {
                  total := total + here;
              END LOOP;
              RETURN total;
+         END $$;
+         CREATE FUNCTION public.bench_any_left(pattern text) RETURNS int LANGUAGE plpgsql AS $$
+         DECLARE
+             tenant name;
+             here boolean;
+         BEGIN
+             FOR tenant IN SELECT nspname FROM pg_namespace WHERE nspname LIKE pattern LOOP
+                 EXECUTE format('SELECT EXISTS (SELECT FROM %I.tq_task)', tenant) INTO here;
+                 IF here THEN
+                     RETURN 1;
+                 END IF;
+             END LOOP;
+             RETURN 0;
+         END $$;
+         CREATE FUNCTION public.bench_last(pattern text) RETURNS float8 LANGUAGE plpgsql AS $$
+         DECLARE
+             tenant name;
+             here timestamptz;
+             last timestamptz;
+         BEGIN
+             FOR tenant IN SELECT nspname FROM pg_namespace WHERE nspname LIKE pattern LOOP
+                 EXECUTE format('SELECT max(finished_at) FROM %I.tq_result', tenant) INTO here;
+                 last := greatest(last, here);
+             END LOOP;
+             RETURN extract(epoch FROM last);
          END $$;",
     );
     attach(server, ONE);
