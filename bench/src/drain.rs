@@ -11,55 +11,33 @@ use crate::tenants::{MANY, ONE};
 const TASKS_OF_A_ROLE: i64 = 20;
 
 pub fn one_tenant(server: &Server, options: &Options, report: &mut Report) {
-    let (rate, wal) = drain(server, ONE, options.tasks, || {
+    drain(server, ONE, options.tasks, || {
         enqueue_one(server, options.tasks)
-    });
-    report.add("drain, one tenant", rate, "tasks/s");
-    report.add("drain, one tenant: WAL", wal, "bytes/task");
+    })
+    .add_to(report, "one tenant");
 }
 
 pub fn many_tenants(server: &Server, options: &Options, report: &mut Report) {
-    let each = (options.tasks / MANY).max(20);
-    let (rate, wal) = drain(server, "many%", each * MANY, || {
-        enqueue_many(server, "many", each)
-    });
-    report.add(
-        format!("drain, {MANY} tenants of one role, {each} tasks each"),
-        rate,
-        "tasks/s",
-    );
-    report.add(
-        format!("drain, {MANY} tenants of one role: WAL"),
-        wal,
-        "bytes/task",
-    );
-    if each != TASKS_OF_A_ROLE {
-        let total = TASKS_OF_A_ROLE * MANY;
-        let (rate, _) = drain(server, "many%", total, || {
-            enqueue_many(server, "many", TASKS_OF_A_ROLE)
-        });
-        report.add(
-            format!("drain, {MANY} tenants of one role, {TASKS_OF_A_ROLE} tasks each"),
-            rate,
-            "tasks/s",
-        );
+    let mut each = (options.tasks / MANY).max(TASKS_OF_A_ROLE);
+    loop {
+        drain(server, "many%", each * MANY, || {
+            enqueue_many(server, "many", each)
+        })
+        .add_to(report, &format!("{MANY} tenants of one role × {each}"));
+        if each == TASKS_OF_A_ROLE {
+            return;
+        }
+        each = TASKS_OF_A_ROLE;
     }
 }
 
 pub fn many_roles(server: &Server, report: &mut Report) {
-    let total = TASKS_OF_A_ROLE * MANY;
-    let (rate, wal) = drain(server, "apart%", total, || {
+    drain(server, "apart%", TASKS_OF_A_ROLE * MANY, || {
         enqueue_many(server, "apart", TASKS_OF_A_ROLE)
-    });
-    report.add(
-        format!("drain, {MANY} tenants of {MANY} roles, {TASKS_OF_A_ROLE} tasks each"),
-        rate,
-        "tasks/s",
-    );
-    report.add(
-        format!("drain, {MANY} tenants of {MANY} roles: WAL"),
-        wal,
-        "bytes/task",
+    })
+    .add_to(
+        report,
+        &format!("{MANY} tenants of {MANY} roles × {TASKS_OF_A_ROLE}"),
     );
 }
 
@@ -123,8 +101,29 @@ fn enqueue_many(server: &Server, name: &str, each: i64) {
     }
 }
 
-/// Tasks a second and bytes of WAL a task.
-fn drain(server: &Server, tenants: &str, tasks: i64, enqueue: impl FnOnce()) -> (f64, f64) {
+/// What a drain was like.
+struct Drain {
+    /// Tasks a second from tq_resume_all to the last result: the figure that counts.
+    rate: f64,
+    /// The same from the first result on: without what resuming costs.
+    once_started: f64,
+    /// Bytes of WAL a task.
+    wal: f64,
+}
+
+impl Drain {
+    fn add_to(&self, report: &mut Report, name: &str) {
+        report.add(format!("drain, {name}"), self.rate, "tasks/s");
+        report.add(
+            format!("drain, {name}: once started"),
+            self.once_started,
+            "tasks/s",
+        );
+        report.add(format!("drain, {name}: WAL"), self.wal, "bytes/task");
+    }
+}
+
+fn drain(server: &Server, tenants: &str, tasks: i64, enqueue: impl FnOnce()) -> Drain {
     drain_and(server, tenants, tasks, enqueue, || {}, || {})
 }
 
@@ -135,7 +134,7 @@ fn drain_and(
     enqueue: impl FnOnce(),
     before: impl FnOnce(),
     after: impl FnOnce(),
-) -> (f64, f64) {
+) -> Drain {
     server.run("SELECT tq_pause_all()");
     server.settle();
     enqueue();
@@ -157,14 +156,20 @@ fn drain_and(
             &format!("SELECT public.bench_any_left('{tenants}')"),
         )
     });
-    // Looking may come late; the results say when the last one was written.
-    let seconds = server::number(
-        &mut client,
-        &format!("SELECT public.bench_last('{tenants}')"),
-    ) - began;
+    // Looking may come late; the results say when they were written.
+    let mut after_resume = |which| {
+        let sql = format!("SELECT {which} FROM public.bench_span('{tenants}', {began})");
+        server::number(&mut client, &sql) - began
+    };
+    let (first, seconds) = (after_resume("first"), after_resume("last"));
+    println!("   (results from {first:.3} s to {seconds:.3} s after tq_resume_all)");
     let written = server.wal_position() - wal;
     after();
-    (tasks as f64 / seconds, written / tasks as f64)
+    Drain {
+        rate: tasks as f64 / seconds,
+        once_started: tasks as f64 / (seconds - first).max(0.001),
+        wal: written / tasks as f64,
+    }
 }
 
 fn left(client: &mut postgres::Client, tenants: &str) -> f64 {

@@ -23,12 +23,12 @@ pub fn beside_a_flood(server: &Server, options: &Options, report: &mut Report) {
         server.run(&format!(
             "CREATE SCHEMA flood AUTHORIZATION {role}; SELECT tq_attach('flood')"
         ));
-        server.run("SELECT tq_pause_all()");
+        server.run("SELECT tq_pause('flood')");
         server.run(&format!(
             "SELECT count(tq_async('bench_noop', tenant => 'flood')) FROM generate_series(1, {})",
             options.noisy_tasks
         ));
-        server.run("SELECT tq_resume_all()");
+        server.run("SELECT tq_resume('flood')");
         let samples = measure(server, options.seconds, PER_SECOND);
         let left = server.number("SELECT count(*) FROM flood.tq_task");
         println!(

@@ -32,7 +32,7 @@ pub fn prepare(server: &Server) {
          GRANT INSERT ON public.bench_fired TO PUBLIC;
          CREATE FUNCTION public.bench_tick() RETURNS void LANGUAGE plpgsql AS
              'BEGIN INSERT INTO public.bench_fired VALUES (current_schema(), clock_timestamp()); END';
-         -- Asked of the tenants' own tables: how much there is to do, whether anything is, when the last was done.
+         -- Asked of the tenants' own tables: how much there is to do, whether anything is, when results came.
          CREATE FUNCTION public.bench_left(pattern text) RETURNS bigint LANGUAGE plpgsql AS $$
          DECLARE
              tenant name;
@@ -58,17 +58,19 @@ pub fn prepare(server: &Server) {
              END LOOP;
              RETURN 0;
          END $$;
-         CREATE FUNCTION public.bench_last(pattern text) RETURNS float8 LANGUAGE plpgsql AS $$
+         CREATE FUNCTION public.bench_span(pattern text, since float8, OUT first float8, OUT last float8)
+         LANGUAGE plpgsql AS $$
          DECLARE
              tenant name;
-             here timestamptz;
-             last timestamptz;
+             least_here timestamptz;
+             most_here timestamptz;
          BEGIN
              FOR tenant IN SELECT nspname FROM pg_namespace WHERE nspname LIKE pattern LOOP
-                 EXECUTE format('SELECT max(finished_at) FROM %I.tq_result', tenant) INTO here;
-                 last := greatest(last, here);
+                 EXECUTE format('SELECT min(finished_at), max(finished_at) FROM %I.tq_result WHERE finished_at > $1', tenant)
+                 INTO least_here, most_here USING to_timestamp(since);
+                 first := least(first, extract(epoch FROM least_here));
+                 last := greatest(last, extract(epoch FROM most_here));
              END LOOP;
-             RETURN extract(epoch FROM last);
          END $$;",
     );
     attach(server, ONE);
