@@ -38,6 +38,12 @@ COMMENT ON FUNCTION @extschema@.tq_cancel(uuid, boolean, text) IS
 'Cancels an unfinished task. A running one is interrupted after your commit and its effects roll back; running => false leaves it alone. False = nothing to cancel: unknown, finished, or just finishing.
 Errors: 42501 no right to operate (DELETE on tq_task). Example: SELECT tq_cancel(id) FROM tq_tasks WHERE handler = ''send_invoice'';';
 
+CREATE FUNCTION @extschema@.tq_requeue(id uuid, run_at timestamptz DEFAULT NULL, args jsonb DEFAULT NULL, reset_attempts boolean DEFAULT true, tenant text DEFAULT NULL) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_requeue';
+COMMENT ON FUNCTION @extschema@.tq_requeue(uuid, timestamptz, jsonb, boolean, text) IS
+'Runs a finished or quarantined task again under the same id, its history kept. run_at: NULL = now. args: NULL = the same. reset_attempts: false goes on counting. False = unknown, or unfinished anyway.
+Errors: 42704 its handler is not registered, 42501 no right to operate (DELETE on tq_task). Example: SELECT tq_requeue(id) FROM tq_results WHERE state = ''failed'';';
+
 CREATE FUNCTION @extschema@.tq_result(id uuid, wait interval DEFAULT '0', propagate boolean DEFAULT true, tenant text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_result';
 COMMENT ON FUNCTION @extschema@.tq_result(uuid, interval, boolean, text) IS

@@ -16,6 +16,7 @@ use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, V
 use crate::postgres::{shmem, transaction};
 use crate::shared::{BATCH, CURSORS, Entry, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{PICK_INDEX, col, stored};
+use crate::poison;
 use crate::tenant::{self, Tenant};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -159,7 +160,7 @@ fn look(
 
     let pick_index = table.index_with(&PICK_INDEX);
     let mut scan = Scan {
-        tenant: &tenant, e, role, in_slots, now, room, examined: 0,
+        s, me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0), tenant: &tenant, e, role, in_slots, now, room, examined: 0,
         rows: Vec::new(), park: Vec::new(), due: NEVER, last_handler: None, full: false, cut: false, oldest: 0,
     };
     // Priorities from the top: those with a cursor start there, the gaps between are probed.
@@ -199,9 +200,6 @@ fn look(
         let word = Word::load(slot);
         slot.word.store(Word { sequence: word.sequence.wrapping_add(1), running: false, next: 0, end: rows.len() }.pack(), SeqCst);
     }
-    if limited {
-        e.limited.store(1, SeqCst);
-    }
     // Only if no wake came since: otherwise a row it announced could be behind the cursor.
     if e.generation.load(SeqCst) == generation {
         for (priority, t, id) in moved {
@@ -214,10 +212,19 @@ fn look(
     } else {
         e.low_key.fetch_min(i64::MIN, SeqCst);
     }
-    if limited && running == 0 && rows.is_empty() && tenant.max_running.unwrap_or(1) > 0 {
-        // The last of its tasks ended between the copy and the mark.
-        e.generation.fetch_add(1, SeqCst);
-        s.mark_dirty(index);
+    if limited {
+        e.limited.store(1, SeqCst);
+        // Whoever ended between the copy and the mark has not seen the mark.
+        let still: i32 = s
+            .slots
+            .iter()
+            .filter(|o| !std::ptr::eq(*o, slot) && o.tenant.load(SeqCst) == tenant.oid && o.database.load(Relaxed) == shmem::my_database())
+            .map(|o| o.live_items().len() as i32)
+            .sum();
+        if still < running {
+            e.generation.fetch_add(1, SeqCst);
+            s.mark_dirty(index);
+        }
     }
     crate::ready::unblock(e);
     let mut due = due;
@@ -284,6 +291,8 @@ fn set_cursor(e: &Entry, priority: i16, time: Micros, id: u128) {
 }
 
 struct Scan<'a> {
+    s: &'a Shared,
+    me: usize,
     tenant: &'a Rc<Tenant>,
     e: &'a Entry,
     role: u32,
@@ -380,6 +389,14 @@ impl Scan<'_> {
         if !expired && (!callable || paused.is_some()) {
             self.park.push(item_of(&row));
             return Ok(true);
+        }
+        if poison::must_be_alone(self.s, key.1) {
+            if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
+                // The others finish what they have and start nothing new: soon.
+                self.due = self.due.min(self.now + 50_000);
+                return Ok(true);
+            }
+            self.room = 1;
         }
         // A procedure gets an executor of its own: nothing else in its batch.
         let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());

@@ -16,7 +16,7 @@ use crate::postgres::relation::{Access, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::settings;
-use crate::shared::{Culprit, Shared, Word};
+use crate::shared::{Culprit, Shared, Suspect, Word};
 use crate::task::{self, col, stored};
 use crate::tenant::{self, Tenant};
 use serde_json::json;
@@ -45,10 +45,64 @@ pub fn read_the_crash(s: &Shared) {
             c.stamp.store(slot.item_stamp[n].load(Relaxed), Relaxed);
             c.database.store(slot.database.load(Relaxed), SeqCst);
         }
-        s.file.unclear.store(0, Relaxed);
-    } else if unmarked.len() > 1 {
-        s.file.unclear.fetch_add(1, Relaxed);
+        clear_suspects(s);
+    } else {
+        for (slot, n) in unmarked {
+            suspect(s, slot.item_id(n));
+        }
     }
+}
+
+fn clear_suspects(s: &Shared) {
+    for x in s.suspects {
+        x.events.store(0, Relaxed);
+    }
+    s.file.suspects.store(0, Relaxed);
+}
+
+fn place_of(s: &Shared, id: u128) -> Option<&'static Suspect> {
+    s.suspects.iter().find(|x| x.events.load(Relaxed) > 0 && x.id_high.load(Relaxed) == (id >> 64) as u64 && x.id_low.load(Relaxed) == id as u64)
+}
+
+/// One more event at which this task was running and nobody could be blamed.
+fn suspect(s: &Shared, id: u128) {
+    let place = place_of(s, id).or_else(|| s.suspects.iter().find(|x| x.events.load(Relaxed) == 0));
+    if let Some(x) = place {
+        x.id_high.store((id >> 64) as u64, Relaxed);
+        x.id_low.store(id as u64, Relaxed);
+        x.events.fetch_add(1, Relaxed);
+        s.file.suspects.store(1, Relaxed);
+    }
+}
+
+/// Whether this task may run only while nothing else does.
+pub fn must_be_alone(s: &Shared, id: u128) -> bool {
+    s.file.suspects.load(Relaxed) != 0 && place_of(s, id).is_some_and(|x| x.events.load(Relaxed) >= 2)
+}
+
+/// Takes the server for slot `me` alone, once everybody else is done with what they have.
+pub fn take_alone(s: &Shared, me: usize) -> bool {
+    let mine = me as u32 + 1;
+    if s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_err() && s.header.alone.load(SeqCst) != mine {
+        return false;
+    }
+    s.slots.iter().enumerate().all(|(n, slot)| n == me || slot.state.load(SeqCst) != 2 || Word::load(slot).live().is_empty())
+}
+
+/// Somebody else is to be alone just now.
+pub fn must_wait(s: &Shared, me: usize) -> bool {
+    let alone = s.header.alone.load(SeqCst);
+    alone != 0 && alone != me as u32 + 1
+}
+
+/// The suspect has been through: it is one no more, and the others go on.
+pub fn end_alone(s: &Shared, me: usize, finished: Option<u128>) {
+    if let Some(id) = finished
+        && let Some(x) = place_of(s, id)
+    {
+        x.events.store(0, Relaxed);
+    }
+    let _ = s.header.alone.compare_exchange(me as u32 + 1, 0, SeqCst, SeqCst);
 }
 
 /// Whether a crash of this tenant is still to be written down.

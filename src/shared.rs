@@ -55,8 +55,8 @@ shared_struct! {
         pub recycle: AtomicU64,
         pub last_no_slot: AtomicI64,
         pub started_at: AtomicI64,
-        /// Tasks were in flight at an unclean start and nobody could be blamed: run them alone.
-        pub suspects: AtomicU32,
+        /// The slot + 1 that runs a suspect: nobody else starts anything meanwhile.
+        pub alone: AtomicU32,
     }
 }
 
@@ -147,6 +147,8 @@ shared_struct! {
         pub start_after: AtomicI64,
         pub start_failures: AtomicU32,
         pub failing_since: AtomicI64,
+        /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
+        pub batch: AtomicU32,
     }
 }
 
@@ -172,6 +174,8 @@ shared_struct! {
         pub problem: AtomicU32,
         pub start_after: AtomicI64,
         pub start_failures: AtomicU32,
+        /// The settings leave it out.
+        pub excluded: AtomicU32,
     }
 }
 
@@ -264,8 +268,19 @@ shared_struct! {
         pub magic: AtomicU64,
         pub system: AtomicU64,
         pub epoch: AtomicU64,
-        /// Unclean starts in a row at which several slots were occupied and nobody was to blame.
-        pub unclear: AtomicU32,
+        /// Whether there is any suspect.
+        pub suspects: AtomicU32,
+    }
+}
+
+shared_struct! {
+    /// A task that was running, among others, when the server went down and nobody could be
+    /// blamed (power loss, the postmaster killed). After two such events it runs alone: the third
+    /// names it, or clears it.
+    pub struct Suspect {
+        pub id_high: AtomicU64,
+        pub id_low: AtomicU64,
+        pub events: AtomicU32,
     }
 }
 const MAGIC: u64 = 0x7471_0001_0000_0000 | std::mem::size_of::<Slot>() as u64;
@@ -306,7 +321,8 @@ fn layout() -> Layout {
 
 const FILE_SLOTS: usize = shmem::size_of::<SlotFile>(1);
 const FILE_CULPRITS: usize = FILE_SLOTS + shmem::size_of::<Slot>(SLOTS);
-const FILE_SIZE: usize = FILE_CULPRITS + shmem::size_of::<Culprit>(CULPRITS);
+const FILE_SUSPECTS: usize = FILE_CULPRITS + shmem::size_of::<Culprit>(CULPRITS);
+const FILE_SIZE: usize = FILE_SUSPECTS + shmem::size_of::<Suspect>(SLOTS);
 
 /// Everything shared, as slices.
 #[derive(Clone, Copy)]
@@ -322,6 +338,7 @@ pub struct Shared {
     role_hash: &'static [AtomicU32],
     pub slots: &'static [Slot],
     pub culprits: &'static [Culprit],
+    pub suspects: &'static [Suspect],
     pub file: &'static SlotFile,
 }
 
@@ -357,6 +374,7 @@ fn attach() -> Shared {
         role_hash: shmem::slice(l.at_role_hash, l.entries * 2),
         slots: mapping::slice(FILE_SLOTS, SLOTS),
         culprits: mapping::slice(FILE_CULPRITS, CULPRITS),
+        suspects: mapping::slice(FILE_SUSPECTS, SLOTS),
         file: &mapping::slice::<SlotFile>(0, 1)[0],
     }
 }
@@ -595,7 +613,9 @@ impl Shared {
         }
         e.weight.store(1, Relaxed);
         e.batch.store(1, Relaxed);
-        e.unfinished.store(-1, Relaxed);
+        // Once all tenants have been looked at, one that has no entry has nothing unfinished.
+        let swept = self.db(database).is_some_and(|db| db.swept_at.load(Relaxed) > 0);
+        e.unfinished.store(if swept { 0 } else { -1 }, Relaxed);
         e.heap_in.store(0, Relaxed);
         e.heap_child.store(NONE, Relaxed);
         e.heap_next.store(NONE, Relaxed);
@@ -678,7 +698,7 @@ impl Shared {
             return Some(db);
         }
         let db = self.dbs.iter().find(|d| d.state.load(Relaxed) == db_state::FREE)?;
-        for zero in [&db.scheduler, &db.scheduler_pid, &db.sweep_wanted, &db.sweep_from, &db.swept_tenants, &db.ticks_wanted, &db.problem, &db.start_failures] {
+        for zero in [&db.scheduler, &db.scheduler_pid, &db.sweep_wanted, &db.sweep_from, &db.swept_tenants, &db.ticks_wanted, &db.problem, &db.start_failures, &db.excluded] {
             zero.store(0, Relaxed);
         }
         for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.away_until, &db.start_after] {

@@ -189,6 +189,83 @@ fn cancel(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(true))
 }
 
+/// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
+fn requeue(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_requeue()");
+    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let tenant = tenant::resolve(args.text(4).as_deref())?;
+    may_operate(&tenant)?;
+    let now = clock::now();
+    let run_at = args.time(1).unwrap_or(now);
+    let new_args = args.json(2);
+    let reset = args.bool(3).unwrap_or(true);
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    let check = |name: &str| -> Result<Rc<handler::Handler>> {
+        let handler = handler::require(&tenant, name)?;
+        if let Some(a) = &new_args {
+            handler.check_args(&tenant, Some(a))?;
+        }
+        Ok(handler)
+    };
+    let handler = match look_up(&tasks, &results, id) {
+        Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
+            let handler = check(row.str(col::HANDLER).unwrap_or(""))?;
+            let attempts = if reset { 0 } else { row.i32(col::ATTEMPTS).unwrap_or(0) };
+            tasks.update(&row, &[
+                (col::STATE, Value::Char(task::stored::QUEUED)),
+                (col::CRASHES, Value::I32(0)),
+                (col::ATTEMPTS, Value::I32(attempts)),
+                (col::CREATED_AT, Value::Time(now)),
+                (col::RUN_AT, Value::Time(run_at)),
+                (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
+            ]);
+            handler
+        }
+        Found::Finished(row) => {
+            let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
+            if results.delete(row.tid) == crate::postgres::relation::Gone::Lost {
+                return Ok(Ret::Bool(false));
+            }
+            let attempts = if reset { 0 } else { row.i32(rcol::ATTEMPTS).unwrap_or(0) };
+            tasks.insert(&[
+                row.value(rcol::ID),
+                row.value(rcol::HANDLER),
+                Value::Char(task::stored::QUEUED),
+                row.value(rcol::PRIORITY),
+                Value::I32(attempts),
+                Value::I32(0),
+                Value::Time(now),
+                Value::Time(run_at),
+                new_args.as_ref().map_or(row.value(rcol::ARGS), Value::Json),
+                row.value(rcol::NAME),
+                row.value(rcol::GROUP_ID),
+                row.value(rcol::QUEUE),
+                row.value(rcol::UNIQUE_KEY),
+                row.value(rcol::LOCK_KEY),
+                row.value(rcol::LIMIT_KEY),
+                row.value(rcol::PARENT_ID),
+                Value::Null,
+                row.value(rcol::SCHEDULE),
+                row.value(rcol::SCHEDULED_FOR),
+                Value::Null,
+                row.value(rcol::ENQUEUED_BY),
+                row.value(rcol::BY_SUPERUSER),
+                row.value(rcol::OPTIONS),
+                row.value(rcol::META),
+                row.value(rcol::HISTORY),
+            ]);
+            handler
+        }
+        // Unfinished tasks run by themselves; unknown ones can't.
+        _ => return Ok(Ret::Bool(false)),
+    };
+    if let Some(entry) = tenant.entry(handler.run_as)? {
+        wake::enqueued(entry, run_at, 1);
+    }
+    Ok(Ret::Bool(true))
+}
+
 /// The slot that runs this incarnation.
 pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
     s.slots.iter().position(|slot| {
@@ -566,6 +643,7 @@ sql_functions! {
     tq_async, pg_finfo_tq_async => enqueue;
     tenant_q_async_many, pg_finfo_tenant_q_async_many => enqueue_many;
     tq_cancel, pg_finfo_tq_cancel => cancel;
+    tq_requeue, pg_finfo_tq_requeue => requeue;
     tq_result, pg_finfo_tq_result => result;
     tenant_q_fetch, pg_finfo_tenant_q_fetch => fetch;
     tq_find, pg_finfo_tq_find => find;

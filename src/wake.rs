@@ -9,6 +9,7 @@ use crate::postgres::{release, worker};
 use crate::shared::{EntryRef, Shared, Word};
 use crate::{ready, shared};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
 
 struct Pending {
@@ -30,9 +31,12 @@ struct Stop {
 #[derive(Default)]
 struct Notes {
     wakes: Vec<Pending>,
+    places: HashMap<EntryRef, usize>,
     stops: Vec<Stop>,
-    /// Databases to look at again.
+    /// The database is to be looked into again: does it have the extension?
     probe: bool,
+    /// All its tenants are to be looked at.
+    sweep: bool,
     finished: Vec<u128>,
 }
 
@@ -47,13 +51,14 @@ fn note(f: impl FnOnce(&mut Notes)) {
 
 fn pending(notes: &mut Notes, entry: EntryRef) -> &mut Pending {
     // Most transactions touch one tenant: the last one noted is the one that is meant.
-    let found = notes.wakes.iter().rposition(|p| p.entry == entry);
-    let at = found.unwrap_or_else(|| {
+    let last = notes.wakes.len().checked_sub(1).filter(|n| notes.wakes[*n].entry == entry);
+    let at = last.or_else(|| notes.places.get(&entry).copied()).unwrap_or_else(|| {
         if let Some(s) = shared::get()
             && let Some(e) = s.at(entry)
         {
             e.pins.fetch_add(1, SeqCst);
         }
+        notes.places.insert(entry, notes.wakes.len());
         notes.wakes.push(Pending { entry, low: NEVER, added: 0, unpark: false, schedule: NEVER });
         notes.wakes.len() - 1
     });
@@ -94,6 +99,10 @@ pub fn finished(id: u128) {
 pub fn probe_database() {
     note(|n| n.probe = true);
 }
+/// Something changed for all tenants of this database.
+pub fn sweep_database() {
+    note(|n| n.sweep = true);
+}
 /// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
 pub fn any_enqueued() -> bool {
     NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
@@ -102,7 +111,7 @@ pub fn any_enqueued() -> bool {
 /// Atomics, latches and signals only: nothing here may fail.
 fn ended(committed: bool) {
     NOTES.with_borrow_mut(|n| {
-        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && n.finished.is_empty() {
+        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.sweep && n.finished.is_empty() {
             return;
         }
         if let Some(s) = shared::get() {
@@ -134,6 +143,13 @@ fn ended(committed: bool) {
                 }
                 for id in &n.finished {
                     announce(&s, *id);
+                }
+                if n.sweep
+                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
+                {
+                    db.sweep_from.store(0, SeqCst);
+                    db.sweep_wanted.store(1, SeqCst);
+                    s.call_launcher_now();
                 }
                 if n.probe
                     && let Some(db) = s.dbs.iter().find(|d| d.database.load(Relaxed) == crate::postgres::shmem::my_database())

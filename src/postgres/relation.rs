@@ -6,6 +6,9 @@
 use super::types::Jsonb;
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A value for a column or an index key.
 #[derive(Clone, Copy)]
@@ -232,26 +235,53 @@ pub enum Gone {
     Lost,
 }
 
-struct Index {
-    rel: pg_sys::Relation,
-    info: *mut pg_sys::IndexInfo,
+/// What is known of an index without opening it.
+struct IndexShape {
+    oid: pg_sys::Oid,
+    columns: Vec<i16>,
     unique: bool,
     /// Partial: holds rows where its first column isn't null (all our partial indexes are that).
     partial: bool,
 }
 
-/// An open table with its indexes. Closed on drop; the lock stays to the end of the transaction.
+struct Index {
+    rel: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+}
+
+thread_local! {
+    /// Indexes of the relations used lately: opening all of them for each use would cost more than
+    /// the use.
+    static SHAPES: RefCell<HashMap<u32, Rc<Vec<IndexShape>>>> = RefCell::default();
+    static FORGET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A relation's definition has changed (0: any may have). From the invalidation callback.
+pub fn forget(relation: u32) {
+    let known = SHAPES.with(|s| s.try_borrow().map_or(true, |s| relation == 0 || s.contains_key(&relation)));
+    if known {
+        FORGET.set(true);
+    }
+}
+
+/// An open table; its indexes are opened when they are needed. Closed on drop; the locks stay to
+/// the end of the transaction.
 pub struct Table {
     rel: pg_sys::Relation,
-    indexes: std::cell::RefCell<Option<Vec<Index>>>,
+    shapes: OnceCell<Rc<Vec<IndexShape>>>,
+    open: RefCell<Vec<Option<Index>>>,
 }
 
 impl Table {
+    fn new(rel: pg_sys::Relation) -> Table {
+        Table { rel, shapes: OnceCell::new(), open: RefCell::default() }
+    }
+
     /// Opens; waits for the lock. None: there is no such table (any more).
     pub fn open(oid: u32, access: Access) -> Option<Table> {
-        // SAFETY: try_table_open semantics through try_relation_open: NULL when it doesn't exist.
+        // SAFETY: NULL when it doesn't exist.
         let rel = unsafe { pg_sys::try_relation_open(pg_sys::Oid::from(oid), access.mode()) };
-        (!rel.is_null()).then(|| Table { rel, indexes: Default::default() })
+        (!rel.is_null()).then(|| Table::new(rel))
     }
 
     /// Opens if the lock is to be had at once. `Err(())` = locked by somebody.
@@ -263,7 +293,7 @@ impl Table {
             }
             pg_sys::AcceptInvalidationMessages();
             let rel = pg_sys::try_relation_open(pg_sys::Oid::from(oid), pg_sys::NoLock as i32);
-            Ok((!rel.is_null()).then(|| Table { rel, indexes: Default::default() }))
+            Ok((!rel.is_null()).then(|| Table::new(rel)))
         }
     }
 
@@ -271,7 +301,7 @@ impl Table {
         // SAFETY: an open relation.
         unsafe { (*self.rel).rd_id.to_u32() }
     }
-    /// The relation itself, for shape.rs.
+    /// The relation itself, for catalog.rs.
     pub fn relation(&self) -> pg_sys::Relation {
         self.rel
     }
@@ -280,39 +310,73 @@ impl Table {
         unsafe { (*self.rel).rd_att }
     }
 
-    fn with_indexes<T>(&self, f: impl FnOnce(&[Index]) -> T) -> T {
-        let mut indexes = self.indexes.borrow_mut();
-        let indexes = indexes.get_or_insert_with(|| {
-            // SAFETY: walks the list of index OIDs of an open relation and opens each with the
-            // lock that writers use.
-            unsafe {
-                let list = pg_sys::RelationGetIndexList(self.rel);
-                let mut opened = Vec::new();
-                for i in 0..(if list.is_null() { 0 } else { (*list).length }) {
-                    let oid = (*(*list).elements.add(i as usize)).oid_value;
-                    let rel = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
-                    let form = (*rel).rd_index;
-                    let tuple = (*rel).rd_indextuple;
-                    let partial = !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut());
-                    // The expression lists stay out: BuildIndexInfo would fold a predicate, and
-                    // with it run functions; our indexes have columns only.
-                    let info = pg_sys::palloc0(std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
-                    (*info).type_ = pg_sys::NodeTag::T_IndexInfo;
-                    (*info).ii_NumIndexAttrs = (*form).indnatts as i32;
-                    (*info).ii_NumIndexKeyAttrs = (*form).indnkeyatts as i32;
-                    for k in 0..(*form).indnatts as usize {
-                        (*info).ii_IndexAttrNumbers[k] = *(*form).indkey.values.as_ptr().add(k);
-                    }
-                    (*info).ii_Unique = (*form).indisunique;
-                    (*info).ii_ReadyForInserts = (*form).indisready;
-                    (*info).ii_Am = (*(*rel).rd_rel).relam;
-                    (*info).ii_Context = pg_sys::CurrentMemoryContext;
-                    opened.push(Index { rel, info, unique: (*form).indisunique, partial });
+    fn shapes(&self) -> &Rc<Vec<IndexShape>> {
+        self.shapes.get_or_init(|| {
+            if FORGET.replace(false) {
+                SHAPES.with_borrow_mut(|s| s.clear());
+            }
+            if let Some(known) = SHAPES.with_borrow(|s| s.get(&self.oid()).cloned()) {
+                return known;
+            }
+            let read = Rc::new(self.read_shapes());
+            SHAPES.with_borrow_mut(|s| s.insert(self.oid(), read.clone()));
+            read
+        })
+    }
+
+    fn read_shapes(&self) -> Vec<IndexShape> {
+        // SAFETY: walks the list of index OIDs of an open relation; each tuple is released.
+        unsafe {
+            let list = pg_sys::RelationGetIndexList(self.rel);
+            let mut found = Vec::new();
+            for i in 0..(if list.is_null() { 0 } else { (*list).length }) {
+                let oid = (*(*list).elements.add(i as usize)).oid_value;
+                let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as i32, pg_sys::Datum::from(oid));
+                if tuple.is_null() {
+                    continue;
                 }
-                opened
+                let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_index;
+                found.push(IndexShape {
+                    oid,
+                    columns: (0..(*form).indnatts as usize).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
+                    unique: (*form).indisunique,
+                    partial: !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut()),
+                });
+                pg_sys::ReleaseSysCache(tuple);
+            }
+            found
+        }
+    }
+
+    /// Runs `f` with index `n`, opened if it isn't yet.
+    fn with_index<T>(&self, n: usize, f: impl FnOnce(&Index) -> T) -> T {
+        let shapes = self.shapes();
+        let mut open = self.open.borrow_mut();
+        if open.is_empty() {
+            open.resize_with(shapes.len(), || None);
+        }
+        let shape = &shapes[n];
+        let index = open[n].get_or_insert_with(|| {
+            // The expression lists stay out: BuildIndexInfo would fold a predicate, and with it
+            // run functions; our indexes have columns only.
+            // SAFETY: opens with the lock that writers use; the info is zeroed and filled.
+            unsafe {
+                let rel = pg_sys::index_open(shape.oid, pg_sys::RowExclusiveLock as i32);
+                let info = pg_sys::palloc0(std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
+                (*info).type_ = pg_sys::NodeTag::T_IndexInfo;
+                (*info).ii_NumIndexAttrs = shape.columns.len() as i32;
+                (*info).ii_NumIndexKeyAttrs = shape.columns.len() as i32;
+                for (k, column) in shape.columns.iter().enumerate() {
+                    (*info).ii_IndexAttrNumbers[k] = *column;
+                }
+                (*info).ii_Unique = shape.unique;
+                (*info).ii_ReadyForInserts = true;
+                (*info).ii_Am = (*(*rel).rd_rel).relam;
+                (*info).ii_Context = pg_sys::CurrentMemoryContext;
+                Index { rel, info }
             }
         });
-        f(indexes)
+        f(index)
     }
 
     fn tuple(&self, values: &[Value]) -> pg_sys::HeapTuple {
@@ -326,32 +390,32 @@ impl Table {
 
     fn index(&self, tuple: pg_sys::HeapTuple) {
         let desc = self.desc();
-        self.with_indexes(|indexes| {
-            // SAFETY: the tuple was just stored in this table; our indexes have plain columns.
-            unsafe {
-                let columns = (*desc).natts as usize;
-                let mut values = vec![pg_sys::Datum::from(0usize); columns];
-                let mut nulls = vec![true; columns];
-                pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                for index in indexes {
-                    let keys = (*index.info).ii_NumIndexAttrs as usize;
-                    let mut key_values = [pg_sys::Datum::from(0usize); 8];
-                    let mut key_nulls = [true; 8];
-                    for k in 0..keys {
-                        let column = (*index.info).ii_IndexAttrNumbers[k] as usize - 1;
-                        key_values[k] = values[column];
-                        key_nulls[k] = nulls[column];
-                    }
-                    if index.partial && key_nulls[0] {
-                        continue;
-                    }
-                    let check = if index.unique { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES } else { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO };
-                    pg_sys::index_insert(
-                        index.rel, key_values.as_mut_ptr(), key_nulls.as_mut_ptr(), &raw mut (*tuple).t_self, self.rel, check, false, index.info,
-                    );
-                }
+        // SAFETY: the tuple was just stored in this table.
+        let (values, nulls) = unsafe {
+            let columns = (*desc).natts as usize;
+            let mut values = vec![pg_sys::Datum::from(0usize); columns];
+            let mut nulls = vec![true; columns];
+            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            (values, nulls)
+        };
+        for (n, shape) in self.shapes().iter().enumerate() {
+            if shape.partial && nulls[shape.columns[0] as usize - 1] {
+                continue;
             }
-        })
+            let mut key_values = [pg_sys::Datum::from(0usize); 8];
+            let mut key_nulls = [true; 8];
+            for (k, column) in shape.columns.iter().enumerate() {
+                key_values[k] = values[*column as usize - 1];
+                key_nulls[k] = nulls[*column as usize - 1];
+            }
+            let check = if shape.unique { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES } else { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO };
+            // SAFETY: our indexes have plain columns; key arrays outlive the call.
+            self.with_index(n, |index| unsafe {
+                pg_sys::index_insert(
+                    index.rel, key_values.as_mut_ptr(), key_nulls.as_mut_ptr(), &raw mut (*tuple).t_self, self.rel, check, false, index.info,
+                );
+            });
+        }
     }
 
     /// Inserts a row. A duplicate key raises 23505.
@@ -423,8 +487,7 @@ impl Table {
     /// Walks the rows that match, in the index's order, until `f` says false. The index is named
     /// by its place among this table's indexes as `index_with` finds it.
     pub fn scan(&self, index: usize, keys: &[Key], from: Option<&RowKey>, backward: bool, mut f: impl FnMut(Row) -> bool) {
-        self.with_indexes(|indexes| {
-            let index = &indexes[index];
+        self.with_index(index, |index| {
             // SAFETY: scan keys live on this frame until index_endscan; each row is copied out
             // while the slot pins it; nothing else ends the scan. An ERROR under `f` leaves the
             // scan to the transaction's resource owner.
@@ -464,14 +527,7 @@ impl Table {
 
     /// Which of this table's indexes has these columns (from 1).
     pub fn index_with(&self, columns: &[i16]) -> usize {
-        self.with_indexes(|indexes| {
-            indexes.iter().position(|i| {
-                // SAFETY: made in with_indexes, alive as long as it.
-                let info = unsafe { &*i.info };
-                info.ii_IndexAttrNumbers[..info.ii_NumIndexAttrs as usize] == *columns
-            })
-        })
-        .expect("the table's shape was checked")
+        self.shapes().iter().position(|i| i.columns == columns).expect("the table's shape was checked")
     }
 
     /// The first row with `value` in the first column of the index over `columns`.
@@ -539,10 +595,8 @@ impl Drop for Table {
         }
         // SAFETY: opened by us, closed once; locks are kept.
         unsafe {
-            if let Some(indexes) = self.indexes.borrow_mut().take() {
-                for index in indexes {
-                    pg_sys::index_close(index.rel, pg_sys::NoLock as i32);
-                }
+            for index in self.open.borrow_mut().drain(..).flatten() {
+                pg_sys::index_close(index.rel, pg_sys::NoLock as i32);
             }
             pg_sys::relation_close(self.rel, pg_sys::NoLock as i32);
         }

@@ -81,6 +81,29 @@ pub fn report_statistics(force: bool) {
     unsafe { pg_sys::pgstat_report_stat(force) };
 }
 
+/// Back to what the session started with.
+pub fn reset_base(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        // SAFETY: NULL means RESET.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(), std::ptr::null(), pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SET, true, 0, false,
+            );
+        }
+    }
+}
+
+/// random() goes on unpredictably, whatever setseed() a task has called.
+pub fn forget_random_state() {
+    use pgrx::IntoDatum;
+    let seed = (super::clock::monotonic_ns() % 2_000_003) as f64 / 1_000_001.5 - 1.0;
+    // SAFETY: the SQL function setseed with its one argument, in range.
+    unsafe {
+        let _: Option<()> = pgrx::direct_function_call(pg_sys::setseed, &[seed.into_datum()]);
+    }
+}
+
 /// Whether this user could set it so.
 pub fn is_valid(name: &str, value: &str) -> bool {
     let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };

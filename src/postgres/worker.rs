@@ -164,15 +164,17 @@ pub fn exit(code: i32) -> ! {
     unsafe { pg_sys::proc_exit(code) }
 }
 
-/// Re-reads postgresql.conf if SIGHUP said so.
-pub fn take_reload() {
+/// Re-reads postgresql.conf if SIGHUP said so; true if it did.
+pub fn take_reload() -> bool {
     // SAFETY: flags of this process; between transactions.
     unsafe {
         if pg_sys::ConfigReloadPending != 0 {
             pg_sys::ConfigReloadPending = 0;
             pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+            return true;
         }
     }
+    false
 }
 
 /// Sends a signal to one of our own workers.

@@ -228,18 +228,16 @@ pub fn wake_all(tenant: &Tenant) -> Result<()> {
 }
 
 pub(crate) fn wake_every_tenant() -> Result<()> {
-    // Found by a sweep: one transaction never touches many tenants.
-    if let Some(s) = crate::shared::get()
-        && let Some(db) = s.db(shmem::my_database())
-    {
+    // Those with work are woken; the rest is found by a sweep, in transactions of its own.
+    if let Some(s) = crate::shared::get() {
         use std::sync::atomic::Ordering::SeqCst;
+        let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            if e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == shmem::my_database() {
+            if e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
                 wake::changed(crate::shared::EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) });
             }
         }
-        db.sweep_wanted.store(1, SeqCst);
-        wake::probe_database();
+        wake::sweep_database();
     }
     Ok(())
 }

@@ -87,6 +87,7 @@ fn watch() {
         return;
     }
     invalidation::on_relation_change(|relation| {
+        crate::postgres::relation::forget(relation);
         if relation == 0 || REGISTRY_RELATIONS.get().contains(&relation) {
             STALE.set(true);
         } else if let Some(tenant) = OURS.with(|o| o.try_borrow().map_or(Some(0), |o| o.get(&relation).copied())) {

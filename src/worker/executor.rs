@@ -17,6 +17,7 @@ use crate::{poison, ready, retention, settings};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
+use std::time::Duration;
 
 thread_local! {
     static MY_SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -81,7 +82,7 @@ pub fn main(argument: u64) {
     s.roles[role_index].starting.fetch_sub(1, SeqCst);
     s.roles[role_index].start_failures.store(0, Relaxed);
 
-    let mut executor = Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new() };
+    let mut executor = Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new(), flushed: clock::tick(), based: Vec::new() };
     executor.work();
 }
 
@@ -98,6 +99,7 @@ fn leave() {
     let word = Word::load(slot);
     let entry = slot.entry.load(Relaxed);
     let had_work = !word.live().is_empty();
+    poison::end_alone(&s, place, None);
     shared::free_slot(slot);
     role.executors.fetch_sub(1, SeqCst);
     ready::release_all_of(&s, place);
@@ -116,6 +118,9 @@ struct Executor {
     /// Whose base settings the session has.
     tenant: Option<(u64, Rc<Tenant>)>,
     memory: worker::TurnMemory,
+    flushed: std::time::Instant,
+    /// Settings that the present tenant has set.
+    based: Vec<String>,
 }
 
 impl Executor {
@@ -129,6 +134,10 @@ impl Executor {
                 return;
             }
             poison::settle(&self.s, shmem::my_database());
+            if poison::must_wait(&self.s, self.place) {
+                latch::wait(Some(Duration::from_millis(20)));
+                continue;
+            }
             if let Some(index) = self.next_entry() {
                 let one_shot = self.batch(index);
                 idle_since = clock::tick();
@@ -137,6 +146,9 @@ impl Executor {
                 }
                 continue;
             }
+            // A suspect that was cancelled before it came to its turn.
+            poison::end_alone(&self.s, self.place, None);
+            transaction::flush_commits();
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
             if waited >= idle || (self.s.header.waiting_roles.load(SeqCst) > 0 && role.heap_count.load(SeqCst) == 0) {
@@ -181,7 +193,9 @@ impl Executor {
         let s = &shared;
         let e = &s.entries[index as usize];
         let began = clock::monotonic_ns();
-        let limit = e.batch.load(Relaxed).clamp(1, BATCH as u32) as usize;
+        let role = &s.roles[self.role_index];
+        // Tenants of one role usually run the same handlers: what fitted the others is a start.
+        let limit = e.batch.load(Relaxed).max(role.batch.load(Relaxed)).clamp(1, BATCH as u32) as usize;
         let picked = pick::pick(s, self.place, index, limit);
         let batch = match picked {
             Ok(Picked::Batch(batch)) => batch,
@@ -236,7 +250,11 @@ impl Executor {
             }
         }
         self.give_back(index);
-        transaction::flush_commits();
+        let first = rows.first().and_then(|r| r.as_ref()).and_then(|(row, _)| row.uuid(crate::task::col::ID));
+        if first.is_some_and(|id| poison::must_be_alone(s, id)) {
+            poison::end_alone(s, self.place, first);
+        }
+        self.flush_if_due();
         let used = clock::monotonic_ns() - began;
         ready::charge(s, index, used);
         let budget = settings::batch_time().as_nanos() as u64;
@@ -248,8 +266,22 @@ impl Executor {
             limit
         };
         e.batch.store(next as u32, Relaxed);
-        if e.limited.swap(0, SeqCst) == 1 {
-            ready::wake(s, index, i64::MIN);
+        if used > budget {
+            role.batch.fetch_min(next as u32, Relaxed);
+        } else if count >= limit {
+            role.batch.fetch_max(next as u32, Relaxed);
+        }
+        if tenant.max_running.is_some() {
+            // Places are free again, for tasks of the tenant's other roles too.
+            for (i, other) in s.entries.iter().enumerate() {
+                if other.in_use.load(Relaxed) == 1
+                    && other.tenant.load(Relaxed) == tenant.oid
+                    && other.database.load(Relaxed) == shmem::my_database()
+                    && other.limited.swap(0, SeqCst) == 1
+                {
+                    ready::wake(s, i as u32, i64::MIN);
+                }
+            }
         }
         session::report_statistics(false);
         retention::after_batch(s, index, &tenant);
@@ -309,6 +341,15 @@ impl Executor {
         }
     }
 
+    /// Losing an unflushed commit loses effects and completion together, so it need not be after
+    /// every batch: after a batch time's worth of work, and before idling.
+    fn flush_if_due(&mut self) {
+        if self.flushed.elapsed() >= settings::batch_time() {
+            transaction::flush_commits();
+            self.flushed = clock::tick();
+        }
+    }
+
     /// What was picked and not started goes back: the cursor is lowered before it leaves the slot.
     fn give_back(&self, index: u32) {
         let word = Word::load(self.slot);
@@ -336,11 +377,16 @@ impl Executor {
             // Its globals would reach the next tenant: a fresh process takes over.
             worker::exit(0);
         }
+        for name in self.based.drain(..) {
+            session::reset_base(&name);
+        }
+        session::forget_random_state();
         session::set_base("search_path", &tenant.search_path());
         session::set_base("TimeZone", &tenant.zone());
         if let Some(serde_json::Value::Object(settings)) = &tenant.settings {
             for (name, value) in settings {
                 session::set_base(name, &value.as_str().map_or_else(|| value.to_string(), str::to_string));
+                self.based.push(name.clone());
             }
         }
         store_text(&self.slot.tenant_name, &tenant.name);

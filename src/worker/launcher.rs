@@ -70,11 +70,14 @@ impl Launcher {
     fn run(&mut self) -> ! {
         loop {
             self.memory.enter();
-            worker::take_reload();
+            if worker::take_reload() {
+                self.reload();
+            }
             self.s.header.sleeping_until.store(NEVER, SeqCst);
             self.s.header.attention.store(0, SeqCst);
             let now = clock::now();
-            if now >= self.rescan_at {
+            let unknown = self.s.dbs.iter().any(|d| d.state.load(SeqCst) == db_state::UNKNOWN);
+            if now >= self.rescan_at || unknown {
                 self.find_databases();
                 self.rescan_at = now + ROUND.as_micros() as i64;
             }
@@ -96,6 +99,13 @@ impl Launcher {
             self.s.header.sleeping_until.store(until, SeqCst);
             session::report_activity(None);
             latch::wait(Some(sleep));
+        }
+    }
+
+    /// The settings may have changed which databases are served.
+    fn reload(&mut self) {
+        for db in self.s.dbs {
+            let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN, SeqCst, SeqCst);
         }
     }
 
@@ -247,22 +257,9 @@ impl Launcher {
         }
         s.header.waiting_vtime.store(waiting.get(waiting.len() - left).map_or(u64::MAX, |w| w.0), SeqCst);
         s.header.waiting_roles.store(left as u32, SeqCst);
-        if left > 0 && used >= max {
-            // Idle executors of other roles make room at once.
-            for r in s.roles {
-                if r.in_use.load(Relaxed) == 0 {
-                    break;
-                }
-                if r.idle.load(SeqCst) != 0 && r.heap_count.load(SeqCst) == 0 {
-                    let place = r.idle.load(SeqCst).trailing_zeros() as usize;
-                    if place < s.slots.len() {
-                        let proc = s.slots[place].proc.load(SeqCst);
-                        if proc > 0 {
-                            latch::wake(proc - 1);
-                        }
-                    }
-                }
-            }
+        if used >= max && (left > 0 || !wanting.is_empty()) {
+            // One that idles for a role without work makes room at once.
+            self.dismiss_idle();
         }
         if left == 0 {
             for (_, role) in wanting.iter() {
@@ -273,6 +270,21 @@ impl Launcher {
             }
         }
         !waiting.is_empty() || !wanting.is_empty() || blocked
+    }
+
+    fn dismiss_idle(&self) {
+        let s = self.s;
+        for (place, slot) in s.slots.iter().enumerate() {
+            let role = &s.roles[slot.role_index.load(Relaxed) as usize];
+            if slot.state.load(SeqCst) == 2 && role.idle.load(SeqCst) & (1 << place) != 0 && role.heap_count.load(SeqCst) == 0 {
+                slot.leave.store(1, SeqCst);
+                let proc = slot.proc.load(SeqCst);
+                if proc > 0 {
+                    latch::wake(proc - 1);
+                }
+                return;
+            }
+        }
     }
 
     /// Starts an executor of this role; false: there is no worker slot.
@@ -327,8 +339,12 @@ impl Launcher {
                 (true, None) => {
                     self.s.make_db(*oid, db_state::UNKNOWN);
                 }
-                (false, Some(db)) => db.state.store(db_state::WITHOUT, SeqCst),
-                _ => {}
+                (true, Some(db)) => db.excluded.store(0, SeqCst),
+                (false, Some(db)) => {
+                    db.excluded.store(1, SeqCst);
+                    db.state.store(db_state::WITHOUT, SeqCst);
+                }
+                (false, None) => {}
             }
         }
         let _guard = Lock::Registry.exclusive();
@@ -367,7 +383,7 @@ impl Launcher {
             }
             let sweep = self.sweep_due(db, now);
             let wanted = match state {
-                db_state::UNKNOWN => true,
+                db_state::UNKNOWN => db.excluded.load(SeqCst) == 0,
                 db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || sweep),
                 _ => false,
             };

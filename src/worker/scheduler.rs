@@ -225,6 +225,8 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
         let Some(entry) = s.entry(database, schema, role) else { continue };
         let e = &s.entries[entry.index as usize];
         e.weight.store(tenant.weight, Relaxed);
+        // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
+        ready::unblock(e);
         if held {
             e.unpark.store(1, SeqCst);
         }
