@@ -83,7 +83,9 @@ pub fn must_be_alone(s: &Shared, id: u128) -> bool {
 /// Takes the server for slot `me` alone, once everybody else is done with what they have.
 pub fn take_alone(s: &Shared, me: usize) -> bool {
     let mine = me as u32 + 1;
-    if s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_err() && s.header.alone.load(SeqCst) != mine {
+    if s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_ok() {
+        s.header.alone_since.store(clock::monotonic_ns(), SeqCst);
+    } else if s.header.alone.load(SeqCst) != mine {
         return false;
     }
     s.slots.iter().enumerate().all(|(n, slot)| n == me || slot.state.load(SeqCst) != 2 || Word::load(slot).live().is_empty())
@@ -103,6 +105,17 @@ pub fn end_alone(s: &Shared, me: usize, finished: Option<u128>) {
         x.events.store(0, Relaxed);
     }
     let _ = s.header.alone.compare_exchange(me as u32 + 1, 0, SeqCst, SeqCst);
+}
+
+/// A suspect that never came to its turn (cancelled, or the others don't end): nobody waits for it
+/// longer than five seconds.
+pub fn give_up_alone(s: &Shared, me: usize) {
+    if s.header.alone.load(SeqCst) == me as u32 + 1 && clock::monotonic_ns().saturating_sub(s.header.alone_since.load(SeqCst)) > 5_000_000_000 {
+        for x in s.suspects.iter().filter(|x| x.events.load(Relaxed) > 1) {
+            x.events.store(1, Relaxed);
+        }
+        end_alone(s, me, None);
+    }
 }
 
 /// Whether a crash of this tenant is still to be written down.

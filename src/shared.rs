@@ -57,6 +57,7 @@ shared_struct! {
         pub started_at: AtomicI64,
         /// The slot + 1 that runs a suspect: nobody else starts anything meanwhile.
         pub alone: AtomicU32,
+        pub alone_since: AtomicU64,
     }
 }
 

@@ -146,8 +146,7 @@ impl Executor {
                 }
                 continue;
             }
-            // A suspect that was cancelled before it came to its turn.
-            poison::end_alone(&self.s, self.place, None);
+            poison::give_up_alone(&self.s, self.place);
             transaction::flush_commits();
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
