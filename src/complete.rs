@@ -93,7 +93,8 @@ pub struct Rules {
     pub max_attempts: i32,
     pub timeout_ms: i64,
     pub policy: Policy,
-    pub save: bool,
+    /// None: as the tenant has it.
+    pub save: Option<bool>,
 }
 
 impl Rules {
@@ -107,7 +108,7 @@ impl Rules {
                 if micros == 0 { 0 } else { (micros / 1000).max(1) }
             }),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
-            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)).unwrap_or(true),
+            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
         }
     }
 }

@@ -241,6 +241,10 @@ fn look(
     if due != NEVER {
         crate::ready::due(s, index, due);
     }
+    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && due == NEVER {
+        // Rolled-back savepoints and the like let the gauge drift: here it is known exactly.
+        e.unfinished.store(0, Relaxed);
+    }
     let rows = rows.into_iter().map(Some).collect();
     Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, unpark }))
 }

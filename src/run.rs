@@ -100,9 +100,9 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 
     timeout::arm(rules.timeout_ms);
     let result = if handler.is_procedure() {
-        procedure(tenant, row, handler, &item, started_at, rules.save)
+        procedure(tenant, row, handler, &item, started_at, rules.save.unwrap_or(tenant.save_limit >= 0))
     } else {
-        function(tenant, row, handler, &item, started_at, rules.save)
+        function(tenant, row, handler, &item, started_at, rules.save.unwrap_or(tenant.save_limit >= 0))
     };
     let timed_out = timeout::disarm();
     let elapsed = (clock::now() - started_at).max(0);

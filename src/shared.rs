@@ -119,6 +119,9 @@ shared_struct! {
         pub failed: AtomicU64,
         pub retried: AtomicU64,
         pub finished_since_retention: AtomicU64,
+        /// Where the next retention pass goes on.
+        pub retention_high: AtomicU64,
+        pub retention_low: AtomicU64,
         pub minute: AtomicI64,
         pub done_this_minute: AtomicU64,
         pub done_last_minute: AtomicU64,
@@ -593,7 +596,7 @@ impl Shared {
         e.role.store(role, Relaxed);
         e.role_index.store(role_index as u32, Relaxed);
         e.stamp.fetch_add(1, Relaxed);
-        for counter in [&e.generation, &e.seen, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention] {
+        for counter in [&e.generation, &e.seen, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention, &e.retention_high, &e.retention_low] {
             counter.store(0, Relaxed);
         }
         for time in [&e.low_key, &e.next_due, &e.schedule_due] {

@@ -546,6 +546,7 @@ fn procedure(value: &Value, compare: Compare) -> u32 {
     use Compare::*;
     match (value, compare) {
         (Value::Uuid(_), Eq) => pg_sys::F_UUID_EQ,
+        (Value::Uuid(_), Gt) => pg_sys::F_UUID_GT,
         (Value::Text(_), Eq) => pg_sys::F_TEXTEQ,
         (Value::Char(_), Eq) => pg_sys::F_CHAREQ,
         (Value::I16(_), Eq) => pg_sys::F_INT2EQ,

@@ -300,7 +300,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     }
     if let Some(n) = args.int(5) {
         if n < -1 {
-            return Err(Error::invalid("save_limit is below -1").hint("-1 keeps all, 0 none, n the newest n successes."));
+            return Err(Error::invalid("save_limit is below -1").hint("n keeps the newest n successes, 0 all, -1 none."));
         }
         changes.sets.push(("save_limit", n.to_string()));
     }

@@ -180,7 +180,11 @@ impl Launcher {
                 }
             }
         });
-        for slot in s.slots {
+        for (place, slot) in s.slots.iter().enumerate() {
+            // Started by a launcher that is gone, and never checked in.
+            if slot.state.load(SeqCst) == 1 && !self.executors.contains_key(&place) && clock::now() - slot.since.load(Relaxed) > 10 * SECOND {
+                failed_start(&s, place);
+            }
             let word = Word::load(slot);
             if slot.state.load(SeqCst) == 2 && word.next < word.end {
                 busy = true;
@@ -301,6 +305,7 @@ impl Launcher {
         slot.role.store(r.role.load(Relaxed), Relaxed);
         slot.role_index.store(role_index as u32, Relaxed);
         slot.tenant.store(0, Relaxed);
+        slot.since.store(clock::now(), Relaxed);
         slot.state.store(1, SeqCst);
         r.executors.fetch_add(1, SeqCst);
         r.starting.fetch_add(1, SeqCst);
@@ -352,6 +357,12 @@ impl Launcher {
             let oid = db.database.load(Relaxed);
             if db.state.load(Relaxed) != db_state::FREE && !found.iter().any(|(o, _)| *o == oid) {
                 db.state.store(db_state::FREE, SeqCst);
+                // Its tenants' entries are nobody's any more: let them be evicted.
+                for e in self.s.entries.iter().filter(|e| e.database.load(Relaxed) == oid) {
+                    e.seen.store(e.generation.load(SeqCst), SeqCst);
+                    e.next_due.store(NEVER, SeqCst);
+                    e.schedule_due.store(NEVER, SeqCst);
+                }
             }
         }
     }
