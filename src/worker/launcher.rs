@@ -88,7 +88,7 @@ impl Launcher {
             }
             busy |= self.look_after_databases(now);
             busy |= self.repeat_cancels();
-            let next = self.next_due().min(self.rescan_at);
+            let next = self.next_due().min(self.rescan_at).min(self.next_sweep());
             let mut sleep = Duration::from_micros((next - clock::now()).max(0) as u64);
             if busy {
                 // Calls needn't wake us meanwhile: we look anyway.
@@ -431,6 +431,17 @@ impl Launcher {
             }
             _ => false,
         }
+    }
+
+    /// When the first database is to be swept again.
+    fn next_sweep(&self) -> Micros {
+        let Some(interval) = settings::sweep_interval().filter(|_| settings::enabled()) else { return NEVER };
+        let swept = |db: &Db| {
+            // One that is wanted already has its scheduler, or `busy` looks after it.
+            let idle = db.state.load(SeqCst) == db_state::SERVED && db.sweep_wanted.load(SeqCst) == 0;
+            idle.then(|| db.swept_at.load(Relaxed))
+        };
+        self.s.dbs.iter().filter_map(swept).min().map_or(NEVER, |at| at + interval.as_micros() as i64 + 1)
     }
 
     /// Cancel, cancel again, terminate. True: one is on its way.
