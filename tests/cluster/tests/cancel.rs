@@ -1,0 +1,105 @@
+//! Cancelling and timing out: queued and running tasks, handlers that won't be stopped, and the race with the task's end.
+
+use std::time::{Duration, Instant};
+
+use cluster::wait_for;
+
+use crate::site::{DB, Site};
+
+const SWALLOW: &str = "
+    CREATE FUNCTION swallow(k text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM ok(k);
+           LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;
+    SELECT tq_register('swallow', max_attempts => 1)";
+
+#[test]
+fn a_cancelled_task_has_no_effect() {
+    let site = Site::start("", &["t1", "t2"]);
+    // Queued.
+    let later = site.enqueue("t1", "ok", r#"["later"]"#, ", delay => '1 hour'");
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{later}')")), "t");
+    site.wait_ended("t1", &later, 'c');
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{later}')")), "f", "a second time");
+    // Running.
+    let slow = site.enqueue("t1", "slow", r#"["slow", 600]"#, "");
+    let pid = site.wait_running(&slow);
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{slow}', running => false)")), "f", "left alone");
+    // Only at the commit.
+    site.run("t1", &format!("BEGIN; SELECT tq_cancel('{slow}'); ROLLBACK"));
+    assert_eq!(site.running(&slow), Some(pid));
+    let began = Instant::now();
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{slow}')")), "t");
+    wait_for("the handler to stop", Duration::from_secs(5), || site.running(&slow).is_none());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    site.wait_ended("t1", &slow, 'c');
+    // One that won't be stopped, beside one of the same tenant that is none of its business.
+    site.run("t1", SWALLOW);
+    let stubborn = site.enqueue("t1", "swallow", r#"["stubborn"]"#, "");
+    let pid = site.wait_running(&stubborn);
+    let other = site.enqueue("t1", "gate", r#"["other"]"#, "");
+    let other_pid = site.wait_running(&other);
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{stubborn}')")), "t");
+    wait_for("the executor to be terminated", Duration::from_secs(10), || !cluster::process_exists(pid));
+    site.wait_ended("t1", &stubborn, 'c');
+    assert_eq!(site.running(&other), Some(other_pid));
+    site.open_gate();
+    site.wait_ended("t1", &other, 'd');
+    site.assert_once(1);
+    // By who may not.
+    assert_eq!(site.cluster.try_run_as("t2", DB, &format!("SELECT tq_cancel('{other}', tenant => 't1')")).expect_err("denied").code, "42501");
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn cancel_and_completion_exclude_each_other() {
+    let site = Site::start("", &["t1"]);
+    let mut client = site.client("t1");
+    let (mut cancelled, rounds) = (0, 200);
+    for n in 0..rounds {
+        let id: uuid::Uuid = client.query_one("SELECT tq_async('ok', jsonb_build_array($1::int::text))", &[&n]).expect("enqueue").get(0);
+        // Sooner or later after the commit, so that all stages of a task's life are hit.
+        if n % 4 > 0 {
+            client.query("SELECT pg_sleep($1::float8)", &[&(f64::from(n % 20) * 0.0002)]).expect("a pause");
+        }
+        cancelled += i64::from(client.query_one("SELECT tq_cancel($1)", &[&id]).expect("cancel").get::<_, bool>(0));
+    }
+    site.wait_idle(&["t1"]);
+    site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_running)");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), i64::from(rounds));
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'c'"), cancelled);
+    assert!(cancelled > 0 && cancelled < i64::from(rounds), "{cancelled} of {rounds}: no race at all");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result r JOIN fx ON fx.k = r.args ->> 0 WHERE r.state <> 'd'"), 0);
+    site.assert_once(i64::from(rounds) - cancelled);
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_timeout_ends_an_attempt_swallowed_or_not() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", SWALLOW);
+    let plain = site.enqueue("t1", "slow", r#"["plain", 600]"#, ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')");
+    site.wait_ended("t1", &plain, 'f');
+    assert_eq!(site.counts("t1", &plain), (2, 0));
+    let message = site.cluster.value(DB, &format!("SELECT error ->> 'message' FROM t1.tq_result WHERE id = '{plain}'"));
+    assert!(message.contains("timeout of 500 ms"), "{message}");
+    assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{plain}')")), "timeout timeout");
+    // The attempts of one that won't be stopped are timeouts as well, or it would run for ever.
+    let swallowed = site.enqueue("t1", "swallow", r#"["swallowed"]"#, ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')");
+    site.wait_ended("t1", &swallowed, 'f');
+    assert_eq!(site.counts("t1", &swallowed), (2, 0));
+    let message = site.cluster.value(DB, &format!("SELECT error ->> 'message' FROM t1.tq_result WHERE id = '{swallowed}'"));
+    assert!(message.contains("timeout of 500 ms"), "{message}");
+    assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{swallowed}')")), "timeout timeout");
+    site.assert_once(0);
+    // What a role has set for its sessions is not the tasks' timeout.
+    site.cluster.run(DB, "ALTER ROLE t1 SET statement_timeout = '100ms'; ALTER ROLE t1 SET default_transaction_read_only = on;
+        ALTER ROLE t1 SET default_transaction_isolation = 'serializable'; ALTER ROLE t1 SET idle_session_timeout = '50ms'");
+    for pid in site.cluster.pids("tenant_q executor") {
+        cluster::kill(pid, libc::SIGTERM);
+    }
+    let id = site.cluster.value(DB, r#"SELECT tq_async('slow', '["ok", 0.5]', tenant => 't1')"#);
+    site.wait_ended("t1", &id, 'd');
+    site.cluster.assert_log_clean();
+}
