@@ -40,6 +40,8 @@ pub struct NewTask {
     pub scheduled_for: Option<Micros>,
 }
 
+/// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
+const TIME_MAX: Micros = 252_455_616_000_000_000;
 /// Longest text of a label.
 const LABEL: usize = 1024;
 
@@ -88,6 +90,20 @@ impl NewTask {
             return Err(Error::limit(format!("args take {} bytes", args.size()))
                 .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
                 .hint("Store the data in a table and pass its key."));
+        }
+        if let Some(meta) = &self.meta {
+            let bytes = meta.to_string().len();
+            if bytes > settings::max_args_bytes() {
+                return Err(Error::limit(format!("meta takes {bytes} bytes"))
+                    .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                    .hint("Store the data in a table and pass its key."));
+            }
+        }
+        let now = clock::now();
+        for (what, at) in [("run_at", self.run_at), ("delay", self.delay.map(|d| now.saturating_add(d))), ("timeout", self.timeout.map(|t| now.saturating_add(t))), ("expires", self.expires.map(|e| now.saturating_add(e)))] {
+            if at.is_some_and(|t| t >= TIME_MAX) {
+                return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
+            }
         }
         if let Some(id) = self.id
             && id == 0
@@ -139,19 +155,18 @@ pub struct Queue {
     pub tenant: Rc<Tenant>,
     pub table: Table,
     pub caller: Caller,
-    added: std::cell::Cell<i64>,
 }
 
 impl Queue {
     pub fn open(tenant: Rc<Tenant>) -> Result<Queue> {
         let caller = Caller::check(&tenant)?;
         let table = tenant.open(tenant.task, Access::Write)?;
-        Ok(Queue { tenant, table, caller, added: Default::default() })
+        Ok(Queue { tenant, table, caller })
     }
 
     /// The same for the engine itself, which acts for `caller`.
     pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller) -> Queue {
-        Queue { tenant, table, caller, added: Default::default() }
+        Queue { tenant, table, caller }
     }
 
     /// Checks and inserts one task; returns its id.
@@ -198,7 +213,6 @@ impl Queue {
             Value::json(meta.as_ref()),
             Value::Null,
         ]);
-        self.added.set(self.added.get() + 1);
         match self.tenant.entry(handler.run_as)? {
             Some(entry) => wake::enqueued(entry, run_at, 1),
             None => warn_not_preloaded(),
@@ -237,7 +251,7 @@ impl Queue {
             && let Some(s) = crate::shared::get()
             && let Some(r) = self.tenant.entry(self.tenant.owner)?
         {
-            let unfinished = s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + self.added.get();
+            let unfinished = s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + wake::enqueued_here(r);
             if unfinished >= limit {
                 return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
                     .detail(format!("Its max_queued is {limit}."))

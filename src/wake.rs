@@ -103,6 +103,10 @@ pub fn probe_database() {
 pub fn sweep_database() {
     note(|n| n.sweep = true);
 }
+/// How many tasks this transaction has enqueued in the entry's tenant, not committed yet.
+pub fn enqueued_here(entry: EntryRef) -> i64 {
+    NOTES.with_borrow(|n| n.wakes.iter().filter(|p| p.entry == entry).map(|p| p.added).sum())
+}
 /// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
 pub fn any_enqueued() -> bool {
     NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
