@@ -18,7 +18,7 @@ COMMENT ON FUNCTION @extschema@.tq_async(text, jsonb, text, text, text, integer,
 'Enqueues one call of a registered handler; returns the task''s id (UUID v7) at once. It runs after the commit, and never after a rollback.
 args: an object is passed by name, an array by position, anything else as the single parameter; checked against the function now. name: a label for tq_find. queue, priority (-32768 to 32767, higher first). run_at or delay: not before. timeout of an attempt, max_attempts (0 = for ever), retry (tq_backoff). expires: not started any more after it. save: false keeps no result. result_ttl: how long the result is kept at least. meta: handed to the handler. id: one of your own; the same id twice is one task. tenant: NULL = the first schema of search_path.
 Not supported yet: lock, limit_key, unique_key, unique_until, on_conflict, depends_on, depends_mode, allow_failure, on_success, on_failure, hook, sync (0A000).
-Errors: 42704 handler not registered, 42883, 42P02 or 22P02 and kin for arguments that don''t fit, 54000 args too large, 22023 a value that makes no sense, 42501 no right to enqueue, 55000 not attached, 3F000 no such tenant, 53400 quota.
+Errors: 42704 handler not registered, 22023, 42P02, 54023, 22P02 and kin for arguments that don''t fit, 54000 args too large, 22023 a value that makes no sense, 42501 no right to enqueue, 55000 not attached, 3F000 no such tenant, 53400 quota.
 Example: SELECT tq_async(''send_invoice'', ''{"order_id": 42, "locale": "de"}'', delay => ''5 minutes'');';
 
 CREATE FUNCTION tenant_q.async_many(tasks jsonb, tenant text DEFAULT NULL) RETURNS uuid[]
@@ -60,10 +60,9 @@ CREATE FUNCTION @extschema@.tq_fetch(id uuid, wait interval DEFAULT '0', tenant 
 LANGUAGE sql AS $body$
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
            x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(pg_catalog.jsonb_build_array(tenant_q.fetch($1, $2, $3))) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer,
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.fetch($1, $2, $3)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer,
     queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz,
     started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb)
-     WHERE x.id IS NOT NULL
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_fetch(uuid, interval, text) IS
 'The whole task, finished or not; no row if it is unknown. wait as in tq_result.

@@ -46,8 +46,10 @@ fn schedule(args: &Args) -> Result<Ret> {
     if args.is_given(16) {
         return Err(Error::unsupported("only_if"));
     }
-    if args.is_given(18) || args.is_given(19) {
-        return Err(Error::unsupported("after"));
+    for (what, n) in [("after", 18), ("after_outcome", 19)] {
+        if args.is_given(n) {
+            return Err(Error::unsupported(what));
+        }
     }
     let tenant = tenant::resolve(args.text(25).as_deref())?;
     may_schedule(&tenant)?;

@@ -78,7 +78,9 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         let wrong = |expected: &str| Error::invalid(format!("task key \"{key}\" is not {expected}"));
         let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
         let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
-        let interval = || crate::postgres::types::parse_interval(&text()?).ok_or_else(|| wrong("an interval"));
+        let interval = || {
+            value.as_str().and_then(crate::postgres::types::parse_interval).ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
+        };
         match key.as_str() {
             "handler" => new.handler = text()?,
             "args" => new.args = Some(Jsonb::from_value(value.clone())),
@@ -86,7 +88,10 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "group_id" => new.group_id = Some(text()?),
             "queue" => new.queue = Some(text()?),
             "priority" => new.priority = Some(int()?),
-            "run_at" => new.run_at = Some(crate::postgres::types::parse_time(&text()?).ok_or_else(|| wrong("a timestamp"))?),
+            "run_at" => new.run_at = Some(
+                value.as_str().and_then(crate::postgres::types::parse_time)
+                    .ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))?,
+            ),
             "delay" => new.delay = Some(interval()?),
             "timeout" => new.timeout = Some(interval()?),
             "max_attempts" => new.max_attempts = Some(int()?),
@@ -95,7 +100,8 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "save" => new.save = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
             "result_ttl" => new.result_ttl = Some(interval()?),
             "meta" => new.meta = Some(value.clone()),
-            "id" => new.id = Some(uuid::Uuid::parse_str(&text()?).map_err(|_| wrong("a uuid"))?.as_u128()),
+            "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
+            "tenant" => return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'.")),
             other if PARAMETERS.contains(&other) => return Err(Error::unsupported(&format!("task key \"{other}\""))),
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
@@ -406,21 +412,29 @@ fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result
     if propagate == Some(false) {
         return Ok(Ret::Json(Json::String(message)));
     }
-    let sqlstate = error.as_ref().and_then(|e| e.get("sqlstate")).and_then(Json::as_str).map_or(String::new(), |s| format!(" ({s})"));
-    Err(Error::new("TQ002", format!("the task is {}", state.name()))
-        .detail(format!("{message}{sqlstate}"))
-        .hint("propagate => false returns the message instead; tq_fetch shows the whole task."))
+    let what = match state {
+        State::Failed => "the task has failed",
+        State::Cancelled => "the task was cancelled",
+        State::Expired => "the task expired before it was started",
+        _ => "the task is quarantined",
+    };
+    let mut raised = Error::new("TQ002", what).hint("propagate => false returns the message instead; tq_fetch shows the whole task.");
+    if let Some(error) = &error {
+        let sqlstate = error.get("sqlstate").and_then(Json::as_str).map_or(String::new(), |s| format!(" ({s})"));
+        raised = raised.detail(format!("{message}{sqlstate}"));
+    }
+    Err(raised)
 }
 
-/// tenant_q.fetch(id, wait, tenant): the task as a document, or NULL.
+/// tenant_q.fetch(id, wait, tenant): an array of the task's document, or an empty one.
 fn fetch(args: &Args) -> Result<Ret> {
     let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     may_read(&tenant)?;
     Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
-        Found::Nothing => Ret::Null,
-        Found::Unfinished(row) => Ret::Json(describe_task(&tenant, &row, clock::now())),
-        Found::Finished(row) => Ret::Json(describe_result(&tenant, &row)),
+        Found::Nothing => Ret::Json(json!([])),
+        Found::Unfinished(row) => Ret::Json(json!([describe_task(&tenant, &row, clock::now())])),
+        Found::Finished(row) => Ret::Json(json!([describe_result(&tenant, &row)])),
     })
 }
 
@@ -449,7 +463,13 @@ pub fn time_json(t: Option<Micros>) -> Json {
     match t {
         Some(i64::MAX) => "infinity".into(),
         Some(i64::MIN) => "-infinity".into(),
-        Some(t) => tick::instant(t).to_rfc3339_opts(chrono::SecondsFormat::Micros, true).into(),
+        Some(t) => {
+            // RFC 3339 ends with the year 9999; PostgreSQL writes later ones without a sign, and BC behind.
+            use chrono::Datelike;
+            let t = tick::instant(t);
+            let (year, era) = if t.year() > 0 { (t.year(), "") } else { (1 - t.year(), " BC") };
+            format!("{year:04}-{}{era}", t.format("%m-%dT%H:%M:%S%.6fZ")).into()
+        }
         None => Json::Null,
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
     let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
-    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > super::NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
     }
     let shared = args.bool(16).unwrap_or(false);

@@ -150,8 +150,8 @@ fn by_position<'a>(sig: &Signature, document: &Document<'a>, length: usize) -> R
         sources.push(source);
     }
     if length > sig.params.len() && !sig.params.last().is_some_and(|p| p.variadic) {
-        return Err(Error::invalid(format!("too many arguments for {}", sig.identity))
-            .detail(format!("{length} were given. The signature is {}.", sig.describe()))
+        return Err(Error::new("54023", format!("too many arguments for {}", sig.identity))
+            .detail(format!("{length} given. The signature is {}.", sig.describe()))
             .hint(how_to_write(sig)));
     }
     Ok(sources)
@@ -174,7 +174,7 @@ fn missing<'a>(sig: &Signature, i: usize) -> Result<Source<'a>> {
 fn unknown(sig: &Signature, document: &Document) -> Error {
     let names: Vec<&str> = sig.params.iter().filter_map(|p| p.name.as_deref()).collect();
     let key = document.keys().into_iter().find(|k| !names.contains(&k.as_str())).unwrap_or_default();
-    let error = Error::invalid(format!("{} has no parameter \"{key}\"", sig.identity)).detail(format!("The signature is {}.", sig.describe()));
+    let error = Error::new("42P02", format!("{} has no parameter \"{key}\"", sig.identity)).detail(format!("The signature is {}.", sig.describe()));
     match nearest(&key, names) {
         Some(similar) => error.hint(format!("Did you mean \"{similar}\"?")),
         None => error.hint(how_to_write(sig)),

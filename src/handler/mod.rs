@@ -22,6 +22,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// Longest name of a handler, in bytes.
+pub const NAME_MAX: usize = 200;
+
 /// What a registered name stands for, in one tenant.
 pub struct Handler {
     pub name: String,
@@ -121,6 +124,9 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
 
 /// The same as an error for whoever enqueues or schedules.
 pub fn require(tenant: &Tenant, name: &str) -> Result<Rc<Handler>> {
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(Error::invalid(format!("a handler's name has 1 to {NAME_MAX} bytes, not {}", name.len())));
+    }
     let handler = find(tenant, name)?.ok_or_else(|| {
         let names = names(tenant);
         let nearest = nearest(name, names.iter().map(String::as_str));
@@ -271,7 +277,8 @@ impl Handler {
 /// A retry policy as tq_backoff makes it, or an error that names the fault.
 pub fn check_retry(retry: &serde_json::Value) -> Result<Policy> {
     let policy: Policy = serde_json::from_value(retry.clone()).map_err(|e| {
-        Error::invalid("retry is not a retry policy").detail(format!("{e}.")).hint("Write it with tq_backoff(…).")
+        let why = if retry.is_object() { e.to_string() } else { "It is not an object".into() };
+        Error::invalid("retry is not a retry policy").detail(format!("{why}.")).hint("Write it with tq_backoff(…).")
     })?;
     match policy.fault() {
         Some(fault) => Err(Error::invalid(format!("retry policy: {fault}")).hint("Write it with tq_backoff(…).")),

@@ -159,7 +159,13 @@ struct Raised {
 }
 
 fn c_text(text: &str) -> *const std::ffi::c_char {
-    let clean = text.replace('\0', "");
+    // What a caller passed may be megabytes: neither client nor log wants it back.
+    const LONGEST: usize = 8 * 1024;
+    let mut clean = text.replace('\0', "");
+    if clean.len() > LONGEST {
+        clean.truncate(clean.floor_char_boundary(LONGEST));
+        clean.push('…');
+    }
     // SAFETY: palloc'ed one byte longer than the text, terminated.
     unsafe {
         let p = pg_sys::palloc(clean.len() + 1) as *mut u8;

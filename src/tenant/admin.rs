@@ -283,7 +283,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         changes.sets.push(("ready", ready.to_string()));
     }
     if let Some(tz) = args.text(2) {
-        zone::parse_zone(&tz)?;
+        zone::parse_zone(&tz).map_err(|e| Error::from(e).detail("Parameter timezone."))?;
         changes.sets.push(("timezone", Changes::literal(&tz)));
     }
     if let Some(schemas) = args.texts(3) {

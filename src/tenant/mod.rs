@@ -354,7 +354,7 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     refresh();
     let user = sandbox::current_user();
     let oid = match named {
-        Some(name) => schema_of(name, user)?,
+        Some(name) => schema_of(name, user, "tenant => takes the bare name of an existing schema: not quoted, not folded to lower case.")?,
         None => {
             let path = session::show(c"search_path");
             let key = (path, user.to_u32());
@@ -363,10 +363,10 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
                 None => {
                     let name = first_of_path(&key.0).ok_or_else(|| {
                         Error::new("3F000", "there is no current tenant")
-                            .detail(format!("search_path is \"{}\".", key.0))
+                            .detail(if matches!(key.0.as_str(), "" | "\"\"") { "search_path is empty.".into() } else { format!("search_path is {}.", key.0) })
                             .hint("Set search_path to the tenant's schema first, or pass tenant => '...'.")
                     })?;
-                    let oid = schema_of(&name, user)?;
+                    let oid = schema_of(&name, user, "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.")?;
                     // Attached or not is by_oid's business; only names are remembered here.
                     CACHE.with_borrow_mut(|c| c.current.insert(key, oid));
                     oid
@@ -377,13 +377,11 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     by_oid(oid)
 }
 
-fn schema_of(name: &str, user: pgrx::pg_sys::Oid) -> Result<u32> {
-    let oid = catalog::schema_oid(name).ok_or_else(|| {
-        Error::new("3F000", format!("schema \"{name}\" does not exist"))
-            .hint("Pass the tenant as tenant => '...', or set search_path to its schema first.")
-    })?;
+fn schema_of(name: &str, user: pgrx::pg_sys::Oid, hint: &str) -> Result<u32> {
+    let oid = catalog::schema_oid(name).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint(hint))?;
     if !catalog::may_use_schema(oid, user) {
-        return Err(Error::denied(format!("permission denied for schema \"{name}\"")));
+        return Err(Error::denied(format!("permission denied for schema \"{name}\""))
+            .hint(format!("Its owner can run GRANT USAGE ON SCHEMA {} TO …", catalog::quote(name))));
     }
     Ok(oid)
 }
@@ -414,7 +412,8 @@ fn identifiers(list: &str) -> Vec<String> {
             }
             ',' => found.push(std::mem::take(&mut name)),
             c if c.is_whitespace() => {}
-            c => name.extend(c.to_lowercase()),
+            // As PostgreSQL folds in a multi-byte encoding: ASCII only.
+            c => name.push(c.to_ascii_lowercase()),
         }
     }
     found.push(name);
