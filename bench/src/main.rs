@@ -3,7 +3,7 @@
 //!   --tasks N        no-op tasks in each drain (200000)
 //!   --rounds N       how often the drains and their yardstick are measured, in turn; medians are shown (3)
 //!   --seconds N      how long latency and enqueue rates are measured (15)
-//!   --only A,B       some of: drain, tenants, roles, yardstick, enqueue, bulk, latency, schedules, idle, noisy
+//!   --only A,B       some of: drain, tenants, roles, yardstick, enqueue, bulk, latency, schedules; or none
 //!   --idle N         idle CPU with N attached tenants (only when given; 10000 is the promise)
 //!   --noisy N        latency beside another tenant's N queued tasks (only when given; 1000000 is the promise)
 //!   --save           the table to bench/results/<date>.txt, too
@@ -29,6 +29,19 @@ mod yardstick;
 
 use report::Report;
 use server::Server;
+
+/// What --only may name; "none" leaves the last two, which have options of their own.
+const PARTS: [&str; 9] = [
+    "drain",
+    "tenants",
+    "roles",
+    "yardstick",
+    "enqueue",
+    "bulk",
+    "latency",
+    "schedules",
+    "none",
+];
 
 /// What was asked for.
 pub struct Options {
@@ -74,7 +87,19 @@ impl Options {
                 "--seconds" => options.seconds = number()? as u64,
                 "--idle" => options.idle_tenants = number()?,
                 "--noisy" => options.noisy_tasks = number()?,
-                "--only" => options.only = value.split(',').map(str::to_owned).collect(),
+                "--only" => {
+                    options.only = value.split(',').map(str::to_owned).collect();
+                    if let Some(unknown) = options
+                        .only
+                        .iter()
+                        .find(|name| !PARTS.contains(&name.as_str()))
+                    {
+                        return Err(format!(
+                            "--only {unknown}: no such part, there are {}",
+                            PARTS.join(", ")
+                        ));
+                    }
+                }
                 _ => return Err(format!("no such option: {argument} (--help lists them)")),
             }
         }

@@ -57,7 +57,7 @@ impl Report {
     /// One figure. The same name again is another round of it.
     pub fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         let name = name.into();
-        println!("   {name:<66} {} {unit}", number(value));
+        println!("   {name:<80} {} {unit}", number(value));
         match self.lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.values.push(value),
             None => self.lines.push(Line {
@@ -79,7 +79,7 @@ impl Report {
             let median = line.values[line.values.len() / 2];
             write!(
                 text,
-                "{:<66} {:>12} {:<10}",
+                "{:<80} {:>12} {:<10}",
                 line.name,
                 number(median),
                 line.unit
