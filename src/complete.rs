@@ -126,6 +126,11 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, sa
     Ok(())
 }
 
+/// The failure of an attempt that its timeout ended.
+pub fn took_too_long(timeout_ms: i64) -> Failure {
+    Failure::new("57014", format!("the attempt took longer than its timeout of {timeout_ms} ms"))
+}
+
 /// What became of a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {

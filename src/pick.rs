@@ -48,6 +48,7 @@ pub mod reason {
     pub const SUSPENDED: u32 = 4;
     pub const BROKEN: u32 = 5;
     pub const ERROR: u32 = 6;
+    pub const UNRECORDED: u32 = 7;
     pub fn text(reason: u32) -> Option<&'static str> {
         Some(match reason {
             LOCKED => "its tables are locked",
@@ -56,6 +57,7 @@ pub mod reason {
             SUSPENDED => "suspended",
             BROKEN => "its tables are not as tq_attach made them",
             ERROR => "its tables could not be read",
+            UNRECORDED => "how an attempt ended is still to be written down",
             _ => return None,
         })
     }
@@ -99,7 +101,12 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
             }
         }
     }
-    let result = transaction::run(|| look(s, e, slot, index, generation, &in_slots, running, limit));
+    // After the slots: who dies with a task notes that first, then leaves its slot.
+    let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
+        Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
+    } else {
+        transaction::run(|| look(s, e, slot, index, generation, &in_slots, running, limit))
+    };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
         e.low_key.fetch_min(i64::MIN, SeqCst);
@@ -396,7 +403,7 @@ impl Scan<'_> {
         }
         if poison::must_be_alone(self.s, key.1) {
             if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
-                // The others finish what they have and start nothing new: soon.
+                // Another one runs, or others are in this batch already: soon.
                 self.due = self.due.min(self.now + 50_000);
                 return Ok(true);
             }

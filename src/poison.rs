@@ -1,54 +1,76 @@
-//! Tasks that crash the server.
+//! Tasks that crash the server, and tasks whose timeout had to terminate their executor: attempts
+//! whose end nobody was left to record.
 //!
 //! The slots are in a file mapping that survives the crash. Every executor's SIGQUIT handler marks
 //! its slot "bystander" first, so after an unclean restart the one occupied, unmarked slot names
 //! the culprit exactly: the others died of its crash. Several unmarked slots (power loss, the
-//! postmaster killed) blame nobody.
+//! postmaster killed, several crashes in the same moment) blame nobody; what was running at two
+//! such events runs one at a time from then on, so that the next crash has one culprit.
 //!
 //! A culprit's crash count is written and flushed before anything of its tenant starts. Crashes of
 //! one task are bounded by `tenant_q.max_crashes`, then it is quarantined; a handler whose tasks
 //! keep crashing the server (a schedule that mints a poison every second) is quarantined too.
 
+use crate::complete::{self, Verdict};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::clock;
-use crate::postgres::relation::{Access, Value};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, transaction};
+use crate::postgres::{sandbox, session, shmem, transaction, worker};
 use crate::settings;
-use crate::shared::{Culprit, Shared, Suspect, Word};
+use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word};
 use crate::task::{self, col, stored};
 use crate::tenant::{self, Tenant};
+use crate::{ready, wake};
 use serde_json::json;
 use std::sync::atomic::Ordering::*;
 
 /// Crashes of two or more tasks within it quarantine their handler.
-const HANDLER_WINDOW: i64 = 86_400_000_000;
+const HANDLER_WINDOW: Micros = 86_400_000_000;
+/// Whoever holds a lock on the tenant's rows is not waited for longer.
+const LOCK_TIMEOUT: &std::ffi::CStr = c"200ms";
+/// Then it is tried again, and the tenant waits.
+const AGAIN: Micros = 500_000;
+
+/// `Culprit::kind`.
+mod kind {
+    pub const FREE: u32 = 0;
+    pub const FILLING: u32 = 1;
+    pub const CRASHED: u32 = 2;
+    pub const TIMED_OUT: u32 = 3;
+}
 
 /// In the postmaster, before anything runs: who was it?
-pub fn read_the_crash(s: &Shared) {
-    let mut unmarked = Vec::new();
-    for slot in s.slots {
-        let word = Word::load(slot);
-        if slot.state.load(Relaxed) == 2 && word.running && word.next >= 1 {
-            if slot.bystander.load(Relaxed) == 0 {
-                unmarked.push((slot, word.next - 1));
-            }
+pub fn initialise(s: &Shared, crashed: bool) {
+    for c in s.culprits {
+        c.claim.store(0, Relaxed);
+        c.again.store(0, Relaxed);
+        if c.kind.load(Relaxed) == kind::FILLING {
+            c.kind.store(kind::FREE, Relaxed);
         }
     }
-    if let [(slot, n)] = unmarked[..] {
-        // Alone and unmarked while nobody else was marked means just as much: nobody else ran.
-        if let Some(c) = s.culprits.iter().find(|c| c.database.load(Relaxed) == 0) {
-            c.tenant.store(slot.tenant.load(Relaxed), Relaxed);
-            c.id_high.store(slot.item_high[n].load(Relaxed), Relaxed);
-            c.id_low.store(slot.item_low[n].load(Relaxed), Relaxed);
-            c.stamp.store(slot.item_stamp[n].load(Relaxed), Relaxed);
-            c.database.store(slot.database.load(Relaxed), SeqCst);
+    if crashed {
+        read_the_crash(s);
+    }
+    s.header.culprits.store(s.culprits.iter().filter(|c| c.kind.load(Relaxed) != kind::FREE).count() as u32, Relaxed);
+}
+
+fn read_the_crash(s: &Shared) {
+    let unmarked: Vec<&Slot> = (s.slots.iter())
+        .filter(|slot| slot.state.load(Relaxed) == 2 && Word::load(slot).running && slot.bystander.load(Relaxed) == 0)
+        .collect();
+    match unmarked[..] {
+        [] => {}
+        [slot] => {
+            // Alone and unmarked while nobody else was marked means just as much: nobody else ran.
+            note(s, slot, kind::CRASHED);
+            clear_suspects(s);
         }
-        clear_suspects(s);
-    } else {
-        for (slot, n) in unmarked {
-            suspect(s, slot.item_id(n));
+        _ => {
+            for slot in unmarked {
+                suspect(s, slot.item_id(Word::load(slot).next - 1));
+            }
         }
     }
 }
@@ -75,26 +97,16 @@ fn suspect(s: &Shared, id: u128) {
     }
 }
 
-/// Whether this task may run only while nothing else does.
+/// Whether this task may run only while no other such task does.
 pub fn must_be_alone(s: &Shared, id: u128) -> bool {
     s.file.suspects.load(Relaxed) != 0 && place_of(s, id).is_some_and(|x| x.events.load(Relaxed) >= 2)
 }
 
-/// Takes the server for slot `me` alone, once everybody else is done with what they have.
+/// Reserves the right to run a suspect for slot `me`. What is no suspect goes on beside it: at the
+/// next crash it marks itself a bystander.
 pub fn take_alone(s: &Shared, me: usize) -> bool {
     let mine = me as u32 + 1;
-    if s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_ok() {
-        s.header.alone_since.store(clock::monotonic_ns(), SeqCst);
-    } else if s.header.alone.load(SeqCst) != mine {
-        return false;
-    }
-    s.slots.iter().enumerate().all(|(n, slot)| n == me || slot.state.load(SeqCst) != 2 || Word::load(slot).live().is_empty())
-}
-
-/// Somebody else is to be alone just now.
-pub fn must_wait(s: &Shared, me: usize) -> bool {
-    let alone = s.header.alone.load(SeqCst);
-    alone != 0 && alone != me as u32 + 1
+    s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_ok() || s.header.alone.load(SeqCst) == mine
 }
 
 /// The suspect has been through: it is one no more, and the others go on.
@@ -107,72 +119,150 @@ pub fn end_alone(s: &Shared, me: usize, finished: Option<u128>) {
     let _ = s.header.alone.compare_exchange(me as u32 + 1, 0, SeqCst, SeqCst);
 }
 
-/// A suspect that never came to its turn (cancelled, or the others don't end): nobody waits for it
-/// longer than five seconds.
-pub fn give_up_alone(s: &Shared, me: usize) {
-    if s.header.alone.load(SeqCst) == me as u32 + 1 && clock::monotonic_ns().saturating_sub(s.header.alone_since.load(SeqCst)) > 5_000_000_000 {
-        for x in s.suspects.iter().filter(|x| x.events.load(Relaxed) > 1) {
-            x.events.store(1, Relaxed);
-        }
-        end_alone(s, me, None);
+/// Remembers the task that this slot runs. Atomics only.
+fn note(s: &Shared, slot: &Slot, what: u32) {
+    let word = Word::load(slot);
+    if !word.running || word.next == 0 {
+        return;
     }
+    let item = slot.item(word.next - 1);
+    // Full: the oldest knowledge is as good as this; the task is simply run again.
+    let Some(c) = s.culprits.iter().find(|c| c.kind.compare_exchange(kind::FREE, kind::FILLING, SeqCst, SeqCst).is_ok()) else { return };
+    c.database.store(slot.database.load(Relaxed), Relaxed);
+    c.tenant.store(slot.tenant.load(Relaxed), Relaxed);
+    c.id_high.store((item.id >> 64) as u64, Relaxed);
+    c.id_low.store(item.id as u64, Relaxed);
+    c.stamp.store(item.stamp, Relaxed);
+    c.attempts.store(item.attempts, Relaxed);
+    c.started_at.store(slot.started_at.load(Relaxed), Relaxed);
+    c.deadline.store(slot.deadline.load(Relaxed), Relaxed);
+    c.epoch.store(s.file.epoch.load(Relaxed), Relaxed);
+    c.claim.store(0, Relaxed);
+    c.again.store(0, Relaxed);
+    c.kind.store(what, SeqCst);
+    s.header.culprits.fetch_add(1, SeqCst);
 }
 
-/// Whether a crash of this tenant is still to be written down.
-fn pending(s: &Shared, database: u32) -> Option<&'static Culprit> {
-    s.culprits.iter().find(|c| c.database.load(SeqCst) == database)
+/// The timeout of the slot's task terminates its executor, which is this process: whoever comes
+/// next writes it down. Before the slot lets go of the task.
+pub fn timed_out(s: &Shared, slot: &Slot) {
+    note(s, slot, kind::TIMED_OUT);
 }
 
-/// Writes down what is known of crashes in this database, before anything else is run there.
+fn free(s: &Shared, c: &Culprit) {
+    c.kind.store(kind::FREE, SeqCst);
+    s.header.culprits.fetch_sub(1, SeqCst);
+}
+
+/// Whether something of this tenant is still to be written down: nothing of it starts before.
+pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
+    s.header.culprits.load(SeqCst) > 0
+        && s.culprits.iter().any(|c| c.kind.load(SeqCst) >= kind::CRASHED && c.database.load(Relaxed) == database && c.tenant.load(Relaxed) == tenant)
+}
+
+/// Writes down what is known of attempts in this database, before anything else is run there.
 /// Called by executors between batches: one look at shared memory when there is nothing.
 pub fn settle(s: &Shared, database: u32) {
-    while let Some(c) = pending(s, database) {
-        // One of the executors does it; the others wait their turn at the lock of the row.
-        let id = ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128;
-        let (tenant, stamp) = (c.tenant.load(Relaxed), c.stamp.load(Relaxed));
-        let outcome = transaction::run(|| blame(tenant, id, stamp));
-        transaction::flush_commits();
-        if let Err(failure) = outcome {
-            caught::log_failure(&format!("the crash by task {} could not be written down", task::uuid_text(id)), &failure);
-            if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" || failure.sqlstate == "XX000" {
-                // Somebody else is at it; or try again with the next batch.
-                return;
+    if s.header.culprits.load(SeqCst) == 0 {
+        return;
+    }
+    for c in s.culprits {
+        if c.kind.load(SeqCst) < kind::CRASHED || c.database.load(Relaxed) != database || c.again.load(Relaxed) > clock::now() {
+            continue;
+        }
+        // One of the executors does it; if it dies meanwhile, another.
+        let (me, before) = (shmem::my_pid(), c.claim.load(SeqCst));
+        if before != 0 && before != me && worker::is_alive(before) || c.claim.compare_exchange(before, me, SeqCst, SeqCst).is_err() {
+            continue;
+        }
+        let what = c.kind.load(SeqCst);
+        if what >= kind::CRASHED {
+            match write_down(s, c, what) {
+                Ok(()) => free(s, c),
+                Err(failure) => {
+                    let id = task::uuid_text(id_of(c));
+                    caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
+                    // A lock, a deadlock, somebody else's change: they pass.
+                    if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" || failure.sqlstate == "XX000" {
+                        c.again.store(clock::now() + AGAIN, Relaxed);
+                    } else {
+                        free(s, c);
+                    }
+                }
             }
         }
-        if ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128 == id {
-            c.database.store(0, SeqCst);
-        }
+        c.claim.store(0, SeqCst);
     }
 }
 
-fn blame(tenant: u32, id: u128, stamp: i64) -> Result<(), Failure> {
-    let tenant = match tenant::by_oid(tenant) {
-        Ok(t) => t,
-        // Detached or dropped meanwhile.
-        Err(_) => return Ok(()),
+fn id_of(c: &Culprit) -> u128 {
+    ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128
+}
+
+fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
+    let (oid, stamp) = (c.tenant.load(Relaxed), c.stamp.load(Relaxed));
+    let woken = transaction::run(|| {
+        session::set_local(c"lock_timeout", LOCK_TIMEOUT);
+        // Detached or dropped meanwhile?
+        let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
+        let table = tenant.open(tenant.task, Access::Write)?;
+        let Some(row) = table.find(&[col::ID as i16], Value::Uuid(id_of(c))) else { return Ok(None) };
+        if row.time(col::CREATED_AT) != Some(stamp) || row.i32(col::ATTEMPTS) != Some(c.attempts.load(Relaxed)) || row.char(col::STATE) == stored::QUARANTINED {
+            return Ok(None);
+        }
+        if what == kind::TIMED_OUT {
+            return time_out(&tenant, c, &row).map(Some);
+        }
+        blame(&tenant, &table, &row, c.epoch.load(Relaxed)).map(|()| None)
+    })?;
+    transaction::flush_commits();
+    if let Some((role, at)) = woken {
+        wake::announce(s, id_of(c));
+        if let (Some(at), Some(entry)) = (at, s.entry(shmem::my_database(), oid, role)) {
+            ready::wake_at(s, entry.index, at);
+        }
+    }
+    Ok(())
+}
+
+/// A failed attempt like any other that took too long. The role whose entry it is, and when it is
+/// to be tried again.
+fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micros>), Failure> {
+    let (started_at, deadline) = (c.started_at.load(Relaxed), c.deadline.load(Relaxed));
+    let item = Item { id: id_of(c), tid: row.tid.0, stamp: c.stamp.load(Relaxed), attempts: c.attempts.load(Relaxed) };
+    let name = row.text(col::HANDLER).unwrap_or_default();
+    let handler = handler::find(tenant, &name)?;
+    let failure = complete::took_too_long((deadline - started_at) / 1000);
+    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, "timeout", None, false)?;
+    caught::log_failure(&format!("{} {} {} was terminated at attempt {}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(item.id), item.attempts + 1), &failure);
+    let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
+    Ok((handler.map_or(tenant.owner, |h| h.run_as), at))
+}
+
+fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Failure> {
+    let mut history = match row.json(col::HISTORY) {
+        Some(serde_json::Value::Array(h)) => h,
+        _ => vec![],
     };
-    let table = tenant.open(tenant.task, Access::Exclusive)?;
-    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(id)) else { return Ok(()) };
-    if row.time(col::CREATED_AT) != Some(stamp) || row.char(col::STATE) == stored::QUARANTINED {
+    // The server may go down again between the commit and the word that it is done.
+    let life = format!("{epoch:x}");
+    if history.iter().any(|entry| entry["life"] == life.as_str()) {
         return Ok(());
     }
     let crashes = row.i32(col::CRASHES).unwrap_or(0) + 1;
     let name = row.text(col::HANDLER).unwrap_or_default();
     let convicted = crashes >= settings::max_crashes();
     let failure = Failure::new("XX000", format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
-    let mut history = match row.json(col::HISTORY) {
-        Some(serde_json::Value::Array(h)) => h,
-        _ => vec![],
-    };
-    history.push(json!({ "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
+    history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
     let history = Jsonb::from_value(history.into());
     let state = if convicted { stored::QUARANTINED } else { row.char(col::STATE) };
-    table.update(&row, &[(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))]);
+    table.update(row, &[(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))]);
     let what = if convicted { "is quarantined" } else { "runs again" };
+    let id = row.uuid(col::ID).unwrap_or(0);
     caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(id)), &failure);
-    blame_handler(&tenant, &name, id)
+    blame_handler(tenant, &name, id)
 }
 
 /// Remembers the crash with the handler, and stops the handler in this tenant after three within a

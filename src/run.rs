@@ -208,7 +208,7 @@ fn fail(
     }
     let asked = ASKED.with_borrow(|a| a.clone());
     let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
-        "57014" if timed_out => (Failure::new("57014", format!("the attempt took longer than its timeout of {timeout_ms} ms")), "timeout", None, false),
+        "57014" if timed_out => (complete::took_too_long(timeout_ms), "timeout", None, false),
         "TQ001" => (failure, "retry", asked.retry_after, false),
         "TQ003" => (failure, "failed", None, true),
         _ => (failure, "failed", None, false),

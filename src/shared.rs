@@ -55,9 +55,10 @@ shared_struct! {
         pub recycle: AtomicU64,
         pub last_no_slot: AtomicI64,
         pub started_at: AtomicI64,
-        /// The slot + 1 that runs a suspect: nobody else starts anything meanwhile.
+        /// The slot + 1 that runs a suspect: no other suspect is started meanwhile.
         pub alone: AtomicU32,
-        pub alone_since: AtomicU64,
+        /// How many of `culprits` are to be written down.
+        pub culprits: AtomicU32,
     }
 }
 
@@ -256,14 +257,26 @@ shared_struct! {
 }
 
 shared_struct! {
-    /// A task that was running, alone unmarked, when the server went down. In the mapped file, so
-    /// that it is blamed even if the server goes down again before that could be written.
+    /// A task whose attempt ended with its executor and is to be recorded: it was running, alone
+    /// unmarked, when the server went down; or its timeout terminated the executor. In the mapped
+    /// file, so that it is blamed even if the server goes down again before that was written.
     pub struct Culprit {
+        /// See poison.rs; 0 = free.
+        pub kind: AtomicU32,
+        /// Who writes it down: a pid.
+        pub claim: AtomicU32,
         pub database: AtomicU32,
         pub tenant: AtomicU32,
         pub id_high: AtomicU64,
         pub id_low: AtomicU64,
         pub stamp: AtomicI64,
+        pub attempts: AtomicI32,
+        pub started_at: AtomicI64,
+        pub deadline: AtomicI64,
+        /// The life of the server in which it happened: it is written down once.
+        pub epoch: AtomicU64,
+        /// Not to be tried before.
+        pub again: AtomicI64,
     }
 }
 
@@ -287,7 +300,7 @@ shared_struct! {
         pub events: AtomicU32,
     }
 }
-const MAGIC: u64 = 0x7471_0001_0000_0000 | std::mem::size_of::<Slot>() as u64;
+const MAGIC: u64 = 0x7471_0002_0000_0000 | std::mem::size_of::<Slot>() as u64;
 
 #[derive(Clone, Copy)]
 struct Layout {
@@ -412,11 +425,10 @@ pub fn initialise() {
     }
     let system = shmem::system_identifier();
     let ours = s.file.magic.load(Relaxed) == MAGIC && s.file.system.load(Relaxed) == system;
-    if ours && shmem::went_down_uncleanly() {
-        crate::poison::read_the_crash(&s);
-    } else if !ours {
+    if !ours {
         mapping::clear();
     }
+    crate::poison::initialise(&s, shmem::went_down_uncleanly());
     for slot in s.slots {
         free_slot(slot);
     }

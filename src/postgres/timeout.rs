@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicI32, Ordering};
 
 static ID: AtomicI32 = AtomicI32::new(-1);
 static FIRED: AtomicU32 = AtomicU32::new(0);
+/// So often it cancels.
+const CANCELS: u32 = 2;
 
 #[cfg(any(feature = "pg15", feature = "pg16"))]
 const USER_TIMEOUT: i32 = 12;
@@ -28,7 +30,7 @@ unsafe extern "C-unwind" fn expired() {
     // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal
     // handler, where timeouts are delivered.
     unsafe {
-        if fired <= 2 {
+        if fired <= CANCELS {
             pg_sys::QueryCancelPending = true as _;
         } else {
             pg_sys::ProcDiePending = true as _;
@@ -69,8 +71,9 @@ pub fn disarm() -> bool {
     FIRED.load(Ordering::Relaxed) > 0
 }
 
-pub fn fired() -> bool {
-    FIRED.load(Ordering::Relaxed) > 0
+/// Whether it is this timer that terminates the process.
+pub fn has_terminated() -> bool {
+    FIRED.load(Ordering::Relaxed) > CANCELS
 }
 
 /// Forgets a cancel that came too late for the attempt it was meant for.

@@ -17,7 +17,6 @@ use crate::{poison, ready, retention, settings};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
-use std::time::Duration;
 
 thread_local! {
     static MY_SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -100,6 +99,9 @@ fn leave() {
     let entry = slot.entry.load(Relaxed);
     let had_work = !word.live().is_empty();
     poison::end_alone(&s, place, None);
+    if timeout::has_terminated() {
+        poison::timed_out(&s, slot);
+    }
     shared::free_slot(slot);
     role.executors.fetch_sub(1, SeqCst);
     ready::release_all_of(&s, place);
@@ -134,10 +136,6 @@ impl Executor {
                 return;
             }
             poison::settle(&self.s, shmem::my_database());
-            if poison::must_wait(&self.s, self.place) {
-                latch::wait(Some(Duration::from_millis(20)));
-                continue;
-            }
             if let Some(index) = self.next_entry() {
                 let one_shot = self.batch(index);
                 idle_since = clock::tick();
@@ -146,7 +144,8 @@ impl Executor {
                 }
                 continue;
             }
-            poison::give_up_alone(&self.s, self.place);
+            // A suspect that was cancelled before it came to its turn.
+            poison::end_alone(&self.s, self.place, None);
             transaction::flush_commits();
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
