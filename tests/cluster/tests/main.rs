@@ -1,3 +1,13 @@
 //! One module a topic.
 
+mod cancel;
+mod crash;
+mod delivery;
+mod fairness;
+mod hostile;
+mod identity;
+mod lifecycle;
+mod schedules;
+mod signals;
+mod site;
 mod smoke;
