@@ -46,7 +46,10 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
     e.low_key.fetch_min(low_key, SeqCst);
     e.generation.fetch_add(1, SeqCst);
     s.mark_dirty(index);
-    poke(s, e.role_index.load(Relaxed) as usize);
+    // Paused and the like: what lifts it wakes somebody.
+    if e.blocked_until.load(SeqCst) <= clock::now() {
+        poke(s, e.role_index.load(Relaxed) as usize);
+    }
 }
 
 /// Something of this entry comes due at `at`, which may be in the future.

@@ -228,12 +228,14 @@ pub fn wake_all(tenant: &Tenant) -> Result<()> {
 }
 
 pub(crate) fn wake_every_tenant() -> Result<()> {
-    // Those with work are woken; the rest is found by a sweep, in transactions of its own.
+    // Those that were kept from running, or have work anyway, are woken; whatever else there may be
+    // is found by a sweep, in transactions of its own. An idle tenant costs nothing here.
     if let Some(s) = crate::shared::get() {
         use std::sync::atomic::Ordering::SeqCst;
         let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            if e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
+            let kept = e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
+            if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
                 wake::changed(crate::shared::EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) });
             }
         }
