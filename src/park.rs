@@ -11,7 +11,7 @@ use crate::ready;
 use crate::settings;
 use crate::shared::{Item, Shared};
 use crate::task::{PICK_INDEX, col, ended, stored};
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -57,6 +57,8 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
     let mut from: Option<(i16, i64, u128)> = None;
     loop {
         let step = transaction::run(|| step(s, index, tenant, role, from));
+        // After the commit: a look before it would find nothing and pass the rows by.
+        ready::wake(s, index, i64::MIN);
         match step {
             Ok(Some(last)) => from = Some(last),
             Ok(None) => return,
@@ -71,6 +73,8 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
 
 /// One transaction's worth; where the next one goes on.
 fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, i64, u128)>) -> Result<Option<(i16, i64, u128)>, Failure> {
+    // As it is now: the pick that was asked to do this may have begun before what it is asked for.
+    let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
     let table = tenant.open(tenant.task, Access::Write)?;
     let mut rows: Vec<Row> = Vec::new();
@@ -118,7 +122,6 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
     if again != NEVER {
         look_again(s, index, again.max(now + 1_000_000));
     }
-    ready::wake(s, index, i64::MIN);
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }
 

@@ -37,6 +37,8 @@ pub struct Batch {
     pub park: Vec<Item>,
     /// Held rows should be looked at again.
     pub unpark: bool,
+    /// `Entry::unparks` before the look.
+    pub unparks: u64,
 }
 
 /// Why nothing could be picked, for `Entry::blocked_reason`.
@@ -81,11 +83,12 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
             let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
             let table = tenant.open(tenant.task, Access::Read)?;
             let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
-            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], unpark: false }))
+            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
         });
     }
 
     let generation = e.generation.load(SeqCst);
+    let unparks = e.unparks.load(SeqCst);
     let low = e.low_key.swap(NEVER, SeqCst);
     lower_cursors(e, low);
     let due_before = e.next_due.swap(NEVER, SeqCst);
@@ -105,7 +108,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
         Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
-        transaction::run(|| look(s, e, slot, index, generation, &in_slots, running, limit))
+        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, running, limit))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
@@ -131,7 +134,7 @@ fn lower_cursors(e: &Entry, low: Micros) {
 
 #[allow(clippy::too_many_arguments)]
 fn look(
-    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, in_slots: &HashSet<u128>, running: i32, limit: usize,
+    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, unparks: u64, in_slots: &HashSet<u128>, running: i32, limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
     let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
@@ -253,7 +256,7 @@ fn look(
         e.unfinished.store(0, Relaxed);
     }
     let rows = rows.into_iter().map(Some).collect();
-    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, unpark }))
+    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, unpark, unparks }))
 }
 
 pub fn item_of(row: &Row) -> Item {

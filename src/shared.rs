@@ -95,6 +95,8 @@ shared_struct! {
         pub limited: AtomicU32,
         /// Parked rows should be looked at again.
         pub unpark: AtomicU32,
+        /// How often that was asked for: tells whether it was meanwhile.
+        pub unparks: AtomicU64,
         pub unpark_at: AtomicI64,
         pub vtime: AtomicU64,
         /// Charged while the entry was in the heap; added when it leaves.
@@ -608,7 +610,7 @@ impl Shared {
         e.role.store(role, Relaxed);
         e.role_index.store(role_index as u32, Relaxed);
         e.stamp.fetch_add(1, Relaxed);
-        for counter in [&e.generation, &e.seen, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention, &e.retention_high, &e.retention_low] {
+        for counter in [&e.generation, &e.seen, &e.unparks, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention, &e.retention_high, &e.retention_low] {
             counter.store(0, Relaxed);
         }
         for time in [&e.low_key, &e.next_due, &e.schedule_due] {

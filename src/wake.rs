@@ -125,7 +125,7 @@ fn ended(committed: bool) {
                 if committed {
                     if p.unpark {
                         ready::unblock(e);
-                        e.unpark.store(1, SeqCst);
+                        ready::unpark(e);
                     }
                     if p.added != 0 && e.unfinished.load(Relaxed) >= 0 {
                         e.unfinished.fetch_add(p.added, Relaxed);

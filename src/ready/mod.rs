@@ -240,6 +240,11 @@ pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
     }
 }
 
+/// Held rows are to be looked at again. A wake follows.
+pub fn unpark(e: &Entry) {
+    e.unparks.fetch_add(1, SeqCst);
+    e.unpark.store(1, SeqCst);
+}
 pub fn unblock(e: &Entry) {
     e.blocked_until.store(0, Relaxed);
     e.blocked_delay.store(0, Relaxed);

@@ -219,9 +219,9 @@ impl Executor {
             }
         };
         ready::release(s, index);
-        let Batch { tenant, rows, park, unpark } = batch;
+        let Batch { tenant, rows, park, unpark, unparks } = batch;
         if !park.is_empty() {
-            self.park(index, &tenant, &park);
+            self.park(index, &tenant, &park, unparks);
         }
         if unpark {
             crate::park::unpark(s, index, &tenant);
@@ -391,11 +391,17 @@ impl Executor {
         self.tenant = Some((epoch, tenant.clone()));
     }
 
-    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item]) {
+    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
         if let Err(failure) = crate::park::park(&self.s, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
             ready::block(&self.s, index, pick::reason::ERROR);
         } else {
+            let e = &self.s.entries[index as usize];
+            if e.unparks.load(SeqCst) != unparks {
+                // What held them ended while they were being parked, and whoever looked for held rows may
+                // have looked too early.
+                e.unpark.store(1, SeqCst);
+            }
             // There may be more behind them.
             ready::wake(&self.s, index, NEVER);
         }

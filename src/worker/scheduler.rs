@@ -228,7 +228,7 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
         // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
         ready::unblock(e);
         if held {
-            e.unpark.store(1, SeqCst);
+            ready::unpark(e);
         }
         if due <= now || held {
             ready::wake(s, entry.index, i64::MIN);
