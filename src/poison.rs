@@ -17,7 +17,7 @@ use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, session, shmem, transaction, worker};
+use crate::postgres::{sandbox, shmem, timeout, transaction, worker};
 use crate::settings;
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word};
 use crate::task::{self, col, stored};
@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering::*;
 /// Crashes of two or more tasks within it quarantine their handler.
 const HANDLER_WINDOW: Micros = 86_400_000_000;
 /// Whoever holds a lock on the tenant's rows is not waited for longer.
-const LOCK_TIMEOUT: &std::ffi::CStr = c"200ms";
+const LOCK_TIMEOUT_MS: i32 = 200;
 /// Then it is tried again, and the tenant waits.
 const AGAIN: Micros = 500_000;
 
@@ -202,7 +202,7 @@ fn id_of(c: &Culprit) -> u128 {
 fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     let (oid, stamp) = (c.tenant.load(Relaxed), c.stamp.load(Relaxed));
     let woken = transaction::run(|| {
-        session::set_local(c"lock_timeout", LOCK_TIMEOUT);
+        timeout::limit_locks(LOCK_TIMEOUT_MS);
         // Detached or dropped meanwhile?
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;

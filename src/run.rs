@@ -18,7 +18,7 @@ use crate::shared::{Item, Shared, Slot, Word, store_text};
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
 use crate::{ready, settings, wake};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -45,6 +45,8 @@ pub struct Asked {
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
     static ASKED: RefCell<Asked> = RefCell::default();
+    /// The handler has returned: what fails now is our own.
+    static COMPLETING: Cell<bool> = const { Cell::new(false) };
 }
 
 pub fn current() -> Option<Current> {
@@ -97,6 +99,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         meta: row.json(col::META),
     }));
     ASKED.with_borrow_mut(|a| *a = Asked::default());
+    COMPLETING.set(false);
 
     timeout::arm(rules.timeout_ms);
     let result = if handler.is_procedure() {
@@ -140,6 +143,23 @@ fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
     Ok(())
 }
 
+/// From here on nothing is the handler's any more. Who holds a lock on the queue is waited for as
+/// long as the attempt has run, so that long work isn't thrown away, but a place isn't lost either.
+fn begin_completion(started_at: Micros) {
+    COMPLETING.set(true);
+    timeout::limit_locks(patience(started_at));
+}
+
+/// In milliseconds.
+fn patience(started_at: Micros) -> i32 {
+    ((clock::now() - started_at) / 1000).clamp(1000, 30_000) as i32
+}
+
+/// Whether an error of our own statements passes by itself: locks, deadlocks, serialization.
+fn passes(sqlstate: &str) -> bool {
+    matches!(sqlstate, "55P03" | "40P01" | "40001")
+}
+
 fn apply_settings(handler: &Handler) {
     if let Some(serde_json::Value::Object(settings)) = &handler.settings {
         for (name, value) in settings {
@@ -161,11 +181,13 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
     transaction::run(|| {
         check_identity(row, handler)?;
         let nest = Nest::enter();
+        timeout::limit_locks(0);
         apply_settings(handler);
         let bound = arguments_of(row, handler)?;
         let result = invoke::call(handler.signature.as_ref().expect("bound"), &bound)?;
         transaction::fire_deferred()?;
         nest.leave();
+        begin_completion(started_at);
         // The handler may have enqueued or changed its own tenant's rows: see them.
         transaction::refresh_snapshot();
         complete::done(tenant, item, started_at, &result, save)
@@ -175,10 +197,12 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
 fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
     let result = transaction::run(|| {
         check_identity(row, handler)?;
+        timeout::limit_locks(0);
         apply_settings(handler);
         let bound = arguments_of(row, handler)?;
         let result = invoke::call_procedure(handler.signature.as_ref().expect("bound"), &bound)?;
         transaction::fire_deferred()?;
+        begin_completion(started_at);
         transaction::ensure_snapshot();
         complete::done(tenant, item, started_at, &result, save)
     });
@@ -206,6 +230,13 @@ fn fail(
         ready::wake(s, index, i64::MIN);
         return Outcome::Unrecorded;
     }
+    if COMPLETING.get() && passes(&failure.sqlstate) {
+        // No attempt of the handler's: it did its work, and does it again.
+        caught::log_failure(&format!("{}: task {} could not be completed", caught::one_line(&tenant.name), task::uuid_text(item.id)), &failure);
+        pick::hold_back(s, index, item.id);
+        ready::wake(s, index, i64::MIN);
+        return Outcome::Unrecorded;
+    }
     let asked = ASKED.with_borrow(|a| a.clone());
     let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
         "57014" if timed_out => (complete::took_too_long(timeout_ms), "timeout", None, false),
@@ -213,7 +244,10 @@ fn fail(
         "TQ003" => (failure, "failed", None, true),
         _ => (failure, "failed", None, false),
     };
-    let recorded = transaction::run(|| complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last));
+    let recorded = transaction::run(|| {
+        timeout::limit_locks(patience(started_at));
+        complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)
+    });
     match recorded {
         Ok(Verdict::RetryAt(at)) => {
             e.retried.fetch_add(1, Relaxed);

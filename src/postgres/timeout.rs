@@ -84,3 +84,12 @@ pub fn forget_cancel() {
         pg_sys::QueryCancelPending = false as _;
     }
 }
+
+// ---- locks
+
+/// Waits for locks end after this (lock_timeout); 0 = never. Directly, without the machinery of
+/// settings: it is done for every task.
+pub fn limit_locks(millis: i32) {
+    // SAFETY: this process's own variable, read when a wait begins.
+    unsafe { pg_sys::LockTimeout = millis }
+}

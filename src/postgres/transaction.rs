@@ -20,8 +20,13 @@ pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     result
 }
 
-/// Starts a transaction and pushes its snapshot.
+/// How long a worker waits for a lock on its own behalf, in milliseconds.
+const LOCK_TIMEOUT: i32 = 1000;
+
+/// Starts a transaction and pushes its snapshot. Waits for locks are short until somebody says
+/// otherwise (timeout::limit_locks): who holds one holds up a place that all tenants need.
 pub fn begin() {
+    super::timeout::limit_locks(LOCK_TIMEOUT);
     // SAFETY: called by a worker between transactions.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();

@@ -216,11 +216,13 @@ pub fn should_leave(s: &Shared, role_index: usize) -> bool {
             > s.header.waiting_vtime.load(Relaxed).saturating_add(settings::role_quantum().as_nanos() as u64)
 }
 
-/// Leaves the whole entry alone for a doubling while (0.2 s … 60 s).
+/// Leaves the whole entry alone for a doubling while (0.2 s … 60 s; 5 s where a look costs nothing
+/// but the try for a lock).
 pub fn block(s: &Shared, index: u32, reason: u32) {
+    let most = if reason == crate::pick::reason::LOCKED { 5_000_000 } else { 60_000_000 };
     let e = &s.entries[index as usize];
     let now = clock::now();
-    let delay = (e.blocked_delay.load(Relaxed) * 2).clamp(200_000, 60_000_000);
+    let delay = (e.blocked_delay.load(Relaxed) * 2).clamp(200_000, most);
     e.blocked_delay.store(delay, Relaxed);
     if e.blocked_since.load(Relaxed) == 0 {
         e.blocked_since.store(now, Relaxed);
