@@ -166,12 +166,25 @@ pub fn oddity(table: &super::relation::Table) -> Option<&'static str> {
         Some(match () {
             _ if form.relkind as u8 != b'r' => "it is not an ordinary table",
             _ if form.relpersistence as u8 != b'p' => "it is not a permanent table",
-            _ if form.relispartition || form.relhassubclass => "it is a partition or has children",
-            _ if form.relhasrules => "it has a rule",
+            _ if form.relispartition || (form.relhassubclass && has_children(rel)) => "it is a partition or has children",
+            // relhasrules, like relhassubclass, stays set after the last one is dropped.
+            _ if !(*rel).rd_rules.is_null() => "it has a rule",
             _ if !(*rel).trigdesc.is_null() => "it has a trigger or a foreign key",
             _ if form.relrowsecurity || form.relforcerowsecurity => "it has row-level security",
             _ => return None,
         })
+    }
+}
+
+unsafe extern "C-unwind" {
+    fn find_inheritance_children(parent: pg_sys::Oid, lock_mode: std::ffi::c_int) -> *mut pg_sys::List;
+}
+
+unsafe fn has_children(rel: pg_sys::Relation) -> bool {
+    // SAFETY: a scan of pg_inherits inside a transaction, without locks on what it finds.
+    unsafe {
+        let oid = (*rel).rd_id;
+        !pg_sys::ffi::pg_guard_ffi_boundary(|| find_inheritance_children(oid, pg_sys::NoLock as i32)).is_null()
     }
 }
 
