@@ -49,6 +49,15 @@ pub fn show(name: &CStr) -> String {
     }
 }
 
+/// What RESET would make of it: the value of the server, database and role.
+pub fn reset_value(name: &CStr) -> String {
+    // SAFETY: the setting exists; a string of the server's.
+    unsafe {
+        let value = pg_sys::GetConfigOptionResetString(name.as_ptr());
+        if value.is_null() { String::new() } else { CStr::from_ptr(value).to_string_lossy().into_owned() }
+    }
+}
+
 /// A nest level: what a handler SETs inside is undone when it is left, on every way out.
 pub struct Nest(i32);
 impl Nest {

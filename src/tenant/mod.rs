@@ -285,7 +285,8 @@ impl Tenant {
     /// Zone of its schedules and handlers.
     pub fn zone(&self) -> String {
         self.timezone.clone().or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty())).unwrap_or_else(|| {
-            let server = session::show(c"TimeZone");
+            // Not the present value: an executor's is that of the tenant it has just worked for.
+            let server = session::reset_value(c"TimeZone");
             if server.is_empty() { "UTC".into() } else { server }
         })
     }
