@@ -32,3 +32,10 @@ COMMENT ON FUNCTION tenant_q.backoff_delay(jsonb, integer) IS 'seconds that a po
 CREATE FUNCTION tenant_q.handlers(tenant text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_handlers';
 COMMENT ON FUNCTION tenant_q.handlers(text) IS 'behind the view tq_handlers';
+
+CREATE FUNCTION tenant_q.routine_changed() RETURNS event_trigger
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_routine_changed';
+COMMENT ON FUNCTION tenant_q.routine_changed() IS 'tasks held for a missing function are looked at again';
+REVOKE ALL ON FUNCTION tenant_q.routine_changed() FROM PUBLIC;
+CREATE EVENT TRIGGER tenant_q_routine_changed ON ddl_command_end
+    WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE') EXECUTE FUNCTION tenant_q.routine_changed();

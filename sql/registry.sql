@@ -59,6 +59,9 @@ CREATE TABLE tenant_q.handler (
     PRIMARY KEY (tenant, name)
 );
 
+-- Found by every CREATE FUNCTION: usually empty.
+CREATE INDEX handler_missing ON tenant_q.handler (tenant) WHERE missing_since IS NOT NULL;
+
 -- What is paused: '' = any. until = infinity: until tq_resume.
 CREATE TABLE tenant_q.pause (
     tenant text        NOT NULL,

@@ -15,6 +15,8 @@ use crate::tenant::{self, Tenant};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
+/// How often tasks are looked at that wait for a role to be granted, in microseconds.
+const ROLE_RECHECK: i64 = 60_000_000;
 /// Rows of one transaction.
 const ROWS: usize = 500;
 
@@ -33,6 +35,10 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
             handler::admin::note_missing(tenant, h)?;
             again = again.min(h.missing_since.unwrap_or(now) + grace);
+            if matches!(h.fault, Some(handler::Fault::Role(_))) {
+                // No event tells of a role's grants.
+                again = again.min(now + ROLE_RECHECK);
+            }
         }
         // A name that nobody registered (any more) has no row to note it in: its tasks wait for
         // the grace time from now.
@@ -105,7 +111,10 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
         }
         match &handler {
             Some(h) if h.quarantined => {}
-            Some(h) if h.fault.is_none() => table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]),
+            Some(h) if h.fault.is_none() => {
+                handler::admin::note_back(tenant, h)?;
+                table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]);
+            }
             other => {
                 let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));
                 if now >= since + grace {
@@ -115,6 +124,9 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
                 } else {
                     again = again.min(since + grace);
+                    if other.as_ref().is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role(_)))) {
+                        again = again.min(now + ROLE_RECHECK);
+                    }
                 }
             }
         }

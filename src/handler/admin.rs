@@ -175,6 +175,46 @@ pub fn note_missing(tenant: &Tenant, handler: &Handler) -> std::result::Result<(
     Ok(())
 }
 
+/// The handler can be called again: when it vanishes once more, its time counts anew.
+pub fn note_back(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
+    if handler.missing_since.is_none() {
+        return Ok(());
+    }
+    run(
+        "UPDATE tenant_q.handler SET missing_since = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+        &[if handler.shared { "" } else { tenant.name.as_str() }.into(), handler.name.as_str().into()],
+    )?;
+    announce_registry()?;
+    Ok(())
+}
+
+/// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
+/// were held for it are looked at again.
+fn routine_changed(_args: &Args) -> Result<Ret> {
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let tenants: Vec<String> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select("SELECT DISTINCT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL", None, &[])?
+                .map(|row| row.get::<String>(1).map(Option::unwrap_or_default))
+                .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)?;
+    for name in tenants {
+        if name.is_empty() {
+            crate::tenant::admin::wake_every_tenant()?;
+        } else if let Some(schema) = catalog::schema_oid(&name)
+            && let Ok(tenant) = crate::tenant::by_oid(schema)
+        {
+            for handler in all(&tenant)?.iter().filter(|h| h.fault.is_none() && !h.shared) {
+                note_back(&tenant, handler).map_err(Error::from)?;
+            }
+            wake_all(&tenant)?;
+        }
+    }
+    Ok(Ret::Void)
+}
+
 /// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
 /// tenant after `limit` crashes within `window` microseconds by two or more tasks.
 pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
@@ -291,4 +331,5 @@ sql_functions! {
     tq_backoff, pg_finfo_tq_backoff => backoff;
     tenant_q_backoff_delay, pg_finfo_tenant_q_backoff_delay => backoff_delay;
     tenant_q_handlers, pg_finfo_tenant_q_handlers => handlers;
+    tenant_q_routine_changed, pg_finfo_tenant_q_routine_changed => routine_changed;
 }
