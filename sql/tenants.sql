@@ -107,10 +107,7 @@ COMMENT ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) IS
 Example: CALL tq_attach_all(''tenant\_%'');';
 
 CREATE FUNCTION tenant_q.is_attached(schema_name text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
-    SELECT EXISTS (SELECT FROM tenant_q.tenant t JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) t.schema_oid
-                    WHERE n.nspname OPERATOR(pg_catalog.=) schema_name)
-$body$;
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_is_attached';
 COMMENT ON FUNCTION tenant_q.is_attached(text) IS 'whether a schema of this name is attached';
 
 CREATE FUNCTION tenant_q.renamed() RETURNS event_trigger
@@ -125,4 +122,4 @@ CREATE EVENT TRIGGER tenant_q_dropped ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'D
 REVOKE ALL ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]), @extschema@.tq_pause_all(text, text, interval),
     @extschema@.tq_resume_all(text, text), @extschema@.tq_confirm_copy() FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION tenant_q.is_attached(text), tenant_q.renamed(), tenant_q.dropped() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tenant_q.renamed(), tenant_q.dropped() FROM PUBLIC;

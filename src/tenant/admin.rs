@@ -56,6 +56,21 @@ thread_local! {
     static ATTACHED: std::cell::Cell<(u64, u32)> = const { std::cell::Cell::new((0, 0)) };
 }
 
+/// Whether the registry has this very schema.
+fn in_registry(name: &str, oid: u32) -> Result<bool> {
+    let table = Table::open(registry()?.tenant, Access::Read);
+    Ok(table.and_then(|t| t.find(&[1], crate::postgres::relation::Value::Text(name))).is_some_and(|row| row.oid(2) == Some(oid)))
+}
+
+/// tenant_q.is_attached(schema_name)
+fn is_attached(args: &Args) -> Result<Ret> {
+    let name = args.text(0).unwrap_or_default();
+    Ok(Ret::Bool(match catalog::schema_oid(&name) {
+        Some(oid) => in_registry(&name, oid)?,
+        None => false,
+    }))
+}
+
 /// tq_attach(tenant, adopt, ready)
 fn attach(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_attach()");
@@ -74,11 +89,7 @@ fn attach(args: &Args) -> Result<Ret> {
             .hint("Rename the schema."));
     }
     require_owner(owner, &name)?;
-    let r = registry()?;
-    let known = Table::open(r.tenant, Access::Read)
-        .and_then(|t| t.find(&[1], crate::postgres::relation::Value::Text(&name)))
-        .is_some_and(|row| row.oid(2) == Some(oid));
-    if known && catalog::relation_oid(oid, "tq_task").is_some() {
+    if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
         Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
         return Ok(Ret::Bool(false));
     }
@@ -448,8 +459,65 @@ fn resume_all(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
+/// `identity` with the schema `old` (quoted as it is there) called `new`, in front of the function
+/// and of its types.
+fn with_schema(identity: &str, old: &str, new: &str) -> String {
+    let (mut out, mut quoted, mut starts) = (String::with_capacity(identity.len()), false, true);
+    let mut at = 0;
+    while let Some(c) = identity[at..].chars().next() {
+        if starts && !quoted && identity[at..].strip_prefix(old).is_some_and(|rest| rest.starts_with('.')) {
+            out.push_str(new);
+            at += old.len();
+            starts = false;
+            continue;
+        }
+        quoted ^= c == '"';
+        // A blank may follow a bracket or a comma where a person wrote it.
+        starts = !quoted && (matches!(c, '(' | ',') || starts && c == ' ');
+        out.push(c);
+        at += c.len_utf8();
+    }
+    out
+}
+
+/// Handlers' functions and types follow their schema's new name.
+fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
+    let (old, new) = (catalog::quote(old), catalog::quote(new));
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let rows: Vec<(String, String, String, Option<String>)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select("SELECT tenant, name, function, identity FROM tenant_q.handler WHERE pg_catalog.strpos(pg_catalog.concat(function, ' ', identity), $1) OPERATOR(pg_catalog.>) 0",
+                None, &[format!("{old}.").into()])?
+            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default(), row.get::<String>(4)?)))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)?;
+    for (tenant, name, function, identity) in rows {
+        run(
+            "UPDATE tenant_q.handler SET function = $3, identity = $4 WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+            &[tenant.into(), name.into(), with_schema(&function, &old, &new).into(), identity.map(|i| with_schema(&i, &old, &new)).into()],
+        )?;
+    }
+    Ok(())
+}
+
 /// Called by the event trigger on ALTER SCHEMA: names follow.
 fn renamed(_args: &Args) -> Result<Ret> {
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let moved: Vec<(String, String)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select("SELECT t.name, n.nspname::pg_catalog.text FROM tenant_q.tenant t, pg_catalog.pg_namespace n
+                       WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name", None, &[])?
+            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)?;
+    for (old, new) in &moved {
+        rename_in_handlers(old, new)?;
+        run("UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1", &[old.as_str().into(), new.as_str().into()])?;
+    }
     let changed = run(
         "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
                         WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name),
@@ -475,7 +543,13 @@ fn dropped(_args: &Args) -> Result<Ret> {
          SELECT 1 FROM gone",
         &[],
     )?;
-    if gone > 0 {
+    // A detached one's handlers wait to be adopted, but not by another schema of that name.
+    let left = run(
+        "DELETE FROM tenant_q.handler h USING pg_catalog.pg_event_trigger_dropped_objects() d
+          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND h.tenant OPERATOR(pg_catalog.=) d.object_name RETURNING 1",
+        &[],
+    )?;
+    if gone + left > 0 {
         announce_registry()?;
     }
     Ok(Ret::Void)
@@ -500,4 +574,5 @@ sql_functions! {
     tenant_q_renamed, pg_finfo_tenant_q_renamed => renamed;
     tenant_q_dropped, pg_finfo_tenant_q_dropped => dropped;
     tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
+    tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
 }
