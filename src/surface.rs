@@ -353,6 +353,11 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let mut found = look_up(&tasks, &results, id);
+    if matches!(found, Found::Nothing) && wake::any_enqueued() {
+        // tq_result(tq_async(…)): this very statement's own.
+        transaction::see_own_writes();
+        found = look_up(&tasks, &results, id);
+    }
     if wait > 0
         && let Found::Unfinished(row) = &found
     {
