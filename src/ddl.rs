@@ -35,7 +35,7 @@ fn before(command: &Command) {
     }
 }
 
-fn after(command: &Command, succeeded: bool) {
+fn after(command: &Command) {
     let Some(s) = shared::get() else { return };
     match command {
         Command::Database(name) => {
@@ -50,8 +50,7 @@ fn after(command: &Command, succeeded: bool) {
                 s.call_launcher_now();
             }
         }
-        Command::DropExtension if succeeded => wake::probe_database(),
-        Command::DropExtension => {}
+        Command::Extension => wake::probe_database(),
     }
 }
 

@@ -21,7 +21,8 @@ pub fn confirmed() -> Result<bool> {
         Spi::connect(|c| {
             let rows = c
                 .select(
-                    "SELECT system_identifier OPERATOR(pg_catalog.=) $1 AND database_oid::pg_catalog.int8 OPERATOR(pg_catalog.=) $2 FROM tenant_q.identity",
+                    // A restore adds the original's row to the one that CREATE EXTENSION made.
+                    "SELECT coalesce(pg_catalog.bool_and(system_identifier OPERATOR(pg_catalog.=) $1 AND database_oid::pg_catalog.int8 OPERATOR(pg_catalog.=) $2), false) FROM tenant_q.identity",
                     None,
                     &[system.into(), database.into()],
                 )

@@ -202,7 +202,7 @@ fn workers(_args: &Args) -> Result<Ret> {
         let since = slot.since.load(Relaxed);
         rows.push(json!({
             "kind": "executor",
-            "pid": slot.pid.load(Relaxed),
+            "pid": Some(slot.pid.load(Relaxed)).filter(|p| *p > 0),
             "database": worker::database_name(slot.database.load(Relaxed)),
             "role": catalog::role_name(role),
             "state": if state == 1 { "starting" } else if word.running { "running" } else { "idle" },
@@ -231,8 +231,12 @@ fn problems(_args: &Args) -> Result<Ret> {
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
     for (name, oid, owner, row) in visible_tenants()? {
         let what = format!("tenant {name}");
-        if catalog::schema_name(oid).is_none() {
-            rows.push(problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote(&name))));
+        if catalog::schema_name(oid).as_deref() != Some(&name) {
+            rows.push(if catalog::schema_oid(&name).is_some() {
+                problem(what, None, "the registry's row is a copy's: restored, and not confirmed".into(), "SELECT tq_confirm_copy()".into())
+            } else {
+                problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote(&name)))
+            });
             continue;
         }
         if let Some(reason) = row.text(16) {
@@ -257,7 +261,7 @@ fn problems(_args: &Args) -> Result<Ret> {
                             format!("SELECT tq_register({}, '<function>', tenant => {})", quote(&h.name), quote(&name))));
                     } else if h.quarantined {
                         rows.push(problem(format!("handler {} of {what}", h.name), None, "its tasks crashed the server three times within a day".into(),
-                            format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name))));
+                            if h.shared { format!("SELECT tq_resume_all(handler => {})", quote(&h.name)) } else { format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name)) }));
                     }
                 }
                 own_rows(t, &what, &mut rows);

@@ -120,7 +120,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     {
         caught::log_failure(
             &format!("{} {} {} took {} ms", caught::one_line(&tenant.name), caught::one_line(name), task::uuid_text(item.id), elapsed / 1000),
-            &Failure::new("00000", format!("{outcome:?}")),
+            &Failure::new("00000", format!("{outcome:?}").to_lowercase()),
         );
     }
     outcome

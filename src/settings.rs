@@ -7,12 +7,13 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 use std::time::Duration;
 
-/// Master switch. Off: enqueue and schedule go on, nothing runs. SIGHUP, also per database.
+/// Master switch of the server. Off: enqueue and schedule go on, nothing runs. For one database:
+/// tq_pause_all() there.
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Executors in the whole server. -1 = half of max_worker_processes less one, at least one: the
 /// other half stays for parallel query, logical replication, the launcher and the schedulers.
 static MAX_EXECUTORS: GucSetting<i32> = GucSetting::<i32>::new(-1);
-/// Tenant entries in shared memory (one per tenant and role that has had work). 400 bytes each;
+/// Tenant entries in shared memory (one per tenant and role that has had work). 800 bytes each;
 /// when full, idle ones are evicted and a sweep is ordered.
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
 /// How long an executor works for one tenant before it asks whose turn it is. 10 ms keeps a
@@ -71,11 +72,11 @@ pub fn register() {
     let t = |n, s, l, v: &'static GucSetting<Option<CString>>, c| GucRegistry::define_string_guc(n, s, l, v, c, flags);
     use GucContext::*;
     b(c"tenant_q.enabled", c"Whether tasks and schedules run.",
-      c"Off: enqueuing goes on, nothing is started. Takes effect on reload; also per database.", &ENABLED, Sighup);
+      c"Off: enqueuing goes on, nothing is started. Takes effect on reload; for one database there is tq_pause_all().", &ENABLED, Sighup);
     i(c"tenant_q.max_executors", c"Executors in the whole server.",
       c"-1 = max_worker_processes / 2 - 1, at least 1.", &MAX_EXECUTORS, -1, EXECUTORS_LIMIT, Sighup, flags);
     i(c"tenant_q.max_tenants", c"Entries of tenants with work that shared memory holds.",
-      c"About 400 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
+      c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
     i(c"tenant_q.batch_time", c"How long an executor works for one tenant before it asks whose turn it is.",
       c"", &BATCH_TIME, 1, 1000, Sighup, GucFlags::UNIT_MS);
     i(c"tenant_q.role_quantum", c"Work by which a role may be ahead of a waiting role before it gives its place up.",

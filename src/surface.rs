@@ -203,6 +203,14 @@ fn requeue(args: &Args) -> Result<Ret> {
     may_operate(&tenant)?;
     let now = clock::now();
     let run_at = args.time(1).unwrap_or(now);
+    // Who runs a task again answers for it: other arguments need the right to enqueue, and a
+    // superuser's task stays one only in a superuser's hands.
+    let user = sandbox::current_user();
+    let superuser = sandbox::is_superuser(user);
+    let caller = catalog::role_name(user.to_u32());
+    if args.is_given(2) {
+        crate::enqueue::Caller::check(&tenant)?;
+    }
     let new_args = args.json(2);
     let reset = args.bool(3).unwrap_or(true);
     let tasks = tenant.open(tenant.task, Access::Write)?;
@@ -211,6 +219,9 @@ fn requeue(args: &Args) -> Result<Ret> {
         let handler = handler::require(&tenant, name)?;
         if let Some(a) = &new_args {
             handler.check_args(&tenant, Some(a))?;
+        }
+        if !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
+            return Err(Error::denied(format!("handler \"{name}\" runs as a superuser, so only a superuser may run its tasks again")));
         }
         Ok(handler)
     };
@@ -224,6 +235,8 @@ fn requeue(args: &Args) -> Result<Ret> {
                 (col::ATTEMPTS, Value::I32(attempts)),
                 (col::CREATED_AT, Value::Time(now)),
                 (col::RUN_AT, Value::Time(run_at)),
+                (col::ENQUEUED_BY, Value::text(caller.as_deref())),
+                (col::BY_SUPERUSER, Value::Bool(superuser)),
                 (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
             ]);
             handler
@@ -255,8 +268,8 @@ fn requeue(args: &Args) -> Result<Ret> {
                 row.value(rcol::SCHEDULE),
                 row.value(rcol::SCHEDULED_FOR),
                 Value::Null,
-                row.value(rcol::ENQUEUED_BY),
-                row.value(rcol::BY_SUPERUSER),
+                Value::text(caller.as_deref()),
+                Value::Bool(superuser),
                 row.value(rcol::OPTIONS),
                 row.value(rcol::META),
                 row.value(rcol::HISTORY),

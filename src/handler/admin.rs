@@ -220,11 +220,19 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
 pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
     let now = crate::postgres::clock::now();
     let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
-    let known: Option<JsonB> = Spi::get_one_with_args(
-        "SELECT crashes FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+    // The tenant's own registration, else the shared one: a handler of all tenants that crashes the
+    // server is stopped for all.
+    let who: Option<String> = Spi::get_one_with_args(
+        "SELECT pg_catalog.max(tenant) FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, '']) AND name OPERATOR(pg_catalog.=) $2",
         &[tenant.name.as_str().into(), name.into()],
     )
-    .unwrap_or(None);
+    .map_err(fail)?;
+    let Some(who) = who else { return Ok(()) };
+    let known: Option<JsonB> = Spi::get_one_with_args(
+        "SELECT crashes FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
+        &[who.as_str().into(), name.into()],
+    )
+    .map_err(fail)?;
     let mut crashes: Vec<Json> = match known {
         Some(JsonB(Json::Array(c))) => c,
         _ => vec![],
@@ -238,7 +246,7 @@ pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32
     let stamp = if convicted { "coalesce(quarantined, pg_catalog.clock_timestamp())" } else { "quarantined" };
     Spi::run_with_args(
         &format!("UPDATE tenant_q.handler SET crashes = $3, quarantined = {stamp} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
-        &[tenant.name.as_str().into(), name.into(), JsonB(Json::Array(crashes)).into()],
+        &[who.as_str().into(), name.into(), JsonB(Json::Array(crashes)).into()],
     )
     .map_err(fail)?;
     announce_registry()?;

@@ -1,21 +1,22 @@
 //! The hook around utility commands.
 
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
 
 /// A command that matters to us.
 pub enum Command {
     /// DROP, RENAME, SET TABLESPACE or copying of a database of this name.
     Database(String),
-    DropExtension,
+    /// DROP EXTENSION or ALTER EXTENSION … UPDATE, of whichever.
+    Extension,
 }
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
-static CALLS: OnceLock<(fn(&Command), fn(&Command, bool))> = OnceLock::new();
+static CALLS: OnceLock<(fn(&Command), fn(&Command))> = OnceLock::new();
 
-/// Calls `before` and `after(command, succeeded)` around such commands. Once, while preloading.
-pub fn hook(before: fn(&Command), after: fn(&Command, bool)) {
+/// Calls `before` and, if it succeeded, `after` around such commands. Once, while preloading.
+pub fn hook(before: fn(&Command), after: fn(&Command)) {
     if CALLS.set((before, after)).is_ok() {
         // SAFETY: _PG_init.
         unsafe {
@@ -25,7 +26,7 @@ pub fn hook(before: fn(&Command), after: fn(&Command, bool)) {
     }
 }
 
-fn text(p: *const std::ffi::c_char) -> String {
+fn text(p: *const c_char) -> String {
     // SAFETY: a name in a parse tree: NULL or a C string.
     if p.is_null() { String::new() } else { unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned() }
 }
@@ -49,8 +50,9 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let s = statement as *mut pg_sys::DropStmt;
-                ((*s).removeType == pg_sys::ObjectType::OBJECT_EXTENSION).then_some(Command::DropExtension)
+                ((*s).removeType == pg_sys::ObjectType::OBJECT_EXTENSION).then_some(Command::Extension)
             }
+            pg_sys::NodeTag::T_AlterExtensionStmt => Some(Command::Extension),
             _ => None,
         }
     }
@@ -72,37 +74,70 @@ unsafe fn option(list: &*mut pg_sys::List, name: &CStr) -> Option<String> {
     }
 }
 
-#[pgrx::pg_guard]
+/// Not pg_guard'ed, and the raw symbols called: pgrx's wrappers would strip every error of every
+/// utility command on the server of its context, constraint, position and unknown SQLSTATE.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process(
-    pstmt: *mut pg_sys::PlannedStmt, query: *const std::ffi::c_char, read_only: bool, context: pg_sys::ProcessUtilityContext::Type,
+    pstmt: *mut pg_sys::PlannedStmt, query: *const c_char, read_only: bool, context: pg_sys::ProcessUtilityContext::Type,
     params: pg_sys::ParamListInfo, env: *mut pg_sys::QueryEnvironment, dest: *mut pg_sys::DestReceiver, qc: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: hands the call on with the arguments it came with.
-    let run = || unsafe {
-        match PREVIOUS {
-            Some(previous) => previous(pstmt, query, read_only, context, params, env, dest, qc),
-            None => pg_sys::standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc),
-        }
-    };
-    // SAFETY: a planned utility statement.
-    let command = unsafe { classify((*pstmt).utilityStmt) };
-    let (Some(command), Some((before, after))) = (command, CALLS.get()) else { return run() };
-    before(&command);
-    let ok = pgrx::PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        run();
-        None
-    }))
-    .catch_others(Some)
-    .execute();
-    // A failed command leaves an aborted transaction: no look-ups then.
-    match ok {
-        None => after(&command, true),
-        Some(error) => {
-            if let Command::DropExtension = command {
-                after(&command, false);
-            }
-            error.rethrow()
-        }
+    // SAFETY: a planned utility statement; hands the call on with the arguments it came with. An
+    // ERROR jumps through this frame: what it holds by then is two words and an owned String at
+    // most, for the rare commands that matter.
+    unsafe {
+        let next = PREVIOUS.unwrap_or(standard());
+        let Some(kind) = kind_of((*pstmt).utilityStmt) else {
+            return next(pstmt, query, read_only, context, params, env, dest, qc);
+        };
+        announce_before((*pstmt).utilityStmt, kind);
+        next(pstmt, query, read_only, context, params, env, dest, qc);
+        announce_after((*pstmt).utilityStmt, kind);
     }
+}
+
+type Process = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannedStmt, *const c_char, bool, pg_sys::ProcessUtilityContext::Type, pg_sys::ParamListInfo, *mut pg_sys::QueryEnvironment,
+    *mut pg_sys::DestReceiver, *mut pg_sys::QueryCompletion,
+);
+
+fn standard() -> Process {
+    unsafe extern "C-unwind" {
+        fn standard_ProcessUtility(
+            pstmt: *mut pg_sys::PlannedStmt, query: *const c_char, read_only: bool, context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo, env: *mut pg_sys::QueryEnvironment, dest: *mut pg_sys::DestReceiver, qc: *mut pg_sys::QueryCompletion,
+        );
+    }
+    standard_ProcessUtility
+}
+
+// Guarded: what they call may raise, and that must not unwind into C.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn announce_before(statement: *mut pg_sys::Node, _kind: u32) {
+    // SAFETY: kind_of() said that it matters.
+    if let (Some(command), Some((before, _))) = (unsafe { classify(statement) }, CALLS.get()) {
+        before(&command);
+    }
+}
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn announce_after(statement: *mut pg_sys::Node, _kind: u32) {
+    // SAFETY: as above.
+    if let (Some(command), Some((_, after))) = (unsafe { classify(statement) }, CALLS.get()) {
+        after(&command);
+    }
+}
+
+/// Whether the statement's kind may matter: the tag alone, so that it costs and holds nothing.
+unsafe fn kind_of(statement: *mut pg_sys::Node) -> Option<u32> {
+    // SAFETY: every node begins with its tag.
+    let tag = unsafe { (*statement).type_ };
+    matches!(
+        tag,
+        pg_sys::NodeTag::T_DropdbStmt
+            | pg_sys::NodeTag::T_RenameStmt
+            | pg_sys::NodeTag::T_AlterDatabaseStmt
+            | pg_sys::NodeTag::T_CreatedbStmt
+            | pg_sys::NodeTag::T_DropStmt
+            | pg_sys::NodeTag::T_AlterExtensionStmt
+    )
+    .then_some(tag as u32)
 }

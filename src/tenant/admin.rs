@@ -125,9 +125,15 @@ fn attach(args: &Args) -> Result<Ret> {
 fn warn_of_owner(name: &str, owner: u32) {
     let role = catalog::role_name(owner).unwrap_or_default();
     if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+        let fix = if role.starts_with("pg_") {
+            // Predefined roles can't be altered: schema public belongs to one.
+            format!("ALTER SCHEMA {} OWNER TO …, a role with LOGIN.", catalog::quote(name))
+        } else {
+            format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(&role))
+        };
         Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
             .detail("Before PostgreSQL 17 a background worker can't be the session of a role without LOGIN.")
-            .hint(format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(&role)))
+            .hint(fix)
             .warn();
     } else if !catalog::may_connect(shmem::my_database(), owner) {
         Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
@@ -454,6 +460,12 @@ fn pause_all(args: &Args) -> Result<Ret> {
 fn resume_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume_all()");
     unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
+    if let Some(handler) = args.text(0) {
+        run(
+            "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1",
+            &[handler.into()],
+        )?;
+    }
     announce_registry()?;
     wake_every_tenant()?;
     Ok(Ret::Void)
