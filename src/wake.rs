@@ -37,6 +37,8 @@ struct Notes {
     probe: bool,
     /// All its tenants are to be looked at.
     sweep: bool,
+    /// Schemas that are tenants no more.
+    detached: Vec<u32>,
     finished: Vec<u128>,
 }
 
@@ -99,6 +101,10 @@ pub fn finished(id: u128) {
 pub fn probe_database() {
     note(|n| n.probe = true);
 }
+/// The schema is a tenant no more.
+pub fn detached(schema: u32) {
+    note(|n| n.detached.push(schema));
+}
 /// Something changed for all tenants of this database.
 pub fn sweep_database() {
     note(|n| n.sweep = true);
@@ -115,7 +121,7 @@ pub fn any_enqueued() -> bool {
 /// Atomics, latches and signals only: nothing here may fail.
 fn ended(committed: bool) {
     NOTES.with_borrow_mut(|n| {
-        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.sweep && n.finished.is_empty() {
+        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.sweep && n.detached.is_empty() && n.finished.is_empty() {
             return;
         }
         if let Some(s) = shared::get() {
@@ -147,6 +153,9 @@ fn ended(committed: bool) {
                 }
                 for id in &n.finished {
                     announce(&s, *id);
+                }
+                for e in s.entries.iter().filter(|e| n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()) {
+                    ready::put_to_rest(e);
                 }
                 if n.sweep
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())

@@ -152,6 +152,33 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     Some(root)
 }
 
+/// Takes entries off the role's heap that aren't ready any more (detached meanwhile).
+pub fn prune(s: &Shared, role_index: usize) {
+    let _guard = Lock::Ready.exclusive();
+    let r = &s.roles[role_index];
+    loop {
+        let root = r.heap_root.load(Relaxed);
+        if root == NONE {
+            return;
+        }
+        let e = &s.entries[root as usize];
+        if e.generation.load(SeqCst) != e.seen.load(SeqCst) {
+            return;
+        }
+        r.heap_root.store(heap::pop(&Links(s.entries), root), Relaxed);
+        r.heap_count.fetch_sub(1, SeqCst);
+        e.heap_in.store(0, Relaxed);
+    }
+}
+
+/// Nothing of this entry is to be run any more, until it is woken.
+pub fn put_to_rest(e: &Entry) {
+    e.seen.store(e.generation.load(SeqCst), SeqCst);
+    e.next_due.store(clock::NEVER, SeqCst);
+    e.schedule_due.store(clock::NEVER, SeqCst);
+    unblock(e);
+}
+
 /// Takes hold of a certain entry if nobody has it: for a take-over.
 pub fn hold(s: &Shared, index: u32, slot: usize) -> bool {
     let _guard = Lock::Ready.exclusive();

@@ -206,6 +206,7 @@ fn detach(args: &Args) -> Result<Ret> {
     if let Some(oid) = catalog::schema_oid(&name) {
         let owner = catalog::schema_owner(oid).unwrap_or(0);
         require_owner(owner, &name)?;
+        wake::detached(oid);
         if drop_data {
             let s = catalog::quote(&name);
             sandbox::as_owner(pg_sys::Oid::from(owner), || {

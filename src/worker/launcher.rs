@@ -214,6 +214,13 @@ impl Launcher {
             if r.in_use.load(Relaxed) == 0 {
                 break;
             }
+            if r.start_failures.load(Relaxed) > 0 {
+                // No executor comes to find out that there is nothing to do any more.
+                ready::prune(&s, i);
+                if r.heap_count.load(SeqCst) == 0 {
+                    r.start_failures.store(0, Relaxed);
+                }
+            }
             let executors = r.executors.load(SeqCst);
             let ready = r.heap_count.load(SeqCst) > 0;
             if executors > 0 {
@@ -359,9 +366,7 @@ impl Launcher {
                 db.state.store(db_state::FREE, SeqCst);
                 // Its tenants' entries are nobody's any more: let them be evicted.
                 for e in self.s.entries.iter().filter(|e| e.database.load(Relaxed) == oid) {
-                    e.seen.store(e.generation.load(SeqCst), SeqCst);
-                    e.next_due.store(NEVER, SeqCst);
-                    e.schedule_due.store(NEVER, SeqCst);
+                    ready::put_to_rest(e);
                 }
             }
         }
