@@ -1,0 +1,120 @@
+//! Tenants that attach code to the queue's tables, or hold their locks: it never runs with anybody else's rights, and the
+//! others go on.
+
+use std::time::{Duration, Instant};
+
+use crate::site::{DB, Site};
+
+/// Functions of the tenant that write down who runs them, as triggers, in rules, policies and indexes.
+const TRAPS: &str = "
+    CREATE FUNCTION trap() RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.fx (tenant, k) VALUES (current_schema(), 'trap'); RETURN true; END $$;
+    CREATE FUNCTION trap_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM t1.trap(); RETURN NEW; END $$;
+    CREATE FUNCTION trap_index(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM t1.trap(); RETURN t; END $$;";
+
+#[test]
+fn code_on_a_tenants_tables_never_runs_and_stops_nobody_else() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2"]);
+    site.run("t1", TRAPS);
+    let cases = [
+        ("trigger", "CREATE TRIGGER z BEFORE INSERT OR UPDATE OR DELETE ON tq_task FOR EACH ROW EXECUTE FUNCTION trap_row()", "DROP TRIGGER z ON tq_task"),
+        ("trigger on results", "CREATE TRIGGER z AFTER INSERT ON tq_result FOR EACH ROW EXECUTE FUNCTION trap_row()", "DROP TRIGGER z ON tq_result"),
+        ("rule", "CREATE RULE z AS ON INSERT TO tq_task DO ALSO SELECT trap()", "DROP RULE z ON tq_task"),
+        ("policy", "ALTER TABLE tq_task ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY z ON tq_task USING (trap())",
+            "DROP POLICY z ON tq_task; ALTER TABLE tq_task DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"),
+        ("index", "CREATE INDEX z ON tq_task (trap_index(handler))", "DROP INDEX z"),
+    ];
+    for (n, (what, make, unmake)) in cases.iter().enumerate() {
+        // Queued before; the executor and the sweep meet what was made meanwhile.
+        let id = site.enqueue("t1", "ok", &format!(r#"["{what}"]"#), ", delay => '0.3 seconds'");
+        site.run("t1", make);
+        site.cluster.run(DB, "DELETE FROM fx WHERE k = 'trap'");
+        // Whoever enqueues, a superuser too, is refused or served; the trap doesn't run for him.
+        let _ = site.cluster.try_run_as("postgres", DB, "SELECT tq_async('ok', '[\"by superuser\"]', tenant => 't1')");
+        let _ = site.cluster.try_rows_as("postgres", DB, "SET search_path = t1, public; SELECT * FROM tq_tasks");
+        let _ = site.cluster.try_rows_as("postgres", DB, "SELECT * FROM tq_tenants");
+        site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
+        let began = Instant::now();
+        let other = site.enqueue("t2", "ok", &format!("[\"other {n}\"]"), "");
+        site.wait_ended("t2", &other, 'd');
+        assert!(began.elapsed() < Duration::from_secs(2), "{what}: the neighbour waited {:?}", began.elapsed());
+        assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap' AND (su = 'on' OR who <> 't1' OR sess <> 't1')"), 0, "{what}: the trap worked");
+        assert_eq!(site.number(&format!("SELECT count(*) FROM t1.tq_task WHERE id = '{id}'")), 1, "{what}: it waits");
+        site.run("t1", unmake);
+        site.wait_idle_within(Duration::from_secs(30), &["t1"]);
+        site.wait_ended("t1", &id, 'd');
+        site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
+    }
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE state <> 'd'"), 0);
+    // What only SQL evaluates is evaluated by nobody.
+    site.run("t1", "ALTER TABLE tq_task ADD CONSTRAINT z CHECK (trap_index(handler) = handler)");
+    site.cluster.run(DB, "DELETE FROM fx; SELECT tq_async('ok', '[\"checked\"]', tenant => 't1')");
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap' AND who <> 't1'"), 0);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_held_lock_holds_its_tenant_only() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
+    site.run("t1", "SELECT tq_async('ok', jsonb_build_array('before ' || n), delay => '0.3 seconds') FROM generate_series(1, 20) AS n");
+    let mut hostage = site.client("t1");
+    hostage.batch_execute("BEGIN; LOCK TABLE tq_task IN ACCESS EXCLUSIVE MODE").expect("lock");
+    for n in 0..5 {
+        let began = Instant::now();
+        let other = site.enqueue("t2", "slow", &format!(r#"["other {n}", 0.2]"#), "");
+        site.wait_ended("t2", &other, 'd');
+        assert!(began.elapsed() < Duration::from_secs(2), "the neighbour waited {:?}", began.elapsed());
+    }
+    hostage.batch_execute("COMMIT").expect("commit");
+    site.wait_idle_within(Duration::from_secs(10), &["t1"]);
+    // The lock comes while a task of its own runs: the completion waits a while, then lets the place go.
+    let id = site.enqueue("t1", "gate", r#"["running"]"#, "");
+    site.wait_running(&id);
+    hostage.batch_execute("BEGIN; LOCK TABLE tq_task IN ACCESS EXCLUSIVE MODE").expect("lock");
+    site.open_gate();
+    let began = Instant::now();
+    let other = site.enqueue("t2", "ok", r#"["another"]"#, "");
+    site.wait_ended("t2", &other, 'd');
+    assert!(began.elapsed() < Duration::from_secs(10), "the neighbour waited {:?}", began.elapsed());
+    hostage.batch_execute("COMMIT").expect("commit");
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.counts("t1", &id), (1, 0), "waiting for a lock is no attempt");
+    // The row itself is locked.
+    site.cluster.run(DB, "DELETE FROM gate");
+    let id = site.enqueue("t1", "gate", r#"["row"]"#, "");
+    site.wait_running(&id);
+    hostage.batch_execute("BEGIN; SELECT FROM tq_task FOR UPDATE").expect("lock");
+    site.open_gate();
+    let began = Instant::now();
+    let other = site.enqueue("t2", "ok", r#"["the last"]"#, "");
+    site.wait_ended("t2", &other, 'd');
+    assert!(began.elapsed() < Duration::from_secs(10), "the neighbour waited {:?}", began.elapsed());
+    hostage.batch_execute("COMMIT").expect("commit");
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.counts("t1", &id), (1, 0));
+    site.assert_once(20 + 5 + 4);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn roles_that_cannot_work_are_shown_and_stop_nobody() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2", "t3"]);
+    site.cluster.run(DB, "ALTER ROLE t1 NOLOGIN; ALTER ROLE t3 RENAME TO t3x");
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"nologin\"]', tenant => 't1'); SELECT tq_async('ok', '[\"renamed\"]', tenant => 't3')");
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
+    site.assert_alive("t2");
+    site.wait_idle(&["t3"]);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'renamed' AND who = 't3x'"), 1);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE attempts = 0"), 1, "it waits");
+    let starts = site.cluster.log().matches("is not permitted to log in").count();
+    assert!(starts < 10, "{starts} starts in vain");
+    site.cluster.run(DB, "ALTER ROLE t1 LOGIN");
+    site.wait_idle(&["t1"]);
+    // Dropped with all that it owns.
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"never\"]', tenant => 't1', delay => '1 second')");
+    site.cluster.run(DB, "DROP OWNED BY t1 CASCADE; DROP ROLE t1");
+    site.assert_alive("t2");
+    site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tenant_q.tenant WHERE name = 't1')");
+    site.cluster.assert_log_clean();
+}
