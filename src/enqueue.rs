@@ -121,7 +121,7 @@ impl NewTask {
                 o.insert(key.into(), v);
             }
         };
-        put("timeout", self.timeout.map(|t| Json::from(t)));
+        put("timeout", self.timeout.map(Json::from));
         put("max_attempts", self.max_attempts.map(Json::from));
         put("retry", self.retry.clone());
         put("save", self.save.map(Json::from));
@@ -142,7 +142,7 @@ impl Caller {
         let user = sandbox::current_user();
         let superuser = sandbox::is_superuser(user);
         let may = |column: usize| catalog::may_insert(tenant.task, column as i16, user);
-        if !superuser && !(may(col::HANDLER) && may(col::ARGS)) {
+        if !(superuser || may(col::HANDLER) && may(col::ARGS)) {
             return Err(Error::denied(format!("permission denied to enqueue tasks of tenant \"{}\"", tenant.name))
                 .hint(format!("Its owner can run GRANT INSERT (handler, args) ON {}.tq_task TO …", catalog::quote(&tenant.name))));
         }

@@ -195,7 +195,8 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
 }
 
 fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
-    let result = transaction::run(|| {
+    
+    transaction::run(|| {
         check_identity(row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
@@ -205,8 +206,7 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
         begin_completion(started_at);
         transaction::ensure_snapshot();
         complete::done(tenant, item, started_at, &result, save)
-    });
-    result
+    })
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -679,12 +679,11 @@ impl Shared {
         e.in_use.store(0, Relaxed);
         self.entry_hash[place].store(REMOVED, Release);
         self.header.evictions.fetch_add(1, Relaxed);
-        if e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER {
-            if let Some(db) = self.db(key[0]) {
+        if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
+            && let Some(db) = self.db(key[0]) {
                 db.sweep_wanted.store(1, Relaxed);
                 self.call_launcher();
             }
-        }
         Some(index)
     }
 

@@ -53,7 +53,7 @@ impl Args {
     }
     /// timestamptz, in microseconds since 2000.
     pub fn time(&self, n: usize) -> Option<i64> {
-        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(|t| i64::from(t))
+        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(i64::from)
     }
     /// An interval in microseconds; a month counts 30 days, as EXTRACT(epoch) has it.
     pub fn interval(&self, n: usize) -> Option<i64> {

@@ -133,7 +133,7 @@ pub fn extension_version() -> Option<String> {
         if ext == pg_sys::InvalidOid {
             return None;
         }
-        let rel = pg_sys::table_open(pg_sys::Oid::from(pg_sys::ExtensionRelationId), pg_sys::AccessShareLock as i32);
+        let rel = pg_sys::table_open(pg_sys::ExtensionRelationId, pg_sys::AccessShareLock as i32);
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(&mut key, pg_sys::Anum_pg_extension_oid as i16, 3, pg_sys::Oid::from(pg_sys::F_OIDEQ), pg_sys::Datum::from(ext));
         let scan = pg_sys::systable_beginscan(rel, pg_sys::Oid::from(pg_sys::ExtensionOidIndexId), true, std::ptr::null_mut(), 1, &mut key);

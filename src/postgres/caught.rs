@@ -53,11 +53,11 @@ fn text(p: *const std::ffi::c_char) -> Option<String> {
 /// that is the caller's duty (see transaction.rs).
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     let f = std::cell::Cell::new(Some(f));
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok((f.take().expect("called once"))())))
+    
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok((f.take().expect("called once"))())))
         .catch_others(|e| Err(failure_of(e)))
         .catch_rust_panic(|e| Err(failure_of(e)))
-        .execute();
-    result
+        .execute()
 }
 
 fn failure_of(error: CaughtError) -> Failure {

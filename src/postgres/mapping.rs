@@ -44,7 +44,7 @@ pub fn open(size: usize) -> bool {
 /// `n` of `T` at `offset`.
 pub fn slice<T: Shareable>(offset: usize, n: usize) -> &'static [T] {
     let base = BASE.load(Ordering::Relaxed);
-    assert!(!base.is_null() && offset + std::mem::size_of::<T>() * n <= SIZE.load(Ordering::Relaxed) && offset % 64 == 0);
+    assert!(!base.is_null() && offset + std::mem::size_of::<T>() * n <= SIZE.load(Ordering::Relaxed) && offset.is_multiple_of(64));
     // SAFETY: inside the mapping (checked), page-aligned base and 64-aligned offset, atomics only.
     unsafe { std::slice::from_raw_parts(base.add(offset) as *const T, n) }
 }

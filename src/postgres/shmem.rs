@@ -48,7 +48,7 @@ pub fn available() -> bool {
 /// `n` of `T` at `offset` of our area.
 pub fn slice<T: Shareable>(offset: usize, n: usize) -> &'static [T] {
     let base = BASE.load(Ordering::Relaxed);
-    assert!(!base.is_null() && offset + size_of::<T>(n) <= SIZE.load(Ordering::Relaxed) && offset % 64 == 0);
+    assert!(!base.is_null() && offset + size_of::<T>(n) <= SIZE.load(Ordering::Relaxed) && offset.is_multiple_of(64));
     // SAFETY: inside the area (checked), aligned (checked), zeroed at start, atomics only; shared
     // memory stays mapped at this address for the life of the process.
     unsafe { std::slice::from_raw_parts(base.add(offset) as *const T, n) }

@@ -82,7 +82,7 @@ pub fn start(name: &str, kind: &str, function: &str, argument: u64) -> Option<Ha
     // SAFETY: fills a struct of ours; the handle is allocated in TopMemoryContext so that it
     // outlives transactions.
     unsafe {
-        let mut worker = describe(name, kind, function, argument, FLAGS, pg_sys::BGW_NEVER_RESTART as i32, libc::getpid());
+        let mut worker = describe(name, kind, function, argument, FLAGS, pg_sys::BGW_NEVER_RESTART, libc::getpid());
         let old = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
         let mut handle = std::ptr::null_mut();
         let started = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
@@ -210,7 +210,7 @@ pub fn databases() -> Vec<(u32, String)> {
     let mut found = Vec::new();
     // SAFETY: a sequential scan of a shared catalog inside a transaction.
     unsafe {
-        let rel = pg_sys::table_open(pg_sys::Oid::from(pg_sys::DatabaseRelationId), pg_sys::AccessShareLock as i32);
+        let rel = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
         let scan = pg_sys::systable_beginscan(rel, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
