@@ -282,9 +282,17 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         let id = task::fire_id(schedule.id, at);
         let jitter = row.interval(scol::JITTER).map_or(0, |i| call::micros_of(&i));
         let run_at = at + if jitter > 0 { micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(jitter))) } else { 0 };
+        // The handler may be gone for a while: the plan goes on.
+        let args = match arguments(tenant, &schedule, row, &handler_name, slot) {
+            Ok(args) => args,
+            Err(error) => {
+                problem = Some(error.message);
+                continue;
+            }
+        };
         let new = NewTask {
             handler: handler_name.clone(),
-            args: arguments(tenant, &schedule, row, &handler_name, slot)?,
+            args,
             id: Some(id),
             name: base.name.clone().or_else(|| Some(schedule.name.clone())),
             run_at: Some(run_at),
