@@ -97,7 +97,7 @@ COMMENT ON FUNCTION @extschema@.tq_why(uuid, text) IS 'Why a task is not running
 -- Inside a handler.
 
 CREATE FUNCTION tenant_q.current() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_current';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_current';
 COMMENT ON FUNCTION tenant_q.current() IS 'behind tq_current';
 CREATE FUNCTION @extschema@.tq_current() RETURNS tenant_q.current
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
@@ -108,12 +108,12 @@ COMMENT ON FUNCTION @extschema@.tq_current() IS
 Example: SELECT (tq_current()).attempt;';
 
 CREATE FUNCTION @extschema@.tq_retry(delay interval DEFAULT NULL, message text DEFAULT NULL) RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_retry';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_retry';
 COMMENT ON FUNCTION @extschema@.tq_retry(interval, text) IS
 'Ends this attempt; its effects roll back, and the task is tried again after delay (NULL = as its policy says), as long as attempts are left. Raises TQ001, 55000 outside of a task.
 Example: PERFORM tq_retry(''1 minute'', ''the bank is closed'');';
 
 CREATE FUNCTION @extschema@.tq_fail(message text) RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_fail';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_fail';
 COMMENT ON FUNCTION @extschema@.tq_fail(text) IS
 'Ends the task as failed, without further attempts; its effects roll back. Raises TQ003, 55000 outside of a task. Example: PERFORM tq_fail(''no such order'');';

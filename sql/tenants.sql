@@ -22,7 +22,7 @@ Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names e
 Example: SELECT tq_attach(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_detach(tenant text, drop_data boolean DEFAULT false) RETURNS boolean
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_detach';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_detach';
 COMMENT ON FUNCTION @extschema@.tq_detach(text, boolean) IS
 'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay and tq_attach(adopt => true) takes them up.
 Returns false if it was not attached. Errors: 42501 not the owner.
@@ -45,7 +45,7 @@ Errors: 42501 not the owner, 22023 a value that makes no sense.
 Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 
 CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_quota';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_set_quota';
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
 'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. fan_out: whether work for all tenants includes it.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
@@ -63,15 +63,15 @@ COMMENT ON FUNCTION @extschema@.tq_resume(text, text, text) IS
 Example: SELECT tq_resume(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_pause_all(handler text DEFAULT NULL, queue text DEFAULT NULL, duration interval DEFAULT NULL) RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause_all';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_pause_all';
 COMMENT ON FUNCTION @extschema@.tq_pause_all(text, text, interval) IS 'tq_pause for all tenants of this database. EXECUTE is granted to nobody by default. Example: SELECT tq_pause_all(handler => ''send_invoice'');';
 
 CREATE FUNCTION @extschema@.tq_resume_all(handler text DEFAULT NULL, queue text DEFAULT NULL) RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume_all';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_resume_all';
 COMMENT ON FUNCTION @extschema@.tq_resume_all(text, text) IS 'Undoes tq_pause_all with the same arguments; pauses of single tenants stay. Example: SELECT tq_resume_all();';
 
 CREATE FUNCTION @extschema@.tq_confirm_copy() RETURNS void
-LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_confirm_copy';
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_confirm_copy';
 COMMENT ON FUNCTION @extschema@.tq_confirm_copy() IS 'Says that this database, a restored or copied one, is to run its tasks and schedules from now on. Example: SELECT tq_confirm_copy();';
 
 -- Commits after each schema: no SET clause, everything qualified.
@@ -82,16 +82,16 @@ DECLARE
     todo text[];
     done integer := 0;
 BEGIN
-    SELECT pg_catalog.array_agg(n.nspname::text ORDER BY n.nspname) INTO todo
+    SELECT pg_catalog.array_agg(n.nspname::pg_catalog.text ORDER BY n.nspname) INTO todo
       FROM pg_catalog.pg_namespace n
      WHERE n.nspname OPERATOR(pg_catalog.~~) pattern
-       AND NOT n.nspname::text OPERATOR(pg_catalog.=) ANY (exclude)
-       AND n.nspname::text OPERATOR(pg_catalog.<>) ALL ('{information_schema,tenant_q}'::text[])
-       AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_')
+       AND NOT n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) ANY (exclude)
+       AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) ALL ('{information_schema,tenant_q}'::pg_catalog.text[])
+       AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
-                          AND d.objid OPERATOR(pg_catalog.=) n.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::"char")
-       AND NOT tenant_q.is_attached(n.nspname::text);
-    FOREACH schema_name IN ARRAY coalesce(todo, '{}'::text[]) LOOP
+                          AND d.objid OPERATOR(pg_catalog.=) n.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char")
+       AND NOT tenant_q.is_attached(n.nspname::pg_catalog.text);
+    FOREACH schema_name IN ARRAY coalesce(todo, '{}'::pg_catalog.text[]) LOOP
         PERFORM @extschema@.tq_attach(schema_name, adopt);
         COMMIT;
         done := done OPERATOR(pg_catalog.+) 1;

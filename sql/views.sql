@@ -4,19 +4,19 @@ CREATE FUNCTION tenant_q.tasks(finished boolean, tenant text DEFAULT NULL) RETUR
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_tasks';
 COMMENT ON FUNCTION tenant_q.tasks(boolean, text) IS 'behind the views tq_tasks and tq_results';
 CREATE FUNCTION tenant_q.tenants() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_tenants';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_tenants';
 COMMENT ON FUNCTION tenant_q.tenants() IS 'behind tq_tenants';
 CREATE FUNCTION tenant_q.running() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_running';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_running';
 COMMENT ON FUNCTION tenant_q.running() IS 'behind tq_running';
 CREATE FUNCTION tenant_q.workers() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_workers';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_workers';
 COMMENT ON FUNCTION tenant_q.workers() IS 'behind tq_workers';
 CREATE FUNCTION tenant_q.problems() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_problems';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_problems';
 COMMENT ON FUNCTION tenant_q.problems() IS 'behind tq_problems';
 CREATE FUNCTION tenant_q.health() RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_health';
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_health';
 COMMENT ON FUNCTION tenant_q.health() IS 'behind tq_health';
 
 CREATE VIEW @extschema@.tq_tasks AS

@@ -244,7 +244,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         }
         let owner_name = catalog::role_name(owner).unwrap_or_default();
         if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
-            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"), format!("ALTER ROLE {} LOGIN", catalog::quote(&owner_name))));
+            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"), crate::tenant::admin::let_log_in(&name, &owner_name)));
         } else if !catalog::may_connect(shmem::my_database(), owner) {
             rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not connect to this database"),
                 format!("GRANT CONNECT ON DATABASE {} TO {}", catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()), catalog::quote(&owner_name))));

@@ -121,19 +121,22 @@ fn attach(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(true))
 }
 
+/// How tasks of a schema come to run whose owner may not log in.
+pub(crate) fn let_log_in(schema: &str, role: &str) -> String {
+    if role.starts_with("pg_") {
+        // Predefined roles can't be altered: schema public belongs to one.
+        return format!("ALTER SCHEMA {} OWNER TO …, a role with LOGIN.", catalog::quote(schema));
+    }
+    format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(role))
+}
+
 /// What will keep the tenant's tasks from running, said while somebody looks.
 fn warn_of_owner(name: &str, owner: u32) {
     let role = catalog::role_name(owner).unwrap_or_default();
     if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
-        let fix = if role.starts_with("pg_") {
-            // Predefined roles can't be altered: schema public belongs to one.
-            format!("ALTER SCHEMA {} OWNER TO …, a role with LOGIN.", catalog::quote(name))
-        } else {
-            format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(&role))
-        };
         Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
             .detail("Before PostgreSQL 17 a background worker can't be the session of a role without LOGIN.")
-            .hint(fix)
+            .hint(let_log_in(name, &role))
             .warn();
     } else if !catalog::may_connect(shmem::my_database(), owner) {
         Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
