@@ -74,10 +74,17 @@ pub fn flush_commits() {
     }
 }
 
-/// Flushes WAL up to what has been written so far by anyone.
+/// Flushes WAL up to what has been inserted so far by anyone.
 pub fn flush_all() {
     // SAFETY: both are callable at any time outside recovery.
-    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) }
+    unsafe {
+        let inserted = pg_sys::GetXLogInsertRecPtr();
+        // At the start of a page the position is already behind the page's header (24 bytes, 40 in
+        // a file's first page), which nobody has written: there is nothing to flush beyond the page
+        // before, and asking for more is an error.
+        let in_page = inserted % pg_sys::XLOG_BLCKSZ as u64;
+        pg_sys::XLogFlush(if matches!(in_page, 24 | 40) { inserted - in_page } else { inserted });
+    }
 }
 
 /// Runs deferred triggers and drops portals now, until nothing is left: at commit they would run
