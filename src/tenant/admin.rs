@@ -323,7 +323,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     }
     if let Some(n) = args.int(5) {
         if n < -1 {
-            return Err(Error::invalid("save_limit is below -1").hint("n keeps the newest n successes, 0 all, -1 none."));
+            return Err(Error::invalid("save_limit is below -1").hint("0 keeps all successes, -1 none, n the newest n."));
         }
         changes.sets.push(("save_limit", n.to_string()));
     }
