@@ -75,8 +75,11 @@ pub fn register() {
       c"Off: enqueuing goes on, nothing is started. Takes effect on reload; for one database there is tq_pause_all().", &ENABLED, Sighup);
     i(c"tenant_q.max_executors", c"Executors in the whole server.",
       c"-1 = max_worker_processes / 2 - 1, at least 1.", &MAX_EXECUTORS, -1, EXECUTORS_LIMIT, Sighup, flags);
-    i(c"tenant_q.max_tenants", c"Entries of tenants with work that shared memory holds.",
-      c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
+    // What only a server's start can set can't even be defined later: that is FATAL for the session.
+    if crate::postgres::shmem::is_preloading() {
+        i(c"tenant_q.max_tenants", c"Entries of tenants with work that shared memory holds.",
+          c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
+    }
     i(c"tenant_q.batch_time", c"How long an executor works for one tenant before it asks whose turn it is.",
       c"", &BATCH_TIME, 1, 1000, Sighup, GucFlags::UNIT_MS);
     i(c"tenant_q.role_quantum", c"Work by which a role may be ahead of a waiting role before it gives its place up.",
