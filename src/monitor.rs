@@ -228,6 +228,9 @@ fn problems(_args: &Args) -> Result<Ret> {
         rows.push(problem("the server".into(), None, "tenant_q is not in shared_preload_libraries: nothing runs".into(),
             "shared_preload_libraries = 'tenant_q' in postgresql.conf, then restart".into()));
     }
+    if !crate::identity::confirmed()? {
+        rows.push(problem("this database".into(), None, "it is a copy that nobody has confirmed: nothing runs".into(), "SELECT tq_confirm_copy()".into()));
+    }
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
     for (name, oid, owner, row) in visible_tenants()? {
         let what = format!("tenant {name}");
