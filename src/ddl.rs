@@ -7,6 +7,7 @@ use crate::postgres::utility::{self, Command};
 use crate::postgres::worker;
 use crate::shared::{self, Shared, db_state};
 use crate::wake;
+use std::cell::Cell;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,11 @@ use std::time::{Duration, Instant};
 const LEAVE_WITHIN: Duration = Duration::from_secs(4);
 /// Workers stay away this long if the command takes its time.
 const AWAY: i64 = 10_000_000;
+
+thread_local! {
+    /// The database that workers were asked to leave; 0 = none.
+    static LEFT: Cell<u32> = const { Cell::new(0) };
+}
 
 /// Hooks in; while preloading.
 pub fn register() {
@@ -27,6 +33,7 @@ fn before(command: &Command) {
         && let Some(db) = s.db(oid)
     {
         db.away_until.store(clock::now() + AWAY, SeqCst);
+        LEFT.set(oid);
         ask_to_leave(&s, oid);
         let begin = Instant::now();
         while begin.elapsed() < LEAVE_WITHIN && present(&s, oid) {
@@ -38,31 +45,34 @@ fn before(command: &Command) {
 fn after(command: &Command) {
     let Some(s) = shared::get() else { return };
     match command {
-        Command::Database(name) => {
-            // Where the database still is, its work goes on at once.
-            if let Some(oid) = crate::postgres::catalog::database_oid(name)
-                && let Some(db) = s.db(oid)
-            {
+        Command::Database(_) => {
+            // Where the database still is, by whatever name, its work goes on at once.
+            if let Some(db) = s.db(LEFT.replace(0)) {
                 db.away_until.store(0, SeqCst);
                 if db.state.load(SeqCst) == db_state::SERVED {
                     db.state.store(db_state::UNKNOWN, SeqCst);
                 }
-                s.call_launcher_now();
             }
+            wake::databases_changed();
         }
         Command::Extension => wake::probe_database(),
     }
 }
 
 fn ask_to_leave(s: &Shared, database: u32) {
+    dismiss(s, database);
+    if let Some(db) = s.db(database) {
+        worker::signal(db.scheduler_pid.load(SeqCst), libc::SIGTERM);
+    }
+}
+
+/// Ends the executors of a database, busy ones too: their tasks run again some day, uncounted.
+pub fn dismiss(s: &Shared, database: u32) {
     for slot in s.slots {
         if slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database {
             slot.leave.store(1, SeqCst);
             worker::signal(slot.pid.load(SeqCst), libc::SIGTERM);
         }
-    }
-    if let Some(db) = s.db(database) {
-        worker::signal(db.scheduler_pid.load(SeqCst), libc::SIGTERM);
     }
 }
 

@@ -57,6 +57,8 @@ shared_struct! {
         pub started_at: AtomicI64,
         /// The slot + 1 that runs a suspect: no other suspect is started meanwhile.
         pub alone: AtomicU32,
+        /// Databases came or went: the launcher is to look which there are.
+        pub rescan: AtomicU32,
         /// How many of `culprits` are to be written down.
         pub culprits: AtomicU32,
     }

@@ -35,6 +35,8 @@ struct Notes {
     stops: Vec<Stop>,
     /// The database is to be looked into again: does it have the extension?
     probe: bool,
+    /// Databases came or went.
+    databases: bool,
     /// All its tenants are to be looked at.
     sweep: bool,
     /// Schemas that are tenants no more.
@@ -113,6 +115,10 @@ pub fn sweep_database() {
 pub fn enqueued_here(entry: EntryRef) -> i64 {
     NOTES.with_borrow(|n| n.wakes.iter().filter(|p| p.entry == entry).map(|p| p.added).sum())
 }
+/// Databases were made, renamed or dropped.
+pub fn databases_changed() {
+    note(|n| n.databases = true);
+}
 /// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
 pub fn any_enqueued() -> bool {
     NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
@@ -121,7 +127,7 @@ pub fn any_enqueued() -> bool {
 /// Atomics, latches and signals only: nothing here may fail.
 fn ended(committed: bool) {
     NOTES.with_borrow_mut(|n| {
-        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.sweep && n.detached.is_empty() && n.finished.is_empty() {
+        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.databases && !n.sweep && n.detached.is_empty() && n.finished.is_empty() {
             return;
         }
         if let Some(s) = shared::get() {
@@ -162,6 +168,10 @@ fn ended(committed: bool) {
                 {
                     db.sweep_from.store(0, SeqCst);
                     db.sweep_wanted.store(1, SeqCst);
+                    s.call_launcher_now();
+                }
+                if n.databases {
+                    s.header.rescan.store(1, SeqCst);
                     s.call_launcher_now();
                 }
                 if n.probe

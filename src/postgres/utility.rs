@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// A command that matters to us.
 pub enum Command {
-    /// DROP, RENAME, SET TABLESPACE or copying of a database of this name.
+    /// DROP, RENAME, SET TABLESPACE or copying (CREATE) of a database of this name.
     Database(String),
     /// DROP EXTENSION or ALTER EXTENSION … UPDATE, of whichever.
     Extension,
@@ -46,7 +46,7 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
             }
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let s = statement as *mut pg_sys::CreatedbStmt;
-                option(&(*s).options, c"template").map(Command::Database)
+                Some(Command::Database(option(&(*s).options, c"template").unwrap_or_else(|| "template1".into())))
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let s = statement as *mut pg_sys::DropStmt;

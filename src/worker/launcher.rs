@@ -77,7 +77,7 @@ impl Launcher {
             self.s.header.attention.store(0, SeqCst);
             let now = clock::now();
             let unknown = self.s.dbs.iter().any(|d| d.state.load(SeqCst) == db_state::UNKNOWN);
-            if now >= self.rescan_at || unknown {
+            if self.s.header.rescan.swap(0, SeqCst) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
                 self.rescan_at = now + ROUND.as_micros() as i64;
             }
@@ -327,15 +327,20 @@ impl Launcher {
                 r.executors.fetch_sub(1, SeqCst);
                 r.starting.fetch_sub(1, SeqCst);
                 shared::free_slot(slot);
-                let now = clock::now();
-                s.header.last_no_slot.store(now, Relaxed);
-                r.start_after.store(now + SECOND, Relaxed);
-                if now - self.starved_logged > 60 * SECOND {
-                    self.starved_logged = now;
-                    pgrx::log!("tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors");
-                }
+                r.start_after.store(clock::now() + SECOND, Relaxed);
+                self.starved();
                 false
             }
+        }
+    }
+
+    /// The server's background worker slots are all taken: said once a minute.
+    fn starved(&mut self) {
+        let now = clock::now();
+        self.s.header.last_no_slot.store(now, Relaxed);
+        if now - self.starved_logged > 60 * SECOND {
+            self.starved_logged = now;
+            pgrx::log!("tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors");
         }
     }
 
@@ -416,8 +421,8 @@ impl Launcher {
                     self.schedulers.insert(oid, handle);
                 }
                 None => {
-                    self.s.header.last_no_slot.store(now, Relaxed);
                     db.start_after.store(now + SECOND, Relaxed);
+                    self.starved();
                 }
             }
             busy = true;

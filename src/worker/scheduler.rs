@@ -13,7 +13,7 @@ use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
 use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Registry};
-use crate::{identity, ready, settings, tick};
+use crate::{ddl, identity, ready, settings, tick};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
         if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
             return;
         }
-        if db.state.load(SeqCst) == db_state::UNKNOWN && !probe(db) {
+        if db.state.load(SeqCst) == db_state::UNKNOWN && !probe(s, db) {
             return;
         }
         if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED {
@@ -95,7 +95,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
 }
 
 /// Looks whether this database is to be served; false: it isn't.
-fn probe(db: &Db) -> bool {
+fn probe(s: &Shared, db: &Db) -> bool {
     let state = transaction::run(|| {
         Ok(match catalog::extension_version() {
             None => db_state::WITHOUT,
@@ -112,6 +112,10 @@ fn probe(db: &Db) -> bool {
             }
             // A newer call to look again must not be overwritten.
             let _ = db.state.compare_exchange(db_state::UNKNOWN, state, SeqCst, SeqCst);
+            if state == db_state::WITHOUT {
+                // What still runs could not be completed any more.
+                ddl::dismiss(s, shmem::my_database());
+            }
             if state == db_state::SKEWED {
                 pgrx::log!("tenant_q: the extension's version is not the library's: run ALTER EXTENSION tenant_q UPDATE, or restart the server");
             }
