@@ -81,9 +81,11 @@ pub fn flush_all() {
         let inserted = pg_sys::GetXLogInsertRecPtr();
         // At the start of a page the position is already behind the page's header (24 bytes, 40 in
         // a file's first page), which nobody has written: there is nothing to flush beyond the page
-        // before, and asking for more is an error.
-        let in_page = inserted % pg_sys::XLOG_BLCKSZ as u64;
-        pg_sys::XLogFlush(if matches!(in_page, 24 | 40) { inserted - in_page } else { inserted });
+        // before, and asking for more is an error. 40 elsewhere is the end of a record.
+        let page = pg_sys::XLOG_BLCKSZ as u64;
+        let header = if inserted % (pg_sys::wal_segment_size as u64) < page { 40 } else { 24 };
+        let in_page = inserted % page;
+        pg_sys::XLogFlush(if in_page == header { inserted - in_page } else { inserted });
     }
 }
 
