@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::postgres::clock::Micros;
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{call, catalog, sandbox};
+use crate::postgres::{call, catalog, sandbox, transaction};
 use crate::retry::Policy;
 use crate::tenant::{self, Tenant};
 use pgrx::pg_sys;
@@ -114,7 +114,8 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
     if let Some(handler) = known {
         return Ok(handler);
     }
-    let handler = read(tenant, name)?.map(Rc::new);
+    // Remembered: not to be older than the last change that was heard of, as the present snapshot may be.
+    let handler = transaction::with_latest_snapshot(|| read(tenant, name))?.map(Rc::new);
     // Reading may have brought in invalidations: what was read then belongs to the next epoch.
     if tenant::epoch() == epoch {
         CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone()));

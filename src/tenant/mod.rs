@@ -10,7 +10,7 @@ pub mod shape;
 use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::relation::{Access, Table, Value};
-use crate::postgres::{catalog, invalidation, sandbox, session};
+use crate::postgres::{catalog, invalidation, sandbox, session, transaction};
 use crate::settings;
 use crate::shared::EntryRef;
 use std::cell::{Cell, RefCell};
@@ -177,6 +177,12 @@ pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
     if let Some(t) = CACHE.with_borrow(|c| c.tenants.get(&schema).cloned()) {
         return Ok(t);
     }
+    // What is remembered must not be older than the last change that was heard of, as the present
+    // snapshot may be.
+    transaction::with_latest_snapshot(|| read(schema))
+}
+
+fn read(schema: u32) -> Result<Rc<Tenant>> {
     let registry = registry()?;
     let name = catalog::schema_name(schema)
         .ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
