@@ -324,7 +324,7 @@ SELECT tq_fail('x');
 \echo :SQLSTATE
 
 -- Schedules
-SELECT tq_schedule('s', 'send_invoice', 'every tuesday', '[1]');
+SELECT tq_schedule('s', 'send_invoice', 'every blue moon', '[1]');
 \echo :SQLSTATE
 SELECT tq_schedule('s', 'send_invoice', '* * * *', '[1]');
 \echo :SQLSTATE

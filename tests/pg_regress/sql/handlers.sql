@@ -152,6 +152,7 @@ SELECT enqueue('edition') AS id \gset
 SELECT test.await(format('(SELECT state = ''held'' FROM tq_fetch(%L))', :'id'));
 SELECT state, reason, attempt FROM tq_fetch(:'id');
 SELECT reason, detail, hint FROM tq_why(:'id');
+SELECT test.await('(SELECT since IS NOT NULL FROM tq_problems)');
 SELECT what, since IS NOT NULL AS since, reason, fix FROM tq_problems;
 SELECT tq_result(:'id');
 CREATE FUNCTION edition() RETURNS text LANGUAGE sql AS $$ SELECT 'back' $$;
@@ -204,6 +205,7 @@ SELECT tq_result(:'id', wait => '20 s');
 DROP FUNCTION edition();
 SELECT enqueue('edition') AS id \gset
 SELECT test.await(format('(SELECT state = ''held'' FROM tq_fetch(%L))', :'id'));
+SELECT test.await('(SELECT since IS NOT NULL FROM tq_problems)');
 SELECT what, since > now() - interval '1 second' AS since_now, reason FROM tq_problems;
 SELECT tq_cancel(:'id'), tq_unregister('edition');
 
