@@ -38,6 +38,8 @@ pub struct NewTask {
     /// Set by schedules.
     pub schedule: Option<String>,
     pub scheduled_for: Option<Micros>,
+    /// Not beside another task of its schedule.
+    pub alone: bool,
 }
 
 /// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
@@ -126,6 +128,7 @@ impl NewTask {
         put("retry", self.retry.clone());
         put("save", self.save.map(Json::from));
         put("result_ttl", self.result_ttl.map(Json::from));
+        put("alone", self.alone.then_some(Json::Bool(true)));
         (!o.is_empty()).then_some(Json::Object(o))
     }
 }

@@ -18,7 +18,7 @@ use crate::shared::{BATCH, CURSORS, Entry, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::poison;
 use crate::tenant::{self, Tenant};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
@@ -93,13 +93,13 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     lower_cursors(e, low);
     let due_before = e.next_due.swap(NEVER, SeqCst);
     // Slots first, snapshot later: see above.
-    let mut in_slots = HashSet::new();
+    let mut in_slots = HashMap::new();
     let mut running = 0i32;
     let database = shmem::my_database();
     for (n, other) in s.slots.iter().enumerate() {
         if n != me && other.state.load(SeqCst) == 2 && other.tenant.load(SeqCst) == e.tenant.load(Relaxed) && other.database.load(Relaxed) == database {
             for item in other.live_items() {
-                in_slots.insert(item.id);
+                in_slots.insert(item.id, item);
                 running += 1;
             }
         }
@@ -134,7 +134,7 @@ fn lower_cursors(e: &Entry, low: Micros) {
 
 #[allow(clippy::too_many_arguments)]
 fn look(
-    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, unparks: u64, in_slots: &HashSet<u128>, running: i32, limit: usize,
+    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, unparks: u64, in_slots: &HashMap<u128, Item>, running: i32, limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
     let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
@@ -171,7 +171,7 @@ fn look(
     let pick_index = table.index_with(&PICK_INDEX);
     let mut scan = Scan {
         s, me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0), tenant: &tenant, e, role, in_slots, now, room, examined: 0,
-        rows: Vec::new(), park: Vec::new(), due: NEVER, last_handler: None, full: false, cut: false, oldest: 0,
+        rows: Vec::new(), park: Vec::new(), due: NEVER, last_handler: None, full: false, cut: false, oldest: 0, busy_schedules: None, held_up: false,
     };
     // Priorities from the top: those with a cursor start there, the gaps between are probed.
     let mut above: Option<i16> = None;
@@ -199,7 +199,7 @@ fn look(
         above = Some(priority);
     }
     let exhausted = !scan.full && !scan.cut;
-    let Scan { rows, park, due, oldest, .. } = scan;
+    let Scan { rows, park, due, oldest, held_up, .. } = scan;
     let limited = limited && !exhausted;
     e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
 
@@ -222,7 +222,7 @@ fn look(
     } else {
         e.low_key.fetch_min(i64::MIN, SeqCst);
     }
-    if limited {
+    if limited || held_up {
         e.limited.store(1, SeqCst);
         // Whoever ended between the copy and the mark has not seen the mark.
         let still: i32 = s
@@ -310,7 +310,11 @@ struct Scan<'a> {
     tenant: &'a Rc<Tenant>,
     e: &'a Entry,
     role: u32,
-    in_slots: &'a HashSet<u128>,
+    in_slots: &'a HashMap<u128, Item>,
+    /// Schedules of which a task is in a slot: found out when it matters.
+    busy_schedules: Option<HashSet<String>>,
+    /// A row waits for the end of another one: whoever ends it wakes the tenant.
+    held_up: bool,
     now: Micros,
     room: usize,
     examined: usize,
@@ -349,7 +353,7 @@ impl Scan<'_> {
                 return false;
             }
             last = Some(key);
-            match self.consider(row, key) {
+            match self.consider(table, row, key) {
                 Ok(ours) => {
                     if ours {
                         first_live.get_or_insert(key);
@@ -367,8 +371,8 @@ impl Scan<'_> {
     }
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
-    fn consider(&mut self, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
-        if self.in_slots.contains(&key.1) {
+    fn consider(&mut self, table: &Table, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
+        if self.in_slots.contains_key(&key.1) {
             return Ok(true);
         }
         if self.oldest == 0 || key.0 < self.oldest {
@@ -404,6 +408,10 @@ impl Scan<'_> {
             self.park.push(item_of(&row));
             return Ok(true);
         }
+        if row.raw(col::SCHEDULE).is_some() && self.overlaps(table, &row) {
+            self.held_up = true;
+            return Ok(true);
+        }
         if poison::must_be_alone(self.s, key.1) {
             if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
                 // Another one runs, or others are in this batch already: soon.
@@ -424,6 +432,20 @@ impl Scan<'_> {
         }
         self.rows.push((row, handler));
         Ok(true)
+    }
+
+    /// Whether another task of its schedule runs (or is in this batch), and they may not overlap.
+    fn overlaps(&mut self, table: &Table, row: &Row) -> bool {
+        if row.json(col::OPTIONS).is_none_or(|o| o.get("alone").is_none()) {
+            return false;
+        }
+        let Some(schedule) = row.text(col::SCHEDULE) else { return false };
+        let in_slots = self.in_slots;
+        let busy = self.busy_schedules.get_or_insert_with(|| {
+            let rows = in_slots.values().filter_map(|i| table.fetch(Tid(i.tid)).filter(|r| r.uuid(col::ID) == Some(i.id)));
+            rows.filter_map(|r| r.text(col::SCHEDULE)).collect()
+        });
+        busy.contains(&schedule) || self.rows.iter().any(|(r, _)| r.str(col::SCHEDULE) == Some(&schedule))
     }
 
     /// When the next row of this priority comes due.

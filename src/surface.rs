@@ -60,6 +60,7 @@ fn enqueue(args: &Args) -> Result<Ret> {
         id: args.uuid(26),
         schedule: None,
         scheduled_for: None,
+        alone: false,
     };
     let tenant = tenant::resolve(args.text(28).as_deref())?;
     Ok(Ret::Uuid(Queue::open(tenant)?.add(&new)?))

@@ -299,6 +299,7 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
             delay: None,
             schedule: Some(schedule.name.clone()),
             scheduled_for: Some(at),
+            alone: overlap != "allow",
             ..base.clone()
         };
         match queue.add(&new) {

@@ -300,6 +300,10 @@ impl Executor {
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
         run::ended_one(self.slot);
         self.count(e, outcome);
+        if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
+            // The next of its schedule may have waited for this one.
+            ready::wake(s, index, i64::MIN);
+        }
         if outcome == Outcome::Done {
             crate::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
         }

@@ -1,0 +1,90 @@
+//! Each fire time is served once, whoever is killed, and what was missed is caught up as asked.
+
+use std::time::Duration;
+
+use cluster::{Stop, kill9};
+
+use crate::site::{DB, Site};
+
+fn results(site: &Site) -> i64 {
+    site.cluster.wait_ready();
+    site.number("SELECT count(*) FROM t1.tq_result")
+}
+
+fn wait_for_more(site: &Site, n: i64) {
+    let before = results(site);
+    site.cluster.wait_until(DB, &format!("SELECT count(*) >= {before} + {n} FROM t1.tq_result"));
+}
+
+#[test]
+fn fire_times_are_served_once_through_crashes_and_restarts() {
+    let site = Site::start("", &["t1"]);
+    // 'all': what was due while the server was down is served later, so that no second may be missing.
+    site.run("t1", "SELECT tq_schedule('each', 'ok', '1 second', args => '[\"tick\"]', catch_up => 'all')");
+    wait_for_more(&site, 2);
+    site.cluster.restart(Stop::Immediate);
+    wait_for_more(&site, 2);
+    kill9(site.cluster.pids("tenant_q scheduler")[0]);
+    site.cluster.wait_for_log("terminated by signal 9");
+    wait_for_more(&site, 2);
+    for pid in site.cluster.pids("tenant_q executor") {
+        kill9(pid);
+    }
+    wait_for_more(&site, 2);
+    site.cluster.restart(Stop::Fast);
+    wait_for_more(&site, 2);
+    site.run("t1", "SELECT tq_unschedule('each')");
+    site.wait_idle(&["t1"]);
+    let rows = site.cluster.rows(
+        DB,
+        "SELECT count(*), count(DISTINCT scheduled_for), 1 + extract(epoch FROM max(scheduled_for) - min(scheduled_for))::int, \
+         count(*) FILTER (WHERE state <> 'd'), (SELECT count(*) FROM fx) FROM t1.tq_result",
+    );
+    let n = rows[0].get(0).to_owned();
+    assert_eq!(rows[0].joined(" "), format!("{n} {n} {n} 0 {n}"), "tasks, fire times, seconds, not done, effects");
+}
+
+#[test]
+fn after_a_downtime_missed_fire_times_are_caught_up_as_asked() {
+    let site = Site::start("", &["t1"]);
+    for catch_up in ["once", "none", "all"] {
+        site.run("t1", &format!("SELECT tq_schedule('{catch_up}', 'ok', '1 second', args => '[\"{catch_up}\"]', catch_up => '{catch_up}')"));
+    }
+    wait_for_more(&site, 3);
+    site.cluster.stop(Stop::Fast);
+    // The world without the server: as if it had been down for ten minutes. The rows say when their next time is.
+    site.cluster.append_settings("tenant_q.enabled = off");
+    site.cluster.server_start();
+    site.run("t1", "UPDATE tq_schedule SET next_run = next_run - interval '100 seconds', anchor = anchor - interval '100 seconds'");
+    let before: i64 = results(&site);
+    site.cluster.append_settings("tenant_q.enabled = on");
+    site.cluster.restart(Stop::Fast);
+    site.cluster.wait_until(DB, &format!("SELECT count(*) >= {before} + 105 FROM t1.tq_result"));
+    site.run("t1", "SELECT tq_unschedule(name) FROM tq_schedules");
+    site.wait_idle(&["t1"]);
+    let caught_up = |name: &str| {
+        site.number(&format!(
+            "SELECT count(*) FROM t1.tq_result WHERE schedule = '{name}' AND created_at - scheduled_for > interval '5.5 seconds'"
+        ))
+    };
+    assert_eq!(caught_up("none"), 0);
+    assert!(caught_up("once") <= 1, "{}", caught_up("once"));
+    assert!(caught_up("all") >= 90, "{}", caught_up("all"));
+    assert_eq!(site.number("SELECT count(*) - count(DISTINCT (schedule, scheduled_for)) FROM t1.tq_result"), 0);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_slow_handler_does_not_pile_its_schedule_up() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", "SELECT tq_schedule('queue', 'gate', '1 second', args => '[\"queue\"]'); SELECT tq_schedule('skip', 'gate', '1 second', args => '[\"skip\"]', overlap => 'skip')");
+    site.cluster.wait_until(DB, "SELECT count(*) = 2 FROM tq_running");
+    // A schedule that works tells how time goes by.
+    site.run("t1", "SELECT tq_schedule('clock', 'ok', '1 second', args => '[\"clock\"]', overlap => 'allow')");
+    wait_for_more(&site, 4);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE schedule = 'queue'"), 2, "one runs, one waits");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE schedule = 'skip'"), 1, "one runs");
+    site.open_gate();
+    site.cluster.wait_until_within(Duration::from_secs(10), DB, "SELECT count(*) > 3 FROM t1.tq_result WHERE schedule IN ('queue', 'skip')");
+    site.cluster.assert_log_clean();
+}
