@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::{Stop, kill9};
+use cluster::{PATIENCE, Stop, kill9, wait_for};
 
 use crate::site::{DB, Site};
 
@@ -24,13 +24,13 @@ fn fire_times_are_served_once_through_crashes_and_restarts() {
     wait_for_more(&site, 2);
     site.cluster.restart(Stop::Immediate);
     wait_for_more(&site, 2);
-    kill9(site.cluster.pids("tenant_q scheduler")[0]);
-    site.cluster.wait_for_log("terminated by signal 9");
-    wait_for_more(&site, 2);
-    for pid in site.cluster.pids("tenant_q executor") {
-        kill9(pid);
+    for kind in ["tenant_q scheduler", "tenant_q executor"] {
+        let restarts = |site: &Site| site.cluster.log().matches("all server processes terminated").count();
+        let before = restarts(&site);
+        kill9(site.cluster.pids(kind)[0]);
+        wait_for("the server to go down", PATIENCE, || restarts(&site) > before);
+        wait_for_more(&site, 2);
     }
-    wait_for_more(&site, 2);
     site.cluster.restart(Stop::Fast);
     wait_for_more(&site, 2);
     site.run("t1", "SELECT tq_unschedule('each')");
