@@ -181,9 +181,13 @@ impl Launcher {
             }
         });
         for (place, slot) in s.slots.iter().enumerate() {
-            // Started by a launcher that is gone, and never checked in.
-            if slot.state.load(SeqCst) == 1 && !self.executors.contains_key(&place) && clock::now() - slot.since.load(Relaxed) > 10 * SECOND {
-                failed_start(&s, place);
+            if slot.state.load(SeqCst) == 1 && !self.executors.contains_key(&place) {
+                // Started by a launcher that is gone: it checks in soon, or never.
+                let pid = slot.pid.load(SeqCst);
+                if pid != 0 && !worker::is_alive(pid) || clock::now() - slot.since.load(Relaxed) > 10 * SECOND {
+                    failed_start(&s, place);
+                }
+                busy = true;
             }
             let word = Word::load(slot);
             if slot.state.load(SeqCst) == 2 && word.next < word.end {
