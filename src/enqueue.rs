@@ -225,6 +225,12 @@ impl Queue {
 
     /// Whether a task of this id is here already: enqueuing an id twice is one task.
     fn known(&self, id: u128) -> Result<bool> {
+        // Whoever enqueues the same id just now is waited for; then the newest snapshot tells.
+        crate::postgres::lock::task_id(crate::postgres::shmem::my_database(), id);
+        crate::postgres::transaction::with_latest_snapshot(|| self.is_there(id))
+    }
+
+    fn is_there(&self, id: u128) -> Result<bool> {
         if self.table.find(&[col::ID as i16], Value::Uuid(id)).is_some() {
             return Ok(true);
         }

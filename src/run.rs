@@ -40,6 +40,8 @@ pub struct Current {
 #[derive(Clone, Default)]
 pub struct Asked {
     pub retry_after: Option<Micros>,
+    /// Another attempt could end no other way.
+    pub in_vain: bool,
 }
 
 thread_local! {
@@ -133,12 +135,14 @@ fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
         return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
     }
     if sandbox::is_superuser(role) {
+        ASKED.with_borrow_mut(|a| a.in_vain = true);
         if !settings::allow_superuser() {
             return Err(Failure::new("42501", "the task would run as a superuser, and tenant_q.allow_superuser is off"));
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
             return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
         }
+        ASKED.with_borrow_mut(|a| a.in_vain = false);
     }
     Ok(())
 }
@@ -242,7 +246,7 @@ fn fail(
         "57014" if timed_out => (complete::took_too_long(timeout_ms), "timeout", None, false),
         "TQ001" => (failure, "retry", asked.retry_after, false),
         "TQ003" => (failure, "failed", None, true),
-        _ => (failure, "failed", None, false),
+        _ => (failure, "failed", None, asked.in_vain),
     };
     let recorded = transaction::run(|| {
         timeout::limit_locks(patience(started_at));

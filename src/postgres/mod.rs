@@ -8,6 +8,7 @@ pub mod clock;
 pub mod function;
 pub mod invalidation;
 pub mod latch;
+pub mod lock;
 pub mod lwlock;
 pub mod release;
 pub mod mapping;
