@@ -103,10 +103,17 @@ impl Rules {
         let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
         let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
         Rules {
-            max_attempts: option("max_attempts").and_then(Json::as_i64).map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts),
-            timeout_ms: option("timeout").and_then(Json::as_i64).or(handler.and_then(|h| h.timeout)).map_or_else(settings::timeout_ms, |micros| {
-                if micros == 0 { 0 } else { (micros / 1000).max(1) }
-            }),
+            max_attempts: option("max_attempts")
+                .and_then(Json::as_i64)
+                .map(|n| n as i32)
+                .or(handler.and_then(|h| h.max_attempts))
+                .unwrap_or_else(settings::max_attempts),
+            timeout_ms: option("timeout").and_then(Json::as_i64).or(handler.and_then(|h| h.timeout)).map_or_else(
+                settings::timeout_ms,
+                |micros| {
+                    if micros == 0 { 0 } else { (micros / 1000).max(1) }
+                },
+            ),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
             save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
         }
@@ -119,9 +126,18 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, sa
     let row = remove(&table, item)?;
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
-        record(&results, &row, &End {
-            state: ended::DONE, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), error: None, history: None,
-        });
+        record(
+            &results,
+            &row,
+            &End {
+                state: ended::DONE,
+                attempts: item.attempts + 1,
+                started_at: Some(started_at),
+                result: Some(result),
+                error: None,
+                history: None,
+            },
+        );
     }
     Ok(())
 }
@@ -144,7 +160,14 @@ pub enum Verdict {
 ///
 /// `delay` and `last`: what tq_retry or tq_fail asked for.
 pub fn failed(
-    tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_at: Micros, failure: &Failure, outcome: &str, delay: Option<Micros>, last: bool,
+    tenant: &Tenant,
+    item: &Item,
+    handler: Option<&Handler>,
+    started_at: Micros,
+    failure: &Failure,
+    outcome: &str,
+    delay: Option<Micros>,
+    last: bool,
 ) -> Result<Verdict, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Verdict::Overtaken) };
@@ -179,9 +202,18 @@ pub fn failed(
         return Ok(Verdict::Overtaken);
     }
     let results = tenant.open(tenant.result, Access::Write)?;
-    record(&results, &row, &End {
-        state: ended::FAILED, attempts, started_at: Some(started_at), result: None, error: Some(error_document(failure)), history: Some(history),
-    });
+    record(
+        &results,
+        &row,
+        &End {
+            state: ended::FAILED,
+            attempts,
+            started_at: Some(started_at),
+            result: None,
+            error: Some(error_document(failure)),
+            history: Some(history),
+        },
+    );
     Ok(Verdict::Failed)
 }
 
@@ -190,7 +222,11 @@ pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Fa
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
     let results = tenant.open(tenant.result, Access::Write)?;
-    record(&results, &row, &End { state, attempts: item.attempts, started_at: None, result: None, error: failure.map(error_document), history: None });
+    record(
+        &results,
+        &row,
+        &End { state, attempts: item.attempts, started_at: None, result: None, error: failure.map(error_document), history: None },
+    );
     Ok(())
 }
 

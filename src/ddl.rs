@@ -83,4 +83,3 @@ fn present(s: &Shared, database: u32) -> bool {
             pid != 0 && worker::is_alive(pid)
         })
 }
-

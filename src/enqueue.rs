@@ -102,7 +102,12 @@ impl NewTask {
             }
         }
         let now = clock::now();
-        for (what, at) in [("run_at", self.run_at), ("delay", self.delay.map(|d| now.saturating_add(d))), ("timeout", self.timeout.map(|t| now.saturating_add(t))), ("expires", self.expires.map(|e| now.saturating_add(e)))] {
+        for (what, at) in [
+            ("run_at", self.run_at),
+            ("delay", self.delay.map(|d| now.saturating_add(d))),
+            ("timeout", self.timeout.map(|t| now.saturating_add(t))),
+            ("expires", self.expires.map(|e| now.saturating_add(e))),
+        ] {
             if at.is_some_and(|t| t >= TIME_MAX) {
                 return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
             }
@@ -260,7 +265,8 @@ impl Queue {
             && let Some(s) = crate::shared::get()
             && let Some(r) = self.tenant.entry(self.tenant.owner)?
         {
-            let unfinished = s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + wake::enqueued_here(r);
+            let unfinished =
+                s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + wake::enqueued_here(r);
             if unfinished >= limit {
                 return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
                     .detail(format!("Its max_queued is {limit}."))

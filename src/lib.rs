@@ -14,16 +14,16 @@ pub mod handler;
 pub mod task;
 pub mod tenant;
 // The way of a task
-pub mod enqueue;
-pub mod wake;
-pub mod ready;
-pub mod pick;
-pub mod run;
 pub mod complete;
-pub mod retry;
+pub mod enqueue;
 pub mod park;
+pub mod pick;
 pub mod poison;
+pub mod ready;
 pub mod retention;
+pub mod retry;
+pub mod run;
+pub mod wake;
 // Time
 pub mod schedule;
 pub mod tick;

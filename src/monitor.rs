@@ -90,7 +90,15 @@ fn tenants(_args: &Args) -> Result<Ret> {
         let empty = Vec::new();
         let es = by_tenant.get(&oid).unwrap_or(&empty);
         let running = s.as_ref().map_or(0, |s| {
-            s.slots.iter().filter(|slot| slot.state.load(SeqCst) == 2 && slot.tenant.load(Relaxed) == oid && slot.database.load(Relaxed) == shmem::my_database() && Word::load(slot).running).count()
+            s.slots
+                .iter()
+                .filter(|slot| {
+                    slot.state.load(SeqCst) == 2
+                        && slot.tenant.load(Relaxed) == oid
+                        && slot.database.load(Relaxed) == shmem::my_database()
+                        && Word::load(slot).running
+                })
+                .count()
         });
         let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
         let blocked = es.iter().find(|e| e.blocked_since.load(Relaxed) > 0);
@@ -225,11 +233,20 @@ fn problems(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     let quote = |text: &str| pgrx::spi::quote_literal(text);
     if s.is_none() {
-        rows.push(problem("the server".into(), None, "tenant_q is not in shared_preload_libraries: nothing runs".into(),
-            "shared_preload_libraries = 'tenant_q' in postgresql.conf, then restart".into()));
+        rows.push(problem(
+            "the server".into(),
+            None,
+            "tenant_q is not in shared_preload_libraries: nothing runs".into(),
+            "shared_preload_libraries = 'tenant_q' in postgresql.conf, then restart".into(),
+        ));
     }
     if !crate::identity::confirmed()? {
-        rows.push(problem("this database".into(), None, "it is a copy that nobody has confirmed: nothing runs".into(), "SELECT tq_confirm_copy()".into()));
+        rows.push(problem(
+            "this database".into(),
+            None,
+            "it is a copy that nobody has confirmed: nothing runs".into(),
+            "SELECT tq_confirm_copy()".into(),
+        ));
     }
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
     for (name, oid, owner, row) in visible_tenants()? {
@@ -247,24 +264,54 @@ fn problems(_args: &Args) -> Result<Ret> {
         }
         let owner_name = catalog::role_name(owner).unwrap_or_default();
         if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
-            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"), crate::tenant::admin::let_log_in(&name, &owner_name)));
+            rows.push(problem(
+                what.clone(),
+                None,
+                format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"),
+                crate::tenant::admin::let_log_in(&name, &owner_name),
+            ));
         } else if !catalog::may_connect(shmem::my_database(), owner) {
-            rows.push(problem(what.clone(), None, format!("its owner \"{owner_name}\" may not connect to this database"),
-                format!("GRANT CONNECT ON DATABASE {} TO {}", catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()), catalog::quote(&owner_name))));
+            rows.push(problem(
+                what.clone(),
+                None,
+                format!("its owner \"{owner_name}\" may not connect to this database"),
+                format!(
+                    "GRANT CONNECT ON DATABASE {} TO {}",
+                    catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()),
+                    catalog::quote(&owner_name)
+                ),
+            ));
         }
         let t = tenant::by_oid(oid);
         match &t {
             Ok(t) => {
                 if let Err(e) = t.try_open(t.task, Access::Read) {
-                    rows.push(problem(what.clone(), None, format!("{}: {}", e.message, e.detail.unwrap_or_default()), e.hint.unwrap_or_default()));
+                    rows.push(problem(
+                        what.clone(),
+                        None,
+                        format!("{}: {}", e.message, e.detail.unwrap_or_default()),
+                        e.hint.unwrap_or_default(),
+                    ));
                 }
                 for h in handler::all(t)? {
                     if let Some(fault) = &h.fault {
-                        rows.push(problem(format!("handler {} of {what}", h.name), h.missing_since, fault.text().into(),
-                            format!("SELECT tq_register({}, '<function>', tenant => {})", quote(&h.name), quote(&name))));
+                        rows.push(problem(
+                            format!("handler {} of {what}", h.name),
+                            h.missing_since,
+                            fault.text().into(),
+                            format!("SELECT tq_register({}, '<function>', tenant => {})", quote(&h.name), quote(&name)),
+                        ));
                     } else if h.quarantined {
-                        rows.push(problem(format!("handler {} of {what}", h.name), None, "its tasks crashed the server three times within a day".into(),
-                            if h.shared { format!("SELECT tq_resume_all(handler => {})", quote(&h.name)) } else { format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name)) }));
+                        rows.push(problem(
+                            format!("handler {} of {what}", h.name),
+                            None,
+                            "its tasks crashed the server three times within a day".into(),
+                            if h.shared {
+                                format!("SELECT tq_resume_all(handler => {})", quote(&h.name))
+                            } else {
+                                format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name))
+                            },
+                        ));
                     }
                 }
                 own_rows(t, &what, &mut rows);
@@ -280,13 +327,19 @@ fn problems(_args: &Args) -> Result<Ret> {
             }
         }
     }
-    if sees_all() && let Some(s) = &s {
+    if sees_all()
+        && let Some(s) = &s
+    {
         for r in s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
             let failures = r.start_failures.load(Relaxed);
             if failures > 0 && r.database.load(Relaxed) == shmem::my_database() {
                 let name = catalog::role_name(r.role.load(Relaxed)).unwrap_or_else(|| r.role.load(Relaxed).to_string());
-                rows.push(problem(format!("role {name}"), Some(r.failing_since.load(Relaxed)), format!("its executors could not start, {failures} times; the server's log says why"),
-                    "the role needs LOGIN (before PostgreSQL 17) and CONNECT on this database".into()));
+                rows.push(problem(
+                    format!("role {name}"),
+                    Some(r.failing_since.load(Relaxed)),
+                    format!("its executors could not start, {failures} times; the server's log says why"),
+                    "the role needs LOGIN (before PostgreSQL 17) and CONNECT on this database".into(),
+                ));
             }
         }
     }
@@ -301,13 +354,25 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
     if may(t.task)
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
-        table.scan(table.index_with(&task::PICK_INDEX), &[Key { column: 1, compare: Compare::Eq, value: Value::Char(task::stored::QUARANTINED) }], None, false, |row| {
-            let id = task::uuid_text(row.uuid(col::ID).unwrap_or(0));
-            rows.push(problem(format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")), None,
-                format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
-                format!("SELECT tq_cancel('{id}', tenant => {}), or tq_requeue once its handler is mended", pgrx::spi::quote_literal(&t.name))));
-            rows.len() < 1000
-        });
+        table.scan(
+            table.index_with(&task::PICK_INDEX),
+            &[Key { column: 1, compare: Compare::Eq, value: Value::Char(task::stored::QUARANTINED) }],
+            None,
+            false,
+            |row| {
+                let id = task::uuid_text(row.uuid(col::ID).unwrap_or(0));
+                rows.push(problem(
+                    format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
+                    None,
+                    format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
+                    format!(
+                        "SELECT tq_cancel('{id}', tenant => {}), or tq_requeue once its handler is mended",
+                        pgrx::spi::quote_literal(&t.name)
+                    ),
+                ));
+                rows.len() < 1000
+            },
+        );
     }
     if may(t.schedule)
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
@@ -315,8 +380,16 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
         table.scan(table.index_with(&[tick::scol::NAME as i16]), &[], None, false, |row| {
             if let Some(text) = row.text(tick::scol::PROBLEM) {
                 let name = row.text(tick::scol::NAME).unwrap_or_default();
-                rows.push(problem(format!("schedule {name} of {what}"), None, text,
-                    format!("SELECT tq_schedule({}, …, on_conflict => 'replace', tenant => {})", pgrx::spi::quote_literal(&name), pgrx::spi::quote_literal(&t.name))));
+                rows.push(problem(
+                    format!("schedule {name} of {what}"),
+                    None,
+                    text,
+                    format!(
+                        "SELECT tq_schedule({}, …, on_conflict => 'replace', tenant => {})",
+                        pgrx::spi::quote_literal(&name),
+                        pgrx::spi::quote_literal(&t.name)
+                    ),
+                ));
             }
             rows.len() < 1000
         });
@@ -337,12 +410,20 @@ fn why(args: &Args) -> Result<Ret> {
     let mut say = |reason: &str, detail: String, hint: &str| rows.push(json!({ "reason": reason, "detail": detail, "hint": hint }));
     let row = match surface::look_up(&tasks, &results, id) {
         Found::Nothing => {
-            say("unknown", "no task of this id is waiting or kept in this tenant".into(), "It was never enqueued here (or rolled back), was not saved, or retention removed it.");
+            say(
+                "unknown",
+                "no task of this id is waiting or kept in this tenant".into(),
+                "It was never enqueued here (or rolled back), was not saved, or retention removed it.",
+            );
             return Ok(Ret::Json(rows.into()));
         }
         Found::Finished(row) => {
             let state = task::finished(row.char(task::rcol::STATE));
-            say("finished", format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")), "SELECT * FROM tq_fetch(id) shows it.");
+            say(
+                "finished",
+                format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")),
+                "SELECT * FROM tq_fetch(id) shows it.",
+            );
             return Ok(Ret::Json(rows.into()));
         }
         Found::Unfinished(row) => row,
@@ -351,9 +432,23 @@ fn why(args: &Args) -> Result<Ret> {
     let stamp = row.time(col::CREATED_AT).unwrap_or(0);
     let s = shared::get();
     let slot = s.and_then(|s| surface::running(&s, id, stamp).map(|n| &s.slots[n]));
-    let state = task::unfinished(row.char(col::STATE), row.i32(col::ATTEMPTS).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), now, slot.is_some());
+    let state = task::unfinished(
+        row.char(col::STATE),
+        row.i32(col::ATTEMPTS).unwrap_or(0),
+        row.time(col::RUN_AT).unwrap_or(0),
+        now,
+        slot.is_some(),
+    );
     if let Some(slot) = slot {
-        say("running", format!("since {} in process {}", time_json(Some(slot.started_at.load(Relaxed))).as_str().unwrap_or(""), slot.pid.load(Relaxed)), "SELECT * FROM tq_running.");
+        say(
+            "running",
+            format!(
+                "since {} in process {}",
+                time_json(Some(slot.started_at.load(Relaxed))).as_str().unwrap_or(""),
+                slot.pid.load(Relaxed)
+            ),
+            "SELECT * FROM tq_running.",
+        );
         return Ok(Ret::Json(rows.into()));
     }
     let Some(s) = s else {
@@ -368,15 +463,25 @@ fn why(args: &Args) -> Result<Ret> {
     if let Some(db) = s.db(shmem::my_database()) {
         match db.state.load(SeqCst) {
             db_state::COPY => say("copy", "this database is a copy that nobody has confirmed".into(), "SELECT tq_confirm_copy()."),
-            db_state::SKEWED => say("version", "the extension's version is not the library's".into(), "ALTER EXTENSION tenant_q UPDATE, or restart the server."),
-            db_state::WITHOUT => say("excluded", "this database is not served".into(), "See tenant_q.databases and tenant_q.exclude_databases."),
+            db_state::SKEWED => say(
+                "version",
+                "the extension's version is not the library's".into(),
+                "ALTER EXTENSION tenant_q UPDATE, or restart the server.",
+            ),
+            db_state::WITHOUT => {
+                say("excluded", "this database is not served".into(), "See tenant_q.databases and tenant_q.exclude_databases.")
+            }
             _ => {}
         }
     } else {
         say("not_served", "the launcher has not looked at this database yet".into(), "It does within a minute.");
     }
     if state == State::Quarantined {
-        say("quarantined", format!("the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)), "Mend the handler, then tq_requeue, or tq_cancel.");
+        say(
+            "quarantined",
+            format!("the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
+            "Mend the handler, then tq_requeue, or tq_cancel.",
+        );
     }
     if let Some(text) = &tenant.suspended {
         say("suspended", text.clone(), "SELECT tq_resume(…).");
@@ -391,19 +496,31 @@ fn why(args: &Args) -> Result<Ret> {
         say("paused", format!("handler \"{name}\" or its queue is paused"), "SELECT tq_resume(handler => …).");
     }
     match &handler {
-        None => say("handler", format!("handler \"{name}\" is not registered"), "SELECT tq_register(…): its tasks wait for tenant_q.handler_grace."),
+        None => say(
+            "handler",
+            format!("handler \"{name}\" is not registered"),
+            "SELECT tq_register(…): its tasks wait for tenant_q.handler_grace.",
+        ),
         Some(h) => {
             if let Some(fault) = &h.fault {
                 say("handler", fault.text().to_string(), "Bring the function back or register it again.");
             }
             if h.quarantined {
-                say("handler", format!("handler \"{name}\" is quarantined: its tasks crashed the server"), "SELECT tq_resume(handler => …).");
+                say(
+                    "handler",
+                    format!("handler \"{name}\" is quarantined: its tasks crashed the server"),
+                    "SELECT tq_resume(handler => …).",
+                );
             }
         }
     }
     let role = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
     if !worker::NOLOGIN_WORKS && !catalog::may_login(role) {
-        say("role", format!("role \"{}\" may not log in, so no executor can be its session", catalog::role_name(role).unwrap_or_default()), "ALTER ROLE … LOGIN.");
+        say(
+            "role",
+            format!("role \"{}\" may not log in, so no executor can be its session", catalog::role_name(role).unwrap_or_default()),
+            "ALTER ROLE … LOGIN.",
+        );
     }
     if state == State::Deferred {
         say("waits", "it waits for other tasks".into(), "");
@@ -417,8 +534,15 @@ fn why(args: &Args) -> Result<Ret> {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
     }
-    if tenant.max_running.is_some_and(|max| s.slots.iter().filter(|slot| slot.tenant.load(Relaxed) == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>() >= max as usize) {
-        say("limit", format!("{} tasks of the tenant run, as many as its max_running allows", tenant.max_running.unwrap_or(0)), "An administrator can raise it with tq_set_quota.");
+    if tenant.max_running.is_some_and(|max| {
+        s.slots.iter().filter(|slot| slot.tenant.load(Relaxed) == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>()
+            >= max as usize
+    }) {
+        say(
+            "limit",
+            format!("{} tasks of the tenant run, as many as its max_running allows", tenant.max_running.unwrap_or(0)),
+            "An administrator can raise it with tq_set_quota.",
+        );
     }
     if s.slots.iter().any(|slot| slot.live_items().iter().any(|i| i.id == id)) {
         say("next", "an executor has picked it and runs the ones before it first".into(), "");
@@ -446,42 +570,102 @@ fn health(_args: &Args) -> Result<Ret> {
         rows.push(json!({ "check_name": name, "ok": ok, "value": value, "detail": if ok { Json::Null } else { detail.into() }, "hint": if ok { Json::Null } else { hint.into() } }));
     };
     let s = shared::get();
-    check("preloaded", s.is_some(), s.is_some().to_string(), "tenant_q is not in shared_preload_libraries: tasks are stored, nothing runs.", "Add tenant_q to shared_preload_libraries and restart the server.");
+    check(
+        "preloaded",
+        s.is_some(),
+        s.is_some().to_string(),
+        "tenant_q is not in shared_preload_libraries: tasks are stored, nothing runs.",
+        "Add tenant_q to shared_preload_libraries and restart the server.",
+    );
     let version = catalog::extension_version().unwrap_or_default();
-    check("version", version == env!("CARGO_PKG_VERSION"), format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")),
-        "The extension's objects and the library are of different versions: nothing runs.", "ALTER EXTENSION tenant_q UPDATE; and restart the server if it still runs the older library.");
-    check("enabled", settings::enabled(), settings::enabled().to_string(), "tenant_q.enabled is off: nothing is started.", "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();");
+    check(
+        "version",
+        version == env!("CARGO_PKG_VERSION"),
+        format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")),
+        "The extension's objects and the library are of different versions: nothing runs.",
+        "ALTER EXTENSION tenant_q UPDATE; and restart the server if it still runs the older library.",
+    );
+    check(
+        "enabled",
+        settings::enabled(),
+        settings::enabled().to_string(),
+        "tenant_q.enabled is off: nothing is started.",
+        "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();",
+    );
     if let Some(s) = s {
         let launcher = s.header.launcher_pid.load(SeqCst);
         let alive = launcher > 0 && worker::is_alive(launcher);
-        check("launcher", alive || shmem::in_recovery(), launcher.to_string(), "There is no launcher: nothing is started.", "It is restarted within seconds; otherwise see the server's log.");
+        check(
+            "launcher",
+            alive || shmem::in_recovery(),
+            launcher.to_string(),
+            "There is no launcher: nothing is started.",
+            "It is restarted within seconds; otherwise see the server's log.",
+        );
         let state = s.db(shmem::my_database()).map(|d| d.state.load(SeqCst));
         let (text, detail, hint) = match state {
             Some(db_state::SERVED) => ("served", "", ""),
-            Some(db_state::COPY) => ("copy", "This database is a copy that nobody has confirmed: nothing runs.", "SELECT tq_confirm_copy();"),
+            Some(db_state::COPY) => {
+                ("copy", "This database is a copy that nobody has confirmed: nothing runs.", "SELECT tq_confirm_copy();")
+            }
             Some(db_state::SKEWED) => ("version", "Extension and library differ in version.", "ALTER EXTENSION tenant_q UPDATE;"),
-            Some(db_state::UNKNOWN) => ("being looked into", "The scheduler has not looked into this database yet.", "It does within seconds."),
+            Some(db_state::UNKNOWN) => {
+                ("being looked into", "The scheduler has not looked into this database yet.", "It does within seconds.")
+            }
             _ => ("not served", "This database is not one of those served.", "See tenant_q.databases and tenant_q.exclude_databases."),
         };
         check("database", text == "served", text.into(), detail, hint);
         let max = settings::max_executors(shmem::max_worker_processes());
         let needed = max + 2;
-        check("worker_slots", s.header.last_no_slot.load(Relaxed) == 0 && needed as i32 <= shmem::max_worker_processes(),
-            format!("{} of {max} executors, max_worker_processes {}", s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(), shmem::max_worker_processes()),
+        check(
+            "worker_slots",
+            s.header.last_no_slot.load(Relaxed) == 0 && needed as i32 <= shmem::max_worker_processes(),
+            format!(
+                "{} of {max} executors, max_worker_processes {}",
+                s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(),
+                shmem::max_worker_processes()
+            ),
             "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
-            &format!("Set max_worker_processes to {} or more (restart).", needed + 8));
+            &format!("Set max_worker_processes to {} or more (restart).", needed + 8),
+        );
         let failing = s.roles.iter().filter(|r| r.in_use.load(Relaxed) == 1 && r.start_failures.load(Relaxed) > 0).count();
-        check("roles", failing == 0, format!("{failing} failing"), "Executors of some roles could not start.", "SELECT * FROM tq_problems;");
+        check(
+            "roles",
+            failing == 0,
+            format!("{failing} failing"),
+            "Executors of some roles could not start.",
+            "SELECT * FROM tq_problems;",
+        );
         let waiting = s.header.waiting_roles.load(SeqCst);
-        check("places", waiting == 0, format!("{waiting} roles waiting"), "More roles have work than there are executors: they take turns.", "Raise tenant_q.max_executors if that is usual.");
+        check(
+            "places",
+            waiting == 0,
+            format!("{waiting} roles waiting"),
+            "More roles have work than there are executors: they take turns.",
+            "Raise tenant_q.max_executors if that is usual.",
+        );
         let entries = s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).count();
         let evictions = s.header.evictions.load(Relaxed);
-        check("shared_memory", evictions == 0, format!("{entries} of {} entries", settings::max_tenants()), "Entries had to be evicted; idle tenants are found again by sweeps.", "Raise tenant_q.max_tenants (restart).");
+        check(
+            "shared_memory",
+            evictions == 0,
+            format!("{entries} of {} entries", settings::max_tenants()),
+            "Entries had to be evicted; idle tenants are found again by sweeps.",
+            "Raise tenant_q.max_tenants (restart).",
+        );
         if let Some(db) = s.db(shmem::my_database()) {
             let swept = db.swept_at.load(Relaxed);
-            check("sweep", swept > 0 || db.state.load(SeqCst) != db_state::SERVED,
-                if db.sweep_wanted.load(SeqCst) == 1 { format!("at tenant {}", db.swept_tenants.load(Relaxed)) } else { time_json((swept > 0).then_some(swept)).as_str().unwrap_or("never").to_string() },
-                "The first look at all tenants since the start is not over yet.", "It goes on; what is enqueued meanwhile runs.");
+            check(
+                "sweep",
+                swept > 0 || db.state.load(SeqCst) != db_state::SERVED,
+                if db.sweep_wanted.load(SeqCst) == 1 {
+                    format!("at tenant {}", db.swept_tenants.load(Relaxed))
+                } else {
+                    time_json((swept > 0).then_some(swept)).as_str().unwrap_or("never").to_string()
+                },
+                "The first look at all tenants since the start is not over yet.",
+                "It goes on; what is enqueued meanwhile runs.",
+            );
         }
     }
     Ok(Ret::Json(rows.into()))

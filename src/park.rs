@@ -78,7 +78,13 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
 }
 
 /// One transaction's worth; where the next one goes on.
-fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, i64, u128)>) -> Result<Option<(i16, i64, u128)>, Failure> {
+fn step(
+    s: &Shared,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    role: u32,
+    from: Option<(i16, i64, u128)>,
+) -> Result<Option<(i16, i64, u128)>, Failure> {
     // As it is now: the pick that was asked to do this may have begun before what it is asked for.
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
@@ -118,7 +124,8 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
             other => {
                 let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));
                 if now >= since + grace {
-                    let why = other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
+                    let why =
+                        other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
                     let failure = Failure { detail: Some(why), ..Failure::new("42883", format!("handler \"{name}\" can not be called")) };
                     let item = crate::pick::item_of(row);
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;

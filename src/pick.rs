@@ -10,13 +10,13 @@
 //! passes a live row, and it moves forward only if no wake came meanwhile.
 
 use crate::handler::{self, Handler};
+use crate::poison;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
 use crate::postgres::{shmem, transaction};
 use crate::shared::{BATCH, CURSORS, Entry, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{PICK_INDEX, col, stored};
-use crate::poison;
 use crate::tenant::{self, Tenant};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -68,7 +68,10 @@ pub mod reason {
 pub enum Picked {
     Batch(Batch),
     /// Nothing for now, for this reason (an error, not an empty table).
-    Blocked { reason: u32, until: Option<Micros> },
+    Blocked {
+        reason: u32,
+        until: Option<Micros>,
+    },
 }
 
 /// Picks for `slot`, which holds entry `index`. At most `limit` rows.
@@ -97,7 +100,11 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let mut running = 0i32;
     let database = shmem::my_database();
     for (n, other) in s.slots.iter().enumerate() {
-        if n != me && other.state.load(SeqCst) == 2 && other.tenant.load(SeqCst) == e.tenant.load(Relaxed) && other.database.load(Relaxed) == database {
+        if n != me
+            && other.state.load(SeqCst) == 2
+            && other.tenant.load(SeqCst) == e.tenant.load(Relaxed)
+            && other.database.load(Relaxed) == database
+        {
             for item in other.live_items() {
                 in_slots.insert(item.id, item);
                 running += 1;
@@ -134,7 +141,15 @@ fn lower_cursors(e: &Entry, low: Micros) {
 
 #[allow(clippy::too_many_arguments)]
 fn look(
-    s: &Shared, e: &Entry, slot: &Slot, index: u32, generation: u64, unparks: u64, in_slots: &HashMap<u128, Item>, running: i32, limit: usize,
+    s: &Shared,
+    e: &Entry,
+    slot: &Slot,
+    index: u32,
+    generation: u64,
+    unparks: u64,
+    in_slots: &HashMap<u128, Item>,
+    running: i32,
+    limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
     let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
@@ -170,8 +185,24 @@ fn look(
 
     let pick_index = table.index_with(&PICK_INDEX);
     let mut scan = Scan {
-        s, me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0), tenant: &tenant, e, role, in_slots, now, room, examined: 0,
-        rows: Vec::new(), park: Vec::new(), due: NEVER, last_handler: None, full: false, cut: false, oldest: 0, busy_schedules: None, held_up: false,
+        s,
+        me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0),
+        tenant: &tenant,
+        e,
+        role,
+        in_slots,
+        now,
+        room,
+        examined: 0,
+        rows: Vec::new(),
+        park: Vec::new(),
+        due: NEVER,
+        last_handler: None,
+        full: false,
+        cut: false,
+        oldest: 0,
+        busy_schedules: None,
+        held_up: false,
     };
     // Priorities from the top: those with a cursor start there, the gaps between are probed.
     let mut above: Option<i16> = None;
@@ -465,7 +496,11 @@ impl Scan<'_> {
 /// Not before then, because its last attempt's end could not be recorded.
 fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
     (0..HOLDS)
-        .find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64 && e.hold_until[*h].load(Relaxed) != 0)
+        .find(|h| {
+            e.hold_high[*h].load(Relaxed) == (id >> 64) as u64
+                && e.hold_low[*h].load(Relaxed) == id as u64
+                && e.hold_until[*h].load(Relaxed) != 0
+        })
         .map(|h| e.hold_until[h].load(Relaxed))
         .filter(|until| *until > now)
 }
@@ -518,14 +553,21 @@ fn take_over(s: &Shared, me: usize, index: u32) -> usize {
 pub fn is_stuck(slot: &Slot) -> bool {
     let since = slot.busy_since.load(SeqCst);
     let word = Word::load(slot);
-    slot.state.load(SeqCst) == 2 && since != 0 && word.next < word.end && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
+    slot.state.load(SeqCst) == 2
+        && since != 0
+        && word.next < word.end
+        && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
 }
 
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
 fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row, Option<Rc<Handler>>)>, Failure> {
-    let row = table.fetch(Tid(item.tid)).filter(|r| r.uuid(col::ID) == Some(item.id)).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
-    let Some(row) = row.filter(|r| r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && r.char(col::STATE) == stored::QUEUED)
-    else {
+    let row = table
+        .fetch(Tid(item.tid))
+        .filter(|r| r.uuid(col::ID) == Some(item.id))
+        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
+    let Some(row) = row.filter(|r| {
+        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && r.char(col::STATE) == stored::QUEUED
+    }) else {
         return Ok(None);
     };
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;

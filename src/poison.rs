@@ -83,7 +83,9 @@ fn clear_suspects(s: &Shared) {
 }
 
 fn place_of(s: &Shared, id: u128) -> Option<&'static Suspect> {
-    s.suspects.iter().find(|x| x.events.load(Relaxed) > 0 && x.id_high.load(Relaxed) == (id >> 64) as u64 && x.id_low.load(Relaxed) == id as u64)
+    s.suspects
+        .iter()
+        .find(|x| x.events.load(Relaxed) > 0 && x.id_high.load(Relaxed) == (id >> 64) as u64 && x.id_low.load(Relaxed) == id as u64)
 }
 
 /// One more event at which this task was running and nobody could be blamed.
@@ -157,7 +159,9 @@ fn free(s: &Shared, c: &Culprit) {
 /// Whether something of this tenant is still to be written down: nothing of it starts before.
 pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
     s.header.culprits.load(SeqCst) > 0
-        && s.culprits.iter().any(|c| c.kind.load(SeqCst) >= kind::CRASHED && c.database.load(Relaxed) == database && c.tenant.load(Relaxed) == tenant)
+        && s.culprits
+            .iter()
+            .any(|c| c.kind.load(SeqCst) >= kind::CRASHED && c.database.load(Relaxed) == database && c.tenant.load(Relaxed) == tenant)
 }
 
 /// Writes down what is known of attempts in this database, before anything else is run there.
@@ -207,7 +211,10 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;
         let Some(row) = table.find(&[col::ID as i16], Value::Uuid(id_of(c))) else { return Ok(None) };
-        if row.time(col::CREATED_AT) != Some(stamp) || row.i32(col::ATTEMPTS) != Some(c.attempts.load(Relaxed)) || row.char(col::STATE) == stored::QUARANTINED {
+        if row.time(col::CREATED_AT) != Some(stamp)
+            || row.i32(col::ATTEMPTS) != Some(c.attempts.load(Relaxed))
+            || row.char(col::STATE) == stored::QUARANTINED
+        {
             return Ok(None);
         }
         if what == kind::TIMED_OUT {
@@ -234,7 +241,16 @@ fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micr
     let handler = handler::find(tenant, &name)?;
     let failure = complete::took_too_long((deadline - started_at) / 1000);
     let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, "timeout", None, false)?;
-    caught::log_failure(&format!("{} {} {} was terminated at attempt {}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(item.id), item.attempts + 1), &failure);
+    caught::log_failure(
+        &format!(
+            "{} {} {} was terminated at attempt {}",
+            caught::one_line(&tenant.name),
+            caught::one_line(&name),
+            task::uuid_text(item.id),
+            item.attempts + 1
+        ),
+        &failure,
+    );
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
     Ok((handler.map_or(tenant.owner, |h| h.run_as), at))
 }
@@ -261,7 +277,10 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     table.update(row, &[(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))]);
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.uuid(col::ID).unwrap_or(0);
-    caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(id)), &failure);
+    caught::log_failure(
+        &format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), task::uuid_text(id)),
+        &failure,
+    );
     blame_handler(tenant, &name, id)
 }
 
@@ -269,9 +288,7 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
 /// day by two or more of its tasks.
 fn blame_handler(tenant: &Tenant, name: &str, id: u128) -> Result<(), Failure> {
     let id = task::uuid_text(id);
-    sandbox::as_extension(|| {
-        handler::admin::note_crash(tenant, name, &id, HANDLER_WINDOW, settings::max_crashes())
-    })?;
+    sandbox::as_extension(|| handler::admin::note_crash(tenant, name, &id, HANDLER_WINDOW, settings::max_crashes()))?;
     Ok(())
 }
 

@@ -66,7 +66,11 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     }
     let old = |row: &Row| {
         let age = now - row.time(rcol::FINISHED_AT).unwrap_or(now);
-        let own_ttl = if row.raw(rcol::OPTIONS).is_some() { row.json(rcol::OPTIONS).and_then(|o| o.get("result_ttl").and_then(|t| t.as_i64())) } else { None };
+        let own_ttl = if row.raw(rcol::OPTIONS).is_some() {
+            row.json(rcol::OPTIONS).and_then(|o| o.get("result_ttl").and_then(|t| t.as_i64()))
+        } else {
+            None
+        };
         match row.char(rcol::STATE) {
             ended::DONE => match own_ttl {
                 // The task said itself how long.

@@ -60,7 +60,16 @@ impl Default for Policy {
     /// 15 s · 2ⁿ, ± 10 %, at most an hour: an outage of a minute is survived by the first two
     /// retries, one of an hour doesn't cost a thousand attempts.
     fn default() -> Self {
-        Policy { kind: Kind::Exponential, base: None, factor: None, cap: None, jitter: None, delays: vec![], retry_on: vec![], never_on: vec![] }
+        Policy {
+            kind: Kind::Exponential,
+            base: None,
+            factor: None,
+            cap: None,
+            jitter: None,
+            delays: vec![],
+            retry_on: vec![],
+            never_on: vec![],
+        }
     }
 }
 
@@ -129,7 +138,12 @@ impl Policy {
         if self.delays.iter().any(|d| !d.is_finite() || *d < 0.0) {
             return Some("a delay is negative or not a number".into());
         }
-        if self.retry_on.iter().chain(&self.never_on).any(|s| s.is_empty() || s.len() > 5 || !s.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())) {
+        if self
+            .retry_on
+            .iter()
+            .chain(&self.never_on)
+            .any(|s| s.is_empty() || s.len() > 5 || !s.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()))
+        {
             return Some("retry_on and never_on take SQLSTATEs, or their first characters".into());
         }
         None

@@ -88,7 +88,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     slot.started_at.store(started_at, Relaxed);
     let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
     slot.deadline.store(deadline.unwrap_or(0), Relaxed);
-    session::report_activity(Some(&format!("tenant_q: {} {} {} attempt {}", caught::one_line(&tenant.name), caught::one_line(name), task::uuid_text(item.id), item.attempts + 1)));
+    session::report_activity(Some(&format!(
+        "tenant_q: {} {} {} attempt {}",
+        caught::one_line(&tenant.name),
+        caught::one_line(name),
+        task::uuid_text(item.id),
+        item.attempts + 1
+    )));
     set_current(Some(Current {
         id: item.id,
         tenant: tenant.name.clone(),
@@ -121,7 +127,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         && elapsed as u128 >= limit.as_micros()
     {
         caught::log_failure(
-            &format!("{} {} {} took {} ms", caught::one_line(&tenant.name), caught::one_line(name), task::uuid_text(item.id), elapsed / 1000),
+            &format!(
+                "{} {} {} took {} ms",
+                caught::one_line(&tenant.name),
+                caught::one_line(name),
+                task::uuid_text(item.id),
+                elapsed / 1000
+            ),
             &Failure::new("00000", format!("{outcome:?}").to_lowercase()),
         );
     }
@@ -199,7 +211,6 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
 }
 
 fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
-    
     transaction::run(|| {
         check_identity(row, handler)?;
         timeout::limit_locks(0);
@@ -215,7 +226,16 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
 
 #[allow(clippy::too_many_arguments)]
 fn fail(
-    s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, handler: &Rc<Handler>, item: &Item, started_at: Micros, failure: Failure, timed_out: bool, timeout_ms: i64,
+    s: &Shared,
+    slot: &Slot,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    handler: &Rc<Handler>,
+    item: &Item,
+    started_at: Micros,
+    failure: Failure,
+    timed_out: bool,
+    timeout_ms: i64,
 ) -> Outcome {
     let e = &s.entries[index as usize];
     let cancelled = slot.cancel_reason.load(SeqCst) == 1
@@ -236,7 +256,10 @@ fn fail(
     }
     if COMPLETING.get() && passes(&failure.sqlstate) {
         // No attempt of the handler's: it did its work, and does it again.
-        caught::log_failure(&format!("{}: task {} could not be completed", caught::one_line(&tenant.name), task::uuid_text(item.id)), &failure);
+        caught::log_failure(
+            &format!("{}: task {} could not be completed", caught::one_line(&tenant.name), task::uuid_text(item.id)),
+            &failure,
+        );
         pick::hold_back(s, index, item.id);
         ready::wake(s, index, i64::MIN);
         return Outcome::Unrecorded;
@@ -261,7 +284,13 @@ fn fail(
         }
         Ok(Verdict::Failed) => {
             caught::log_failure(
-                &format!("{} {} {} failed at attempt {}", caught::one_line(&tenant.name), caught::one_line(&handler.name), task::uuid_text(item.id), item.attempts + 1),
+                &format!(
+                    "{} {} {} failed at attempt {}",
+                    caught::one_line(&tenant.name),
+                    caught::one_line(&handler.name),
+                    task::uuid_text(item.id),
+                    item.attempts + 1
+                ),
                 &failure,
             );
             wake::announce(s, item.id);
@@ -269,7 +298,10 @@ fn fail(
         }
         Ok(Verdict::Overtaken) => Outcome::Over,
         Err(why) => {
-            caught::log_failure(&format!("{}: the end of task {} could not be recorded", caught::one_line(&tenant.name), task::uuid_text(item.id)), &why);
+            caught::log_failure(
+                &format!("{}: the end of task {} could not be recorded", caught::one_line(&tenant.name), task::uuid_text(item.id)),
+                &why,
+            );
             pick::hold_back(s, index, item.id);
             ready::wake(s, index, i64::MIN);
             Outcome::Unrecorded

@@ -36,7 +36,9 @@ fn may_schedule(tenant: &Tenant) -> Result<()> {
 /// description, on_conflict, tenant)
 fn schedule(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_schedule()");
-    let need = |n: usize, what: &str| args.text(n).filter(|t| !t.is_empty()).ok_or_else(|| Error::new("22004", format!("{what} is null or empty")));
+    let need = |n: usize, what: &str| {
+        args.text(n).filter(|t| !t.is_empty()).ok_or_else(|| Error::new("22004", format!("{what} is null or empty")))
+    };
     let name = need(0, "name")?;
     if name.len() > 200 {
         return Err(Error::limit("name is longer than 200 bytes"));
@@ -121,7 +123,15 @@ fn schedule(args: &Args) -> Result<Ret> {
     }
     let id = task::new_id();
     let seed = id as u64;
-    let plan = Plan { rule: &rule, zone, anchor: instant(now), start_at: start_at.map(instant), until: until.map(instant), month_end: parsed_month_end, seed };
+    let plan = Plan {
+        rule: &rule,
+        zone,
+        anchor: instant(now),
+        start_at: start_at.map(instant),
+        until: until.map(instant),
+        month_end: parsed_month_end,
+        seed,
+    };
     let enabled = args.bool(21).unwrap_or(true);
     let first = plan.first().map(micros).filter(|_| repeats != 0);
     if first.is_none() && repeats != 0 {
@@ -205,7 +215,8 @@ fn check_args(tenant: &Tenant, handler: &handler::Handler, args: Option<&Jsonb>,
     if let Some(sig) = &handler.signature
         && !sig.params.iter().any(|p| p.name.as_deref() == Some(time_arg))
     {
-        return Err(Error::invalid(format!("handler \"{}\" has no parameter \"{time_arg}\"", handler.name)).detail(format!("Its function is {}.", sig.identity)));
+        return Err(Error::invalid(format!("handler \"{}\" has no parameter \"{time_arg}\"", handler.name))
+            .detail(format!("Its function is {}.", sig.identity)));
     }
     object[time_arg] = "2020-02-29".into();
     let check = Jsonb::from_value(object);
@@ -221,7 +232,9 @@ fn unschedule(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.schedule, Access::Write)?;
     // A tick may be advancing the row just now: what it makes of it goes too.
     for _ in 0..10 {
-        let Some(row) = transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(&name))) else { return Ok(Ret::Bool(false)) };
+        let Some(row) = transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(&name))) else {
+            return Ok(Ret::Bool(false));
+        };
         if table.delete(row.tid) == crate::postgres::relation::Gone::Deleted {
             return Ok(Ret::Bool(true));
         }
@@ -289,8 +302,18 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         match crate::surface::look_up(&tasks, &results, id) {
             crate::surface::Found::Finished(r) => Some(task::finished(r.char(task::rcol::STATE)).name()),
             crate::surface::Found::Unfinished(r) => {
-                let running = shared::get().is_some_and(|s| crate::surface::running(&s, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
-                Some(task::unfinished(r.char(task::col::STATE), r.i32(task::col::ATTEMPTS).unwrap_or(0), r.time(task::col::RUN_AT).unwrap_or(0), clock::now(), running).name())
+                let running =
+                    shared::get().is_some_and(|s| crate::surface::running(&s, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
+                Some(
+                    task::unfinished(
+                        r.char(task::col::STATE),
+                        r.i32(task::col::ATTEMPTS).unwrap_or(0),
+                        r.time(task::col::RUN_AT).unwrap_or(0),
+                        clock::now(),
+                        running,
+                    )
+                    .name(),
+                )
             }
             crate::surface::Found::Nothing => None,
         }

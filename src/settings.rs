@@ -71,40 +71,137 @@ pub fn register() {
     let i = |n, s, l, v: &'static GucSetting<i32>, lo, hi, c, f| GucRegistry::define_int_guc(n, s, l, v, lo, hi, c, f);
     let t = |n, s, l, v: &'static GucSetting<Option<CString>>, c| GucRegistry::define_string_guc(n, s, l, v, c, flags);
     use GucContext::*;
-    b(c"tenant_q.enabled", c"Whether tasks and schedules run.",
-      c"Off: enqueuing goes on, nothing is started. Takes effect on reload; for one database there is tq_pause_all().", &ENABLED, Sighup);
-    i(c"tenant_q.max_executors", c"Executors in the whole server.",
-      c"-1 = max_worker_processes / 2 - 1, at least 1.", &MAX_EXECUTORS, -1, EXECUTORS_LIMIT, Sighup, flags);
+    b(
+        c"tenant_q.enabled",
+        c"Whether tasks and schedules run.",
+        c"Off: enqueuing goes on, nothing is started. Takes effect on reload; for one database there is tq_pause_all().",
+        &ENABLED,
+        Sighup,
+    );
+    i(
+        c"tenant_q.max_executors",
+        c"Executors in the whole server.",
+        c"-1 = max_worker_processes / 2 - 1, at least 1.",
+        &MAX_EXECUTORS,
+        -1,
+        EXECUTORS_LIMIT,
+        Sighup,
+        flags,
+    );
     // What only a server's start can set can't even be defined later: that is FATAL for the session.
     if crate::postgres::shmem::is_preloading() {
-        i(c"tenant_q.max_tenants", c"Entries of tenants with work that shared memory holds.",
-          c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.", &MAX_TENANTS, 64, 1_000_000, Postmaster, flags);
+        i(
+            c"tenant_q.max_tenants",
+            c"Entries of tenants with work that shared memory holds.",
+            c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.",
+            &MAX_TENANTS,
+            64,
+            1_000_000,
+            Postmaster,
+            flags,
+        );
     }
-    i(c"tenant_q.batch_time", c"How long an executor works for one tenant before it asks whose turn it is.",
-      c"", &BATCH_TIME, 1, 1000, Sighup, GucFlags::UNIT_MS);
-    i(c"tenant_q.role_quantum", c"Work by which a role may be ahead of a waiting role before it gives its place up.",
-      c"", &ROLE_QUANTUM, 1, 60_000, Sighup, GucFlags::UNIT_MS);
-    i(c"tenant_q.executor_idle", c"An executor without work leaves after this.",
-      c"", &EXECUTOR_IDLE, 100, 3_600_000, Sighup, GucFlags::UNIT_MS);
-    i(c"tenant_q.sweep_interval", c"How often all attached tenants are looked at for work that no commit announced.",
-      c"COMMIT PREPARED, raw INSERT and restores are found by it. 0 = never.", &SWEEP_INTERVAL, 0, 86_400, Sighup, GucFlags::UNIT_S);
-    i(c"tenant_q.retention_every", c"Finished tasks of a tenant after which its old results are removed.",
-      c"0 = never.", &RETENTION_EVERY, 0, 1_000_000, Sighup, flags);
-    i(c"tenant_q.max_attempts", c"Attempts of a task where neither task nor handler says otherwise.",
-      c"0 = for ever.", &MAX_ATTEMPTS, 0, 1_000_000, Userset, flags);
-    i(c"tenant_q.timeout", c"Timeout of an attempt where neither task nor handler says otherwise.",
-      c"0 = none.", &TIMEOUT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
+    i(
+        c"tenant_q.batch_time",
+        c"How long an executor works for one tenant before it asks whose turn it is.",
+        c"",
+        &BATCH_TIME,
+        1,
+        1000,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
+    i(
+        c"tenant_q.role_quantum",
+        c"Work by which a role may be ahead of a waiting role before it gives its place up.",
+        c"",
+        &ROLE_QUANTUM,
+        1,
+        60_000,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
+    i(
+        c"tenant_q.executor_idle",
+        c"An executor without work leaves after this.",
+        c"",
+        &EXECUTOR_IDLE,
+        100,
+        3_600_000,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
+    i(
+        c"tenant_q.sweep_interval",
+        c"How often all attached tenants are looked at for work that no commit announced.",
+        c"COMMIT PREPARED, raw INSERT and restores are found by it. 0 = never.",
+        &SWEEP_INTERVAL,
+        0,
+        86_400,
+        Sighup,
+        GucFlags::UNIT_S,
+    );
+    i(
+        c"tenant_q.retention_every",
+        c"Finished tasks of a tenant after which its old results are removed.",
+        c"0 = never.",
+        &RETENTION_EVERY,
+        0,
+        1_000_000,
+        Sighup,
+        flags,
+    );
+    i(
+        c"tenant_q.max_attempts",
+        c"Attempts of a task where neither task nor handler says otherwise.",
+        c"0 = for ever.",
+        &MAX_ATTEMPTS,
+        0,
+        1_000_000,
+        Userset,
+        flags,
+    );
+    i(
+        c"tenant_q.timeout",
+        c"Timeout of an attempt where neither task nor handler says otherwise.",
+        c"0 = none.",
+        &TIMEOUT,
+        0,
+        i32::MAX,
+        Userset,
+        GucFlags::UNIT_MS,
+    );
     i(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
-    i(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.",
-      c"", &MAX_CRASHES, 1, 100, Sighup, flags);
+    i(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.", c"", &MAX_CRASHES, 1, 100, Sighup, flags);
     i(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
     i(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
-    i(c"tenant_q.handler_grace", c"How long tasks of a vanished handler are held before they fail.",
-      c"", &HANDLER_GRACE, 0, 31_536_000, Sighup, GucFlags::UNIT_S);
-    b(c"tenant_q.allow_superuser", c"Whether tasks may run as a superuser.",
-      c"Only where a superuser owns the schema and enqueued or scheduled the task.", &ALLOW_SUPERUSER, Sighup);
-    i(c"tenant_q.log_min_duration", c"Log tasks that ran longer than this.", c"-1 = none, 0 = all.",
-      &LOG_MIN_DURATION, -1, i32::MAX, Suset, GucFlags::UNIT_MS);
+    i(
+        c"tenant_q.handler_grace",
+        c"How long tasks of a vanished handler are held before they fail.",
+        c"",
+        &HANDLER_GRACE,
+        0,
+        31_536_000,
+        Sighup,
+        GucFlags::UNIT_S,
+    );
+    b(
+        c"tenant_q.allow_superuser",
+        c"Whether tasks may run as a superuser.",
+        c"Only where a superuser owns the schema and enqueued or scheduled the task.",
+        &ALLOW_SUPERUSER,
+        Sighup,
+    );
+    i(
+        c"tenant_q.log_min_duration",
+        c"Log tasks that ran longer than this.",
+        c"-1 = none, 0 = all.",
+        &LOG_MIN_DURATION,
+        -1,
+        i32::MAX,
+        Suset,
+        GucFlags::UNIT_MS,
+    );
     t(c"tenant_q.timezone", c"Time zone of schedules and handlers where the tenant sets none.", c"Empty = TimeZone.", &TIMEZONE, Sighup);
     t(c"tenant_q.databases", c"Databases to serve, separated by commas.", c"Empty = all that have the extension.", &DATABASES, Sighup);
     t(c"tenant_q.exclude_databases", c"Databases never served: LIKE patterns separated by commas.", c"", &EXCLUDE_DATABASES, Sighup);

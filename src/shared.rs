@@ -583,7 +583,10 @@ impl Shared {
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
         let is = |i: usize| {
             let e = &self.entries[i];
-            e.tenant.load(Relaxed) == tenant && e.role.load(Relaxed) == role && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1
+            e.tenant.load(Relaxed) == tenant
+                && e.role.load(Relaxed) == role
+                && e.database.load(Relaxed) == database
+                && e.in_use.load(Relaxed) == 1
         };
         let key = [database, tenant, role];
         {
@@ -612,7 +615,18 @@ impl Shared {
         e.role.store(role, Relaxed);
         e.role_index.store(role_index as u32, Relaxed);
         e.stamp.fetch_add(1, Relaxed);
-        for counter in [&e.generation, &e.seen, &e.unparks, &e.vtime, &e.done, &e.failed, &e.retried, &e.finished_since_retention, &e.retention_high, &e.retention_low] {
+        for counter in [
+            &e.generation,
+            &e.seen,
+            &e.unparks,
+            &e.vtime,
+            &e.done,
+            &e.failed,
+            &e.retried,
+            &e.finished_since_retention,
+            &e.retention_high,
+            &e.retention_low,
+        ] {
             counter.store(0, Relaxed);
         }
         for time in [&e.low_key, &e.next_due, &e.schedule_due] {
@@ -682,10 +696,11 @@ impl Shared {
         self.entry_hash[place].store(REMOVED, Release);
         self.header.evictions.fetch_add(1, Relaxed);
         if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
-            && let Some(db) = self.db(key[0]) {
-                db.sweep_wanted.store(1, Relaxed);
-                self.call_launcher();
-            }
+            && let Some(db) = self.db(key[0])
+        {
+            db.sweep_wanted.store(1, Relaxed);
+            self.call_launcher();
+        }
         Some(index)
     }
 
@@ -717,7 +732,17 @@ impl Shared {
             return Some(db);
         }
         let db = self.dbs.iter().find(|d| d.state.load(Relaxed) == db_state::FREE)?;
-        for zero in [&db.scheduler, &db.scheduler_pid, &db.sweep_wanted, &db.sweep_from, &db.swept_tenants, &db.ticks_wanted, &db.problem, &db.start_failures, &db.excluded] {
+        for zero in [
+            &db.scheduler,
+            &db.scheduler_pid,
+            &db.sweep_wanted,
+            &db.sweep_from,
+            &db.swept_tenants,
+            &db.ticks_wanted,
+            &db.problem,
+            &db.start_failures,
+            &db.excluded,
+        ] {
             zero.store(0, Relaxed);
         }
         for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.away_until, &db.start_after] {

@@ -20,14 +20,49 @@ use std::time::{Duration, Instant};
 
 /// Parameters of tq_async in SQL's order; also the keys of a task object.
 const PARAMETERS: [&str; 29] = [
-    "handler", "args", "name", "group_id", "queue", "priority", "run_at", "delay", "timeout", "max_attempts", "retry", "expires",
-    "lock", "limit_key", "unique_key", "unique_until", "on_conflict", "depends_on", "depends_mode", "allow_failure", "on_success",
-    "on_failure", "hook", "save", "result_ttl", "meta", "id", "sync", "tenant",
+    "handler",
+    "args",
+    "name",
+    "group_id",
+    "queue",
+    "priority",
+    "run_at",
+    "delay",
+    "timeout",
+    "max_attempts",
+    "retry",
+    "expires",
+    "lock",
+    "limit_key",
+    "unique_key",
+    "unique_until",
+    "on_conflict",
+    "depends_on",
+    "depends_mode",
+    "allow_failure",
+    "on_success",
+    "on_failure",
+    "hook",
+    "save",
+    "result_ttl",
+    "meta",
+    "id",
+    "sync",
+    "tenant",
 ];
 /// Those that belong to flows, locks and limits.
 const NOT_YET: [(&str, usize); 11] = [
-    ("lock", 12), ("limit_key", 13), ("unique_key", 14), ("unique_until", 15), ("on_conflict", 16), ("depends_on", 17),
-    ("depends_mode", 18), ("allow_failure", 19), ("on_success", 20), ("on_failure", 21), ("hook", 22),
+    ("lock", 12),
+    ("limit_key", 13),
+    ("unique_key", 14),
+    ("unique_until", 15),
+    ("on_conflict", 16),
+    ("depends_on", 17),
+    ("depends_mode", 18),
+    ("allow_failure", 19),
+    ("on_success", 20),
+    ("on_failure", 21),
+    ("hook", 22),
 ];
 
 /// tq_async(…)
@@ -80,7 +115,10 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
         let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
         let interval = || {
-            value.as_str().and_then(crate::postgres::types::parse_interval).ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
+            value
+                .as_str()
+                .and_then(crate::postgres::types::parse_interval)
+                .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
         };
         match key.as_str() {
             "handler" => new.handler = text()?,
@@ -89,10 +127,14 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "group_id" => new.group_id = Some(text()?),
             "queue" => new.queue = Some(text()?),
             "priority" => new.priority = Some(int()?),
-            "run_at" => new.run_at = Some(
-                value.as_str().and_then(crate::postgres::types::parse_time)
-                    .ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))?,
-            ),
+            "run_at" => {
+                new.run_at = Some(
+                    value
+                        .as_str()
+                        .and_then(crate::postgres::types::parse_time)
+                        .ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))?,
+                )
+            }
             "delay" => new.delay = Some(interval()?),
             "timeout" => new.timeout = Some(interval()?),
             "max_attempts" => new.max_attempts = Some(int()?),
@@ -102,7 +144,9 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "result_ttl" => new.result_ttl = Some(interval()?),
             "meta" => new.meta = Some(value.clone()),
             "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
-            "tenant" => return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'.")),
+            "tenant" => {
+                return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
+            }
             other if PARAMETERS.contains(&other) => return Err(Error::unsupported(&format!("task key \"{other}\""))),
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
@@ -185,9 +229,18 @@ fn cancel(args: &Args) -> Result<Ret> {
         return Ok(Ret::Bool(false));
     }
     let results = tenant.open(tenant.result, Access::Write)?;
-    complete::record(&results, &row, &End {
-        state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), started_at: None, result: None, error: None, history: None,
-    });
+    complete::record(
+        &results,
+        &row,
+        &End {
+            state: ended::CANCELLED,
+            attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+            started_at: None,
+            result: None,
+            error: None,
+            history: None,
+        },
+    );
     wake::cancelled(id, stamp);
     wake::finished(id);
     if let Some(entry) = tenant.entry(tenant.owner)? {
@@ -230,16 +283,19 @@ fn requeue(args: &Args) -> Result<Ret> {
         Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
             let handler = check(row.str(col::HANDLER).unwrap_or(""))?;
             let attempts = if reset { 0 } else { row.i32(col::ATTEMPTS).unwrap_or(0) };
-            tasks.update(&row, &[
-                (col::STATE, Value::Char(task::stored::QUEUED)),
-                (col::CRASHES, Value::I32(0)),
-                (col::ATTEMPTS, Value::I32(attempts)),
-                (col::CREATED_AT, Value::Time(now)),
-                (col::RUN_AT, Value::Time(run_at)),
-                (col::ENQUEUED_BY, Value::text(caller.as_deref())),
-                (col::BY_SUPERUSER, Value::Bool(superuser)),
-                (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
-            ]);
+            tasks.update(
+                &row,
+                &[
+                    (col::STATE, Value::Char(task::stored::QUEUED)),
+                    (col::CRASHES, Value::I32(0)),
+                    (col::ATTEMPTS, Value::I32(attempts)),
+                    (col::CREATED_AT, Value::Time(now)),
+                    (col::RUN_AT, Value::Time(run_at)),
+                    (col::ENQUEUED_BY, Value::text(caller.as_deref())),
+                    (col::BY_SUPERUSER, Value::Bool(superuser)),
+                    (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
+                ],
+            );
             handler
         }
         Found::Finished(row) => {
@@ -290,7 +346,10 @@ fn requeue(args: &Args) -> Result<Ret> {
 pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
     s.slots.iter().position(|slot| {
         let word = Word::load(slot);
-        slot.state.load(SeqCst) == 2 && word.running && slot.item_id(word.next - 1) == id && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
+        slot.state.load(SeqCst) == 2
+            && word.running
+            && slot.item_id(word.next - 1) == id
+            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
     })
 }
 
@@ -468,10 +527,16 @@ fn find(args: &Args) -> Result<Ret> {
     transaction::with_latest_snapshot(|| {
         for (table, column) in [(&tasks, col::NAME), (&results, rcol::NAME)] {
             use crate::postgres::relation::{Compare, Key};
-            table.scan(table.index_with(&[column as i16]), &[Key { column: 1, compare: Compare::Eq, value: Value::Text(&name) }], None, false, |row| {
-                newest = newest.max(Some((row.time(col::CREATED_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))));
-                true
-            });
+            table.scan(
+                table.index_with(&[column as i16]),
+                &[Key { column: 1, compare: Compare::Eq, value: Value::Text(&name) }],
+                None,
+                false,
+                |row| {
+                    newest = newest.max(Some((row.time(col::CREATED_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))));
+                    true
+                },
+            );
         }
     });
     Ok(newest.map_or(Ret::Null, |(_, id)| Ret::Uuid(id)))
@@ -498,12 +563,22 @@ pub fn time_json(t: Option<Micros>) -> Json {
 pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
     let slot = shared::get().and_then(|s| running(&s, id, stamp).map(|n| &s.slots[n]));
-    let state = task::unfinished(row.char(col::STATE), row.i32(col::ATTEMPTS).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), now, slot.is_some());
+    let state = task::unfinished(
+        row.char(col::STATE),
+        row.i32(col::ATTEMPTS).unwrap_or(0),
+        row.time(col::RUN_AT).unwrap_or(0),
+        now,
+        slot.is_some(),
+    );
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
     let rules = complete::Rules::of(row, handler.as_deref());
     let reason = match (state, &handler) {
         (State::Held, None) => Some("handler is not registered".to_string()),
-        (State::Held, Some(h)) => Some(h.fault.as_ref().map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string())),
+        (State::Held, Some(h)) => Some(
+            h.fault
+                .as_ref()
+                .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
+        ),
         (State::Quarantined, _) => Some("crashed the server".to_string()),
         _ => None,
     };
@@ -601,7 +676,11 @@ fn tasks(args: &Args) -> Result<Ret> {
     });
     if more {
         Error::new("00000", format!("only the {} {limit} rows are shown", if finished { "newest" } else { "first" }))
-            .hint(format!("Raise tenant_q.view_rows, or read {}.{} directly.", catalog::quote(&tenant.name), if finished { "tq_result" } else { "tq_task" }))
+            .hint(format!(
+                "Raise tenant_q.view_rows, or read {}.{} directly.",
+                catalog::quote(&tenant.name),
+                if finished { "tq_result" } else { "tq_task" }
+            ))
             .notice();
     }
     Ok(Ret::Json(rows.into()))

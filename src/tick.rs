@@ -253,7 +253,8 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
     let mut served = 0;
     let mut problem = None;
     let overlap = row.text(scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
-    queue.caller = Caller { name: row.text(scol::CREATED_BY).unwrap_or_default(), superuser: row.bool(scol::BY_SUPERUSER).unwrap_or(false) };
+    queue.caller =
+        Caller { name: row.text(scol::CREATED_BY).unwrap_or_default(), superuser: row.bool(scol::BY_SUPERUSER).unwrap_or(false) };
     let base = match row.json(scol::TASK) {
         Some(object) => crate::surface::task_object(&object)?,
         None => NewTask::default(),
@@ -325,7 +326,10 @@ fn micros_of(d: TimeDelta) -> i64 {
 fn is_running(s: &Shared, id: u128, stamp: Micros) -> bool {
     s.slots.iter().any(|slot| {
         let word = Word::load(slot);
-        slot.state.load(SeqCst) == 2 && word.running && slot.item_id(word.next - 1) == id && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
+        slot.state.load(SeqCst) == 2
+            && word.running
+            && slot.item_id(word.next - 1) == id
+            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
     })
 }
 

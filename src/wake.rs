@@ -127,7 +127,14 @@ pub fn any_enqueued() -> bool {
 /// Atomics, latches and signals only: nothing here may fail.
 fn ended(committed: bool) {
     NOTES.with_borrow_mut(|n| {
-        if n.wakes.is_empty() && n.stops.is_empty() && !n.probe && !n.databases && !n.sweep && n.detached.is_empty() && n.finished.is_empty() {
+        if n.wakes.is_empty()
+            && n.stops.is_empty()
+            && !n.probe
+            && !n.databases
+            && !n.sweep
+            && n.detached.is_empty()
+            && n.finished.is_empty()
+        {
             return;
         }
         if let Some(s) = shared::get() {
@@ -160,7 +167,9 @@ fn ended(committed: bool) {
                 for id in &n.finished {
                     announce(&s, *id);
                 }
-                for e in s.entries.iter().filter(|e| n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()) {
+                for e in s.entries.iter().filter(|e| {
+                    n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+                }) {
                     ready::put_to_rest(e);
                 }
                 if n.sweep
@@ -190,7 +199,11 @@ fn ended(committed: bool) {
 pub fn stop_running(s: &Shared, id: u128, stamp: Micros, reason: u32) -> bool {
     for slot in s.slots {
         let word = Word::load(slot);
-        if slot.state.load(SeqCst) == 2 && word.running && slot.item_id(word.next - 1) == id && slot.item_stamp[word.next - 1].load(Relaxed) == stamp {
+        if slot.state.load(SeqCst) == 2
+            && word.running
+            && slot.item_id(word.next - 1) == id
+            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
+        {
             slot.cancel_high.store((id >> 64) as u64, Relaxed);
             slot.cancel_low.store(id as u64, Relaxed);
             slot.cancel_stamp.store(stamp, Relaxed);

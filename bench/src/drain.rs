@@ -11,19 +11,14 @@ use crate::tenants::{MANY, ONE};
 const TASKS_OF_A_ROLE: i64 = 20;
 
 pub fn one_tenant(server: &Server, options: &Options, report: &mut Report) {
-    drain(server, ONE, options.tasks, || {
-        enqueue_one(server, options.tasks)
-    })
-    .add_to(report, "one tenant");
+    drain(server, ONE, options.tasks, || enqueue_one(server, options.tasks)).add_to(report, "one tenant");
 }
 
 pub fn many_tenants(server: &Server, options: &Options, report: &mut Report) {
     let mut each = (options.tasks / MANY).max(TASKS_OF_A_ROLE);
     loop {
-        drain(server, "many%", each * MANY, || {
-            enqueue_many(server, "many", each)
-        })
-        .add_to(report, &format!("{MANY} tenants of one role × {each}"));
+        drain(server, "many%", each * MANY, || enqueue_many(server, "many", each))
+            .add_to(report, &format!("{MANY} tenants of one role × {each}"));
         if each == TASKS_OF_A_ROLE {
             return;
         }
@@ -32,27 +27,18 @@ pub fn many_tenants(server: &Server, options: &Options, report: &mut Report) {
 }
 
 pub fn many_roles(server: &Server, report: &mut Report) {
-    drain(server, "apart%", TASKS_OF_A_ROLE * MANY, || {
-        enqueue_many(server, "apart", TASKS_OF_A_ROLE)
-    })
-    .add_to(
-        report,
-        &format!("{MANY} tenants of {MANY} roles × {TASKS_OF_A_ROLE}"),
-    );
+    drain(server, "apart%", TASKS_OF_A_ROLE * MANY, || enqueue_many(server, "apart", TASKS_OF_A_ROLE))
+        .add_to(report, &format!("{MANY} tenants of {MANY} roles × {TASKS_OF_A_ROLE}"));
 }
 
 /// SQL statements that a task costs, in a smaller drain, because counting them isn't free.
 pub fn statements(server: &Server, report: &mut Report) {
     const TASKS: i64 = 10_000;
     let track = |what: &str| {
-        server.run(&format!(
-            "ALTER SYSTEM SET pg_stat_statements.track = '{what}'"
-        ));
+        server.run(&format!("ALTER SYSTEM SET pg_stat_statements.track = '{what}'"));
         server.run("SELECT pg_reload_conf()");
         wait_for_none("reload", Duration::from_millis(10), || {
-            server.number(&format!(
-                "SELECT (current_setting('pg_stat_statements.track') <> '{what}')::int"
-            ))
+            server.number(&format!("SELECT (current_setting('pg_stat_statements.track') <> '{what}')::int"))
         });
     };
     track("all");
@@ -73,19 +59,12 @@ pub fn statements(server: &Server, report: &mut Report) {
         },
     );
     track("none");
-    report.add(
-        "statements a task, pick to result (the handler's own not counted)",
-        calls / TASKS as f64,
-        "",
-    );
+    report.add("statements a task, pick to result (the handler's own not counted)", calls / TASKS as f64, "");
 }
 
 fn enqueue_one(server: &Server, tasks: i64) {
     let mut client = server.client(ONE);
-    server::run(
-        &mut client,
-        &format!("SELECT count(tq_async('bench_noop')) FROM generate_series(1, {tasks})"),
-    );
+    server::run(&mut client, &format!("SELECT count(tq_async('bench_noop')) FROM generate_series(1, {tasks})"));
 }
 
 /// A transaction a tenant.
@@ -94,9 +73,7 @@ fn enqueue_many(server: &Server, name: &str, each: i64) {
     for number in 1..=MANY {
         server::run(
             &mut client,
-            &format!(
-                "SELECT count(tq_async('bench_noop', tenant => '{name}{number}')) FROM generate_series(1, {each})"
-            ),
+            &format!("SELECT count(tq_async('bench_noop', tenant => '{name}{number}')) FROM generate_series(1, {each})"),
         );
     }
 }
@@ -114,11 +91,7 @@ struct Drain {
 impl Drain {
     fn add_to(&self, report: &mut Report, name: &str) {
         report.add(format!("drain, {name}"), self.rate, "tasks/s");
-        report.add(
-            format!("drain, {name}: once started"),
-            self.once_started,
-            "tasks/s",
-        );
+        report.add(format!("drain, {name}: once started"), self.once_started, "tasks/s");
         report.add(format!("drain, {name}: WAL"), self.wal, "bytes/task");
     }
 }
@@ -127,14 +100,7 @@ fn drain(server: &Server, tenants: &str, tasks: i64, enqueue: impl FnOnce()) -> 
     drain_and(server, tenants, tasks, enqueue, || {}, || {})
 }
 
-fn drain_and(
-    server: &Server,
-    tenants: &str,
-    tasks: i64,
-    enqueue: impl FnOnce(),
-    before: impl FnOnce(),
-    after: impl FnOnce(),
-) -> Drain {
+fn drain_and(server: &Server, tenants: &str, tasks: i64, enqueue: impl FnOnce(), before: impl FnOnce(), after: impl FnOnce()) -> Drain {
     server.run("SELECT tq_pause_all()");
     server.settle();
     enqueue();
@@ -144,17 +110,11 @@ fn drain_and(
     before();
 
     let wal = server.wal_position();
-    let began = server::number(
-        &mut client,
-        "SELECT extract(epoch FROM clock_timestamp()) FROM tq_resume_all()",
-    );
+    let began = server::number(&mut client, "SELECT extract(epoch FROM clock_timestamp()) FROM tq_resume_all()");
     // Whether anything is left is all that is cheap to ask: slowness is told from a standstill by a rate below any.
     let patience = Duration::from_secs(60 + tasks as u64 / 200);
     wait_patiently("drains", Duration::from_millis(20), patience, || {
-        server::number(
-            &mut client,
-            &format!("SELECT public.bench_any_left('{tenants}')"),
-        )
+        server::number(&mut client, &format!("SELECT public.bench_any_left('{tenants}')"))
     });
     // Looking may come late; the results say when they were written.
     let mut after_resume = |which| {
@@ -165,11 +125,7 @@ fn drain_and(
     println!("   (results from {first:.3} s to {seconds:.3} s after tq_resume_all)");
     let written = server.wal_position() - wal;
     after();
-    Drain {
-        rate: tasks as f64 / seconds,
-        once_started: tasks as f64 / (seconds - first).max(0.001),
-        wal: written / tasks as f64,
-    }
+    Drain { rate: tasks as f64 / seconds, once_started: tasks as f64 / (seconds - first).max(0.001), wal: written / tasks as f64 }
 }
 
 fn left(client: &mut postgres::Client, tenants: &str) -> f64 {

@@ -19,17 +19,10 @@ pub fn one_a_commit(server: &Server, options: &Options, report: &mut Report) {
     );
     for (name, sql) in [
         ("tq_async", "SELECT tq_async('bench_noop')"),
-        (
-            "a bare INSERT",
-            "INSERT INTO one.bare (id, handler) VALUES (gen_random_uuid(), 'bench_noop')",
-        ),
+        ("a bare INSERT", "INSERT INTO one.bare (id, handler) VALUES (gen_random_uuid(), 'bench_noop')"),
     ] {
         let rate = pgbench(server, sql, options.seconds);
-        report.add(
-            format!("enqueue, {name}, one a commit, {CLIENTS} clients"),
-            rate,
-            "tasks/s",
-        );
+        report.add(format!("enqueue, {name}, one a commit, {CLIENTS} clients"), rate, "tasks/s");
     }
     server.run("DROP TABLE one.bare");
     run_all(server);
@@ -40,28 +33,13 @@ fn pgbench(server: &Server, sql: &str, seconds: u64) -> f64 {
     writeln!(std::fs::File::create(&path).expect("a script"), "{sql};").expect("a script");
     let output = server
         .program("pgbench", ONE)
-        .args([
-            "-n",
-            "-M",
-            "prepared",
-            "-c",
-            &CLIENTS.to_string(),
-            "-j",
-            "2",
-            "-T",
-            &seconds.to_string(),
-            "-f",
-        ])
+        .args(["-n", "-M", "prepared", "-c", &CLIENTS.to_string(), "-j", "2", "-T", &seconds.to_string(), "-f"])
         .arg(&path)
         .output()
         .expect("pgbench");
     let _ = std::fs::remove_file(&path);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "pgbench: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "pgbench: {text}{}", String::from_utf8_lossy(&output.stderr));
     (text.lines().find_map(|line| line.strip_prefix("tps = ")))
         .and_then(|rest| rest.split(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("pgbench without a result: {text}"))
@@ -78,40 +56,22 @@ pub fn bulk(server: &Server, options: &Options, report: &mut Report) {
     let many = "SELECT count(*) FROM tq_async_many((
                     SELECT jsonb_agg(jsonb_build_object('handler', 'bench_noop')) FROM generate_series(1, 10000)))";
     for (name, sql, times) in [
-        (
-            "SELECT tq_async(…) FROM …",
-            format!("SELECT count(tq_async('bench_noop')) FROM generate_series(1, {tasks})"),
-            1,
-        ),
-        (
-            "tq_async_many of 10,000",
-            many.to_owned(),
-            (tasks / 10_000).max(1),
-        ),
+        ("SELECT tq_async(…) FROM …", format!("SELECT count(tq_async('bench_noop')) FROM generate_series(1, {tasks})"), 1),
+        ("tq_async_many of 10,000", many.to_owned(), (tasks / 10_000).max(1)),
         (
             "a bare INSERT … SELECT",
-            format!(
-                "INSERT INTO one.bare (id, handler) SELECT gen_random_uuid(), 'bench_noop' FROM generate_series(1, {tasks})"
-            ),
+            format!("INSERT INTO one.bare (id, handler) SELECT gen_random_uuid(), 'bench_noop' FROM generate_series(1, {tasks})"),
             1,
         ),
     ] {
-        let count = if times == 1 && !name.contains("10,000") {
-            tasks
-        } else {
-            times * 10_000
-        };
+        let count = if times == 1 && !name.contains("10,000") { tasks } else { times * 10_000 };
         server.settle();
         let mut client = server.client(ONE);
         let began = Instant::now();
         for _ in 0..times {
             server::run(&mut client, &sql);
         }
-        report.add(
-            format!("enqueue in bulk, {name}"),
-            count as f64 / began.elapsed().as_secs_f64(),
-            "tasks/s",
-        );
+        report.add(format!("enqueue in bulk, {name}"), count as f64 / began.elapsed().as_secs_f64(), "tasks/s");
     }
     server.run("DROP TABLE one.bare");
     run_all(server);
@@ -120,7 +80,5 @@ pub fn bulk(server: &Server, options: &Options, report: &mut Report) {
 /// What was enqueued has been measured: off with it.
 fn run_all(server: &Server) {
     server.run("SELECT tq_resume_all()");
-    wait_for_none("tasks", Duration::from_millis(100), || {
-        server.number("SELECT count(*) FROM one.tq_task")
-    });
+    wait_for_none("tasks", Duration::from_millis(100), || server.number("SELECT count(*) FROM one.tq_task"));
 }

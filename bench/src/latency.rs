@@ -24,33 +24,15 @@ const DRAIN_PER_SECOND: i64 = 100_000;
 pub fn beside_a_flood(server: &Server, options: &Options, report: &mut Report) {
     let seconds = ((options.noisy_tasks / DRAIN_PER_SECOND) as u64).clamp(1, options.seconds);
     for (role, who) in [("flood", "another role"), (ONE, "the same role")] {
-        server.run(&format!(
-            "CREATE SCHEMA flood AUTHORIZATION {role}; SELECT tq_attach('flood')"
-        ));
+        server.run(&format!("CREATE SCHEMA flood AUTHORIZATION {role}; SELECT tq_attach('flood')"));
         server.run("SELECT tq_pause('flood')");
-        server.run(&format!(
-            "SELECT count(tq_async('bench_noop', tenant => 'flood')) FROM generate_series(1, {})",
-            options.noisy_tasks
-        ));
+        server.run(&format!("SELECT count(tq_async('bench_noop', tenant => 'flood')) FROM generate_series(1, {})", options.noisy_tasks));
         server.run("SELECT tq_resume('flood')");
         let samples = measure(server, seconds, PER_SECOND);
         let left = server.number("SELECT count(*) FROM flood.tq_task");
-        println!(
-            "   ({left:.0} of the other tenant's {} tasks are still queued)",
-            options.noisy_tasks
-        );
-        assert!(
-            left > 0.0,
-            "the flood was over before the measurement: --noisy with more"
-        );
-        add(
-            report,
-            &samples,
-            &format!(
-                "latency beside {} tasks of a tenant of {who}",
-                options.noisy_tasks
-            ),
-        );
+        println!("   ({left:.0} of the other tenant's {} tasks are still queued)", options.noisy_tasks);
+        assert!(left > 0.0, "the flood was over before the measurement: --noisy with more");
+        add(report, &samples, &format!("latency beside {} tasks of a tenant of {who}", options.noisy_tasks));
         server.run("SELECT tq_detach('flood', drop_data => true); DROP SCHEMA flood CASCADE");
     }
 }
@@ -66,9 +48,7 @@ fn measure(server: &Server, seconds: u64, per_second: u64) -> Samples {
     let count = seconds * per_second;
     let pause = Duration::from_secs(1) / per_second as u32;
     let mut client = server.client(ONE);
-    let enqueue = client
-        .prepare(ENQUEUE)
-        .unwrap_or_else(|error| panic!("{}", server::text_of(&error)));
+    let enqueue = client.prepare(ENQUEUE).unwrap_or_else(|error| panic!("{}", server::text_of(&error)));
     let mut committed = Vec::with_capacity(count as usize);
     let began = Instant::now();
     for number in 0..count {
@@ -76,38 +56,21 @@ fn measure(server: &Server, seconds: u64, per_second: u64) -> Samples {
         let shift = pause.mul_f64(0.33 * ((number * 7919 % 101) as f64 / 50.0 - 1.0) + 1.0);
         let due = began + pause * number as u32 + shift;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let row = client
-            .query_one(&enqueue, &[])
-            .unwrap_or_else(|error| panic!("{}", server::text_of(&error)));
-        let returned = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("a clock after 1970")
-            .as_secs_f64();
+        let row = client.query_one(&enqueue, &[]).unwrap_or_else(|error| panic!("{}", server::text_of(&error)));
+        let returned = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs_f64();
         committed.push((row.get::<_, f64>(0), returned));
     }
     wait_for_none("tasks to start", Duration::from_millis(20), || {
-        server.number(&format!(
-            "SELECT {count} - count(*) FROM public.bench_started"
-        ))
+        server.number(&format!("SELECT {count} - count(*) FROM public.bench_started"))
     });
-    let rows = server
-        .client("postgres")
-        .query(
-            "SELECT started FROM public.bench_started ORDER BY sent",
-            &[],
-        )
-        .expect("the times of the starts");
-    let mut samples = Samples {
-        from_call: Vec::new(),
-        from_commit: Vec::new(),
-    };
+    let rows =
+        server.client("postgres").query("SELECT started FROM public.bench_started ORDER BY sent", &[]).expect("the times of the starts");
+    let mut samples = Samples { from_call: Vec::new(), from_commit: Vec::new() };
     for (row, (sent, returned)) in rows.iter().zip(committed) {
         let started: f64 = row.get(0);
         samples.from_call.push((started - sent) * 1000.0);
         // A start before the caller has its answer counts as none.
-        samples
-            .from_commit
-            .push(((started - returned) * 1000.0).max(0.0));
+        samples.from_commit.push(((started - returned) * 1000.0).max(0.0));
     }
     samples
 }
@@ -116,19 +79,12 @@ const ENQUEUE: &str = "SELECT tq.sent, tq_async('bench_start', to_jsonb(tq.sent)
                        FROM (SELECT extract(epoch FROM clock_timestamp())::float8 AS sent OFFSET 0) AS tq";
 
 fn add(report: &mut Report, samples: &Samples, name: &str) {
-    for (from, values) in [
-        ("call", &samples.from_call),
-        ("commit", &samples.from_commit),
-    ] {
+    for (from, values) in [("call", &samples.from_call), ("commit", &samples.from_commit)] {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
         for (percent, label) in [(50, "p50"), (95, "p95"), (99, "p99"), (100, "max")] {
             let at = (sorted.len() * percent / 100).min(sorted.len() - 1);
-            report.add(
-                format!("{name}, from the {from}, {label}"),
-                sorted[at],
-                "ms",
-            );
+            report.add(format!("{name}, from the {from}, {label}"), sorted[at], "ms");
         }
     }
 }

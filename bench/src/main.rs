@@ -31,17 +31,7 @@ use report::Report;
 use server::Server;
 
 /// What --only may name; "none" leaves the last two, which have options of their own.
-const PARTS: [&str; 9] = [
-    "drain",
-    "tenants",
-    "roles",
-    "yardstick",
-    "enqueue",
-    "bulk",
-    "latency",
-    "schedules",
-    "none",
-];
+const PARTS: [&str; 9] = ["drain", "tenants", "roles", "yardstick", "enqueue", "bulk", "latency", "schedules", "none"];
 
 /// What was asked for.
 pub struct Options {
@@ -56,31 +46,16 @@ pub struct Options {
 
 impl Options {
     fn from_arguments() -> Result<Options, String> {
-        let mut options = Options {
-            tasks: 200_000,
-            rounds: 3,
-            seconds: 15,
-            idle_tenants: 0,
-            noisy_tasks: 0,
-            only: Vec::new(),
-            save: false,
-        };
+        let mut options =
+            Options { tasks: 200_000, rounds: 3, seconds: 15, idle_tenants: 0, noisy_tasks: 0, only: Vec::new(), save: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             if argument == "--save" {
                 options.save = true;
                 continue;
             }
-            let value = arguments.next().ok_or(format!(
-                "{argument} wants a value (--help lists the options)"
-            ))?;
-            let number = || {
-                value
-                    .parse::<i64>()
-                    .ok()
-                    .filter(|n| *n > 0)
-                    .ok_or(format!("{argument} {value}: not a number"))
-            };
+            let value = arguments.next().ok_or(format!("{argument} wants a value (--help lists the options)"))?;
+            let number = || value.parse::<i64>().ok().filter(|n| *n > 0).ok_or(format!("{argument} {value}: not a number"));
             match argument.as_str() {
                 "--tasks" => options.tasks = number()?,
                 "--rounds" => options.rounds = number()? as usize,
@@ -89,15 +64,8 @@ impl Options {
                 "--noisy" => options.noisy_tasks = number()?,
                 "--only" => {
                     options.only = value.split(',').map(str::to_owned).collect();
-                    if let Some(unknown) = options
-                        .only
-                        .iter()
-                        .find(|name| !PARTS.contains(&name.as_str()))
-                    {
-                        return Err(format!(
-                            "--only {unknown}: no such part, there are {}",
-                            PARTS.join(", ")
-                        ));
+                    if let Some(unknown) = options.only.iter().find(|name| !PARTS.contains(&name.as_str())) {
+                        return Err(format!("--only {unknown}: no such part, there are {}", PARTS.join(", ")));
                     }
                 }
                 _ => return Err(format!("no such option: {argument} (--help lists them)")),
@@ -120,9 +88,7 @@ fn main() {
     let mut report = Report::new(&server);
 
     tenants::prepare(&server);
-    let needs_many = ["tenants", "schedules"]
-        .iter()
-        .any(|part| options.wants(part));
+    let needs_many = ["tenants", "schedules"].iter().any(|part| options.wants(part));
     if needs_many {
         report.part("set-up", |_| tenants::attach_many_of_one_role(&server));
     }
@@ -133,19 +99,13 @@ fn main() {
     for round in 1..=options.rounds {
         report.round(round, options.rounds);
         if options.wants("drain") {
-            report.part("drain", |report| {
-                drain::one_tenant(&server, &options, report)
-            });
+            report.part("drain", |report| drain::one_tenant(&server, &options, report));
         }
         if options.wants("yardstick") {
-            report.part("yardstick", |report| {
-                yardstick::measure(&server, &options, report)
-            });
+            report.part("yardstick", |report| yardstick::measure(&server, &options, report));
         }
         if options.wants("tenants") {
-            report.part("tenants", |report| {
-                drain::many_tenants(&server, &options, report)
-            });
+            report.part("tenants", |report| drain::many_tenants(&server, &options, report));
         }
         if options.wants("roles") {
             report.part("roles", |report| drain::many_roles(&server, report));
@@ -155,32 +115,22 @@ fn main() {
         report.part("statements", |report| drain::statements(&server, report));
     }
     if options.wants("enqueue") {
-        report.part("enqueue", |report| {
-            enqueue::one_a_commit(&server, &options, report)
-        });
+        report.part("enqueue", |report| enqueue::one_a_commit(&server, &options, report));
     }
     if options.wants("bulk") {
         report.part("bulk", |report| enqueue::bulk(&server, &options, report));
     }
     if options.wants("latency") {
-        report.part("latency", |report| {
-            latency::light_load(&server, &options, report)
-        });
+        report.part("latency", |report| latency::light_load(&server, &options, report));
     }
     if options.wants("schedules") {
-        report.part("schedules", |report| {
-            schedules::due_at_once(&server, report)
-        });
+        report.part("schedules", |report| schedules::due_at_once(&server, report));
     }
     if options.noisy_tasks > 0 {
-        report.part("noisy", |report| {
-            latency::beside_a_flood(&server, &options, report)
-        });
+        report.part("noisy", |report| latency::beside_a_flood(&server, &options, report));
     }
     if options.idle_tenants > 0 {
-        report.part("idle", |report| {
-            tenants::idle_cpu(&server, &options, report)
-        });
+        report.part("idle", |report| tenants::idle_cpu(&server, &options, report));
     }
 
     let table = report.table();

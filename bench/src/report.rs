@@ -27,11 +27,7 @@ impl Report {
             machine(server),
         );
         println!("{heading}");
-        Report {
-            heading,
-            lines: Vec::new(),
-            failures: Vec::new(),
-        }
+        Report { heading, lines: Vec::new(), failures: Vec::new() }
     }
 
     pub fn round(&self, round: usize, of: usize) {
@@ -44,9 +40,8 @@ impl Report {
     pub fn part(&mut self, name: &str, part: impl FnOnce(&mut Report)) {
         let began = std::time::Instant::now();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| part(self))) {
-            let text = (panic.downcast_ref::<String>().cloned())
-                .or(panic.downcast_ref::<&str>().map(|text| text.to_string()))
-                .unwrap_or_default();
+            let text =
+                (panic.downcast_ref::<String>().cloned()).or(panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default();
             self.failures.push(format!("{name}: {text}"));
         }
         if began.elapsed().as_secs() >= 5 {
@@ -60,11 +55,7 @@ impl Report {
         println!("   {name:<80} {} {unit}", number(value));
         match self.lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.values.push(value),
-            None => self.lines.push(Line {
-                name,
-                unit,
-                values: vec![value],
-            }),
+            None => self.lines.push(Line { name, unit, values: vec![value] }),
         }
     }
 
@@ -77,14 +68,7 @@ impl Report {
         for line in &mut self.lines {
             line.values.sort_by(f64::total_cmp);
             let median = line.values[line.values.len() / 2];
-            write!(
-                text,
-                "{:<80} {:>12} {:<10}",
-                line.name,
-                number(median),
-                line.unit
-            )
-            .expect("a string");
+            write!(text, "{:<80} {:>12} {:<10}", line.name, number(median), line.unit).expect("a string");
             if line.values.len() > 1 {
                 let (least, most) = (line.values[0], line.values[line.values.len() - 1]);
                 write!(text, " ({} … {})", number(least), number(most)).expect("a string");
@@ -100,19 +84,9 @@ impl Report {
 
     pub fn save(&self, table: &str) -> String {
         let directory = std::env::var("BENCH_RESULTS").unwrap_or_else(|_| ".".to_owned());
-        let when = self
-            .heading
-            .lines()
-            .next()
-            .and_then(|line| line.rsplit(" · ").next())
-            .unwrap_or("now");
-        let path = format!(
-            "{directory}/{}.txt",
-            when.replace(" UTC", "").replace(' ', "_").replace(':', "")
-        );
-        std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::write(&path, table))
-            .expect("save the results");
+        let when = self.heading.lines().next().and_then(|line| line.rsplit(" · ").next()).unwrap_or("now");
+        let path = format!("{directory}/{}.txt", when.replace(" UTC", "").replace(' ', "_").replace(':', ""));
+        std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, table)).expect("save the results");
         path
     }
 }
@@ -134,36 +108,21 @@ fn number(value: f64) -> String {
         }
         grouped.push(digit);
     }
-    if fraction.is_empty() {
-        grouped
-    } else {
-        format!("{grouped}.{fraction}")
-    }
+    if fraction.is_empty() { grouped } else { format!("{grouped}.{fraction}") }
 }
 
 fn machine(server: &Server) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let after = |text: &str, key: &str| {
-        (text.lines().find(|line| line.starts_with(key)))
-            .and_then(|line| line.split(':').nth(1))
-            .unwrap_or("?")
-            .trim()
-            .to_owned()
+        (text.lines().find(|line| line.starts_with(key))).and_then(|line| line.split(':').nth(1)).unwrap_or("?").trim().to_owned()
     };
-    let memory = after(&read("/proc/meminfo"), "MemTotal")
-        .replace(" kB", "")
-        .parse::<f64>()
-        .unwrap_or(0.0);
+    let memory = after(&read("/proc/meminfo"), "MemTotal").replace(" kB", "").parse::<f64>().unwrap_or(0.0);
     format!(
         "{} cores · {} · {:.0} GiB · PostgreSQL {} · fsync {} · synchronous_commit {} · shared_buffers {}",
         std::thread::available_parallelism().map_or(0, usize::from),
         after(&read("/proc/cpuinfo"), "model name"),
         memory / 1024.0 / 1024.0,
-        server
-            .value("SHOW server_version")
-            .split(' ')
-            .next()
-            .unwrap_or_default(),
+        server.value("SHOW server_version").split(' ').next().unwrap_or_default(),
         server.value("SHOW fsync"),
         server.value("SHOW synchronous_commit"),
         server.value("SHOW shared_buffers"),

@@ -11,14 +11,9 @@ const PER_TENANT: i64 = 5;
 pub fn due_at_once(server: &Server, report: &mut Report) {
     server.run("SELECT tq_resume_all(); TRUNCATE public.bench_fired");
     // Cron knows minutes: the first one that leaves time to make them all.
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs();
     let due = (now / 60 + 1) * 60 + if now % 60 > 20 { 60 } else { 0 };
-    let rule = server.value(&format!(
-        "SELECT to_char(to_timestamp({due}) AT TIME ZONE 'UTC', 'FMMI FMHH24 FMDD FMMM \"*\"')"
-    ));
+    let rule = server.value(&format!("SELECT to_char(to_timestamp({due}) AT TIME ZONE 'UTC', 'FMMI FMHH24 FMDD FMMM \"*\"')"));
     let mut client = server.client("postgres");
     for number in 1..=MANY {
         server::run(
@@ -29,38 +24,24 @@ pub fn due_at_once(server: &Server, report: &mut Report) {
             ),
         );
     }
-    let made = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs_f64();
-    assert!(
-        made < due as f64,
-        "making the schedules took longer than a minute"
-    );
+    let made = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs_f64();
+    assert!(made < due as f64, "making the schedules took longer than a minute");
     std::thread::sleep(Duration::from_secs_f64(due as f64 - made));
 
     let expected = MANY * PER_TENANT;
     wait_for_none("schedules to run", Duration::from_millis(100), || {
-        server.number(&format!(
-            "SELECT {expected} - count(*) FROM public.bench_fired"
-        ))
+        server.number(&format!("SELECT {expected} - count(*) FROM public.bench_fired"))
     });
     for (label, percentile) in [("half", 0.5), ("the last", 1.0)] {
         let seconds = server.number(&format!(
             "SELECT percentile_disc({percentile}) WITHIN GROUP (ORDER BY extract(epoch FROM at)) - {due} FROM public.bench_fired"
         ));
-        report.add(
-            format!("{expected} schedules of {MANY} tenants due at once: {label} ran after"),
-            seconds,
-            "s",
-        );
+        report.add(format!("{expected} schedules of {MANY} tenants due at once: {label} ran after"), seconds, "s");
     }
     for number in 1..=MANY {
         server::run(
             &mut client,
-            &format!(
-                "SELECT tq_unschedule('due ' || n, tenant => 'many{number}') FROM generate_series(1, {PER_TENANT}) AS n"
-            ),
+            &format!("SELECT tq_unschedule('due ' || n, tenant => 'many{number}') FROM generate_series(1, {PER_TENANT}) AS n"),
         );
     }
 }

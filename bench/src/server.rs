@@ -19,20 +19,10 @@ pub struct Server {
 impl Server {
     /// As bench/run starts it.
     pub fn from_environment() -> Server {
-        let path = |name| {
-            PathBuf::from(
-                std::env::var_os(name)
-                    .unwrap_or_else(|| panic!("{name} is not set: use bench/run")),
-            )
-        };
-        let server = Server {
-            socket: path("BENCH_SOCKET"),
-            programs: path("BENCH_PG_BIN"),
-        };
+        let path = |name| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: use bench/run")));
+        let server = Server { socket: path("BENCH_SOCKET"), programs: path("BENCH_PG_BIN") };
         let mut client = server.connect("postgres", "postgres");
-        client
-            .batch_execute(&format!("CREATE DATABASE {DATABASE}"))
-            .expect("CREATE DATABASE");
+        client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).expect("CREATE DATABASE");
         server
     }
 
@@ -66,10 +56,7 @@ impl Server {
     /// pgbench and the like, pointed at this server.
     pub fn program(&self, name: &str, user: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command
-            .env("PGHOST", &self.socket)
-            .env("PGUSER", user)
-            .env("PGDATABASE", DATABASE);
+        command.env("PGHOST", &self.socket).env("PGUSER", user).env("PGDATABASE", DATABASE);
         command
     }
 
@@ -84,16 +71,12 @@ impl Server {
 }
 
 pub fn run(client: &mut Client, sql: &str) {
-    client
-        .batch_execute(sql)
-        .unwrap_or_else(|error| panic!("{}\n{sql}", text_of(&error)));
+    client.batch_execute(sql).unwrap_or_else(|error| panic!("{}\n{sql}", text_of(&error)));
 }
 
 /// The first value of the last row.
 pub fn value(client: &mut Client, sql: &str) -> String {
-    let messages = client
-        .simple_query(sql)
-        .unwrap_or_else(|error| panic!("{}\n{sql}", text_of(&error)));
+    let messages = client.simple_query(sql).unwrap_or_else(|error| panic!("{}\n{sql}", text_of(&error)));
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
         _ => None,
@@ -103,19 +86,14 @@ pub fn value(client: &mut Client, sql: &str) -> String {
 
 pub fn number(client: &mut Client, sql: &str) -> f64 {
     let text = value(client, sql);
-    text.parse()
-        .unwrap_or_else(|_| panic!("not a number: {text:?}\n{sql}"))
+    text.parse().unwrap_or_else(|_| panic!("not a number: {text:?}\n{sql}"))
 }
 
 pub fn text_of(error: &postgres::Error) -> String {
     error.as_db_error().map_or_else(
         || error.to_string(),
         |db| {
-            let extra: String = [db.detail(), db.hint()]
-                .into_iter()
-                .flatten()
-                .map(|text| format!(" ({text})"))
-                .collect();
+            let extra: String = [db.detail(), db.hint()].into_iter().flatten().map(|text| format!(" ({text})")).collect();
             format!("{} {}{extra}", db.code().code(), db.message())
         },
     )
@@ -128,12 +106,7 @@ pub fn wait_for_none(what: &str, look_again: Duration, left: impl FnMut() -> f64
 }
 
 /// The same with a bound of its own.
-pub fn wait_patiently(
-    what: &str,
-    look_again: Duration,
-    patience: Duration,
-    mut left: impl FnMut() -> f64,
-) {
+pub fn wait_patiently(what: &str, look_again: Duration, patience: Duration, mut left: impl FnMut() -> f64) {
     let (mut least, mut changed) = (f64::INFINITY, Instant::now());
     loop {
         let began = Instant::now();

@@ -110,9 +110,7 @@ fn attach_all(server: &Server, name: &str, count: i64, owner: impl Fn(i64) -> St
         let statements: String = (first..=last)
             .map(|number| {
                 let (schema, role) = (format!("{name}{number}"), owner(number));
-                format!(
-                    "CREATE SCHEMA {schema} AUTHORIZATION {role}; SELECT tq_attach('{schema}');"
-                )
+                format!("CREATE SCHEMA {schema} AUTHORIZATION {role}; SELECT tq_attach('{schema}');")
             })
             .collect();
         server::run(&mut client, &statements);
@@ -126,9 +124,7 @@ pub fn idle_cpu(server: &Server, options: &Options, report: &mut Report) {
     const SECONDS: u64 = 60;
     let have = server.number("SELECT count(*) FROM public.tq_tenants") as i64;
     server.run("CREATE ROLE idle LOGIN");
-    attach_all(server, "idle", (options.idle_tenants - have).max(0), |_| {
-        "idle".to_owned()
-    });
+    attach_all(server, "idle", (options.idle_tenants - have).max(0), |_| "idle".to_owned());
     let tenants = server.number("SELECT count(*) FROM public.tq_tenants");
     // What attaching caused has to be over: autovacuum's work, executors that wait for more.
     server.settle();
@@ -137,16 +133,9 @@ pub fn idle_cpu(server: &Server, options: &Options, report: &mut Report) {
     let before = cpu_ticks(server);
     std::thread::sleep(Duration::from_secs(SECONDS));
     let after = cpu_ticks(server);
-    let used: u64 = after
-        .iter()
-        .map(|(pid, ticks)| ticks - before.get(pid).copied().unwrap_or(0).min(*ticks))
-        .sum();
+    let used: u64 = after.iter().map(|(pid, ticks)| ticks - before.get(pid).copied().unwrap_or(0).min(*ticks)).sum();
     // A tick is a hundredth of a second on every Linux that matters.
-    report.add(
-        format!("idle CPU, {tenants:.0} tenants, % of one core"),
-        used as f64 / SECONDS as f64,
-        "%",
-    );
+    report.add(format!("idle CPU, {tenants:.0} tenants, % of one core"), used as f64 / SECONDS as f64, "%");
 }
 
 /// Clock ticks used so far by each process of the extension and by the postmaster.
@@ -159,33 +148,15 @@ fn cpu_ticks(server: &Server) -> HashMap<i32, u64> {
     let postmaster = std::env::var("BENCH_DATA")
         .ok()
         .and_then(|data| std::fs::read_to_string(format!("{data}/postmaster.pid")).ok())
-        .and_then(|text| {
-            text.lines()
-                .next()
-                .and_then(|line| line.parse::<i32>().ok())
-        });
+        .and_then(|text| text.lines().next().and_then(|line| line.parse::<i32>().ok()));
     let mut ticks = HashMap::new();
-    for pid in pids
-        .split(',')
-        .filter_map(|pid| pid.parse().ok())
-        .chain(postmaster)
-    {
+    for pid in pids.split(',').filter_map(|pid| pid.parse().ok()).chain(postmaster) {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             continue;
         };
         // Fields 14 and 15, counted from behind the program's name, which may have blanks.
-        let fields: Vec<_> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect();
-        let field = |number: usize| {
-            fields
-                .get(number - 3)
-                .and_then(|text| text.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         ticks.insert(pid, field(14) + field(15));
     }
     ticks

@@ -21,14 +21,7 @@ pub fn measure(server: &Server, options: &Options, report: &mut Report) {
                     (1, _) => "1 task a transaction".to_owned(),
                     _ => format!("{batch} tasks a transaction"),
                 };
-                report.add(
-                    format!(
-                        "yardstick, {how}, {backends} backend{}",
-                        ["", "s"][backends - 1]
-                    ),
-                    rate,
-                    "tasks/s",
-                );
+                report.add(format!("yardstick, {how}, {backends} backend{}", ["", "s"][backends - 1]), rate, "tasks/s");
             }
         }
     }
@@ -89,16 +82,11 @@ fn prepare(server: &Server) {
 fn drain(server: &Server, tasks: i64, batch: i64, backends: usize, commit: &str) -> f64 {
     server.run("TRUNCATE yard.task, yard.result");
     server.settle();
-    server.run(&format!(
-        "INSERT INTO yard.task (id, handler) SELECT gen_random_uuid(), 'noop' FROM generate_series(1, {tasks})"
-    ));
+    server.run(&format!("INSERT INTO yard.task (id, handler) SELECT gen_random_uuid(), 'noop' FROM generate_series(1, {tasks})"));
     server.run("ANALYZE yard.task");
     let mut clients: Vec<_> = (0..backends).map(|_| server.client("postgres")).collect();
     for client in &mut clients {
-        server::run(
-            client,
-            &format!("SET synchronous_commit = {commit}; SET plan_cache_mode = force_generic_plan"),
-        );
+        server::run(client, &format!("SET synchronous_commit = {commit}; SET plan_cache_mode = force_generic_plan"));
     }
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -108,9 +96,7 @@ fn drain(server: &Server, tasks: i64, batch: i64, backends: usize, commit: &str)
     });
     let seconds = began.elapsed().as_secs_f64();
     wait_for_none("tasks of the yardstick", Duration::from_millis(10), || {
-        server.number(&format!(
-            "SELECT {tasks} - count(*) FROM yard.result WHERE error IS NULL"
-        ))
+        server.number(&format!("SELECT {tasks} - count(*) FROM yard.result WHERE error IS NULL"))
     });
     tasks as f64 / seconds
 }

@@ -15,7 +15,8 @@ use serde_json::{Value as Json, json};
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
 fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
+    let name =
+        args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
     if name.is_empty() || name.len() > super::NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
     }
@@ -25,7 +26,8 @@ fn register(args: &Args) -> Result<Ret> {
         Some(t) => require_owner(t.owner, &t.name)?,
         None if args.text(17).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
         None if !sandbox::is_superuser(sandbox::current_user()) => {
-            return Err(Error::denied("only a superuser may register a handler for all tenants").hint("Register it in your tenant: shared => false."));
+            return Err(Error::denied("only a superuser may register a handler for all tenants")
+                .hint("Register it in your tenant: shared => false."));
         }
         None => {}
     }
@@ -79,8 +81,11 @@ fn register(args: &Args) -> Result<Ret> {
         if let Some(t) = &tenant
             && !sandbox::may_set_role(pg_sys::Oid::from(t.owner), pg_sys::Oid::from(oid))
         {
-            return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\""))
-                .hint(format!("GRANT {} TO {};", catalog::quote(&role), catalog::quote(&catalog::role_name(t.owner).unwrap_or_default()))));
+            return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\"")).hint(format!(
+                "GRANT {} TO {};",
+                catalog::quote(&role),
+                catalog::quote(&catalog::role_name(t.owner).unwrap_or_default())
+            )));
         }
     }
     let who = tenant.as_ref().map_or("", |t| t.name.as_str());
@@ -151,7 +156,9 @@ fn unregister(args: &Args) -> Result<Ret> {
     let tenant = if shared { None } else { Some(resolve(args.text(2).as_deref())?) };
     match &tenant {
         Some(t) => require_owner(t.owner, &t.name)?,
-        None if !sandbox::is_superuser(sandbox::current_user()) => return Err(Error::denied("only a superuser may unregister a handler of all tenants")),
+        None if !sandbox::is_superuser(sandbox::current_user()) => {
+            return Err(Error::denied("only a superuser may unregister a handler of all tenants"));
+        }
         None => {}
     }
     let gone = run(

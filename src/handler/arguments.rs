@@ -174,7 +174,8 @@ fn missing<'a>(sig: &Signature, i: usize) -> Result<Source<'a>> {
 fn unknown(sig: &Signature, document: &Document) -> Error {
     let names: Vec<&str> = sig.params.iter().filter_map(|p| p.name.as_deref()).collect();
     let key = document.keys().into_iter().find(|k| !names.contains(&k.as_str())).unwrap_or_default();
-    let error = Error::new("42P02", format!("{} has no parameter \"{key}\"", sig.identity)).detail(format!("The signature is {}.", sig.describe()));
+    let error =
+        Error::new("42P02", format!("{} has no parameter \"{key}\"", sig.identity)).detail(format!("The signature is {}.", sig.describe()));
     match nearest(&key, names) {
         Some(similar) => error.hint(format!("Did you mean \"{similar}\"?")),
         None => error.hint(how_to_write(sig)),

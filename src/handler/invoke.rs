@@ -48,7 +48,10 @@ fn result_of(sig: &Signature, outcome: Outcome) -> Result<Jsonb, Failure> {
         Outcome::Document(document) => Ok(document),
         Outcome::Nothing => Ok(json_null()),
         Outcome::TooLarge => Err(Failure {
-            detail: Some(format!("It takes more than {} bytes as jsonb, ten times tenant_q.max_args.", settings::max_args_bytes().saturating_mul(RESULT_FACTOR))),
+            detail: Some(format!(
+                "It takes more than {} bytes as jsonb, ten times tenant_q.max_args.",
+                settings::max_args_bytes().saturating_mul(RESULT_FACTOR)
+            )),
             hint: Some("Keep large results in a table and return where to find them.".into()),
             ..Failure::new("54000", format!("the result of {} is too large", sig.identity))
         }),

@@ -60,9 +60,17 @@ pub fn resolve(function: &str, path: &[u32]) -> Result<Signature> {
         [bare] => (with_catalog(path), bare),
         [schema, bare] => match catalog::schema_oid(schema) {
             Some(schema) => (vec![schema], bare),
-            None => return Err(Error::new("42883", format!("handler {function} does not exist")).detail(format!("There is no schema {schema}."))),
+            None => {
+                return Err(
+                    Error::new("42883", format!("handler {function} does not exist")).detail(format!("There is no schema {schema}."))
+                );
+            }
         },
-        _ => return Err(Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).")),
+        _ => {
+            return Err(
+                Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).")
+            );
+        }
     };
     let named = catalog::named(bare);
     let mut candidates: Vec<&Candidate> = Vec::new();
@@ -180,9 +188,7 @@ fn with_catalog(path: &[u32]) -> Vec<u32> {
 /// `name(a, b)` → `name` and its types, with an eye on quotes; what they mean PostgreSQL's own
 /// parsers say.
 fn split(function: &str) -> Result<(String, Option<Vec<String>>)> {
-    let broken = || {
-        Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).")
-    };
+    let broken = || Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).");
     let mut quoted = false;
     let Some(open) = function.find(|c| {
         quoted ^= c == '"';
@@ -219,7 +225,9 @@ fn split(function: &str) -> Result<(String, Option<Vec<String>>)> {
 }
 
 fn parse_type(function: &str, text: &str, path: &[u32]) -> Result<u32> {
-    let undefined = || Error::undefined(format!("type {} does not exist", text.trim())).detail(format!("It is an argument type of handler {function}."));
+    let undefined = || {
+        Error::undefined(format!("type {} does not exist", text.trim())).detail(format!("It is an argument type of handler {function}."))
+    };
     catalog::parse_type(text, path).map_err(|f| malformed(function, f))?.ok_or_else(undefined)
 }
 

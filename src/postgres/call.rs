@@ -72,8 +72,7 @@ impl Args {
         self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
-        self.get::<Vec<Option<pgrx::Uuid>>>(n)
-            .map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
+        self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
     }
     pub fn jsons(&self, n: usize) -> Option<Vec<Option<serde_json::Value>>> {
         self.get::<Vec<Option<pgrx::JsonB>>>(n).map(|v| v.into_iter().map(|j| j.map(|j| j.0)).collect())

@@ -48,7 +48,8 @@ fn schema_privilege(schema: u32, user: pg_sys::Oid, mode: u32) -> bool {
         }
         #[cfg(not(feature = "pg15"))]
         {
-            pg_sys::object_aclcheck(oid(pg_sys::NamespaceRelationId.to_u32()), oid(schema), user, mode as _) == pg_sys::AclResult::ACLCHECK_OK
+            pg_sys::object_aclcheck(oid(pg_sys::NamespaceRelationId.to_u32()), oid(schema), user, mode as _)
+                == pg_sys::AclResult::ACLCHECK_OK
         }
     }
 }
@@ -135,7 +136,13 @@ pub fn extension_version() -> Option<String> {
         }
         let rel = pg_sys::table_open(pg_sys::ExtensionRelationId, pg_sys::AccessShareLock as i32);
         let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(&mut key, pg_sys::Anum_pg_extension_oid as i16, 3, pg_sys::Oid::from(pg_sys::F_OIDEQ), pg_sys::Datum::from(ext));
+        pg_sys::ScanKeyInit(
+            &mut key,
+            pg_sys::Anum_pg_extension_oid as i16,
+            3,
+            pg_sys::Oid::from(pg_sys::F_OIDEQ),
+            pg_sys::Datum::from(ext),
+        );
         let scan = pg_sys::systable_beginscan(rel, pg_sys::Oid::from(pg_sys::ExtensionOidIndexId), true, std::ptr::null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let mut version = None;
@@ -205,7 +212,12 @@ pub fn shape(table: &super::relation::Table) -> Shape {
             let a = pg_sys::ffi::pg_guard_ffi_boundary(|| attribute(desc, i));
             let name = CStr::from_ptr((*a).attname.data.as_ptr()).to_string_lossy().into_owned();
             let odd = (*a).attisdropped || (*a).attgenerated != 0 || (*a).attidentity != 0;
-            columns.push((if odd { format!("{name} (dropped, generated or identity)") } else { name }, (*a).atttypid.to_u32(), (*a).atttypmod, (*a).attnotnull));
+            columns.push((
+                if odd { format!("{name} (dropped, generated or identity)") } else { name },
+                (*a).atttypid.to_u32(),
+                (*a).atttypmod,
+                (*a).attnotnull,
+            ));
         }
         let list = pg_sys::RelationGetIndexList(rel);
         let mut indexes = Vec::new();
@@ -219,17 +231,41 @@ pub fn shape(table: &super::relation::Table) -> Shape {
             let n = (*form).indnatts as usize;
             let keys: Vec<i16> = (0..n).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect();
             let mut null = false;
-            let class = pg_sys::SysCacheGetAttr(pg_sys::SysCacheIdentifier::INDEXRELID as i32, tuple, pg_sys::Anum_pg_index_indclass as i16, &mut null);
+            let class = pg_sys::SysCacheGetAttr(
+                pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+                tuple,
+                pg_sys::Anum_pg_index_indclass as i16,
+                &mut null,
+            );
             let class = class.cast_mut_ptr::<pg_sys::oidvector>();
             let classes: Vec<u32> = (0..n).map(|k| (*(*class).values.as_ptr().add(k)).to_u32()).collect();
-            let option = pg_sys::SysCacheGetAttr(pg_sys::SysCacheIdentifier::INDEXRELID as i32, tuple, pg_sys::Anum_pg_index_indoption as i16, &mut null);
+            let option = pg_sys::SysCacheGetAttr(
+                pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+                tuple,
+                pg_sys::Anum_pg_index_indoption as i16,
+                &mut null,
+            );
             let option = option.cast_mut_ptr::<pg_sys::int2vector>();
             let options: Vec<i16> = (0..n).map(|k| *(*option).values.as_ptr().add(k)).collect();
-            let predicate = pg_sys::SysCacheGetAttr(pg_sys::SysCacheIdentifier::INDEXRELID as i32, tuple, pg_sys::Anum_pg_index_indpred as i16, &mut null);
+            let predicate = pg_sys::SysCacheGetAttr(
+                pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+                tuple,
+                pg_sys::Anum_pg_index_indpred as i16,
+                &mut null,
+            );
             let predicate = <String as pgrx::FromDatum>::from_datum(predicate, null).map(|p| without_locations(&p));
-            let expressions = pg_sys::SysCacheGetAttr(pg_sys::SysCacheIdentifier::INDEXRELID as i32, tuple, pg_sys::Anum_pg_index_indexprs as i16, &mut null);
+            let expressions = pg_sys::SysCacheGetAttr(
+                pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+                tuple,
+                pg_sys::Anum_pg_index_indexprs as i16,
+                &mut null,
+            );
             let _ = expressions;
-            let extra = if !null || !(*form).indisvalid || !(*form).indisready || !(*form).indimmediate { Some("unfit".to_string()) } else { predicate };
+            let extra = if !null || !(*form).indisvalid || !(*form).indisready || !(*form).indimmediate {
+                Some("unfit".to_string())
+            } else {
+                predicate
+            };
             indexes.push((keys, classes, options, (*form).indisunique, extra));
             pg_sys::ReleaseSysCache(tuple);
         }

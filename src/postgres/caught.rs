@@ -29,13 +29,7 @@ impl Failure {
 
 impl From<crate::error::Error> for Failure {
     fn from(e: crate::error::Error) -> Self {
-        Failure {
-            sqlstate: e.sqlstate.into(),
-            message: e.message,
-            detail: e.detail,
-            hint: e.hint,
-            context: None,
-        }
+        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, context: None }
     }
 }
 
@@ -53,7 +47,7 @@ fn text(p: *const std::ffi::c_char) -> Option<String> {
 /// that is the caller's duty (see transaction.rs).
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     let f = std::cell::Cell::new(Some(f));
-    
+
     PgTryBuilder::new(AssertUnwindSafe(|| Ok((f.take().expect("called once"))())))
         .catch_others(|e| Err(failure_of(e)))
         .catch_rust_panic(|e| Err(failure_of(e)))

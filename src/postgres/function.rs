@@ -67,7 +67,8 @@ mod raw {
         pub fn OidInputFunctionCall(function: Oid, text: *mut c_char, io_param: Oid, typmod: i32) -> Datum;
         pub fn get_typlenbyval(type_: Oid, length: *mut i16, by_value: *mut bool);
 
-        pub fn pushJsonbValue(state: *mut *mut JsonbParseState, token: JsonbIteratorToken::Type, value: *mut JsonbValue) -> *mut JsonbValue;
+        pub fn pushJsonbValue(state: *mut *mut JsonbParseState, token: JsonbIteratorToken::Type, value: *mut JsonbValue)
+        -> *mut JsonbValue;
         pub fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
         pub fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, length: c_int) -> *mut c_char;
         pub fn getIthJsonbValueFromContainer(container: *mut JsonbContainer, index: u32) -> *mut JsonbValue;
@@ -91,8 +92,16 @@ mod raw {
         pub fn stringToNode(text: *const c_char) -> *mut c_void;
 
         pub fn lappend(list: *mut List, datum: *mut c_void) -> *mut List;
-        pub fn makeConst(type_: Oid, typmod: i32, collation: Oid, length: c_int, value: Datum, is_null: bool, by_value: bool) -> *mut Const;
-        pub fn makeFuncExpr(function: Oid, result: Oid, arguments: *mut List, collation: Oid, input_collation: Oid, format: CoercionForm::Type) -> *mut FuncExpr;
+        pub fn makeConst(type_: Oid, typmod: i32, collation: Oid, length: c_int, value: Datum, is_null: bool, by_value: bool)
+        -> *mut Const;
+        pub fn makeFuncExpr(
+            function: Oid,
+            result: Oid,
+            arguments: *mut List,
+            collation: Oid,
+            input_collation: Oid,
+            format: CoercionForm::Type,
+        ) -> *mut FuncExpr;
         pub fn CreateExecutorState() -> *mut EState;
         pub fn FreeExecutorState(state: *mut EState);
         pub fn MakePerTupleExprContext(state: *mut EState) -> *mut ExprContext;

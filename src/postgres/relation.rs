@@ -118,9 +118,9 @@ impl Row {
             let mut nulls = vec![true; columns];
             pg_sys::heap_deform_tuple(&mut header, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
             let mask = (*(*tuple).t_data).t_infomask as u32;
-            let in_flux = mask & pg_sys::HEAP_XMAX_INVALID == 0 && (*(*tuple).t_data).t_choice.t_heap.t_xmax != pg_sys::InvalidTransactionId
-                && (mask & pg_sys::HEAP_XMAX_IS_MULTI != 0
-                    || raw::TransactionIdIsInProgress((*(*tuple).t_data).t_choice.t_heap.t_xmax));
+            let in_flux = mask & pg_sys::HEAP_XMAX_INVALID == 0
+                && (*(*tuple).t_data).t_choice.t_heap.t_xmax != pg_sys::InvalidTransactionId
+                && (mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 || raw::TransactionIdIsInProgress((*(*tuple).t_data).t_choice.t_heap.t_xmax));
             if external {
                 pg_sys::pfree(source.cast());
             }
@@ -412,7 +412,14 @@ impl Table {
             // SAFETY: our indexes have plain columns; key arrays outlive the call.
             self.with_index(n, |index| unsafe {
                 pg_sys::index_insert(
-                    index.rel, key_values.as_mut_ptr(), key_nulls.as_mut_ptr(), &raw mut (*tuple).t_self, self.rel, check, false, index.info,
+                    index.rel,
+                    key_values.as_mut_ptr(),
+                    key_nulls.as_mut_ptr(),
+                    &raw mut (*tuple).t_self,
+                    self.rel,
+                    check,
+                    false,
+                    index.info,
                 );
             });
         }
@@ -496,8 +503,10 @@ impl Table {
                 let mut members;
                 if let Some(from) = from {
                     let mut header = pg_sys::ScanKeyData::default();
-                    members = [row_member(from.column, pg_sys::F_TIMESTAMPTZ_CMP, Value::Time(from.time), 0),
-                               row_member(from.column + 1, pg_sys::F_UUID_CMP, Value::Uuid(from.id), pg_sys::SK_ROW_END)];
+                    members = [
+                        row_member(from.column, pg_sys::F_TIMESTAMPTZ_CMP, Value::Time(from.time), 0),
+                        row_member(from.column + 1, pg_sys::F_UUID_CMP, Value::Uuid(from.id), pg_sys::SK_ROW_END),
+                    ];
                     header.sk_flags = pg_sys::SK_ROW_HEADER as i32;
                     header.sk_attno = from.column;
                     header.sk_strategy = Compare::Ge as u16;
@@ -511,7 +520,8 @@ impl Table {
                 let scan = pg_sys::index_beginscan(self.rel, index.rel, pg_sys::GetActiveSnapshot(), std::ptr::null_mut(), n, 0);
                 pg_sys::index_rescan(scan, scan_keys.as_mut_ptr(), n, std::ptr::null_mut(), 0);
                 let slot = pg_sys::MakeSingleTupleTableSlot(self.desc(), &raw const pg_sys::TTSOpsBufferHeapTuple);
-                let direction = if backward { pg_sys::ScanDirection::BackwardScanDirection } else { pg_sys::ScanDirection::ForwardScanDirection };
+                let direction =
+                    if backward { pg_sys::ScanDirection::BackwardScanDirection } else { pg_sys::ScanDirection::ForwardScanDirection };
                 while pg_sys::index_getnext_slot(scan, direction, slot) {
                     let mut free = false;
                     let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free);
@@ -568,8 +578,14 @@ unsafe fn scan_key(index: pg_sys::Relation, key: &Key) -> pg_sys::ScanKeyData {
     unsafe {
         let collation = *(*index).rd_indcollation.add(key.column as usize - 1);
         pg_sys::ScanKeyEntryInitialize(
-            &mut entry, 0, key.column, key.compare as u16, pg_sys::InvalidOid, collation,
-            pg_sys::Oid::from(procedure(&key.value, key.compare)), key.value.datum().0,
+            &mut entry,
+            0,
+            key.column,
+            key.compare as u16,
+            pg_sys::InvalidOid,
+            collation,
+            pg_sys::Oid::from(procedure(&key.value, key.compare)),
+            key.value.datum().0,
         );
     }
     entry
@@ -580,8 +596,14 @@ unsafe fn row_member(column: i16, cmp: u32, value: Value, flags: u32) -> pg_sys:
     // SAFETY: the comparison function belongs to the column's type.
     unsafe {
         pg_sys::ScanKeyEntryInitialize(
-            &mut entry, (pg_sys::SK_ROW_MEMBER | flags) as i32, column, Compare::Ge as u16, pg_sys::InvalidOid,
-            pg_sys::InvalidOid, pg_sys::Oid::from(cmp), value.datum().0,
+            &mut entry,
+            (pg_sys::SK_ROW_MEMBER | flags) as i32,
+            column,
+            Compare::Ge as u16,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::Oid::from(cmp),
+            value.datum().0,
         );
     }
     entry

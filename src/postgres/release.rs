@@ -18,12 +18,7 @@ pub fn on_transaction_end(after: fn(bool)) {
     unsafe { pg_sys::RegisterResourceReleaseCallback(Some(release), std::ptr::null_mut()) };
 }
 
-unsafe extern "C-unwind" fn release(
-    phase: pg_sys::ResourceReleasePhase::Type,
-    commit: bool,
-    top_level: bool,
-    _arg: *mut std::ffi::c_void,
-) {
+unsafe extern "C-unwind" fn release(phase: pg_sys::ResourceReleasePhase::Type, commit: bool, top_level: bool, _arg: *mut std::ffi::c_void) {
     if top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS {
         let after = CALLBACK.load(Ordering::Relaxed);
         if !after.is_null() {

@@ -3,7 +3,13 @@
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
-fn set(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type, source: pg_sys::GucSource::Type, action: pg_sys::GucAction::Type) -> bool {
+fn set(
+    name: &CStr,
+    value: &CStr,
+    context: pg_sys::GucContext::Type,
+    source: pg_sys::GucSource::Type,
+    action: pg_sys::GucAction::Type,
+) -> bool {
     // SAFETY: both are C strings that the call copies.
     let set = unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
@@ -22,7 +28,8 @@ pub fn set_local(name: &CStr, value: &CStr) {
 /// A setting that this server version doesn't have is left out.
 pub fn set_session(name: &CStr, value: &str) {
     if is_known(name)
-        && let Ok(value) = CString::new(value) {
+        && let Ok(value) = CString::new(value)
+    {
         set(name, &value, pg_sys::GucContext::PGC_SUSET, pg_sys::GucSource::PGC_S_OVERRIDE, pg_sys::GucAction::GUC_ACTION_SET);
     }
 }
@@ -30,7 +37,9 @@ pub fn set_session(name: &CStr, value: &str) {
 /// Sets the base value that a task of this tenant starts with, as the tenant's role.
 pub fn set_base(name: &str, value: &str) -> bool {
     match (CString::new(name), CString::new(value)) {
-        (Ok(name), Ok(value)) => set(&name, &value, pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION, pg_sys::GucAction::GUC_ACTION_SET),
+        (Ok(name), Ok(value)) => {
+            set(&name, &value, pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION, pg_sys::GucAction::GUC_ACTION_SET)
+        }
         _ => false,
     }
 }
@@ -96,8 +105,14 @@ pub fn reset_base(name: &str) {
         // SAFETY: NULL means RESET.
         unsafe {
             pg_sys::set_config_option(
-                name.as_ptr(), std::ptr::null(), pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SET, true, 0, false,
+                name.as_ptr(),
+                std::ptr::null(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SET,
+                true,
+                0,
+                false,
             );
         }
     }
@@ -118,7 +133,16 @@ pub fn is_valid(name: &str, value: &str) -> bool {
     let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
     // SAFETY: changeVal false: checks only; the level makes a refusal silent.
     let checked = super::caught::catch(|| unsafe {
-        pg_sys::set_config_option(name.as_ptr(), value.as_ptr(), pg_sys::GucContext::PGC_USERSET, pg_sys::GucSource::PGC_S_TEST, pg_sys::GucAction::GUC_ACTION_SAVE, false, pgrx::PgLogLevel::DEBUG5 as i32, false)
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_TEST,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            false,
+            pgrx::PgLogLevel::DEBUG5 as i32,
+            false,
+        )
     });
     matches!(checked, Ok(n) if n != 0) && !show(&name).is_empty() | name.to_bytes().contains(&b'.')
 }

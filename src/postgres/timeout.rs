@@ -5,7 +5,7 @@
 //! which no handler can catch. Never SIGKILL: that restarts the whole server.
 
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicU32, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 static ID: AtomicI32 = AtomicI32::new(-1);
 static FIRED: AtomicU32 = AtomicU32::new(0);

@@ -78,8 +78,14 @@ unsafe fn option(list: &*mut pg_sys::List, name: &CStr) -> Option<String> {
 /// utility command on the server of its context, constraint, position and unknown SQLSTATE.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn process(
-    pstmt: *mut pg_sys::PlannedStmt, query: *const c_char, read_only: bool, context: pg_sys::ProcessUtilityContext::Type,
-    params: pg_sys::ParamListInfo, env: *mut pg_sys::QueryEnvironment, dest: *mut pg_sys::DestReceiver, qc: *mut pg_sys::QueryCompletion,
+    pstmt: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    env: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    qc: *mut pg_sys::QueryCompletion,
 ) {
     // SAFETY: a planned utility statement; hands the call on with the arguments it came with. An
     // ERROR jumps through this frame: what it holds by then is two words and an owned String at
@@ -96,15 +102,27 @@ unsafe extern "C-unwind" fn process(
 }
 
 type Process = unsafe extern "C-unwind" fn(
-    *mut pg_sys::PlannedStmt, *const c_char, bool, pg_sys::ProcessUtilityContext::Type, pg_sys::ParamListInfo, *mut pg_sys::QueryEnvironment,
-    *mut pg_sys::DestReceiver, *mut pg_sys::QueryCompletion,
+    *mut pg_sys::PlannedStmt,
+    *const c_char,
+    bool,
+    pg_sys::ProcessUtilityContext::Type,
+    pg_sys::ParamListInfo,
+    *mut pg_sys::QueryEnvironment,
+    *mut pg_sys::DestReceiver,
+    *mut pg_sys::QueryCompletion,
 );
 
 fn standard() -> Process {
     unsafe extern "C-unwind" {
         fn standard_ProcessUtility(
-            pstmt: *mut pg_sys::PlannedStmt, query: *const c_char, read_only: bool, context: pg_sys::ProcessUtilityContext::Type,
-            params: pg_sys::ParamListInfo, env: *mut pg_sys::QueryEnvironment, dest: *mut pg_sys::DestReceiver, qc: *mut pg_sys::QueryCompletion,
+            pstmt: *mut pg_sys::PlannedStmt,
+            query: *const c_char,
+            read_only: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo,
+            env: *mut pg_sys::QueryEnvironment,
+            dest: *mut pg_sys::DestReceiver,
+            qc: *mut pg_sys::QueryCompletion,
         );
     }
     standard_ProcessUtility

@@ -191,9 +191,7 @@ impl TurnMemory {
     pub fn new() -> Self {
         // SAFETY: a child of TopMemoryContext that lives as long as the process.
         TurnMemory(unsafe {
-            pg_sys::AllocSetContextCreateInternal(
-                pg_sys::TopMemoryContext, c"tenant_q turn".as_ptr(), 0, 8 * 1024, 8 * 1024 * 1024,
-            )
+            pg_sys::AllocSetContextCreateInternal(pg_sys::TopMemoryContext, c"tenant_q turn".as_ptr(), 0, 8 * 1024, 8 * 1024 * 1024)
         })
     }
     pub fn enter(&self) {
@@ -243,7 +241,8 @@ pub fn c_string(text: &str) -> CString {
 
 /// Whether a language or library was loaded whose globals or connections outlive a task.
 pub fn has_interpreter() -> bool {
-    const SYMBOLS: [&std::ffi::CStr; 5] = [c"plperl_call_handler", c"plpython3_call_handler", c"pltcl_call_handler", c"dblink_connect", c"postgres_fdw_handler"];
+    const SYMBOLS: [&std::ffi::CStr; 5] =
+        [c"plperl_call_handler", c"plpython3_call_handler", c"pltcl_call_handler", c"dblink_connect", c"postgres_fdw_handler"];
     // SAFETY: looks names up among the loaded libraries; PostgreSQL loads them RTLD_GLOBAL.
     SYMBOLS.iter().any(|s| unsafe { !libc::dlsym(libc::RTLD_DEFAULT, s.as_ptr()).is_null() })
 }

@@ -50,8 +50,7 @@ impl ActiveHours {
             if window.start < window.end {
                 begins_on(day) && (window.start..window.end).contains(&second)
             } else {
-                begins_on(day) && second >= window.start
-                    || begins_on(day - 1) && second < window.end
+                begins_on(day) && second >= window.start || begins_on(day - 1) && second < window.end
             }
         })
     }
@@ -64,9 +63,7 @@ fn window(position: usize, item: &str) -> Result<Window, RuleError> {
         field: "active_hours",
         message,
         position: Some(position),
-        hint: Some(
-            "Write them as '08:00-18:00', '22:00-02:00' or 'mon-fri 08:00-18:00'.".to_owned(),
-        ),
+        hint: Some("Write them as '08:00-18:00', '22:00-02:00' or 'mon-fri 08:00-18:00'.".to_owned()),
     };
     let (days, hours) = match trimmed.split_once(|c: char| c.is_ascii_whitespace()) {
         Some((days, hours)) => (Some(days), hours.trim_ascii_start()),
@@ -74,48 +71,26 @@ fn window(position: usize, item: &str) -> Result<Window, RuleError> {
     };
     let weekdays = match days {
         None => 0x7f,
-        Some(days) => weekday_range(days).ok_or_else(|| {
-            error(
-                position,
-                format!(
-                    "\"{}\" is not a weekday or a range of them",
-                    shortened(days)
-                ),
-            )
-        })?,
+        Some(days) => {
+            weekday_range(days).ok_or_else(|| error(position, format!("\"{}\" is not a weekday or a range of them", shortened(days))))?
+        }
     };
     let hours_position = position + trimmed.len() - hours.len();
     let Some((start, end)) = hours.split_once('-') else {
-        return Err(error(
-            hours_position,
-            format!("\"{}\" is not a range of times", shortened(hours)),
-        ));
+        return Err(error(hours_position, format!("\"{}\" is not a range of times", shortened(hours))));
     };
     let end_position = hours_position + start.len() + 1;
-    let not_a_time = |position, text| {
-        error(
-            position,
-            format!("\"{}\" is not a time of day", shortened(text)),
-        )
-    };
-    let start_second =
-        time_of_day(start.trim_ascii_end()).ok_or_else(|| not_a_time(hours_position, start))?;
+    let not_a_time = |position, text| error(position, format!("\"{}\" is not a time of day", shortened(text)));
+    let start_second = time_of_day(start.trim_ascii_end()).ok_or_else(|| not_a_time(hours_position, start))?;
     let end = end.trim_ascii_start();
     let end_second = match end {
         "24:00" | "24:00:00" => 86_400,
         _ => time_of_day(end).ok_or_else(|| not_a_time(end_position, end))?,
     };
     if start_second == end_second {
-        return Err(error(
-            hours_position,
-            "the window begins and ends at the same time".to_owned(),
-        ));
+        return Err(error(hours_position, "the window begins and ends at the same time".to_owned()));
     }
-    Ok(Window {
-        weekdays,
-        start: i64::from(start_second),
-        end: i64::from(end_second),
-    })
+    Ok(Window { weekdays, start: i64::from(start_second), end: i64::from(end_second) })
 }
 
 /// `mon`, `mon-fri`, `sat-sun`, `fri-mon`.

@@ -64,27 +64,15 @@ pub struct Due {
 }
 
 /// Decides about the fire times from `waiting_for` (the schedule's stored next fire time) up to `now`.
-pub fn due(
-    plan: &Plan,
-    waiting_for: DateTime<Utc>,
-    now: DateTime<Utc>,
-    lateness: &Lateness,
-) -> Due {
+pub fn due(plan: &Plan, waiting_for: DateTime<Utc>, now: DateTime<Utc>, lateness: &Lateness) -> Due {
     if waiting_for > now {
-        return Due {
-            serve: Vec::new(),
-            next: Some(waiting_for),
-        };
+        return Due { serve: Vec::new(), next: Some(waiting_for) };
     }
     let oldest_wanted = match lateness.catch_up {
-        CatchUp::None => lateness
-            .deadline
-            .map_or(lateness.grace, |deadline| deadline.min(lateness.grace)),
+        CatchUp::None => lateness.deadline.map_or(lateness.grace, |deadline| deadline.min(lateness.grace)),
         _ => lateness.deadline.unwrap_or(TimeDelta::MAX),
     };
-    let oldest = now
-        .checked_sub_signed(oldest_wanted)
-        .map_or(waiting_for, |oldest| oldest.max(waiting_for));
+    let oldest = now.checked_sub_signed(oldest_wanted).map_or(waiting_for, |oldest| oldest.max(waiting_for));
     let count = match lateness.catch_up {
         CatchUp::All => lateness.limit,
         CatchUp::Once | CatchUp::None => 1,
@@ -98,41 +86,25 @@ pub fn due(
         before = slot - TimeDelta::nanoseconds(1);
     }
     serve.reverse();
-    Due {
-        serve,
-        next: plan.next_after(now),
-    }
+    Due { serve, next: plan.next_after(now) }
 }
 
 /// The newest fire time in `oldest..=newest`. `waiting_for` counts as one even if the plan, altered since,
 /// no longer names it: the schedule was promised it.
-fn newest_slot(
-    plan: &Plan,
-    waiting_for: DateTime<Utc>,
-    oldest: DateTime<Utc>,
-    newest: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
+fn newest_slot(plan: &Plan, waiting_for: DateTime<Utc>, oldest: DateTime<Utc>, newest: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if oldest > newest {
         return None;
     }
     let slot_from = |from: DateTime<Utc>| {
-        let slot = plan
-            .next_after(from - TimeDelta::nanoseconds(1))
-            .filter(|slot| *slot <= newest);
-        if from <= waiting_for {
-            Some(slot.map_or(waiting_for, |slot| slot.min(waiting_for)))
-        } else {
-            slot
-        }
+        let slot = plan.next_after(from - TimeDelta::nanoseconds(1)).filter(|slot| *slot <= newest);
+        if from <= waiting_for { Some(slot.map_or(waiting_for, |slot| slot.min(waiting_for))) } else { slot }
     };
     // Reach back twice as far each time, then halve the step in which a slot appeared: a schedule that
     // fires every second and one that fires once a year both take some dozens of questions.
     let mut reach = TimeDelta::seconds(1);
     let mut empty_from = newest + TimeDelta::nanoseconds(1);
     let mut found = loop {
-        let from = newest
-            .checked_sub_signed(reach)
-            .map_or(oldest, |from| from.max(oldest));
+        let from = newest.checked_sub_signed(reach).map_or(oldest, |from| from.max(oldest));
         match slot_from(from) {
             Some(slot) => break slot,
             None if from == oldest => return None,

@@ -34,15 +34,8 @@ const MONTH_NAMES: &[(&str, u32)] = &[
     ("december", 12),
 ];
 
-const WEEKDAY_NAMES: &[(&str, u32)] = &[
-    ("sunday", 0),
-    ("monday", 1),
-    ("tuesday", 2),
-    ("wednesday", 3),
-    ("thursday", 4),
-    ("friday", 5),
-    ("saturday", 6),
-];
+const WEEKDAY_NAMES: &[(&str, u32)] =
+    &[("sunday", 0), ("monday", 1), ("tuesday", 2), ("wednesday", 3), ("thursday", 4), ("friday", 5), ("saturday", 6)];
 
 /// A cron expression, expanded. Bit n of a field stands for the value n.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +77,7 @@ pub(super) struct DaysOfWeek {
 /// Whether words are meant as a cron expression, right or wrong; decides between cron and natural language.
 pub(super) fn looks_like_cron(words: &[(usize, &str)]) -> bool {
     let first = words.first().map_or("", |(_, word)| word);
-    let only_cron = first
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b"*?,/-".contains(&b));
+    let only_cron = first.bytes().all(|b| b.is_ascii_digit() || b"*?,/-".contains(&b));
     let starts_like_cron = first.starts_with(|c: char| c.is_ascii_digit() || c == '*');
     only_cron || starts_like_cron && words.len() >= 5
 }
@@ -97,50 +88,16 @@ pub(super) fn parse(fields: &[(usize, &str)], day_and: bool) -> Result<Cron, Rul
         5 => [(fields[0].0, "0")].iter().chain(fields).copied().collect(),
         6 => fields.to_vec(),
         found => {
-            let position = fields
-                .get(6)
-                .or(fields.first())
-                .map_or(0, |(position, _)| *position);
-            return Err(RuleError::rule(
-                position,
-                format!("a cron rule has 5 fields, or 6 with seconds first, not {found}"),
-            )
-            .hint("The fields are: [second] minute hour day-of-month month day-of-week."));
+            let position = fields.get(6).or(fields.first()).map_or(0, |(position, _)| *position);
+            return Err(RuleError::rule(position, format!("a cron rule has 5 fields, or 6 with seconds first, not {found}"))
+                .hint("The fields are: [second] minute hour day-of-month month day-of-week."));
         }
     };
-    let seconds = Field {
-        name: "second",
-        min: 0,
-        max: 59,
-        wraps_after: 59,
-        names: &[],
-    }
-    .parse_plain(fields[0])?;
-    let minutes = Field {
-        name: "minute",
-        min: 0,
-        max: 59,
-        wraps_after: 59,
-        names: &[],
-    }
-    .parse_plain(fields[1])?;
-    let hours = Field {
-        name: "hour",
-        min: 0,
-        max: 23,
-        wraps_after: 23,
-        names: &[],
-    }
-    .parse_plain(fields[2])?;
+    let seconds = Field { name: "second", min: 0, max: 59, wraps_after: 59, names: &[] }.parse_plain(fields[0])?;
+    let minutes = Field { name: "minute", min: 0, max: 59, wraps_after: 59, names: &[] }.parse_plain(fields[1])?;
+    let hours = Field { name: "hour", min: 0, max: 23, wraps_after: 23, names: &[] }.parse_plain(fields[2])?;
     let days = parse_days_of_month(fields[3])?;
-    let months = Field {
-        name: "month",
-        min: 1,
-        max: 12,
-        wraps_after: 12,
-        names: MONTH_NAMES,
-    }
-    .parse_plain(fields[4])?;
+    let months = Field { name: "month", min: 1, max: 12, wraps_after: 12, names: MONTH_NAMES }.parse_plain(fields[4])?;
     let weekdays = parse_days_of_week(fields[5])?;
     let cron = Cron {
         seconds: seconds.bits,
@@ -153,13 +110,8 @@ pub(super) fn parse(fields: &[(usize, &str)], day_and: bool) -> Result<Cron, Rul
         elapsed: minutes.starred || hours.starred,
     };
     if !cron.can_match() {
-        return Err(RuleError::rule(
-            fields[3].0,
-            "this rule never matches: there is no such date".to_owned(),
-        )
-        .hint(
-            "Check day-of-month, month and day-of-week together; 'L' is the last day of a month.",
-        ));
+        return Err(RuleError::rule(fields[3].0, "this rule never matches: there is no such date".to_owned())
+            .hint("Check day-of-month, month and day-of-week together; 'L' is the last day of a month."));
     }
     Ok(cron)
 }
@@ -171,16 +123,9 @@ impl Cron {
             seconds: 1 << (second_of_day % 60),
             minutes: 1 << (second_of_day / 60 % 60),
             hours: 1 << (second_of_day / 3600),
-            days: DaysOfMonth {
-                plain: mask(1, 31),
-                starred: true,
-                ..DaysOfMonth::default()
-            },
+            days: DaysOfMonth { plain: mask(1, 31), starred: true, ..DaysOfMonth::default() },
             months: mask(1, 12),
-            weekdays: DaysOfWeek {
-                plain: weekdays,
-                ..DaysOfWeek::default()
-            },
+            weekdays: DaysOfWeek { plain: weekdays, ..DaysOfWeek::default() },
             both_days: true,
             elapsed: false,
         }
@@ -230,24 +175,17 @@ impl Cron {
     fn dates_of_month_like(&self, first_weekday: u32, length: u32) -> u64 {
         let by_date = self.days.dates(first_weekday, length);
         let by_weekday = self.weekdays.dates(first_weekday, length);
-        let dates = if self.both_days {
-            by_date & by_weekday
-        } else {
-            by_date | by_weekday
-        };
+        let dates = if self.both_days { by_date & by_weekday } else { by_date | by_weekday };
         dates & mask(1, length)
     }
 
     /// Whether any date of the 400-year calendar matches: every month begins on every weekday at some
     /// time, and February 29th falls on each of them.
     fn can_match(&self) -> bool {
-        (1..=12)
-            .filter(|month| self.months & (1 << month) != 0)
-            .any(|month| {
-                let longest = month_length(2024, month);
-                (month_length(2023, month)..=longest)
-                    .any(|length| (0..7).any(|first| self.dates_of_month_like(first, length) != 0))
-            })
+        (1..=12).filter(|month| self.months & (1 << month) != 0).any(|month| {
+            let longest = month_length(2024, month);
+            (month_length(2023, month)..=longest).any(|length| (0..7).any(|first| self.dates_of_month_like(first, length) != 0))
+        })
     }
 
     fn first_second_of_day(&self) -> i64 {
@@ -258,11 +196,7 @@ impl Cron {
 
     /// The first matching second of a day at or after the given one.
     fn second_of_day_from(&self, from: i64) -> Option<i64> {
-        let (hour, minute, second) = (
-            (from / 3600) as u32,
-            (from / 60 % 60) as u32,
-            (from % 60) as u32,
-        );
+        let (hour, minute, second) = ((from / 3600) as u32, (from / 60 % 60) as u32, (from % 60) as u32);
         let first_minute = i64::from(self.minutes.trailing_zeros());
         let first_second = i64::from(self.seconds.trailing_zeros());
         if self.hours & (1 << hour) != 0 {
@@ -304,12 +238,7 @@ impl DaysOfMonth {
 impl DaysOfWeek {
     fn dates(&self, first_weekday: u32, length: u32) -> u64 {
         let mut dates = every_week(self.plain, first_weekday);
-        for (k, weekdays) in self
-            .nth
-            .iter()
-            .enumerate()
-            .filter(|(_, weekdays)| **weekdays != 0)
-        {
+        for (k, weekdays) in self.nth.iter().enumerate().filter(|(_, weekdays)| **weekdays != 0) {
             let week = mask(7 * k as u32 + 1, 7 * k as u32 + 7);
             dates |= every_week(*weekdays, first_weekday) & week;
         }
@@ -365,10 +294,7 @@ pub(super) fn weekday_named(word: &str) -> Option<u32> {
 
 /// English names count from their third letter on, so `tue`, `tues` and `tuesday` are the same.
 fn named(word: &str, names: &[(&str, u32)]) -> Option<u32> {
-    names
-        .iter()
-        .find(|(name, _)| word.len() >= 3 && name.starts_with(word))
-        .map(|(_, value)| *value)
+    names.iter().find(|(name, _)| word.len() >= 3 && name.starts_with(word)).map(|(_, value)| *value)
 }
 
 /// What may stand in a field.
@@ -410,20 +336,10 @@ impl Field {
             (self.min, self.max)
         } else if let Some((low, high)) = range.split_once('-') {
             let high_position = position + low.len() + 1;
-            (
-                self.parse_value(position, low)?,
-                self.parse_value(high_position, high)?,
-            )
+            (self.parse_value(position, low)?, self.parse_value(high_position, high)?)
         } else {
             let low = self.parse_value(position, range)?;
-            (
-                low,
-                if item.len() > range.len() {
-                    self.wraps_after.max(low)
-                } else {
-                    low
-                },
-            )
+            (low, if item.len() > range.len() { self.wraps_after.max(low) } else { low })
         };
         if low <= high {
             set.bits |= stepped(low, high, step, 0);
@@ -456,13 +372,7 @@ impl Field {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return match text.parse::<u32>() {
                 Ok(value) if (self.min..=self.max).contains(&value) => Ok(value),
-                _ => Err(RuleError::rule(
-                    position,
-                    format!(
-                        "{} {text} is out of range ({} to {})",
-                        self.name, self.min, self.max
-                    ),
-                )),
+                _ => Err(RuleError::rule(position, format!("{} {text} is out of range ({} to {})", self.name, self.min, self.max))),
             };
         }
         if let Some(value) = named(text, self.names) {
@@ -471,10 +381,7 @@ impl Field {
         if text.is_empty() {
             return Err(self.error(position, "is missing a number".to_owned()));
         }
-        Err(self.error(
-            position,
-            format!("cannot contain \"{}\"", super::zone::shortened(text)),
-        ))
+        Err(self.error(position, format!("cannot contain \"{}\"", super::zone::shortened(text))))
     }
 
     fn error(&self, position: usize, problem: String) -> RuleError {
@@ -483,13 +390,7 @@ impl Field {
 }
 
 fn parse_days_of_month((position, text): (usize, &str)) -> Result<DaysOfMonth, RuleError> {
-    let field = Field {
-        name: "day-of-month",
-        min: 1,
-        max: 31,
-        wraps_after: 31,
-        names: &[],
-    };
+    let field = Field { name: "day-of-month", min: 1, max: 31, wraps_after: 31, names: &[] };
     let mut days = DaysOfMonth::default();
     let mut plain = PlainSet::default();
     for (position, item) in items(position, text) {
@@ -498,13 +399,7 @@ fn parse_days_of_month((position, text): (usize, &str)) -> Result<DaysOfMonth, R
         } else if item == "lw" || item == "wl" {
             days.last_weekday = true;
         } else if let Some(distance) = item.strip_prefix("l-") {
-            let from_last = Field {
-                name: "day-of-month",
-                min: 0,
-                max: 30,
-                wraps_after: 30,
-                names: &[],
-            };
+            let from_last = Field { name: "day-of-month", min: 0, max: 30, wraps_after: 30, names: &[] };
             days.before_last |= 1 << from_last.parse_value(position + 2, distance)?;
         } else if let Some(day) = item.strip_suffix('w') {
             days.nearest_weekday |= 1 << field.parse_value(position, day)?;
@@ -518,13 +413,7 @@ fn parse_days_of_month((position, text): (usize, &str)) -> Result<DaysOfMonth, R
 }
 
 fn parse_days_of_week((position, text): (usize, &str)) -> Result<DaysOfWeek, RuleError> {
-    let field = Field {
-        name: "day-of-week",
-        min: 0,
-        max: 7,
-        wraps_after: 6,
-        names: WEEKDAY_NAMES,
-    };
+    let field = Field { name: "day-of-week", min: 0, max: 7, wraps_after: 6, names: WEEKDAY_NAMES };
     let mut days = DaysOfWeek::default();
     let mut plain = PlainSet::default();
     for (position, item) in items(position, text) {
@@ -536,8 +425,7 @@ fn parse_days_of_week((position, text): (usize, &str)) -> Result<DaysOfWeek, Rul
                 _ => match nth.parse::<usize>() {
                     Ok(k @ 1..=5) if nth.len() == 1 => days.nth[k - 1] |= 1 << day,
                     _ => {
-                        let problem =
-                            format!("has the occurrence \"{nth}\" after \"#\", not one of 1 to 5");
+                        let problem = format!("has the occurrence \"{nth}\" after \"#\", not one of 1 to 5");
                         return Err(field.error(nth_position, problem));
                     }
                 },
@@ -564,9 +452,7 @@ fn parse_days_of_week((position, text): (usize, &str)) -> Result<DaysOfWeek, Rul
 /// Sunday stands twice; positions stay right because the text keeps its length up to its last value.
 fn weekday_range(item: &str) -> String {
     let item = question_mark_as_star(item);
-    let (range, step) = item
-        .split_once('/')
-        .map_or((item.as_str(), None), |(r, s)| (r, Some(s)));
+    let (range, step) = item.split_once('/').map_or((item.as_str(), None), |(r, s)| (r, Some(s)));
     let Some((low, high)) = range.split_once('-') else {
         return item;
     };
@@ -595,7 +481,5 @@ fn items(position: usize, text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Every `step`th value from `low + skip` to `high`.
 fn stepped(low: u32, high: u32, step: u32, skip: u32) -> u64 {
-    (low + skip..=high)
-        .step_by(step as usize)
-        .fold(0, |set, value| set | 1 << value)
+    (low + skip..=high).step_by(step as usize).fold(0, |set, value| set | 1 << value)
 }

@@ -7,30 +7,10 @@ use super::cron::{Cron, DaysOfMonth, DaysOfWeek, bits, mask};
 use super::rule::{CalendarUnit, Form, Rule};
 use super::timestamp::{Clock, Timestamp};
 
-const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
+const MONTHS: [&str; 12] =
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
 /// Says what a rule means, in lower case and without a full stop.
 pub fn describe(rule: &Rule) -> String {
@@ -49,22 +29,9 @@ pub fn describe(rule: &Rule) -> String {
             };
             format!("every {period}{}", at_time(*at))
         }
-        Form::Weekdays { days, at } => format!(
-            "every {}{}",
-            list(*days, |day| WEEKDAYS[day as usize].to_owned()),
-            at_time(*at)
-        ),
-        Form::Aligned {
-            every,
-            unit: 3600,
-            at,
-        } => {
-            format!(
-                "every {} at {:02}:{:02} past the hour",
-                counted(*every, "hour"),
-                at / 60,
-                at % 60
-            )
+        Form::Weekdays { days, at } => format!("every {}{}", list(*days, |day| WEEKDAYS[day as usize].to_owned()), at_time(*at)),
+        Form::Aligned { every, unit: 3600, at } => {
+            format!("every {} at {:02}:{:02} past the hour", counted(*every, "hour"), at / 60, at % 60)
         }
         Form::Aligned { every, at, .. } => {
             format!("every {} at second {at}", counted(*every, "minute"))
@@ -73,26 +40,17 @@ pub fn describe(rule: &Rule) -> String {
         Form::At(timestamp) => format!("once at {}", describe_timestamp(timestamp)),
         Form::Solar(solar) => {
             let event = solar.event.name.replace('_', " ");
-            format!(
-                "at {event} at latitude {}, longitude {}",
-                solar.latitude, solar.longitude
-            )
+            format!("at {event} at latitude {}, longitude {}", solar.latitude, solar.longitude)
         }
     }
 }
 
 fn at_time(second_of_day: Option<u32>) -> String {
-    second_of_day.map_or_else(String::new, |second| {
-        format!(" at {}", clock(i64::from(second)))
-    })
+    second_of_day.map_or_else(String::new, |second| format!(" at {}", clock(i64::from(second))))
 }
 
 fn clock(second_of_day: i64) -> String {
-    let (hour, minute, second) = (
-        second_of_day / 3600,
-        second_of_day / 60 % 60,
-        second_of_day % 60,
-    );
+    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
     match second {
         0 => format!("{hour:02}:{minute:02}"),
         _ => format!("{hour:02}:{minute:02}:{second:02}"),
@@ -101,36 +59,16 @@ fn clock(second_of_day: i64) -> String {
 
 /// "day", "3 days"
 fn counted(n: i64, unit: &str) -> String {
-    if n == 1 {
-        unit.to_owned()
-    } else {
-        format!("{n} {unit}s")
-    }
+    if n == 1 { unit.to_owned() } else { format!("{n} {unit}s") }
 }
 
 /// In the largest units that add up: "90 seconds" is "1 minute 30 seconds".
 fn duration(seconds: i64) -> String {
-    let parts: Vec<(i64, &str)> = [
-        (seconds / 3600, "hour"),
-        (seconds / 60 % 60, "minute"),
-        (seconds % 60, "second"),
-    ]
-    .into_iter()
-    .filter(|(n, _)| *n > 0)
-    .collect();
+    let parts: Vec<(i64, &str)> =
+        [(seconds / 3600, "hour"), (seconds / 60 % 60, "minute"), (seconds % 60, "second")].into_iter().filter(|(n, _)| *n > 0).collect();
     match parts[..] {
         [(n, unit)] => counted(n, unit),
-        _ => parts
-            .iter()
-            .map(|(n, unit)| {
-                if *n == 1 {
-                    format!("1 {unit}")
-                } else {
-                    counted(*n, unit)
-                }
-            })
-            .collect::<Vec<_>>()
-            .join(" "),
+        _ => parts.iter().map(|(n, unit)| if *n == 1 { format!("1 {unit}") } else { counted(*n, unit) }).collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -142,11 +80,7 @@ fn describe_timestamp(timestamp: &Timestamp) -> String {
         Clock::Offset(0) => " UTC".to_owned(),
         Clock::Offset(offset) => {
             let sign = if offset < 0 { '-' } else { '+' };
-            format!(
-                " UTC{sign}{:02}:{:02}",
-                offset.abs() / 3600,
-                offset.abs() / 60 % 60
-            )
+            format!(" UTC{sign}{:02}:{:02}", offset.abs() / 3600, offset.abs() / 60 % 60)
         }
         Clock::Zone(zone) => format!(" {}", zone.name()),
     };
@@ -160,16 +94,11 @@ fn describe_cron(cron: &Cron) -> String {
     match (by_date, by_weekday) {
         (None, None) => {}
         (Some(days), None) | (None, Some(days)) => text += &format!(", on {days}"),
-        (Some(dates), Some(weekdays)) if cron.both_days => {
-            text += &format!(", on {dates} if it is {weekdays}")
-        }
+        (Some(dates), Some(weekdays)) if cron.both_days => text += &format!(", on {dates} if it is {weekdays}"),
         (Some(dates), Some(weekdays)) => text += &format!(", on {dates} or on {weekdays}"),
     }
     if cron.months != mask(1, 12) {
-        text += &format!(
-            ", in {}",
-            list(cron.months, |month| MONTHS[month as usize - 1].to_owned())
-        );
+        text += &format!(", in {}", list(cron.months, |month| MONTHS[month as usize - 1].to_owned()));
     }
     text
 }
@@ -182,11 +111,7 @@ fn times(cron: &Cron) -> String {
     if seconds.count_ones() == 1 && minutes.count_ones() * hours.count_ones() <= 4 && few(minutes) {
         let times: Vec<String> = bits(hours)
             .flat_map(|hour| bits(minutes).map(move |minute| (hour, minute)))
-            .map(|(hour, minute)| {
-                clock(i64::from(
-                    hour * 3600 + minute * 60 + seconds.trailing_zeros(),
-                ))
-            })
+            .map(|(hour, minute)| clock(i64::from(hour * 3600 + minute * 60 + seconds.trailing_zeros())))
             .collect();
         return format!("at {}", joined(times));
     }
@@ -201,10 +126,7 @@ fn times(cron: &Cron) -> String {
     }
     if !every_hour {
         parts.push(field(hours, 23, "hour"));
-    } else if parts
-        .last()
-        .is_some_and(|minutes| minutes.starts_with("minute"))
-    {
+    } else if parts.last().is_some_and(|minutes| minutes.starts_with("minute")) {
         parts.push("every hour".to_owned());
     }
     parts.join(" of ")
@@ -234,22 +156,12 @@ fn describe_dates(days: &DaysOfMonth) -> Option<String> {
     let mut parts = Vec::new();
     if days.plain != 0 {
         let plural = if days.plain.count_ones() > 1 { "s" } else { "" };
-        parts.push(format!(
-            "day{plural} {} of the month",
-            list(days.plain, |day| day.to_string())
-        ));
+        parts.push(format!("day{plural} {} of the month", list(days.plain, |day| day.to_string())));
     }
     for distance in bits(days.before_last) {
         parts.push(match distance {
             0 => "the last day of the month".to_owned(),
-            n => format!(
-                "{} before the last of the month",
-                if n == 1 {
-                    "1 day".to_owned()
-                } else {
-                    counted(i64::from(n), "day")
-                }
-            ),
+            n => format!("{} before the last of the month", if n == 1 { "1 day".to_owned() } else { counted(i64::from(n), "day") }),
         });
     }
     for day in bits(days.nearest_weekday) {
@@ -269,17 +181,9 @@ fn describe_weekdays(days: &DaysOfWeek) -> Option<String> {
     if days.plain != 0 {
         parts.push(list(days.plain, |day| WEEKDAYS[day as usize].to_owned()));
     }
-    for (set, which) in days
-        .nth
-        .iter()
-        .zip(["first", "second", "third", "fourth", "fifth"])
-        .chain([(&days.last, "last")])
-    {
+    for (set, which) in days.nth.iter().zip(["first", "second", "third", "fourth", "fifth"]).chain([(&days.last, "last")]) {
         for day in bits(*set) {
-            parts.push(format!(
-                "the {which} {} of the month",
-                WEEKDAYS[day as usize]
-            ));
+            parts.push(format!("the {which} {} of the month", WEEKDAYS[day as usize]));
         }
     }
     Some(joined(parts))

@@ -63,15 +63,9 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
             Form::Interval { seconds: 60 } if let Token::Number(n) = reader.peek() => {
                 let position = reader.position();
                 reader.next();
-                Form::Interval {
-                    seconds: multiplied(position, n, 60)?,
-                }
+                Form::Interval { seconds: multiplied(position, n, 60)? }
             }
-            Form::Calendar { every, unit, .. } => Form::Calendar {
-                every,
-                unit,
-                at: time_of_day_after_at(&mut reader)?,
-            },
+            Form::Calendar { every, unit, .. } => Form::Calendar { every, unit, at: time_of_day_after_at(&mut reader)? },
             form => form,
         };
         reader.end()?;
@@ -94,13 +88,7 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
 
 /// The periods that have a name, and Django-Q's letters for them.
 fn named_period(typed: &str, lower: &str) -> Option<Form> {
-    let calendar = |every, unit| {
-        Some(Form::Calendar {
-            every,
-            unit,
-            at: None,
-        })
-    };
+    let calendar = |every, unit| Some(Form::Calendar { every, unit, at: None });
     let period = match typed {
         "O" => return Some(Form::Once),
         "I" => "minutes",
@@ -144,16 +132,13 @@ fn every(reader: &mut Reader) -> Result<Form, RuleError> {
             };
             if number == Grammatical::Plural {
                 let message = format!("\"{word}\" needs a number before it");
-                return Err(RuleError::rule(position, message)
-                    .hint("Write 'every minute' or 'every 5 minutes'."));
+                return Err(RuleError::rule(position, message).hint("Write 'every minute' or 'every 5 minutes'."));
             }
             reader.next();
             periodic(reader, position, 1, unit)
         }
         Token::Word(word) if weekdays_named(word).is_some() => weekdays(reader),
-        _ => Err(reader
-            .unexpected("a number, a unit or a weekday")
-            .hint(EXAMPLES)),
+        _ => Err(reader.unexpected("a number, a unit or a weekday").hint(EXAMPLES)),
     }
 }
 
@@ -177,13 +162,8 @@ fn counted(reader: &mut Reader, position: usize, count: i64) -> Result<Form, Rul
                 smallest = seconds;
             }
             _ => {
-                return Err(RuleError::rule(
-                    unit_position,
-                    "units must go from large to small".to_owned(),
-                )
-                .hint(
-                    "Only hours, minutes and seconds can be added up: 'every 1 hour 30 minutes'.",
-                ));
+                return Err(RuleError::rule(unit_position, "units must go from large to small".to_owned())
+                    .hint("Only hours, minutes and seconds can be added up: 'every 1 hour 30 minutes'."));
             }
         }
     }
@@ -192,38 +172,21 @@ fn counted(reader: &mut Reader, position: usize, count: i64) -> Result<Form, Rul
 }
 
 /// `every` units, with an optional time inside the unit.
-fn periodic(
-    reader: &mut Reader,
-    position: usize,
-    every: i64,
-    unit: Unit,
-) -> Result<Form, RuleError> {
+fn periodic(reader: &mut Reader, position: usize, every: i64, unit: Unit) -> Result<Form, RuleError> {
     let form = match unit {
         Unit::Days(days) => {
             let every = multiplied(position, every, days * 86_400)? / 86_400;
-            Form::Calendar {
-                every,
-                unit: CalendarUnit::Day,
-                at: time_of_day_after_at(reader)?,
-            }
+            Form::Calendar { every, unit: CalendarUnit::Day, at: time_of_day_after_at(reader)? }
         }
         Unit::Months(months) => {
             let every = multiplied(position, every, months * LONGEST_MONTH)? / LONGEST_MONTH;
-            Form::Calendar {
-                every,
-                unit: CalendarUnit::Month,
-                at: time_of_day_after_at(reader)?,
-            }
+            Form::Calendar { every, unit: CalendarUnit::Month, at: time_of_day_after_at(reader)? }
         }
         Unit::Elapsed(seconds) if reader.peek() == Token::Word("at") => {
             reader.next();
             let at = reader.time(seconds)?;
             multiplied(position, every, seconds)?;
-            Form::Aligned {
-                every,
-                unit: seconds,
-                at: i64::from(at),
-            }
+            Form::Aligned { every, unit: seconds, at: i64::from(at) }
         }
         Unit::Elapsed(seconds) => interval(position, multiplied(position, every, seconds)?)?,
     };
@@ -243,30 +206,17 @@ fn random(reader: &mut Reader, position: usize, min: i64) -> Result<Form, RuleEr
         Unit::Elapsed(seconds) => seconds,
         Unit::Days(days) => days * 86_400,
         Unit::Months(_) => {
-            return Err(RuleError::rule(
-                unit_position,
-                "a random interval can't count months".to_owned(),
-            )
-            .hint("Use weeks or days: 'every 20 to 40 days'."));
+            return Err(RuleError::rule(unit_position, "a random interval can't count months".to_owned())
+                .hint("Use weeks or days: 'every 20 to 40 days'."));
         }
     };
     if max < min {
-        return Err(RuleError::rule(
-            max_position,
-            format!("{max} is less than {min}"),
-        ));
+        return Err(RuleError::rule(max_position, format!("{max} is less than {min}")));
     }
     reader.end()?;
     interval(position, multiplied(position, min, seconds)?)?;
-    let (min, max) = (
-        multiplied(position, min, seconds)?,
-        multiplied(max_position, max, seconds)?,
-    );
-    Ok(if min == max {
-        Form::Interval { seconds: min }
-    } else {
-        Form::Random { min, max }
-    })
+    let (min, max) = (multiplied(position, min, seconds)?, multiplied(max_position, max, seconds)?);
+    Ok(if min == max { Form::Interval { seconds: min } } else { Form::Random { min, max } })
 }
 
 /// `monday`, `mondays`, `mon, wed and fri`, `weekdays`, with an optional time of day.
@@ -294,10 +244,7 @@ fn weekdays(reader: &mut Reader) -> Result<Form, RuleError> {
 
 /// The weekdays a word stands for: `mon`, `mondays`, `weekdays`, `weekend`. Bit 0 = Sunday.
 fn weekdays_named(word: &str) -> Option<u64> {
-    let singular = word
-        .strip_suffix('s')
-        .filter(|word| word.ends_with("day") || word.ends_with("end"))
-        .unwrap_or(word);
+    let singular = word.strip_suffix('s').filter(|word| word.ends_with("day") || word.ends_with("end")).unwrap_or(word);
     match singular {
         "weekday" => Some(0b011_1110),
         "weekend" => Some(0b100_0001),
@@ -306,11 +253,7 @@ fn weekdays_named(word: &str) -> Option<u64> {
 }
 
 fn time_of_day_after_at(reader: &mut Reader) -> Result<Option<u32>, RuleError> {
-    if reader.take_word("at") {
-        reader.time(86_400).map(Some)
-    } else {
-        Ok(None)
-    }
+    if reader.take_word("at") { reader.time(86_400).map(Some) } else { Ok(None) }
 }
 
 /// Reads a unit that fits its count: one is singular, more are plural; abbreviations are both.
@@ -325,15 +268,10 @@ fn read_unit(reader: &mut Reader, count: i64) -> Result<Unit, RuleError> {
             .hint("A weekday comes every week: 'every monday at 10:30'. For every other week use cron or 'biweekly'."));
     }
     let Some((unit, number)) = unit_named(word) else {
-        return Err(RuleError::rule(
-            position,
-            format!("\"{}\" is not a unit of time", shortened(word)),
-        )
-        .hint(UNITS));
+        return Err(RuleError::rule(position, format!("\"{}\" is not a unit of time", shortened(word))).hint(UNITS));
     };
     if count != 1 && number == Grammatical::Singular {
-        return Err(RuleError::rule(position, format!("\"{word}\" is singular"))
-            .hint(&format!("Write '{count} {word}s'.")));
+        return Err(RuleError::rule(position, format!("\"{word}\" is singular")).hint(&format!("Write '{count} {word}s'.")));
     }
     reader.next();
     Ok(unit)
@@ -362,12 +300,7 @@ enum Grammatical {
 
 /// The unit a word names. `m` alone is missing on purpose: minutes or months?
 fn unit_named(word: &str) -> Option<(Unit, Grammatical)> {
-    let full = |word: &str| {
-        UNIT_NAMES
-            .iter()
-            .find(|(name, _)| *name == word)
-            .map(|(_, unit)| *unit)
-    };
+    let full = |word: &str| UNIT_NAMES.iter().find(|(name, _)| *name == word).map(|(_, unit)| *unit);
     if let Some(unit) = full(word) {
         return Some((unit, Grammatical::Singular));
     }
@@ -388,10 +321,7 @@ fn unit_named(word: &str) -> Option<(Unit, Grammatical)> {
 
 fn interval(position: usize, seconds: i64) -> Result<Form, RuleError> {
     if seconds < 1 {
-        return Err(RuleError::rule(
-            position,
-            "an interval must be at least 1 second".to_owned(),
-        ));
+        return Err(RuleError::rule(position, "an interval must be at least 1 second".to_owned()));
     }
     Ok(Form::Interval { seconds })
 }
@@ -399,20 +329,12 @@ fn interval(position: usize, seconds: i64) -> Result<Form, RuleError> {
 /// `count` units, checked to be neither nothing nor absurd.
 fn multiplied(position: usize, count: i64, unit: i64) -> Result<i64, RuleError> {
     if count < 1 {
-        return Err(RuleError::rule(
-            position,
-            "the number before a unit must be at least 1".to_owned(),
-        ));
+        return Err(RuleError::rule(position, "the number before a unit must be at least 1".to_owned()));
     }
     count
         .checked_mul(unit)
         .filter(|total| *total <= SECONDS_MAX)
-        .ok_or_else(|| {
-            RuleError::rule(
-                position,
-                format!("an interval can't be longer than {YEARS_MAX} years"),
-            )
-        })
+        .ok_or_else(|| RuleError::rule(position, format!("an interval can't be longer than {YEARS_MAX} years")))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -457,10 +379,7 @@ impl<'a> Reader<'a> {
             Some(c) if c.is_ascii_digit() => {
                 let length = run(|c| c.is_ascii_digit());
                 // Beyond i64 any number is too large; `multiplied` says so.
-                (
-                    Token::Number(rest[..length].parse().unwrap_or(i64::MAX)),
-                    length,
-                )
+                (Token::Number(rest[..length].parse().unwrap_or(i64::MAX)), length)
             }
             Some(c) if c.is_alphabetic() => {
                 let length = run(char::is_alphabetic);
@@ -505,17 +424,11 @@ impl<'a> Reader<'a> {
     fn unexpected(&self, wanted: &str) -> RuleError {
         let found: String = match self.token() {
             (Token::End, _) => {
-                return RuleError::rule(
-                    self.position,
-                    format!("rule ends where {wanted} was expected"),
-                );
+                return RuleError::rule(self.position, format!("rule ends where {wanted} was expected"));
             }
             (_, length) => shortened(&self.rest()[..length]),
         };
-        RuleError::rule(
-            self.position,
-            format!("unexpected \"{found}\", expected {wanted}"),
-        )
+        RuleError::rule(self.position, format!("unexpected \"{found}\", expected {wanted}"))
     }
 
     /// The time after `at`, as seconds into a unit of so many seconds; it is the last thing in a rule.
@@ -523,10 +436,7 @@ impl<'a> Reader<'a> {
         let mut text = self.rest().trim_ascii_end();
         let mut position = self.position;
         for quote in ['\'', '"'] {
-            if let Some(inner) = text
-                .strip_prefix(quote)
-                .and_then(|inner| inner.strip_suffix(quote))
-            {
+            if let Some(inner) = text.strip_prefix(quote).and_then(|inner| inner.strip_suffix(quote)) {
                 text = inner;
                 position += 1;
             }
@@ -535,15 +445,9 @@ impl<'a> Reader<'a> {
         let (shape, parsed) = match unit {
             86_400 => ("HH:MM or HH:MM:SS", time_of_day(text)),
             3600 => (":MM or MM:SS", minute_of_hour(text)),
-            60 => (
-                ":SS",
-                text.strip_prefix(':').and_then(|s| two_digits(s, 59)),
-            ),
+            60 => (":SS", text.strip_prefix(':').and_then(|s| two_digits(s, 59))),
             _ => {
-                return Err(RuleError::rule(
-                    position,
-                    "seconds can't have an \"at\"".to_owned(),
-                ));
+                return Err(RuleError::rule(position, "seconds can't have an \"at\"".to_owned()));
             }
         };
         parsed.ok_or_else(|| {
@@ -552,9 +456,8 @@ impl<'a> Reader<'a> {
             } else {
                 format!("\"{}\" is not a time of this unit", shortened(text))
             };
-            RuleError::rule(position, message).hint(&format!(
-                "Write it as {shape}, on a 24-hour clock; the time zone is a parameter of its own."
-            ))
+            RuleError::rule(position, message)
+                .hint(&format!("Write it as {shape}, on a 24-hour clock; the time zone is a parameter of its own."))
         })
     }
 }
@@ -562,14 +465,8 @@ impl<'a> Reader<'a> {
 /// `HH:MM[:SS]` as seconds of the day; the hour may have one digit.
 pub(super) fn time_of_day(text: &str) -> Option<u32> {
     let (hour, rest) = text.split_once(':')?;
-    let hour = if hour.len() == 1 {
-        digits(hour)
-    } else {
-        two_digits(hour, 23)
-    }?;
-    let (minute, second) = rest
-        .split_once(':')
-        .map_or((rest, "00"), |(minute, second)| (minute, second));
+    let hour = if hour.len() == 1 { digits(hour) } else { two_digits(hour, 23) }?;
+    let (minute, second) = rest.split_once(':').map_or((rest, "00"), |(minute, second)| (minute, second));
     Some(hour * 3600 + two_digits(minute, 59)? * 60 + two_digits(second, 59)?)
 }
 
@@ -584,16 +481,9 @@ fn minute_of_hour(text: &str) -> Option<u32> {
 }
 
 fn two_digits(text: &str, max: u32) -> Option<u32> {
-    (text.len() == 2)
-        .then_some(text)
-        .and_then(digits)
-        .filter(|value| *value <= max)
+    (text.len() == 2).then_some(text).and_then(digits).filter(|value| *value <= max)
 }
 
 fn digits(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then_some(text)?
-        .parse()
-        .ok()
+    text.bytes().all(|b| b.is_ascii_digit()).then_some(text)?.parse().ok()
 }

@@ -12,9 +12,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::calendar::{
-    DAY, FIRST_SECOND, LAST_SECOND, date_from_days, days_from_date, month_length,
-};
+use super::calendar::{DAY, FIRST_SECOND, LAST_SECOND, date_from_days, days_from_date, month_length};
 use super::cron::Cron;
 use super::rule::{CalendarUnit, Form, MonthEnd, Rule};
 use super::spread::random_below;
@@ -43,9 +41,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// The first fire time strictly after `after`; `None` when there are no more.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let just_before_start = self
-            .start_at
-            .and_then(|start| start.checked_sub_signed(TimeDelta::nanoseconds(1)));
+        let just_before_start = self.start_at.and_then(|start| start.checked_sub_signed(TimeDelta::nanoseconds(1)));
         let after = just_before_start.map_or(after, |start| after.max(start));
         let slot = self.slot_after(after)?;
         self.until.is_none_or(|until| slot <= until).then_some(slot)
@@ -55,14 +51,9 @@ impl Plan<'_> {
     /// `once` fires at it, and everything may fire at a given `start_at` itself.
     pub fn first(&self) -> Option<DateTime<Utc>> {
         match (self.start_at, &self.rule.form) {
-            (None, Form::Once) => self
-                .until
-                .is_none_or(|until| self.anchor <= until)
-                .then_some(self.anchor),
+            (None, Form::Once) => self.until.is_none_or(|until| self.anchor <= until).then_some(self.anchor),
             (None, _) => self.next_after(self.anchor),
-            (Some(start), _) => {
-                self.next_after(start.checked_sub_signed(TimeDelta::nanoseconds(1))?)
-            }
+            (Some(start), _) => self.next_after(start.checked_sub_signed(TimeDelta::nanoseconds(1))?),
         }
     }
 
@@ -76,12 +67,8 @@ impl Plan<'_> {
         // Rules without a time of their own keep the anchor's fraction of a second. All arithmetic below
         // is in whole seconds: the fraction is taken off the question and put back on the answer.
         let fraction = match &self.rule.form {
-            Form::Interval { .. } | Form::Random { .. } | Form::Once => {
-                origin.timestamp_subsec_nanos()
-            }
-            Form::Calendar { at: None, .. } | Form::Weekdays { at: None, .. } => {
-                origin.timestamp_subsec_nanos()
-            }
+            Form::Interval { .. } | Form::Random { .. } | Form::Once => origin.timestamp_subsec_nanos(),
+            Form::Calendar { at: None, .. } | Form::Weekdays { at: None, .. } => origin.timestamp_subsec_nanos(),
             Form::At(timestamp) => timestamp.nanosecond,
             _ => 0,
         };
@@ -98,40 +85,24 @@ impl Plan<'_> {
                 elapsed => origin + (elapsed / seconds + 1) * seconds,
             }),
             Form::Random { min, max } => self.random(*min, *max, origin, after),
-            Form::Calendar {
-                every,
-                unit: CalendarUnit::Day,
-                at,
-            } => self.days(*every, *at, origin, after),
-            Form::Calendar {
-                every,
-                unit: CalendarUnit::Month,
-                at,
-            } => self.months(*every, *at, origin, after),
+            Form::Calendar { every, unit: CalendarUnit::Day, at } => self.days(*every, *at, origin, after),
+            Form::Calendar { every, unit: CalendarUnit::Month, at } => self.months(*every, *at, origin, after),
             Form::Weekdays { days, at } => {
                 let at = at.unwrap_or_else(|| second_of_day(zone::to_local(self.zone, origin)));
                 self.cron(&Cron::on_weekdays(*days, at), after)
             }
             Form::Aligned { every, unit, at } => self.aligned(*every, *unit, *at, origin, after),
             Form::Once => Some(origin).filter(|instant| *instant > after),
-            Form::At(timestamp) => {
-                Some(timestamp.instant(self.zone)).filter(|instant| *instant > after)
-            }
+            Form::At(timestamp) => Some(timestamp.instant(self.zone)).filter(|instant| *instant > after),
             Form::Solar(solar) => solar.next_after(after),
         }?;
-        let slot = (FIRST_SECOND..=LAST_SECOND)
-            .contains(&slot)
-            .then_some(slot)?;
+        let slot = (FIRST_SECOND..=LAST_SECOND).contains(&slot).then_some(slot)?;
         DateTime::from_timestamp(slot, fraction)
     }
 
     fn cron(&self, cron: &Cron, after: i64) -> Option<i64> {
         let next_slot = |from| cron.next_slot(from);
-        if cron.elapsed {
-            zone::next_elapsed(self.zone, after, next_slot)
-        } else {
-            zone::next_fixed(self.zone, after, next_slot)
-        }
+        if cron.elapsed { zone::next_elapsed(self.zone, after, next_slot) } else { zone::next_fixed(self.zone, after, next_slot) }
     }
 
     /// Gaps between `min` and `max` without a chain of draws: fire time n lies at n mean gaps, moved by up
@@ -146,9 +117,7 @@ impl Plan<'_> {
             Some(origin + (n.checked_mul(min + max)?) / 2 + moved)
         };
         let nearly = (2 * (after - origin)).div_euclid(min + max) - 1;
-        (nearly.max(0)..)
-            .map_while(slot)
-            .find(|instant| *instant > after)
+        (nearly.max(0)..).map_while(slot).find(|instant| *instant > after)
     }
 
     /// Every n days of the wall clock.
@@ -222,22 +191,13 @@ impl Plan<'_> {
 
     /// Period 0 is the origin itself, even in the second pass of an overlap.
     fn counted_instant(&self, n: i64, at: Option<u32>, origin: i64, local: i64) -> i64 {
-        if n == 0 && at.is_none() {
-            origin
-        } else {
-            zone::to_instant(self.zone, local)
-        }
+        if n == 0 && at.is_none() { origin } else { zone::to_instant(self.zone, local) }
     }
 
     /// Every n hours (or minutes) of the wall clock, so many seconds into the hour: elapsed time, like `*/n`.
     fn aligned(&self, every: i64, unit: i64, at: i64, origin: i64, after: i64) -> Option<i64> {
         let start_unit = zone::to_local(self.zone, origin).div_euclid(unit);
-        let first_unit = start_unit
-            + if every > 1 && self.start_at.is_none() {
-                every
-            } else {
-                0
-            };
+        let first_unit = start_unit + if every > 1 && self.start_at.is_none() { every } else { 0 };
         zone::next_elapsed(self.zone, after.max(origin - 1), |from| {
             let from_unit = (from - at + unit - 1).div_euclid(unit).max(first_unit);
             let periods = (from_unit - start_unit + every - 1).div_euclid(every);

@@ -94,10 +94,7 @@ impl MonthEnd {
             "sticky" => Ok(MonthEnd::Sticky),
             _ => Err(RuleError {
                 field: "month_end",
-                message: format!(
-                    "month_end \"{}\" is not known",
-                    super::zone::shortened(text)
-                ),
+                message: format!("month_end \"{}\" is not known", super::zone::shortened(text)),
                 position: Some(0),
                 hint: Some("Use \"clamp\", \"skip\" or \"sticky\".".to_owned()),
             }),
@@ -120,12 +117,7 @@ pub struct RuleError {
 
 impl RuleError {
     pub(super) fn rule(position: usize, message: String) -> RuleError {
-        RuleError {
-            field: "rule",
-            message,
-            position: Some(position),
-            hint: None,
-        }
+        RuleError { field: "rule", message, position: Some(position), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: &str) -> RuleError {
@@ -151,10 +143,7 @@ impl Rule {
     /// (as Celery) instead of either (as cron).
     pub fn parse(text: &str, day_and: bool) -> Result<Rule, RuleError> {
         if text.len() > LENGTH_MAX {
-            return Err(RuleError::rule(
-                LENGTH_MAX,
-                format!("rule is longer than {LENGTH_MAX} bytes"),
-            ));
+            return Err(RuleError::rule(LENGTH_MAX, format!("rule is longer than {LENGTH_MAX} bytes")));
         }
         // ASCII lower case keeps every byte position.
         let lower = text.to_ascii_lowercase();
@@ -213,22 +202,13 @@ pub(super) const EXAMPLES: &str = "Rules look like '*/5 * * * *', '@daily', '10 
 
 /// The words of a text with their byte positions.
 fn words(text: &str) -> Vec<(usize, &str)> {
-    text.split_ascii_whitespace()
-        .map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
-        .collect()
+    text.split_ascii_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word)).collect()
 }
 
 /// `10 seconds` and `-5 minutes` begin like cron but go on with a word.
 fn is_counted_unit(words: &[(usize, &str)]) -> bool {
-    let counts = words[0]
-        .1
-        .trim_start_matches('-')
-        .bytes()
-        .all(|b| b.is_ascii_digit());
-    counts
-        && words
-            .get(1)
-            .is_some_and(|(_, word)| word.starts_with(|c: char| c.is_alphabetic()))
+    let counts = words[0].1.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
+    counts && words.get(1).is_some_and(|(_, word)| word.starts_with(|c: char| c.is_alphabetic()))
 }
 
 fn nickname(position: usize, name: &str, words: &[(usize, &str)]) -> Result<Cron, RuleError> {
@@ -244,17 +224,13 @@ fn nickname(position: usize, name: &str, words: &[(usize, &str)]) -> Result<Cron
         }
         _ => {
             let name = super::zone::shortened(name);
-            return Err(RuleError::rule(position, format!("\"@{name}\" is not known")).hint(
-                "The names are @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly.",
-            ));
+            return Err(RuleError::rule(position, format!("\"@{name}\" is not known"))
+                .hint("The names are @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly."));
         }
     };
     if let Some((position, extra)) = words.get(1) {
         let extra = super::zone::shortened(extra);
-        return Err(RuleError::rule(
-            *position,
-            format!("unexpected \"{extra}\" after \"@{name}\""),
-        ));
+        return Err(RuleError::rule(*position, format!("unexpected \"{extra}\" after \"@{name}\"")));
     }
     cron::parse(&self::words(fields), false)
 }

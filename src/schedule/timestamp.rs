@@ -47,25 +47,16 @@ pub(super) fn looks_like_timestamp(word: &str) -> bool {
 
 /// Parses the text from `start` to its end.
 pub(super) fn parse(text: &str, start: usize) -> Result<Timestamp, RuleError> {
-    let mut reader = Reader {
-        text,
-        position: start,
-    };
+    let mut reader = Reader { text, position: start };
     let date_start = reader.position;
     let year = reader.number(4, "year")?;
     reader.expect('-')?;
     let month = reader.number(2, "month")?;
     reader.expect('-')?;
     let day = reader.number(2, "day")?;
-    let valid = year >= 1
-        && (1..=12).contains(&month)
-        && day >= 1
-        && day <= i64::from(month_length(year, month as u32));
+    let valid = year >= 1 && (1..=12).contains(&month) && day >= 1 && day <= i64::from(month_length(year, month as u32));
     if !valid {
-        return Err(RuleError::rule(
-            date_start,
-            format!("there is no date {year:04}-{month:02}-{day:02}"),
-        ));
+        return Err(RuleError::rule(date_start, format!("there is no date {year:04}-{month:02}-{day:02}")));
     }
     let mut local = days_from_date(year, month as u32, day as u32) * DAY;
     let mut nanosecond = 0;
@@ -76,11 +67,7 @@ pub(super) fn parse(text: &str, start: usize) -> Result<Timestamp, RuleError> {
         let hour = reader.number(2, "hour")?;
         reader.expect(':')?;
         let minute = reader.number(2, "minute")?;
-        let second = if reader.take_if([':']) {
-            reader.number(2, "second")?
-        } else {
-            0
-        };
+        let second = if reader.take_if([':']) { reader.number(2, "second")? } else { 0 };
         if hour > 23 || minute > 59 || second > 59 {
             let time = format!("there is no time {hour:02}:{minute:02}:{second:02}");
             return Err(RuleError::rule(time_start, time));
@@ -97,11 +84,7 @@ pub(super) fn parse(text: &str, start: usize) -> Result<Timestamp, RuleError> {
     if reader.peek().is_some() {
         return Err(reader.unexpected("the end"));
     }
-    Ok(Timestamp {
-        local,
-        nanosecond,
-        clock,
-    })
+    Ok(Timestamp { local, nanosecond, clock })
 }
 
 struct Reader<'a> {
@@ -125,21 +108,13 @@ impl Reader<'_> {
     }
 
     fn skip_blanks(&mut self) -> bool {
-        let blanks = self
-            .rest()
-            .bytes()
-            .take_while(u8::is_ascii_whitespace)
-            .count();
+        let blanks = self.rest().bytes().take_while(u8::is_ascii_whitespace).count();
         self.position += blanks;
         blanks > 0
     }
 
     fn expect(&mut self, wanted: char) -> Result<(), RuleError> {
-        if self.take_if([wanted]) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("\"{wanted}\"")))
-        }
+        if self.take_if([wanted]) { Ok(()) } else { Err(self.unexpected(&format!("\"{wanted}\""))) }
     }
 
     fn unexpected(&self, wanted: &str) -> RuleError {
@@ -147,9 +122,7 @@ impl Reader<'_> {
             Some(found) => format!("unexpected \"{found}\" in a timestamp, expected {wanted}"),
             None => format!("timestamp ends where {wanted} was expected"),
         };
-        RuleError::rule(self.position, message).hint(
-            "Write timestamps as '2030-01-31', '2030-01-31 10:30' or '2030-01-31T10:30:00+02:00'.",
-        )
+        RuleError::rule(self.position, message).hint("Write timestamps as '2030-01-31', '2030-01-31 10:30' or '2030-01-31T10:30:00+02:00'.")
     }
 
     /// A number of exactly (years) or at most (all else) so many digits.
@@ -192,13 +165,11 @@ impl Reader<'_> {
             _ => {
                 let name = rest.to_owned();
                 self.position = self.text.len();
-                return zone::parse_zone(&name)
-                    .map(Clock::Zone)
-                    .map_err(|error| RuleError {
-                        field: "rule",
-                        position: Some(start),
-                        ..error
-                    });
+                return zone::parse_zone(&name).map(Clock::Zone).map_err(|error| RuleError {
+                    field: "rule",
+                    position: Some(start),
+                    ..error
+                });
             }
         };
         self.position += 1;
@@ -208,20 +179,10 @@ impl Reader<'_> {
             (both / 100, both % 100)
         } else {
             let hours = self.number(2, "offset's hours")?;
-            (
-                hours,
-                if self.take_if([':']) {
-                    self.number(2, "offset's minutes")?
-                } else {
-                    0
-                },
-            )
+            (hours, if self.take_if([':']) { self.number(2, "offset's minutes")? } else { 0 })
         };
         if hours > 15 || minutes > 59 {
-            return Err(RuleError::rule(
-                start,
-                "the offset from UTC is out of range".to_owned(),
-            ));
+            return Err(RuleError::rule(start, "the offset from UTC is out of range".to_owned()));
         }
         Ok(Clock::Offset(sign * (hours * 3600 + minutes * 60)))
     }

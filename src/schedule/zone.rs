@@ -36,27 +36,15 @@ pub fn parse_zone(name: &str) -> Result<Tz, RuleError> {
     if let Ok(zone) = Tz::from_str(name) {
         return Ok(zone);
     }
-    if let Some(zone) = chrono_tz::TZ_VARIANTS
-        .iter()
-        .find(|zone| zone.name().eq_ignore_ascii_case(name))
-    {
+    if let Some(zone) = chrono_tz::TZ_VARIANTS.iter().find(|zone| zone.name().eq_ignore_ascii_case(name)) {
         return Ok(*zone);
     }
     let hint = match nearest_name(name) {
         Some(near) => format!("Did you mean \"{near}\"?"),
         None => "Use an IANA name such as \"Europe/Berlin\" or \"UTC\".".to_owned(),
     };
-    let message = if name.is_empty() {
-        "time zone is empty".to_owned()
-    } else {
-        format!("time zone \"{}\" is not known", shortened(name))
-    };
-    Err(RuleError {
-        field: "tz",
-        message,
-        position: Some(0),
-        hint: Some(hint),
-    })
+    let message = if name.is_empty() { "time zone is empty".to_owned() } else { format!("time zone \"{}\" is not known", shortened(name)) };
+    Err(RuleError { field: "tz", message, position: Some(0), hint: Some(hint) })
 }
 
 /// The instant, in seconds, at which a zone's clock shows `local`: moved by the gap, first of an overlap.
@@ -82,9 +70,7 @@ pub fn next_fixed(zone: Tz, after: i64, next_slot: impl Fn(i64) -> Option<i64>) 
             // Slots inside a gap that was just left fire shifted, up to the gap's length after it.
             let gap_start = change.at + change.before;
             let gap_end = change.at + change.after;
-            still_due = next_slot(gap_start.max(after + change.before + 1))
-                .filter(|slot| *slot < gap_end)
-                .map(|slot| slot - change.before);
+            still_due = next_slot(gap_start.max(after + change.before + 1)).filter(|slot| *slot < gap_end).map(|slot| slot - change.before);
         } else {
             // In the second pass of an overlap; the first pass has served these wall-clock times.
             from = from.max(change.at + change.before);
@@ -93,9 +79,7 @@ pub fn next_fixed(zone: Tz, after: i64, next_slot: impl Fn(i64) -> Option<i64>) 
     let ahead = next_slot(from).and_then(|slot| match resolve(zone, slot) {
         Resolved::At(instant) => Some(instant),
         // A slot behind the gap may come before the moved one: 02:45 fires at 03:45, after 03:00.
-        Resolved::InGap { moved, gap_end } => next_slot(gap_end)
-            .map(|slot| to_instant(zone, slot).min(moved))
-            .or(Some(moved)),
+        Resolved::InGap { moved, gap_end } => next_slot(gap_end).map(|slot| to_instant(zone, slot).min(moved)).or(Some(moved)),
     });
     earlier_of(still_due, ahead)
 }
@@ -111,13 +95,7 @@ pub fn next_elapsed(zone: Tz, after: i64, next_slot: impl Fn(i64) -> Option<i64>
         Some(change) => {
             // Nothing up to the change: go on from what the clock shows then, which may be earlier
             // (the second pass of an overlap fires again) or later (a gap's slots don't exist).
-            resolve_elapsed(
-                zone,
-                next_slot(change.at + change.after)?,
-                change.after,
-                change.at,
-                &next_slot,
-            )
+            resolve_elapsed(zone, next_slot(change.at + change.after)?, change.after, change.at, &next_slot)
         }
         None => resolve_elapsed(zone, slot, offset, after, &next_slot),
     }
@@ -125,13 +103,7 @@ pub fn next_elapsed(zone: Tz, after: i64, next_slot: impl Fn(i64) -> Option<i64>
 
 /// Turns a slot into the first instant that shows it; a slot that falls into a gap gives way to the first
 /// one behind the gap. `offset` holds from `known_from` for at least a while.
-fn resolve_elapsed(
-    zone: Tz,
-    slot: i64,
-    offset: i64,
-    known_from: i64,
-    next_slot: &impl Fn(i64) -> Option<i64>,
-) -> Option<i64> {
+fn resolve_elapsed(zone: Tz, slot: i64, offset: i64, known_from: i64, next_slot: &impl Fn(i64) -> Option<i64>) -> Option<i64> {
     let instant = slot - offset;
     if instant - known_from <= REACH && offset_at(zone, instant) == offset {
         return Some(instant);
@@ -176,11 +148,7 @@ fn change_within(zone: Tz, start: i64, end: i64) -> Option<Change> {
             new = middle;
         }
     }
-    Some(Change {
-        at: new,
-        before,
-        after,
-    })
+    Some(Change { at: new, before, after })
 }
 
 enum Resolved {
@@ -203,8 +171,7 @@ fn resolve(zone: Tz, local: i64) -> Resolved {
             let other = offset_at(zone, local - one);
             let before = one.min(other);
             let moved = local - before;
-            let gap_end = change_within(zone, moved - REACH, moved)
-                .map_or(moved + one.max(other), |change| change.at + change.after);
+            let gap_end = change_within(zone, moved - REACH, moved).map_or(moved + one.max(other), |change| change.at + change.after);
             Resolved::InGap { moved, gap_end }
         }
     }
@@ -212,11 +179,7 @@ fn resolve(zone: Tz, local: i64) -> Resolved {
 
 fn offset_at(zone: Tz, instant: i64) -> i64 {
     let naive = utc_datetime(instant).naive_utc();
-    i64::from(
-        zone.offset_from_utc_datetime(&naive)
-            .fix()
-            .local_minus_utc(),
-    )
+    i64::from(zone.offset_from_utc_datetime(&naive).fix().local_minus_utc())
 }
 
 fn utc_datetime(seconds: i64) -> DateTime<Utc> {
@@ -235,10 +198,7 @@ fn nearest_name(name: &str) -> Option<&'static str> {
         .map(|zone| {
             let known = zone.name().to_ascii_lowercase();
             let city = known.rsplit('/').next().unwrap_or_default();
-            (
-                edit_distance(&wanted, &known).min(1 + edit_distance(&wanted, city)),
-                zone.name(),
-            )
+            (edit_distance(&wanted, &known).min(1 + edit_distance(&wanted, city)), zone.name())
         })
         .filter(|(distance, _)| *distance <= 2 && *distance < wanted.len() / 2)
         .min_by_key(|(distance, _)| *distance)

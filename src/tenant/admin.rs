@@ -41,7 +41,8 @@ pub fn require_owner(owner: u32, schema: &str) -> Result<()> {
 
 /// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
 fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
-    let oid = catalog::schema_oid(name).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …"))?;
+    let oid = catalog::schema_oid(name)
+        .ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …"))?;
     let owner = catalog::schema_owner(oid).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")))?;
     Ok((oid, owner))
 }
@@ -158,11 +159,14 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
     let present: Vec<&str> = OURS.into_iter().filter(|t| catalog::relation_oid(oid, t).is_some()).collect();
     if !present.is_empty() {
         if !adopt {
-            return Err(Error::new("42P07", format!("schema \"{name}\" has a relation {} already", present[0]))
-                .hint(format!("If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).", pgrx::spi::quote_literal(name))));
+            return Err(Error::new("42P07", format!("schema \"{name}\" has a relation {} already", present[0])).hint(format!(
+                "If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).",
+                pgrx::spi::quote_literal(name)
+            )));
         }
         if present.len() < OURS.len() {
-            return Err(Error::new("42P01", format!("schema \"{name}\" has only some of the tables to adopt")).detail(format!("It has {}.", present.join(", "))));
+            return Err(Error::new("42P01", format!("schema \"{name}\" has only some of the tables to adopt"))
+                .detail(format!("It has {}.", present.join(", "))));
         }
         for (table, template) in OURS.iter().zip([r.template_task, r.template_result, r.template_schedule]) {
             let relation = catalog::relation_oid(oid, table).expect("seen above");
@@ -255,7 +259,8 @@ pub(crate) fn wake_every_tenant() -> Result<()> {
         use std::sync::atomic::Ordering::SeqCst;
         let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            let kept = e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
+            let kept =
+                e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
             if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
                 wake::changed(crate::shared::EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) });
             }
@@ -341,7 +346,10 @@ fn set_tenant(args: &Args) -> Result<Ret> {
             changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", micros as f64 / 1e6)));
         }
     }
-    changes.reset(&args.texts(9).unwrap_or_default(), &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"])?;
+    changes.reset(
+        &args.texts(9).unwrap_or_default(),
+        &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"],
+    )?;
     changes.write(&tenant)?;
     Ok(Ret::Void)
 }
@@ -352,7 +360,9 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
         return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
     };
     for (name, value) in map {
-        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone") || name.starts_with("tenant_q.") {
+        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone")
+            || name.starts_with("tenant_q.")
+        {
             return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks"))
                 .hint("Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."));
         }
@@ -399,7 +409,9 @@ fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) ->
     if duration.is_some_and(|d| d < 0) {
         return Err(Error::invalid("duration is negative"));
     }
-    let until = duration.map_or("'infinity'".to_string(), |d| format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6));
+    let until = duration.map_or("'infinity'".to_string(), |d| {
+        format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6)
+    });
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     run(
         &format!(
@@ -523,8 +535,12 @@ fn renamed(_args: &Args) -> Result<Ret> {
     let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
     let moved: Vec<(String, String)> = sandbox::as_extension(|| {
         Spi::connect(|c| {
-            c.select("SELECT t.name, n.nspname::pg_catalog.text FROM tenant_q.tenant t, pg_catalog.pg_namespace n
-                       WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name", None, &[])?
+            c.select(
+                "SELECT t.name, n.nspname::pg_catalog.text FROM tenant_q.tenant t, pg_catalog.pg_namespace n
+                       WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name",
+                None,
+                &[],
+            )?
             .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())))
             .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
         })
@@ -532,7 +548,10 @@ fn renamed(_args: &Args) -> Result<Ret> {
     .map_err(fail)?;
     for (old, new) in &moved {
         rename_in_handlers(old, new)?;
-        run("UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1", &[old.as_str().into(), new.as_str().into()])?;
+        run(
+            "UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1",
+            &[old.as_str().into(), new.as_str().into()],
+        )?;
     }
     let changed = run(
         "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
@@ -575,7 +594,6 @@ fn dropped(_args: &Args) -> Result<Ret> {
 fn table_text(args: &Args) -> Result<Ret> {
     Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
 }
-
 
 sql_functions! {
     tq_attach, pg_finfo_tq_attach => attach;

@@ -132,9 +132,7 @@ pub fn registry() -> Result<Registry> {
     if let Some(r) = CACHE.with_borrow(|c| c.registry) {
         return Ok(r);
     }
-    let missing = || {
-        Error::new("42704", "extension tenant_q is not installed in this database").hint("Run CREATE EXTENSION tenant_q.")
-    };
+    let missing = || Error::new("42704", "extension tenant_q is not installed in this database").hint("Run CREATE EXTENSION tenant_q.");
     let schema = catalog::schema_oid("tenant_q").ok_or_else(missing)?;
     let table = |name: &str| catalog::relation_oid(schema, name).ok_or_else(missing);
     let r = Registry {
@@ -184,8 +182,7 @@ pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
 
 fn read(schema: u32) -> Result<Rc<Tenant>> {
     let registry = registry()?;
-    let name = catalog::schema_name(schema)
-        .ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
+    let name = catalog::schema_name(schema).ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
     let owner = catalog::schema_owner(schema).unwrap_or(0);
     let table = Table::open(registry.tenant, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
     let row = table.find(&[tcol::NAME as i16], Value::Text(&name)).ok_or_else(|| not_attached(&name))?;
@@ -196,8 +193,8 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
     }
     let relation = |n: &str| {
         catalog::relation_oid(schema, n).ok_or_else(|| {
-            Error::new("42P01", format!("tenant \"{name}\" has no table {n}")).hint(format!(
-                "Run SELECT tq_detach({q}); SELECT tq_attach({q}).", q = pgrx::spi::quote_literal(&name)))
+            Error::new("42P01", format!("tenant \"{name}\" has no table {n}"))
+                .hint(format!("Run SELECT tq_detach({q}); SELECT tq_attach({q}).", q = pgrx::spi::quote_literal(&name)))
         })
     };
     let pauses = pauses(&registry, &name);
@@ -370,10 +367,18 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
                 None => {
                     let name = first_of_path(&key.0).ok_or_else(|| {
                         Error::new("3F000", "there is no current tenant")
-                            .detail(if matches!(key.0.as_str(), "" | "\"\"") { "search_path is empty.".into() } else { format!("search_path is {}.", key.0) })
+                            .detail(if matches!(key.0.as_str(), "" | "\"\"") {
+                                "search_path is empty.".into()
+                            } else {
+                                format!("search_path is {}.", key.0)
+                            })
                             .hint("Set search_path to the tenant's schema first, or pass tenant => '...'.")
                     })?;
-                    let oid = schema_of(&name, user, "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.")?;
+                    let oid = schema_of(
+                        &name,
+                        user,
+                        "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.",
+                    )?;
                     // Attached or not is by_oid's business; only names are remembered here.
                     CACHE.with_borrow_mut(|c| c.current.insert(key, oid));
                     oid

@@ -50,7 +50,11 @@ fn check_against(schema: &str, owner: u32, table: &Table, expected: &catalog::Sh
     if catalog::relation_owner(table) != owner {
         return fail(
             "It does not belong to the schema's owner.".into(),
-            format!("ALTER TABLE {}.{name} OWNER TO {};", catalog::quote(schema), catalog::quote(&catalog::role_name(owner).unwrap_or_default())),
+            format!(
+                "ALTER TABLE {}.{name} OWNER TO {};",
+                catalog::quote(schema),
+                catalog::quote(&catalog::role_name(owner).unwrap_or_default())
+            ),
         );
     }
     if let Some(oddity) = catalog::oddity(table) {
@@ -58,7 +62,11 @@ fn check_against(schema: &str, owner: u32, table: &Table, expected: &catalog::Sh
     }
     let found = catalog::shape(table);
     if found.columns != expected.columns {
-        let differs = expected.columns.iter().find(|c| !found.columns.contains(c)).or_else(|| found.columns.iter().find(|c| !expected.columns.contains(c)));
+        let differs = expected
+            .columns
+            .iter()
+            .find(|c| !found.columns.contains(c))
+            .or_else(|| found.columns.iter().find(|c| !expected.columns.contains(c)));
         return fail(
             format!("Its columns differ, first at \"{}\".", differs.map_or("their order", |c| &c.0)),
             "Rename the table away, run tq_detach and tq_attach, and copy the rows back.".into(),

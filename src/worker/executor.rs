@@ -81,7 +81,8 @@ pub fn main(argument: u64) {
     s.roles[role_index].starting.fetch_sub(1, SeqCst);
     s.roles[role_index].start_failures.store(0, Relaxed);
 
-    let mut executor = Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new(), flushed: clock::tick(), based: Vec::new() };
+    let mut executor =
+        Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new(), flushed: clock::tick(), based: Vec::new() };
     executor.work();
 }
 

@@ -38,7 +38,15 @@ pub fn main() {
             s.header.launcher_pid.store(0, SeqCst);
         }
     });
-    let mut launcher = Launcher { s, due: BinaryHeap::new(), executors: HashMap::new(), schedulers: HashMap::new(), memory: worker::TurnMemory::new(), rescan_at: 0, starved_logged: 0 };
+    let mut launcher = Launcher {
+        s,
+        due: BinaryHeap::new(),
+        executors: HashMap::new(),
+        schedulers: HashMap::new(),
+        memory: worker::TurnMemory::new(),
+        rescan_at: 0,
+        starved_logged: 0,
+    };
     launcher.rebuild();
     launcher.run();
 }
@@ -344,7 +352,9 @@ impl Launcher {
         self.s.header.last_no_slot.store(now, Relaxed);
         if now - self.starved_logged > 60 * SECOND {
             self.starved_logged = now;
-            pgrx::log!("tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors");
+            pgrx::log!(
+                "tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors"
+            );
         }
     }
 
@@ -439,7 +449,9 @@ impl Launcher {
             return true;
         }
         match settings::sweep_interval() {
-            Some(interval) if db.state.load(SeqCst) == db_state::SERVED && now - db.swept_at.load(Relaxed) > interval.as_micros() as i64 => {
+            Some(interval)
+                if db.state.load(SeqCst) == db_state::SERVED && now - db.swept_at.load(Relaxed) > interval.as_micros() as i64 =>
+            {
                 db.sweep_wanted.store(1, SeqCst);
                 true
             }

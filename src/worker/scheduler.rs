@@ -28,7 +28,17 @@ pub fn main(argument: u64) {
     worker::set_up_signals();
     worker::connect(database, 0);
     session::report_appname("tenant_q scheduler");
-    for (name, value) in [(c"synchronous_commit", "local"), (c"statement_timeout", "0"), (c"lock_timeout", "0"), (c"jit", "off"), (c"default_transaction_read_only", "off"), (c"default_transaction_isolation", "read committed"), (c"search_path", "pg_catalog, pg_temp"), (c"transaction_timeout", "0"), (c"idle_session_timeout", "0")] {
+    for (name, value) in [
+        (c"synchronous_commit", "local"),
+        (c"statement_timeout", "0"),
+        (c"lock_timeout", "0"),
+        (c"jit", "off"),
+        (c"default_transaction_read_only", "off"),
+        (c"default_transaction_isolation", "read committed"),
+        (c"search_path", "pg_catalog, pg_temp"),
+        (c"transaction_timeout", "0"),
+        (c"idle_session_timeout", "0"),
+    ] {
         session::set_session(name, value);
     }
     let Some(db) = s.db(database) else { return };
@@ -117,7 +127,9 @@ fn probe(s: &Shared, db: &Db) -> bool {
                 ddl::dismiss(s, shmem::my_database());
             }
             if state == db_state::SKEWED {
-                pgrx::log!("tenant_q: the extension's version is not the library's: run ALTER EXTENSION tenant_q UPDATE, or restart the server");
+                pgrx::log!(
+                    "tenant_q: the extension's version is not the library's: run ALTER EXTENSION tenant_q UPDATE, or restart the server"
+                );
             }
             state == db_state::SERVED
         }

@@ -209,10 +209,7 @@ unsafe fn short_way(value: &mut JsonbValue, type_oid: pg_sys::Oid) -> Option<pg_
             }
             (jbvType::jbvBool, pg_sys::BOOLOID) => Some(pg_sys::Datum::from(value.val.boolean)),
             (jbvType::jbvNumeric, pg_sys::NUMERICOID) => Some(raw::datumCopy(pg_sys::Datum::from(value.val.numeric), false, -1)),
-            (
-                jbvType::jbvNumeric,
-                pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::FLOAT4OID | pg_sys::FLOAT8OID,
-            ) => {
+            (jbvType::jbvNumeric, pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::FLOAT4OID | pg_sys::FLOAT8OID) => {
                 let text = raw::DirectFunctionCall1Coll(Some(raw::numeric_out), pg_sys::InvalidOid, pg_sys::Datum::from(value.val.numeric));
                 let text = text.cast_mut_ptr::<std::ffi::c_char>();
                 // What doesn't fit is left to the type's own input function, for its own error.
@@ -223,9 +220,24 @@ unsafe fn short_way(value: &mut JsonbValue, type_oid: pg_sys::Oid) -> Option<pg_
             }
             (
                 jbvType::jbvString,
-                pg_sys::UUIDOID | pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID | pg_sys::DATEOID | pg_sys::TIMEOID | pg_sys::TIMETZOID
-                | pg_sys::INTERVALOID | pg_sys::BOOLOID | pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::FLOAT4OID
-                | pg_sys::FLOAT8OID | pg_sys::NUMERICOID | pg_sys::BYTEAOID | pg_sys::NAMEOID | pg_sys::INETOID | pg_sys::CIDROID,
+                pg_sys::UUIDOID
+                | pg_sys::TIMESTAMPTZOID
+                | pg_sys::TIMESTAMPOID
+                | pg_sys::DATEOID
+                | pg_sys::TIMEOID
+                | pg_sys::TIMETZOID
+                | pg_sys::INTERVALOID
+                | pg_sys::BOOLOID
+                | pg_sys::INT2OID
+                | pg_sys::INT4OID
+                | pg_sys::INT8OID
+                | pg_sys::FLOAT4OID
+                | pg_sys::FLOAT8OID
+                | pg_sys::NUMERICOID
+                | pg_sys::BYTEAOID
+                | pg_sys::NAMEOID
+                | pg_sys::INETOID
+                | pg_sys::CIDROID,
             ) => Some(input(raw::pnstrdup(value.val.string.val, value.val.string.len as usize), type_oid)),
             _ => None,
         }

@@ -6,7 +6,9 @@
 use super::{Argument, Value, raw};
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::types::Jsonb;
-use pgrx::pg_sys::{self, Datum, FmgrInfo, FunctionCallInfo, FunctionCallInfoBaseData, JsonbIteratorToken, JsonbValue, MemoryContext, jbvType};
+use pgrx::pg_sys::{
+    self, Datum, FmgrInfo, FunctionCallInfo, FunctionCallInfoBaseData, JsonbIteratorToken, JsonbValue, MemoryContext, jbvType,
+};
 
 /// One call of `function`, whose result is of type `result`.
 #[derive(Clone, Copy)]
@@ -537,7 +539,8 @@ unsafe fn to_jsonb_of(type_oid: pg_sys::Oid, memory: MemoryContext) -> *mut Fmgr
         let argument = raw::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, Datum::null(), true, false);
         let arguments = raw::lappend(std::ptr::null_mut(), argument.cast());
         let format = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
-        (*function).fn_expr = raw::makeFuncExpr(to_jsonb, pg_sys::JSONBOID, arguments, pg_sys::InvalidOid, pg_sys::InvalidOid, format).cast();
+        (*function).fn_expr =
+            raw::makeFuncExpr(to_jsonb, pg_sys::JSONBOID, arguments, pg_sys::InvalidOid, pg_sys::InvalidOid, format).cast();
         pg_sys::CurrentMemoryContext = former;
         function
     }

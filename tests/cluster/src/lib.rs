@@ -68,12 +68,7 @@ impl Cluster {
     /// The same, not started yet: for tests that arrange the data directory first.
     pub fn create(extra_conf: &str) -> Cluster {
         let cluster = Cluster::directories();
-        process::run(
-            process::as_server("cp")
-                .arg("-a")
-                .arg(template())
-                .arg(cluster.data()),
-        );
+        process::run(process::as_server("cp").arg("-a").arg(template()).arg(cluster.data()));
         cluster.append_settings(&format!("{}\n{extra_conf}\n", pg_test_conf()));
         cluster
     }
@@ -96,10 +91,7 @@ impl Cluster {
     fn directories() -> Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let test = std::thread::current()
-            .name()
-            .unwrap_or("main")
-            .replace("::", "-");
+        let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
         let dir = run_dir().join(format!("{number}-{test}"));
         process::server_dir(&dir);
         // A socket's path may have 107 bytes: no test's name in it, and elsewhere if the run directory's is long.
@@ -108,12 +100,7 @@ impl Cluster {
             socket = PathBuf::from(format!("/tmp/tq.{}.{number}", std::process::id()));
         }
         process::server_dir(&socket);
-        Cluster {
-            name: test,
-            dir,
-            socket,
-            log_start: 0,
-        }
+        Cluster { name: test, dir, socket, log_start: 0 }
     }
 
     // ---- settings
@@ -122,16 +109,9 @@ impl Cluster {
     /// the socket's directory, which a copied configuration must not keep.
     pub fn append_settings(&self, lines: &str) {
         let path = self.data().join("postgresql.conf");
-        let mut file = fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .expect("postgresql.conf");
-        writeln!(
-            file,
-            "{lines}\nlisten_addresses = ''\nunix_socket_directories = '{}'",
-            self.socket.display()
-        )
-        .expect("write postgresql.conf");
+        let mut file = fs::OpenOptions::new().append(true).open(&path).expect("postgresql.conf");
+        writeln!(file, "{lines}\nlisten_addresses = ''\nunix_socket_directories = '{}'", self.socket.display())
+            .expect("write postgresql.conf");
     }
 
     /// Has the server read its settings again.
@@ -158,11 +138,7 @@ impl Cluster {
             .args(["-w", "-t", "120", "start"])
             .output()
             .expect("pg_ctl");
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     pub fn stop(&self, mode: Stop) {
@@ -185,41 +161,23 @@ impl Cluster {
 
     /// The postmaster's process id, while its pid file is there.
     pub fn postmaster(&self) -> Option<i32> {
-        fs::read_to_string(self.data().join("postmaster.pid"))
-            .ok()?
-            .lines()
-            .next()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.data().join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
     }
 
     /// After a crash that the server mends itself: waits until it takes connections again.
     pub fn wait_ready(&self) {
-        wait_for("the server to take connections", PATIENCE, || {
-            self.try_client("postgres", "postgres").is_ok()
-        });
+        wait_for("the server to take connections", PATIENCE, || self.try_client("postgres", "postgres").is_ok());
     }
 
     fn pg_ctl(&self, args: &[&str]) {
-        process::run(
-            process::as_server(pg_bin().join("pg_ctl"))
-                .arg("-D")
-                .arg(self.data())
-                .args(args),
-        );
+        process::run(process::as_server(pg_bin().join("pg_ctl")).arg("-D").arg(self.data()).args(args));
     }
 
     // ---- connections
 
     /// A new connection.
     pub fn client(&self, user: &str, database: &str) -> Client {
-        self.try_client(user, database).unwrap_or_else(|error| {
-            panic!(
-                "{user} can't connect to {database}: {}",
-                SqlError::from(error)
-            )
-        })
+        self.try_client(user, database).unwrap_or_else(|error| panic!("{user} can't connect to {database}: {}", SqlError::from(error)))
     }
 
     pub fn try_client(&self, user: &str, database: &str) -> Result<Client, postgres::Error> {
@@ -240,19 +198,13 @@ impl Cluster {
     /// One of PostgreSQL's programs (psql, pg_dump, pgbench, …), pointed at this server as its superuser.
     pub fn program(&self, name: &str) -> Command {
         let mut command = process::as_caller(pg_bin().join(name));
-        command
-            .env("PGHOST", &self.socket)
-            .env("PGUSER", "postgres");
+        command.env("PGHOST", &self.socket).env("PGUSER", "postgres");
         command
     }
 
     /// What psql prints (unaligned, no headings) for a script of any length, as the superuser. Panics if it fails.
     pub fn psql(&self, database: &str, script: &str) -> String {
-        process::run(
-            self.program("psql")
-                .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
-                .args(["-d", database, "-c", script]),
-        )
+        process::run(self.program("psql").args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).args(["-d", database, "-c", script]))
     }
 
     // ---- SQL, each on a connection of its own
@@ -263,8 +215,7 @@ impl Cluster {
     }
 
     pub fn run_as(&self, user: &str, database: &str, sql: &str) {
-        self.try_run_as(user, database, sql)
-            .unwrap_or_else(|error| panic!("{user} in {database}: {error}\n{sql}"));
+        self.try_run_as(user, database, sql).unwrap_or_else(|error| panic!("{user} in {database}: {error}\n{sql}"));
     }
 
     /// For statements that are to fail: `cluster.try_run_as(…).unwrap_err().code`.
@@ -279,8 +230,7 @@ impl Cluster {
     }
 
     pub fn rows_as(&self, user: &str, database: &str, sql: &str) -> Vec<Row> {
-        self.try_rows_as(user, database, sql)
-            .unwrap_or_else(|error| panic!("{user} in {database}: {error}\n{sql}"))
+        self.try_rows_as(user, database, sql).unwrap_or_else(|error| panic!("{user} in {database}: {error}\n{sql}"))
     }
 
     pub fn try_rows_as(&self, user: &str, database: &str, sql: &str) -> Result<Vec<Row>, SqlError> {
@@ -299,9 +249,7 @@ impl Cluster {
     /// The same as a number.
     pub fn number(&self, database: &str, sql: &str) -> i64 {
         let value = self.value(database, sql);
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("not a number: {value:?}\n{sql}"))
+        value.parse().unwrap_or_else(|_| panic!("not a number: {value:?}\n{sql}"))
     }
 
     // ---- waiting
@@ -325,23 +273,13 @@ impl Cluster {
                 }
             };
             if began.elapsed() > bound {
-                panic!(
-                    "not true after {:.1} s ({last}): {question}\n{}\n{}",
-                    bound.as_secs_f32(),
-                    self.activity(),
-                    self.log_end(40)
-                );
+                panic!("not true after {:.1} s ({last}): {question}\n{}\n{}", bound.as_secs_f32(), self.activity(), self.log_end(40));
             }
             std::thread::sleep(LOOK_AGAIN);
         }
     }
 
-    fn ask(
-        &self,
-        client: &mut Option<Client>,
-        database: &str,
-        question: &str,
-    ) -> Result<String, SqlError> {
+    fn ask(&self, client: &mut Option<Client>, database: &str, question: &str) -> Result<String, SqlError> {
         if client.is_none() {
             *client = Some(self.try_client("postgres", database)?);
         }
@@ -351,9 +289,7 @@ impl Cluster {
 
     /// Waits until the log, since the last [`Cluster::forget_log`], has a line with `text`.
     pub fn wait_for_log(&self, text: &str) {
-        wait_for(&format!("a log line with {text:?}"), PATIENCE, || {
-            self.log_contains(text)
-        });
+        wait_for(&format!("a log line with {text:?}"), PATIENCE, || self.log_contains(text));
     }
 
     /// What every process of the server does, for messages.
@@ -362,10 +298,7 @@ impl Cluster {
                    WHERE pid <> pg_backend_pid() AND (backend_type = 'client backend' OR backend_type LIKE 'tenant_q%') \
                    ORDER BY backend_type, pid";
         match self.try_rows_as("postgres", "postgres", sql) {
-            Ok(rows) => rows
-                .iter()
-                .map(|row| format!("  {}\n", row.joined(" | ")))
-                .collect(),
+            Ok(rows) => rows.iter().map(|row| format!("  {}\n", row.joined(" | "))).collect(),
             Err(error) => format!("  (no answer: {error})\n"),
         }
     }
@@ -378,10 +311,7 @@ impl Cluster {
             "SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = '{}' ORDER BY backend_start",
             backend_type.replace('\'', "''")
         );
-        self.rows("postgres", &sql)
-            .iter()
-            .map(|row| row.get(0).parse().expect("a pid"))
-            .collect()
+        self.rows("postgres", &sql).iter().map(|row| row.get(0).parse().expect("a pid")).collect()
     }
 
     // ---- the log
@@ -404,11 +334,7 @@ impl Cluster {
     /// No process died by a signal, nothing panicked. For the end of every test that kills nothing.
     pub fn assert_log_clean(&self) {
         let bad: Vec<_> = (self.log().lines())
-            .filter(|line| {
-                ["PANIC", "TRAP:", "terminated by signal", "panicked at"]
-                    .iter()
-                    .any(|word| line.contains(word))
-            })
+            .filter(|line| ["PANIC", "TRAP:", "terminated by signal", "panicked at"].iter().any(|word| line.contains(word)))
             .map(str::to_owned)
             .collect();
         assert!(bad.is_empty(), "in the server's log:\n{}", bad.join("\n"));
@@ -436,19 +362,11 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             let kept = log_dir().join(format!("{}.log", self.name));
             if fs::copy(self.log_path(), &kept).is_ok() {
-                eprintln!(
-                    "server log kept: {}; its end:\n{}",
-                    kept.display(),
-                    self.log_end(30)
-                );
+                eprintln!("server log kept: {}; its end:\n{}", kept.display(), self.log_end(30));
             }
         }
         if self.data().join("postmaster.pid").exists() {
-            let _ = process::as_server(pg_bin().join("pg_ctl"))
-                .arg("-D")
-                .arg(self.data())
-                .args(["stop", "-w", "-m", "immediate"])
-                .output();
+            let _ = process::as_server(pg_bin().join("pg_ctl")).arg("-D").arg(self.data()).args(["stop", "-w", "-m", "immediate"]).output();
         }
         let _ = fs::remove_dir_all(&self.dir);
         let _ = fs::remove_dir_all(&self.socket);
@@ -469,21 +387,14 @@ impl Stop {
 pub fn wait_for(what: &str, bound: Duration, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(
-            began.elapsed() < bound,
-            "waited in vain for {what} ({:.1} s)",
-            bound.as_secs_f32()
-        );
+        assert!(began.elapsed() < bound, "waited in vain for {what} ({:.1} s)", bound.as_secs_f32());
         std::thread::sleep(LOOK_AGAIN);
     }
 }
 
 /// The programs of a PostgreSQL that has the extension.
 pub fn pg_bin() -> PathBuf {
-    std::env::var_os("TENANT_Q_PG_BIN").map_or_else(
-        || checkout().join(".pg/prefix/usr/lib/postgresql/15/bin"),
-        PathBuf::from,
-    )
+    std::env::var_os("TENANT_Q_PG_BIN").map_or_else(|| checkout().join(".pg/prefix/usr/lib/postgresql/15/bin"), PathBuf::from)
 }
 
 fn checkout() -> PathBuf {
@@ -497,12 +408,10 @@ fn pg_test_conf() -> String {
 fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let above =
-            std::env::var_os("TENANT_Q_RUN_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let above = std::env::var_os("TENANT_Q_RUN_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let dir = above.join(format!("cluster.{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory for clusters");
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
-            .expect("a directory that others can enter");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("a directory that others can enter");
         dir
     })
 }
@@ -519,17 +428,7 @@ fn template() -> &'static Path {
         process::server_dir(&dir);
         process::run(
             process::as_server(pg_bin().join("initdb"))
-                .args([
-                    "-U",
-                    "postgres",
-                    "-A",
-                    "trust",
-                    "-E",
-                    "UTF8",
-                    "--locale=C.UTF-8",
-                    "--no-sync",
-                    "-D",
-                ])
+                .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
                 .arg(&dir),
         );
         dir

@@ -34,9 +34,7 @@ pub fn as_caller(program: impl AsRef<OsStr>) -> Command {
     for name in UNWANTED {
         command.env_remove(name);
     }
-    command
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(std::process::Stdio::null());
+    command.env("LC_ALL", "C.UTF-8").stdin(std::process::Stdio::null());
     command
 }
 
@@ -62,16 +60,9 @@ pub fn server_dir(path: &Path) {
 
 /// Runs to the end and returns what was printed; panics with the whole output if it fails.
 pub fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{text}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     text
 }
 
@@ -83,12 +74,7 @@ fn server_user() -> Option<(u32, u32)> {
         if unsafe { libc::geteuid() } != 0 {
             return None;
         }
-        let id = |option| {
-            run(Command::new("id").args([option, "postgres"]))
-                .trim()
-                .parse()
-                .expect("a number from id")
-        };
+        let id = |option| run(Command::new("id").args([option, "postgres"])).trim().parse().expect("a number from id");
         Some((id("-u"), id("-g")))
     })
 }

@@ -19,10 +19,7 @@ impl Row {
     }
 
     pub fn joined(&self, separator: &str) -> String {
-        (0..self.0.len())
-            .map(|column| self.get(column))
-            .collect::<Vec<_>>()
-            .join(separator)
+        (0..self.0.len()).map(|column| self.get(column)).collect::<Vec<_>>().join(separator)
     }
 }
 
@@ -45,12 +42,7 @@ impl From<postgres::Error> for SqlError {
                 detail: db.detail().unwrap_or_default().to_owned(),
                 hint: db.hint().unwrap_or_default().to_owned(),
             },
-            None => SqlError {
-                code: String::new(),
-                message: error.to_string(),
-                detail: String::new(),
-                hint: String::new(),
-            },
+            None => SqlError { code: String::new(), message: error.to_string(), detail: String::new(), hint: String::new() },
         }
     }
 }
@@ -74,9 +66,7 @@ pub fn query(client: &mut Client, sql: &str) -> Result<Vec<Row>, SqlError> {
         match message {
             SimpleQueryMessage::RowDescription(_) => rows.clear(),
             SimpleQueryMessage::Row(row) => {
-                rows.push(Row((0..row.len())
-                    .map(|column| row.get(column).map(str::to_owned))
-                    .collect()));
+                rows.push(Row((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()));
             }
             _ => {}
         }

@@ -46,7 +46,10 @@ fn a_cancelled_task_has_no_effect() {
     site.wait_ended("t1", &other, 'd');
     site.assert_once(1);
     // By who may not.
-    assert_eq!(site.cluster.try_run_as("t2", DB, &format!("SELECT tq_cancel('{other}', tenant => 't1')")).expect_err("denied").code, "42501");
+    assert_eq!(
+        site.cluster.try_run_as("t2", DB, &format!("SELECT tq_cancel('{other}', tenant => 't1')")).expect_err("denied").code,
+        "42501"
+    );
     site.assert_alive("t1");
     site.cluster.assert_log_clean();
 }
@@ -79,14 +82,24 @@ fn cancel_and_completion_exclude_each_other() {
 fn a_timeout_ends_an_attempt_swallowed_or_not() {
     let site = Site::start("", &["t1"]);
     site.run("t1", SWALLOW);
-    let plain = site.enqueue("t1", "slow", r#"["plain", 600]"#, ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')");
+    let plain = site.enqueue(
+        "t1",
+        "slow",
+        r#"["plain", 600]"#,
+        ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')",
+    );
     site.wait_ended("t1", &plain, 'f');
     assert_eq!(site.counts("t1", &plain), (2, 0));
     let message = site.cluster.value(DB, &format!("SELECT error ->> 'message' FROM t1.tq_result WHERE id = '{plain}'"));
     assert!(message.contains("timeout of 500 ms"), "{message}");
     assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{plain}')")), "timeout timeout");
     // The attempts of one that won't be stopped are timeouts as well, or it would run for ever.
-    let swallowed = site.enqueue("t1", "swallow", r#"["swallowed"]"#, ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')");
+    let swallowed = site.enqueue(
+        "t1",
+        "swallow",
+        r#"["swallowed"]"#,
+        ", timeout => '0.5 seconds', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds')",
+    );
     site.wait_ended("t1", &swallowed, 'f');
     assert_eq!(site.counts("t1", &swallowed), (2, 0));
     let message = site.cluster.value(DB, &format!("SELECT error ->> 'message' FROM t1.tq_result WHERE id = '{swallowed}'"));
@@ -94,8 +107,11 @@ fn a_timeout_ends_an_attempt_swallowed_or_not() {
     assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{swallowed}')")), "timeout timeout");
     site.assert_once(0);
     // What a role has set for its sessions is not the tasks' timeout.
-    site.cluster.run(DB, "ALTER ROLE t1 SET statement_timeout = '100ms'; ALTER ROLE t1 SET default_transaction_read_only = on;
-        ALTER ROLE t1 SET default_transaction_isolation = 'serializable'; ALTER ROLE t1 SET idle_session_timeout = '50ms'");
+    site.cluster.run(
+        DB,
+        "ALTER ROLE t1 SET statement_timeout = '100ms'; ALTER ROLE t1 SET default_transaction_read_only = on;
+        ALTER ROLE t1 SET default_transaction_isolation = 'serializable'; ALTER ROLE t1 SET idle_session_timeout = '50ms'",
+    );
     for pid in site.cluster.pids("tenant_q executor") {
         cluster::kill(pid, libc::SIGTERM);
     }

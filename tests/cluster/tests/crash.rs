@@ -12,7 +12,12 @@ fn runs_again(site: &Site, id: &str, killed: i32) -> i32 {
     let began = Instant::now();
     let mut pid = killed;
     wait_for("the task to run again", Duration::from_secs(20), || {
-        pid = site.cluster.try_rows_as("postgres", DB, &format!("SELECT pid FROM tq_running WHERE id = '{id}'")).ok().and_then(|rows| rows.first().map(|row| row.get(0).parse().expect("a pid"))).unwrap_or(killed);
+        pid = site
+            .cluster
+            .try_rows_as("postgres", DB, &format!("SELECT pid FROM tq_running WHERE id = '{id}'"))
+            .ok()
+            .and_then(|rows| rows.first().map(|row| row.get(0).parse().expect("a pid")))
+            .unwrap_or(killed);
         pid != killed
     });
     assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
@@ -43,7 +48,10 @@ fn a_killed_executor_is_blamed_on_its_task_alone() {
     }
     assert_eq!(site.counts("t3", &waiting), (1, 0));
     site.assert_once(4);
-    assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ' ORDER BY started_at) FROM tq_attempts('{culprit}')")), "crashed done");
+    assert_eq!(
+        site.value("t1", &format!("SELECT string_agg(outcome, ' ' ORDER BY started_at) FROM tq_attempts('{culprit}')")),
+        "crashed done"
+    );
     assert_eq!(site.cluster.log().matches("all server processes terminated").count(), 1);
     site.assert_alive("t2");
 }
@@ -93,7 +101,8 @@ fn keeps_crashing(conf: &str, at_most: usize) {
     site.cluster.forget_log();
     site.run("t1", "SELECT tq_async('boom', jsonb_build_array(n::text)) FROM generate_series(1, 12) AS n");
     site.cluster.run(DB, "SELECT tq_resume('t1')");
-    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tenant_q.handler WHERE tenant = 't1' AND name = 'boom' AND quarantined IS NOT NULL)");
+    site.cluster
+        .wait_until(DB, "SELECT EXISTS (SELECT FROM tenant_q.handler WHERE tenant = 't1' AND name = 'boom' AND quarantined IS NOT NULL)");
     site.assert_alive("t2");
     site.assert_alive("t1");
     let crashes = site.cluster.log().matches("all server processes terminated").count();

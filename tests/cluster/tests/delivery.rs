@@ -65,7 +65,12 @@ fn under_load_and_crashes_each_committed_task_runs_exactly_once() {
     let site = Site::start("", &tenants);
     let stop = AtomicBool::new(false);
     let told: Vec<Told> = thread::scope(|scope| {
-        let sessions: Vec<_> = (0..6).map(|n| { let (site, stop) = (&site, &stop); scope.spawn(move || session(site, tenants[n % 3], n, stop)) }).collect();
+        let sessions: Vec<_> = (0..6)
+            .map(|n| {
+                let (site, stop) = (&site, &stop);
+                scope.spawn(move || session(site, tenants[n % 3], n, stop))
+            })
+            .collect();
         for round in 0..5 {
             // Random enough: how far anybody has got by then is different each time.
             let before = site.cluster.number(DB, "SELECT count(*) FROM fx");

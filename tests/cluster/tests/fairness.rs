@@ -81,7 +81,12 @@ fn max_running_is_exact() {
         site.run(tenant, &format!("SELECT tq_async('place', jsonb_build_array(n, {places})) FROM generate_series(1, 100) AS n"));
     }
     site.wait_idle_within(Duration::from_secs(30), &["t1", "t2"]);
-    assert_eq!(site.number("SELECT count(*) FROM (SELECT state FROM t1.tq_result UNION ALL SELECT state FROM t2.tq_result) AS r WHERE state <> 'd'"), 0);
+    assert_eq!(
+        site.number(
+            "SELECT count(*) FROM (SELECT state FROM t1.tq_result UNION ALL SELECT state FROM t2.tq_result) AS r WHERE state <> 'd'"
+        ),
+        0
+    );
     site.assert_once(200);
     // A limit of none at all: nothing runs until it is taken back.
     site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 0)");
@@ -117,11 +122,15 @@ fn a_heavier_tenant_gets_more_and_a_lighter_one_something() {
     site.run("t1", "SELECT tq_attach('heavy'); SELECT tq_register('slow', tenant => 'heavy')");
     site.cluster.run(DB, "SELECT tq_set_quota('heavy', weight => 4); SELECT tq_pause('t1'); SELECT tq_pause('heavy')");
     for t in ["t1", "heavy"] {
-        site.run("t1", &format!("SELECT tq_async('slow', jsonb_build_array(n::text, 0.002), tenant => '{t}') FROM generate_series(1, 600) AS n"));
+        site.run(
+            "t1",
+            &format!("SELECT tq_async('slow', jsonb_build_array(n::text, 0.002), tenant => '{t}') FROM generate_series(1, 600) AS n"),
+        );
     }
     site.cluster.run(DB, "SELECT tq_resume('t1'); SELECT tq_resume('heavy')");
     site.cluster.wait_until(DB, "SELECT count(*) >= 500 FROM fx");
-    let share = site.number("SELECT 100 * count(*) FILTER (WHERE tenant = 'heavy') / count(*) FROM (SELECT * FROM fx ORDER BY at LIMIT 500) AS x");
+    let share =
+        site.number("SELECT 100 * count(*) FILTER (WHERE tenant = 'heavy') / count(*) FROM (SELECT * FROM fx ORDER BY at LIMIT 500) AS x");
     assert!((65..=92).contains(&share), "{share} % instead of about 80");
     site.cluster.assert_log_clean();
 }

@@ -17,11 +17,22 @@ fn code_on_a_tenants_tables_never_runs_and_stops_nobody_else() {
     let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2"]);
     site.run("t1", TRAPS);
     let cases = [
-        ("trigger", "CREATE TRIGGER z BEFORE INSERT OR UPDATE OR DELETE ON tq_task FOR EACH ROW EXECUTE FUNCTION trap_row()", "DROP TRIGGER z ON tq_task"),
-        ("trigger on results", "CREATE TRIGGER z AFTER INSERT ON tq_result FOR EACH ROW EXECUTE FUNCTION trap_row()", "DROP TRIGGER z ON tq_result"),
+        (
+            "trigger",
+            "CREATE TRIGGER z BEFORE INSERT OR UPDATE OR DELETE ON tq_task FOR EACH ROW EXECUTE FUNCTION trap_row()",
+            "DROP TRIGGER z ON tq_task",
+        ),
+        (
+            "trigger on results",
+            "CREATE TRIGGER z AFTER INSERT ON tq_result FOR EACH ROW EXECUTE FUNCTION trap_row()",
+            "DROP TRIGGER z ON tq_result",
+        ),
         ("rule", "CREATE RULE z AS ON INSERT TO tq_task DO ALSO SELECT trap()", "DROP RULE z ON tq_task"),
-        ("policy", "ALTER TABLE tq_task ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY z ON tq_task USING (trap())",
-            "DROP POLICY z ON tq_task; ALTER TABLE tq_task DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY"),
+        (
+            "policy",
+            "ALTER TABLE tq_task ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY z ON tq_task USING (trap())",
+            "DROP POLICY z ON tq_task; ALTER TABLE tq_task DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY",
+        ),
         ("index", "CREATE INDEX z ON tq_task (trap_index(handler))", "DROP INDEX z"),
     ];
     for (n, (what, make, unmake)) in cases.iter().enumerate() {
@@ -38,7 +49,11 @@ fn code_on_a_tenants_tables_never_runs_and_stops_nobody_else() {
         let other = site.enqueue("t2", "ok", &format!("[\"other {n}\"]"), "");
         site.wait_ended("t2", &other, 'd');
         assert!(began.elapsed() < Duration::from_secs(2), "{what}: the neighbour waited {:?}", began.elapsed());
-        assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap' AND (su = 'on' OR who <> 't1' OR sess <> 't1')"), 0, "{what}: the trap worked");
+        assert_eq!(
+            site.number("SELECT count(*) FROM fx WHERE k = 'trap' AND (su = 'on' OR who <> 't1' OR sess <> 't1')"),
+            0,
+            "{what}: the trap worked"
+        );
         assert_eq!(site.number(&format!("SELECT count(*) FROM t1.tq_task WHERE id = '{id}'")), 1, "{what}: it waits");
         site.run("t1", unmake);
         site.wait_idle_within(Duration::from_secs(30), &["t1"]);

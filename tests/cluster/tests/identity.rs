@@ -21,7 +21,8 @@ const T1: &str = "t1 t1 t1 off t1, public, pg_temp";
 fn a_handler_is_its_role_and_stays_it() {
     // One executor: what a task leaves behind would reach the next.
     let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
-    site.cluster.run(DB, &format!("{NOTES} CREATE ROLE low; GRANT low TO t1; GRANT USAGE ON SCHEMA t1 TO low; CREATE ROLE other SUPERUSER"));
+    site.cluster
+        .run(DB, &format!("{NOTES} CREATE ROLE low; GRANT low TO t1; GRANT USAGE ON SCHEMA t1 TO low; CREATE ROLE other SUPERUSER"));
     site.run(
         "t1",
         r#"
@@ -108,7 +109,9 @@ fn what_is_deferred_to_the_commit_runs_as_the_tenant_in_its_schema() {
     // A constraint that fails at the very end fails the attempt, with its own words.
     let id = site.enqueue("t1", "orphan", "[]", "");
     site.wait_ended("t1", &id, 'f');
-    let error = site.cluster.value(DB, &format!("SELECT concat_ws(' ', error ->> 'sqlstate', error ->> 'message') FROM t1.tq_result WHERE id = '{id}'"));
+    let error = site
+        .cluster
+        .value(DB, &format!("SELECT concat_ws(' ', error ->> 'sqlstate', error ->> 'message') FROM t1.tq_result WHERE id = '{id}'"));
     assert!(error.starts_with("23503") && error.contains("child_id_fkey"), "{error}");
     assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'orphan'"), 0);
     assert_eq!(site.number("SELECT count(*) FROM t1.child"), 0);
@@ -119,7 +122,10 @@ fn what_is_deferred_to_the_commit_runs_as_the_tenant_in_its_schema() {
 fn nothing_of_one_task_reaches_the_next() {
     let site = Site::start("tenant_q.max_executors = 1\n", &["t1"]);
     // A second tenant of the same owner: the same executor serves both.
-    site.cluster.run(DB, &format!("{NOTES} CREATE SCHEMA t1b AUTHORIZATION t1; CREATE SEQUENCE public.s; GRANT ALL ON SEQUENCE public.s TO PUBLIC;"));
+    site.cluster.run(
+        DB,
+        &format!("{NOTES} CREATE SCHEMA t1b AUTHORIZATION t1; CREATE SEQUENCE public.s; GRANT ALL ON SEQUENCE public.s TO PUBLIC;"),
+    );
     site.run(
         "t1",
         "SELECT tq_attach('t1b');

@@ -94,9 +94,15 @@ fn the_extension_can_go_and_come_back() {
     wait_for("the workers to leave", Duration::from_secs(10), || executors(&cluster, DB) == 0);
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.tq_task"), 2, "the tenant's tables stay");
-    cluster.run(DB, "UPDATE t.tq_task SET run_at = now() WHERE handler = 'ok'; UPDATE t.tq_task SET args = '[\"short\", 0]' WHERE handler = 'nap'");
+    cluster.run(
+        DB,
+        "UPDATE t.tq_task SET run_at = now() WHERE handler = 'ok'; UPDATE t.tq_task SET args = '[\"short\", 0]' WHERE handler = 'nap'",
+    );
     cluster.run(DB, "CREATE EXTENSION tenant_q");
-    cluster.run(DB, "SET ROLE t; SET search_path = t, public; SELECT tq_attach(adopt => true); SELECT tq_register('ok'); SELECT tq_register('nap')");
+    cluster.run(
+        DB,
+        "SET ROLE t; SET search_path = t, public; SELECT tq_attach(adopt => true); SELECT tq_register('ok'); SELECT tq_register('nap')",
+    );
     wait_done(&cluster, DB, 3);
     assert_eq!(cluster.value(DB, "SELECT string_agg(k, ', ' ORDER BY k) FROM t.fx"), "later, short, went on");
     assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.tq_task"), 0);
@@ -112,7 +118,10 @@ fn schemas_are_renamed_and_dropped_with_work_in_them() {
     site.cluster.run(DB, "ALTER SCHEMA t1 RENAME TO \"T 1 x\"");
     site.open_gate();
     site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM \"T 1 x\".tq_task WHERE schedule IS NULL)");
-    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k LIKE 'queued%' AND tenant = 'T 1 x' AND path = '\"T 1 x\", public, pg_temp'"), 5);
+    assert_eq!(
+        site.number("SELECT count(*) FROM fx WHERE k LIKE 'queued%' AND tenant = 'T 1 x' AND path = '\"T 1 x\", public, pg_temp'"),
+        5
+    );
     assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'running'"), 1);
     let before = site.number("SELECT count(*) FROM \"T 1 x\".tq_result WHERE schedule = 'each'");
     site.cluster.wait_until(DB, &format!("SELECT count(*) > {before} + 1 FROM \"T 1 x\".tq_result WHERE schedule = 'each'"));
@@ -191,7 +200,10 @@ fn a_standby_runs_nothing_until_it_is_promoted() {
     let id = site.enqueue("t1", "gate", r#"["running"]"#, "");
     site.wait_running(&id);
     let later = site.enqueue("t1", "ok", r#"["later"]"#, ", delay => '1 hour'");
-    standby.wait_until(DB, &format!("SELECT EXISTS (SELECT FROM t1.tq_task WHERE id = '{later}') AND (SELECT count(*) > 2 FROM t1.tq_result)"));
+    standby.wait_until(
+        DB,
+        &format!("SELECT EXISTS (SELECT FROM t1.tq_task WHERE id = '{later}') AND (SELECT count(*) > 2 FROM t1.tq_result)"),
+    );
     assert_eq!(standby.number(DB, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'tenant_q%'"), 0);
     assert_eq!(standby.try_run_as("t1", DB, "SELECT tq_async('ok', '[\"x\"]')").expect_err("read only").code, "25006");
     assert!(!standby.rows_as("t1", DB, "SELECT * FROM tq_tasks").is_empty(), "views work");
@@ -213,7 +225,11 @@ fn a_standby_runs_nothing_until_it_is_promoted() {
 fn without_preloading_tasks_are_stored_and_said_not_to_run() {
     let cluster = Cluster::start("shared_preload_libraries = ''\n");
     fill(&cluster, DB);
-    let said = cluster.program("psql").args(["-X", "-d", DB, "-c", "SET ROLE t", "-c", "SET search_path = t, public", "-c", "SELECT tq_async('ok', '[\"a\"]')"]).output().expect("psql");
+    let said = cluster
+        .program("psql")
+        .args(["-X", "-d", DB, "-c", "SET ROLE t", "-c", "SET search_path = t, public", "-c", "SELECT tq_async('ok', '[\"a\"]')"])
+        .output()
+        .expect("psql");
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("WARNING") && said.contains("shared_preload_libraries"), "{said}");
     cluster.run(DB, "SET ROLE t; SET search_path = t, public; SELECT tq_schedule('s', 'ok', '1 hour', args => '[\"s\"]'); SELECT * FROM tq_tasks; SELECT * FROM tq_results; SELECT tq_pause(); SELECT tq_resume()");

@@ -48,7 +48,10 @@ fn fire_times_are_served_once_through_crashes_and_restarts() {
 fn after_a_downtime_missed_fire_times_are_caught_up_as_asked() {
     let site = Site::start("", &["t1"]);
     for catch_up in ["once", "none", "all"] {
-        site.run("t1", &format!("SELECT tq_schedule('{catch_up}', 'ok', '1 second', args => '[\"{catch_up}\"]', catch_up => '{catch_up}')"));
+        site.run(
+            "t1",
+            &format!("SELECT tq_schedule('{catch_up}', 'ok', '1 second', args => '[\"{catch_up}\"]', catch_up => '{catch_up}')"),
+        );
     }
     wait_for_more(&site, 3);
     site.cluster.stop(Stop::Fast);
@@ -85,6 +88,10 @@ fn a_slow_handler_does_not_pile_its_schedule_up() {
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE schedule = 'queue'"), 2, "one runs, one waits");
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE schedule = 'skip'"), 1, "one runs");
     site.open_gate();
-    site.cluster.wait_until_within(Duration::from_secs(10), DB, "SELECT count(*) > 3 FROM t1.tq_result WHERE schedule IN ('queue', 'skip')");
+    site.cluster.wait_until_within(
+        Duration::from_secs(10),
+        DB,
+        "SELECT count(*) > 3 FROM t1.tq_result WHERE schedule IN ('queue', 'skip')",
+    );
     site.cluster.assert_log_clean();
 }

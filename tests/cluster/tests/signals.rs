@@ -20,7 +20,11 @@ fn a_terminated_executor_costs_its_task_nothing() {
         // A cancelled one goes on in the same process: what tells is its start.
         let since = site.cluster.value(DB, "SELECT clock_timestamp()");
         assert_eq!(site.value(who, &format!("SELECT {sql}({pid})")), "t");
-        site.cluster.wait_until_within(SOON, DB, &format!("SELECT EXISTS (SELECT FROM tq_running WHERE id = '{id}' AND since > '{since}')"));
+        site.cluster.wait_until_within(
+            SOON,
+            DB,
+            &format!("SELECT EXISTS (SELECT FROM tq_running WHERE id = '{id}' AND since > '{since}')"),
+        );
         pid = site.running(&id).expect("it runs");
     }
     assert_eq!(site.running(&other), Some(other_pid), "the neighbour was left alone");

@@ -53,15 +53,9 @@ impl Site {
         for t in tenants {
             self.cluster.run(
                 DB,
-                &format!(
-                    "CREATE ROLE {t} LOGIN; CREATE SCHEMA {t} AUTHORIZATION {t}; ALTER ROLE {t} SET search_path = {t}, public"
-                ),
+                &format!("CREATE ROLE {t} LOGIN; CREATE SCHEMA {t} AUTHORIZATION {t}; ALTER ROLE {t} SET search_path = {t}, public"),
             );
-            self.cluster.run_as(
-                t,
-                DB,
-                "SELECT tq_attach(); SELECT tq_register(h) FROM unnest('{ok,slow,gate,bad,boom}'::text[]) AS h",
-            );
+            self.cluster.run_as(t, DB, "SELECT tq_attach(); SELECT tq_register(h) FROM unnest('{ok,slow,gate,bad,boom}'::text[]) AS h");
         }
     }
 
@@ -113,7 +107,10 @@ impl Site {
     pub fn wait_ended(&self, tenant: &str, id: &str, state: char) {
         self.cluster.wait_until(DB, &format!("SELECT EXISTS (SELECT FROM {tenant}.tq_result WHERE id = '{id}')"));
         assert_eq!(
-            self.cluster.value(DB, &format!("SELECT concat_ws(' ', state, error) FROM {tenant}.tq_result WHERE id = '{id}'")).chars().next(),
+            self.cluster
+                .value(DB, &format!("SELECT concat_ws(' ', state, error) FROM {tenant}.tq_result WHERE id = '{id}'"))
+                .chars()
+                .next(),
             Some(state),
             "{}",
             self.cluster.value(DB, &format!("SELECT r FROM {tenant}.tq_result r WHERE id = '{id}'"))
@@ -146,7 +143,11 @@ impl Site {
 
     /// No effect of `ok` and its kin happened twice; `n` did in all.
     pub fn assert_once(&self, n: i64) {
-        assert_eq!(self.number("SELECT count(*) FROM (SELECT tenant, k FROM fx GROUP BY 1, 2 HAVING count(*) <> 1) AS x"), 0, "effects twice");
+        assert_eq!(
+            self.number("SELECT count(*) FROM (SELECT tenant, k FROM fx GROUP BY 1, 2 HAVING count(*) <> 1) AS x"),
+            0,
+            "effects twice"
+        );
         assert_eq!(self.number("SELECT count(*) FROM fx"), n, "effects in all");
     }
 

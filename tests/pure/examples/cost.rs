@@ -12,14 +12,8 @@ use tenant_q_pure::schedule::rule::{MonthEnd, Rule};
 const QUESTIONS: i32 = 10_000;
 
 fn main() {
-    let anchor = Utc
-        .with_ymd_and_hms(2023, 1, 31, 2, 30, 0)
-        .single()
-        .expect("a time");
-    println!(
-        "{:<26} {:>9} {:>9} {:>9}",
-        "rule", "median ns", "p99 ns", "parse ns"
-    );
+    let anchor = Utc.with_ymd_and_hms(2023, 1, 31, 2, 30, 0).single().expect("a time");
+    println!("{:<26} {:>9} {:>9} {:>9}", "rule", "median ns", "p99 ns", "parse ns");
     for text in [
         "*/5 * * * *",
         "30 2 * * *",
@@ -40,15 +34,8 @@ fn main() {
         "sunrise at 69.6,18.9",
     ] {
         let rule = Rule::parse(text, false).expect("a valid rule");
-        let plan = Plan {
-            rule: &rule,
-            zone: chrono_tz::Europe::Berlin,
-            anchor,
-            start_at: None,
-            until: None,
-            month_end: MonthEnd::Clamp,
-            seed: 1,
-        };
+        let plan =
+            Plan { rule: &rule, zone: chrono_tz::Europe::Berlin, anchor, start_at: None, until: None, month_end: MonthEnd::Clamp, seed: 1 };
         let mut costs: Vec<u128> = (0..QUESTIONS)
             .map(|n| {
                 // Some nine years, in steps that meet every hour, weekday and season.

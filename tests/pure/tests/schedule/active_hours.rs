@@ -48,10 +48,6 @@ fn wrong_windows_name_the_place() {
         "08:00-12:00, ^x-13:00",
     ] {
         let error = ActiveHours::parse(&marked.replacen('^', "", 1)).expect_err(marked);
-        assert_eq!(
-            (error.field, error.position),
-            ("active_hours", marked.find('^')),
-            "{marked}: {error}"
-        );
+        assert_eq!((error.field, error.position), ("active_hours", marked.find('^')), "{marked}: {error}");
     }
 }

@@ -22,24 +22,14 @@ struct Field {
 }
 
 fn field(min: u32, max: u32, star_weight: u32) -> impl Strategy<Value = Field> {
-    let star = Just(Field {
-        text: "*".to_owned(),
-        values: (min..=max).collect(),
-        starred: true,
-    });
+    let star = Just(Field { text: "*".to_owned(), values: (min..=max).collect(), starred: true });
     let star_step = (1..=(max - min) / 2).prop_map(move |step| Field {
         text: format!("*/{step}"),
-        values: (min..=max)
-            .filter(|value| (value - min).is_multiple_of(step))
-            .collect(),
+        values: (min..=max).filter(|value| (value - min).is_multiple_of(step)).collect(),
         starred: true,
     });
     let list = prop::collection::vec(min..=max, 1..4).prop_map(|values| Field {
-        text: values
-            .iter()
-            .map(u32::to_string)
-            .collect::<Vec<_>>()
-            .join(","),
+        text: values.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
         values,
         starred: false,
     });
@@ -47,14 +37,8 @@ fn field(min: u32, max: u32, star_weight: u32) -> impl Strategy<Value = Field> {
         // From low upwards, around the end if need be.
         let size = max - min + 1;
         let distance = (high + size - low) % size;
-        let values = (0..=distance)
-            .step_by(step as usize)
-            .map(|n| (low - min + n) % size + min);
-        Field {
-            text: format!("{low}-{high}/{step}"),
-            values: values.collect(),
-            starred: false,
-        }
+        let values = (0..=distance).step_by(step as usize).map(|n| (low - min + n) % size + min);
+        Field { text: format!("{low}-{high}/{step}"), values: values.collect(), starred: false }
     });
     prop_oneof![star_weight => star, 1 => star_step, 3 => list, 1 => range]
 }
@@ -70,75 +54,32 @@ struct Cron {
 
 /// Fixed rules with many times a day, so that several of them meet each gap and overlap.
 fn busy_fixed_cron() -> impl Strategy<Value = Cron> {
-    let every = |min, max| Field {
-        text: "*".to_owned(),
-        values: (min..=max).collect(),
-        starred: true,
-    };
-    (
-        prop::collection::btree_set(0u32..60, 1..5),
-        prop::collection::btree_set(0u32..24, 8..24),
-    )
-        .prop_map(move |(minutes, hours)| {
-            let listed = |values: BTreeSet<u32>| Field {
-                text: values
-                    .iter()
-                    .map(u32::to_string)
-                    .collect::<Vec<_>>()
-                    .join(","),
-                values: values.into_iter().collect(),
-                starred: false,
-            };
-            Cron {
-                minutes: listed(minutes),
-                hours: listed(hours),
-                days: every(1, 31),
-                months: every(1, 12),
-                weekdays: every(0, 6),
-            }
-        })
+    let every = |min, max| Field { text: "*".to_owned(), values: (min..=max).collect(), starred: true };
+    (prop::collection::btree_set(0u32..60, 1..5), prop::collection::btree_set(0u32..24, 8..24)).prop_map(move |(minutes, hours)| {
+        let listed = |values: BTreeSet<u32>| Field {
+            text: values.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
+            values: values.into_iter().collect(),
+            starred: false,
+        };
+        Cron { minutes: listed(minutes), hours: listed(hours), days: every(1, 31), months: every(1, 12), weekdays: every(0, 6) }
+    })
 }
 
 fn cron() -> impl Strategy<Value = Cron> {
-    (
-        field(0, 59, 2),
-        field(0, 23, 2),
-        field(1, 31, 9),
-        field(1, 12, 20),
-        field(0, 6, 9),
-    )
-        .prop_map(|(minutes, hours, days, months, weekdays)| Cron {
-            minutes,
-            hours,
-            days,
-            months,
-            weekdays,
-        })
+    (field(0, 59, 2), field(0, 23, 2), field(1, 31, 9), field(1, 12, 20), field(0, 6, 9))
+        .prop_map(|(minutes, hours, days, months, weekdays)| Cron { minutes, hours, days, months, weekdays })
 }
 
 impl Cron {
     fn text(&self) -> String {
-        let fields = [
-            &self.minutes,
-            &self.hours,
-            &self.days,
-            &self.months,
-            &self.weekdays,
-        ];
+        let fields = [&self.minutes, &self.hours, &self.days, &self.months, &self.weekdays];
         fields.map(|field| field.text.as_str()).join(" ")
     }
 
     fn shows(&self, wall: NaiveDateTime, day_and: bool) -> bool {
         let date = self.days.values.contains(&wall.day());
-        let weekday = self
-            .weekdays
-            .values
-            .contains(&wall.weekday().num_days_from_sunday());
-        let day = if day_and || self.days.starred || self.weekdays.starred {
-            date && weekday
-        } else {
-            date || weekday
-        };
+        let weekday = self.weekdays.values.contains(&wall.weekday().num_days_from_sunday());
+        let day = if day_and || self.days.starred || self.weekdays.starred { date && weekday } else { date || weekday };
         day && self.months.values.contains(&wall.month())
             && self.hours.values.contains(&wall.hour())
             && self.minutes.values.contains(&wall.minute())
@@ -152,12 +93,7 @@ impl Cron {
 const WINDOW_DAYS: i64 = 4;
 
 /// Every minute of the real clock.
-fn first_elapsed(
-    cron: &Cron,
-    day_and: bool,
-    zone: Tz,
-    after: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
+fn first_elapsed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let minute = after.timestamp().div_euclid(60) + 1;
     (minute..minute + WINDOW_DAYS * 1440)
         .filter_map(|minute| DateTime::from_timestamp(minute * 60, 0))
@@ -165,17 +101,8 @@ fn first_elapsed(
 }
 
 /// Every minute of the wall clock, those that don't exist included.
-fn first_fixed(
-    cron: &Cron,
-    day_and: bool,
-    zone: Tz,
-    after: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let wall = after
-        .with_timezone(&zone)
-        .naive_local()
-        .with_second(0)
-        .expect("a minute");
+fn first_fixed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let wall = after.with_timezone(&zone).naive_local().with_second(0).expect("a minute");
     (-2 * 1440..WINDOW_DAYS * 1440)
         .map(|minute| wall + TimeDelta::minutes(minute))
         .filter(|wall| cron.shows(*wall, day_and))
@@ -191,11 +118,7 @@ fn first_reading(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
     }
     let before = (1..)
         .map(|minutes| wall - TimeDelta::minutes(minutes))
-        .find_map(|earlier| {
-            zone.from_local_datetime(&earlier)
-                .latest()
-                .map(|instant| (earlier, instant))
-        });
+        .find_map(|earlier| zone.from_local_datetime(&earlier).latest().map(|instant| (earlier, instant)));
     let (earlier, instant) = before.expect("the clock worked once");
     instant.to_utc() + (wall - earlier)
 }
@@ -203,51 +126,29 @@ fn first_reading(zone: Tz, wall: NaiveDateTime) -> DateTime<Utc> {
 /// A zone and an instant, mostly near a change of that zone's clock.
 fn zone_and_instant() -> impl Strategy<Value = (Tz, DateTime<Utc>)> {
     // Every zone, and more often those whose changes are by half an hour, two hours or a day.
-    let unusual = [
-        Tz::Australia__Lord_Howe,
-        Tz::Antarctica__Troll,
-        Tz::Pacific__Apia,
-        Tz::Asia__Gaza,
-    ];
+    let unusual = [Tz::Australia__Lord_Howe, Tz::Antarctica__Troll, Tz::Pacific__Apia, Tz::Asia__Gaza];
     let zone = prop_oneof![
         2 => prop::sample::select(&TZ_VARIANTS[..]),
         1 => prop::sample::select(unusual.to_vec()),
     ];
     let seconds = prop_oneof![-36 * 3600i64..12 * 3600, -2 * 3600i64..2 * 3600];
-    (zone, 1975i32..2040, any::<prop::sample::Index>(), seconds).prop_map(
-        |(zone, year, chosen, seconds)| {
-            let new_year = Utc
-                .with_ymd_and_hms(year, 1, 1, 0, 0, 0)
-                .single()
-                .expect("a new year");
-            let offset = |hour: i64| {
-                use chrono::Offset;
-                zone.offset_from_utc_datetime(&(new_year + TimeDelta::hours(hour)).naive_utc())
-                    .fix()
-            };
-            let changes: Vec<i64> = (1..8760)
-                .filter(|hour| offset(*hour) != offset(hour - 1))
-                .collect();
-            let hour = if changes.is_empty() {
-                chosen.index(8760) as i64
-            } else {
-                *chosen.get(&changes)
-            };
-            (
-                zone,
-                new_year + TimeDelta::hours(hour) + TimeDelta::seconds(seconds),
-            )
-        },
-    )
+    (zone, 1975i32..2040, any::<prop::sample::Index>(), seconds).prop_map(|(zone, year, chosen, seconds)| {
+        let new_year = Utc.with_ymd_and_hms(year, 1, 1, 0, 0, 0).single().expect("a new year");
+        let offset = |hour: i64| {
+            use chrono::Offset;
+            zone.offset_from_utc_datetime(&(new_year + TimeDelta::hours(hour)).naive_utc()).fix()
+        };
+        let changes: Vec<i64> = (1..8760).filter(|hour| offset(*hour) != offset(hour - 1)).collect();
+        let hour = if changes.is_empty() { chosen.index(8760) as i64 } else { *chosen.get(&changes) };
+        (zone, new_year + TimeDelta::hours(hour) + TimeDelta::seconds(seconds))
+    })
 }
 
 /// Every kind of rule there is.
 fn any_rule() -> impl Strategy<Value = String> {
     let clock = (0..24, 0..60).prop_map(|(hour, minute)| format!("{hour}:{minute:02}"));
     let weekday = prop::sample::select(vec!["monday", "wednesday", "sunday"]);
-    let unit = prop::sample::select(vec![
-        "seconds", "minutes", "hours", "days", "weeks", "months", "years",
-    ]);
+    let unit = prop::sample::select(vec!["seconds", "minutes", "hours", "days", "weeks", "months", "years"]);
     let word = prop::sample::select(vec![
         "O",
         "I",
@@ -273,18 +174,10 @@ fn any_rule() -> impl Strategy<Value = String> {
         cron().prop_map(|cron| cron.text()),
         word.prop_map(str::to_owned),
         (2..500, unit.clone()).prop_map(|(n, unit)| format!("every {n} {unit}")),
-        (
-            1..40,
-            0..40,
-            prop::sample::select(vec!["seconds", "minutes", "hours", "days"])
-        )
+        (1..40, 0..40, prop::sample::select(vec!["seconds", "minutes", "hours", "days"]))
             .prop_map(|(min, more, unit)| format!("every {min} to {} {unit}", min + more)),
         (weekday, clock.clone()).prop_map(|(day, time)| format!("{day} at {time}")),
-        (
-            2..9,
-            prop::sample::select(vec!["days", "weeks", "months"]),
-            clock.clone()
-        )
+        (2..9, prop::sample::select(vec!["days", "weeks", "months"]), clock.clone())
             .prop_map(|(n, unit, time)| format!("every {n} {unit} at {time}")),
         clock.prop_map(|time| format!("every day at {time}")),
         (0..60).prop_map(|minute| format!("every hour at :{minute:02}")),

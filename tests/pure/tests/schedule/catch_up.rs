@@ -7,90 +7,38 @@ use tenant_q_pure::schedule::catch_up::{CatchUp, Lateness, due};
 use super::{Schedule, instant};
 
 fn lateness(catch_up: CatchUp) -> Lateness {
-    Lateness {
-        catch_up,
-        limit: 100,
-        deadline: None,
-        grace: TimeDelta::seconds(10),
-    }
+    Lateness { catch_up, limit: 100, deadline: None, grace: TimeDelta::seconds(10) }
 }
 
 /// Fire times to serve at `now`, and the one to wait for then.
-fn decide(
-    rule: &str,
-    waiting_for: &str,
-    now: &str,
-    lateness: Lateness,
-) -> (Vec<String>, Option<String>) {
+fn decide(rule: &str, waiting_for: &str, now: &str, lateness: Lateness) -> (Vec<String>, Option<String>) {
     let schedule = Schedule::new(rule, "UTC", waiting_for);
-    let found = due(
-        &schedule.plan(),
-        instant(waiting_for),
-        instant(now),
-        &lateness,
-    );
+    let found = due(&schedule.plan(), instant(waiting_for), instant(now), &lateness);
     let text = |time: &DateTime<Utc>| time.format("%m-%d %H:%M").to_string();
-    (
-        found.serve.iter().map(text).collect(),
-        found.next.as_ref().map(text),
-    )
+    (found.serve.iter().map(text).collect(), found.next.as_ref().map(text))
 }
 
 #[test]
 fn hourly_twelve_hours_late() {
-    let (serve, next) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 12:00",
-        lateness(CatchUp::All),
-    );
+    let (serve, next) = decide("H", "2024-01-01 00:00", "2024-01-01 12:00", lateness(CatchUp::All));
     assert_eq!(serve.len(), 13);
     assert_eq!(serve.first().map(String::as_str), Some("01-01 00:00"));
     assert_eq!(next.as_deref(), Some("01-01 13:00"));
-    let (serve, next) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 12:30",
-        lateness(CatchUp::Once),
-    );
-    assert_eq!(
-        (serve, next.as_deref()),
-        (vec!["01-01 12:00".to_owned()], Some("01-01 13:00"))
-    );
-    let (serve, next) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 12:30",
-        lateness(CatchUp::None),
-    );
+    let (serve, next) = decide("H", "2024-01-01 00:00", "2024-01-01 12:30", lateness(CatchUp::Once));
+    assert_eq!((serve, next.as_deref()), (vec!["01-01 12:00".to_owned()], Some("01-01 13:00")));
+    let (serve, next) = decide("H", "2024-01-01 00:00", "2024-01-01 12:30", lateness(CatchUp::None));
     assert_eq!((serve, next.as_deref()), (vec![], Some("01-01 13:00")));
     // A moment late is not missed.
-    let (serve, _) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 00:00:02",
-        lateness(CatchUp::None),
-    );
+    let (serve, _) = decide("H", "2024-01-01 00:00", "2024-01-01 00:00:02", lateness(CatchUp::None));
     assert_eq!(serve, ["01-01 00:00"]);
 }
 
 #[test]
 fn limits_keep_the_newest() {
-    let limited = Lateness {
-        limit: 3,
-        ..lateness(CatchUp::All)
-    };
+    let limited = Lateness { limit: 3, ..lateness(CatchUp::All) };
     let (serve, _) = decide("H", "2024-01-01 00:00", "2024-01-01 12:30", limited);
     assert_eq!(serve, ["01-01 10:00", "01-01 11:00", "01-01 12:00"]);
-    let (serve, _) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 12:30",
-        Lateness {
-            limit: 0,
-            ..limited
-        },
-    );
+    let (serve, _) = decide("H", "2024-01-01 00:00", "2024-01-01 12:30", Lateness { limit: 0, ..limited });
     assert_eq!(serve, [""; 0]);
 }
 
@@ -99,56 +47,28 @@ fn cron_is_caught_up_like_everything_else() {
     // celery: missed hours fire once.
     let once = lateness(CatchUp::Once);
     let (serve, next) = decide("30 * * * *", "2010-05-10 07:30", "2010-05-10 10:30", once);
-    assert_eq!(
-        (serve, next.as_deref()),
-        (vec!["05-10 10:30".to_owned()], Some("05-10 11:30"))
-    );
+    assert_eq!((serve, next.as_deref()), (vec!["05-10 10:30".to_owned()], Some("05-10 11:30")));
     let (serve, next) = decide("30 * * * *", "2010-05-10 10:30", "2010-05-10 10:29", once);
     assert_eq!((serve, next.as_deref()), (vec![], Some("05-10 10:30")));
     let (serve, next) = decide("*/15 * * * *", "2010-05-10 06:45", "2010-05-10 10:15", once);
-    assert_eq!(
-        (serve, next.as_deref()),
-        (vec!["05-10 10:15".to_owned()], Some("05-10 10:30"))
-    );
+    assert_eq!((serve, next.as_deref()), (vec!["05-10 10:15".to_owned()], Some("05-10 10:30")));
     let (serve, next) = decide("30 7 * * *", "2010-05-10 07:30", "2010-05-10 10:30", once);
-    assert_eq!(
-        (serve, next.as_deref()),
-        (vec!["05-10 07:30".to_owned()], Some("05-11 07:30"))
-    );
+    assert_eq!((serve, next.as_deref()), (vec!["05-10 07:30".to_owned()], Some("05-11 07:30")));
 }
 
 #[test]
 fn deadlines() {
-    let hour = Lateness {
-        deadline: Some(TimeDelta::seconds(3600)),
-        ..lateness(CatchUp::Once)
-    };
+    let hour = Lateness { deadline: Some(TimeDelta::seconds(3600)), ..lateness(CatchUp::Once) };
     let (serve, next) = decide("30 7 * * *", "2022-12-05 07:30", "2022-12-05 10:30", hour);
     assert_eq!((serve, next.as_deref()), (vec![], Some("12-06 07:30")));
-    let (serve, _) = decide(
-        "30 7 * * *",
-        "2022-12-05 07:30",
-        "2022-12-05 10:30",
-        lateness(CatchUp::Once),
-    );
+    let (serve, _) = decide("30 7 * * *", "2022-12-05 07:30", "2022-12-05 10:30", lateness(CatchUp::Once));
     assert_eq!(serve, ["12-05 07:30"]);
     let (serve, _) = decide("30 7 * * *", "2022-12-05 07:30", "2022-12-05 08:00", hour);
     assert_eq!(serve, ["12-05 07:30"]);
-    let (serve, _) = decide(
-        "H",
-        "2024-01-01 00:00",
-        "2024-01-01 12:30",
-        Lateness {
-            catch_up: CatchUp::All,
-            ..hour
-        },
-    );
+    let (serve, _) = decide("H", "2024-01-01 00:00", "2024-01-01 12:30", Lateness { catch_up: CatchUp::All, ..hour });
     assert_eq!(serve, ["01-01 12:00"]);
     // procrastinate: nothing older than ten minutes.
-    let ten = Lateness {
-        deadline: Some(TimeDelta::seconds(600)),
-        ..lateness(CatchUp::All)
-    };
+    let ten = Lateness { deadline: Some(TimeDelta::seconds(600)), ..lateness(CatchUp::All) };
     let (serve, _) = decide("0 0 * * *", "2024-01-01 00:00", "2024-01-01 23:59:59", ten);
     assert_eq!(serve, [""; 0]);
 }
@@ -156,57 +76,27 @@ fn deadlines() {
 #[test]
 fn ends() {
     let once = Schedule::new("once", "UTC", "2024-01-01 00:00");
-    let found = due(
-        &once.plan(),
-        once.anchor,
-        instant("2024-01-05 00:00"),
-        &lateness(CatchUp::Once),
-    );
+    let found = due(&once.plan(), once.anchor, instant("2024-01-05 00:00"), &lateness(CatchUp::Once));
     assert_eq!((found.serve, found.next), (vec![once.anchor], None));
     // First seen long after its end: the last fire time within it is the newest.
-    let ended =
-        Schedule::new("every 5 seconds", "UTC", "2020-01-01 11:35:10").until("2020-01-01 11:35:20");
+    let ended = Schedule::new("every 5 seconds", "UTC", "2020-01-01 11:35:10").until("2020-01-01 11:35:20");
     let waiting_for = instant("2020-01-01 11:35:15");
-    let found = due(
-        &ended.plan(),
-        waiting_for,
-        instant("2020-01-01 11:35:50"),
-        &lateness(CatchUp::Once),
-    );
-    assert_eq!(
-        (found.serve, found.next),
-        (vec![instant("2020-01-01 11:35:20")], None)
-    );
-    let found = due(
-        &ended.plan(),
-        waiting_for,
-        instant("2020-01-01 11:35:50"),
-        &lateness(CatchUp::None),
-    );
+    let found = due(&ended.plan(), waiting_for, instant("2020-01-01 11:35:50"), &lateness(CatchUp::Once));
+    assert_eq!((found.serve, found.next), (vec![instant("2020-01-01 11:35:20")], None));
+    let found = due(&ended.plan(), waiting_for, instant("2020-01-01 11:35:50"), &lateness(CatchUp::None));
     assert_eq!((found.serve, found.next), (vec![], None));
 }
 
 #[test]
 fn a_year_of_seconds_is_no_work() {
-    let (serve, next) = decide(
-        "1 second",
-        "2023-01-01 00:00",
-        "2024-01-01 00:00",
-        Lateness {
-            limit: 5,
-            ..lateness(CatchUp::All)
-        },
-    );
+    let (serve, next) = decide("1 second", "2023-01-01 00:00", "2024-01-01 00:00", Lateness { limit: 5, ..lateness(CatchUp::All) });
     assert_eq!((serve.len(), next.as_deref()), (5, Some("01-01 00:00")));
 }
 
 #[test]
 fn values() {
     assert_eq!(CatchUp::parse("all"), Ok(CatchUp::All));
-    assert_eq!(
-        CatchUp::parse("ALL").expect_err("unknown").field,
-        "catch_up"
-    );
+    assert_eq!(CatchUp::parse("ALL").expect_err("unknown").field, "catch_up");
 }
 
 proptest! {

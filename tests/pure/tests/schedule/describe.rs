@@ -10,63 +10,27 @@ fn rules_in_words() {
         ("*/15 * * * *", "cron", "every 15 minutes"),
         ("5 * * * *", "cron", "minute 5 of every hour"),
         ("0 8 * * *", "cron", "at 08:00"),
-        (
-            "0,30 8,12 * * *",
-            "cron",
-            "at 08:00, 08:30, 12:00 and 12:30",
-        ),
-        (
-            "*/10 9-17 * * mon-fri",
-            "cron",
-            "every 10 minutes of hours 9 to 17, on Monday to Friday",
-        ),
+        ("0,30 8,12 * * *", "cron", "at 08:00, 08:30, 12:00 and 12:30"),
+        ("*/10 9-17 * * mon-fri", "cron", "every 10 minutes of hours 9 to 17, on Monday to Friday"),
         ("*/5 * * * * *", "cron", "every 5 seconds"),
         ("30 0 12 * * *", "cron", "at 12:00:30"),
-        (
-            "0 0 L * *",
-            "cron",
-            "at 00:00, on the last day of the month",
-        ),
-        (
-            "0 0 LW * *",
-            "cron",
-            "at 00:00, on the last working day of the month",
-        ),
-        (
-            "0 0 15W 1,7 *",
-            "cron",
-            "at 00:00, on the working day nearest to day 15 of the month, in January and July",
-        ),
-        (
-            "0 0 1,15 * mon",
-            "cron",
-            "at 00:00, on days 1 and 15 of the month or on Monday",
-        ),
+        ("0 0 L * *", "cron", "at 00:00, on the last day of the month"),
+        ("0 0 LW * *", "cron", "at 00:00, on the last working day of the month"),
+        ("0 0 15W 1,7 *", "cron", "at 00:00, on the working day nearest to day 15 of the month, in January and July"),
+        ("0 0 1,15 * mon", "cron", "at 00:00, on days 1 and 15 of the month or on Monday"),
         (
             "0 0 */2 * mon",
             "cron",
             "at 00:00, on days 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29 and 31 of the month if it is Monday",
         ),
-        (
-            "0 0 * * fri#2",
-            "cron",
-            "at 00:00, on the second Friday of the month",
-        ),
-        (
-            "0 0 * * 5L",
-            "cron",
-            "at 00:00, on the last Friday of the month",
-        ),
+        ("0 0 * * fri#2", "cron", "at 00:00, on the second Friday of the month"),
+        ("0 0 * * 5L", "cron", "at 00:00, on the last Friday of the month"),
         ("@monthly", "cron", "at 00:00, on day 1 of the month"),
         ("10 seconds", "interval", "every 10 seconds"),
         ("every 90 seconds", "interval", "every 1 minute 30 seconds"),
         ("I", "interval", "every minute"),
         ("H", "interval", "every hour"),
-        (
-            "every 5 to 10 minutes",
-            "random",
-            "every 5 minutes to 10 minutes, at random",
-        ),
+        ("every 5 to 10 minutes", "random", "every 5 minutes to 10 minutes, at random"),
         ("D", "daily", "every day"),
         ("daily at 10:30", "daily", "every day at 10:30"),
         ("W", "weekly", "every week"),
@@ -78,39 +42,15 @@ fn rules_in_words() {
         ("every 3 days at 7:00", "interval", "every 3 days at 07:00"),
         ("monday at 10:30", "weekly", "every Monday at 10:30"),
         ("weekdays", "weekly", "every Monday to Friday"),
-        (
-            "every hour at ':30'",
-            "hourly",
-            "every hour at 30:00 past the hour",
-        ),
-        (
-            "every minute at ':10'",
-            "minutely",
-            "every minute at second 10",
-        ),
-        (
-            "every 2 hours at ':30'",
-            "interval",
-            "every 2 hours at 30:00 past the hour",
-        ),
+        ("every hour at ':30'", "hourly", "every hour at 30:00 past the hour"),
+        ("every minute at ':10'", "minutely", "every minute at second 10"),
+        ("every 2 hours at ':30'", "interval", "every 2 hours at 30:00 past the hour"),
         ("O", "once", "once"),
         ("2030-01-01 10:30", "clocked", "once at 2030-01-01 10:30"),
-        (
-            "2030-01-01 10:30+02",
-            "clocked",
-            "once at 2030-01-01 10:30 UTC+02:00",
-        ),
-        (
-            "sunset at 52.5,13.4",
-            "solar",
-            "at sunset at latitude 52.5, longitude 13.4",
-        ),
+        ("2030-01-01 10:30+02", "clocked", "once at 2030-01-01 10:30 UTC+02:00"),
+        ("sunset at 52.5,13.4", "solar", "at sunset at latitude 52.5, longitude 13.4"),
     ] {
         let parsed = Rule::parse(rule, false).unwrap_or_else(|error| panic!("{rule}: {error}"));
-        assert_eq!(
-            (parsed.kind(), describe(&parsed).as_str()),
-            (kind, words),
-            "{rule}"
-        );
+        assert_eq!((parsed.kind(), describe(&parsed).as_str()), (kind, words), "{rule}");
     }
 }

@@ -84,11 +84,7 @@ impl Schedule {
         let plan = self.plan();
         std::iter::successors(plan.next_after(after), |previous| {
             let next = plan.next_after(*previous);
-            assert!(
-                next.is_none_or(|next| next > *previous),
-                "{:?} after {previous}",
-                self.rule
-            );
+            assert!(next.is_none_or(|next| next > *previous), "{:?} after {previous}", self.rule);
             next
         })
         .take(n)
@@ -99,11 +95,7 @@ impl Schedule {
 /// An instant as the tables write them: `2023-03-26 01:30`, with or without seconds, in UTC.
 pub fn instant(text: &str) -> DateTime<Utc> {
     let text = text.replace(' ', "T");
-    let seconds = if text.len() == "2023-03-26T01:30".len() {
-        ":00"
-    } else {
-        ""
-    };
+    let seconds = if text.len() == "2023-03-26T01:30".len() { ":00" } else { "" };
     match format!("{text}{seconds}Z").parse() {
         Ok(instant) => instant,
         Err(error) => panic!("{text:?} is not an instant: {error}"),
