@@ -50,7 +50,7 @@ fn after(command: &Command) {
             if let Some(db) = s.db(LEFT.replace(0)) {
                 db.away_until.store(0, SeqCst);
                 if db.state.load(SeqCst) == db_state::SERVED {
-                    db.state.store(db_state::UNKNOWN, SeqCst);
+                    db.look_again();
                 }
             }
             wake::databases_changed();

@@ -59,22 +59,8 @@ pub extern "C-unwind" fn _PG_init() {
     postgres::worker::register_static("tenant_q launcher", "tenant_q launcher", "tenant_q_launcher_main", 1);
 }
 
-/// Entry points of the workers.
-mod mains {
-    use super::*;
-    #[pg_guard]
-    #[unsafe(no_mangle)]
-    pub extern "C-unwind" fn tenant_q_launcher_main(_argument: pg_sys::Datum) {
-        worker::launcher::main();
-    }
-    #[pg_guard]
-    #[unsafe(no_mangle)]
-    pub extern "C-unwind" fn tenant_q_scheduler_main(argument: pg_sys::Datum) {
-        worker::scheduler::main(argument.value() as u64);
-    }
-    #[pg_guard]
-    #[unsafe(no_mangle)]
-    pub extern "C-unwind" fn tenant_q_executor_main(argument: pg_sys::Datum) {
-        worker::executor::main(argument.value() as u64);
-    }
+worker_mains! {
+    tenant_q_launcher_main => |_| worker::launcher::main();
+    tenant_q_scheduler_main => worker::scheduler::main;
+    tenant_q_executor_main => worker::executor::main;
 }

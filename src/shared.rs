@@ -185,6 +185,16 @@ shared_struct! {
         pub start_failures: AtomicU32,
         /// The settings leave it out.
         pub excluded: AtomicU32,
+        /// Counts the calls to look into it again: an answer to an older one is none.
+        pub asked: AtomicU32,
+    }
+}
+
+impl Db {
+    /// The extension came, went or changed there, or might have.
+    pub fn look_again(&self) {
+        self.asked.fetch_add(1, SeqCst);
+        self.state.store(db_state::UNKNOWN, SeqCst);
     }
 }
 
@@ -742,6 +752,7 @@ impl Shared {
             &db.problem,
             &db.start_failures,
             &db.excluded,
+            &db.asked,
         ] {
             zero.store(0, Relaxed);
         }

@@ -186,7 +186,7 @@ fn ended(committed: bool) {
                 if n.probe
                     && let Some(db) = s.dbs.iter().find(|d| d.database.load(Relaxed) == crate::postgres::shmem::my_database())
                 {
-                    db.state.store(shared::db_state::UNKNOWN, SeqCst);
+                    db.look_again();
                     s.call_launcher();
                 }
             }

@@ -7,6 +7,19 @@ use pgrx::pg_sys;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+/// Exports the main functions of workers, `fn(u64)`, under the names that `start` is given.
+#[macro_export]
+macro_rules! worker_mains {
+    ($($symbol:ident => $main:expr;)*) => {$(
+        #[pgrx::pg_guard]
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $symbol(argument: pgrx::pg_sys::Datum) {
+            let main: fn(u64) = $main;
+            main(argument.value() as u64);
+        }
+    )*};
+}
+
 mod raw {
     use std::ffi::c_int;
     unsafe extern "C-unwind" {

@@ -411,6 +411,12 @@ impl Launcher {
                         }
                     }
                     life => {
+                        let scheduler = db.scheduler.load(SeqCst);
+                        if state == db_state::UNKNOWN && scheduler > 1 {
+                            // It may sleep until the next schedule is due.
+                            latch::wake(scheduler - 1);
+                            busy = true;
+                        }
                         busy |= life == Life::NotYet || db.away_until.load(SeqCst) > now;
                         continue;
                     }

@@ -106,6 +106,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
 
 /// Looks whether this database is to be served; false: it isn't.
 fn probe(s: &Shared, db: &Db) -> bool {
+    let asked = db.asked.load(SeqCst);
     let state = transaction::run(|| {
         Ok(match catalog::extension_version() {
             None => db_state::WITHOUT,
@@ -120,8 +121,12 @@ fn probe(s: &Shared, db: &Db) -> bool {
                 db.sweep_from.store(0, SeqCst);
                 db.sweep_wanted.store(1, SeqCst);
             }
-            // A newer call to look again must not be overwritten.
             let _ = db.state.compare_exchange(db_state::UNKNOWN, state, SeqCst, SeqCst);
+            if db.asked.load(SeqCst) != asked {
+                // CREATE EXTENSION, say, committed after our snapshot.
+                db.state.store(db_state::UNKNOWN, SeqCst);
+                return false;
+            }
             if state == db_state::WITHOUT {
                 // What still runs could not be completed any more.
                 ddl::dismiss(s, shmem::my_database());
@@ -155,7 +160,7 @@ fn sweep(s: &Shared, db: &Db, database: u32) -> bool {
         Ok(t) => t,
         Err(_) => {
             // The extension went away.
-            db.state.store(db_state::UNKNOWN, SeqCst);
+            db.look_again();
             return true;
         }
     };
