@@ -159,8 +159,8 @@ SELECT tq_async('whoami');
 INSERT INTO tq_task (handler) VALUES ('whoami');
 RESET ROLE;
 SELECT tq_set_tenant(ready => true);
-SELECT test.await('(SELECT state = ''retrying'' FROM tq_tasks)');
-SELECT state, error FROM tq_tasks;
+SELECT test.await('EXISTS (SELECT FROM tq_results WHERE error IS NOT NULL)');
+SELECT state, attempt, error FROM tq_results WHERE error IS NOT NULL;
 -- Or anywhere, where tenant_q.allow_superuser is off.
 ALTER SYSTEM SET tenant_q.allow_superuser = off;
 SELECT pg_reload_conf();
