@@ -230,18 +230,20 @@ pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Fa
     Ok(())
 }
 
-/// Parks rows whose handler can't be called now; back to `q` by `unpark`.
-pub fn park(tenant: &Tenant, items: &[Item]) -> Result<(), Failure> {
+/// Parks rows whose handler can't be called now; back to `q` by `unpark`. Their handlers' names.
+pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
+    let mut names = Vec::new();
     for item in items {
         if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
             && row.char(col::STATE) == stored::QUEUED
             && row.time(col::CREATED_AT) == Some(item.stamp)
         {
             table.update(&row, &[(col::STATE, Value::Char(stored::HELD))]);
+            names.extend(row.text(col::HANDLER));
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 pub fn error_document(failure: &Failure) -> Json {

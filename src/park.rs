@@ -21,10 +21,10 @@ const ROLE_RECHECK: i64 = 60_000_000;
 const ROWS: usize = 500;
 
 /// Parks these rows and notes when to look at them again.
+///
+/// In this order: note first, park then, look once more. Whatever ends the reason either finds the
+/// note and wakes the tenant, or came before the last look, which sees that the reason is gone.
 pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
-    for chunk in items.chunks(ROWS) {
-        transaction::run(|| complete::park(tenant, chunk))?;
-    }
     let now = clock::now();
     let grace = settings::handler_grace().as_micros() as i64;
     transaction::run(|| {
@@ -44,6 +44,23 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         // the grace time from now.
         again = again.min(now + grace);
         look_again(s, index, again.max(now + 1_000_000));
+        Ok(())
+    })?;
+    let mut names = Vec::new();
+    for chunk in items.chunks(ROWS) {
+        names.extend(transaction::run(|| complete::park(tenant, chunk))?);
+    }
+    names.sort();
+    names.dedup();
+    transaction::run(|| {
+        let tenant = tenant::by_oid(tenant.oid)?;
+        for name in &names {
+            let callable = handler::find(&tenant, name)?.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            // Queues are paused too: a pause of any part is taken for one of these rows'.
+            if callable && tenant.pauses.iter().all(|p| p.until <= clock::now() || !p.handler.is_empty() && p.handler != *name) {
+                s.entries[index as usize].unpark.store(1, SeqCst);
+            }
+        }
         Ok(())
     })
 }
