@@ -139,12 +139,20 @@ fn ended(committed: bool) {
         }
         if let Some(s) = shared::get() {
             let now = crate::postgres::clock::now();
+            // Before the wakes: a tenant may be detached and attached again in one transaction.
+            let detached = |e: &shared::Entry| {
+                n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+            };
+            if committed && !n.detached.is_empty() {
+                s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);
+            }
             for p in &n.wakes {
                 let Some(e) = s.at(p.entry) else { continue };
                 if committed {
                     if p.unpark {
-                        ready::unblock(e);
+                        // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
                         ready::unpark(e);
+                        ready::unblock(e);
                     }
                     if p.added != 0 && e.unfinished.load(Relaxed) >= 0 {
                         e.unfinished.fetch_add(p.added, Relaxed);
@@ -166,11 +174,6 @@ fn ended(committed: bool) {
                 }
                 for id in &n.finished {
                     announce(&s, *id);
-                }
-                for e in s.entries.iter().filter(|e| {
-                    n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
-                }) {
-                    ready::put_to_rest(e);
                 }
                 if n.sweep
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())

@@ -195,6 +195,7 @@ impl Executor {
         let role = &s.roles[self.role_index];
         // Tenants of one role usually run the same handlers: what fitted the others is a start.
         let limit = e.batch.load(Relaxed).max(role.batch.load(Relaxed)).clamp(1, BATCH as u32) as usize;
+        let (generation, unparks) = (e.generation.load(SeqCst), e.unparks.load(SeqCst));
         let picked = pick::pick(s, self.place, index, limit);
         let batch = match picked {
             Ok(Picked::Batch(batch)) => batch,
@@ -203,14 +204,18 @@ impl Executor {
                     Some(until) => ready::block_until(s, index, until, reason),
                     None => ready::block(s, index, reason),
                 }
+                if e.unparks.load(SeqCst) != unparks {
+                    // What it was blocked for may have ended while we looked.
+                    ready::unblock(e);
+                }
                 ready::release(s, index);
                 return false;
             }
             Err(failure) => {
                 if matches!(failure.sqlstate.as_str(), "55000" | "42704" | "3F000" | "42P01") {
                     // Not attached (any more), or the extension is gone: nothing to come back
-                    // for. Whatever attaches or confirms it wakes it.
-                    e.seen.store(e.generation.load(SeqCst), SeqCst);
+                    // for. Whatever attaches or confirms it wakes it, meanwhile perhaps.
+                    e.seen.store(generation, SeqCst);
                 } else {
                     caught::log_failure("tasks could not be picked", &failure);
                     ready::block(s, index, pick::reason::ERROR);
@@ -242,7 +247,10 @@ impl Executor {
                 Some(Some((row, handler))) => {
                     one_shot |= self.one(index, e, &tenant, row, handler.as_ref());
                 }
-                _ => run::ended_one(self.slot),
+                _ => {
+                    run::ended_one(self.slot);
+                    ready::wake(s, index, NEVER);
+                }
             }
             if one_shot || self.slot.leave.load(SeqCst) != 0 {
                 break;
@@ -300,6 +308,11 @@ impl Executor {
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
         run::ended_one(self.slot);
+        if !matches!(outcome, Outcome::Done | Outcome::Failed) {
+            // Its row is still there: a pick since it was announced has passed it over, for it was
+            // in this slot.
+            ready::wake(s, index, NEVER);
+        }
         self.count(e, outcome);
         if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
             // The next of its schedule may have waited for this one.
