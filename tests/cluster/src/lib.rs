@@ -292,15 +292,21 @@ impl Cluster {
         wait_for(&format!("a log line with {text:?}"), PATIENCE, || self.log_contains(text));
     }
 
-    /// What every process of the server does, for messages.
+    /// What every process of the server does, and what the extension says of itself, for messages.
     pub fn activity(&self) -> String {
-        let sql = "SELECT pid, backend_type, datname, usename, state, wait_event, left(query, 80) FROM pg_stat_activity \
+        let processes = "SELECT pid, backend_type, datname, usename, state, wait_event, left(query, 80) FROM pg_stat_activity \
                    WHERE pid <> pg_backend_pid() AND (backend_type = 'client backend' OR backend_type LIKE 'tenant_q%') \
                    ORDER BY backend_type, pid";
-        match self.try_rows_as("postgres", "postgres", sql) {
-            Ok(rows) => rows.iter().map(|row| format!("  {}\n", row.joined(" | "))).collect(),
-            Err(error) => format!("  (no answer: {error})\n"),
+        let engine = "SELECT t FROM (SELECT h::text FROM tq_health() AS h UNION ALL SELECT p::text FROM tq_problems AS p \
+                   UNION ALL SELECT t::text FROM tq_tenants AS t UNION ALL SELECT w::text FROM tq_workers AS w) AS t";
+        let mut text = String::new();
+        for sql in [processes, engine] {
+            match self.try_rows_as("postgres", "postgres", sql) {
+                Ok(rows) => text.extend(rows.iter().map(|row| format!("  {}\n", row.joined(" | ")))),
+                Err(error) => text.push_str(&format!("  (no answer: {error})\n")),
+            }
         }
+        text
     }
 
     // ---- processes
