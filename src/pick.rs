@@ -443,7 +443,7 @@ impl Scan<'_> {
             self.held_up = true;
             return Ok(true);
         }
-        if poison::must_be_alone(self.s, key.1) {
+        if poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name) {
             if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
                 // Another one runs, or others are in this batch already: soon.
                 self.due = self.due.min(self.now + 50_000);

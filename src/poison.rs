@@ -19,7 +19,7 @@ use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, shmem, timeout, transaction, worker};
 use crate::settings;
-use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word};
+use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
 use crate::task::{self, col, stored};
 use crate::tenant::{self, Tenant};
 use crate::{ready, wake};
@@ -65,43 +65,58 @@ fn read_the_crash(s: &Shared) {
         [slot] => {
             // Alone and unmarked while nobody else was marked means just as much: nobody else ran.
             note(s, slot, kind::CRASHED);
-            clear_suspects(s);
         }
         _ => {
-            for slot in unmarked {
-                suspect(s, slot.item_id(Word::load(slot).next - 1));
-            }
+            let mut keys: Vec<u64> = unmarked
+                .iter()
+                .map(|x| key_of(x.database.load(Relaxed), x.tenant.load(Relaxed), &load_text(&x.handler)))
+                .collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.into_iter().for_each(|key| suspect(s, key));
         }
     }
 }
 
-fn clear_suspects(s: &Shared) {
-    for x in s.suspects {
-        x.events.store(0, Relaxed);
-    }
-    s.file.suspects.store(0, Relaxed);
+/// FNV-1a: which handler of which tenant. Of the name as much as a slot keeps.
+fn key_of(database: u32, tenant: u32, handler: &str) -> u64 {
+    let name = &handler.as_bytes()[..handler.len().min(64)];
+    let bytes = database.to_le_bytes().into_iter().chain(tenant.to_le_bytes()).chain(name.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn place_of(s: &Shared, id: u128) -> Option<&'static Suspect> {
-    s.suspects
-        .iter()
-        .find(|x| x.events.load(Relaxed) > 0 && x.id_high.load(Relaxed) == (id >> 64) as u64 && x.id_low.load(Relaxed) == id as u64)
+fn place_of(s: &Shared, key: u64) -> Option<&'static Suspect> {
+    s.suspects.iter().find(|x| x.events.load(Relaxed) > 0 && x.key.load(Relaxed) == key)
 }
 
-/// One more event at which this task was running and nobody could be blamed.
-fn suspect(s: &Shared, id: u128) {
-    let place = place_of(s, id).or_else(|| s.suspects.iter().find(|x| x.events.load(Relaxed) == 0));
+/// One more event at which this handler was running and nobody could be blamed.
+fn suspect(s: &Shared, key: u64) {
+    // A new one takes the place of who has been seen least.
+    let place = place_of(s, key).or_else(|| s.suspects.iter().min_by_key(|x| x.events.load(Relaxed)));
     if let Some(x) = place {
-        x.id_high.store((id >> 64) as u64, Relaxed);
-        x.id_low.store(id as u64, Relaxed);
+        if x.key.swap(key, Relaxed) != key {
+            x.events.store(0, Relaxed);
+        }
         x.events.fetch_add(1, Relaxed);
         s.file.suspects.store(1, Relaxed);
     }
 }
 
-/// Whether this task may run only while no other such task does.
-pub fn must_be_alone(s: &Shared, id: u128) -> bool {
-    s.file.suspects.load(Relaxed) != 0 && place_of(s, id).is_some_and(|x| x.events.load(Relaxed) >= 2)
+/// Whether tasks of this handler may run only while no other such task does.
+pub fn must_be_alone(s: &Shared, database: u32, tenant: u32, handler: &str) -> bool {
+    s.file.suspects.load(Relaxed) != 0 && place_of(s, key_of(database, tenant, handler)).is_some_and(|x| x.events.load(Relaxed) >= 2)
+}
+
+/// A task of this handler is done: nothing is held against it any more.
+pub fn acquit(s: &Shared, database: u32, tenant: u32, handler: &str) {
+    if s.file.suspects.load(Relaxed) != 0 {
+        if let Some(x) = place_of(s, key_of(database, tenant, handler)) {
+            x.events.store(0, Relaxed);
+        }
+        if s.suspects.iter().all(|x| x.events.load(Relaxed) == 0) {
+            s.file.suspects.store(0, Relaxed);
+        }
+    }
 }
 
 /// Reserves the right to run a suspect for slot `me`. What is no suspect goes on beside it: at the
@@ -111,13 +126,8 @@ pub fn take_alone(s: &Shared, me: usize) -> bool {
     s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_ok() || s.header.alone.load(SeqCst) == mine
 }
 
-/// The suspect has been through: it is one no more, and the others go on.
-pub fn end_alone(s: &Shared, me: usize, finished: Option<u128>) {
-    if let Some(id) = finished
-        && let Some(x) = place_of(s, id)
-    {
-        x.events.store(0, Relaxed);
-    }
+/// Gives it back; harmless for who hasn't got it.
+pub fn end_alone(s: &Shared, me: usize) {
     let _ = s.header.alone.compare_exchange(me as u32 + 1, 0, SeqCst, SeqCst);
 }
 

@@ -305,12 +305,12 @@ shared_struct! {
 }
 
 shared_struct! {
-    /// A task that was running, among others, when the server went down and nobody could be
-    /// blamed (power loss, the postmaster killed). After two such events it runs alone: the third
-    /// names it, or clears it.
+    /// A tenant's handler that was running, among others, when the server went down and nobody
+    /// could be blamed (power loss, the postmaster killed, several crashes in one moment). After
+    /// two such events its tasks run one at a time: the next crash names one, or a task of it that
+    /// is done clears it. The handler, not the task: where one is broken, all of its tasks are.
     pub struct Suspect {
-        pub id_high: AtomicU64,
-        pub id_low: AtomicU64,
+        pub key: AtomicU64,
         pub events: AtomicU32,
     }
 }

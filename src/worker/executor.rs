@@ -99,7 +99,7 @@ fn leave() {
     let word = Word::load(slot);
     let entry = slot.entry.load(Relaxed);
     let had_work = !word.live().is_empty();
-    poison::end_alone(&s, place, None);
+    poison::end_alone(&s, place);
     if timeout::has_terminated() {
         poison::timed_out(&s, slot);
     }
@@ -139,14 +139,13 @@ impl Executor {
             poison::settle(&self.s, shmem::my_database());
             if let Some(index) = self.next_entry() {
                 let one_shot = self.batch(index);
+                poison::end_alone(&self.s, self.place);
                 idle_since = clock::tick();
                 if one_shot {
                     return;
                 }
                 continue;
             }
-            // A suspect that was cancelled before it came to its turn.
-            poison::end_alone(&self.s, self.place, None);
             transaction::flush_commits();
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
@@ -257,10 +256,6 @@ impl Executor {
             }
         }
         self.give_back(index);
-        let first = rows.first().and_then(|r| r.as_ref()).and_then(|(row, _)| row.uuid(crate::task::col::ID));
-        if first.is_some_and(|id| poison::must_be_alone(s, id)) {
-            poison::end_alone(s, self.place, first);
-        }
         self.flush_if_due();
         let used = clock::monotonic_ns() - began;
         ready::charge(s, index, used);
@@ -319,6 +314,7 @@ impl Executor {
             ready::wake(s, index, i64::MIN);
         }
         if outcome == Outcome::Done {
+            poison::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::task::col::HANDLER).unwrap_or(""));
             crate::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
         }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) && e.unfinished.load(Relaxed) > 0 {
