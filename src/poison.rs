@@ -67,10 +67,8 @@ fn read_the_crash(s: &Shared) {
             note(s, slot, kind::CRASHED);
         }
         _ => {
-            let mut keys: Vec<u64> = unmarked
-                .iter()
-                .map(|x| key_of(x.database.load(Relaxed), x.tenant.load(Relaxed), &load_text(&x.handler)))
-                .collect();
+            let mut keys: Vec<u64> =
+                unmarked.iter().map(|x| key_of(x.database.load(Relaxed), x.tenant.load(Relaxed), &load_text(&x.handler))).collect();
             keys.sort_unstable();
             keys.dedup();
             keys.into_iter().for_each(|key| suspect(s, key));

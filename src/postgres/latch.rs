@@ -40,6 +40,12 @@ pub fn wake(procno: u32) {
     }
 }
 
+/// Whether process `procno` is still the one of this pid.
+pub fn is_process(procno: u32, pid: u32) -> bool {
+    // SAFETY: as in wake(); reads one word.
+    unsafe { procno < (*pg_sys::ProcGlobal).allProcCount && (*(*pg_sys::ProcGlobal).allProcs.add(procno as usize)).pid as u32 == pid }
+}
+
 /// Sleeps until the latch is set or `timeout` is over, takes interrupts, and resets the latch.
 /// Leaves the process if the postmaster died.
 pub fn wait(timeout: Option<Duration>) -> Woken {

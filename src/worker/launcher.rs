@@ -421,6 +421,15 @@ impl Launcher {
                         continue;
                     }
                 }
+            } else if let (scheduler @ 2.., pid @ 1..) = (db.scheduler.load(SeqCst), db.scheduler_pid.load(SeqCst))
+                && latch::is_process(scheduler - 1, pid)
+            {
+                // A launcher before this one has started it; it calls us when it leaves, or we find out.
+                if state == db_state::UNKNOWN {
+                    latch::wake(scheduler - 1);
+                }
+                busy |= state == db_state::UNKNOWN || db.ticks_wanted.load(SeqCst) == 1 || db.sweep_wanted.load(SeqCst) == 1;
+                continue;
             }
             let sweep = self.sweep_due(db, now);
             let wanted = match state {

@@ -44,6 +44,12 @@ pub fn main(argument: u64) {
     let Some(db) = s.db(database) else { return };
     db.scheduler.store(latch::my_procno() + 1, SeqCst);
     db.scheduler_pid.store(shmem::my_pid(), SeqCst);
+    // However it ends: nobody may signal a number that is somebody else's by then.
+    worker::on_exit(|| {
+        if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
+            db.scheduler_pid.store(0, SeqCst);
+        }
+    });
     db.start_failures.store(0, Relaxed);
     work(&s, db, database);
     // Signed off: the launcher need not think that it was killed.
