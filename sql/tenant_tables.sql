@@ -6,6 +6,9 @@
 
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
 -- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x quarantined
+--      · k waits for a busy key or a limit · u finished, keeps its unique_key until its result goes
+-- waits_for: the task (w) or the gate (k) whose end lets this one be looked at again. waits: members
+-- of a flow that are not final yet.
 CREATE TABLE {s}.tq_task (
     id            uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
     handler       text        NOT NULL,
@@ -32,6 +35,7 @@ CREATE TABLE {s}.tq_task (
     options       jsonb,
     meta          jsonb,
     history       jsonb,
+    waits_for     uuid,
     CONSTRAINT tq_task_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 90, vacuum_truncate = off,
         autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500,
@@ -39,6 +43,7 @@ CREATE TABLE {s}.tq_task (
 -- The order of picking. Waiting and held rows are in it too, in runs of their own.
 CREATE INDEX tq_task_pick ON {s}.tq_task (state, priority DESC, run_at, id);
 CREATE UNIQUE INDEX tq_task_unique ON {s}.tq_task (unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX tq_task_waits ON {s}.tq_task (waits_for, priority DESC, run_at, id) WHERE waits_for IS NOT NULL;
 CREATE INDEX tq_task_name ON {s}.tq_task (name) WHERE name IS NOT NULL;
 CREATE INDEX tq_task_group ON {s}.tq_task (group_id) WHERE group_id IS NOT NULL;
 

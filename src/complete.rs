@@ -47,7 +47,7 @@ pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
         .ok_or_else(gone)?;
     match table.delete(row.tid) {
-        Gone::Deleted => Ok(row),
+        Gone::Done => Ok(row),
         Gone::Lost => Err(gone()),
     }
 }
@@ -195,8 +195,11 @@ pub fn failed(
         let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
         let at = now.saturating_add(wait.max(0));
         let history = Jsonb::from_value(history);
-        table.update(&row, &[(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))]);
-        return Ok(Verdict::RetryAt(at));
+        let changes = [(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))];
+        return Ok(match table.update(&row, &changes) {
+            Gone::Done => Verdict::RetryAt(at),
+            Gone::Lost => Verdict::Overtaken,
+        });
     }
     if table.delete(row.tid) == Gone::Lost {
         return Ok(Verdict::Overtaken);
@@ -239,8 +242,10 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
             && row.char(col::STATE) == stored::QUEUED
             && row.time(col::CREATED_AT) == Some(item.stamp)
         {
-            table.update(&row, &[(col::STATE, Value::Char(stored::HELD))]);
-            names.extend(row.text(col::HANDLER));
+            // Lost: another executor of the tenant came upon it too, or it has ended.
+            if table.update(&row, &[(col::STATE, Value::Char(stored::HELD))]) == Gone::Done {
+                names.extend(row.text(col::HANDLER));
+            }
         }
     }
     Ok(names)

@@ -220,6 +220,7 @@ impl Queue {
             Value::json(options.as_ref()),
             Value::json(meta.as_ref()),
             Value::Null,
+            Value::Null,
         ]);
         match self.tenant.entry(handler.run_as)? {
             Some(entry) => wake::enqueued(entry, run_at, 1),

@@ -5,7 +5,7 @@ use crate::complete;
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, NEVER};
-use crate::postgres::relation::{Access, Compare, Key, Row, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
 use crate::postgres::transaction;
 use crate::ready;
 use crate::settings;
@@ -136,7 +136,8 @@ fn step(
             Some(h) if h.quarantined => {}
             Some(h) if h.fault.is_none() => {
                 handler::admin::note_back(tenant, h)?;
-                table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]);
+                // Lost: somebody else has just changed or ended it.
+                let _: Gone = table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]);
             }
             other => {
                 let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));

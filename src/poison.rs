@@ -15,7 +15,7 @@ use crate::complete::{self, Verdict};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, shmem, timeout, transaction, worker};
 use crate::settings;
@@ -282,7 +282,10 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     history.drain(..surplus);
     let history = Jsonb::from_value(history.into());
     let state = if convicted { stored::QUARANTINED } else { row.char(col::STATE) };
-    table.update(row, &[(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))]);
+    let changes = [(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))];
+    if table.update(row, &changes) == Gone::Lost {
+        return Err(Failure::new("40001", "the task was changed meanwhile"));
+    }
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.uuid(col::ID).unwrap_or(0);
     caught::log_failure(

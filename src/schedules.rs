@@ -235,7 +235,7 @@ fn unschedule(args: &Args) -> Result<Ret> {
         let Some(row) = transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(&name))) else {
             return Ok(Ret::Bool(false));
         };
-        if table.delete(row.tid) == crate::postgres::relation::Gone::Deleted {
+        if table.delete(row.tid) == crate::postgres::relation::Gone::Done {
             return Ok(Ret::Bool(true));
         }
     }

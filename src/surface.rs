@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
@@ -225,7 +225,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     if args.bool(1) == Some(false) && shared::get().is_some_and(|s| running(&s, id, stamp).is_some()) {
         return Ok(Ret::Bool(false));
     }
-    if table.delete(row.tid) == crate::postgres::relation::Gone::Lost {
+    if table.delete(row.tid) == Gone::Lost {
         return Ok(Ret::Bool(false));
     }
     let results = tenant.open(tenant.result, Access::Write)?;
@@ -283,7 +283,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
             let handler = check(row.str(col::HANDLER).unwrap_or(""))?;
             let attempts = if reset { 0 } else { row.i32(col::ATTEMPTS).unwrap_or(0) };
-            tasks.update(
+            let changed = tasks.update(
                 &row,
                 &[
                     (col::STATE, Value::Char(task::stored::QUEUED)),
@@ -296,11 +296,14 @@ fn requeue(args: &Args) -> Result<Ret> {
                     (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
                 ],
             );
+            if changed == Gone::Lost {
+                return Ok(Ret::Bool(false));
+            }
             handler
         }
         Found::Finished(row) => {
             let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
-            if results.delete(row.tid) == crate::postgres::relation::Gone::Lost {
+            if results.delete(row.tid) == Gone::Lost {
                 return Ok(Ret::Bool(false));
             }
             let attempts = if reset { 0 } else { row.i32(rcol::ATTEMPTS).unwrap_or(0) };
@@ -330,6 +333,7 @@ fn requeue(args: &Args) -> Result<Ret> {
                 row.value(rcol::OPTIONS),
                 row.value(rcol::META),
                 row.value(rcol::HISTORY),
+                Value::Null,
             ]);
             handler
         }

@@ -70,6 +70,10 @@ pub mod stored {
     pub const WAITING: u8 = b'w';
     pub const HELD: u8 = b'h';
     pub const QUARANTINED: u8 = b'x';
+    /// A key or a limit is busy.
+    pub const GATED: u8 = b'k';
+    /// Finished, but keeps its unique key.
+    pub const KEY: u8 = b'u';
 }
 /// `tq_result.state` on disk.
 pub mod ended {
@@ -128,7 +132,8 @@ pub mod col {
     pub const OPTIONS: usize = 23;
     pub const META: usize = 24;
     pub const HISTORY: usize = 25;
-    pub const COUNT: usize = 25;
+    pub const WAITS_FOR: usize = 26;
+    pub const COUNT: usize = 26;
 }
 
 /// Columns of tq_result, from 1.
@@ -165,6 +170,9 @@ pub mod rcol {
 
 /// Columns of the pick index.
 pub const PICK_INDEX: [i16; 4] = [col::STATE as i16, col::PRIORITY as i16, col::RUN_AT as i16, col::ID as i16];
+
+/// Columns of the index of what rows wait for.
+pub const WAITS_INDEX: [i16; 4] = [col::WAITS_FOR as i16, col::PRIORITY as i16, col::RUN_AT as i16, col::ID as i16];
 
 /// A UUID as people write it.
 pub fn uuid_text(id: u128) -> String {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros, NEVER};
-use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, transaction};
 use crate::ready;
@@ -143,6 +143,8 @@ pub fn tick(s: &Shared, database: u32) {
                             ready::schedule_due(s, index as u32, at);
                         }
                     }
+                    // A schedule was changed while it was served: look at it as it is now.
+                    Err(failure) if failure.sqlstate == OVERTAKEN => continue,
                     Err(failure) => {
                         if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01") {
                             caught::log_failure("schedules could not be served", &failure);
@@ -154,6 +156,12 @@ pub fn tick(s: &Shared, database: u32) {
             }
         }
     }
+}
+
+/// Somebody changed the schedule between our look and our write: nothing of this look counts.
+const OVERTAKEN: &str = "40001";
+fn overtaken() -> Failure {
+    Failure::new(OVERTAKEN, "the schedule was changed meanwhile")
 }
 
 enum Step {
@@ -195,7 +203,9 @@ fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Fail
             Err(error) => Changes { next: None, problem: Some(error.message), served: None, last_task: None, repeats: None, over: false },
         };
         if changes.over {
-            table.delete(row.tid);
+            if table.delete(row.tid) == Gone::Lost {
+                return Err(overtaken());
+            }
             continue;
         }
         let problem = changes.problem.as_deref();
@@ -210,7 +220,9 @@ fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Fail
         if let Some(n) = changes.repeats {
             set.push((scol::REPEATS, Value::I32(n)));
         }
-        table.update(row, &set);
+        if table.update(row, &set) == Gone::Lost {
+            return Err(overtaken());
+        }
     }
     if due.len() == SCHEDULES {
         return Ok(Step::More);

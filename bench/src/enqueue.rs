@@ -17,22 +17,26 @@ pub fn one_a_commit(server: &Server, options: &Options, report: &mut Report) {
         "CREATE TABLE one.bare (id uuid PRIMARY KEY, handler text, args jsonb, run_at timestamptz DEFAULT now());
          ALTER TABLE one.bare OWNER TO one",
     );
-    for (name, sql) in [
-        ("tq_async", "SELECT tq_async('bench_noop')"),
-        ("a bare INSERT", "INSERT INTO one.bare (id, handler) VALUES (gen_random_uuid(), 'bench_noop')"),
-    ] {
-        let rate = pgbench(server, sql, options.seconds);
-        report.add(format!("enqueue, {name}, one a commit, {CLIENTS} clients"), rate, "tasks/s");
+    // The second round shows what the disk's flushes leave of it.
+    for (commit, suffix) in [("on", ""), ("off", ", synchronous_commit off")] {
+        for (name, sql) in [
+            ("tq_async", "SELECT tq_async('bench_noop')"),
+            ("a bare INSERT", "INSERT INTO one.bare (id, handler) VALUES (gen_random_uuid(), 'bench_noop')"),
+        ] {
+            let rate = pgbench(server, sql, commit, options.seconds);
+            report.add(format!("enqueue, {name}, one a commit, {CLIENTS} clients{suffix}"), rate, "tasks/s");
+        }
     }
     server.run("DROP TABLE one.bare");
     run_all(server);
 }
 
-fn pgbench(server: &Server, sql: &str, seconds: u64) -> f64 {
+fn pgbench(server: &Server, sql: &str, commit: &str, seconds: u64) -> f64 {
     let path = std::env::temp_dir().join(format!("bench-{}.sql", std::process::id()));
     writeln!(std::fs::File::create(&path).expect("a script"), "{sql};").expect("a script");
     let output = server
         .program("pgbench", ONE)
+        .env("PGOPTIONS", format!("-c synchronous_commit={commit}"))
         .args(["-n", "-M", "prepared", "-c", &CLIENTS.to_string(), "-j", "2", "-T", &seconds.to_string(), "-f"])
         .arg(&path)
         .output()

@@ -229,8 +229,8 @@ impl Access {
 
 #[derive(PartialEq, Eq, Debug, Clone, Copy)]
 pub enum Gone {
-    /// Deleted now.
-    Deleted,
+    /// Deleted or replaced now.
+    Done,
     /// Somebody else's transaction has deleted or changed it.
     Lost,
 }
@@ -444,31 +444,40 @@ impl Table {
         let result = unsafe {
             pg_sys::heap_delete(self.rel, &mut pointer, pg_sys::GetCurrentCommandId(true), std::ptr::null_mut(), true, &mut failure, false)
         };
-        if result == pg_sys::TM_Result::TM_Ok { Gone::Deleted } else { Gone::Lost }
+        if result == pg_sys::TM_Result::TM_Ok { Gone::Done } else { Gone::Lost }
     }
 
-    /// Replaces columns of a row that was just read: `changes` are (column from 1, value).
-    /// An ERROR if somebody else changes it at the same time.
-    pub fn update(&self, row: &Row, changes: &[(usize, Value)]) {
+    /// Replaces columns of a row that was just read, waiting for whoever holds it: `changes` are
+    /// (column from 1, value).
+    #[must_use]
+    pub fn update(&self, row: &Row, changes: &[(usize, Value)]) -> Gone {
         let mut values: Vec<Value> = (1..=row.values.len()).map(|n| row.value(n)).collect();
         for (column, value) in changes {
             values[column - 1] = *value;
         }
         let tuple = self.tuple(&values);
         let mut pointer = row.tid.pointer();
-        // SAFETY: a fresh tuple of this table's descriptor, the old one's place as read.
+        let mut failure = pg_sys::TM_FailureData::default();
+        let mut lock_mode = pg_sys::LockTupleMode::LockTupleExclusive;
+        // SAFETY: a fresh tuple of this table's descriptor, the old one's place as read: see delete().
         unsafe {
+            let command = pg_sys::GetCurrentCommandId(true);
+            let none = std::ptr::null_mut();
             #[cfg(feature = "pg15")]
-            pg_sys::simple_heap_update(self.rel, &mut pointer, tuple);
+            let result = pg_sys::heap_update(self.rel, &mut pointer, tuple, command, none, true, &mut failure, &mut lock_mode);
             #[cfg(not(feature = "pg15"))]
-            {
+            let result = {
                 let mut which = pg_sys::TU_UpdateIndexes::TU_All;
-                pg_sys::simple_heap_update(self.rel, &mut pointer, tuple, &mut which);
+                pg_sys::heap_update(self.rel, &mut pointer, tuple, command, none, true, &mut failure, &mut lock_mode, &mut which)
+            };
+            if result != pg_sys::TM_Result::TM_Ok {
+                return Gone::Lost;
             }
             if (*(*tuple).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
                 self.index(tuple);
             }
         }
+        Gone::Done
     }
 
     /// The row at `tid` as the active snapshot sees it.
