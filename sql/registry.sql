@@ -73,14 +73,38 @@ CREATE TABLE tenant_q.pause (
     PRIMARY KEY (tenant, queue, handler)
 );
 
+-- Queues that were set up: limits of their own and what their tasks inherit.
+CREATE TABLE tenant_q.queue (
+    tenant       text NOT NULL,
+    name         text NOT NULL,
+    max_running  integer,
+    rate         text,
+    priority     integer,
+    timeout      interval,
+    max_attempts integer,
+    PRIMARY KEY (tenant, name)
+);
+
+-- What a limit_key allows.
+CREATE TABLE tenant_q.limit_key (
+    tenant      text NOT NULL,
+    key         text NOT NULL,
+    max_running integer,
+    rate        text,
+    algorithm   text NOT NULL,
+    PRIMARY KEY (tenant, key)
+);
+
 -- Which server this database ran on last: a logical copy comes up paused.
 CREATE TABLE tenant_q.identity (
     system_identifier text NOT NULL,
     database_oid      oid  NOT NULL
 );
 
-REVOKE ALL ON tenant_q.tenant, tenant_q.handler, tenant_q.pause, tenant_q.identity FROM PUBLIC;
+REVOKE ALL ON tenant_q.tenant, tenant_q.handler, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.tenant', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.pause', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.limit_key', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.identity', '');

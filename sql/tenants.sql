@@ -40,20 +40,20 @@ CREATE FUNCTION @extschema@.tq_set_tenant(tenant text DEFAULT NULL, ready boolea
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_tenant';
 COMMENT ON FUNCTION @extschema@.tq_set_tenant(text, boolean, text, text[], jsonb, integer, text, interval, interval, text[]) IS
 'What a tenant decides for itself; NULL leaves as it is, names in reset go back to the default.
-ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 none. result_ttl, failure_ttl: how long results are kept at least, failures at most.
+ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 none. save_limit_per: none, group, name or handler: of what save_limit counts. result_ttl, failure_ttl: how long results are kept at least, failures at most.
 Errors: 42501 not the owner, 22023 a value that makes no sense.
 Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 
 CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_set_quota';
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
-'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. fan_out: whether work for all tenants includes it.
+'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
-'Starts no more tasks of the tenant, of one of its queues, or of one of its handlers; running ones go on. duration: NULL = until tq_resume.
+'Starts no more tasks of the tenant, of one of its queues, or of one of its handlers; running ones go on. duration: NULL = until tq_resume. queue, handler: only that part. drain: waits so long at most for what runs to end, of a whole tenant.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean

@@ -3,17 +3,18 @@
 //! very row (id and incarnation) must go, and its result must be new; otherwise all of the
 //! transaction, the handler's effects included, rolls back.
 
+use crate::enqueue::{self, Caller, NewTask};
 use crate::error::Error;
-use crate::handler::Handler;
+use crate::handler::{self, Handler};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
 use crate::postgres::types::Jsonb;
 use crate::retry::Policy;
-use crate::settings;
 use crate::shared::Item;
-use crate::task::{col, ended, stored};
+use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::Tenant;
+use crate::{depend, flow, gate, settings, surface, unique};
 use serde_json::{Value as Json, json};
 
 /// Longest text of an error that is kept.
@@ -98,7 +99,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn of(row: &Row, handler: Option<&Handler>) -> Rules {
+    pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Rules {
+        let queue = tenant.queue(row.str(col::QUEUE));
         let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
         let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
         let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
@@ -107,39 +109,115 @@ impl Rules {
                 .and_then(Json::as_i64)
                 .map(|n| n as i32)
                 .or(handler.and_then(|h| h.max_attempts))
+                .or(queue.and_then(|q| q.max_attempts))
                 .unwrap_or_else(settings::max_attempts),
-            timeout_ms: option("timeout").and_then(Json::as_i64).or(handler.and_then(|h| h.timeout)).map_or_else(
-                settings::timeout_ms,
-                |micros| {
-                    if micros == 0 { 0 } else { (micros / 1000).max(1) }
-                },
-            ),
+            timeout_ms: option("timeout")
+                .and_then(Json::as_i64)
+                .or(handler.and_then(|h| h.timeout))
+                .or(queue.and_then(|q| q.timeout))
+                .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
             save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
         }
     }
 }
 
+/// The task has ended, and its row has just been deleted in this transaction: writes its result, and
+/// does all that its end brings about, which so commits with it.
+pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+    if save {
+        let results = tenant.open(tenant.result, Access::Write)?;
+        record(&results, row, end);
+    }
+    let id = row.uuid(col::ID).unwrap_or(0);
+    depend::release(tenant, tasks, id)?;
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    gate::release(tenant, tasks, row, handler.as_deref())?;
+    unique::keep(tasks, row);
+    if row.raw(col::OPTIONS).is_some() {
+        call_hooks(tenant, tasks, row, end)?;
+    }
+    if let Some(flow) = row.uuid(col::PARENT_ID) {
+        flow::member_ended(tenant, tasks, flow)?;
+    }
+    Ok(())
+}
+
+/// Enqueues the task's hooks: tasks of their own, whose argument is the task as it ended. They are
+/// enqueued in the name of who enqueued it.
+fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<(), Failure> {
+    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+    let outcome = match end.state {
+        ended::DONE => "on_success",
+        ended::FAILED => "on_failure",
+        _ => "",
+    };
+    for name in [outcome, "hook"].iter().filter_map(|key| options.get(key)?.as_str()) {
+        let new = NewTask {
+            handler: name.to_string(),
+            args: Some(Jsonb::from_value(surface::describe_end(tenant, row, end))),
+            name: row.text(col::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
+            ..NewTask::default()
+        };
+        let caller =
+            Caller { name: row.text(col::ENQUEUED_BY).unwrap_or_default(), superuser: row.bool(col::BY_SUPERUSER).unwrap_or(false) };
+        let handler = handler::find(tenant, name)?;
+        enqueue::insert(tenant, tasks, &caller, &new, task::new_id(), None, handler.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The columns of a finished task's row as an unfinished one's: to run again.
+pub fn unfinished_again(row: &Row) -> Vec<Value<'_>> {
+    let mut values = vec![Value::Null; col::COUNT];
+    for (to, from) in [
+        (col::ID, rcol::ID),
+        (col::HANDLER, rcol::HANDLER),
+        (col::PRIORITY, rcol::PRIORITY),
+        (col::ATTEMPTS, rcol::ATTEMPTS),
+        (col::CREATED_AT, rcol::CREATED_AT),
+        (col::RUN_AT, rcol::RUN_AT),
+        (col::ARGS, rcol::ARGS),
+        (col::NAME, rcol::NAME),
+        (col::GROUP_ID, rcol::GROUP_ID),
+        (col::QUEUE, rcol::QUEUE),
+        (col::UNIQUE_KEY, rcol::UNIQUE_KEY),
+        (col::LOCK_KEY, rcol::LOCK_KEY),
+        (col::LIMIT_KEY, rcol::LIMIT_KEY),
+        (col::PARENT_ID, rcol::PARENT_ID),
+        (col::SCHEDULE, rcol::SCHEDULE),
+        (col::SCHEDULED_FOR, rcol::SCHEDULED_FOR),
+        (col::ENQUEUED_BY, rcol::ENQUEUED_BY),
+        (col::BY_SUPERUSER, rcol::BY_SUPERUSER),
+        (col::OPTIONS, rcol::OPTIONS),
+        (col::META, rcol::META),
+        (col::HISTORY, rcol::HISTORY),
+    ] {
+        values[to - 1] = row.value(from);
+    }
+    values[col::STATE - 1] = Value::Char(stored::QUEUED);
+    values[col::CRASHES - 1] = Value::I32(0);
+    values
+}
+
 /// A successful attempt: in the handler's transaction, after its deferred work.
 pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
-    if save {
-        let results = tenant.open(tenant.result, Access::Write)?;
-        record(
-            &results,
-            &row,
-            &End {
-                state: ended::DONE,
-                attempts: item.attempts + 1,
-                started_at: Some(started_at),
-                result: Some(result),
-                error: None,
-                history: None,
-            },
-        );
-    }
-    Ok(())
+    end(
+        tenant,
+        &table,
+        &row,
+        &End {
+            state: ended::DONE,
+            attempts: item.attempts + 1,
+            started_at: Some(started_at),
+            result: Some(result),
+            error: None,
+            history: None,
+        },
+        save,
+    )
 }
 
 /// The failure of an attempt that its timeout ended.
@@ -174,7 +252,7 @@ pub fn failed(
     if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
         return Ok(Verdict::Overtaken);
     }
-    let rules = Rules::of(&row, handler);
+    let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
     let entry = json!({
@@ -191,32 +269,46 @@ pub fn failed(
     });
     let history = with_entry(row.json(col::HISTORY), entry);
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
+    let mut superseded = None;
     if !last && !exhausted && rules.policy.retries(&failure.sqlstate) {
+        match unique::reclaim(tenant, &table, &row) {
+            Ok(_) => {}
+            Err(f) if f.sqlstate == unique::SUPERSEDED => superseded = Some(f),
+            Err(f) => return Err(f),
+        }
+    }
+    if !last && !exhausted && superseded.is_none() && rules.policy.retries(&failure.sqlstate) {
+        let key = unique::reclaim(tenant, &table, &row)?;
         let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
         let at = now.saturating_add(wait.max(0));
         let history = Jsonb::from_value(history);
-        let changes = [(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))];
-        return Ok(match table.update(&row, &changes) {
-            Gone::Done => Verdict::RetryAt(at),
-            Gone::Lost => Verdict::Overtaken,
-        });
+        let changes = [
+            (col::ATTEMPTS, Value::I32(attempts)),
+            (col::RUN_AT, Value::Time(at)),
+            (col::HISTORY, Value::Json(&history)),
+            (col::UNIQUE_KEY, Value::text(key.as_deref())),
+        ];
+        if table.update(&row, &changes) == Gone::Lost {
+            return Ok(Verdict::Overtaken);
+        }
+        // Until then others may pass its gates.
+        gate::release(tenant, &table, &row, handler)?;
+        return Ok(Verdict::RetryAt(at));
     }
     if table.delete(row.tid) == Gone::Lost {
         return Ok(Verdict::Overtaken);
     }
-    let results = tenant.open(tenant.result, Access::Write)?;
-    record(
-        &results,
+    let mut error = error_document(failure);
+    if let Some(why) = &superseded {
+        error["hint"] = format!("It is not tried again: {}.", why.message).into();
+    }
+    end(
+        tenant,
+        &table,
         &row,
-        &End {
-            state: ended::FAILED,
-            attempts,
-            started_at: Some(started_at),
-            result: None,
-            error: Some(error_document(failure)),
-            history: Some(history),
-        },
-    );
+        &End { state: ended::FAILED, attempts, started_at: Some(started_at), result: None, error: Some(error), history: Some(history) },
+        true,
+    )?;
     Ok(Verdict::Failed)
 }
 
@@ -224,13 +316,13 @@ pub fn failed(
 pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
-    let results = tenant.open(tenant.result, Access::Write)?;
-    record(
-        &results,
+    end(
+        tenant,
+        &table,
         &row,
         &End { state, attempts: item.attempts, started_at: None, result: None, error: failure.map(error_document), history: None },
-    );
-    Ok(())
+        true,
+    )
 }
 
 /// Parks rows whose handler can't be called now; back to `q` by `unpark`. Their handlers' names.

@@ -12,7 +12,8 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox};
 use crate::task::{self, col, stored};
 use crate::tenant::Tenant;
-use crate::{settings, wake};
+use crate::unique::{self, Claim};
+use crate::{depend, settings, wake};
 use serde_json::{Map, Value as Json};
 use std::rc::Rc;
 
@@ -35,6 +36,25 @@ pub struct NewTask {
     pub result_ttl: Option<Micros>,
     pub meta: Option<Json>,
     pub id: Option<u128>,
+    /// One at a time of this key; at most as many as tq_set_limit says of this one.
+    pub lock: Option<String>,
+    pub limit_key: Option<String>,
+    pub unique_key: Option<String>,
+    pub unique_until: Option<String>,
+    pub on_conflict: Option<String>,
+    pub depends_on: Vec<u128>,
+    pub depends_mode: Option<String>,
+    pub allow_failure: Option<bool>,
+    pub on_success: Option<String>,
+    pub on_failure: Option<String>,
+    pub hook: Option<String>,
+    /// The flow that it is a member of, and how it waits there.
+    pub parent: Option<u128>,
+    pub waits_for: Option<u128>,
+    /// Gets the result of this task as its last argument.
+    pub pass: Option<u128>,
+    /// Its args are many: the handler is called once for each.
+    pub each: bool,
     /// Set by schedules.
     pub schedule: Option<String>,
     pub scheduled_for: Option<Micros>,
@@ -55,12 +75,33 @@ fn check_label(what: &str, text: &Option<String>) -> Result<()> {
     }
 }
 
+fn one_of(what: &str, value: &Option<String>, choices: &[&str]) -> Result<()> {
+    match value {
+        Some(v) if !choices.contains(&v.as_str()) => {
+            Err(Error::invalid(format!("{what} is \"{v}\"")).hint(format!("It is one of {}.", choices.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl NewTask {
     /// What can be said without looking at the handler.
     pub fn check(&self) -> Result<()> {
         check_label("name", &self.name)?;
         check_label("group_id", &self.group_id)?;
         check_label("queue", &self.queue)?;
+        check_label("lock", &self.lock)?;
+        check_label("limit_key", &self.limit_key)?;
+        check_label("unique_key", &self.unique_key)?;
+        one_of("unique_until", &self.unique_until, &["started", "finished", "deleted"])?;
+        one_of("on_conflict", &self.on_conflict, &["error", "skip", "replace"])?;
+        one_of("depends_mode", &self.depends_mode, &["all", "any"])?;
+        if self.unique_key.is_none() && (self.unique_until.is_some() || self.on_conflict.is_some()) {
+            return Err(Error::invalid("unique_until and on_conflict need a unique_key"));
+        }
+        if self.depends_mode.is_some() && self.depends_on.is_empty() {
+            return Err(Error::invalid("depends_mode needs depends_on"));
+        }
         if let Some(p) = self.priority
             && i16::try_from(p).is_err()
         {
@@ -121,7 +162,7 @@ impl NewTask {
     }
 
     /// The rare parameters, kept as one document.
-    fn options(&self) -> Option<Json> {
+    pub(crate) fn options(&self) -> Option<Json> {
         let mut o = Map::new();
         let mut put = |key: &str, value: Option<Json>| {
             if let Some(v) = value {
@@ -134,6 +175,17 @@ impl NewTask {
         put("save", self.save.map(Json::from));
         put("result_ttl", self.result_ttl.map(Json::from));
         put("alone", self.alone.then_some(Json::Bool(true)));
+        put("unique_until", self.unique_until.clone().filter(|u| u != "finished").map(Json::from));
+        put("on_success", self.on_success.clone().map(Json::from));
+        put("on_failure", self.on_failure.clone().map(Json::from));
+        put("hook", self.hook.clone().map(Json::from));
+        if !self.depends_on.is_empty() {
+            put("depends", Some(self.depends_on.iter().map(|d| Json::from(task::uuid_text(*d))).collect()));
+            put("any", (self.depends_mode.as_deref() == Some("any")).then_some(Json::Bool(true)));
+        }
+        put("allow_failure", self.allow_failure.filter(|a| *a).map(Json::from));
+        put("pass", self.pass.map(|p| task::uuid_text(p).into()));
+        put("each", self.each.then_some(Json::Bool(true)));
         (!o.is_empty()).then_some(Json::Object(o))
     }
 }
@@ -182,55 +234,51 @@ impl Queue {
         new.check()?;
         let handler = handler::require(&self.tenant, &new.handler)?;
         self.check_superuser(&handler)?;
-        handler.check_args(&self.tenant, new.args.as_ref())?;
+        self.check_args(&handler, new)?;
+        for hook in [&new.on_success, &new.on_failure, &new.hook].into_iter().flatten() {
+            let hook = handler::require(&self.tenant, hook)?;
+            self.check_superuser(&hook)?;
+        }
         self.check_room()?;
-        let now = clock::now();
-        let id = new.id.unwrap_or_else(task::new_id);
-        if new.id.is_some() && self.known(id)? {
+        let mut id = new.id.unwrap_or_else(task::new_id);
+        // A member's id is its flow's doing, and as new as the flow.
+        if new.id.is_some() && new.parent.is_none() && self.known(id)? {
             return Ok(id);
         }
-        let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
-        let expires = new.expires.or(handler.expires).map(|e| now.saturating_add(e));
-        let options = new.options().map(Jsonb::from_value);
-        let meta = new.meta.clone().map(Jsonb::from_value);
-        let queue = new.queue.as_deref().or(handler.queue.as_deref());
-        self.table.insert(&[
-            Value::Uuid(id),
-            Value::Text(&handler.name),
-            Value::Char(stored::QUEUED),
-            Value::I16(new.priority.or(handler.priority).unwrap_or(0) as i16),
-            Value::I32(0),
-            Value::I32(0),
-            Value::Time(now),
-            Value::Time(run_at),
-            Value::json(new.args.as_ref()),
-            Value::text(new.name.as_deref()),
-            Value::text(new.group_id.as_deref()),
-            Value::text(queue),
-            Value::Null,
-            Value::Null,
-            Value::Null,
-            Value::Null,
-            Value::Null,
-            Value::text(new.schedule.as_deref()),
-            Value::time(new.scheduled_for),
-            Value::time(expires),
-            Value::Text(&self.caller.name),
-            Value::Bool(self.caller.superuser),
-            Value::json(options.as_ref()),
-            Value::json(meta.as_ref()),
-            Value::Null,
-            Value::Null,
-        ]);
-        match self.tenant.entry(handler.run_as)? {
-            Some(entry) => wake::enqueued(entry, run_at, 1),
-            None => warn_not_preloaded(),
+        let mut waits_for = new.waits_for;
+        if !new.depends_on.is_empty() && new.parent.is_none() {
+            waits_for = depend::check(self, new, id)?;
         }
+        if new.unique_key.is_some() {
+            match unique::claim(self, new)? {
+                Claim::Free => {}
+                Claim::Theirs(theirs) => return Ok(theirs),
+                Claim::Replaced(theirs) => id = theirs,
+            }
+        }
+        insert(&self.tenant, &self.table, &self.caller, new, id, waits_for, Some(&handler))?;
         Ok(id)
     }
 
+    fn check_args(&self, handler: &Handler, new: &NewTask) -> Result<()> {
+        if new.each {
+            if let Some(Json::Array(items)) = new.args.as_ref().map(Jsonb::value) {
+                for item in items {
+                    handler.check_args(&self.tenant, Some(&Jsonb::from_value(item)))?;
+                }
+            }
+            return Ok(());
+        }
+        if new.pass.is_some() {
+            // What is handed on is known later; null stands for it, which fits every type.
+            let args = crate::flow::with_result(handler, new.args.as_ref().map(Jsonb::value), Json::Null)?;
+            return handler.check_args(&self.tenant, Some(&Jsonb::from_value(args)));
+        }
+        handler.check_args(&self.tenant, new.args.as_ref())
+    }
+
     /// Whether a task of this id is here already: enqueuing an id twice is one task.
-    fn known(&self, id: u128) -> Result<bool> {
+    pub(crate) fn known(&self, id: u128) -> Result<bool> {
         // Whoever enqueues the same id just now is waited for; then the newest snapshot tells.
         crate::postgres::lock::task_id(crate::postgres::shmem::my_database(), id);
         crate::postgres::transaction::with_latest_snapshot(|| self.is_there(id))
@@ -245,7 +293,7 @@ impl Queue {
     }
 
     /// A task may run as a superuser only if a superuser owns the schema and enqueues it.
-    fn check_superuser(&self, handler: &Handler) -> Result<()> {
+    pub(crate) fn check_superuser(&self, handler: &Handler) -> Result<()> {
         if !sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
             return Ok(());
         }
@@ -276,6 +324,61 @@ impl Queue {
         }
         Ok(())
     }
+}
+
+/// Writes the row and notes the wake. Everything has been checked, or doesn't matter: the engine's
+/// own tasks (hooks) are written even if their handler is gone, to be seen waiting for it.
+pub fn insert(
+    tenant: &Tenant,
+    table: &Table,
+    caller: &Caller,
+    new: &NewTask,
+    id: u128,
+    waits_for: Option<u128>,
+    handler: Option<&Handler>,
+) -> Result<()> {
+    let now = clock::now();
+    let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
+    let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| now.saturating_add(e));
+    let options = new.options().map(Jsonb::from_value);
+    let meta = new.meta.clone().map(Jsonb::from_value);
+    let queue = new.queue.as_deref().or(handler.and_then(|h| h.queue.as_deref()));
+    let set_up = tenant.queue(queue);
+    let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
+    let conditional = waits_for.is_some() || !new.depends_on.is_empty();
+    table.insert(&[
+        Value::Uuid(id),
+        Value::Text(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),
+        Value::Char(if waits_for.is_some() { stored::WAITING } else { stored::QUEUED }),
+        Value::I16(priority as i16),
+        Value::I32(0),
+        Value::I32(0),
+        Value::Time(now),
+        Value::Time(run_at),
+        Value::json(new.args.as_ref()),
+        Value::text(new.name.as_deref()),
+        Value::text(new.group_id.as_deref()),
+        Value::text(queue),
+        Value::text(new.unique_key.as_deref()),
+        Value::text(new.lock.as_deref()),
+        Value::text(new.limit_key.as_deref()),
+        Value::uuid(new.parent),
+        if conditional { Value::I32(1) } else { Value::Null },
+        Value::text(new.schedule.as_deref()),
+        Value::time(new.scheduled_for),
+        Value::time(expires),
+        Value::Text(&caller.name),
+        Value::Bool(caller.superuser),
+        Value::json(options.as_ref()),
+        Value::json(meta.as_ref()),
+        Value::Null,
+        Value::uuid(waits_for),
+    ]);
+    match tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))? {
+        Some(entry) => wake::enqueued(entry, if waits_for.is_some() { clock::NEVER } else { run_at }, 1),
+        None => warn_not_preloaded(),
+    }
+    Ok(())
 }
 
 /// Says once a session that nothing will run.

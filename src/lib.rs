@@ -15,14 +15,19 @@ pub mod task;
 pub mod tenant;
 // The way of a task
 pub mod complete;
+pub mod depend;
 pub mod enqueue;
+pub mod flow;
+pub mod gate;
 pub mod park;
 pub mod pick;
 pub mod poison;
+pub mod rate;
 pub mod ready;
 pub mod retention;
 pub mod retry;
 pub mod run;
+pub mod unique;
 pub mod wake;
 // Time
 pub mod schedule;
@@ -30,6 +35,7 @@ pub mod tick;
 // Processes
 pub mod ddl;
 pub mod identity;
+pub mod limits;
 pub mod worker;
 // What one can ask in SQL
 pub mod monitor;
@@ -44,7 +50,8 @@ extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!("../sql/tenants.sql", name = "tenants", requires = ["registry"]);
 extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["tenants"]);
 extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
-extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["tasks"]);
+extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["flows"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.

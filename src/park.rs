@@ -2,16 +2,18 @@
 //! puts them out of the run of rows that picks walk. What held them wakes the tenant again.
 
 use crate::complete;
-use crate::handler;
+use crate::depend::{self, Answer};
+use crate::pick::Wait;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, NEVER};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::ready;
 use crate::settings;
 use crate::shared::{Item, Shared};
 use crate::task::{PICK_INDEX, col, ended, stored};
 use crate::tenant::{self, Tenant};
+use crate::{gate, handler};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -65,6 +67,55 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
     })
 }
 
+/// Writes down what these due rows wait for, then looks once more whether it has ended meanwhile.
+pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -> Result<(), Failure> {
+    let e = &s.entries[index as usize];
+    // If this process goes before its second look, whoever picks next looks at all that wait.
+    let unparks = e.unparks.load(SeqCst);
+    e.unpark.store(1, SeqCst);
+    let mut tasks = Vec::new();
+    let mut gates = Vec::new();
+    for chunk in rows.chunks(ROWS) {
+        transaction::run(|| {
+            let table = tenant.open(tenant.task, Access::Write)?;
+            for (row, wait) in chunk {
+                match wait {
+                    Wait::Tasks(answer) => {
+                        match answer {
+                            Answer::Wait(on) => tasks.push(*on),
+                            Answer::WaitAny(several) => tasks.extend(several),
+                            _ => {}
+                        }
+                        depend::write_waits(&table, row, answer);
+                    }
+                    Wait::Gate(gate) => {
+                        gates.push(*gate);
+                        gate::put_aside(&table, row, *gate);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    for list in [&mut tasks, &mut gates] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    let soon = transaction::run(|| {
+        let table = tenant.open(tenant.task, Access::Write)?;
+        Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
+    })?;
+    if e.unparks.load(SeqCst) == unparks {
+        e.unpark.store(0, SeqCst);
+    }
+    if soon {
+        ready::due(s, index, clock::now() + 50_000);
+    }
+    // There may be more behind them.
+    ready::wake(s, index, NEVER);
+    Ok(())
+}
+
 fn look_again(s: &Shared, index: u32, at: i64) {
     let e = &s.entries[index as usize];
     let before = e.unpark_at.load(Relaxed);
@@ -77,6 +128,13 @@ fn look_again(s: &Shared, index: u32, at: i64) {
 /// Lets go of the held rows that can run again, and ends those held for too long.
 pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
     let role = s.entries[index as usize].role.load(Relaxed);
+    for state in [stored::WAITING, stored::GATED] {
+        if let Err(failure) = review(tenant, state) {
+            caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
+            s.entries[index as usize].unpark.store(1, SeqCst);
+            return ready::block(s, index, crate::pick::reason::ERROR);
+        }
+    }
     let mut from: Option<(i16, i64, u128)> = None;
     loop {
         let step = transaction::run(|| step(s, index, tenant, role, from));
@@ -94,6 +152,55 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
     }
 }
 
+/// Lets go of rows whose wait was over without anybody having told them: after a crash between the
+/// two steps of `wait`, a restore, a change of limits.
+fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
+    let mut from: Option<(i16, i64, u128)> = None;
+    loop {
+        let next = transaction::run(|| {
+            let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
+            let table = tenant.open(tenant.task, Access::Write)?;
+            let rows = rows_after(&table, state, from);
+            for row in &rows {
+                let over = match row.uuid(col::WAITS_FOR) {
+                    _ if state == stored::GATED => true,
+                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| r.char(col::STATE) == stored::KEY),
+                    // One of several: its conditions tell. A flow has none.
+                    None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
+                };
+                if over && !row.in_flux {
+                    let changes = [(col::STATE, Value::Char(stored::QUEUED)), (col::WAITS_FOR, Value::Null)];
+                    let _: Gone = table.update(row, &changes);
+                }
+            }
+            Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
+        })?;
+        match next {
+            Some(_) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Rows of one state, in the index's order, behind `from`.
+fn rows_after(table: &Table, state: u8, from: Option<(i16, i64, u128)>) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }];
+    if let Some((priority, _, _)) = from {
+        // Rows of this priority that were looked at are skipped below.
+        keys.push(Key { column: 2, compare: Compare::Le, value: Value::I16(priority) });
+    }
+    table.scan(table.index_with(&PICK_INDEX), &keys, None, false, |row| {
+        let key = key_of(&row);
+        if from.is_some_and(|f| (std::cmp::Reverse(key.0), key.1, key.2) <= (std::cmp::Reverse(f.0), f.1, f.2)) {
+            return true;
+        }
+        rows.push(row);
+        rows.len() < ROWS
+    });
+    rows
+}
+
 /// One transaction's worth; where the next one goes on.
 fn step(
     s: &Shared,
@@ -106,20 +213,7 @@ fn step(
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
     let table = tenant.open(tenant.task, Access::Write)?;
-    let mut rows: Vec<Row> = Vec::new();
-    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::HELD) }];
-    if let Some((priority, _, _)) = from {
-        // Rows of this priority that stay held are skipped below.
-        keys.push(Key { column: 2, compare: Compare::Le, value: Value::I16(priority) });
-    }
-    table.scan(table.index_with(&PICK_INDEX), &keys, None, false, |row| {
-        let key = key_of(&row);
-        if from.is_some_and(|f| (std::cmp::Reverse(key.0), key.1, key.2) <= (std::cmp::Reverse(f.0), f.1, f.2)) {
-            return true;
-        }
-        rows.push(row);
-        rows.len() < ROWS
-    });
+    let rows = rows_after(&table, stored::HELD, from);
     let grace = settings::handler_grace().as_micros() as i64;
     let mut again = NEVER;
     for row in &rows {

@@ -9,13 +9,15 @@
 //! The cursor, one position per priority, keeps the cost independent of dead rows. It never
 //! passes a live row, and it moves forward only if no wake came meanwhile.
 
+use crate::depend;
+use crate::gate::{self, Busy, Pass};
 use crate::handler::{self, Handler};
 use crate::poison;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
 use crate::postgres::{shmem, transaction};
-use crate::shared::{BATCH, CURSORS, Entry, HOLDS, Item, Shared, Slot, Word};
+use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Tenant};
 use std::collections::{HashMap, HashSet};
@@ -35,10 +37,18 @@ pub struct Batch {
     pub rows: Vec<Option<(Row, Option<Rc<Handler>>)>>,
     /// Rows whose handler can't be called now, to be parked.
     pub park: Vec<Item>,
+    /// Rows that wait for other tasks, or too many of them at a busy gate: to be written as such.
+    pub wait: Vec<(Row, Wait)>,
     /// Held rows should be looked at again.
     pub unpark: bool,
     /// `Entry::unparks` before the look.
     pub unparks: u64,
+}
+
+/// What a due row has to wait for.
+pub enum Wait {
+    Tasks(depend::Answer),
+    Gate(u128),
 }
 
 /// Why nothing could be picked, for `Entry::blocked_reason`.
@@ -86,7 +96,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
             let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
             let table = tenant.open(tenant.task, Access::Read)?;
             let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
-            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
+            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
         });
     }
 
@@ -197,6 +207,10 @@ fn look(
         rows: Vec::new(),
         park: Vec::new(),
         due: NEVER,
+        wait: Vec::new(),
+        gates: Vec::new(),
+        busy: None,
+        at_gates: 0,
         last_handler: None,
         full: false,
         cut: false,
@@ -230,12 +244,12 @@ fn look(
         above = Some(priority);
     }
     let exhausted = !scan.full && !scan.cut;
-    let Scan { rows, park, due, oldest, held_up, .. } = scan;
+    let Scan { rows, gates, park, wait, due, oldest, held_up, .. } = scan;
     let limited = limited && !exhausted;
     e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
 
     for (n, (row, _)) in rows.iter().enumerate() {
-        slot.set_item(n, &item_of(row));
+        slot.set_item(n, &Item { gates: gates[n], ..item_of(row) });
     }
     if !rows.is_empty() {
         let word = Word::load(slot);
@@ -247,7 +261,7 @@ fn look(
             set_cursor(e, priority, t, id);
         }
         // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
-        if (exhausted || limited) && park.is_empty() {
+        if (exhausted || limited) && park.is_empty() && wait.is_empty() {
             e.seen.store(generation, SeqCst);
         }
     } else {
@@ -256,13 +270,14 @@ fn look(
     if limited || held_up {
         e.limited.store(1, SeqCst);
         // Whoever ended between the copy and the mark has not seen the mark.
-        let still: i32 = s
+        let still: HashSet<u128> = s
             .slots
             .iter()
             .filter(|o| !std::ptr::eq(*o, slot) && o.tenant.load(SeqCst) == tenant.oid && o.database.load(Relaxed) == shmem::my_database())
-            .map(|o| o.live_items().len() as i32)
-            .sum();
-        if still < running {
+            .flat_map(|o| o.live_items())
+            .map(|item| item.id)
+            .collect();
+        if in_slots.keys().any(|id| !still.contains(id)) {
             e.generation.fetch_add(1, SeqCst);
             s.mark_dirty(index);
         }
@@ -282,12 +297,12 @@ fn look(
     if due != NEVER {
         crate::ready::due(s, index, due);
     }
-    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && due == NEVER {
+    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && wait.is_empty() && due == NEVER {
         // Rolled-back savepoints and the like let the gauge drift: here it is known exactly.
         e.unfinished.store(0, Relaxed);
     }
     let rows = rows.into_iter().map(Some).collect();
-    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, unpark, unparks }))
+    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, wait, unpark, unparks }))
 }
 
 pub fn item_of(row: &Row) -> Item {
@@ -296,6 +311,7 @@ pub fn item_of(row: &Row) -> Item {
         tid: row.tid.0,
         stamp: row.time(col::CREATED_AT).unwrap_or(0),
         attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        gates: [0; GATES],
     }
 }
 
@@ -350,7 +366,14 @@ struct Scan<'a> {
     room: usize,
     examined: usize,
     rows: Vec<(Row, Option<Rc<Handler>>)>,
+    /// What each of `rows` has passed.
+    gates: Vec<[u64; GATES]>,
+    /// What passes the tenant's gates at present: looked at when the first row has any.
+    busy: Option<Busy<'a>>,
+    /// Rows found at busy gates.
+    at_gates: usize,
     park: Vec<Item>,
+    wait: Vec<(Row, Wait)>,
     due: Micros,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
     /// The batch is full.
@@ -443,6 +466,44 @@ impl Scan<'_> {
             self.held_up = true;
             return Ok(true);
         }
+        if !expired && row.raw(col::WAITS).is_some() {
+            let results = self.tenant.open(self.tenant.result, Access::Read)?;
+            match depend::evaluate(table, &results, &row) {
+                depend::Answer::Ready | depend::Answer::Never(_) => {}
+                depend::Answer::Soon => {
+                    self.due = self.due.min(self.now + 100_000);
+                    return Ok(true);
+                }
+                answer => {
+                    self.wait.push((row, Wait::Tasks(answer)));
+                    return Ok(true);
+                }
+            }
+        }
+        let gates = if expired { vec![] } else { gate::of(self.tenant, &row, handler.as_deref()) };
+        let mut passed = [0; GATES];
+        if !gates.is_empty() {
+            if self.rows.len() >= self.room {
+                self.full = true;
+                return Ok(true);
+            }
+            let busy = self.busy.get_or_insert_with(|| Busy::look(self.s, self.me, self.tenant.oid));
+            match busy.pass(&gates, self.now) {
+                Pass::Yes(names) => passed = names,
+                Pass::No(gate, until) => {
+                    self.at_gates += 1;
+                    if let Some(at) = until {
+                        self.due = self.due.min(at);
+                    } else {
+                        self.held_up = true;
+                    }
+                    if self.at_gates > gate::IN_PLACE {
+                        self.wait.push((row, Wait::Gate(gate)));
+                    }
+                    return Ok(true);
+                }
+            }
+        }
         if poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name) {
             if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
                 // Another one runs, or others are in this batch already: soon.
@@ -462,6 +523,7 @@ impl Scan<'_> {
             self.room = 1;
         }
         self.rows.push((row, handler));
+        self.gates.push(passed);
         Ok(true)
     }
 

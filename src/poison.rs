@@ -244,7 +244,8 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 /// to be tried again.
 fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micros>), Failure> {
     let (started_at, deadline) = (c.started_at.load(Relaxed), c.deadline.load(Relaxed));
-    let item = Item { id: id_of(c), tid: row.tid.0, stamp: c.stamp.load(Relaxed), attempts: c.attempts.load(Relaxed) };
+    let item =
+        Item { id: id_of(c), tid: row.tid.0, stamp: c.stamp.load(Relaxed), attempts: c.attempts.load(Relaxed), gates: Default::default() };
     let name = row.text(col::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
     let failure = complete::took_too_long((deadline - started_at) / 1000);

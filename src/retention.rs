@@ -7,12 +7,14 @@
 
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock;
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::settings;
 use crate::shared::Shared;
-use crate::task::{ended, rcol};
+use crate::task::{col, ended, rcol};
 use crate::tenant::Tenant;
+use crate::unique;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::*;
 
 /// Rows that one transaction looks at.
@@ -40,17 +42,49 @@ pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
     }
 }
 
+/// A flow that isn't final gathers its members' results at its end.
+fn is_needed(tasks: &Table, row: &Row) -> bool {
+    row.uuid(rcol::PARENT_ID).is_some_and(|flow| tasks.find(&[col::ID as i16], Value::Uuid(flow)).is_some())
+}
+
+/// Successes beyond the newest `limit` of each handler, name or group.
+fn surplus_of(results: &Table, by_id: usize, per: &str, limit: i32) -> HashSet<u128> {
+    let column = match per {
+        "group" => rcol::GROUP_ID,
+        "name" => rcol::NAME,
+        _ => rcol::HANDLER,
+    };
+    let mut kept: HashMap<Option<String>, i32> = HashMap::new();
+    let mut surplus = HashSet::new();
+    results.scan(by_id, &[], None, true, |row| {
+        if row.char(rcol::STATE) == ended::DONE {
+            let n = kept.entry(row.text(column)).or_default();
+            *n += 1;
+            if *n > limit {
+                surplus.extend(row.uuid(rcol::ID));
+            }
+        }
+        surplus.len() < ROWS
+    });
+    surplus
+}
+
 /// Removes what nobody wants any more among the next rows after `from`; where to go on, 0 = from
 /// the old end again.
 fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     // Never wait for a lock here: retention is nobody's hurry.
     let Some(results) = tenant.try_open(tenant.result, Access::Write)? else { return Ok(from) };
+    let Some(tasks) = tenant.try_open(tenant.task, Access::Read)? else { return Ok(from) };
     let by_id = results.index_with(&[rcol::ID as i16]);
     let now = clock::now();
     // The newest `save_limit` successes begin here; 0 = all are kept.
     let mut kept = 0;
     let mut boundary = None;
-    if tenant.save_limit > 0 {
+    let per = tenant.save_limit_per.as_deref().filter(|p| *p != "none" && tenant.save_limit > 0);
+    let mut surplus = HashSet::new();
+    if let Some(per) = per {
+        surplus = surplus_of(&results, by_id, per, tenant.save_limit);
+    } else if tenant.save_limit > 0 {
         results.scan(by_id, &[], None, true, |row| {
             if row.char(rcol::STATE) == ended::DONE {
                 if kept == tenant.save_limit {
@@ -75,7 +109,10 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
             ended::DONE => match own_ttl {
                 // The task said itself how long.
                 Some(ttl) => age > ttl,
-                None => boundary.is_some_and(|b| row.uuid(rcol::ID).unwrap_or(0) <= b) && age > tenant.result_ttl,
+                None => {
+                    let id = row.uuid(rcol::ID).unwrap_or(0);
+                    (boundary.is_some_and(|b| id <= b) || surplus.contains(&id)) && age > tenant.result_ttl
+                }
             },
             _ => age > tenant.failure_ttl,
         }
@@ -86,13 +123,15 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     results.scan(by_id, &[Key { column: 1, compare: Compare::Gt, value: Value::Uuid(from) }], None, false, |row| {
         seen += 1;
         last = row.uuid(rcol::ID).unwrap_or(0);
-        if old(&row) {
-            victims.push(row.tid);
+        if old(&row) && !is_needed(&tasks, &row) {
+            victims.push(row);
         }
         seen < ROWS
     });
-    for tid in victims {
-        let _: Gone = results.delete(tid);
+    for row in victims {
+        if results.delete(row.tid) == Gone::Done && row.raw(rcol::UNIQUE_KEY).is_some() {
+            unique::let_go(tenant, row.uuid(rcol::ID).unwrap_or(0))?;
+        }
     }
     Ok(if seen == ROWS { last } else { 0 })
 }

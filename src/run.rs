@@ -6,11 +6,13 @@
 //! tables while the handler runs.
 
 use crate::complete::{self, Rules, Verdict};
+use crate::depend;
+use crate::handler::signature::Signature;
 use crate::handler::{Handler, arguments, invoke};
 use crate::pick;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::Row;
+use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, timeout, transaction};
@@ -80,8 +82,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
         return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
     }
+    if row.raw(col::WAITS).is_some()
+        && let Ok(depend::Answer::Never(failure)) = transaction::run(|| conditions(tenant, row))
+    {
+        return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+    }
     let Some(handler) = handler else { return Outcome::Unrecorded };
-    let rules = Rules::of(row, Some(handler));
+    let rules = Rules::of(tenant, row, Some(handler));
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
     slot.attempt.store(item.attempts + 1, Relaxed);
@@ -109,11 +116,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     ASKED.with_borrow_mut(|a| *a = Asked::default());
     COMPLETING.set(false);
 
+    // A flow gathers its members' results.
+    let saved = rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some());
     timeout::arm(rules.timeout_ms);
     let result = if handler.is_procedure() {
-        procedure(tenant, row, handler, &item, started_at, rules.save.unwrap_or(tenant.save_limit >= 0))
+        procedure(tenant, row, handler, &item, started_at, saved)
     } else {
-        function(tenant, row, handler, &item, started_at, rules.save.unwrap_or(tenant.save_limit >= 0))
+        function(tenant, row, handler, &item, started_at, saved)
     };
     let timed_out = timeout::disarm();
     let elapsed = (clock::now() - started_at).max(0);
@@ -187,10 +196,52 @@ fn apply_settings(handler: &Handler) {
     }
 }
 
-fn arguments_of(row: &Row, handler: &Handler) -> Result<arguments::Bound, Failure> {
-    let signature = handler.signature.as_ref().ok_or_else(|| Failure::new("42883", "the handler's function is gone"))?;
+/// Whether what the task waits for has ended so that it can run.
+fn conditions(tenant: &Tenant, row: &Row) -> Result<depend::Answer, Failure> {
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    Ok(depend::evaluate(&tasks, &results, row))
+}
+
+fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
+    handler.signature.as_ref().ok_or_else(|| Failure::new("42883", "the handler's function is gone"))
+}
+
+/// The arguments of each call: one, but for a chunk of an iteration.
+fn arguments_of(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Arguments, Failure> {
     let args = row.raw(col::ARGS).map(Jsonb::from_datum);
-    Ok(arguments::bind(signature, args.as_ref(), handler.run_as, true)?)
+    if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
+        let options = row.json(col::OPTIONS).unwrap_or_default();
+        if let Some(from) = options.get("pass").and_then(|p| p.as_str()) {
+            let passed = crate::flow::passed_result(tenant, from)?;
+            let args = crate::flow::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
+            return Ok(Arguments::One(Some(Jsonb::from_value(args))));
+        }
+        if options.get("each").is_some()
+            && let Some(serde_json::Value::Array(items)) = args.as_ref().map(Jsonb::value)
+        {
+            return Ok(Arguments::Each(items.into_iter().map(Jsonb::from_value).collect()));
+        }
+    }
+    Ok(Arguments::One(args))
+}
+
+enum Arguments {
+    One(Option<Jsonb>),
+    Each(Vec<Jsonb>),
+}
+
+/// Calls the handler, once or for each of a chunk.
+fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Failure> {
+    let signature = signature_of(handler)?;
+    let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, handler.run_as, true)?);
+    match arguments_of(tenant, row, handler)? {
+        Arguments::One(args) => once(args.as_ref()),
+        Arguments::Each(items) => {
+            let results = items.iter().map(|args| Ok(once(Some(args))?.value())).collect::<Result<Vec<_>, Failure>>()?;
+            Ok(Jsonb::from_value(results.into()))
+        }
+    }
 }
 
 fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
@@ -199,8 +250,7 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
         let nest = Nest::enter();
         timeout::limit_locks(0);
         apply_settings(handler);
-        let bound = arguments_of(row, handler)?;
-        let result = invoke::call(handler.signature.as_ref().expect("bound"), &bound)?;
+        let result = call(tenant, row, handler)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
@@ -215,8 +265,12 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
         check_identity(row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
-        let bound = arguments_of(row, handler)?;
-        let result = invoke::call_procedure(handler.signature.as_ref().expect("bound"), &bound)?;
+        let signature = signature_of(handler)?;
+        let Arguments::One(args) = arguments_of(tenant, row, handler)? else {
+            return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
+        };
+        let bound = arguments::bind(signature, args.as_ref(), handler.run_as, true)?;
+        let result = invoke::call_procedure(signature, &bound)?;
         transaction::fire_deferred()?;
         begin_completion(started_at);
         transaction::ensure_snapshot();

@@ -28,6 +28,10 @@ pub const CURSORS: usize = 4;
 /// Tasks of one tenant and role that could be neither finished nor failed, held back.
 pub const HOLDS: usize = 8;
 pub const CULPRITS: usize = 32;
+/// Gates (gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
+pub const GATES: usize = 4;
+/// Rates that are counted at a time, in all tenants.
+pub const RATES: usize = 8192;
 const NONE: u32 = u32::MAX;
 
 shared_struct! {
@@ -223,6 +227,15 @@ shared_struct! {
 }
 
 shared_struct! {
+    /// How much of a rate (rate.rs) is used up; written under the tenant's lock of gates.
+    pub struct RateUse {
+        pub key: AtomicU64,
+        pub first: AtomicI64,
+        pub second: AtomicI64,
+    }
+}
+
+shared_struct! {
     /// An executor and what it has picked. In the mapped file.
     pub struct Slot {
         /// 0 free, 1 starting, 2 live.
@@ -267,6 +280,7 @@ shared_struct! {
         pub item_tid: [AtomicU64; BATCH],
         pub item_stamp: [AtomicI64; BATCH],
         pub item_attempts: [AtomicI32; BATCH],
+        pub item_gates: [AtomicU64; BATCH * GATES],
     }
 }
 
@@ -323,6 +337,7 @@ struct Layout {
     at_due_dirty: usize,
     at_dbs: usize,
     at_waiters: usize,
+    at_rates: usize,
     at_entry_hash: usize,
     at_role_hash: usize,
     at_roles: usize,
@@ -343,11 +358,12 @@ fn layout() -> Layout {
     let at_due_dirty = take(shmem::size_of::<AtomicU64>(words));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(WAITERS));
+    let at_rates = take(shmem::size_of::<RateUse>(RATES));
     let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_roles = take(shmem::size_of::<Role>(entries));
     let at_entries = take(shmem::size_of::<Entry>(entries));
-    Layout { entries, at_dirty, at_due_dirty, at_dbs, at_waiters, at_entry_hash, at_role_hash, at_roles, at_entries, size: at }
+    Layout { entries, at_dirty, at_due_dirty, at_dbs, at_waiters, at_rates, at_entry_hash, at_role_hash, at_roles, at_entries, size: at }
 }
 
 const FILE_SLOTS: usize = shmem::size_of::<SlotFile>(1);
@@ -368,6 +384,7 @@ pub struct Shared {
     entry_hash: &'static [AtomicU32],
     role_hash: &'static [AtomicU32],
     pub slots: &'static [Slot],
+    pub rates: &'static [RateUse],
     pub culprits: &'static [Culprit],
     pub suspects: &'static [Suspect],
     pub file: &'static SlotFile,
@@ -399,6 +416,7 @@ fn attach() -> Shared {
         roles: shmem::slice(l.at_roles, l.entries),
         dbs: shmem::slice(l.at_dbs, DATABASES),
         waiters: shmem::slice(l.at_waiters, WAITERS),
+        rates: shmem::slice(l.at_rates, RATES),
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
@@ -509,6 +527,9 @@ impl Slot {
         self.item_tid[n].store(item.tid, Relaxed);
         self.item_stamp[n].store(item.stamp, Relaxed);
         self.item_attempts[n].store(item.attempts, Relaxed);
+        for (g, gate) in item.gates.iter().enumerate() {
+            self.item_gates[n * GATES + g].store(*gate, Relaxed);
+        }
     }
     pub fn item(&self, n: usize) -> Item {
         Item {
@@ -516,6 +537,7 @@ impl Slot {
             tid: self.item_tid[n].load(Relaxed),
             stamp: self.item_stamp[n].load(Relaxed),
             attempts: self.item_attempts[n].load(Relaxed),
+            gates: std::array::from_fn(|g| self.item_gates[n * GATES + g].load(Relaxed)),
         }
     }
     /// The ids that this slot keeps others from, copied consistently.
@@ -542,6 +564,8 @@ pub struct Item {
     pub tid: u64,
     pub stamp: Micros,
     pub attempts: i32,
+    /// The gates that it has passed, 0 = none.
+    pub gates: [u64; GATES],
 }
 
 pub fn store_text(target: &[AtomicU8], text: &str) {
@@ -762,6 +786,27 @@ impl Shared {
         db.database.store(database, Relaxed);
         db.state.store(state, Release);
         Some(db)
+    }
+
+    /// Where the use of this rate is counted; None: all places are of rates in use.
+    pub fn rate(&self, database: u32, tenant: u32, key: u128) -> Option<&'static RateUse> {
+        const TRIES: usize = 16;
+        let key = (key as u64 ^ (database as u64) << 32 ^ tenant as u64) | 1;
+        let at = |n: usize| &self.rates[(key as usize / 2 + n) % RATES];
+        if let Some(found) = (0..TRIES).map(at).find(|r| r.key.load(SeqCst) == key) {
+            return Some(found);
+        }
+        let now = crate::postgres::clock::now();
+        (0..TRIES).map(at).find(|r| {
+            // Used up a day ago is not in use; a window's start lies in the past anyway.
+            let old = r.key.load(SeqCst);
+            let idle = old == 0 || r.first.load(Relaxed) < now - 86_400_000_000 && r.first.load(Relaxed) != 0;
+            idle && r.key.compare_exchange(old, key, SeqCst, SeqCst).is_ok() && {
+                r.first.store(0, Relaxed);
+                r.second.store(0, Relaxed);
+                true
+            }
+        })
     }
 
     pub fn mark_dirty(&self, index: u32) {

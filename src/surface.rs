@@ -12,7 +12,7 @@ use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::task::{self, State, col, ended, rcol};
 use crate::tenant::{self, Tenant};
-use crate::{run, settings, sql_functions, tick, wake};
+use crate::{flow, run, settings, sql_functions, tick, wake};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -50,29 +50,9 @@ const PARAMETERS: [&str; 29] = [
     "sync",
     "tenant",
 ];
-/// Those that belong to flows, locks and limits.
-const NOT_YET: [(&str, usize); 11] = [
-    ("lock", 12),
-    ("limit_key", 13),
-    ("unique_key", 14),
-    ("unique_until", 15),
-    ("on_conflict", 16),
-    ("depends_on", 17),
-    ("depends_mode", 18),
-    ("allow_failure", 19),
-    ("on_success", 20),
-    ("on_failure", 21),
-    ("hook", 22),
-];
-
 /// tq_async(…)
 fn enqueue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async()");
-    for (name, n) in NOT_YET {
-        if args.is_given(n) {
-            return Err(Error::unsupported(name));
-        }
-    }
     if args.bool(27) == Some(true) {
         return Err(Error::unsupported("sync"));
     }
@@ -93,9 +73,18 @@ fn enqueue(args: &Args) -> Result<Ret> {
         result_ttl: args.interval(24),
         meta: args.json(25).map(|j| j.value()),
         id: args.uuid(26),
-        schedule: None,
-        scheduled_for: None,
-        alone: false,
+        lock: args.text(12),
+        limit_key: args.text(13),
+        unique_key: args.text(14),
+        unique_until: args.text(15),
+        on_conflict: args.text(16),
+        depends_on: args.uuids(17).unwrap_or_default(),
+        depends_mode: args.text(18),
+        allow_failure: args.bool(19),
+        on_success: args.text(20),
+        on_failure: args.text(21),
+        hook: args.text(22),
+        ..NewTask::default()
     };
     let tenant = tenant::resolve(args.text(28).as_deref())?;
     Ok(Ret::Uuid(Queue::open(tenant)?.add(&new)?))
@@ -143,6 +132,21 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "save" => new.save = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
             "result_ttl" => new.result_ttl = Some(interval()?),
             "meta" => new.meta = Some(value.clone()),
+            "lock" => new.lock = Some(text()?),
+            "limit_key" => new.limit_key = Some(text()?),
+            "unique_key" => new.unique_key = Some(text()?),
+            "unique_until" => new.unique_until = Some(text()?),
+            "on_conflict" => new.on_conflict = Some(text()?),
+            "depends_mode" => new.depends_mode = Some(text()?),
+            "allow_failure" => new.allow_failure = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
+            "on_success" => new.on_success = Some(text()?),
+            "on_failure" => new.on_failure = Some(text()?),
+            "hook" => new.hook = Some(text()?),
+            "depends_on" => {
+                let ids =
+                    value.as_array().and_then(|a| a.iter().map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).collect::<Option<Vec<_>>>());
+                new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?.into_iter().map(|u| u.as_u128()).collect();
+            }
             "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
             "tenant" => {
                 return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
@@ -188,9 +192,9 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
     Ok(Ret::Uuids(ids))
 }
 
-/// A task with an id of its own must see the ones before it: the same id twice is one task.
-fn queue_sees(object: &Json) -> bool {
-    object.get("id").is_some_and(|i| !i.is_null())
+/// A task with an id of its own, a key or dependencies must see the ones before it.
+pub(crate) fn queue_sees(object: &Json) -> bool {
+    ["id", "unique_key", "depends_on"].iter().any(|k| object.get(k).is_some_and(|i| !i.is_null()))
 }
 
 /// What the caller needs in order to see results: SELECT on the table.
@@ -221,32 +225,49 @@ fn cancel(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
     let Some(row) = found else { return Ok(Ret::Bool(false)) };
-    let stamp = row.time(col::CREATED_AT).unwrap_or(0);
-    if args.bool(1) == Some(false) && shared::get().is_some_and(|s| running(&s, id, stamp).is_some()) {
-        return Ok(Ret::Bool(false));
+    let running = args.bool(1) != Some(false);
+    if row.raw(col::OPTIONS).is_some() {
+        // A flow ends first: then its members' ends count for nothing more.
+        let members: Vec<u128> = flow::members_of(id, row.json(col::OPTIONS)).collect();
+        if !members.is_empty() {
+            let cancelled = cancel_one(&tenant, &table, row, running)?;
+            for member in members.into_iter().filter(|_| cancelled) {
+                transaction::see_own_writes();
+                let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
+                if let Some(row) = found {
+                    cancel_one(&tenant, &table, row, running)?;
+                }
+            }
+            return Ok(Ret::Bool(cancelled));
+        }
     }
-    if table.delete(row.tid) == Gone::Lost {
-        return Ok(Ret::Bool(false));
+    Ok(Ret::Bool(cancel_one(&tenant, &table, row, running)?))
+}
+
+fn cancel_one(tenant: &Rc<Tenant>, table: &Table, row: Row, even_running: bool) -> Result<bool> {
+    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+    if matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK)
+        || !even_running && shared::get().is_some_and(|s| running(&s, id, stamp).is_some())
+        || table.delete(row.tid) == Gone::Lost
+    {
+        return Ok(false);
     }
-    let results = tenant.open(tenant.result, Access::Write)?;
-    complete::record(
-        &results,
-        &row,
-        &End {
-            state: ended::CANCELLED,
-            attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
-            started_at: None,
-            result: None,
-            error: None,
-            history: None,
-        },
-    );
+    transaction::see_own_writes();
+    let end = End {
+        state: ended::CANCELLED,
+        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        started_at: None,
+        result: None,
+        error: None,
+        history: None,
+    };
+    complete::end(tenant, table, &row, &end, true)?;
     wake::cancelled(id, stamp);
     wake::finished(id);
     if let Some(entry) = tenant.entry(tenant.owner)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
-    Ok(Ret::Bool(true))
+    Ok(true)
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
@@ -279,6 +300,39 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         Ok(handler)
     };
+    // A finished one goes back among the unfinished, to wait for `wait` first if there is one.
+    let again = |row: &Row, wait: Option<u128>| -> Result<bool> {
+        let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
+        let id = row.uuid(rcol::ID).unwrap_or(0);
+        if let Some(key) = row.text(rcol::UNIQUE_KEY) {
+            crate::unique::check_free(&tenant, &tasks, &key, id)?;
+        }
+        if results.delete(row.tid) == Gone::Lost {
+            return Ok(false);
+        }
+        let mut values = complete::unfinished_again(row);
+        let mut set = |column: usize, value| values[column - 1] = value;
+        if reset {
+            set(col::ATTEMPTS, Value::I32(0));
+        }
+        set(col::CREATED_AT, Value::Time(now));
+        set(col::RUN_AT, Value::Time(run_at));
+        set(col::ENQUEUED_BY, Value::text(caller.as_deref()));
+        set(col::BY_SUPERUSER, Value::Bool(superuser));
+        if let Some(args) = &new_args {
+            set(col::ARGS, Value::Json(args));
+        }
+        if let Some(on) = wait {
+            set(col::STATE, Value::Char(task::stored::WAITING));
+            set(col::WAITS, Value::I32(1));
+            set(col::WAITS_FOR, Value::Uuid(on));
+        }
+        tasks.insert(&values);
+        if let Some(entry) = tenant.entry(handler.run_as)? {
+            wake::enqueued(entry, if wait.is_some() { clock::NEVER } else { run_at }, 1);
+        }
+        Ok(true)
+    };
     let handler = match look_up(&tasks, &results, id) {
         Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
             let handler = check(row.str(col::HANDLER).unwrap_or(""))?;
@@ -301,42 +355,15 @@ fn requeue(args: &Args) -> Result<Ret> {
             }
             handler
         }
-        Found::Finished(row) => {
-            let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
-            if results.delete(row.tid) == Gone::Lost {
-                return Ok(Ret::Bool(false));
-            }
-            let attempts = if reset { 0 } else { row.i32(rcol::ATTEMPTS).unwrap_or(0) };
-            tasks.insert(&[
-                row.value(rcol::ID),
-                row.value(rcol::HANDLER),
-                Value::Char(task::stored::QUEUED),
-                row.value(rcol::PRIORITY),
-                Value::I32(attempts),
-                Value::I32(0),
-                Value::Time(now),
-                Value::Time(run_at),
-                new_args.as_ref().map_or(row.value(rcol::ARGS), Value::Json),
-                row.value(rcol::NAME),
-                row.value(rcol::GROUP_ID),
-                row.value(rcol::QUEUE),
-                row.value(rcol::UNIQUE_KEY),
-                row.value(rcol::LOCK_KEY),
-                row.value(rcol::LIMIT_KEY),
-                row.value(rcol::PARENT_ID),
-                Value::Null,
-                row.value(rcol::SCHEDULE),
-                row.value(rcol::SCHEDULED_FOR),
-                Value::Null,
-                Value::text(caller.as_deref()),
-                Value::Bool(superuser),
-                row.value(rcol::OPTIONS),
-                row.value(rcol::META),
-                row.value(rcol::HISTORY),
-                Value::Null,
-            ]);
-            handler
+        Found::Finished(row) if flow::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {
+            return Ok(Ret::Bool(flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?));
         }
+        Found::Finished(row) => match row.uuid(rcol::PARENT_ID) {
+            Some(flow) if !matches!(look_up(&tasks, &results, flow), Found::Nothing) => {
+                return Ok(Ret::Bool(flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?));
+            }
+            _ => return Ok(Ret::Bool(again(&row, None)?)),
+        },
         // Unfinished tasks run by themselves; unknown ones can't.
         _ => return Ok(Ret::Bool(false)),
     };
@@ -406,8 +433,8 @@ pub fn look_up(tasks: &Table, results: &Table, id: u128) -> Found {
             return Found::Finished(row);
         }
         match tasks.find(&[col::ID as i16], Value::Uuid(id)) {
-            Some(row) => Found::Unfinished(row),
-            None => Found::Nothing,
+            Some(row) if !matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK) => Found::Unfinished(row),
+            _ => Found::Nothing,
         }
     })
 }
@@ -485,6 +512,16 @@ fn result(args: &Args) -> Result<Ret> {
     match task::finished(row.char(rcol::STATE)) {
         State::Done => Ok(row.raw(rcol::RESULT).map_or(Ret::Document(Jsonb::null()), |d| Ret::Document(Jsonb::from_datum(d)))),
         state => outcome(state, row.json(rcol::ERROR), args.bool(2)),
+    }
+}
+
+/// For messages: "has …".
+pub fn ended_how(state: u8) -> &'static str {
+    match task::finished(state) {
+        State::Cancelled => "been cancelled",
+        State::Expired => "expired",
+        State::Done => "ended",
+        _ => "failed",
     }
 }
 
@@ -575,7 +612,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         slot.is_some(),
     );
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
-    let rules = complete::Rules::of(row, handler.as_deref());
+    let rules = complete::Rules::of(tenant, row, handler.as_deref());
     let reason = match (state, &handler) {
         (State::Held, None) => Some("handler is not registered".to_string()),
         (State::Held, Some(h)) => Some(
@@ -584,6 +621,8 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
                 .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
         ),
         (State::Quarantined, _) => Some("crashed the server".to_string()),
+        (State::Deferred, _) => flow::describe_wait(row),
+        (State::Queued, _) if row.char(col::STATE) == task::stored::GATED => Some("a lock or limit is busy".to_string()),
         _ => None,
     };
     let attempts = row.i32(col::ATTEMPTS).unwrap_or(0);
@@ -658,6 +697,33 @@ pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
     })
 }
 
+/// A task that has just ended, as its hooks get it.
+pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
+    json!({
+        "id": row.uuid(col::ID).map(task::uuid_text),
+        "tenant": tenant.name,
+        "handler": row.str(col::HANDLER),
+        "name": row.str(col::NAME),
+        "state": task::finished(end.state).name(),
+        "args": row.json(col::ARGS),
+        "result": end.result.map(Jsonb::value),
+        "error": end.error,
+        "attempt": end.attempts,
+        "queue": row.str(col::QUEUE).unwrap_or("default"),
+        "priority": row.i16(col::PRIORITY),
+        "group_id": row.str(col::GROUP_ID),
+        "parent_id": row.uuid(col::PARENT_ID).map(task::uuid_text),
+        "schedule": row.str(col::SCHEDULE),
+        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
+        "created_at": time_json(row.time(col::CREATED_AT)),
+        "run_at": time_json(row.time(col::RUN_AT)),
+        "started_at": time_json(end.started_at),
+        "finished_at": time_json(Some(clock::now())),
+        "enqueued_by": row.str(col::ENQUEUED_BY),
+        "meta": row.json(col::META),
+    })
+}
+
 /// tenant_q.tasks(finished, tenant): rows of tq_tasks or tq_results, as documents, at most
 /// tenant_q.view_rows of them.
 fn tasks(args: &Args) -> Result<Ret> {
@@ -671,6 +737,9 @@ fn tasks(args: &Args) -> Result<Ret> {
     let mut more = false;
     let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&task::PICK_INDEX) };
     table.scan(index, &[], None, finished, |row| {
+        if !finished && matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK) {
+            return true;
+        }
         if rows.len() >= limit {
             more = true;
             return false;

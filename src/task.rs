@@ -72,6 +72,8 @@ pub mod stored {
     pub const QUARANTINED: u8 = b'x';
     /// A key or a limit is busy.
     pub const GATED: u8 = b'k';
+    /// Stands for one of several tasks that another row waits for.
+    pub const LINK: u8 = b'l';
     /// Finished, but keeps its unique key.
     pub const KEY: u8 = b'u';
 }

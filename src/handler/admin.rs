@@ -32,11 +32,7 @@ fn register(args: &Args) -> Result<Ret> {
         None => {}
     }
     let function = args.text(1).unwrap_or_else(|| catalog::quote(&name));
-    for (n, what) in [(8, "max_running"), (9, "rate")] {
-        if (n == 8 && args.int(n).is_some()) || (n == 9 && args.text(n).is_some()) {
-            return Err(Error::unsupported(what));
-        }
-    }
+    check_limits(args.int(8), args.text(9).as_deref())?;
     if args.bool(15) == Some(true) {
         return Err(Error::unsupported("external"));
     }
@@ -98,9 +94,9 @@ fn register(args: &Args) -> Result<Ret> {
     let owner = resolved.as_ref().and_then(|s| catalog::role_name(s.owner));
     run(
         "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
-                                       settings, save, result_ttl, aliases, external, registered_by, registered_at)
+                                       max_running, rate, settings, save, result_ttl, aliases, external, registered_by, registered_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.make_interval(secs => $9), $10, $11, pg_catalog.make_interval(secs => $12),
-                 $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
+                 $18, $19, $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
         &[
             who.into(),
             name.as_str().into(),
@@ -119,6 +115,8 @@ fn register(args: &Args) -> Result<Ret> {
             seconds(13).into(),
             args.texts(14).into(),
             by.into(),
+            args.int(8).into(),
+            args.text(9).into(),
         ],
     )?;
     announce_registry()?;
@@ -132,6 +130,17 @@ fn register(args: &Args) -> Result<Ret> {
         crate::tenant::admin::wake_every_tenant()?;
     }
     Ok(Ret::Bool(!existed))
+}
+
+/// max_running and rate as several calls take them.
+pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> {
+    if let Some(n) = max_running.filter(|n| *n < 1) {
+        return Err(Error::invalid(format!("max_running is {n}")).hint("It is at least 1; to let nothing run, use tq_pause."));
+    }
+    if let Some(Err(why)) = rate.map(|r| crate::rate::Rate::parse(r, false)) {
+        return Err(Error::invalid(why).hint("Write how many may start in how long, as in '100/h'."));
+    }
+    Ok(())
 }
 
 /// Whether the function's name has a schema in front of it, outside of quotes and arguments.

@@ -101,6 +101,11 @@ fn assign<'a>(sig: &Signature, document: Option<&Document<'a>>) -> Result<Vec<So
     }
 }
 
+/// Whether the function has one parameter, which gets the document as it is.
+pub fn takes_whole(sig: &Signature) -> bool {
+    matches!(&sig.params[..], [one] if !one.variadic && takes_document(one))
+}
+
 /// jsonb, json and domains over them.
 fn takes_document(param: &Param) -> bool {
     matches!(pg_sys::Oid::from(catalog::base_type(param.type_oid)), pg_sys::JSONBOID | pg_sys::JSONOID)

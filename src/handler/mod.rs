@@ -14,6 +14,7 @@ use crate::postgres::clock::Micros;
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, catalog, sandbox, transaction};
+use crate::rate::Rate;
 use crate::retry::Policy;
 use crate::tenant::{self, Tenant};
 use pgrx::pg_sys;
@@ -38,6 +39,7 @@ pub struct Handler {
     pub retry: Option<Policy>,
     pub expires: Option<Micros>,
     pub max_running: Option<i32>,
+    pub rate: Option<Rate>,
     pub settings: Option<serde_json::Value>,
     pub save: Option<bool>,
     pub external: bool,
@@ -88,6 +90,7 @@ pub(crate) mod hcol {
     pub const RETRY: usize = 11;
     pub const EXPIRES: usize = 12;
     pub const MAX_RUNNING: usize = 13;
+    pub const RATE: usize = 14;
     pub const SETTINGS: usize = 15;
     pub const SAVE: usize = 16;
     pub const ALIASES: usize = 18;
@@ -243,6 +246,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         retry: row.json(hcol::RETRY).and_then(|j| serde_json::from_value(j).ok()),
         expires: interval(hcol::EXPIRES),
         max_running: row.i32(hcol::MAX_RUNNING),
+        rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings: row.json(hcol::SETTINGS),
         save: row.bool(hcol::SAVE),
         external: row.bool(hcol::EXTERNAL).unwrap_or(false),

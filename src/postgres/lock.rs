@@ -10,12 +10,20 @@ const CLASS: u16 = 7471;
 
 pub fn task_id(database: u32, id: u128) {
     // The random bits of a UUID v7 are the low ones; a collision only makes somebody wait.
-    let mixed = (id as u64) ^ ((id >> 64) as u64);
+    acquire(database, (id as u64) ^ ((id >> 64) as u64), CLASS);
+}
+
+/// One pick at a time of a tenant whose tasks have limits.
+pub fn gates(database: u32, tenant: u32) {
+    acquire(database, tenant as u64, CLASS + 1);
+}
+
+fn acquire(database: u32, key: u64, class: u16) {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: database,
-        locktag_field2: (mixed >> 32) as u32,
-        locktag_field3: mixed as u32,
-        locktag_field4: CLASS,
+        locktag_field2: (key >> 32) as u32,
+        locktag_field3: key as u32,
+        locktag_field4: class,
         locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
         locktag_lockmethodid: 2, // USER_LOCKMETHOD
     };

@@ -244,6 +244,7 @@ struct IndexShape {
     partial: bool,
 }
 
+#[derive(Clone, Copy)]
 struct Index {
     rel: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
@@ -376,7 +377,10 @@ impl Table {
                 Index { rel, info }
             }
         });
-        f(index)
+        // A copy: what `f` is handed rows by may look into the same table.
+        let index = *index;
+        drop(open);
+        f(&index)
     }
 
     fn tuple(&self, values: &[Value]) -> pg_sys::HeapTuple {

@@ -281,6 +281,20 @@ pub fn unblock(e: &Entry) {
     e.blocked_reason.store(0, Relaxed);
 }
 
+/// Tasks of this tenant (of this database) have ended: what was left because of a limit may go on,
+/// under its other roles, too.
+pub fn wake_limited(s: &Shared, tenant: u32) {
+    for (i, e) in s.entries.iter().enumerate() {
+        if e.tenant.load(Relaxed) == tenant
+            && e.in_use.load(Relaxed) == 1
+            && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+            && e.limited.swap(0, SeqCst) == 1
+        {
+            wake(s, i as u32, i64::MIN);
+        }
+    }
+}
+
 /// A row of this entry changed and comes due at `at`: now or later.
 pub fn wake_at(s: &Shared, index: u32, at: Micros) {
     if at <= clock::now() {

@@ -227,7 +227,9 @@ fn detach(args: &Args) -> Result<Ret> {
     if drop_data {
         run("DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
     }
-    run("DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
+    for table in ["pause", "queue", "limit_key"] {
+        run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
+    }
     announce_registry()?;
     Ok(Ret::Bool(gone > 0))
 }
@@ -333,8 +335,8 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         changes.sets.push(("save_limit", n.to_string()));
     }
     if let Some(per) = args.text(6) {
-        if per != "none" {
-            return Err(Error::unsupported(&format!("save_limit_per => '{per}'")));
+        if !["none", "group", "name", "handler"].contains(&per.as_str()) {
+            return Err(Error::invalid(format!("save_limit_per is \"{per}\"")).hint("It is one of none, group, name, handler."));
         }
         changes.sets.push(("save_limit_per", Changes::literal(&per)));
     }
@@ -394,8 +396,9 @@ fn set_quota(args: &Args) -> Result<Ret> {
             changes.sets.push((column, v.to_string()));
         }
     }
-    if args.text(4).is_some() {
-        return Err(Error::unsupported("rate"));
+    if let Some(rate) = args.text(4) {
+        handler::admin::check_limits(None, Some(&rate))?;
+        changes.sets.push(("rate", Changes::literal(&rate)));
     }
     if let Some(fan_out) = args.bool(5) {
         changes.sets.push(("fan_out", fan_out.to_string()));
@@ -434,13 +437,53 @@ fn pause(args: &Args) -> Result<Ret> {
     let tenant = resolve(args.text(0).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
     let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
-    if args.interval(4).is_some() {
-        return Err(Error::unsupported("drain"));
+    let drain = args.interval(4);
+    if drain.is_some_and(|d| d < 0) {
+        return Err(Error::invalid("drain is negative"));
+    }
+    if drain.is_some() && !(queue.is_empty() && handler.is_empty()) {
+        return Err(Error::invalid("drain is for a whole tenant")
+            .hint("Pause the queue or handler, COMMIT, then watch tq_running until nothing of it is left."));
     }
     pause_row(&tenant.name, &queue, &handler, args.interval(3))?;
+    if let Some(drain) = drain {
+        drain_tenant(&tenant, drain);
+    }
     announce_registry()?;
     wake_all(&tenant)?;
     Ok(Ret::Bool(true))
+}
+
+/// Waits until nothing of the tenant runs, `micros` at most. The pause rules from the commit on; until
+/// then its entries are blocked.
+fn drain_tenant(tenant: &Tenant, micros: i64) {
+    use std::sync::atomic::Ordering::*;
+    let Some(s) = crate::shared::get() else { return };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
+    let database = shmem::my_database();
+    loop {
+        let until = crate::postgres::clock::now() + 2_000_000;
+        for (i, e) in s.entries.iter().enumerate() {
+            if e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == tenant.oid && e.database.load(Relaxed) == database {
+                crate::ready::block_until(&s, i as u32, until, crate::pick::reason::PAUSED);
+            }
+        }
+        let running: usize = s
+            .slots
+            .iter()
+            .filter(|x| x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database)
+            .map(|x| x.live_items().len())
+            .sum();
+        if running == 0 {
+            return;
+        }
+        if std::time::Instant::now() >= deadline {
+            return Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
+                .hint("They go on to their ends; see tq_running.")
+                .notice();
+        }
+        crate::postgres::latch::wait(Some(std::time::Duration::from_millis(20)));
+    }
 }
 
 /// tq_resume(tenant, queue, handler)
@@ -557,7 +600,9 @@ fn renamed(_args: &Args) -> Result<Ret> {
         "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
                         WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name),
               h AS (UPDATE tenant_q.handler h SET tenant = m.new FROM moved m WHERE h.tenant OPERATOR(pg_catalog.=) m.old),
-              p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old)
+              p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old),
+              q AS (UPDATE tenant_q.queue q SET tenant = m.new FROM moved m WHERE q.tenant OPERATOR(pg_catalog.=) m.old),
+              l AS (UPDATE tenant_q.limit_key l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old)
          UPDATE tenant_q.tenant t SET name = m.new FROM moved m WHERE t.name OPERATOR(pg_catalog.=) m.old RETURNING 1",
         &[],
     )?;
@@ -574,7 +619,9 @@ fn dropped(_args: &Args) -> Result<Ret> {
         "WITH gone AS (DELETE FROM tenant_q.tenant t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name) RETURNING t.name),
               h AS (DELETE FROM tenant_q.handler h USING gone g WHERE h.tenant OPERATOR(pg_catalog.=) g.name),
-              p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name)
+              p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name),
+              q AS (DELETE FROM tenant_q.queue q USING gone g WHERE q.tenant OPERATOR(pg_catalog.=) g.name),
+              l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name)
          SELECT 1 FROM gone",
         &[],
     )?;

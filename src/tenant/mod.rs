@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, sandbox, session, transaction};
+use crate::rate::Rate;
 use crate::settings;
 use crate::shared::EntryRef;
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,8 @@ pub struct Registry {
     pub tenant: u32,
     pub handler: u32,
     pub pause: u32,
+    pub queue: u32,
+    pub limit_key: u32,
     pub template_task: u32,
     pub template_result: u32,
     pub template_schedule: u32,
@@ -35,6 +38,25 @@ pub struct Pause {
     pub queue: String,
     pub handler: String,
     pub until: Micros,
+}
+
+/// A queue that was set up by tq_set_queue.
+#[derive(Clone, Debug)]
+pub struct QueueSetup {
+    pub name: String,
+    pub max_running: Option<i32>,
+    pub rate: Option<Rate>,
+    pub priority: Option<i32>,
+    pub timeout: Option<Micros>,
+    pub max_attempts: Option<i32>,
+}
+
+/// What tq_set_limit says of a limit key.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    pub key: String,
+    pub max_running: Option<i32>,
+    pub rate: Option<Rate>,
 }
 
 pub struct Tenant {
@@ -57,6 +79,10 @@ pub struct Tenant {
     pub result_ttl: Micros,
     pub failure_ttl: Micros,
     pub pauses: Vec<Pause>,
+    pub queues: Vec<QueueSetup>,
+    pub limits: Vec<Limit>,
+    /// Starts of tasks of this tenant, as tq_set_quota says.
+    pub rate: Option<Rate>,
     /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
     pub(crate) shape_checked: Cell<bool>,
     entries: RefCell<HashMap<u32, EntryRef>>,
@@ -74,7 +100,7 @@ thread_local! {
     /// A change was announced: forget everything at the next look-up. A flag, because the callback
     /// may come while the cache is in use.
     static STALE: Cell<bool> = const { Cell::new(false) };
-    static REGISTRY_RELATIONS: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
+    static REGISTRY_RELATIONS: Cell<[u32; 5]> = const { Cell::new([0; 5]) };
     static WATCHING: Cell<bool> = const { Cell::new(false) };
     /// Relations of tenants in the cache, so that changes of anything else cost nothing.
     static OURS: RefCell<HashMap<u32, u32>> = RefCell::default();
@@ -140,11 +166,13 @@ pub fn registry() -> Result<Registry> {
         tenant: table("tenant")?,
         handler: table("handler")?,
         pause: table("pause")?,
+        queue: table("queue")?,
+        limit_key: table("limit_key")?,
         template_task: table("tq_task")?,
         template_result: table("tq_result")?,
         template_schedule: table("tq_schedule")?,
     };
-    REGISTRY_RELATIONS.set([r.tenant, r.handler, r.pause]);
+    REGISTRY_RELATIONS.set([r.tenant, r.handler, r.pause, r.queue, r.limit_key]);
     CACHE.with_borrow_mut(|c| c.registry = Some(r));
     Ok(r)
 }
@@ -164,6 +192,7 @@ mod tcol {
     pub const WEIGHT: usize = 11;
     pub const MAX_RUNNING: usize = 12;
     pub const MAX_QUEUED: usize = 13;
+    pub const RATE: usize = 14;
     pub const SUSPENDED: usize = 16;
 }
 
@@ -198,6 +227,19 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         })
     };
     let pauses = pauses(&registry, &name);
+    let queues = rows_of(registry.queue, &name, |row| QueueSetup {
+        name: row.text(2).unwrap_or_default(),
+        max_running: row.i32(3),
+        rate: row.str(4).and_then(|r| Rate::parse(r, false).ok()),
+        priority: row.i32(5),
+        timeout: row.interval(6).map(|i| crate::postgres::call::micros_of(&i)),
+        max_attempts: row.i32(7),
+    });
+    let limits = rows_of(registry.limit_key, &name, |row| Limit {
+        key: row.text(2).unwrap_or_default(),
+        max_running: row.i32(3),
+        rate: row.str(4).and_then(|r| Rate::parse(r, row.str(5) == Some("window")).ok()),
+    });
     let tenant = Rc::new(Tenant {
         oid: schema,
         task: relation("tq_task")?,
@@ -215,9 +257,12 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         save_limit_per: row.text(tcol::SAVE_LIMIT_PER),
         result_ttl: row.interval(tcol::RESULT_TTL).map_or(HOUR, |i| crate::postgres::call::micros_of(&i)),
         failure_ttl: row.interval(tcol::FAILURE_TTL).map_or(365 * 24 * HOUR, |i| crate::postgres::call::micros_of(&i)),
+        rate: row.str(tcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
         name,
         owner,
         pauses,
+        queues,
+        limits,
         shape_checked: Cell::new(false),
         entries: RefCell::default(),
     });
@@ -228,6 +273,20 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
     });
     CACHE.with_borrow_mut(|c| c.tenants.insert(schema, tenant.clone()));
     Ok(tenant)
+}
+
+/// The tenant's rows of a table of the registry whose key begins with the tenant's name.
+fn rows_of<T>(relation: u32, name: &str, mut f: impl FnMut(crate::postgres::relation::Row) -> T) -> Vec<T> {
+    use crate::postgres::relation::{Compare, Key};
+    let mut found = Vec::new();
+    if let Some(table) = Table::open(relation, Access::Read) {
+        let index = table.index_with(&[1, 2]);
+        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(name) }], None, false, |row| {
+            found.push(f(row));
+            true
+        });
+    }
+    found
 }
 
 /// Pauses of one tenant, those of all tenants ('') included.
@@ -255,6 +314,13 @@ pub fn not_attached(name: &str) -> Error {
 }
 
 impl Tenant {
+    /// How this queue was set up, if it was; None = the default queue.
+    pub fn queue(&self, name: Option<&str>) -> Option<&QueueSetup> {
+        if self.queues.is_empty() {
+            return None;
+        }
+        self.queues.iter().find(|q| q.name == name.unwrap_or("default"))
+    }
     /// Everything of this tenant pauses until then; None = it doesn't.
     pub fn paused_until(&self, now: Micros) -> Option<Micros> {
         self.pauses.iter().filter(|p| p.queue.is_empty() && p.handler.is_empty() && p.until > now).map(|p| p.until).max()

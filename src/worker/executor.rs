@@ -224,9 +224,15 @@ impl Executor {
             }
         };
         ready::release(s, index);
-        let Batch { tenant, rows, park, unpark, unparks } = batch;
+        let Batch { tenant, rows, park, wait, unpark, unparks } = batch;
         if !park.is_empty() {
             self.park(index, &tenant, &park, unparks);
+        }
+        if !wait.is_empty()
+            && let Err(failure) = crate::park::wait(s, index, &tenant, &wait)
+        {
+            caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&tenant.name)), &failure);
+            ready::block(s, index, pick::reason::ERROR);
         }
         if unpark {
             crate::park::unpark(s, index, &tenant);
@@ -275,15 +281,7 @@ impl Executor {
         }
         if tenant.max_running.is_some() {
             // Places are free again, for tasks of the tenant's other roles too.
-            for (i, other) in s.entries.iter().enumerate() {
-                if other.in_use.load(Relaxed) == 1
-                    && other.tenant.load(Relaxed) == tenant.oid
-                    && other.database.load(Relaxed) == shmem::my_database()
-                    && other.limited.swap(0, SeqCst) == 1
-                {
-                    ready::wake(s, i as u32, i64::MIN);
-                }
-            }
+            ready::wake_limited(s, tenant.oid);
         }
         session::report_statistics(false);
         retention::after_batch(s, index, &tenant);
@@ -312,6 +310,9 @@ impl Executor {
         if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
+        }
+        if !crate::gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
+            ready::wake_limited(s, tenant.oid);
         }
         if outcome == Outcome::Done {
             poison::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::task::col::HANDLER).unwrap_or(""));

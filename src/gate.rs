@@ -1,0 +1,227 @@
+//! Gates: what a due task may still have to wait at. A lock (one at a time of a key), a limit key, a
+//! handler's and a queue's limit of running tasks, and rates.
+//!
+//! What passes is counted from the slots, in which everything is that runs or is about to. Two
+//! executors that pick for one tenant under different roles are kept apart by a lock of the
+//! tenant's for the length of a pick, so the limits are exact.
+//!
+//! The first rows found at a busy gate stay where they are; those behind them are put aside (state
+//! `k`, `waits_for` = the gate), so that picks need not step over them. Each end of a task of the
+//! gate lets the best of them back in.
+
+use crate::depend;
+use crate::handler::Handler;
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Row, Table, Tid, Value};
+use crate::postgres::{shmem, transaction};
+use crate::rate::Rate;
+use crate::shared::{self, GATES, Shared};
+use crate::task::{col, stored};
+use crate::tenant::Tenant;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::*;
+
+/// Rows that stay in place at busy gates; further ones of a pick are put aside.
+pub const IN_PLACE: usize = 100;
+
+pub struct Gate {
+    pub key: u128,
+    pub max: Option<i32>,
+    pub rate: Option<Rate>,
+    /// Its place among a slot's gates; GATES = only a rate.
+    pub place: usize,
+}
+
+impl Gate {
+    /// What slots name it by.
+    fn short(&self) -> u64 {
+        self.key as u64 | 1
+    }
+}
+
+fn key(kind: &str, name: &str) -> u128 {
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tenant_q {kind} {name}").as_bytes()).as_u128()
+}
+
+/// The gates of a task, usually none.
+pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    let mut add = |kind: &str, name: &str, place: usize, max: Option<i32>, rate: Option<Rate>| {
+        gates.push(Gate { key: key(kind, name), max, rate, place });
+    };
+    if let Some(lock) = row.str(col::LOCK_KEY) {
+        add("lock", lock, 0, Some(1), None);
+    }
+    if let Some(name) = row.str(col::LIMIT_KEY)
+        && let Some(limit) = tenant.limits.iter().find(|l| l.key == name)
+    {
+        add("limit", name, 1, limit.max_running, limit.rate);
+    }
+    if let Some(h) = handler
+        && (h.max_running.is_some() || h.rate.is_some())
+    {
+        add("handler", &h.name, 2, h.max_running, h.rate);
+    }
+    if !tenant.queues.is_empty()
+        && let Some(queue) = tenant.queue(row.str(col::QUEUE)).filter(|q| q.max_running.is_some() || q.rate.is_some())
+    {
+        add("queue", &queue.name, 3, queue.max_running, queue.rate);
+    }
+    if tenant.rate.is_some() {
+        add("tenant", "", GATES, None, tenant.rate);
+    }
+    gates
+}
+
+/// What is known of a tenant's gates during one pick.
+pub struct Busy<'a> {
+    s: &'a Shared,
+    tenant: u32,
+    running: HashMap<u64, i32>,
+}
+
+pub enum Pass {
+    /// With what the slot is to say.
+    Yes([u64; GATES]),
+    /// This gate is full, or lets nothing through before then.
+    No(u128, Option<Micros>),
+}
+
+impl<'a> Busy<'a> {
+    /// Locks the tenant's gates until the end of the transaction, then looks.
+    pub fn look(s: &'a Shared, me: usize, tenant: u32) -> Busy<'a> {
+        crate::postgres::lock::gates(shmem::my_database(), tenant);
+        let mut running: HashMap<u64, i32> = HashMap::new();
+        for (n, slot) in s.slots.iter().enumerate() {
+            if n != me
+                && slot.state.load(SeqCst) == 2
+                && slot.tenant.load(SeqCst) == tenant
+                && slot.database.load(Relaxed) == shmem::my_database()
+            {
+                for item in slot.live_items() {
+                    for gate in item.gates.into_iter().filter(|g| *g != 0) {
+                        *running.entry(gate).or_default() += 1;
+                    }
+                }
+            }
+        }
+        Busy { s, tenant, running }
+    }
+
+    /// Whether a task may pass all of its gates; if so it has.
+    pub fn pass(&mut self, gates: &[Gate], now: Micros) -> Pass {
+        if let Some(full) = gates.iter().find(|g| g.max.is_some_and(|max| self.running.get(&g.short()).copied().unwrap_or(0) >= max)) {
+            return Pass::No(full.key, None);
+        }
+        let mut admitted = Vec::new();
+        for gate in gates {
+            let Some(rate) = gate.rate else { continue };
+            let Some(place) = self.s.rate(shmem::my_database(), self.tenant, gate.key) else {
+                // No place to count in: soon there will be one.
+                return Pass::No(gate.key, Some(now + 1_000_000));
+            };
+            match rate.admit((place.first.load(Relaxed), place.second.load(Relaxed)), now) {
+                Ok(after) => admitted.push((place, after)),
+                Err(at) => return Pass::No(gate.key, Some(at)),
+            }
+        }
+        for (place, after) in admitted {
+            place.first.store(after.0, Relaxed);
+            place.second.store(after.1, Relaxed);
+        }
+        let mut names = [0; GATES];
+        for gate in gates.iter().filter(|g| g.place < GATES) {
+            names[gate.place] = gate.short();
+            *self.running.entry(gate.short()).or_default() += 1;
+        }
+        Pass::Yes(names)
+    }
+}
+
+/// A task of these gates has ended, or won't go on for now: the best that was put aside at each of
+/// them comes back.
+pub fn release(tenant: &Tenant, tasks: &Table, row: &Row, handler: Option<&Handler>) -> Result<(), Failure> {
+    for gate in of(tenant, row, handler) {
+        let_one_in(tenant, tasks, gate.key)?;
+    }
+    Ok(())
+}
+
+fn let_one_in(tenant: &Tenant, tasks: &Table, gate: u128) -> Result<(), Failure> {
+    let now = clock::now();
+    let mut best = None;
+    transaction::with_latest_snapshot(|| {
+        depend::waiting_for(tasks, gate, |row| {
+            let due = row.time(col::RUN_AT).unwrap_or(0) <= now;
+            if due || best.is_none() {
+                best = Some(row);
+            }
+            !due
+        })
+    });
+    best.map_or(Ok(()), |row| depend::let_go(tenant, tasks, row, Some(gate)))
+}
+
+/// After rows were put aside and committed: is there still a task of each gate whose end will let
+/// one in? True: look again soon.
+pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table, gates: &[u128]) -> Result<bool, Failure> {
+    let mut soon = false;
+    for gate in gates {
+        let name = *gate as u64 | 1;
+        let mut sure = false;
+        for slot in s.slots.iter().filter(|x| x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid) {
+            for item in slot.live_items().into_iter().filter(|i| i.gates.contains(&name)) {
+                let row = tasks
+                    .fetch(Tid(item.tid))
+                    .filter(|r| r.uuid(col::ID) == Some(item.id))
+                    .or_else(|| tasks.find(&[col::ID as i16], Value::Uuid(item.id)));
+                sure |= row.is_some_and(|r| !r.in_flux && r.i32(col::ATTEMPTS) == Some(item.attempts));
+            }
+        }
+        if !sure {
+            let_one_in(tenant, tasks, *gate)?;
+            soon = true;
+        }
+    }
+    Ok(soon)
+}
+
+/// The row is put aside at this gate.
+pub fn put_aside(tasks: &Table, row: &Row, gate: u128) {
+    let _: crate::postgres::relation::Gone =
+        tasks.update(row, &[(col::STATE, Value::Char(stored::GATED)), (col::WAITS_FOR, Value::Uuid(gate))]);
+}
+
+/// What of a waiting task is busy, for people.
+pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<(String, String)> {
+    let Some(s) = shared::get() else { return vec![] };
+    let mut found = Vec::new();
+    for gate in of(tenant, row, handler) {
+        let running: i32 = s
+            .slots
+            .iter()
+            .filter(|x| {
+                x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == shmem::my_database()
+            })
+            .map(|x| x.live_items().iter().filter(|i| i.gates.contains(&gate.short())).count() as i32)
+            .sum();
+        let what = match gate.place {
+            0 => format!("lock \"{}\"", row.str(col::LOCK_KEY).unwrap_or("")),
+            1 => format!("limit \"{}\"", row.str(col::LIMIT_KEY).unwrap_or("")),
+            2 => format!("handler \"{}\"", row.str(col::HANDLER).unwrap_or("")),
+            3 => format!("queue \"{}\"", row.str(col::QUEUE).unwrap_or("default")),
+            _ => "the tenant's rate".to_string(),
+        };
+        if let Some(max) = gate.max.filter(|max| running >= *max) {
+            found.push((format!("{what} is at its limit"), format!("{running} running, {max} allowed")));
+        } else if let Some(rate) = gate.rate
+            && let Some(place) = s.rate(shmem::my_database(), tenant.oid, gate.key)
+            && let Err(at) = rate.admit((place.first.load(Relaxed), place.second.load(Relaxed)), clock::now())
+        {
+            let at = crate::surface::time_json(Some(at));
+            found.push((format!("{what} is at its rate"), format!("the next may start at {}", at.as_str().unwrap_or(""))));
+        }
+    }
+    found
+}

@@ -1,0 +1,51 @@
+//! Rates: at most so many starts in so long. Pure: the clock is a parameter.
+//!
+//! *bucket* lets a burst of `count` through and then one every `period / count`: the generic cell
+//! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
+
+use crate::postgres::clock::Micros;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: i64,
+    pub period: Micros,
+    pub window: bool,
+}
+
+impl Rate {
+    /// '10/m', '100/h', '5/10s': so many in so long (s, m, h, d).
+    pub fn parse(text: &str, window: bool) -> Result<Rate, String> {
+        let wrong = || format!("rate \"{text}\" is not like '10/m', '100/h' or '5/10s'");
+        let (count, period) = text.split_once('/').ok_or_else(wrong)?;
+        let count: i64 = count.trim().parse().map_err(|_| wrong())?;
+        let period = period.trim();
+        let digits = period.bytes().take_while(u8::is_ascii_digit).count();
+        let times: i64 = if digits == 0 { 1 } else { period[..digits].parse().map_err(|_| wrong())? };
+        let unit: i64 = match period[digits..].trim() {
+            "s" | "sec" | "second" | "seconds" => 1,
+            "m" | "min" | "minute" | "minutes" => 60,
+            "h" | "hour" | "hours" => 3600,
+            "d" | "day" | "days" => 86_400,
+            _ => return Err(wrong()),
+        };
+        if count < 1 || times < 1 || count > 1_000_000 || times > 1_000_000 {
+            return Err(format!("rate \"{text}\" is out of range: 1 to 1000000 in 1 to 1000000 units of time"));
+        }
+        Ok(Rate { count, period: times * unit * 1_000_000, window })
+    }
+
+    /// Whether one may start now: the state after it, or when one may.
+    /// The state is 0 before the first.
+    pub fn admit(&self, state: (i64, i64), now: Micros) -> Result<(i64, i64), Micros> {
+        if self.window {
+            let start = now - now.rem_euclid(self.period);
+            let used = if state.0 == start { state.1 } else { 0 };
+            return if used < self.count { Ok((start, used + 1)) } else { Err(start + self.period) };
+        }
+        // A clock that was set back must not close the bucket for longer than one period.
+        let empty_at = state.0.clamp(now, now + self.period);
+        let step = self.period / self.count;
+        // The bucket holds `count` drops; `empty_at` is when it will have run dry.
+        if empty_at - now + step <= self.period { Ok((empty_at + step, 0)) } else { Err(empty_at + step - self.period) }
+    }
+}

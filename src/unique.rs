@@ -1,0 +1,150 @@
+//! Unique keys: at most one unfinished task of a tenant holds a key.
+//!
+//! `unique_until`: 'started' frees the key when an attempt begins, 'finished' (default) when the
+//! task is final, 'deleted' when its result goes. Until then a row of state `u` keeps the key.
+
+use crate::enqueue::{NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::postgres::caught::Failure;
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{lock, shmem, transaction};
+use crate::surface;
+use crate::task::{self, col, stored};
+use crate::tenant::Tenant;
+use crate::{shared, wake};
+use serde_json::{Value as Json, json};
+
+pub enum Claim {
+    Free,
+    /// The key's holder stays: its id.
+    Theirs(u128),
+    /// The key's holder was taken out; the new task takes its id.
+    Replaced(u128),
+}
+
+/// Locks the key for this transaction: who enqueues the same one is waited for.
+fn lock_key(tenant: &Tenant, key: &str) {
+    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(tenant.oid as u128), key.as_bytes()).as_u128();
+    lock::task_id(shmem::my_database(), mixed);
+}
+
+/// The row that holds the key, whoever wrote it.
+fn holder(tasks: &Table, key: &str) -> Option<Row> {
+    transaction::see_own_writes();
+    transaction::with_latest_snapshot(|| tasks.find(&[col::UNIQUE_KEY as i16], Value::Text(key)))
+}
+
+fn is_running(row: &Row) -> bool {
+    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+    shared::get().is_some_and(|s| surface::running(&s, id, stamp).is_some())
+}
+
+fn until(row: &Row) -> String {
+    let options = row.json(col::OPTIONS);
+    options.as_ref().and_then(|o| o.get("unique_until")).and_then(Json::as_str).unwrap_or("finished").to_string()
+}
+
+/// Before a task with a key is written.
+pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
+    let Some(key) = new.unique_key.as_deref() else { return Ok(Claim::Free) };
+    lock_key(&queue.tenant, key);
+    loop {
+        let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
+        let id = row.uuid(col::ID).unwrap_or(0);
+        let running = is_running(&row);
+        if running && until(&row) == "started" {
+            if give_up(&queue.table, &row, key) == Gone::Done {
+                return Ok(Claim::Free);
+            }
+            continue;
+        }
+        let finished = row.char(col::STATE) == stored::KEY;
+        let taken = |detail: &str| {
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(id)))
+                .detail(detail.to_string())
+                .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
+        };
+        // A schedule's next task doesn't pile up on the one before.
+        let wanted = new.on_conflict.as_deref().or(new.schedule.as_ref().map(|_| "skip"));
+        match wanted {
+            Some("skip") => return Ok(Claim::Theirs(id)),
+            Some("replace") if running => return taken("It is running, so it can't be replaced."),
+            Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
+            Some("replace") => {
+                if queue.table.delete(row.tid) == Gone::Done {
+                    let role = queue.tenant.entry(queue.tenant.owner)?;
+                    if let Some(entry) = role {
+                        wake::enqueued(entry, crate::postgres::clock::NEVER, -1);
+                    }
+                    return Ok(Claim::Replaced(id));
+                }
+            }
+            _ if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            _ => return taken(if running { "It is running." } else { "It is not finished." }),
+        }
+    }
+}
+
+/// A running task's key goes to a newcomer; it remembers which it was.
+fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
+    let mut options = row.json(col::OPTIONS).unwrap_or_else(|| json!({}));
+    options["key_was"] = key.into();
+    let options = Jsonb::from_value(options);
+    tasks.update(row, &[(col::UNIQUE_KEY, Value::Null), (col::OPTIONS, Value::Json(&options))])
+}
+
+/// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
+/// one does the work: false. Otherwise the key is its own again: the changes for its row.
+pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<String>, Failure> {
+    let was = row.json(col::OPTIONS).and_then(|o| o.get("key_was").and_then(Json::as_str).map(str::to_string));
+    let Some(key) = was else { return Ok(row.text(col::UNIQUE_KEY)) };
+    lock_key(tenant, &key);
+    match holder(tasks, &key) {
+        None => Ok(Some(key)),
+        Some(other) => Err(Failure::new(
+            SUPERSEDED,
+            format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
+        )),
+    }
+}
+pub const SUPERSEDED: &str = "TQ006";
+
+/// The task is final; with unique_until 'deleted' its key stays taken.
+pub fn keep(tasks: &Table, row: &Row) {
+    if row.raw(col::UNIQUE_KEY).is_none() || until(row) != "deleted" {
+        return;
+    }
+    let mut values = vec![Value::Null; col::COUNT];
+    for column in [col::ID, col::HANDLER, col::PRIORITY, col::ATTEMPTS, col::CRASHES, col::CREATED_AT, col::RUN_AT, col::UNIQUE_KEY] {
+        values[column - 1] = row.value(column);
+    }
+    values[col::STATE - 1] = Value::Char(stored::KEY);
+    tasks.insert(&values);
+}
+
+/// The result of this id goes: so does the key that it kept.
+pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| r.char(col::STATE) == stored::KEY) {
+        let _: Gone = tasks.delete(row.tid);
+    }
+    Ok(())
+}
+
+/// Before a finished task runs again: is its key free?
+pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result<()> {
+    lock_key(tenant, key);
+    match holder(tasks, key) {
+        Some(row) if row.uuid(col::ID) == Some(id) && row.char(col::STATE) == stored::KEY => {
+            let _: Gone = tasks.delete(row.tid);
+            Ok(())
+        }
+        Some(row) => {
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(row.uuid(col::ID).unwrap_or(0))))
+                .detail("Another task of this key was enqueued meanwhile."))
+        }
+        None => Ok(()),
+    }
+}
