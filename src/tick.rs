@@ -55,12 +55,16 @@ pub mod scol {
     pub const TIME_ARG: usize = 20;
     pub const TASK: usize = 21;
     pub const OPTIONS: usize = 22;
+    pub const TAGS: usize = 23;
+    pub const DESCRIPTION: usize = 24;
     pub const CREATED_BY: usize = 25;
     pub const BY_SUPERUSER: usize = 26;
+    pub const CREATED_AT: usize = 27;
     pub const LAST_RUN: usize = 28;
     pub const LAST_TASK: usize = 29;
     pub const RUN_COUNT: usize = 30;
     pub const PROBLEM: usize = 31;
+    pub const COUNT: usize = 31;
 }
 
 /// A row of tq_schedule, as far as time is concerned.

@@ -59,6 +59,10 @@ impl Args {
     pub fn interval(&self, n: usize) -> Option<i64> {
         self.get::<pgrx::datum::Interval>(n).map(|i| micros_of(&i))
     }
+    /// An interval as it is: months, days and microseconds apart.
+    pub fn span(&self, n: usize) -> Option<pgrx::datum::Interval> {
+        self.get(n)
+    }
     pub fn interval_text(&self, n: usize) -> Option<String> {
         self.get::<pgrx::datum::Interval>(n).map(|i| format_interval(&i))
     }
