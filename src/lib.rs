@@ -38,6 +38,8 @@ pub mod identity;
 pub mod limits;
 pub mod worker;
 // What one can ask in SQL
+pub mod groups;
+pub mod manage;
 pub mod monitor;
 pub mod schedules;
 pub mod surface;
@@ -51,7 +53,8 @@ extension_sql_file!("../sql/tenants.sql", name = "tenants", requires = ["registr
 extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["tenants"]);
 extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
 extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
-extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["flows"]);
+extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["groups"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.

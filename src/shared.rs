@@ -223,6 +223,8 @@ shared_struct! {
         pub pid: AtomicU32,
         pub id_high: AtomicU64,
         pub id_low: AtomicU64,
+        /// 0 = for one task; else the mark of a group (groups.rs), any of whose members may end.
+        pub group: AtomicU64,
     }
 }
 

@@ -198,7 +198,7 @@ pub(crate) fn queue_sees(object: &Json) -> bool {
 }
 
 /// What the caller needs in order to see results: SELECT on the table.
-fn may_read(tenant: &Tenant) -> Result<()> {
+pub(crate) fn may_read(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
     if sandbox::is_superuser(user) || catalog::may_select(tenant.result, user) && catalog::may_select(tenant.task, user) {
         return Ok(());
@@ -207,7 +207,7 @@ fn may_read(tenant: &Tenant) -> Result<()> {
         .hint(format!("Its owner can run GRANT SELECT ON {0}.tq_task, {0}.tq_result TO …", catalog::quote(&tenant.name))))
 }
 /// What the caller needs in order to change tasks: UPDATE and DELETE on the table.
-fn may_operate(tenant: &Tenant) -> Result<()> {
+pub(crate) fn may_operate(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
     if sandbox::is_superuser(user) || catalog::may_delete(tenant.task, user) {
         return Ok(());
@@ -264,6 +264,7 @@ fn cancel_one(tenant: &Rc<Tenant>, table: &Table, row: Row, even_running: bool) 
     complete::end(tenant, table, &row, &end, true)?;
     wake::cancelled(id, stamp);
     wake::finished(id);
+    crate::groups::finished(&tenant, row.str(col::GROUP_ID));
     if let Some(entry) = tenant.entry(tenant.owner)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
@@ -385,12 +386,16 @@ pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
 }
 
 /// A place among those who wait for tasks; free again when dropped.
-struct Waiting {
+pub(crate) struct Waiting {
     place: &'static shared::Waiter,
     s: Shared,
 }
 impl Waiting {
     fn for_task(s: Shared, id: u128) -> Option<Waiting> {
+        Self::for_any(s, id, 0)
+    }
+    /// For a task, or with `group` for the next end of a member of that group.
+    pub(crate) fn for_any(s: Shared, id: u128, group: u64) -> Option<Waiting> {
         let me = latch::my_procno() + 1;
         for place in s.waiters {
             let holder = place.pid.load(SeqCst);
@@ -403,6 +408,7 @@ impl Waiting {
             if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_ok() {
                 place.id_high.store((id >> 64) as u64, SeqCst);
                 place.id_low.store(id as u64, SeqCst);
+                place.group.store(group, SeqCst);
                 place.proc.store(me, SeqCst);
                 s.header.waiters.fetch_add(1, SeqCst);
                 return Some(Waiting { place, s });
@@ -439,8 +445,8 @@ pub fn look_up(tasks: &Table, results: &Table, id: u128) -> Found {
     })
 }
 
-/// Waits until the task is finished or `wait` is over.
-fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
+/// Whether this session may wait now.
+pub(crate) fn check_wait(wait: Micros) -> Result<()> {
     if wait < 0 {
         return Err(Error::invalid("wait is negative").hint("0 does not wait; the longest wait is tenant_q.max_wait."));
     }
@@ -454,6 +460,12 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
                 .hint("Wait in a READ COMMITTED transaction."));
         }
     }
+    Ok(())
+}
+
+/// Waits until the task is finished or `wait` is over.
+fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
+    check_wait(wait)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let mut found = look_up(&tasks, &results, id);

@@ -42,6 +42,8 @@ struct Notes {
     /// Schemas that are tenants no more.
     detached: Vec<u32>,
     finished: Vec<u128>,
+    /// Marks of groups of which a member is final.
+    groups: Vec<u64>,
 }
 
 thread_local! {
@@ -99,6 +101,10 @@ pub fn cancelled(id: u128, stamp: Micros) {
 pub fn finished(id: u128) {
     note(|n| n.finished.push(id));
 }
+/// A member of this group is final.
+pub fn finished_group(group: u64) {
+    note(|n| n.groups.push(group));
+}
 /// The extension came or went in this database.
 pub fn probe_database() {
     note(|n| n.probe = true);
@@ -134,6 +140,7 @@ fn ended(committed: bool) {
             && !n.sweep
             && n.detached.is_empty()
             && n.finished.is_empty()
+            && n.groups.is_empty()
         {
             return;
         }
@@ -174,6 +181,9 @@ fn ended(committed: bool) {
                 }
                 for id in &n.finished {
                     announce(&s, *id);
+                }
+                for group in &n.groups {
+                    announce_group(&s, *group);
                 }
                 if n.sweep
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())
@@ -233,6 +243,19 @@ pub fn announce(s: &Shared, id: u128) {
     for w in s.waiters {
         let proc = w.proc.load(SeqCst);
         if proc > 0 && w.id_high.load(SeqCst) == high && w.id_low.load(SeqCst) == low {
+            crate::postgres::latch::wake(proc - 1);
+        }
+    }
+}
+
+/// Wakes whoever waits for members of this group.
+pub fn announce_group(s: &Shared, group: u64) {
+    if s.header.waiters.load(SeqCst) == 0 {
+        return;
+    }
+    for w in s.waiters {
+        let proc = w.proc.load(SeqCst);
+        if proc > 0 && w.group.load(SeqCst) == group {
             crate::postgres::latch::wake(proc - 1);
         }
     }

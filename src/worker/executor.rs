@@ -318,6 +318,9 @@ impl Executor {
             poison::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::task::col::HANDLER).unwrap_or(""));
             crate::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
         }
+        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
+            crate::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
+        }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) && e.unfinished.load(Relaxed) > 0 {
             e.unfinished.fetch_sub(1, Relaxed);
         }

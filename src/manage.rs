@@ -1,0 +1,200 @@
+//! Changing tasks that wait, deleting tasks that are over.
+
+use crate::enqueue::NewTask;
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::clock;
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, sandbox, transaction};
+use crate::surface::{self, Found};
+use crate::task::{self, State, col, rcol, stored};
+use crate::tenant;
+use crate::{shared, sql_functions, wake};
+
+/// Rows that are collected before they are deleted.
+const BATCH: usize = 2000;
+
+fn id_argument(args: &Args) -> Result<u128> {
+    args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))
+}
+
+/// tq_update(id, run_at, queue, priority, args, expires, meta, tenant)
+fn update(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_update()");
+    let id = id_argument(args)?;
+    let tenant = tenant::resolve(args.text(7).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let new = NewTask {
+        run_at: args.time(1),
+        queue: args.text(2),
+        priority: args.int(3),
+        args: args.json(4),
+        expires: args.interval(5),
+        meta: args.json(6).map(|j| j.value()),
+        ..NewTask::default()
+    };
+    new.check()?;
+    if new.args.is_some() {
+        // Who gives the arguments answers for them as whoever enqueues does.
+        crate::enqueue::Caller::check(&tenant)?;
+    }
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let Found::Unfinished(row) = surface::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
+    let listed = shared::get().is_some_and(|s| s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id)));
+    if row.char(col::STATE) == stored::KEY || listed {
+        // Finished, running, or next in an executor's list: too late.
+        return Ok(Ret::Bool(false));
+    }
+    let name = row.str(col::HANDLER).unwrap_or("");
+    // Whoever gives a task something to work on answers for it.
+    let answers = new.args.is_some() || new.meta.is_some();
+    let handler = handler::find(&tenant, name)?;
+    let user = sandbox::current_user();
+    let superuser = sandbox::is_superuser(user);
+    let by = catalog::role_name(user.to_u32()).unwrap_or_default();
+    if let Some(handler) = &handler {
+        if new.args.is_some() {
+            handler.check_args(&tenant, new.args.as_ref())?;
+        }
+        if answers && !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
+            return Err(Error::denied(format!(
+                "handler \"{name}\" runs as a superuser, so only a superuser may change what its tasks are given"
+            )));
+        }
+    }
+    let now = clock::now();
+    let stamp = row.time(col::CREATED_AT).unwrap_or(now);
+    let meta = new.meta.clone().map(Jsonb::from_value);
+    // Another incarnation, though hardly another time: an executor that has read the row before
+    // must not end it with the old arguments.
+    let mut changes = vec![(col::CREATED_AT, Value::Time(stamp + 1))];
+    if let Some(at) = new.run_at {
+        changes.push((col::RUN_AT, Value::Time(at)));
+    }
+    if let Some(queue) = &new.queue {
+        changes.push((col::QUEUE, Value::Text(queue)));
+    }
+    if let Some(priority) = new.priority {
+        changes.push((col::PRIORITY, Value::I16(priority as i16)));
+    }
+    if let Some(args) = &new.args {
+        changes.push((col::ARGS, Value::Json(args)));
+    }
+    if let Some(expires) = new.expires {
+        changes.push((col::EXPIRES_AT, Value::Time(now.saturating_add(expires))));
+    }
+    if let Some(meta) = &meta {
+        changes.push((col::META, Value::Json(meta)));
+    }
+    if answers {
+        changes.push((col::ENQUEUED_BY, Value::Text(&by)));
+        changes.push((col::BY_SUPERUSER, Value::Bool(superuser)));
+    }
+    if changes.len() == 1 {
+        return Ok(Ret::Bool(false));
+    }
+    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) {
+        // Whether what kept it still does is found out by the next pick.
+        changes.push((col::STATE, Value::Char(stored::QUEUED)));
+        changes.push((col::WAITS_FOR, Value::Null));
+    }
+    if tasks.update(&row, &changes) == Gone::Lost {
+        return Ok(Ret::Bool(false));
+    }
+    let role = handler.map_or(tenant.owner, |h| h.run_as);
+    if let Some(entry) = tenant.entry(role)? {
+        wake::enqueued(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now), 0);
+    }
+    Ok(Ret::Bool(true))
+}
+
+/// Deletes a finished task, and the unique key that it may have kept.
+pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
+    let gone = results.delete(row.tid);
+    if gone == Gone::Done
+        && row.raw(rcol::UNIQUE_KEY).is_some()
+        && let Some(kept) = tasks.find(&[col::ID as i16], row.value(rcol::ID)).filter(|r| r.char(col::STATE) == stored::KEY)
+    {
+        // Lost: somebody else has just freed it.
+        let _: Gone = tasks.delete(kept.tid);
+    }
+    gone
+}
+
+/// tq_delete(id, tenant)
+fn delete(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_delete()");
+    let id = id_argument(args)?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    match surface::look_up(&tasks, &results, id) {
+        Found::Finished(row) => {
+            let gone = transaction::with_latest_snapshot(|| delete_result(&tasks, &results, &row));
+            Ok(Ret::Bool(gone == Gone::Done))
+        }
+        Found::Unfinished(row) if row.char(col::STATE) != stored::KEY => {
+            Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
+                .detail("Deleting it would leave whoever waits for it without an answer.")
+                .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id)."))
+        }
+        _ => Ok(Ret::Bool(false)),
+    }
+}
+
+/// tq_purge(older_than, states, tenant)
+fn purge(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_purge()");
+    let age = args.interval(0).ok_or_else(|| Error::new("22004", "older_than is null").hint("Pass '0' for all that are finished."))?;
+    if age < 0 {
+        return Err(Error::invalid("older_than is negative"));
+    }
+    let wanted = args.texts(1).map(|names| names.iter().map(|n| final_state(n)).collect::<Result<Vec<State>>>()).transpose()?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    let by_id = results.index_with(&[rcol::ID as i16]);
+    let before = clock::now().saturating_sub(age);
+    let mut purged = 0;
+    let mut from = 0u128;
+    loop {
+        pgrx::check_for_interrupts!();
+        let mut victims = Vec::new();
+        let mut seen = 0;
+        transaction::with_latest_snapshot(|| {
+            results.scan(by_id, &[Key { column: 1, compare: Compare::Gt, value: Value::Uuid(from) }], None, false, |row| {
+                seen += 1;
+                from = row.uuid(rcol::ID).unwrap_or(u128::MAX);
+                let over = row.time(rcol::FINISHED_AT).is_some_and(|t| t <= before);
+                if over && wanted.as_ref().is_none_or(|w| w.contains(&task::finished(row.char(rcol::STATE)))) {
+                    victims.push(row);
+                }
+                seen < BATCH
+            });
+            for row in &victims {
+                purged += i64::from(delete_result(&tasks, &results, row) == Gone::Done);
+            }
+        });
+        if seen < BATCH {
+            return Ok(Ret::Bigint(purged));
+        }
+    }
+}
+
+fn final_state(name: &str) -> Result<State> {
+    State::ALL.into_iter().find(|s| s.name() == name && *s != State::Quarantined && s.is_final()).ok_or_else(|| {
+        Error::invalid(format!("states names \"{name}\", which is not a state of finished tasks"))
+            .hint("They are done, failed, cancelled and expired; tq_cancel ends a task that is not finished.")
+    })
+}
+
+sql_functions! {
+    tq_update, pg_finfo_tq_update => update;
+    tq_delete, pg_finfo_tq_delete => delete;
+    tq_purge, pg_finfo_tq_purge => purge;
+}
