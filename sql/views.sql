@@ -50,9 +50,9 @@ COMMENT ON VIEW @extschema@.tq_tenants IS 'Tenants of this database that you may
 GRANT SELECT ON @extschema@.tq_tenants TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_running AS
-    SELECT x.tenant, x.id, x.handler, x.attempt, x.pid, x.role, x.since, x.deadline, x.listed
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.running()) AS x(tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, listed integer);
-COMMENT ON VIEW @extschema@.tq_running IS 'Tasks that run in this database now. listed: picked by the same executor and waiting behind it. Example: SELECT * FROM tq_running ORDER BY since;';
+    SELECT x.tenant, x.id, x.handler, x.attempt, x.pid, x.role, x.since, x.deadline, x.progress, x.note, x.wait_event, x.blocked_by, x.xmin_age, x.listed
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.running()) AS x(tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, progress double precision, note jsonb, wait_event text, blocked_by integer[], xmin_age integer, listed integer);
+COMMENT ON VIEW @extschema@.tq_running IS 'Tasks that run in this database now. progress, note: what the task said last with tq_progress. wait_event: what its process waits for, NULL = it works. blocked_by: the processes that hold the lock it waits for. xmin_age: transactions since the oldest one whose effects it keeps from being cleaned up. listed: picked by the same executor and waiting behind it. Example: SELECT * FROM tq_running ORDER BY since;';
 GRANT SELECT ON @extschema@.tq_running TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_workers AS

@@ -209,21 +209,22 @@ fn delete_group(args: &Args) -> Result<Ret> {
     Ok(Ret::Bigint(changed + left))
 }
 
+/// Tasks of this tenant that run.
+pub fn running_ids(schema: u32) -> HashSet<u128> {
+    let Some(s) = shared::get() else { return HashSet::new() };
+    let of_slot = |slot: &shared::Slot| {
+        let word = Word::load(slot);
+        (word.running && slot.state.load(SeqCst) == 2 && slot.tenant.load(Relaxed) == schema).then(|| slot.item_id(word.next - 1))
+    };
+    s.slots.iter().filter_map(of_slot).collect()
+}
+
 /// tq_queue_size(queue, tenant): unfinished tasks that don't run.
 fn queue_size(args: &Args) -> Result<Ret> {
     let queue = args.text(0);
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     surface::may_read(&tenant)?;
-    let running: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
-        s.slots
-            .iter()
-            .filter(|slot| slot.tenant.load(Relaxed) == tenant.oid && slot.state.load(SeqCst) == 2)
-            .filter_map(|slot| {
-                let word = Word::load(slot);
-                word.running.then(|| slot.item_id(word.next - 1))
-            })
-            .collect()
-    });
+    let running = running_ids(tenant.oid);
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let mut size = 0;
     tasks.scan(tasks.index_with(&task::PICK_INDEX), &[], None, false, |row| {

@@ -41,7 +41,9 @@ pub mod worker;
 pub mod groups;
 pub mod manage;
 pub mod monitor;
+pub mod progress;
 pub mod schedules;
+pub mod stats;
 pub mod surface;
 
 use pgrx::prelude::*;
@@ -55,7 +57,8 @@ extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"])
 extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
 extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
 extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["groups"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
+extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["schedules"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["stats"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.
 #[pg_guard]

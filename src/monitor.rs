@@ -9,7 +9,7 @@ use crate::pick::reason;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Row, Table, Value};
-use crate::postgres::{catalog, sandbox, shmem, worker};
+use crate::postgres::{activity, catalog, sandbox, shmem, worker};
 use crate::shared::{self, Entry, Shared, Word, db_state, load_text};
 use crate::surface::{self, Found, time_json};
 use crate::task::{self, State, col};
@@ -21,11 +21,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
-fn sees_all() -> bool {
+pub(crate) fn sees_all() -> bool {
     let user = sandbox::current_user();
     sandbox::is_superuser(user) || catalog::role_oid("pg_monitor").is_some_and(|r| sandbox::has_privs_of(user, pg_sys::Oid::from(r)))
 }
-fn sees(owner: u32) -> bool {
+pub(crate) fn sees(owner: u32) -> bool {
     sandbox::has_privs_of(sandbox::current_user(), pg_sys::Oid::from(owner))
 }
 
@@ -50,7 +50,7 @@ fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
         .collect())
 }
 
-fn interval_json(micros: i64) -> Json {
+pub(crate) fn interval_json(micros: i64) -> Json {
     format!("{micros} microseconds").into()
 }
 
@@ -72,6 +72,10 @@ fn all_entries(s: &Shared) -> HashMap<u32, Vec<&'static Entry>> {
 
 /// tenant_q.tenants(): rows of tq_tenants.
 fn tenants(_args: &Args) -> Result<Ret> {
+    Ok(Ret::Json(tenant_rows()?.into()))
+}
+
+pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
     let now = clock::now();
     let s = shared::get();
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
@@ -141,6 +145,7 @@ fn tenants(_args: &Args) -> Result<Ret> {
             "failed": sum(&|e| e.failed.load(Relaxed)),
             "retried": sum(&|e| e.retried.load(Relaxed)),
             "lag": lag.map(interval_json),
+            "lag_us": lag,
             "next_due": time_json(due),
             "done_1m": done_1m,
             "failed_1m": failed_1m,
@@ -150,7 +155,7 @@ fn tenants(_args: &Args) -> Result<Ret> {
             "max_queued": row.i32(13),
         }));
     }
-    Ok(Ret::Json(rows.into()))
+    Ok(rows)
 }
 
 /// tenant_q.running(): rows of tq_running.
@@ -169,12 +174,20 @@ fn running(_args: &Args) -> Result<Ret> {
             continue;
         }
         let (since, deadline) = (slot.started_at.load(Relaxed), slot.deadline.load(Relaxed));
+        let (progress, note) = crate::progress::of(slot);
+        let pid = slot.pid.load(Relaxed);
+        let activity = activity::of(slot.proc.load(SeqCst).wrapping_sub(1), pid);
         rows.push(json!({
+            "progress": progress,
+            "note": note,
+            "wait_event": activity.wait_event,
+            "blocked_by": activity.blocked_by,
+            "xmin_age": activity.xmin_age,
             "tenant": catalog::schema_name(schema),
             "id": task::uuid_text(slot.item_id(word.next - 1)),
             "handler": load_text(&slot.handler),
             "attempt": slot.attempt.load(Relaxed),
-            "pid": slot.pid.load(Relaxed),
+            "pid": pid,
             "role": catalog::role_name(slot.role.load(Relaxed)),
             "since": time_json((since > 0).then_some(since)),
             "deadline": time_json((deadline > 0).then_some(deadline)),

@@ -92,6 +92,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
     slot.attempt.store(item.attempts + 1, Relaxed);
+    crate::progress::begin(slot);
     slot.started_at.store(started_at, Relaxed);
     let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
     slot.deadline.store(deadline.unwrap_or(0), Relaxed);
@@ -130,7 +131,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 
     let outcome = match result {
         Ok(()) => Outcome::Done,
-        Err(failure) => fail(s, slot, index, tenant, handler, &item, started_at, failure, timed_out, rules.timeout_ms),
+        Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, timed_out, rules.timeout_ms),
     };
     if let Some(limit) = settings::log_min_duration()
         && elapsed as u128 >= limit.as_micros()
@@ -285,6 +286,7 @@ fn fail(
     index: u32,
     tenant: &Rc<Tenant>,
     handler: &Rc<Handler>,
+    row: &Row,
     item: &Item,
     started_at: Micros,
     failure: Failure,
@@ -329,6 +331,9 @@ fn fail(
         timeout::limit_locks(patience(started_at));
         complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)
     });
+    if matches!(recorded, Ok(Verdict::RetryAt(_) | Verdict::Failed)) {
+        crate::stats::failed(s, tenant.oid, row, &failure.sqlstate, &failure.message, outcome == "timeout");
+    }
     match recorded {
         Ok(Verdict::RetryAt(at)) => {
             e.retried.fetch_add(1, Relaxed);

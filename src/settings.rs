@@ -16,6 +16,11 @@ static MAX_EXECUTORS: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// Tenant entries in shared memory (one per tenant and role that has had work). 800 bytes each;
 /// when full, idle ones are evicted and a sweep is ordered.
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
+/// Failed attempts that tq_failures remembers. 600 bytes each: 6 MB. 0 = none.
+static FAILURE_RING: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Handlers of tenants that tq_stats counts. 256 bytes each: 2.5 MB; beyond, the one longest
+/// unused goes. 0 = none.
+static MAX_STATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// How long an executor works for one tenant before it asks whose turn it is. 10 ms keeps a
 /// neighbour's wait far below the promised 100 ms while a pick costs under 1 % of it.
 static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(10);
@@ -96,6 +101,26 @@ pub fn register() {
             c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.",
             &MAX_TENANTS,
             64,
+            1_000_000,
+            Postmaster,
+            flags,
+        );
+        i(
+            c"tenant_q.failure_ring",
+            c"Failed attempts that tq_failures remembers.",
+            c"About 600 bytes each. 0 = none.",
+            &FAILURE_RING,
+            0,
+            1_000_000,
+            Postmaster,
+            flags,
+        );
+        i(
+            c"tenant_q.max_stats",
+            c"Handlers of tenants that tq_stats counts.",
+            c"About 256 bytes each. When full, the one longest unused goes. 0 = none.",
+            &MAX_STATS,
+            0,
             1_000_000,
             Postmaster,
             flags,
@@ -230,6 +255,12 @@ pub fn max_executors(worker_processes: i32) -> u32 {
 }
 pub fn max_tenants() -> usize {
     MAX_TENANTS.get() as usize
+}
+pub fn failure_ring() -> usize {
+    FAILURE_RING.get() as usize
+}
+pub fn max_stats() -> usize {
+    MAX_STATS.get() as usize
 }
 pub fn batch_time() -> Duration {
     millis(&BATCH_TIME)

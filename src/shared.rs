@@ -8,12 +8,14 @@
 //! - `generation`, `low_key`, `next_due`, the dirty bits and gauges: anybody, any time; they are
 //!   what the after-commit callback touches, which may take no lock.
 //! - a slot's items: its executor, while it holds the entry; its `word`: compare-and-swap.
+//! - counters per handler and the ring of failures: see stats.rs.
 //!
 //! Slots are in the mapped file (postgres/mapping.rs), the rest in shared memory.
 
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
+use crate::stats::{FailedAttempt, Stat};
 use crate::{settings, shared_struct};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
@@ -63,6 +65,8 @@ shared_struct! {
         pub alone: AtomicU32,
         /// Databases came or went: the launcher is to look which there are.
         pub rescan: AtomicU32,
+        /// Failed attempts ever written into the ring.
+        pub failures: AtomicU64,
         /// How many of `culprits` are to be written down.
         pub culprits: AtomicU32,
     }
@@ -274,7 +278,10 @@ shared_struct! {
         pub cancel_signals: AtomicU32,
         pub one_shot: AtomicU32,
         pub leave: AtomicU32,
+        /// What the running task says of itself: see progress.rs.
         pub progress: AtomicU32,
+        pub note_version: AtomicU32,
+        pub note: [AtomicU8; crate::progress::NOTE],
         pub handler: [AtomicU8; 64],
         pub tenant_name: [AtomicU8; 64],
         pub item_high: [AtomicU64; BATCH],
@@ -344,6 +351,8 @@ struct Layout {
     at_role_hash: usize,
     at_roles: usize,
     at_entries: usize,
+    at_stats: usize,
+    at_failures: usize,
     size: usize,
 }
 
@@ -365,7 +374,23 @@ fn layout() -> Layout {
     let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_roles = take(shmem::size_of::<Role>(entries));
     let at_entries = take(shmem::size_of::<Entry>(entries));
-    Layout { entries, at_dirty, at_due_dirty, at_dbs, at_waiters, at_rates, at_entry_hash, at_role_hash, at_roles, at_entries, size: at }
+    let at_stats = take(shmem::size_of::<Stat>(settings::max_stats()));
+    let at_failures = take(shmem::size_of::<FailedAttempt>(settings::failure_ring()));
+    Layout {
+        entries,
+        at_dirty,
+        at_due_dirty,
+        at_dbs,
+        at_waiters,
+        at_rates,
+        at_entry_hash,
+        at_role_hash,
+        at_roles,
+        at_entries,
+        at_stats,
+        at_failures,
+        size: at,
+    }
 }
 
 const FILE_SLOTS: usize = shmem::size_of::<SlotFile>(1);
@@ -385,6 +410,8 @@ pub struct Shared {
     due_dirty: &'static [AtomicU64],
     entry_hash: &'static [AtomicU32],
     role_hash: &'static [AtomicU32],
+    pub stats: &'static [Stat],
+    pub failures: &'static [FailedAttempt],
     pub slots: &'static [Slot],
     pub rates: &'static [RateUse],
     pub culprits: &'static [Culprit],
@@ -423,6 +450,8 @@ fn attach() -> Shared {
         due_dirty: shmem::slice(l.at_due_dirty, words),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, l.entries * 2),
+        stats: shmem::slice(l.at_stats, settings::max_stats()),
+        failures: shmem::slice(l.at_failures, settings::failure_ring()),
         slots: mapping::slice(FILE_SLOTS, SLOTS),
         culprits: mapping::slice(FILE_CULPRITS, CULPRITS),
         suspects: mapping::slice(FILE_SUSPECTS, SLOTS),

@@ -1,6 +1,7 @@
 //! The only files with `unsafe`: one PostgreSQL primitive each, wrapped so that the rest of the
 //! code can't misuse it. Every block says who guarantees what.
 
+pub mod activity;
 pub mod call;
 pub mod catalog;
 pub mod caught;

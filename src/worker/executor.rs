@@ -48,6 +48,11 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
     (c"synchronous_commit", "off"),
 ];
 
+/// The slot of this process; None = it is no executor.
+pub fn my_slot() -> Option<usize> {
+    Some(MY_SLOT.get()).filter(|n| *n != usize::MAX)
+}
+
 /// Main function; the argument: slot and its generation.
 pub fn main(argument: u64) {
     let (place, generation) = ((argument & 0xFFFF) as usize, (argument >> 16) as u32);
@@ -300,6 +305,7 @@ impl Executor {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
+        crate::stats::ended(s, tenant.oid, row, outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
             // Its row is still there: a pick since it was announced has passed it over, for it was
