@@ -42,6 +42,7 @@ pub mod groups;
 pub mod manage;
 pub mod monitor;
 pub mod progress;
+pub mod rights;
 pub mod schedules;
 pub mod stats;
 pub mod surface;
@@ -57,7 +58,8 @@ extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"])
 extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
 extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
 extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["groups"]);
-extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["schedules"]);
+extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["schedules"]);
+extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["rights"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["stats"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.

@@ -260,8 +260,12 @@ fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micr
         ),
         &failure,
     );
+    let role = handler.map_or(tenant.owner, |h| h.run_as);
+    if verdict != Verdict::Overtaken {
+        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, true);
+    }
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
-    Ok((handler.map_or(tenant.owner, |h| h.run_as), at))
+    Ok((role, at))
 }
 
 fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Failure> {

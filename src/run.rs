@@ -332,7 +332,7 @@ fn fail(
         complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)
     });
     if matches!(recorded, Ok(Verdict::RetryAt(_) | Verdict::Failed)) {
-        crate::stats::failed(s, tenant.oid, row, &failure.sqlstate, &failure.message, outcome == "timeout");
+        crate::stats::failed(s, tenant.oid, handler.run_as, row, &failure, outcome == "timeout");
     }
     match recorded {
         Ok(Verdict::RetryAt(at)) => {

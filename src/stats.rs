@@ -7,10 +7,11 @@
 use crate::error::{Error, Result};
 use crate::monitor::{self, interval_json};
 use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::relation::{Access, Row};
-use crate::postgres::{catalog, sandbox, shmem, worker};
+use crate::postgres::{catalog, shmem, worker};
 use crate::run::Outcome;
 use crate::shared::{self, Shared, load_text, store_text};
 use crate::surface::{self, time_json};
@@ -184,7 +185,7 @@ pub fn ended(s: &Shared, schema: u32, row: &Row, outcome: Outcome, started_at: M
 }
 
 /// An attempt has failed and that was recorded.
-pub fn failed(s: &Shared, schema: u32, row: &Row, sqlstate: &str, message: &str, timed_out: bool) {
+pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, timed_out: bool) {
     let handler = row.str(col::HANDLER).unwrap_or("");
     if timed_out {
         with_place(s, schema, handler, |stat| {
@@ -197,7 +198,6 @@ pub fn failed(s: &Shared, schema: u32, row: &Row, sqlstate: &str, message: &str,
     }
     let id = row.uuid(col::ID).unwrap_or(0);
     let now = clock::now();
-    let role = sandbox::session_user().to_u32();
     let _guard = Lock::Announce.exclusive();
     let f = &s.failures[s.header.failures.fetch_add(1, Relaxed) as usize % n];
     f.database.store(shmem::my_database(), Relaxed);
@@ -207,10 +207,10 @@ pub fn failed(s: &Shared, schema: u32, row: &Row, sqlstate: &str, message: &str,
     f.id_high.store((id >> 64) as u64, Relaxed);
     f.id_low.store(id as u64, Relaxed);
     f.at.store(now, Relaxed);
-    put(&f.sqlstate, sqlstate);
+    put(&f.sqlstate, &failure.sqlstate);
     put(&f.handler, handler);
     put(&f.schedule, row.str(col::SCHEDULE).unwrap_or(""));
-    put(&f.message, message);
+    put(&f.message, &failure.message);
 }
 
 /// Whose rows the caller may see, asked once a tenant.

@@ -84,6 +84,9 @@ fn register(args: &Args) -> Result<Ret> {
             )));
         }
     }
+    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
+        warn_of_role(sig, args.text(10).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
+    }
     let who = tenant.as_ref().map_or("", |t| t.name.as_str());
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let existed = run(
@@ -144,6 +147,22 @@ pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> 
 }
 
 /// Whether the function's name has a schema in front of it, outside of quotes and arguments.
+/// What will keep its tasks from running, said while somebody looks.
+fn warn_of_role(signature: &signature::Signature, role: u32) {
+    let name = catalog::role_name(role).unwrap_or_default();
+    let oid = pg_sys::Oid::from(role);
+    let quoted = catalog::quote(&name);
+    let (lacks, grant) = if !catalog::may_use_schema(signature.schema, oid) {
+        let schema = catalog::quote(&catalog::schema_name(signature.schema).unwrap_or_default());
+        (format!("USAGE on schema {schema}"), format!("GRANT USAGE ON SCHEMA {schema} TO {quoted};"))
+    } else if !catalog::may_execute(signature.oid, oid) {
+        ("EXECUTE on it".to_string(), format!("GRANT EXECUTE ON ROUTINE {} TO {quoted};", signature.identity))
+    } else {
+        return;
+    };
+    Error::new("01000", format!("tasks of {} will fail: role \"{name}\" lacks {lacks}", signature.identity)).hint(grant).warn();
+}
+
 fn is_qualified(function: &str) -> bool {
     let mut quoted = false;
     for c in function.chars() {

@@ -126,6 +126,21 @@ pub fn may_update(relation: u32, user: pg_sys::Oid) -> bool {
     unsafe { pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_UPDATE as _) == pg_sys::AclResult::ACLCHECK_OK }
 }
 
+pub fn may_execute(function: u32, user: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            pg_sys::pg_proc_aclcheck(oid(function), user, pg_sys::ACL_EXECUTE as _) == pg_sys::AclResult::ACLCHECK_OK
+        }
+        #[cfg(not(feature = "pg15"))]
+        {
+            pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, oid(function), user, pg_sys::ACL_EXECUTE as _)
+                == pg_sys::AclResult::ACLCHECK_OK
+        }
+    }
+}
+
 /// The installed extension's version; None = it isn't here.
 pub fn extension_version() -> Option<String> {
     // SAFETY: a scan of pg_extension, closed before return.

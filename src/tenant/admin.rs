@@ -445,6 +445,8 @@ fn pause(args: &Args) -> Result<Ret> {
         return Err(Error::invalid("drain is for a whole tenant")
             .hint("Pause the queue or handler, COMMIT, then watch tq_running until nothing of it is left."));
     }
+    // A name mistyped would stop nothing, and say that it had.
+    let handler = if handler.is_empty() { handler } else { handler::require(&tenant, &handler)?.name.clone() };
     pause_row(&tenant.name, &queue, &handler, args.interval(3))?;
     if let Some(drain) = drain {
         drain_tenant(&tenant, drain);
@@ -506,10 +508,33 @@ fn resume(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(gone + freed > 0))
 }
 
+/// Refuses a handler that no tenant has.
+fn require_any_handler(name: &str) -> Result<()> {
+    let known = |sql: &str, args: &[DatumWithOid]| -> Result<Vec<String>> {
+        sandbox::as_extension(|| {
+            Spi::connect(|c| Ok(c.select(sql, None, args)?.filter_map(|row| row.get::<String>(1).ok().flatten()).collect()))
+        })
+        .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+    };
+    if name.is_empty()
+        || !known("SELECT name FROM tenant_q.handler WHERE name OPERATOR(pg_catalog.=) $1 LIMIT 1", &[name.into()])?.is_empty()
+    {
+        return Ok(());
+    }
+    let names = known("SELECT DISTINCT name FROM tenant_q.handler LIMIT 10000", &[])?;
+    let error = Error::undefined(format!("handler \"{name}\" is not registered in any tenant"));
+    Err(match handler::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("The nearest one is \"{near}\".")),
+        None => error,
+    })
+}
+
 /// tq_pause_all(handler, queue, duration)
 fn pause_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_pause_all()");
-    pause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default(), args.interval(2))?;
+    let handler = args.text(0).unwrap_or_default();
+    require_any_handler(&handler)?;
+    pause_row("", &args.text(1).unwrap_or_default(), &handler, args.interval(2))?;
     announce_registry()?;
     wake_every_tenant()?;
     Ok(Ret::Void)
