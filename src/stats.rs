@@ -33,22 +33,23 @@ const QUEUE_ROWS: usize = 100_000;
 shared_struct! {
     /// Counters of one handler of one tenant; times in microseconds.
     pub struct Stat {
+        // What each task adds to comes first, in one cache line.
         pub in_use: AtomicU32,
         /// Changes when the place is given to another handler.
         pub stamp: AtomicU32,
-        pub database: AtomicU32,
-        pub tenant: AtomicU32,
-        pub hash: AtomicU64,
-        pub since: AtomicI64,
         pub used: AtomicI64,
         pub done: AtomicU64,
-        pub failed: AtomicU64,
-        pub retried: AtomicU64,
-        pub timeouts: AtomicU64,
         pub run_total: AtomicU64,
         pub run_max: AtomicU64,
         pub wait_total: AtomicU64,
         pub wait_max: AtomicU64,
+        pub failed: AtomicU64,
+        pub retried: AtomicU64,
+        pub timeouts: AtomicU64,
+        pub database: AtomicU32,
+        pub tenant: AtomicU32,
+        pub hash: AtomicU64,
+        pub since: AtomicI64,
         pub handler: [AtomicU8; LABEL],
     }
 }
