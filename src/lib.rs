@@ -43,6 +43,7 @@ pub mod manage;
 pub mod monitor;
 pub mod progress;
 pub mod rights;
+pub mod own_session;
 pub mod schedules;
 pub mod stats;
 pub mod surface;
@@ -57,10 +58,11 @@ extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["tenan
 extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
 extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
 extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
-extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["groups"]);
-extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["schedules"]);
+extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["groups"]);
 extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["rights"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["stats"], finalize);
+extension_sql_file!("../sql/own_session.sql", name = "own_session", requires = ["stats"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["own_session"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.
 #[pg_guard]

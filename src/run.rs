@@ -63,6 +63,11 @@ pub fn ask_retry(after: Option<Micros>) {
     ASKED.with_borrow_mut(|a| a.retry_after = after);
 }
 
+/// Puts `asked` in place of what the handler has asked for so far, and returns that.
+pub fn replace_asked(asked: Asked) -> Asked {
+    ASKED.replace(asked)
+}
+
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Outcome {
@@ -117,8 +122,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     ASKED.with_borrow_mut(|a| *a = Asked::default());
     COMPLETING.set(false);
 
-    // A flow gathers its members' results.
-    let saved = rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some());
+    let saved = is_saved(&rules, tenant, row);
     timeout::arm(rules.timeout_ms);
     let result = if handler.is_procedure() {
         procedure(tenant, row, handler, &item, started_at, saved)
@@ -148,6 +152,11 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         );
     }
     outcome
+}
+
+/// Whether a success leaves a result: a flow gathers its members'.
+pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
+    rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some())
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
@@ -186,7 +195,7 @@ fn passes(sqlstate: &str) -> bool {
     matches!(sqlstate, "55P03" | "40P01" | "40001")
 }
 
-fn apply_settings(handler: &Handler) {
+pub fn apply_settings(handler: &Handler) {
     if let Some(serde_json::Value::Object(settings)) = &handler.settings {
         for (name, value) in settings {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
@@ -233,7 +242,7 @@ enum Arguments {
 }
 
 /// Calls the handler, once or for each of a chunk.
-fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Failure> {
+pub fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Failure> {
     let signature = signature_of(handler)?;
     let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, handler.run_as, true)?);
     match arguments_of(tenant, row, handler)? {

@@ -12,7 +12,7 @@ use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::task::{self, State, col, ended, rcol};
 use crate::tenant::{self, Tenant};
-use crate::{flow, run, settings, sql_functions, tick, wake};
+use crate::{flow, own_session, run, settings, sql_functions, tick, wake};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -53,9 +53,6 @@ const PARAMETERS: [&str; 29] = [
 /// tq_async(…)
 fn enqueue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async()");
-    if args.bool(27) == Some(true) {
-        return Err(Error::unsupported("sync"));
-    }
     let new = NewTask {
         handler: args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?,
         args: args.json(1),
@@ -87,7 +84,8 @@ fn enqueue(args: &Args) -> Result<Ret> {
         ..NewTask::default()
     };
     let tenant = tenant::resolve(args.text(28).as_deref())?;
-    Ok(Ret::Uuid(Queue::open(tenant)?.add(&new)?))
+    let queue = Queue::open(tenant)?;
+    Ok(Ret::Uuid(if args.bool(27) == Some(true) { own_session::enqueue_and_run(&queue, &new)? } else { queue.add(&new)? }))
 }
 
 /// A task object: a document whose keys are exactly tq_async's parameters.

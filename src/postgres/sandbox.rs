@@ -86,3 +86,24 @@ pub fn as_extension<T>(f: impl FnOnce() -> T) -> T {
     super::session::set_local(c"search_path", c"pg_catalog, pg_temp");
     f()
 }
+
+/// Runs `f` as whoever the current user is, under a search_path that nobody can put anything into.
+pub fn as_self<T>(f: impl FnOnce() -> T) -> T {
+    let _switched = enter(current_user(), false);
+    super::session::set_local(c"search_path", c"pg_catalog, pg_temp");
+    f()
+}
+
+/// Runs `f` as the current user, who can't become anybody else meanwhile: beneath it there may be
+/// a session of somebody mightier.
+pub fn keep_role<T>(f: impl FnOnce() -> T) -> T {
+    let _switched = enter(current_user(), false);
+    f()
+}
+
+/// Whether the session is the current user's own: nobody else has connected and become it.
+pub fn is_own_session() -> bool {
+    // SAFETY: reads this process's own entry.
+    let connected = unsafe { (*pg_sys::MyProc).roleId };
+    connected == current_user() && session_user() == current_user()
+}

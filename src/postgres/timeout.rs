@@ -5,10 +5,12 @@
 //! which no handler can catch. Never SIGKILL: that restarts the whole server.
 
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 static ID: AtomicI32 = AtomicI32::new(-1);
 static FIRED: AtomicU32 = AtomicU32::new(0);
+/// In somebody's own session: it is cancelled again and again, but never ended.
+static CANCELS_ONLY: AtomicBool = AtomicBool::new(false);
 /// So often it cancels.
 const CANCELS: u32 = 2;
 
@@ -30,7 +32,7 @@ unsafe extern "C-unwind" fn expired() {
     // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal
     // handler, where timeouts are delivered.
     unsafe {
-        if fired <= CANCELS {
+        if fired <= CANCELS || CANCELS_ONLY.load(Ordering::Relaxed) {
             pg_sys::QueryCancelPending = true as _;
         } else {
             pg_sys::ProcDiePending = true as _;
@@ -59,6 +61,16 @@ pub fn arm(millis: i64) {
         // SAFETY: a timer registered above.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::enable_timeout_every(id, at, 1000)) };
     }
+}
+
+/// The same in a session that isn't a worker's: only cancels. statement_timeout is another timer
+/// and goes on beside it.
+pub fn arm_cancels(millis: i64) {
+    CANCELS_ONLY.store(true, Ordering::Relaxed);
+    if ID.load(Ordering::Relaxed) < 0 {
+        register();
+    }
+    arm(millis);
 }
 
 /// Disarms it and says whether it had fired.

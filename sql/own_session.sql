@@ -1,0 +1,57 @@
+-- Running tasks in one's own session. The functions read the caller's search_path, the procedure COMMITs: no SET clause, everything qualified.
+
+CREATE FUNCTION tenant_q.drain(max_tasks integer, as_of timestamptz, tenant text) RETURNS jsonb
+LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_drain';
+COMMENT ON FUNCTION tenant_q.drain(integer, timestamptz, text) IS 'behind tq_drain';
+
+CREATE FUNCTION @extschema@.tq_drain(max_tasks integer DEFAULT 1000, as_of timestamptz DEFAULT pg_catalog.now(), tenant text DEFAULT NULL) RETURNS SETOF tenant_q.task
+LANGUAGE sql AS $body$
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
+           x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.drain($1, $2, $3)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer,
+    queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz,
+    started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb)
+$body$;
+COMMENT ON FUNCTION @extschema@.tq_drain(integer, timestamptz, text) IS
+'Runs due tasks here and now, inside your transaction, a savepoint each: in the order of picking, those included that they enqueue, until nothing is due. One row an attempt, as the task is after it. A failure is recorded as an executor would, and stops nothing; your ROLLBACK undoes all. For tests; works on servers that don''t preload tenant_q.
+max_tasks: attempts at most, NULL = no limit. as_of: tasks and retries due by then run too (now() itself stays what it is); schedules don''t fire.
+Only tasks whose role is the current user are run; others, and procedures, are left with a NOTICE. Your deferred constraints are checked first, as at a commit; afterwards constraints are as declared.
+Errors: 42501 no right to read and operate, 55000 inside a task, or the tenant is paused or not ready, 22023 max_tasks is negative or as_of infinite.
+Example: SELECT handler, state, result FROM tq_drain(as_of => now() + interval ''1 day'');';
+
+CREATE FUNCTION tenant_q.pending_begin(tenant text) RETURNS text
+LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_pending_begin';
+COMMENT ON FUNCTION tenant_q.pending_begin(text) IS 'behind tq_run_pending';
+CREATE FUNCTION tenant_q.pending_step(tenant text, wait interval) RETURNS text
+LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_pending_step';
+COMMENT ON FUNCTION tenant_q.pending_step(text, interval) IS 'behind tq_run_pending';
+
+CREATE PROCEDURE @extschema@.tq_run_pending(tenant text DEFAULT NULL, max_tasks integer DEFAULT NULL, wait interval DEFAULT '0')
+LANGUAGE plpgsql AS $body$
+DECLARE
+    whose pg_catalog.text;
+    step pg_catalog.text;
+    done pg_catalog.int4 := 0;
+BEGIN
+    -- An error where it can't, before anything has run.
+    COMMIT;
+    IF max_tasks OPERATOR(pg_catalog.<) 0 THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'max_tasks is negative';
+    END IF;
+    whose := tenant_q.pending_begin(tenant);
+    WHILE max_tasks IS NULL OR done OPERATOR(pg_catalog.<) max_tasks LOOP
+        step := tenant_q.pending_step(whose, wait);
+        COMMIT;
+        IF step OPERATOR(pg_catalog.=) 'ran'::pg_catalog.text THEN
+            done := done OPERATOR(pg_catalog.+) 1;
+        ELSIF step OPERATOR(pg_catalog.=) 'idle'::pg_catalog.text THEN
+            EXIT;
+        END IF;
+    END LOOP;
+END
+$body$;
+COMMENT ON PROCEDURE @extschema@.tq_run_pending(text, integer, interval) IS
+'Runs due tasks in this session, a transaction each, in the order of picking, until nothing has been due for as long as wait. Beside executors or instead of them: for scripts, tests, and servers that don''t preload tenant_q.
+max_tasks: attempts at most. Only tasks whose role is the current user are run; others, and procedures, are left with a NOTICE.
+Errors: 2D000 inside a transaction block or function, 42501 no right to read and operate, 55000 the tenant is paused or not ready, 22023.
+Example: CALL tq_run_pending(wait => ''1 second'');';

@@ -1,0 +1,563 @@
+//! Running tasks in one's own session: tq_drain inside the caller's transaction, tq_run_pending
+//! with a commit after each, and `sync`. For tests, scripts, and servers that don't preload.
+//!
+//! An attempt is a savepoint here. The task's row is locked first, skipping what somebody else
+//! has: an executor that picked the task earlier waits for this transaction when it comes to
+//! completing, and is fenced if we commit. So nothing runs twice, with or without shared memory.
+//!
+//! Only tasks whose role is the current user are run: there is no other session to run them in.
+
+use crate::complete::{self, Rules, Verdict};
+use crate::depend::{self, Answer};
+use crate::gate;
+use crate::enqueue::{NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::handler::{self, Handler};
+use crate::pick::item_of;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::deferred::{self, Declared};
+use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
+use crate::postgres::session::{self, Nest};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::run::{self, Asked, Current};
+use crate::shared::{self, Item};
+use crate::surface::{self, Found};
+use crate::task::{PICK_INDEX, State, col, ended, stored};
+use crate::tenant::{self, Tenant};
+use crate::{settings, sql_functions, wake};
+use serde_json::{Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::CString;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// Rows that one look brings; a quarter of what has run, if that is more, so that walking over the
+/// rows of tasks that are done costs no more than the tasks.
+const LOOK: usize = 64;
+/// tq_run_pending, while it waits, looks this often: without shared memory nobody could wake it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// What fails now is our own.
+    static COMPLETING: Cell<bool> = const { Cell::new(false) };
+    static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
+    /// Between the steps of one tq_run_pending.
+    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
+}
+
+/// What is due and not run yet, in the order of picking.
+#[derive(Default)]
+struct Due {
+    queue: VecDeque<Item>,
+    /// Incarnations that were dealt with or are left.
+    seen: HashSet<(u128, Micros, i32)>,
+    /// Why tasks are left, and how many.
+    left: BTreeMap<String, usize>,
+}
+
+impl Due {
+    /// The next task due by then.
+    fn next(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<Option<Item>> {
+        if self.queue.is_empty() {
+            self.look(tenant, by)?;
+        }
+        Ok(self.queue.pop_front())
+    }
+
+    fn look(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<()> {
+        let room = LOOK.max(self.seen.len() / 4);
+        let table = tenant.open(tenant.task, Access::Read)?;
+        let index = table.index_with(&PICK_INDEX);
+        let running: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
+            let database = shmem::my_database();
+            let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
+            ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
+        });
+        subtransaction::with_snapshot(|| {
+            let mut below = None;
+            let mut fault = None;
+            while let Some(priority) = next_priority(&table, index, below) {
+                let keys = [
+                    Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
+                    Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+                    Key { column: 3, compare: Compare::Le, value: Value::Time(by) },
+                ];
+                table.scan(index, &keys, None, false, |row| {
+                    let item = item_of(&row);
+                    if !self.seen.insert((item.id, item.stamp, item.attempts)) {
+                        return true;
+                    }
+                    match reason_to_leave(tenant, &row, &running) {
+                        Ok(None) => self.queue.push_back(item),
+                        Ok(Some(reason)) => *self.left.entry(reason).or_default() += 1,
+                        Err(error) => fault = Some(error),
+                    }
+                    fault.is_none() && self.queue.len() < room
+                });
+                if fault.is_some() || self.queue.len() >= room {
+                    break;
+                }
+                below = Some(priority);
+            }
+            fault.map_or(Ok(()), Err)
+        })
+    }
+
+    /// Tells the caller what was left, and why.
+    fn tell(&self) {
+        for (reason, count) in &self.left {
+            let what = if *count == 1 { "1 due task is left".to_string() } else { format!("{count} due tasks are left") };
+            Error::new("00000", format!("{what}: {reason}")).notice();
+        }
+    }
+}
+
+fn next_priority(table: &Table, index: usize, below: Option<i16>) -> Option<i16> {
+    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
+    keys.extend(below.map(|b| Key { column: 2, compare: Compare::Lt, value: Value::I16(b) }));
+    let mut found = None;
+    table.scan(index, &keys, None, false, |row| {
+        found = row.i16(col::PRIORITY);
+        false
+    });
+    found
+}
+
+/// Why a due task can't be run here; None = it can.
+fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &HashSet<u128>) -> Result<Option<String>> {
+    if running.contains(&row.uuid(col::ID).unwrap_or(0)) {
+        return Ok(Some("an executor has it".into()));
+    }
+    let name = row.str(col::HANDLER).unwrap_or("");
+    let Some(handler) = handler::find(tenant, name)? else {
+        return Ok(Some(format!("handler \"{name}\" is not registered")));
+    };
+    if let Some(fault) = &handler.fault {
+        return Ok(Some(fault.text().to_string()));
+    }
+    if handler.quarantined {
+        return Ok(Some(format!("handler \"{name}\" is quarantined")));
+    }
+    if tenant.part_paused_until(name, row.str(col::QUEUE), clock::now()).is_some() {
+        return Ok(Some(format!("handler \"{name}\" or its queue is paused")));
+    }
+    if handler.run_as != sandbox::current_user().to_u32() {
+        let role = catalog::role_name(handler.run_as).unwrap_or_default();
+        return Ok(Some(format!("handler \"{name}\" runs as role \"{role}\"")));
+    }
+    if handler.is_procedure() {
+        return Ok(Some(format!("handler \"{name}\" is a procedure, which may COMMIT")));
+    }
+    Ok(None)
+}
+
+/// The tenant, if the caller may run its tasks and nothing keeps them from running.
+fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
+    if run::current().is_some() {
+        return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
+    }
+    let tenant = tenant::resolve(named)?;
+    surface::may_read(&tenant)?;
+    surface::may_operate(&tenant)?;
+    let state = |what: &str| Error::state(format!("tenant \"{}\" is {what}, so its tasks are not run", tenant.name));
+    if tenant.suspended.is_some() {
+        return Err(state("suspended"));
+    }
+    if !tenant.ready {
+        return Err(state("not ready").hint("SELECT tq_set_tenant(ready => true)"));
+    }
+    if tenant.paused_until(clock::now()).is_some() {
+        return Err(state("paused").hint("SELECT tq_resume()"));
+    }
+    Ok(tenant)
+}
+
+/// What became of an attempt here.
+struct Attempt {
+    state: State,
+    /// The row as it was before.
+    row: Option<Row>,
+    result: Option<Jsonb>,
+}
+
+impl Attempt {
+    fn without_row(state: State) -> Attempt {
+        Attempt { state, row: None, result: None }
+    }
+}
+
+/// One attempt in a savepoint, its failure recorded in a second one. None = somebody else has the
+/// task, or it is gone.
+///
+/// `declared`: constraints are put back to it; None = the transaction ends next.
+fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Option<Attempt>> {
+    let started_at = clock::now();
+    COMPLETING.set(false);
+    TIMED_OUT.set(false);
+    let first = subtransaction::run(|| {
+        let Some(row) = lock(tenant, item)? else { return Ok(None) };
+        // With time travel, as late as it would have been started.
+        let at = started_at.max(row.time(col::RUN_AT).unwrap_or(0));
+        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= at) {
+            COMPLETING.set(true);
+            complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
+            return Ok(Some(Attempt { state: State::Expired, row: Some(row), result: None }));
+        }
+        if row.raw(col::WAITS).is_some() {
+            let tasks = tenant.open(tenant.task, Access::Write)?;
+            let results = tenant.open(tenant.result, Access::Read)?;
+            match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
+                Answer::Ready => {}
+                Answer::Never(why) => {
+                    COMPLETING.set(true);
+                    complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
+                    return Ok(Some(Attempt { state: State::Cancelled, row: Some(row), result: None }));
+                }
+                // The end of what it waits for lets it go.
+                answer => {
+                    depend::write_waits(&tasks, &row, &answer);
+                    return Ok(None);
+                }
+            }
+        }
+        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        if !gate::why(tenant, &row, Some(&handler)).is_empty() {
+            return Ok(None);
+        }
+        let result = call(tenant, &row, &handler, item, started_at, declared)?;
+        Ok(Some(Attempt { state: State::Done, row: Some(row), result: Some(result) }))
+    });
+    let asked = run::replace_asked(Asked::default());
+    let failure = match first {
+        Ok(None) => return Ok(None),
+        Ok(Some(ran)) => {
+            over(tenant, ran.row.as_ref(), item.id)?;
+            return Ok(Some(ran));
+        }
+        Err(failure) => failure,
+    };
+    if failure.sqlstate == complete::FENCED || (COMPLETING.get() && failure.sqlstate == "23505") {
+        // The handler itself has changed or cancelled it, or somebody has done it before.
+        return Ok(None);
+    }
+    let timed_out = TIMED_OUT.get();
+    if COMPLETING.get() || (failure.sqlstate == "57014" && !timed_out) {
+        // None of the handler's: the caller is cancelled, a lock wasn't to be had.
+        return Err(failure.into());
+    }
+    let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
+    let timeout_ms = handler_timeout(tenant, item, handler.as_deref())?;
+    let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
+        "57014" => (complete::took_too_long(timeout_ms), "timeout", None, false),
+        "TQ001" => (failure, "retry", asked.retry_after, false),
+        "TQ003" => (failure, "failed", None, true),
+        _ => (failure, "failed", None, asked.in_vain),
+    };
+    let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
+    Ok(match verdict {
+        Verdict::RetryAt(at) => {
+            if let Some(entry) = tenant.entry(handler.as_ref().map_or(tenant.owner, |h| h.run_as))? {
+                wake::enqueued(entry, at, 0);
+            }
+            Some(Attempt::without_row(State::Retrying))
+        }
+        Verdict::Failed => {
+            over(tenant, None, item.id)?;
+            Some(Attempt::without_row(State::Failed))
+        }
+        Verdict::Overtaken => None,
+    })
+}
+
+/// The very row, locked; None = it isn't to be had.
+fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row>> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = find(&table, item);
+    Ok(row.filter(|r| row_lock::try_lock(&table, r)))
+}
+
+fn find(table: &Table, item: &Item) -> Option<Row> {
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id)
+            && r.char(col::STATE) == stored::QUEUED
+            && r.time(col::CREATED_AT) == Some(item.stamp)
+            && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it))
+}
+
+fn with_row<T>(tenant: &Rc<Tenant>, item: &Item, f: impl FnOnce(Option<&Row>) -> T) -> Result<T> {
+    let table = tenant.open(tenant.task, Access::Read)?;
+    Ok(subtransaction::with_snapshot(|| f(find(&table, item).as_ref())))
+}
+fn handler_name(tenant: &Rc<Tenant>, item: &Item) -> Result<String> {
+    with_row(tenant, item, |row| row.and_then(|r| r.text(col::HANDLER)).unwrap_or_default())
+}
+fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) -> Result<i64> {
+    with_row(tenant, item, |row| row.map_or(0, |r| Rules::of(tenant, r, handler).timeout_ms))
+}
+
+/// The task is final: its waiters look after the commit, and the gauge goes down.
+fn over(tenant: &Rc<Tenant>, row: Option<&Row>, id: u128) -> Result<()> {
+    wake::finished(id);
+    let role = row.and_then(|r| r.str(col::HANDLER)).map(|n| handler::find(tenant, n)).transpose()?.flatten();
+    if let Some(entry) = tenant.entry(role.map_or(tenant.owner, |h| h.run_as))? {
+        wake::enqueued(entry, NEVER, -1);
+    }
+    Ok(())
+}
+
+/// The handler and the completion, in the (sub)transaction that is open, with an active snapshot.
+fn call(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    declared: Option<&Declared>,
+) -> std::result::Result<Jsonb, Failure> {
+    check_identity(row, handler)?;
+    let rules = Rules::of(tenant, row, Some(handler));
+    let outer = run::current();
+    // Inside of another task its timer is the one.
+    let timed = outer.is_none();
+    let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
+    run::set_current(Some(Current {
+        id: item.id,
+        tenant: tenant.name.clone(),
+        handler: handler.name.clone(),
+        attempt: item.attempts + 1,
+        max_attempts: rules.max_attempts,
+        schedule: row.text(col::SCHEDULE),
+        scheduled_for: row.time(col::SCHEDULED_FOR),
+        deadline: deadline.or(outer.as_ref().and_then(|o| o.deadline)),
+        meta: row.json(col::META),
+    }));
+    let asked = timed.then(|| run::replace_asked(Asked::default()));
+    if timed {
+        timeout::arm_cancels(rules.timeout_ms);
+    }
+    // What raises below it is caught here, so that the session is itself again on every way out.
+    let result = crate::postgres::caught::catch(|| handle(tenant, row, handler, declared)).and_then(|r| r);
+    if timed {
+        let fired = timeout::disarm();
+        if fired && result.is_ok() {
+            // It came just too late.
+            timeout::forget_cancel();
+        }
+        TIMED_OUT.set(fired && result.is_err());
+    }
+    run::set_current(outer);
+    let result = result?;
+    if let Some(asked) = asked {
+        run::replace_asked(asked);
+    }
+    COMPLETING.set(true);
+    // The handler may have enqueued or changed its own tenant's rows: see them.
+    subtransaction::with_snapshot(|| complete::done(tenant, item, started_at, &result, run::is_saved(&rules, tenant, row)))?;
+    Ok(result)
+}
+
+fn handle(tenant: &Rc<Tenant>, row: &Row, handler: &Handler, declared: Option<&Declared>) -> std::result::Result<Jsonb, Failure> {
+    let body = || {
+        let nest = Nest::enter();
+        set("search_path", &tenant.search_path());
+        set("TimeZone", &tenant.zone());
+        if let Some(Json::Object(settings)) = &tenant.settings {
+            for (name, value) in settings {
+                set(name, &value.as_str().map_or_else(|| value.to_string(), str::to_string));
+            }
+        }
+        run::apply_settings(handler);
+        let result = run::call(tenant, row, handler)?;
+        match declared {
+            Some(declared) => declared.fire()?,
+            None => deferred::fire()?,
+        }
+        nest.leave();
+        Ok(result)
+    };
+    if sandbox::is_own_session() {
+        return body();
+    }
+    let held = portals::held();
+    let result = sandbox::keep_role(body)?;
+    // It would be filled at the commit, as whoever the session is by then.
+    portals::close_held_except(&held);
+    Ok(result)
+}
+
+fn set(name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        session::set_local(&name, &value);
+    }
+}
+
+/// What must hold before a task's own code runs, whatever the queue's rows say.
+fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
+    let role = sandbox::current_user();
+    if role.to_u32() != handler.run_as {
+        return Err(Failure::new("42501", "the session's user is not the role that the handler runs as"));
+    }
+    if let Some(fault) = &handler.fault {
+        return Err(Failure::new("42883", fault.text()));
+    }
+    if sandbox::is_superuser(role) {
+        let refused = |why: &str| {
+            run::replace_asked(Asked { in_vain: true, ..Asked::default() });
+            Err(Failure::new("42501", why))
+        };
+        if !settings::allow_superuser() {
+            return refused("the task would run as a superuser, and tenant_q.allow_superuser is off");
+        }
+        if row.bool(col::BY_SUPERUSER) != Some(true) {
+            return refused("the task would run as a superuser, but no superuser enqueued it");
+        }
+    }
+    Ok(())
+}
+
+/// `sync => true`: enqueued and run at once, in the caller's transaction. An error is the task's
+/// own, and takes everything back with the caller's statement.
+pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
+    if new.run_at.is_some() || new.delay.is_some() {
+        return Err(Error::invalid("sync excludes run_at and delay").hint("Leave sync out: the task then runs when it is due."));
+    }
+    let tenant = &queue.tenant;
+    let handler = handler::require(tenant, &new.handler)?;
+    if handler.run_as != sandbox::current_user().to_u32() {
+        let role = catalog::role_name(handler.run_as).unwrap_or_default();
+        return Err(Error::denied(format!("handler \"{}\" runs as role \"{role}\"", handler.name))
+            .detail("sync runs it in your session, so only as that role.")
+            .hint("SET ROLE to it, or leave sync out."));
+    }
+    if let Some(fault) = &handler.fault {
+        return Err(Error::new("42883", fault.text()));
+    }
+    let id = queue.add(new)?;
+    let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
+    // An id that was known already is a task already, and is none of this call.
+    let Some(row) = row.filter(|r| r.own && r.char(col::STATE) == stored::QUEUED && r.i32(col::ATTEMPTS) == Some(0)) else {
+        return Ok(id);
+    };
+    let declared = Declared::read();
+    let ran = subtransaction::with_snapshot(|| call(tenant, &row, &handler, &item_of(&row), clock::now(), Some(&declared)));
+    if let Err(failure) = ran {
+        if TIMED_OUT.get() {
+            return Err(complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms).into());
+        }
+        return Err(failure.into());
+    }
+    over(tenant, Some(&row), id)?;
+    transaction::see_own_writes();
+    Ok(id)
+}
+
+/// tenant_q.drain(max_tasks, as_of, tenant): each attempt as a document.
+fn drain(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_drain()");
+    let most = match args.int(0) {
+        Some(n) if n < 0 => return Err(Error::invalid("max_tasks is negative")),
+        Some(n) => n as usize,
+        None => usize::MAX,
+    };
+    // The default, now(), is when the transaction began; what it has enqueued since is due as well.
+    let as_of = args.time(1).filter(|t| *t as u64 != transaction::local_id());
+    if as_of.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+        return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
+    }
+    let tenant = resolve(args.text(2).as_deref())?;
+    let mut due = Due::default();
+    let mut declared = None;
+    let mut shown = Vec::new();
+    while shown.len() < most {
+        let Some(item) = due.next(&tenant, as_of.unwrap_or_else(clock::now))? else { break };
+        if declared.is_none() {
+            // What the caller has deferred comes before the tasks, as it would at a commit; and a
+            // task is not to fail for it.
+            let as_declared = Declared::read();
+            as_declared.fire()?;
+            declared = Some(as_declared);
+        }
+        if let Some(ran) = attempt(&tenant, &item, declared.as_ref())? {
+            shown.push(describe(&tenant, &item, ran)?);
+        }
+        pgrx::check_for_interrupts!();
+    }
+    due.tell();
+    transaction::see_own_writes();
+    Ok(Ret::Json(shown.into()))
+}
+
+/// The task as it is after the attempt.
+fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
+    transaction::see_own_writes();
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    Ok(match surface::look_up(&tasks, &results, item.id) {
+        Found::Finished(row) => surface::describe_result(tenant, &row),
+        Found::Unfinished(row) => surface::describe_task(tenant, &row, clock::now()),
+        // Its result wasn't to be saved.
+        Found::Nothing => {
+            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| surface::describe_task(tenant, r, clock::now()));
+            shown["state"] = ran.state.name().into();
+            shown["attempt"] = (item.attempts + 1).into();
+            shown["result"] = ran.result.map_or(Json::Null, |r| json!([r.value()]));
+            shown
+        }
+    })
+}
+
+/// One tq_run_pending between its transactions.
+struct Pending {
+    due: Due,
+    idle_since: Option<Instant>,
+}
+
+/// tenant_q.pending_begin(tenant): whose tasks the steps that follow are to run.
+fn pending_begin(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_run_pending()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    PENDING.set(Some(Pending { due: Due::default(), idle_since: None }));
+    Ok(Ret::Text(tenant.name.clone()))
+}
+
+/// tenant_q.pending_step(tenant, wait): 'ran' one task, to be committed; 'waited' a while, to be
+/// called again; 'idle': nothing has been due for `wait`.
+fn pending_step(args: &Args) -> Result<Ret> {
+    let wait = args.interval(1).unwrap_or(0);
+    if wait < 0 {
+        return Err(Error::invalid("wait is negative").hint("0 does not wait."));
+    }
+    let tenant = resolve(args.text(0).as_deref())?;
+    // Taken out while tasks run: they may CALL whatever they like.
+    let mut pending = PENDING.take().unwrap_or(Pending { due: Due::default(), idle_since: None });
+    while let Some(item) = pending.due.next(&tenant, clock::now())? {
+        if attempt(&tenant, &item, None)?.is_some() {
+            pending.idle_since = None;
+            PENDING.set(Some(pending));
+            return Ok(Ret::Text("ran".into()));
+        }
+        pgrx::check_for_interrupts!();
+    }
+    let since = *pending.idle_since.get_or_insert_with(clock::tick);
+    let rest = Duration::from_micros(wait as u64).saturating_sub(since.elapsed());
+    if rest.is_zero() {
+        pending.due.tell();
+        return Ok(Ret::Text("idle".into()));
+    }
+    PENDING.set(Some(pending));
+    latch::wait(Some(rest.min(LOOK_AGAIN)));
+    Ok(Ret::Text("waited".into()))
+}
+
+sql_functions! {
+    tenant_q_drain, pg_finfo_tenant_q_drain => drain;
+    tenant_q_pending_begin, pg_finfo_tenant_q_pending_begin => pending_begin;
+    tenant_q_pending_step, pg_finfo_tenant_q_pending_step => pending_step;
+}

@@ -1,0 +1,34 @@
+//! SELECT … FOR UPDATE SKIP LOCKED of one row, by its place.
+
+use super::relation::{Row, Table};
+use pgrx::pg_sys;
+
+/// Locks the row as it was read until the (sub)transaction ends. False = somebody else's
+/// transaction has it, or it is not the row that was read any more.
+pub fn try_lock(table: &Table, row: &Row) -> bool {
+    let place = pg_sys::ItemPointerData {
+        ip_blkid: pg_sys::BlockIdData { bi_hi: (row.tid.0 >> 32) as u16, bi_lo: (row.tid.0 >> 16) as u16 },
+        ip_posid: row.tid.0 as u16,
+    };
+    let mut tuple = pg_sys::HeapTupleData { t_self: place, ..Default::default() };
+    let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
+    let mut failure = pg_sys::TM_FailureData::default();
+    // SAFETY: the tid was just read from this open table in this transaction; the buffer comes
+    // back pinned and is released.
+    unsafe {
+        let result = pg_sys::heap_lock_tuple(
+            table.relation(),
+            &mut tuple,
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::LockTupleMode::LockTupleExclusive,
+            pg_sys::LockWaitPolicy::LockWaitSkip,
+            false,
+            &mut buffer,
+            &mut failure,
+        );
+        if buffer != pg_sys::InvalidBuffer as pg_sys::Buffer {
+            pg_sys::ReleaseBuffer(buffer);
+        }
+        result == pg_sys::TM_Result::TM_Ok
+    }
+}
