@@ -40,6 +40,7 @@ pub mod worker;
 // What one can ask in SQL
 pub mod groups;
 pub mod manage;
+pub mod listen;
 pub mod monitor;
 pub mod progress;
 pub mod rights;
@@ -61,7 +62,8 @@ extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
 extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["groups"]);
 extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["rights"]);
 extension_sql_file!("../sql/own_session.sql", name = "own_session", requires = ["stats"]);
-extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["own_session"]);
+extension_sql_file!("../sql/events.sql", name = "events", requires = ["own_session"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["events"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.

@@ -81,6 +81,15 @@ impl Args {
     pub fn jsons(&self, n: usize) -> Option<Vec<Option<serde_json::Value>>> {
         self.get::<Vec<Option<pgrx::JsonB>>>(n).map(|v| v.into_iter().map(|j| j.map(|j| j.0)).collect())
     }
+    /// Of a function that the trigger manager calls; None = somebody else does.
+    pub fn trigger(&self) -> Option<super::trigger::Fired> {
+        // SAFETY: a live call; the context's tag says what it is.
+        unsafe {
+            let context = (*self.0).context;
+            let fired = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
+            fired.then(|| super::trigger::Fired::new(context.cast()))
+        }
+    }
     /// The argument as it came, to be stored in a column of its type.
     pub fn value(&self, n: usize) -> super::relation::Value<'_> {
         super::relation::Value::Raw(self.datum(n))

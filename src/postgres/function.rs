@@ -9,6 +9,7 @@
 //! wrappers turn an ERROR into a Rust panic, which must not unwind through PostgreSQL's frames.
 
 pub mod catalog;
+pub mod changes;
 pub mod document;
 pub mod execute;
 

@@ -23,6 +23,7 @@ pub mod shmem;
 pub mod subtransaction;
 pub mod timeout;
 pub mod transaction;
+pub mod trigger;
 pub mod types;
 pub mod utility;
 pub mod worker;

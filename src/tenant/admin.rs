@@ -627,7 +627,9 @@ fn renamed(_args: &Args) -> Result<Ret> {
               h AS (UPDATE tenant_q.handler h SET tenant = m.new FROM moved m WHERE h.tenant OPERATOR(pg_catalog.=) m.old),
               p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old),
               q AS (UPDATE tenant_q.queue q SET tenant = m.new FROM moved m WHERE q.tenant OPERATOR(pg_catalog.=) m.old),
-              l AS (UPDATE tenant_q.limit_key l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old)
+              l AS (UPDATE tenant_q.limit_key l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
+              ls AS (UPDATE tenant_q.listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
+              tl AS (UPDATE tenant_q.table_listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old)
          UPDATE tenant_q.tenant t SET name = m.new FROM moved m WHERE t.name OPERATOR(pg_catalog.=) m.old RETURNING 1",
         &[],
     )?;
@@ -646,7 +648,9 @@ fn dropped(_args: &Args) -> Result<Ret> {
               h AS (DELETE FROM tenant_q.handler h USING gone g WHERE h.tenant OPERATOR(pg_catalog.=) g.name),
               p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name),
               q AS (DELETE FROM tenant_q.queue q USING gone g WHERE q.tenant OPERATOR(pg_catalog.=) g.name),
-              l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name)
+              l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
+              ls AS (DELETE FROM tenant_q.listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
+              tl AS (DELETE FROM tenant_q.table_listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name)
          SELECT 1 FROM gone",
         &[],
     )?;

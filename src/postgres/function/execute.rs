@@ -338,6 +338,16 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver:
     }
 }
 
+/// A composite value that knows its type, as to_jsonb has it.
+pub(super) fn record(row: Datum) -> Result<Jsonb, Failure> {
+    // SAFETY: the closure holds plain data.
+    let outcome = in_own_memory(|own| unsafe { call_raw(|| Raw::Document(Converter::of(pg_sys::RECORDOID.to_u32(), own).jsonb(row))) })?;
+    match outcome {
+        Outcome::Document(document) => Ok(document),
+        _ => Ok(Jsonb::null()),
+    }
+}
+
 /// Whether the current user may call it. Called under call_raw: an ERROR if there is no such function.
 unsafe fn may_execute(function: u32) -> bool {
     // SAFETY: a catalog look-up, and the hook that the executor calls at this point as well.

@@ -1,0 +1,421 @@
+//! Tables that cause tasks: tq_listen_table and the trigger behind it.
+//!
+//! The trigger names a row of tenant_q.table_listener, which says what to enqueue. Whoever may
+//! write the table causes the task, so nothing of it comes from the writer but the rows: it is
+//! enqueued for the table's owner, whose right to enqueue is checked each time. A trigger that
+//! somebody makes by hand on a table of theirs names a listener of somebody else's in vain.
+
+use crate::enqueue::{Caller, NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::function::changes;
+use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::trigger::{self, Change, Fired, Operation};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, sandbox, session, transaction};
+use crate::task::{self, col};
+use crate::tenant::admin::{announce_registry, run};
+use crate::tenant::{self, Tenant};
+use crate::{settings, sql_functions, surface};
+use pgrx::{JsonB, Spi, pg_sys};
+use serde_json::{Value as Json, json};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// Rows that one task gets of a statement, at most.
+const ROWS: usize = 1000;
+
+/// Columns of tenant_q.table_listener (sql/events.sql).
+mod lcol {
+    pub const ID: usize = 1;
+    pub const TENANT: usize = 2;
+    pub const RELATION_OID: usize = 4;
+    pub const OWNER: usize = 5;
+    pub const HANDLER: usize = 6;
+    pub const TASK: usize = 10;
+    pub const BY_SUPERUSER: usize = 11;
+}
+
+/// A row of tenant_q.table_listener.
+struct Listener {
+    tenant: String,
+    relation: u32,
+    owner: String,
+    task: NewTask,
+    by_superuser: bool,
+}
+
+thread_local! {
+    /// Listeners by id, of one epoch of the registry.
+    static CACHE: RefCell<(u64, HashMap<u128, Option<Rc<Listener>>>)> = RefCell::default();
+    /// Tenants whose being detached was said.
+    static SAID: RefCell<HashSet<String>> = RefCell::default();
+}
+
+fn find(id: u128) -> Result<Option<Rc<Listener>>> {
+    let epoch = tenant::epoch();
+    let known = CACHE.with_borrow_mut(|(cached, listeners)| {
+        if *cached != epoch {
+            listeners.clear();
+            *cached = epoch;
+        }
+        listeners.get(&id).cloned()
+    });
+    if let Some(listener) = known {
+        return Ok(listener);
+    }
+    let listener = transaction::with_latest_snapshot(|| read(id))?.map(Rc::new);
+    if tenant::epoch() == epoch {
+        CACHE.with_borrow_mut(|(_, listeners)| listeners.insert(id, listener.clone()));
+    }
+    Ok(listener)
+}
+
+fn read(id: u128) -> Result<Option<Listener>> {
+    let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(t, Access::Read));
+    let Some(row) = table.and_then(|t| t.find(&[lcol::ID as i16], Value::Uuid(id))) else { return Ok(None) };
+    let mut task = row.json(lcol::TASK).map_or(Ok(NewTask::default()), |object| surface::task_object(&object))?;
+    task.handler = row.text(lcol::HANDLER).unwrap_or_default();
+    Ok(Some(Listener {
+        tenant: row.text(lcol::TENANT).unwrap_or_default(),
+        relation: row.oid(lcol::RELATION_OID).unwrap_or(0),
+        owner: row.text(lcol::OWNER).unwrap_or_default(),
+        task,
+        by_superuser: row.bool(lcol::BY_SUPERUSER).unwrap_or(false),
+    }))
+}
+
+/// What tq_listen_table is asked about: a table of the caller's.
+struct Target {
+    oid: u32,
+    /// As SQL names it.
+    name: String,
+    owner: u32,
+}
+
+impl Target {
+    fn of(relation: Option<u32>) -> Result<Target> {
+        let oid = relation.ok_or_else(|| Error::new("22004", "relation is null"))?;
+        let table = Table::open(oid, Access::Read).ok_or_else(|| Error::new("42P01", format!("relation {oid} does not exist")))?;
+        let name = qualified_name(oid);
+        let owner = catalog::relation_owner(&table);
+        let user = sandbox::current_user();
+        if !sandbox::is_superuser(user) && !sandbox::has_privs_of(user, pg_sys::Oid::from(owner)) {
+            return Err(Error::denied(format!("must be owner of table {name}")));
+        }
+        if !matches!(trigger::kind(&table), b'r' | b'p') {
+            return Err(Error::new("42809", format!("{name} is not a table"))
+                .hint("Listen to the tables beneath it: only ordinary and partitioned tables have triggers for changes of rows."));
+        }
+        let schema = trigger::schema(&table);
+        let own = schema == tenant::registry()?.schema
+            || tenant::by_oid(schema).is_ok_and(|t| [t.task, t.result, t.schedule].contains(&oid))
+            || !crate::postgres::function::is_built_in(oid) && catalog::schema_name(schema).as_deref() == Some("tenant_q");
+        if own || crate::postgres::function::is_built_in(oid) {
+            return Err(
+                Error::new("42809", format!("{name} is not a table to listen to")).hint("For what happens to tasks there is tq_on().")
+            );
+        }
+        Ok(Target { oid, name, owner })
+    }
+
+    /// Runs DDL on the table as its owner, in the sandbox: the text is the caller's, who is the owner or could be.
+    fn ddl(&self, path: &str, statement: &str) -> Result<()> {
+        sandbox::as_owner(pg_sys::Oid::from(self.owner), || {
+            if let Ok(path) = CString::new(path) {
+                session::set_local(c"search_path", &path);
+            }
+            Spi::run(statement).map_err(|e| Error::new("XX000", e.to_string()))
+        })
+    }
+}
+
+fn qualified_name(relation: u32) -> String {
+    let schema = Table::open(relation, Access::Read).map(|t| trigger::schema(&t)).and_then(catalog::schema_name).unwrap_or_default();
+    format!("{}.{}", catalog::quote(&schema), catalog::quote(&catalog::relation_name(relation).unwrap_or_default()))
+}
+
+fn trigger_name(id: u128, operation: Operation) -> String {
+    format!("tq_listen_{:016x}_{}", id as u64, operation.name())
+}
+
+fn operations(events: Option<Vec<String>>) -> Result<Vec<Operation>> {
+    let events = events.unwrap_or_else(|| ["insert", "update", "delete"].map(String::from).to_vec());
+    let mut found: Vec<Operation> = Vec::new();
+    for event in &events {
+        let Some(operation) = Operation::ALL.into_iter().find(|o| o.name() == event.to_ascii_lowercase()) else {
+            return Err(Error::invalid(format!("event \"{event}\" is not known")).hint("Events are insert, update, delete and truncate."));
+        };
+        if !found.contains(&operation) {
+            found.push(operation);
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::invalid("events is empty").hint("tq_unlisten_table() ends listening."));
+    }
+    Ok(found)
+}
+
+/// tq_listen_table(relation, handler, events, only_if, each, task, tenant)
+fn listen_table(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_listen_table()");
+    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    let operations = operations(args.texts(2))?;
+    let only_if = args.text(3);
+    let each = args.text(4).unwrap_or_else(|| "row".into());
+    let tenant = tenant::resolve(args.text(6).as_deref())?;
+    let target = Target::of(args.oid(0))?;
+    let by_row = match each.as_str() {
+        "row" => true,
+        "statement" => false,
+        _ => return Err(Error::invalid(format!("each is \"{each}\"")).hint("It is 'row' or 'statement'.")),
+    };
+    if only_if.is_some() && !by_row {
+        return Err(Error::invalid("only_if goes with each => 'row' only").hint("Let the handler look at the rows."));
+    }
+    let document = args.json(5).map(|d| d.value());
+    let options = document.as_ref().map_or(Ok(NewTask::default()), surface::task_object)?;
+    if !options.handler.is_empty() || options.args.is_some() || options.id.is_some() {
+        return Err(Error::invalid("task sets handler, args or id").hint("These come from the listener; task is for the other parameters."));
+    }
+    options.check()?;
+    may_enqueue(&tenant, target.owner)?;
+    let handler = handler::require(&tenant, &name)?;
+    let samples: Vec<Jsonb> = operations.iter().map(|o| document_for(*o, &target.name, by_row, &[])).collect::<Result<_>>()?;
+    for sample in &samples {
+        handler.check_args(&tenant, Some(sample)).map_err(|e| {
+            let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
+            e.detail(format!("{detail}Its args are {}.", shape(by_row))).hint("Let the handler take one parameter of type jsonb.")
+        })?;
+    }
+    let caller = sandbox::current_user();
+    let by_superuser = sandbox::is_superuser(caller) && sandbox::is_superuser(pg_sys::Oid::from(target.owner));
+    remove(&target, &handler.name, &tenant)?;
+    let id = task::new_id();
+    for operation in &operations {
+        let event = operation.name().to_ascii_uppercase();
+        let transition = match operation {
+            _ if by_row => "",
+            Operation::Insert => "REFERENCING NEW TABLE AS tq_new",
+            Operation::Update => "REFERENCING OLD TABLE AS tq_old NEW TABLE AS tq_new",
+            Operation::Delete => "REFERENCING OLD TABLE AS tq_old",
+            Operation::Truncate => "",
+        };
+        let level = if by_row && *operation != Operation::Truncate { "ROW" } else { "STATEMENT" };
+        let when = match &only_if {
+            Some(condition) if *operation != Operation::Truncate => format!("WHEN (\n{condition}\n)"),
+            _ => String::new(),
+        };
+        target.ddl(
+            &tenant.search_path(),
+            &format!(
+                "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
+                trigger_name(id, *operation),
+                target.name,
+                task::uuid_text(id)
+            ),
+        )?;
+    }
+    run(
+        "INSERT INTO tenant_q.table_listener (id, tenant, relation, relation_oid, owner, handler, events, each, only_if, task, by_superuser, created_by, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, pg_catalog.now())",
+        &[
+            crate::postgres::call::uuid(id).into(),
+            tenant.name.as_str().into(),
+            target.name.as_str().into(),
+            pg_sys::Oid::from(target.oid).into(),
+            catalog::role_name(target.owner).into(),
+            handler.name.as_str().into(),
+            operations.iter().map(|o| o.name().to_string()).collect::<Vec<_>>().into(),
+            each.into(),
+            only_if.into(),
+            document.map(JsonB).into(),
+            by_superuser.into(),
+            catalog::role_name(caller.to_u32()).into(),
+        ],
+    )?;
+    announce_registry()?;
+    Ok(Ret::Void)
+}
+
+/// tq_unlisten_table(relation, handler, tenant)
+fn unlisten_table(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unlisten_table()");
+    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    let target = Target::of(args.oid(0))?;
+    let gone = remove(&target, &name, &tenant)?;
+    announce_registry()?;
+    Ok(Ret::Bool(gone))
+}
+
+/// Drops the triggers and the rows of these listeners, and rows whose table is gone.
+fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
+    // The triggers tell which listeners are of this table: after a restore its OID is another one.
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let found: Vec<(pgrx::Uuid, String)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT l.id, t.tgname::pg_catalog.text FROM tenant_q.table_listener l, pg_catalog.pg_trigger t
+                  WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal AND t.tgparentid OPERATOR(pg_catalog.=) 0
+                    AND l.tenant OPERATOR(pg_catalog.=) $2 AND l.handler OPERATOR(pg_catalog.=) $3
+                    AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'tq_listen_')
+                    AND pg_catalog.strpos(pg_catalog.encode(t.tgargs, 'escape'), l.id::pg_catalog.text) OPERATOR(pg_catalog.=) 1",
+                None,
+                &[pg_sys::Oid::from(target.oid).into(), tenant.name.as_str().into(), handler.into()],
+            )?
+            .map(|row| Ok((row.get::<pgrx::Uuid>(1)?.expect("not null"), row.get::<String>(2)?.unwrap_or_default())))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)?;
+    for (_, name) in &found {
+        target.ddl("pg_catalog, pg_temp", &format!("DROP TRIGGER {} ON {}", catalog::quote(name), target.name))?;
+    }
+    let ids: HashSet<u128> = found.iter().map(|(id, _)| u128::from_be_bytes(*id.as_bytes())).collect();
+    for id in &ids {
+        run(
+            "DELETE FROM tenant_q.table_listener WHERE id OPERATOR(pg_catalog.=) $1 RETURNING 1",
+            &[crate::postgres::call::uuid(*id).into()],
+        )?;
+    }
+    run(
+        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid)
+            AND pg_catalog.to_regclass(l.relation) IS NULL RETURNING 1",
+        &[tenant.name.as_str().into()],
+    )?;
+    Ok(!ids.is_empty())
+}
+
+fn shape(by_row: bool) -> &'static str {
+    if by_row { "{\"event\", \"table\", \"old\", \"new\"}" } else { "{\"event\", \"table\", \"rows\": [{\"old\", \"new\"}]}" }
+}
+
+fn document_for(operation: Operation, table: &str, by_row: bool, rows: &[Change]) -> Result<Jsonb> {
+    Ok(match (operation, by_row) {
+        (Operation::Truncate, _) => changes::none(operation.name(), table)?,
+        (_, true) => changes::one(operation.name(), table, rows.first().unwrap_or(&(None, None)))?,
+        (_, false) => changes::many(operation.name(), table, rows)?,
+    })
+}
+
+/// The table's owner enqueues, so they must be allowed to.
+fn may_enqueue(tenant: &Tenant, owner: u32) -> Result<()> {
+    let owner = pg_sys::Oid::from(owner);
+    let may = |column: usize| catalog::may_insert(tenant.task, column as i16, owner);
+    if sandbox::is_superuser(owner) || may(col::HANDLER) && may(col::ARGS) {
+        return Ok(());
+    }
+    let role = catalog::role_name(owner.to_u32()).unwrap_or_default();
+    Err(Error::denied(format!("the table's owner \"{role}\" may not enqueue tasks of tenant \"{}\"", tenant.name)).hint(format!(
+        "The tenant's owner can run GRANT INSERT (handler, args) ON {}.tq_task TO {}",
+        catalog::quote(&tenant.name),
+        catalog::quote(&role)
+    )))
+}
+
+/// The trigger.
+fn table_changed(args: &Args) -> Result<Ret> {
+    let Some(fired) = args.trigger() else {
+        return Err(Error::new("39P01", "tenant_q.table_changed() was not called by a trigger")
+            .hint("SELECT tq_listen_table(…) makes the triggers that call it."));
+    };
+    let forged = || {
+        Error::state(format!("trigger \"{}\" is of no listener", fired.name())).hint("DROP it, and listen again with tq_listen_table().")
+    };
+    let id = fired.argument().and_then(|a| uuid::Uuid::parse_str(&a).ok()).ok_or_else(forged)?.as_u128();
+    let listener = find(id)?.filter(|_| fired.is_after()).ok_or_else(forged)?;
+    // A partition's trigger is a copy of its parent's: the listener is the parent's.
+    let relation = if fired.is_clone() || fired.relation() != listener.relation {
+        trigger::ancestors(fired.relation()).into_iter().find(|a| *a == listener.relation).unwrap_or(fired.relation())
+    } else {
+        fired.relation()
+    };
+    let owner = Table::open(relation, Access::Read).map(|t| catalog::relation_owner(&t)).ok_or_else(forged)?;
+    if relation != listener.relation && catalog::role_name(owner).as_deref() != Some(&listener.owner) {
+        return Err(forged());
+    }
+    let tenant = catalog::schema_oid(&listener.tenant).ok_or_else(|| tenant::not_attached(&listener.tenant)).and_then(tenant::by_oid);
+    let tenant = match tenant {
+        Ok(tenant) => tenant,
+        // Detached: its owner's tables work on without it.
+        Err(error) => {
+            if SAID.with_borrow_mut(|said| said.insert(listener.tenant.clone())) {
+                Error::new("01000", format!("nothing is enqueued for changes of {}", qualified_name(relation)))
+                    .detail(format!("{}.", error.message))
+                    .warn();
+            }
+            return Ok(Ret::Void);
+        }
+    };
+    may_enqueue(&tenant, owner)?;
+    let superuser = listener.by_superuser && sandbox::is_superuser(pg_sys::Oid::from(owner));
+    let caller = Caller { name: catalog::role_name(owner).unwrap_or_default(), superuser };
+    let queue = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, caller);
+    let table = qualified_name(relation);
+    let operation = fired.operation();
+    let enqueue = |args: Jsonb| queue.add(&NewTask { args: Some(args), ..listener.task.clone() }).map(|_| ());
+    match operation {
+        Operation::Truncate => enqueue(document_for(operation, &table, false, &[])?)?,
+        _ if fired.is_for_row() => {
+            let change = as_owner(owner, || fired.row())?;
+            enqueue(document_for(operation, &table, true, &[change])?)?;
+        }
+        _ => statement(&fired, owner, |rows| enqueue(document_for(operation, &table, false, rows)?))?,
+    }
+    Ok(Ret::Void)
+}
+
+/// A cast to json that somebody has made for a type of theirs runs as the table's owner.
+fn as_owner<T>(owner: u32, f: impl FnOnce() -> T) -> T {
+    sandbox::as_owner(pg_sys::Oid::from(owner), f)
+}
+
+/// A statement's rows, as many at a time as a task's arguments take.
+fn statement(fired: &Fired, owner: u32, mut enqueue: impl FnMut(&[Change]) -> Result<()>) -> Result<()> {
+    let room = settings::max_args_bytes() / 2;
+    let mut rows: Vec<Change> = Vec::new();
+    let mut bytes = 0;
+    let size = |d: &Option<Jsonb>| d.as_ref().map_or(0, Jsonb::size);
+    as_owner(owner, || {
+        fired.rows(|change| {
+            let more = size(&change.0) + size(&change.1);
+            if rows.len() >= ROWS || (bytes + more > room && !rows.is_empty()) {
+                enqueue(&rows)?;
+                rows.clear();
+                bytes = 0;
+            }
+            bytes += more;
+            rows.push(change);
+            Ok(())
+        })?;
+        if rows.is_empty() { Ok(()) } else { enqueue(&rows) }
+    })
+}
+
+/// Listeners of this tenant's tables, for tq_events.
+pub fn shown(tenant: &Tenant) -> Result<Vec<Json>> {
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT pg_catalog.to_jsonb(l) FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1 ORDER BY l.relation, l.handler",
+                None,
+                &[tenant.name.as_str().into()],
+            )?
+            .map(|row| Ok(row.get::<JsonB>(1)?.map_or(json!({}), |j| j.0)))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)
+}
+
+sql_functions! {
+    tq_listen_table, pg_finfo_tq_listen_table => listen_table;
+    tq_unlisten_table, pg_finfo_tq_unlisten_table => unlisten_table;
+    tenant_q_table_changed, pg_finfo_tenant_q_table_changed => table_changed;
+}
