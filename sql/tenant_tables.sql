@@ -84,7 +84,8 @@ CREATE TABLE {s}.tq_result (
 CREATE INDEX tq_result_name ON {s}.tq_result (name) WHERE name IS NOT NULL;
 CREATE INDEX tq_result_group ON {s}.tq_result (group_id) WHERE group_id IS NOT NULL;
 
--- One row a schedule, with its next fire time; NULL = fires no more, or is disabled.
+-- One row a schedule, with its next fire time; NULL = fires no more, or is disabled. options: the rare
+-- parameters. state: the engine's own notes, such as which schedules wait for this one.
 CREATE TABLE {s}.tq_schedule (
     name           text        NOT NULL,
     id             uuid        NOT NULL,
@@ -117,6 +118,8 @@ CREATE TABLE {s}.tq_schedule (
     last_task      uuid,
     run_count      bigint      NOT NULL,
     problem        text,
+    fail_count     bigint      NOT NULL DEFAULT 0,
+    state          jsonb,
     CONSTRAINT tq_schedule_pkey PRIMARY KEY (name)
 ) WITH (fillfactor = 70, vacuum_truncate = off,
         autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 200);

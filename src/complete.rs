@@ -11,6 +11,7 @@ use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
 use crate::postgres::types::Jsonb;
 use crate::retry::Policy;
+use crate::schedules::follow;
 use crate::shared::Item;
 use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::Tenant;
@@ -96,6 +97,8 @@ pub struct Rules {
     pub policy: Policy,
     /// None: as the tenant has it.
     pub save: Option<bool>,
+    /// What must be true for it to run at all.
+    pub only_if: Option<String>,
 }
 
 impl Rules {
@@ -118,6 +121,7 @@ impl Rules {
                 .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
             save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
+            only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
         }
     }
 }
@@ -125,6 +129,22 @@ impl Rules {
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
 pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+    ended_as(tenant, tasks, row, end, save)?;
+    follow::ended(tenant, row, end.state)
+}
+
+/// The task's condition isn't true: it ends without having run. Kept only where it is asked for,
+/// because a schedule that looks every minute would fill the results with nothing.
+pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    let error = Some(json!({ "message": "only_if was not true" }));
+    let end = End { state: ended::CANCELLED, attempts: item.attempts, started_at: None, result: None, error, history: None };
+    ended_as(tenant, &table, &row, &end, save == Some(true))?;
+    follow::skipped(tenant, &row)
+}
+
+fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
         record(&results, row, end);

@@ -60,6 +60,8 @@ pub struct NewTask {
     pub scheduled_for: Option<Micros>,
     /// Not beside another task of its schedule.
     pub alone: bool,
+    /// A condition that is asked when it is about to run: where it isn't true the task ends without.
+    pub only_if: Option<String>,
 }
 
 /// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
@@ -186,6 +188,7 @@ impl NewTask {
         put("allow_failure", self.allow_failure.filter(|a| *a).map(Json::from));
         put("pass", self.pass.map(|p| task::uuid_text(p).into()));
         put("each", self.each.then_some(Json::Bool(true)));
+        put("only_if", self.only_if.clone().map(Json::String));
         (!o.is_empty()).then_some(Json::Object(o))
     }
 }

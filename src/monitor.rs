@@ -391,18 +391,9 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
     {
         table.scan(table.index_with(&[tick::scol::NAME as i16]), &[], None, false, |row| {
-            if let Some(text) = row.text(tick::scol::PROBLEM) {
+            if let Some((text, fix)) = crate::schedules::manage::trouble(t, &row) {
                 let name = row.text(tick::scol::NAME).unwrap_or_default();
-                rows.push(problem(
-                    format!("schedule {name} of {what}"),
-                    None,
-                    text,
-                    format!(
-                        "SELECT tq_schedule({}, …, on_conflict => 'replace', tenant => {})",
-                        pgrx::spi::quote_literal(&name),
-                        pgrx::spi::quote_literal(&t.name)
-                    ),
-                ));
+                rows.push(problem(format!("schedule {name} of {what}"), None, text, fix));
             }
             rows.len() < 1000
         });

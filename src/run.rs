@@ -15,7 +15,7 @@ use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, timeout, transaction};
+use crate::postgres::{condition, sandbox, timeout, transaction};
 use crate::shared::{Item, Shared, Slot, Word, store_text};
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
@@ -122,19 +122,18 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     ASKED.with_borrow_mut(|a| *a = Asked::default());
     COMPLETING.set(false);
 
-    let saved = is_saved(&rules, tenant, row);
     timeout::arm(rules.timeout_ms);
     let result = if handler.is_procedure() {
-        procedure(tenant, row, handler, &item, started_at, saved)
+        procedure(tenant, row, handler, &item, started_at, &rules)
     } else {
-        function(tenant, row, handler, &item, started_at, saved)
+        function(tenant, row, handler, &item, started_at, &rules)
     };
     let timed_out = timeout::disarm();
     let elapsed = (clock::now() - started_at).max(0);
     set_current(None);
 
     let outcome = match result {
-        Ok(()) => Outcome::Done,
+        Ok(outcome) => outcome,
         Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, timed_out, rules.timeout_ms),
     };
     if let Some(limit) = settings::log_min_duration()
@@ -254,27 +253,50 @@ pub fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Fail
     }
 }
 
-fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
+fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
     transaction::run(|| {
         check_identity(row, handler)?;
         let nest = Nest::enter();
         timeout::limit_locks(0);
         apply_settings(handler);
+        if !is_wanted(rules)? {
+            transaction::fire_deferred()?;
+            nest.leave();
+            return skip(tenant, item, started_at, rules);
+        }
         let result = call(tenant, row, handler)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
         // The handler may have enqueued or changed its own tenant's rows: see them.
         transaction::refresh_snapshot();
-        complete::done(tenant, item, started_at, &result, save)
+        complete::done(tenant, item, started_at, &result, is_saved(rules, tenant, row))?;
+        Ok(Outcome::Done)
     })
 }
 
-fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, save: bool) -> Result<(), Failure> {
+/// What the task's schedule asks before it lets it run, as the task's own role.
+fn is_wanted(rules: &Rules) -> Result<bool, Failure> {
+    rules.only_if.as_deref().map_or(Ok(true), condition::is_true)
+}
+
+/// Ends the task without a call, in the transaction that asked.
+fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
+    begin_completion(started_at);
+    transaction::refresh_snapshot();
+    complete::skipped(tenant, item, rules.save)?;
+    Ok(Outcome::Over)
+}
+
+fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
     transaction::run(|| {
         check_identity(row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
+        if !is_wanted(rules)? {
+            transaction::fire_deferred()?;
+            return skip(tenant, item, started_at, rules);
+        }
         let signature = signature_of(handler)?;
         let Arguments::One(args) = arguments_of(tenant, row, handler)? else {
             return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
@@ -284,7 +306,8 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
         transaction::fire_deferred()?;
         begin_completion(started_at);
         transaction::ensure_snapshot();
-        complete::done(tenant, item, started_at, &result, save)
+        complete::done(tenant, item, started_at, &result, is_saved(rules, tenant, row))?;
+        Ok(Outcome::Done)
     })
 }
 

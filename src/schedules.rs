@@ -2,6 +2,8 @@
 //! tick.rs, the arithmetic in schedule/.
 
 pub mod definition;
+pub mod follow;
+pub mod manage;
 
 pub use definition::{Definition, OnConflict, define};
 
@@ -9,7 +11,7 @@ use crate::enqueue::Caller;
 use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock;
-use crate::postgres::relation::{Access, Row, Value};
+use crate::postgres::relation::{Access, Row};
 use crate::postgres::{catalog, sandbox, session, transaction};
 use crate::schedule::describe;
 use crate::schedule::next::Plan;
@@ -19,6 +21,7 @@ use crate::surface::time_json;
 use crate::tenant::{self, Tenant};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{settings, shared, sql_functions, task};
+use follow::State;
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
@@ -30,6 +33,14 @@ pub fn may_schedule(tenant: &Tenant) -> Result<()> {
     Err(Error::denied(format!("permission denied to schedule tasks of tenant \"{}\"", tenant.name))
         .detail("A schedule runs its handler for ever: that is its owner's to decide.")
         .hint(format!("The owner can run GRANT INSERT, UPDATE, DELETE ON {}.tq_schedule TO …", catalog::quote(&tenant.name))))
+}
+
+fn may_read(tenant: &Tenant) -> Result<()> {
+    let user = sandbox::current_user();
+    if sandbox::is_superuser(user) || catalog::may_select(tenant.schedule, user) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("permission denied to read schedules of tenant \"{}\"", tenant.name)))
 }
 
 /// The present user, who answers for the schedules they make.
@@ -71,25 +82,6 @@ fn schedule(args: &Args) -> Result<Ret> {
     Ok(Ret::Uuid(defined.id))
 }
 
-/// tq_unschedule(name, tenant)
-fn unschedule(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_unschedule()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    may_schedule(&tenant)?;
-    let table = tenant.open(tenant.schedule, Access::Write)?;
-    // A tick may be advancing the row just now: what it makes of it goes too.
-    for _ in 0..10 {
-        let Some(row) = transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(&name))) else {
-            return Ok(Ret::Bool(false));
-        };
-        if table.delete(row.tid) == crate::postgres::relation::Gone::Done {
-            return Ok(Ret::Bool(true));
-        }
-    }
-    Err(contended(&name))
-}
-
 /// tenant_q.next_runs(rule, tz, after, n, start_at, month_end, day_and): an array of instants.
 fn next_runs(args: &Args) -> Result<Ret> {
     let rule = args.text(0).ok_or_else(|| Error::new("22004", "rule is null"))?;
@@ -128,10 +120,7 @@ fn describe_rule(args: &Args) -> Result<Ret> {
 /// tenant_q.schedules(tenant): rows of the view tq_schedules, as documents.
 fn schedules(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(0).as_deref())?;
-    let user = sandbox::current_user();
-    if !(sandbox::is_superuser(user) || catalog::may_select(tenant.schedule, user)) {
-        return Err(Error::denied(format!("permission denied to read schedules of tenant \"{}\"", tenant.name)));
-    }
+    may_read(&tenant)?;
     let table = tenant.open(tenant.schedule, Access::Read)?;
     let limit = settings::view_rows();
     let mut rows = Vec::new();
@@ -163,7 +152,10 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
                     .name(),
                 )
             }
-            crate::surface::Found::Nothing => None,
+            crate::surface::Found::Nothing => {
+                let skipped = State::of(row).skipped;
+                (skipped.is_some() && skipped == Some(task::uuid_text(id))).then_some("skipped")
+            }
         }
     });
     json!({
@@ -180,7 +172,9 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         "last_task": row.uuid(scol::LAST_TASK).map(task::uuid_text),
         "last_status": last_status,
         "run_count": row.i64(scol::RUN_COUNT),
-        "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|e| e.message.clone())),
+        "fail_count": row.i64(scol::FAIL_COUNT),
+        "after": parsed.as_ref().ok().map(|p| p.after.clone()).filter(|a| !a.is_empty()),
+        "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
         "description": row.str(scol::DESCRIPTION),
         "created_by": row.str(scol::CREATED_BY),
     })
@@ -193,7 +187,12 @@ fn tzdata(_args: &Args) -> Result<Ret> {
 
 sql_functions! {
     tq_schedule, pg_finfo_tq_schedule => schedule;
-    tq_unschedule, pg_finfo_tq_unschedule => unschedule;
+    tq_alter_schedule, pg_finfo_tq_alter_schedule => manage::alter;
+    tq_unschedule, pg_finfo_tq_unschedule => manage::unschedule;
+    tq_fire, pg_finfo_tq_fire => manage::fire;
+    tenant_q_upcoming, pg_finfo_tenant_q_upcoming => manage::upcoming;
+    tq_export, pg_finfo_tq_export => manage::export;
+    tq_import, pg_finfo_tq_import => manage::import;
     tenant_q_next_runs, pg_finfo_tenant_q_next_runs => next_runs;
     tq_describe, pg_finfo_tq_describe => describe_rule;
     tenant_q_schedules, pg_finfo_tenant_q_schedules => schedules;

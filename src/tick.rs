@@ -16,6 +16,7 @@ use crate::schedule::catch_up::{self, CatchUp, Lateness};
 use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::schedule::{spread, zone};
+use crate::schedules::follow::{self, State};
 use crate::settings;
 use crate::shared::{Shared, Word};
 use crate::task::{self, col};
@@ -30,6 +31,11 @@ const SCHEDULES: usize = 200;
 const EPOCH_2000: i64 = 946_684_800_000_000;
 /// Fire times that catch_up => 'all' serves at a time where no limit is given.
 const CATCH_UP_LIMIT: i32 = 1000;
+/// And at most: one transaction makes all their tasks.
+pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
+pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
+/// Looks at schedules that others keep changing, before other tenants get their turn.
+const TRIES: usize = 20;
 
 /// Columns of tq_schedule (sql/tenant_tables.sql).
 pub mod scol {
@@ -64,10 +70,12 @@ pub mod scol {
     pub const LAST_TASK: usize = 29;
     pub const RUN_COUNT: usize = 30;
     pub const PROBLEM: usize = 31;
-    pub const COUNT: usize = 31;
+    pub const FAIL_COUNT: usize = 32;
+    pub const STATE: usize = 33;
+    pub const COUNT: usize = 33;
 }
 
-/// A row of tq_schedule, as far as time is concerned.
+/// A row of tq_schedule, understood.
 pub struct Schedule {
     pub name: String,
     pub id: u128,
@@ -78,10 +86,40 @@ pub struct Schedule {
     pub until: Option<Micros>,
     pub month_end: MonthEnd,
     pub active_hours: Option<ActiveHours>,
+    pub only_if: Option<String>,
+    pub after: Vec<String>,
+    pub repeats: i32,
+    lateness: Lateness,
+    pub overlap: String,
+    jitter: i64,
+    /// What `task` says of its tasks.
+    base: NewTask,
+    pub state: State,
+}
+
+/// Why a row can't be served, and the parameter that mends it.
+pub struct Broken {
+    pub parameter: &'static str,
+    pub error: Error,
+}
+
+impl From<Broken> for Error {
+    fn from(b: Broken) -> Error {
+        b.error
+    }
+}
+impl From<RuleError> for Broken {
+    fn from(e: RuleError) -> Broken {
+        Broken { parameter: e.field, error: e.into() }
+    }
+}
+fn broken(parameter: &'static str) -> impl Fn(Error) -> Broken {
+    move |error| Broken { parameter, error }
 }
 
 pub fn instant(t: Micros) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(t.saturating_add(EPOCH_2000)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    let outside = if t < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_micros(t.saturating_add(EPOCH_2000)).unwrap_or(outside)
 }
 pub fn micros(t: DateTime<Utc>) -> Micros {
     t.timestamp_micros() - EPOCH_2000
@@ -115,19 +153,87 @@ impl Schedule {
         }
     }
 
-    pub fn of(tenant: &Tenant, row: &Row) -> Result<Schedule> {
+    /// Nothing in the row is taken on trust: its owner can write to it.
+    pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
+        let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
         let zone_name = row.text(scol::TZ).unwrap_or_else(|| tenant.zone());
-        let options = row.json(scol::OPTIONS).unwrap_or(Json::Null);
+        let rule = Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?;
+        let zone = zone::parse_zone(&zone_name)?;
+        let month_end = row.str(scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
+        let catch_up = row.str(scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
+        let limit = row.i32(scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
+        if limit < 1 {
+            return wrong("catch_up_limit", "catch_up_limit is below 1");
+        }
+        let span = |n| row.interval(n).map(|i| call::micros_of(&i));
+        let (deadline, jitter) = (span(scol::DEADLINE), span(scol::JITTER).unwrap_or(0));
+        if deadline.is_some_and(|d| d < 0) {
+            return wrong("deadline", "deadline is negative");
+        }
+        if jitter < 0 {
+            return wrong("jitter", "jitter is negative");
+        }
+        let overlap = row.text(scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
+        if !OVERLAPS.contains(&overlap.as_str()) {
+            return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
+        }
+        let repeats = row.i32(scol::REPEATS).unwrap_or(-1);
+        if repeats < -1 {
+            return wrong("repeats", "repeats is below -1");
+        }
+        let anchor = row.time(scol::ANCHOR).unwrap_or(0);
+        if [i64::MIN, i64::MAX].contains(&anchor) {
+            return wrong("start_at", "the schedule's anchor is infinite");
+        }
+        let base = match (row.raw(scol::TASK), row.json(scol::TASK)) {
+            (None, _) | (_, Some(Json::Null)) => NewTask::default(),
+            (Some(_), None) => return wrong("task", "task can not be read"),
+            (Some(_), Some(object)) => crate::surface::task_object(&object).map_err(broken("task"))?,
+        };
+        base.check().map_err(broken("task"))?;
+        let options = match (row.raw(scol::OPTIONS), row.json(scol::OPTIONS)) {
+            (None, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
+            (_, Some(Json::Object(o))) => o,
+            _ => return wrong("reset", "options is not an object"),
+        };
+        let text = |key: &'static str| match options.get(key) {
+            None => Ok(None),
+            Some(Json::String(t)) => Ok(Some(t.as_str())),
+            Some(_) => Err(Broken { parameter: key, error: Error::invalid(format!("{key} is not a text")) }),
+        };
+        let after = match options.get("after") {
+            None => Some(vec![]),
+            Some(Json::Array(names)) => names.iter().map(|n| n.as_str().map(str::to_string)).collect(),
+            Some(_) => None,
+        };
+        let Some(after) = after else { return wrong("after", "after is not an array of names") };
+        if let Some(outcome) = text("after_outcome")? {
+            follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
+        }
         Ok(Schedule {
             name: row.text(scol::NAME).unwrap_or_default(),
             id: row.uuid(scol::ID).unwrap_or(0),
-            rule: Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?,
-            zone: zone::parse_zone(&zone_name)?,
-            anchor: row.time(scol::ANCHOR).unwrap_or(0),
+            rule,
+            zone,
+            anchor,
             start_at: row.time(scol::START_AT),
             until: row.time(scol::UNTIL),
-            month_end: row.str(scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?,
-            active_hours: options.get("active_hours").and_then(Json::as_str).map(ActiveHours::parse).transpose()?,
+            month_end,
+            active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
+            only_if: text("only_if")?.map(str::to_string),
+            after,
+            repeats,
+            lateness: Lateness {
+                catch_up,
+                limit: limit.min(CATCH_UP_LIMIT_MAX) as usize,
+                deadline: deadline.map(TimeDelta::microseconds),
+                // A tick comes within a second of its time unless the server was down or frozen.
+                grace: TimeDelta::seconds(5),
+            },
+            overlap,
+            jitter,
+            base,
+            state: State::of(row),
         })
     }
 }
@@ -139,8 +245,9 @@ pub fn tick(s: &Shared, database: u32) {
         if e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now {
             // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
             e.schedule_due.store(NEVER, SeqCst);
-            loop {
-                match transaction::run(|| serve(s, index as u32, e.tenant.load(Relaxed))) {
+            for tries in 0.. {
+                let mut serving = None;
+                match transaction::run(|| serve(s, e.tenant.load(Relaxed), &mut serving)) {
                     Ok(Step::More) => continue,
                     Ok(Step::Next(at)) => {
                         if at != NEVER {
@@ -148,9 +255,15 @@ pub fn tick(s: &Shared, database: u32) {
                         }
                     }
                     // A schedule was changed while it was served: look at it as it is now.
-                    Err(failure) if failure.sqlstate == OVERTAKEN => continue,
+                    Err(failure) if failure.sqlstate == OVERTAKEN && tries < TRIES => continue,
                     Err(failure) => {
-                        if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01") {
+                        // One that can't be served, whatever is in it, must not stop the others.
+                        if let Some(name) = serving.filter(|_| !passes(&failure.sqlstate))
+                            && transaction::run(|| set_aside(e.tenant.load(Relaxed), &name, &failure)).is_ok()
+                        {
+                            continue;
+                        }
+                        if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01" | OVERTAKEN) {
                             caught::log_failure("schedules could not be served", &failure);
                         }
                         ready::schedule_due(s, index as u32, clock::now() + 5_000_000);
@@ -159,6 +272,23 @@ pub fn tick(s: &Shared, database: u32) {
                 break;
             }
         }
+    }
+}
+
+/// Whether an error says something of the moment, not of the schedule: locks, resources, an operator,
+/// the state of the tenant.
+fn passes(sqlstate: &str) -> bool {
+    ["40", "53", "55", "57", "58", "08", "25", "3F"].contains(&&sqlstate[..sqlstate.len().min(2)]) || matches!(sqlstate, "42P01")
+}
+
+/// The schedule's trouble goes into its row, and it isn't tried again until somebody mends it.
+fn set_aside(schema: u32, name: &str, failure: &Failure) -> std::result::Result<(), Failure> {
+    let tenant = tenant::by_oid(schema)?;
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    let Some(row) = table.find(&[scol::NAME as i16], Value::Text(name)) else { return Ok(()) };
+    match table.update(&row, &[(scol::NEXT_RUN, Value::Null), (scol::PROBLEM, Value::Text(&failure.message))]) {
+        Gone::Done => Ok(()),
+        Gone::Lost => Err(overtaken()),
     }
 }
 
@@ -173,7 +303,8 @@ enum Step {
     Next(Micros),
 }
 
-fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Failure> {
+/// `serving`: the schedule whose turn it is.
+fn serve(s: &Shared, schema: u32, serving: &mut Option<String>) -> std::result::Result<Step, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(t) => t,
         // Detached or dropped: whoever attaches it again wakes it.
@@ -201,10 +332,16 @@ fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Fail
     });
     let mut queue = Queue::of(tenant.clone(), tasks, Caller { name: String::new(), superuser: false });
     for row in &due {
-        let changes = match fire(s, &tenant, &mut queue, row, now) {
+        // The end of a task may be noting itself in it just now: its transaction isn't waited for.
+        if table.fetch(row.tid).is_none_or(|r| r.in_flux) {
+            flux = true;
+            continue;
+        }
+        *serving = row.text(scol::NAME);
+        let changes = match caught::catch(|| fire(s, &tenant, &mut queue, row, now))? {
             Ok(changes) => changes,
             // A broken schedule says so and stops nothing else.
-            Err(error) => Changes { next: None, problem: Some(error.message), served: None, last_task: None, repeats: None, over: false },
+            Err(error) => Changes::broken(row, error),
         };
         if changes.over {
             if table.delete(row.tid) == Gone::Lost {
@@ -213,10 +350,15 @@ fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Fail
             continue;
         }
         let problem = changes.problem.as_deref();
-        let mut set = vec![(scol::NEXT_RUN, Value::time(changes.next)), (scol::PROBLEM, Value::text(problem))];
+        let state = changes.state.document();
+        let mut set = vec![
+            (scol::NEXT_RUN, Value::time(changes.next)),
+            (scol::PROBLEM, Value::text(problem)),
+            (scol::STATE, Value::json(state.as_ref())),
+        ];
         if let Some((at, count)) = changes.served {
             set.push((scol::LAST_RUN, Value::Time(at)));
-            set.push((scol::RUN_COUNT, Value::I64(row.i64(scol::RUN_COUNT).unwrap_or(0) + count)));
+            set.push((scol::RUN_COUNT, Value::I64(row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
         }
         if let Some(id) = changes.last_task {
             set.push((scol::LAST_TASK, Value::Uuid(id)));
@@ -228,6 +370,7 @@ fn serve(s: &Shared, _index: u32, schema: u32) -> std::result::Result<Step, Fail
             return Err(overtaken());
         }
     }
+    *serving = None;
     if due.len() == SCHEDULES {
         return Ok(Step::More);
     }
@@ -246,37 +389,62 @@ struct Changes {
     served: Option<(Micros, i64)>,
     last_task: Option<u128>,
     repeats: Option<i32>,
+    state: State,
     /// A one-time schedule that has fired: its row goes.
     over: bool,
 }
 
+impl Changes {
+    /// Not again until somebody mends it.
+    fn broken(row: &Row, error: Error) -> Changes {
+        Changes {
+            next: None,
+            problem: Some(error.message),
+            served: None,
+            last_task: None,
+            repeats: None,
+            state: State::of(row),
+            over: false,
+        }
+    }
+}
+
 fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micros) -> Result<Changes> {
     let schedule = Schedule::of(tenant, row)?;
+    let mut state = schedule.state.clone();
+    let mut repeats = schedule.repeats;
+    if row.bool(scol::ENABLED) != Some(true) {
+        state.start_over();
+        return Ok(Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false });
+    }
     let plan = schedule.plan();
-    let catch_up = row.str(scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
-    let lateness = Lateness {
-        catch_up,
-        limit: row.i32(scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT).max(1) as usize,
-        deadline: row.interval(scol::DEADLINE).map(|i| TimeDelta::microseconds(call::micros_of(&i))),
-        // A tick comes within a second of its time unless the server was down or frozen.
-        grace: TimeDelta::seconds(5),
+    // The rule's own fire times, and the one of a release.
+    let next_run = row.time(scol::NEXT_RUN);
+    let waiting_for = if state.released.is_some() { state.planned } else { next_run };
+    let (mut slots, mut next) = match waiting_for {
+        // Before any clock of a computer's: somebody means at once.
+        Some(at) if at <= now => {
+            let due = catch_up::due(&plan, instant(if at < -EPOCH_2000 { now } else { at }), instant(now), &schedule.lateness);
+            (due.serve, due.next.map(micros))
+        }
+        at => (vec![], at),
     };
-    let waiting_for = row.time(scol::NEXT_RUN).unwrap_or(now);
-    let due = catch_up::due(&plan, instant(waiting_for), instant(now), &lateness);
-    let mut repeats = row.i32(scol::REPEATS).unwrap_or(-1);
-    let mut next = due.next.map(micros);
+    if let Some(at) = state.released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {
+        slots.push(instant(at));
+        slots.sort();
+        slots.dedup();
+    }
     let mut last_task = row.uuid(scol::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
-    let overlap = row.text(scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
+    let overlap = schedule.overlap.as_str();
     queue.caller =
         Caller { name: row.text(scol::CREATED_BY).unwrap_or_default(), superuser: row.bool(scol::BY_SUPERUSER).unwrap_or(false) };
-    let base = match row.json(scol::TASK) {
-        Some(object) => crate::surface::task_object(&object)?,
-        None => NewTask::default(),
-    };
     let handler_name = row.text(scol::HANDLER).unwrap_or_default();
-    for slot in due.serve {
+    if state.released.is_some() || !slots.is_empty() {
+        state.start_over();
+    }
+    for slot in slots {
         if repeats == 0 {
             break;
         }
@@ -296,30 +464,16 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
                 continue;
             }
         }
-        let id = task::fire_id(schedule.id, at);
-        let jitter = row.interval(scol::JITTER).map_or(0, |i| call::micros_of(&i));
-        let run_at = at + if jitter > 0 { micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(jitter))) } else { 0 };
+        let id = task::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
+        let jitter = if schedule.jitter > 0 {
+            micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(schedule.jitter)))
+        } else {
+            0
+        };
         // The handler may be gone for a while: the plan goes on.
-        let args = match arguments(tenant, &schedule, row, &handler_name, slot) {
-            Ok(args) => args,
-            Err(error) => {
-                problem = Some(error.message);
-                continue;
-            }
-        };
-        let new = NewTask {
-            handler: handler_name.clone(),
-            args,
-            id: Some(id),
-            name: base.name.clone().or_else(|| Some(schedule.name.clone())),
-            run_at: Some(run_at),
-            delay: None,
-            schedule: Some(schedule.name.clone()),
-            scheduled_for: Some(at),
-            alone: overlap != "allow",
-            ..base.clone()
-        };
-        match queue.add(&new) {
+        match schedule.task(tenant, row, &handler_name, at).and_then(|new| {
+            queue.add(&NewTask { id: Some(id), run_at: Some(at.saturating_add(jitter)), only_if: schedule.only_if.clone(), ..new })
+        }) {
             Ok(_) => {
                 last_task = Some(id);
                 served += 1;
@@ -330,9 +484,38 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
     }
     if repeats == 0 {
         next = None;
+    } else if next.is_none()
+        && problem.is_none()
+        && !schedule.rule.fires_once()
+        && !schedule.rule.is_after()
+        && schedule.until.is_none_or(|t| t > now)
+    {
+        problem = Some("its rule has no further fire time".into());
     }
-    let over = schedule.rule.fires_once() && next.is_none() && repeats < 0 && problem.is_none();
-    Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), over })
+    // One that others come after stays: their names for it would mean nothing.
+    let over = schedule.rule.fires_once()
+        && next.is_none()
+        && repeats < 0
+        && problem.is_none()
+        && schedule.after.is_empty()
+        && follow::is_last(&state);
+    Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), state, over })
+}
+
+impl Schedule {
+    /// A task of this schedule for the fire time `at`, but for its id and when it may run.
+    pub fn task(&self, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
+        Ok(NewTask {
+            handler: handler_name.to_string(),
+            args: arguments(tenant, self, row, handler_name, instant(at))?,
+            name: self.base.name.clone().or_else(|| Some(self.name.clone())),
+            delay: None,
+            schedule: Some(self.name.clone()),
+            scheduled_for: Some(at),
+            alone: self.overlap != "allow",
+            ..self.base.clone()
+        })
+    }
 }
 
 fn micros_of(d: TimeDelta) -> i64 {
@@ -352,9 +535,9 @@ fn is_running(s: &Shared, id: u128, stamp: Micros) -> bool {
 /// The schedule's arguments, with the intended time where `time_arg` asks for it: as the
 /// parameter's type has it, in the schedule's zone.
 fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
-    let args = row.raw(scol::ARGS).map(Jsonb::from_datum);
-    let Some(name) = row.text(scol::TIME_ARG) else { return Ok(args) };
-    let mut object = match args.map(|a| a.value()) {
+    let Some(name) = row.text(scol::TIME_ARG) else { return Ok(row.raw(scol::ARGS).map(Jsonb::from_datum)) };
+    let mut object = match row.json(scol::ARGS) {
+        None if row.raw(scol::ARGS).is_some() => return Err(Error::invalid("args can not be read")),
         None | Some(Json::Null) => json!({}),
         Some(Json::Object(o)) => Json::Object(o),
         Some(_) => return Err(Error::invalid("time_arg needs args to be an object")),

@@ -110,7 +110,7 @@ pub fn micros_of(interval: &pgrx::datum::Interval) -> i64 {
     (interval.months() as i64 * 30 * DAY).saturating_add(interval.days() as i64 * DAY).saturating_add(interval.micros())
 }
 
-fn format_interval(interval: &pgrx::datum::Interval) -> String {
+pub fn format_interval(interval: &pgrx::datum::Interval) -> String {
     // SAFETY: interval_out of a valid interval.
     unsafe {
         let text: Option<&std::ffi::CStr> = pgrx::direct_function_call(pg_sys::interval_out, &[interval.into_datum()]);

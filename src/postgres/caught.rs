@@ -19,6 +19,8 @@ pub struct Failure {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<String>,
+    /// The character (from 1) of the statement where it is wrong.
+    pub position: Option<usize>,
 }
 
 impl Failure {
@@ -29,7 +31,7 @@ impl Failure {
 
 impl From<crate::error::Error> for Failure {
     fn from(e: crate::error::Error) -> Self {
-        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, context: None }
+        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
     }
 }
 
@@ -67,7 +69,7 @@ fn failure_of(error: CaughtError) -> Failure {
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
-        context: None,
+        ..Default::default()
     }
 }
 
@@ -101,6 +103,7 @@ pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failu
             detail: text((*data).detail),
             hint: text((*data).hint),
             context: text((*data).context),
+            position: usize::try_from((*data).cursorpos).ok().filter(|p| *p > 0),
         };
         pg_sys::FreeErrorData(data);
         Err(failure)

@@ -177,8 +177,9 @@ impl Row {
     pub fn oid(&self, n: usize) -> Option<u32> {
         self.raw(n).map(|d| d.value() as u32)
     }
+    /// None also for what a jsonb may hold and serde_json can't: numbers beyond a double, deep nesting.
     pub fn json(&self, n: usize) -> Option<serde_json::Value> {
-        self.get::<pgrx::JsonB>(n).map(|j| j.0)
+        self.raw(n).and_then(super::types::parse_document)
     }
     pub fn interval(&self, n: usize) -> Option<pgrx::datum::Interval> {
         self.get(n)

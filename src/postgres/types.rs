@@ -64,6 +64,28 @@ impl IntoDatum for Jsonb {
     }
 }
 
+/// A jsonb datum as a value; None where serde_json can't hold it.
+pub fn parse_document(datum: pg_sys::Datum) -> Option<serde_json::Value> {
+    // SAFETY: the caller's datum is a jsonb; the text is ours until it is freed.
+    unsafe {
+        let original = datum.cast_mut_ptr::<pg_sys::varlena>();
+        let plain = pg_sys::pg_detoast_datum(original);
+        let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*plain.cast::<pg_sys::Jsonb>()).root, -1);
+        let value = serde_json::from_slice(std::ffi::CStr::from_ptr(text).to_bytes()).ok();
+        pg_sys::pfree(text.cast());
+        if plain != original {
+            pg_sys::pfree(plain.cast());
+        }
+        value
+    }
+}
+
+/// An interval as PostgreSQL reads it, whole; None = it doesn't.
+pub fn parse_span(text: &str) -> Option<pgrx::datum::Interval> {
+    use std::str::FromStr;
+    super::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten()
+}
+
 /// Microseconds of an interval as PostgreSQL reads it; None = it doesn't.
 pub fn parse_interval(text: &str) -> Option<i64> {
     use std::str::FromStr;

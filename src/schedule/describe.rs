@@ -37,6 +37,7 @@ pub fn describe(rule: &Rule) -> String {
             format!("every {} at second {at}", counted(*every, "minute"))
         }
         Form::Once => "once".to_owned(),
+        Form::After => "after other schedules".to_owned(),
         Form::At(timestamp) => format!("once at {}", describe_timestamp(timestamp)),
         Form::Solar(solar) => {
             let event = solar.event.name.replace('_', " ");

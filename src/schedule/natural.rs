@@ -5,7 +5,7 @@
 //! slip of the pen somewhere, and guessing would hide it.
 //!
 //! ```text
-//! rule  = 'once' ['at' timestamp] | letter | word ['at' time] | ['every'] what
+//! rule  = 'after' | 'once' ['at' timestamp] | letter | word ['at' time] | ['every'] what
 //! what  = n [unit {n unit}] ['at' time] | n 'to' n units | unit ['at' time]
 //!       | weekday {',' | 'and' weekday} ['at' time]
 //! time  = HH:MM[:SS] | for hours :MM or MM:SS | for minutes :SS, with or without quotes
@@ -53,6 +53,15 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
             }
             reader.end()?;
             return Ok(Form::Once);
+        }
+        "after" => {
+            reader.next();
+            return match reader.peek() {
+                Token::End => Ok(Form::After),
+                _ => Err(reader
+                    .unexpected("the end")
+                    .hint("The schedules that this one comes after are a parameter of their own: after => '{…}'.")),
+            };
         }
         _ => {}
     }

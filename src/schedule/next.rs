@@ -95,6 +95,7 @@ impl Plan<'_> {
             Form::Once => Some(origin).filter(|instant| *instant > after),
             Form::At(timestamp) => Some(timestamp.instant(self.zone)).filter(|instant| *instant > after),
             Form::Solar(solar) => solar.next_after(after),
+            Form::After => None,
         }?;
         let slot = (FIRST_SECOND..=LAST_SECOND).contains(&slot).then_some(slot)?;
         DateTime::from_timestamp(slot, fraction)

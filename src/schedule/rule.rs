@@ -15,6 +15,7 @@
 //! letters       O I H D W BW M BM Q Y
 //! clocked       once             2030-01-01 10:30      2030-01-01T10:30:00+02:00
 //! solar         sunset at 52.5,13.4
+//! none          after         (only after other schedules, which are a parameter of their own)
 //! ```
 
 use super::cron::{self, Cron};
@@ -65,6 +66,8 @@ pub(super) enum Form {
     Once,
     At(Timestamp),
     Solar(Solar),
+    /// At no time of its own: only after other schedules.
+    After,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +191,21 @@ impl Rule {
             Form::Once => "once",
             Form::At(_) => "clocked",
             Form::Solar(_) => "solar",
+            Form::After => "after",
+        }
+    }
+
+    /// Whether it has no time of its own, but comes after other schedules.
+    pub fn is_after(&self) -> bool {
+        self.form == Form::After
+    }
+
+    /// Whether the rule counts time that passes, as opposed to naming times on the clock.
+    pub fn counts_elapsed_time(&self) -> bool {
+        match &self.form {
+            Form::Cron(cron) => cron.elapsed,
+            Form::Interval { .. } | Form::Random { .. } | Form::Aligned { .. } => true,
+            _ => false,
         }
     }
 

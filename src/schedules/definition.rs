@@ -4,26 +4,55 @@
 use crate::enqueue::Caller;
 use crate::error::{Error, Result};
 use crate::handler::{self, Handler};
-use crate::postgres::call::{Args, micros_of};
+use crate::postgres::call::{Args, format_interval, micros_of};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Gone, Value};
-use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, transaction};
+use crate::postgres::relation::{Access, Gone, Row, Value};
+use crate::postgres::types::{Jsonb, parse_span, parse_time};
+use crate::postgres::{condition, sandbox, transaction};
 use crate::schedule::active_hours::ActiveHours;
 use crate::schedule::catch_up::CatchUp;
 use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule};
 use crate::schedule::zone;
-use crate::surface::task_object;
+use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome, State};
+use crate::surface::{task_object, time_json};
 use crate::tenant::Tenant;
-use crate::tick::{instant, micros, scol};
+use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, micros, scol};
 use crate::{shared, task, wake};
 use pgrx::IntoDatum;
 use pgrx::datum::Interval;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
 const NAME_BYTES: usize = 200;
+
+/// What a definition consists of, in the order of tq_schedule's parameters.
+pub const PARAMETERS: [&str; 24] = [
+    "name",
+    "handler",
+    "rule",
+    "args",
+    "tz",
+    "start_at",
+    "until",
+    "repeats",
+    "catch_up",
+    "catch_up_limit",
+    "deadline",
+    "overlap",
+    "jitter",
+    "month_end",
+    "day_and",
+    "time_arg",
+    "only_if",
+    "active_hours",
+    "after",
+    "after_outcome",
+    "task",
+    "enabled",
+    "tags",
+    "description",
+];
 
 /// What tq_schedule's parameters say; None = inherit.
 #[derive(Clone, Default)]
@@ -118,15 +147,12 @@ impl Definition {
         if self.name.len() > NAME_BYTES {
             return Err(Error::limit(format!("name is longer than {NAME_BYTES} bytes")));
         }
-        if self.only_if.is_some() {
-            return Err(Error::unsupported("only_if"));
-        }
-        for (what, given) in [("after", self.after.is_some()), ("after_outcome", self.after_outcome.is_some())] {
-            if given {
-                return Err(Error::unsupported(what));
-            }
-        }
         Ok(())
+    }
+
+    /// Those that it comes after.
+    pub fn after(&self) -> &[String] {
+        self.after.as_deref().unwrap_or_default()
     }
 
     /// Everything that can be wrong with it in this tenant, for `author`, who answers for it.
@@ -141,24 +167,28 @@ impl Definition {
         if self.catch_up_limit.is_some_and(|n| n < 1) {
             return Err(Error::invalid("catch_up_limit is below 1"));
         }
+        if self.catch_up_limit.is_some_and(|n| n > CATCH_UP_LIMIT_MAX) {
+            return Err(Error::invalid(format!("catch_up_limit is above {CATCH_UP_LIMIT_MAX}")));
+        }
         for (what, span) in [("deadline", &self.deadline), ("jitter", &self.jitter)] {
             if span.is_some_and(|i| micros_of(&i) < 0) {
                 return Err(Error::invalid(format!("{what} is negative")));
             }
         }
         if let Some(overlap) = &self.overlap
-            && !["queue", "allow", "skip"].contains(&overlap.as_str())
+            && !OVERLAPS.contains(&overlap.as_str())
         {
             return Err(Error::invalid(format!("overlap \"{overlap}\" is not known")).hint("Use \"queue\", \"allow\" or \"skip\"."));
         }
+        if let Some(expression) = &self.only_if {
+            check_condition(expression)?;
+        }
+        self.check_after(&rule)?;
         if let Some(text) = &self.active_hours {
             ActiveHours::parse(text)?;
         }
         if self.repeats.is_some_and(|n| n < -1) {
             return Err(Error::invalid("repeats is below -1").hint("-1 fires for ever, 0 never, n that many times."));
-        }
-        if self.until.is_some_and(|u| u <= clock::now()) {
-            return Err(Error::invalid("until lies in the past"));
         }
         if let (Some(start), Some(until)) = (self.start_at, self.until)
             && until < start
@@ -181,6 +211,35 @@ impl Definition {
         Ok(Checked { rule, zone, month_end, handler })
     }
 
+    pub fn check_until(&self) -> Result<()> {
+        if self.until.is_some_and(|u| u <= clock::now()) {
+            return Err(Error::invalid("until lies in the past"));
+        }
+        Ok(())
+    }
+
+    /// What can be said of `after` without looking at other schedules.
+    fn check_after(&self, rule: &Rule) -> Result<()> {
+        if let Some(outcome) = &self.after_outcome {
+            AfterOutcome::parse(outcome)?;
+            if self.after().is_empty() {
+                return Err(Error::invalid("after_outcome is given without after"));
+            }
+        }
+        if rule.is_after() && self.after().is_empty() {
+            return Err(Error::invalid("rule \"after\" needs the schedules that it comes after")
+                .detail("Parameter after is null or empty.")
+                .hint("Pass their names: after => '{first,second}'."));
+        }
+        if self.after().iter().any(String::is_empty) {
+            return Err(Error::invalid("after contains an empty name"));
+        }
+        if self.after().len() > AFTER_MAX {
+            return Err(Error::limit(format!("after names more than {AFTER_MAX} schedules")));
+        }
+        Ok(())
+    }
+
     /// The arguments as they will be at a fire time.
     fn check_args(&self, tenant: &Tenant, handler: &Handler) -> Result<()> {
         let Some(time_arg) = &self.time_arg else { return handler.check_args(tenant, self.args.as_ref()) };
@@ -197,17 +256,162 @@ impl Definition {
             return Err(Error::invalid(format!("handler \"{}\" has no parameter \"{time_arg}\"", handler.name))
                 .detail(format!("Its function is {}.", sig.identity)));
         }
-        object[time_arg] = "2020-02-29".into();
+        object[time_arg.as_str()] = "2020-02-29".into();
         let check = Jsonb::from_value(object);
         handler.check_args(tenant, Some(&check))
     }
 
+    /// The rare parameters, kept as one document.
     fn options(&self) -> Option<Json> {
-        self.active_hours.as_ref().map(|a| json!({ "active_hours": a }))
+        let mut o = Map::new();
+        let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
+        put("active_hours", self.active_hours.clone().map(Json::from));
+        put("only_if", self.only_if.clone().map(Json::from));
+        put("after", Some(self.after()).filter(|a| !a.is_empty()).map(Json::from));
+        put("after_outcome", self.after_outcome.clone().map(Json::from));
+        (!o.is_empty()).then_some(Json::Object(o))
+    }
+
+    /// Documents that the values of `columns` point into.
+    pub fn held(&self) -> Held {
+        Held { task: self.task.clone().map(Jsonb::from_value), options: self.options().map(Jsonb::from_value) }
+    }
+
+    /// As a row has it. What its owner has garbled is taken as not given.
+    pub fn of_row(row: &Row) -> Definition {
+        let options = row.json(scol::OPTIONS).unwrap_or(Json::Null);
+        let option = |key: &str| options.get(key).and_then(Json::as_str).map(str::to_string);
+        let after = follow::after_of(row).0;
+        Definition {
+            name: row.text(scol::NAME).unwrap_or_default(),
+            handler: row.text(scol::HANDLER).unwrap_or_default(),
+            rule: row.text(scol::RULE).unwrap_or_default(),
+            args: row.raw(scol::ARGS).map(Jsonb::from_datum),
+            tz: row.text(scol::TZ),
+            start_at: row.time(scol::START_AT),
+            until: row.time(scol::UNTIL),
+            repeats: row.i32(scol::REPEATS).filter(|n| *n != -1),
+            catch_up: row.text(scol::CATCH_UP),
+            catch_up_limit: row.i32(scol::CATCH_UP_LIMIT),
+            deadline: row.interval(scol::DEADLINE),
+            overlap: row.text(scol::OVERLAP),
+            jitter: row.interval(scol::JITTER),
+            month_end: row.text(scol::MONTH_END),
+            day_and: row.bool(scol::DAY_AND),
+            time_arg: row.text(scol::TIME_ARG),
+            only_if: option("only_if"),
+            active_hours: option("active_hours"),
+            after: Some(after).filter(|a| !a.is_empty()),
+            after_outcome: option("after_outcome"),
+            task: row.json(scol::TASK),
+            enabled: row.bool(scol::ENABLED),
+            tags: row.texts(scol::TAGS),
+            description: row.text(scol::DESCRIPTION),
+        }
+    }
+
+    /// As a document whose keys are tq_schedule's parameters; what is inherited is left out.
+    pub fn document(&self) -> Json {
+        let mut o = Map::new();
+        let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
+        let text = |t: &Option<String>| t.clone().map(Json::from);
+        let span = |i: &Option<Interval>| i.map(|i| Json::from(format_interval(&i)));
+        put("name", Some(self.name.clone().into()));
+        put("handler", Some(self.handler.clone().into()));
+        put("rule", Some(self.rule.clone().into()));
+        put("args", self.args.as_ref().map(|a| a.value()));
+        put("tz", text(&self.tz));
+        put("start_at", self.start_at.map(|t| time_json(Some(t))));
+        put("until", self.until.map(|t| time_json(Some(t))));
+        put("repeats", self.repeats.map(Json::from));
+        put("catch_up", text(&self.catch_up));
+        put("catch_up_limit", self.catch_up_limit.map(Json::from));
+        put("deadline", span(&self.deadline));
+        put("overlap", text(&self.overlap));
+        put("jitter", span(&self.jitter));
+        put("month_end", text(&self.month_end));
+        put("day_and", self.day_and.map(Json::from));
+        put("time_arg", text(&self.time_arg));
+        put("only_if", text(&self.only_if));
+        put("active_hours", text(&self.active_hours));
+        put("after", self.after.clone().map(Json::from));
+        put("after_outcome", text(&self.after_outcome));
+        put("task", self.task.clone());
+        put("enabled", self.enabled.filter(|e| !e).map(Json::from));
+        put("tags", self.tags.clone().map(Json::from));
+        put("description", text(&self.description));
+        Json::Object(o)
+    }
+
+    /// The same back. JSON null is "not given", but in args.
+    pub fn of_document(document: &Json) -> Result<Definition> {
+        let Json::Object(map) = document else {
+            return Err(
+                Error::invalid("a schedule is not an object").hint("Write it as {\"name\": \"…\", \"handler\": \"…\", \"rule\": \"…\"}.")
+            );
+        };
+        let mut d = Definition::default();
+        for (key, value) in map {
+            if !PARAMETERS.contains(&key.as_str()) {
+                let error = Error::invalid(format!("schedule key \"{key}\" is not known"));
+                return Err(match handler::nearest(key, PARAMETERS.into_iter()) {
+                    Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
+                    None => error.detail("The keys are tq_schedule's parameters."),
+                });
+            }
+            if value.is_null() && key != "args" {
+                continue;
+            }
+            let wrong = |expected: &str| Error::invalid(format!("schedule key \"{key}\" is not {expected}"));
+            let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
+            let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
+            let flag = || value.as_bool().ok_or_else(|| wrong("a boolean"));
+            let time = || {
+                let parsed = value.as_str().and_then(parse_time);
+                parsed.ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))
+            };
+            let span = || {
+                let parsed = value.as_str().and_then(parse_span);
+                parsed.ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
+            };
+            let texts = || {
+                let items = value.as_array().and_then(|a| a.iter().map(|t| t.as_str().map(str::to_string)).collect());
+                items.ok_or_else(|| wrong("an array of texts"))
+            };
+            match key.as_str() {
+                "name" => d.name = text()?,
+                "handler" => d.handler = text()?,
+                "rule" => d.rule = text()?,
+                "args" => d.args = Some(Jsonb::from_value(value.clone())),
+                "tz" => d.tz = Some(text()?),
+                "start_at" => d.start_at = Some(time()?),
+                "until" => d.until = Some(time()?),
+                "repeats" => d.repeats = Some(int()?),
+                "catch_up" => d.catch_up = Some(text()?),
+                "catch_up_limit" => d.catch_up_limit = Some(int()?),
+                "deadline" => d.deadline = Some(span()?),
+                "overlap" => d.overlap = Some(text()?),
+                "jitter" => d.jitter = Some(span()?),
+                "month_end" => d.month_end = Some(text()?),
+                "day_and" => d.day_and = Some(flag()?),
+                "time_arg" => d.time_arg = Some(text()?),
+                "only_if" => d.only_if = Some(text()?),
+                "active_hours" => d.active_hours = Some(text()?),
+                "after" => d.after = Some(texts()?),
+                "after_outcome" => d.after_outcome = Some(text()?),
+                "task" => d.task = Some(value.clone()),
+                "enabled" => d.enabled = Some(flag()?),
+                "tags" => d.tags = Some(texts()?),
+                "description" => d.description = Some(text()?),
+                _ => unreachable!("a parameter"),
+            }
+        }
+        d.check_given()?;
+        Ok(d)
     }
 
     /// The columns that hold a definition; the values point into `self` and `held`.
-    fn columns<'a>(&'a self, held: &'a Held) -> Vec<(usize, Value<'a>)> {
+    pub fn columns<'a>(&'a self, held: &'a Held) -> Vec<(usize, Value<'a>)> {
         let span = |i: Option<Interval>| Value::Raw(i.and_then(|i| i.into_datum()));
         vec![
             (scol::HANDLER, Value::Text(&self.handler)),
@@ -234,14 +438,14 @@ impl Definition {
     }
 }
 
-/// Documents that a row's values point into.
-struct Held {
+/// See [`Definition::held`].
+pub struct Held {
     task: Option<Jsonb>,
     options: Option<Jsonb>,
 }
 
 impl Checked {
-    fn plan(&self, definition: &Definition, anchor: Micros, seed: u64) -> Plan<'_> {
+    pub fn plan(&self, definition: &Definition, anchor: Micros, seed: u64) -> Plan<'_> {
         Plan {
             rule: &self.rule,
             zone: self.zone,
@@ -254,26 +458,42 @@ impl Checked {
     }
 }
 
+/// An expression that can be asked; nothing of it is run, and no name in it is looked up.
+fn check_condition(expression: &str) -> Result<()> {
+    condition::check_syntax(expression).map_err(|fault| {
+        let place = fault.at.map_or(String::new(), |at| format!(", at character {at}"));
+        Error::new("42601", format!("only_if: {}", fault.message))
+            .detail(format!("Parameter only_if{place}."))
+            .hint("Write one SQL expression that is true or false, as after WHERE.")
+    })
+}
+
 /// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
 pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
     let checked = definition.check(tenant, author)?;
+    definition.check_until()?;
     let now = clock::now();
     let id = task::new_id();
     let repeats = definition.repeats.unwrap_or(-1);
     let first = checked.plan(definition, now, id as u64).first().map(micros).filter(|_| repeats != 0);
-    if first.is_none() && repeats != 0 {
+    if first.is_none() && repeats != 0 && !checked.rule.is_after() {
         return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
     }
     let next = first.filter(|_| definition.enabled.unwrap_or(true));
     let table = tenant.open(tenant.schedule, Access::Write)?;
+    if !definition.after().is_empty() && (conflict != OnConflict::Keep || follow::find(&table, &definition.name).is_none()) {
+        follow::check(tenant, &table, &definition.name, definition.after())?;
+    }
+    let (mut state, mut old_after) = (State::default(), vec![]);
     // A tick may be advancing the row just now: it is looked at again then.
     for attempt in 0.. {
-        let there = transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(&definition.name)));
-        let Some(row) = there else { break };
+        let Some(row) = follow::find(&table, &definition.name) else { break };
         match conflict {
             OnConflict::Keep => return Ok(Defined { id: row.uuid(scol::ID).unwrap_or(0), made: false }),
             OnConflict::Replace if attempt < 10 => {
                 if table.delete(row.tid) == Gone::Done {
+                    state.before = State::of(&row).before;
+                    old_after = follow::after_of(&row).0;
                     transaction::see_own_writes();
                     break;
                 }
@@ -285,12 +505,10 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
             }
         }
     }
-    let held = Held { task: definition.task.clone().map(Jsonb::from_value), options: definition.options().map(Jsonb::from_value) };
+    let held = definition.held();
+    let state = state.document();
     let mut row = [Value::Null; scol::COUNT];
-    for (column, value) in definition.columns(&held) {
-        row[column - 1] = value;
-    }
-    for (column, value) in [
+    for (column, value) in definition.columns(&held).into_iter().chain([
         (scol::NAME, Value::Text(&definition.name)),
         (scol::ID, Value::Uuid(id)),
         (scol::HANDLER, Value::Text(&checked.handler.name)),
@@ -300,10 +518,14 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
         (scol::CREATED_AT, Value::Time(now)),
         (scol::RUN_COUNT, Value::I64(0)),
-    ] {
+        (scol::FAIL_COUNT, Value::I64(0)),
+        (scol::STATE, Value::json(state.as_ref())),
+    ]) {
         row[column - 1] = value;
     }
     table.insert(&row);
+    transaction::see_own_writes();
+    follow::link(&table, &definition.name, &old_after, definition.after())?;
     announce(tenant, next)?;
     Ok(Defined { id, made: true })
 }

@@ -1,0 +1,114 @@
+//! A condition in SQL: its syntax, and its truth.
+//!
+//! Reading it runs nobody's code: the grammar alone looks at it, no catalog, no planner. Asking it
+//! does, so it is asked only in a session of the role that answers for it.
+
+use super::caught::{Failure, call_raw};
+use pgrx::pg_sys;
+use std::ffi::CString;
+
+const BEFORE: &str = "SELECT (";
+/// On a line of its own: a comment at the expression's end must not swallow it.
+const BEHIND: &str = "\n)::pg_catalog.bool";
+
+fn statement(expression: &str) -> Result<CString, Failure> {
+    CString::new(format!("{BEFORE}{expression}{BEHIND}")).map_err(|_| Failure::new("22021", "the expression contains a null byte"))
+}
+
+/// What is wrong with an expression, and the character of it (from 1) where that shows.
+pub struct SyntaxFault {
+    pub message: String,
+    pub at: Option<usize>,
+}
+
+/// Whether the text is one SQL expression, by the grammar alone.
+pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
+    let whole = |message: &str| SyntaxFault { message: message.into(), at: None };
+    if expression.trim().is_empty() {
+        return Err(whole("it is empty"));
+    }
+    let sql = statement(expression).map_err(|f| SyntaxFault { message: f.message, at: None })?;
+    // SAFETY: the grammar reads a C string that outlives it and allocates in the current context;
+    // the nodes are looked at as their tags say.
+    let one_expression = unsafe {
+        call_raw(|| {
+            let statements = raw::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            if statements.is_null() || (*statements).length != 1 {
+                return false;
+            }
+            let statement = (*((*(*statements).elements).ptr_value as *mut pg_sys::RawStmt)).stmt;
+            if (*statement).type_ != pg_sys::NodeTag::T_SelectStmt {
+                return false;
+            }
+            let select = &*(statement as *mut pg_sys::SelectStmt);
+            !select.targetList.is_null()
+                && (*select.targetList).length == 1
+                && select.op == pg_sys::SetOperation::SETOP_NONE
+                && select.intoClause.is_null()
+                && select.whereClause.is_null()
+                && select.havingClause.is_null()
+                && select.limitCount.is_null()
+                && select.limitOffset.is_null()
+                && select.withClause.is_null()
+                && [
+                    select.distinctClause,
+                    select.fromClause,
+                    select.groupClause,
+                    select.windowClause,
+                    select.valuesLists,
+                    select.sortClause,
+                    select.lockingClause,
+                ]
+                .iter()
+                .all(|list| list.is_null())
+        })
+    };
+    match one_expression {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(whole("it is not one expression")),
+        Err(failure) => {
+            let length = expression.chars().count();
+            // What stands behind it is ours: then its end is where something is missing.
+            let at = failure.position.map(|p| p.saturating_sub(BEFORE.len()).clamp(1, length));
+            Err(SyntaxFault { message: failure.message, at })
+        }
+    }
+}
+
+/// Whether the expression is true, asked in the transaction that is open, as the current user with
+/// the session's search_path. False and NULL are no. After an `Err` the caller rolls back.
+pub fn is_true(expression: &str) -> Result<bool, Failure> {
+    let sql = statement(expression)?;
+    // SAFETY: SPI's protocol; a C string that outlives the call. After an ERROR the rollback
+    // closes what SPI had open.
+    let answer = unsafe {
+        call_raw(|| {
+            raw::SPI_connect();
+            let result = raw::SPI_execute(sql.as_ptr(), false, 0);
+            let mut is_true = false;
+            let table = pg_sys::SPI_tuptable;
+            let one = result == pg_sys::SPI_OK_SELECT as i32 && pg_sys::SPI_processed == 1 && !table.is_null();
+            if one {
+                let mut is_null = false;
+                let value = raw::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null);
+                is_true = !is_null && value.value() & 0xFF != 0;
+            }
+            raw::SPI_finish();
+            one.then_some(is_true)
+        })
+    }?;
+    answer.ok_or_else(|| Failure::new("21000", "the condition did not give one value"))
+}
+
+mod raw {
+    use pgrx::pg_sys;
+    use std::ffi::{c_char, c_int, c_long};
+    // Not pgrx's, which turn an ERROR into a panic: call_raw wants the jump.
+    unsafe extern "C-unwind" {
+        pub fn raw_parser(text: *const c_char, mode: pg_sys::RawParseMode::Type) -> *mut pg_sys::List;
+        pub fn SPI_connect() -> c_int;
+        pub fn SPI_execute(sql: *const c_char, read_only: bool, count: c_long) -> c_int;
+        pub fn SPI_finish() -> c_int;
+        pub fn SPI_getbinval(row: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, column: c_int, is_null: *mut bool) -> pg_sys::Datum;
+    }
+}

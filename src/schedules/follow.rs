@@ -1,0 +1,272 @@
+//! Schedules that come after others (`after`), and what a schedule's row remembers of its tasks.
+//!
+//! A schedule knows who comes after it (`State::before`, kept by whoever changes an `after`), so that
+//! the end of its task finds them by name and the end of any other task costs nothing. The transaction
+//! that ends the task notes it in each follower's row; the one that completes the follower's list makes
+//! the follower due at once. From there on it is a fire time like any other, served by the tick: the
+//! release commits with the end that causes it, and the row's own lock puts ends that come at once in
+//! line.
+
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{lock, shmem, transaction};
+use crate::task::{self, col, ended};
+use crate::tenant::Tenant;
+use crate::tick::scol;
+use crate::wake;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// Schedules that one may come after.
+pub const AFTER_MAX: usize = 100;
+/// Times that a row which others keep changing is read again.
+const TRIES: usize = 100;
+
+/// The engine's own notes in a schedule's row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Schedules that come after this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<String>,
+    /// Those of `after` that have ended as wanted since this one last ran.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<String>,
+    /// All of them have: next_run is this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released: Option<Micros>,
+    /// The rule's own next fire time, while next_run is the release's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Micros>,
+    /// The last task whose only_if was not true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// How often the clock was set back so that fire times come again: they are not the same ones.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clock: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+impl State {
+    /// What can't be read is forgotten: it is nobody's definition.
+    pub fn of(row: &Row) -> State {
+        row.json(scol::STATE).and_then(|j| serde_json::from_value(j).ok()).unwrap_or_default()
+    }
+    /// None: nothing worth a column.
+    pub fn document(&self) -> Option<Jsonb> {
+        (*self != State::default()).then(|| Jsonb::from_value(serde_json::to_value(self).expect("plain data")))
+    }
+    /// It has run: whoever it comes after is to end anew.
+    pub fn start_over(&mut self) {
+        self.ended.clear();
+        self.released = None;
+        self.planned = None;
+    }
+}
+
+/// Nobody comes after it, as far as is noted.
+pub fn is_last(state: &State) -> bool {
+    state.before.is_empty()
+}
+
+/// Ends that count for a schedule which comes after others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterOutcome {
+    #[default]
+    Success,
+    Failure,
+    Any,
+}
+
+impl AfterOutcome {
+    pub fn parse(text: &str) -> Result<AfterOutcome> {
+        match text {
+            "success" => Ok(AfterOutcome::Success),
+            "failure" => Ok(AfterOutcome::Failure),
+            "any" => Ok(AfterOutcome::Any),
+            _ => Err(Error::invalid(format!("after_outcome \"{text}\" is not known")).hint("Use \"success\", \"failure\" or \"any\".")),
+        }
+    }
+    fn counts(self, state: u8) -> bool {
+        match self {
+            AfterOutcome::Success => state == ended::DONE,
+            AfterOutcome::Failure => state == ended::FAILED,
+            AfterOutcome::Any => true,
+        }
+    }
+}
+
+/// The names in `after`, and the ends that count, as a row's options have them.
+pub fn after_of(row: &Row) -> (Vec<String>, AfterOutcome) {
+    let Some(options) = row.json(scol::OPTIONS) else { return (vec![], AfterOutcome::Success) };
+    let names = options.get("after").and_then(|a| a.as_array()).map(|a| a.iter().filter_map(|n| n.as_str()).map(str::to_string).collect());
+    let outcome = options.get("after_outcome").and_then(|o| o.as_str()).and_then(|o| AfterOutcome::parse(o).ok());
+    (names.unwrap_or_default(), outcome.unwrap_or_default())
+}
+
+pub fn find(table: &Table, name: &str) -> Option<Row> {
+    transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(name)))
+}
+
+/// Changes a row that others may be changing too: each time as it is then. `f`: what to set; None =
+/// nothing. False: there is no such row.
+pub fn change(table: &Table, name: &str, mut f: impl FnMut(&Row) -> Option<Change>) -> Result<bool> {
+    for _ in 0..TRIES {
+        let Some(row) = find(table, name) else { return Ok(false) };
+        let Some(change) = f(&row) else { return Ok(true) };
+        let document = change.state.document();
+        let mut set = change.columns;
+        set.push((scol::STATE, Value::json(document.as_ref())));
+        if table.update(&row, &set) == Gone::Done {
+            transaction::see_own_writes();
+            return Ok(true);
+        }
+    }
+    Err(super::contended(name))
+}
+
+/// What to write: the notes, and columns of plain values.
+pub struct Change {
+    pub state: State,
+    pub columns: Vec<(usize, Value<'static>)>,
+}
+
+/// Whether a schedule of this name may come after those: they exist, and none comes after it. Holds
+/// other sessions off that change an `after` in this tenant, until this transaction ends: two that each
+/// close half a circle must not miss each other.
+pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Result<()> {
+    lock::task_id(shmem::my_database(), u128::from(tenant.schedule));
+    for other in after {
+        if other != name && find(table, other).is_none() {
+            let error = Error::undefined(format!("after names schedule \"{other}\", which does not exist in tenant \"{}\"", tenant.name));
+            let mut names = Vec::new();
+            table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+                names.extend(row.text(scol::NAME));
+                names.len() < 10_000
+            });
+            return Err(match handler::nearest(other, names.iter().map(String::as_str)) {
+                Some(near) => error.detail(format!("The nearest name is \"{near}\".")),
+                None => error.hint("Make that schedule first."),
+            });
+        }
+    }
+    // Up from each of them; whoever was seen leads nowhere new.
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut ways: Vec<Vec<String>> = after.iter().map(|a| vec![a.clone()]).collect();
+    while let Some(way) = ways.pop() {
+        let last = way.last().expect("ways begin with a name");
+        if last == name {
+            let circle = std::iter::once(name).chain(way.iter().map(String::as_str)).collect::<Vec<_>>().join("\" after \"");
+            return Err(Error::invalid("after makes a circle").detail(format!("\"{circle}\".")));
+        }
+        if !seen.insert(last.clone()) {
+            continue;
+        }
+        if let Some(row) = find(table, last) {
+            ways.extend(after_of(&row).0.into_iter().map(|next| way.iter().cloned().chain([next]).collect()));
+        }
+    }
+    Ok(())
+}
+
+/// Tells the schedules named in `old` and `new` who comes after them.
+pub fn link(table: &Table, name: &str, old: &[String], new: &[String]) -> Result<()> {
+    let mut changed: Vec<&String> = old.iter().filter(|o| !new.contains(o)).chain(new.iter().filter(|n| !old.contains(n))).collect();
+    // Always in the same order, so that two who do this wait for each other in line.
+    changed.sort();
+    changed.dedup();
+    for other in changed {
+        let wanted = new.contains(other);
+        change(table, other, |row| {
+            let mut state = State::of(row);
+            if state.before.iter().any(|b| b == name) == wanted {
+                return None;
+            }
+            state.before.retain(|b| b != name);
+            if wanted {
+                state.before.push(name.to_string());
+                state.before.sort();
+            }
+            Some(Change { state, columns: vec![] })
+        })?;
+    }
+    Ok(())
+}
+
+/// Schedules that really come after this one: notes may be older than the rows.
+pub fn followers(table: &Table, row: &Row) -> Vec<String> {
+    let name = row.str(scol::NAME).unwrap_or("");
+    let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).0.iter().any(|a| a == name));
+    State::of(row).before.into_iter().filter(follows).collect()
+}
+
+/// A task has ended for good, in this transaction: its schedule counts it, and whoever comes after that is told.
+pub fn ended(tenant: &Tenant, task: &Row, state: u8) -> std::result::Result<(), Failure> {
+    if task.raw(col::SCHEDULE).is_none() {
+        return Ok(());
+    }
+    let Some(name) = task.text(col::SCHEDULE) else { return Ok(()) };
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    let Some(row) = find(&table, &name) else { return Ok(()) };
+    let before = State::of(&row).before;
+    if state == ended::FAILED {
+        change(&table, &name, |row| {
+            let failures = row.i64(scol::FAIL_COUNT).unwrap_or(0).saturating_add(1);
+            Some(Change { state: State::of(row), columns: vec![(scol::FAIL_COUNT, Value::I64(failures))] })
+        })?;
+    }
+    let mut released = None;
+    for follower in before {
+        change(&table, &follower, |row| {
+            let now = clock::now();
+            let state = after_end(row, &name, state, now)?;
+            let Some(at) = state.released else { return Some(Change { state, columns: vec![] }) };
+            released = Some(at);
+            Some(Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(at))] })
+        })?;
+    }
+    if let Some(at) = released
+        && let Ok(Some(entry)) = tenant.entry(tenant.owner)
+    {
+        wake::schedule_changed(entry, at);
+    }
+    Ok(())
+}
+
+/// A follower's notes after the end of `name`; None: it doesn't matter to it.
+fn after_end(row: &Row, name: &str, end: u8, now: Micros) -> Option<State> {
+    let (after, wanted) = after_of(row);
+    if !after.iter().any(|a| a == name) || !wanted.counts(end) {
+        return None;
+    }
+    let fires_no_more = row.bool(scol::ENABLED) != Some(true)
+        || row.i32(scol::REPEATS) == Some(0)
+        || row.time(scol::UNTIL).is_some_and(|t| t < now)
+        || row.time(scol::START_AT).is_some_and(|t| t > now);
+    let mut state = State::of(row);
+    if fires_no_more || state.released.is_some() || state.ended.iter().any(|e| e == name) {
+        return None;
+    }
+    state.ended.push(name.to_string());
+    if after.iter().all(|a| state.ended.contains(a)) {
+        state.planned = row.time(scol::NEXT_RUN);
+        state.released = Some(now);
+    }
+    Some(state)
+}
+
+/// A task has ended without having run, because of its schedule's condition.
+pub fn skipped(tenant: &Tenant, task: &Row) -> std::result::Result<(), Failure> {
+    let Some(name) = task.text(col::SCHEDULE) else { return Ok(()) };
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    let id = task.uuid(col::ID).map(task::uuid_text);
+    change(&table, &name, |row| Some(Change { state: State { skipped: id.clone(), ..State::of(row) }, columns: vec![] }))?;
+    Ok(())
+}
