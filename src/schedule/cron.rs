@@ -9,9 +9,9 @@
 //! Sunday; in day-of-month `L`, `L-3`, `LW`, `15W`; in day-of-week `5L` (or `L5`) and `5#2`.
 //!
 //! Two of Vixie's rules deserve their names here:
-//! - *restricted*: a day field without `*`. When both are restricted a day needs to match only one of
-//!   them; otherwise (or with `day_and`) it must match both.
-//! - *elapsed*: an expression with `*` or `*/n` in minutes or hours, as opposed to a *fixed* one, see `zone`.
+//! - *restricted*: a day field that doesn't begin with `*`. When both are restricted a day needs to match
+//!   only one of them; otherwise (or with `day_and`) it must match both.
+//! - *elapsed*: an expression whose minutes or hours begin with `*`, as opposed to a *fixed* one, see `zone`.
 
 use super::calendar::{DAY, LAST_SECOND, date_from_days, days_from_date, month_length, weekday};
 use super::rule::RuleError;
@@ -48,7 +48,7 @@ pub struct Cron {
     pub(super) weekdays: DaysOfWeek,
     /// A date must match both day fields (false: one of them is enough).
     pub(super) both_days: bool,
-    /// `*` or `*/n` in minutes or hours.
+    /// Minutes or hours begin with `*`.
     pub(super) elapsed: bool,
 }
 
@@ -307,15 +307,21 @@ struct Field {
     names: &'static [(&'static str, u32)],
 }
 
-#[derive(Default)]
 struct PlainSet {
     bits: u64,
     starred: bool,
 }
 
+impl PlainSet {
+    /// Of a field with this text. As in Vixie cron only its first character says whether it is starred: `*/2,5` is.
+    fn new(text: &str) -> PlainSet {
+        PlainSet { bits: 0, starred: text.starts_with(['*', '?']) }
+    }
+}
+
 impl Field {
     fn parse_plain(&self, (position, text): (usize, &str)) -> Result<PlainSet, RuleError> {
-        let mut set = PlainSet::default();
+        let mut set = PlainSet::new(text);
         for (position, item) in items(position, text) {
             self.parse_item(position, item, &mut set)?;
         }
@@ -332,7 +338,6 @@ impl Field {
             return Err(self.error(position, "has an empty item".to_owned()));
         }
         let (low, high) = if range == "*" {
-            set.starred = true;
             (self.min, self.max)
         } else if let Some((low, high)) = range.split_once('-') {
             let high_position = position + low.len() + 1;
@@ -392,7 +397,7 @@ impl Field {
 fn parse_days_of_month((position, text): (usize, &str)) -> Result<DaysOfMonth, RuleError> {
     let field = Field { name: "day-of-month", min: 1, max: 31, wraps_after: 31, names: &[] };
     let mut days = DaysOfMonth::default();
-    let mut plain = PlainSet::default();
+    let mut plain = PlainSet::new(text);
     for (position, item) in items(position, text) {
         if item == "l" {
             days.before_last |= 1;
@@ -415,7 +420,7 @@ fn parse_days_of_month((position, text): (usize, &str)) -> Result<DaysOfMonth, R
 fn parse_days_of_week((position, text): (usize, &str)) -> Result<DaysOfWeek, RuleError> {
     let field = Field { name: "day-of-week", min: 0, max: 7, wraps_after: 6, names: WEEKDAY_NAMES };
     let mut days = DaysOfWeek::default();
-    let mut plain = PlainSet::default();
+    let mut plain = PlainSet::new(text);
     for (position, item) in items(position, text) {
         if let Some((day, nth)) = item.split_once('#') {
             let day = field.parse_value(position, day)? % 7;

@@ -15,10 +15,10 @@ use super::Schedule;
 
 /// A field of a cron expression: its text and, independently of any parser, its values.
 #[derive(Clone, Debug)]
-struct Field {
-    text: String,
-    values: Vec<u32>,
-    starred: bool,
+pub struct Field {
+    pub text: String,
+    pub values: Vec<u32>,
+    pub starred: bool,
 }
 
 fn field(min: u32, max: u32, star_weight: u32) -> impl Strategy<Value = Field> {
@@ -44,12 +44,12 @@ fn field(min: u32, max: u32, star_weight: u32) -> impl Strategy<Value = Field> {
 }
 
 #[derive(Clone, Debug)]
-struct Cron {
-    minutes: Field,
-    hours: Field,
-    days: Field,
-    months: Field,
-    weekdays: Field,
+pub struct Cron {
+    pub minutes: Field,
+    pub hours: Field,
+    pub days: Field,
+    pub months: Field,
+    pub weekdays: Field,
 }
 
 /// Fixed rules with many times a day, so that several of them meet each gap and overlap.
@@ -76,7 +76,7 @@ impl Cron {
         fields.map(|field| field.text.as_str()).join(" ")
     }
 
-    fn shows(&self, wall: NaiveDateTime, day_and: bool) -> bool {
+    pub fn shows(&self, wall: NaiveDateTime, day_and: bool) -> bool {
         let date = self.days.values.contains(&wall.day());
         let weekday = self.weekdays.values.contains(&wall.weekday().num_days_from_sunday());
         let day = if day_and || self.days.starred || self.weekdays.starred { date && weekday } else { date || weekday };
@@ -85,15 +85,15 @@ impl Cron {
             && self.minutes.values.contains(&wall.minute())
     }
 
-    fn elapsed(&self) -> bool {
+    pub fn elapsed(&self) -> bool {
         self.minutes.starred || self.hours.starred
     }
 }
 
-const WINDOW_DAYS: i64 = 4;
+pub const WINDOW_DAYS: i64 = 4;
 
 /// Every minute of the real clock.
-fn first_elapsed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn first_elapsed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let minute = after.timestamp().div_euclid(60) + 1;
     (minute..minute + WINDOW_DAYS * 1440)
         .filter_map(|minute| DateTime::from_timestamp(minute * 60, 0))
@@ -101,7 +101,7 @@ fn first_elapsed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> 
 }
 
 /// Every minute of the wall clock, those that don't exist included.
-fn first_fixed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub fn first_fixed(cron: &Cron, day_and: bool, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let wall = after.with_timezone(&zone).naive_local().with_second(0).expect("a minute");
     (-2 * 1440..WINDOW_DAYS * 1440)
         .map(|minute| wall + TimeDelta::minutes(minute))
