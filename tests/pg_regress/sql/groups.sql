@@ -91,6 +91,9 @@ SELECT tq_update('01900000-0000-7000-8000-000000000002', queue => 'other');
 SELECT tq_result('01900000-0000-7000-8000-000000000002', wait => '20 s');
 SELECT tq_update('01900000-0000-7000-8000-000000000002', priority => 1);
 -- A place further ahead in the queue
+RESET ROLE;
+SELECT tq_set_quota('acme', max_running => 1);
+SET ROLE owner;
 SELECT tq_pause();
 SELECT count(tq_async('square', jsonb_build_array(n), name => 'n' || n)) FROM generate_series(1, 3) n;
 SELECT tq_update(tq_find('n3'), priority => 10);
