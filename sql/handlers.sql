@@ -6,14 +6,14 @@ CREATE FUNCTION @extschema@.tq_register(handler text, function text DEFAULT NULL
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_register';
 COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text) IS
 'Registers a function or procedure that tasks may call; registering a name again replaces it. True = new.
-function: SQL text such as ''send_invoice(bigint, text)''; NULL = the handler''s name; without a schema it is looked up in the tenant''s search_path. The rest are defaults for its tasks: queue, priority, timeout, max_attempts (0 = for ever), retry (tq_backoff), expires, save. run_as: the role it runs as, default the schema''s owner, who must be able to SET ROLE to it. settings: {"name": "value"} while it runs. aliases: further names. shared: for all tenants (superusers only).
+function: SQL text such as ''send_invoice(bigint, text)''; NULL = the handler''s name; without a schema it is looked up in the tenant''s search_path. The rest are defaults for its tasks: queue, priority, timeout, max_attempts (0 = for ever), retry (tq_backoff), expires, save. run_as: the role it runs as, default the schema''s owner, who must be able to SET ROLE to it. result_ttl: how long results are kept at least. settings: {"name": "value"} while it runs. aliases: further names. shared: for all tenants (superusers only). Not supported yet: max_running, rate, external (0A000).
 Errors: 42883 no such function, 42725 several of that name, 42501 not the schema''s owner, 22023 a value that makes no sense.
 Example: SELECT tq_register(''send_invoice'', ''send_invoice(bigint, text)'', max_attempts => 5);';
 
 CREATE FUNCTION @extschema@.tq_unregister(handler text, shared boolean DEFAULT false, tenant text DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_unregister';
 COMMENT ON FUNCTION @extschema@.tq_unregister(text, boolean, text) IS
-'Forgets a handler. Its waiting tasks are held for tenant_q.handler_grace and then fail with 42883. False = there was none.
+'Forgets a handler; shared: one of all tenants. Its waiting tasks are held for tenant_q.handler_grace and then fail with 42883. False = there was none.
 Example: SELECT tq_unregister(''send_invoice'');';
 
 CREATE FUNCTION @extschema@.tq_backoff(kind text, base interval DEFAULT NULL, factor double precision DEFAULT NULL, cap interval DEFAULT NULL, jitter double precision DEFAULT NULL,

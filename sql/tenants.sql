@@ -53,22 +53,23 @@ EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
-'Starts no more tasks of the tenant, of one of its queues, or of one of its handlers; running ones go on. duration: NULL = until tq_resume. queue, handler: only that part. drain: waits so long at most for what runs to end, of a whole tenant.
+'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long at most for what runs to end, of a whole tenant.
+Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume';
 COMMENT ON FUNCTION @extschema@.tq_resume(text, text, text) IS
-'Undoes tq_pause with the same arguments; with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
+'Undoes tq_pause with the same tenant, queue and handler; with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
 Example: SELECT tq_resume(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_pause_all(handler text DEFAULT NULL, queue text DEFAULT NULL, duration interval DEFAULT NULL) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_pause_all';
-COMMENT ON FUNCTION @extschema@.tq_pause_all(text, text, interval) IS 'tq_pause for all tenants of this database. EXECUTE is granted to nobody by default. Example: SELECT tq_pause_all(handler => ''send_invoice'');';
+COMMENT ON FUNCTION @extschema@.tq_pause_all(text, text, interval) IS 'tq_pause for all tenants of this database; with handler, queue or both only of those. duration: NULL = until tq_resume_all. Errors: 42704 no tenant has such a handler, with the nearest one. EXECUTE is granted to nobody by default. Example: SELECT tq_pause_all(handler => ''send_invoice'');';
 
 CREATE FUNCTION @extschema@.tq_resume_all(handler text DEFAULT NULL, queue text DEFAULT NULL) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_resume_all';
-COMMENT ON FUNCTION @extschema@.tq_resume_all(text, text) IS 'Undoes tq_pause_all with the same arguments; pauses of single tenants stay. Example: SELECT tq_resume_all();';
+COMMENT ON FUNCTION @extschema@.tq_resume_all(text, text) IS 'Undoes tq_pause_all with the same handler and queue; pauses of single tenants stay. With a handler it also frees shared ones that were quarantined for crashing the server. Example: SELECT tq_resume_all();';
 
 CREATE FUNCTION @extschema@.tq_confirm_copy() RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_confirm_copy';
@@ -103,7 +104,7 @@ BEGIN
 END
 $body$;
 COMMENT ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) IS
-'Attaches all schemas whose name is LIKE the pattern and not in exclude, one transaction each. EXECUTE is granted to nobody by default.
+'Attaches all schemas whose name is LIKE the pattern and not in exclude, one transaction each. adopt: as in tq_attach. EXECUTE is granted to nobody by default.
 Example: CALL tq_attach_all(''tenant\_%'');';
 
 CREATE FUNCTION tenant_q.is_attached(schema_name text) RETURNS boolean

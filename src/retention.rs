@@ -69,6 +69,10 @@ fn surplus_of(results: &Table, by_id: usize, per: &str, limit: i32) -> HashSet<u
     surplus
 }
 
+fn handler_ttl(tenant: &Tenant, row: &Row) -> Option<i64> {
+    crate::handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten().and_then(|h| h.result_ttl)
+}
+
 /// Removes what nobody wants any more among the next rows after `from`; where to go on, 0 = from
 /// the old end again.
 fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
@@ -109,6 +113,8 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
             ended::DONE => match own_ttl {
                 // The task said itself how long.
                 Some(ttl) => age > ttl,
+                // Its handler says at least how long.
+                None if handler_ttl(tenant, row).is_some_and(|ttl| age <= ttl) => false,
                 None => {
                     let id = row.uuid(rcol::ID).unwrap_or(0);
                     (boundary.is_some_and(|b| id <= b) || surplus.contains(&id)) && age > tenant.result_ttl

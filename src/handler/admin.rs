@@ -147,20 +147,16 @@ pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> 
 }
 
 /// Whether the function's name has a schema in front of it, outside of quotes and arguments.
-/// What will keep its tasks from running, said while somebody looks.
+/// What will make its tasks fail, said while somebody looks. The call is by OID: USAGE on the
+/// function's schema isn't asked for.
 fn warn_of_role(signature: &signature::Signature, role: u32) {
-    let name = catalog::role_name(role).unwrap_or_default();
-    let oid = pg_sys::Oid::from(role);
-    let quoted = catalog::quote(&name);
-    let (lacks, grant) = if !catalog::may_use_schema(signature.schema, oid) {
-        let schema = catalog::quote(&catalog::schema_name(signature.schema).unwrap_or_default());
-        (format!("USAGE on schema {schema}"), format!("GRANT USAGE ON SCHEMA {schema} TO {quoted};"))
-    } else if !catalog::may_execute(signature.oid, oid) {
-        ("EXECUTE on it".to_string(), format!("GRANT EXECUTE ON ROUTINE {} TO {quoted};", signature.identity))
-    } else {
+    if catalog::may_execute(signature.oid, pg_sys::Oid::from(role)) {
         return;
-    };
-    Error::new("01000", format!("tasks of {} will fail: role \"{name}\" lacks {lacks}", signature.identity)).hint(grant).warn();
+    }
+    let name = catalog::role_name(role).unwrap_or_default();
+    Error::new("01000", format!("tasks of {} will fail: role \"{name}\" lacks EXECUTE on it", signature.identity))
+        .hint(format!("GRANT EXECUTE ON ROUTINE {} TO {};", signature.identity, catalog::quote(&name)))
+        .warn();
 }
 
 fn is_qualified(function: &str) -> bool {

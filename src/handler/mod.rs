@@ -38,6 +38,8 @@ pub struct Handler {
     pub max_attempts: Option<i32>,
     pub retry: Option<Policy>,
     pub expires: Option<Micros>,
+    /// How long results of its tasks are kept at least.
+    pub result_ttl: Option<Micros>,
     pub max_running: Option<i32>,
     pub rate: Option<Rate>,
     pub settings: Option<serde_json::Value>,
@@ -93,6 +95,7 @@ pub(crate) mod hcol {
     pub const RATE: usize = 14;
     pub const SETTINGS: usize = 15;
     pub const SAVE: usize = 16;
+    pub const RESULT_TTL: usize = 17;
     pub const ALIASES: usize = 18;
     pub const EXTERNAL: usize = 19;
     pub const MISSING_SINCE: usize = 20;
@@ -245,6 +248,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         max_attempts: row.i32(hcol::MAX_ATTEMPTS),
         retry: row.json(hcol::RETRY).and_then(|j| serde_json::from_value(j).ok()),
         expires: interval(hcol::EXPIRES),
+        result_ttl: interval(hcol::RESULT_TTL),
         max_running: row.i32(hcol::MAX_RUNNING),
         rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings: row.json(hcol::SETTINGS),

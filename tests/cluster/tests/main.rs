@@ -7,6 +7,7 @@ mod fairness;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod observe;
 mod schedules;
 mod signals;
 mod site;

@@ -1,0 +1,111 @@
+//! What is told of what went on, where memory for it is short; who waits for a group; fresh executors.
+
+use std::time::{Duration, Instant};
+
+use crate::site::{DB, Site};
+
+#[test]
+fn the_ring_and_the_counters_are_bounded() {
+    let site = Site::start("tenant_q.failure_ring = 3\ntenant_q.max_stats = 2\n", &["t1", "t2"]);
+    for n in 1..=5 {
+        let id = site.enqueue("t1", "bad", &format!(r#"["{n}"]"#), ", max_attempts => 1");
+        site.wait_ended("t1", &id, 'f');
+    }
+    let told = || site.cluster.rows(DB, "SELECT message FROM tq_failures").iter().map(|r| r.get(0).to_string()).collect::<Vec<_>>();
+    site.cluster.wait_until(DB, "SELECT failed = 5 FROM tq_stats");
+    assert_eq!(told(), ["bad 5", "bad 4", "bad 3"]);
+    // A third handler takes the place of the one longest unused.
+    for (tenant, handler) in [("t2", "ok"), ("t2", "slow")] {
+        let args = if handler == "ok" { r#"["a"]"# } else { r#"["b", 0]"# };
+        let id = site.enqueue(tenant, handler, args, "");
+        site.wait_ended(tenant, &id, 'd');
+        site.cluster.wait_until(
+            DB,
+            &format!("SELECT EXISTS (SELECT FROM tq_stats WHERE tenant = '{tenant}' AND handler = '{handler}' AND done = 1)"),
+        );
+    }
+    assert_eq!(site.number("SELECT count(*) FROM tq_stats"), 2);
+    assert_eq!(site.number("SELECT count(*) FROM tq_stats WHERE handler = 'bad'"), 0);
+    assert_eq!(site.number("SELECT value::int FROM tq_metrics WHERE name = 'tenant_q_failed_attempts_total'"), 5);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn without_memory_for_it_nothing_is_told_and_tasks_run() {
+    let site = Site::start("tenant_q.failure_ring = 0\ntenant_q.max_stats = 0\n", &["t1"]);
+    let id = site.enqueue("t1", "bad", r#"["a"]"#, ", max_attempts => 1");
+    site.wait_ended("t1", &id, 'f');
+    let id = site.enqueue("t1", "ok", r#"["b"]"#, "");
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.number("SELECT (SELECT count(*) FROM tq_failures) + (SELECT count(*) FROM tq_stats)"), 0);
+    site.run("postgres", "SELECT tq_stats_reset()");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn an_attempt_that_was_terminated_is_among_the_failures() {
+    let site = Site::start("", &["t1"]);
+    site.cluster.run(
+        DB,
+        "CREATE FUNCTION public.stubborn() RETURNS void LANGUAGE plpgsql AS
+           $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$",
+    );
+    site.run("t1", "SELECT tq_register('stubborn', timeout => '200 ms', max_attempts => 1)");
+    let id = site.enqueue("t1", "stubborn", "[]", "");
+    site.wait_ended("t1", &id, 'f');
+    let told = format!("SELECT EXISTS (SELECT FROM tq_failures WHERE id = '{id}' AND sqlstate = '57014' AND attempt = 1 AND role = 't1')");
+    site.cluster.wait_until(DB, &told);
+    assert_eq!(site.number("SELECT timeouts FROM tq_stats WHERE handler = 'stubborn'"), 1);
+}
+
+#[test]
+fn who_waits_for_a_group_is_called_by_every_kind_of_end() {
+    let site = Site::start("", &["t1"]);
+    let ends = |how: &str, id: &str| match how {
+        "cancelled" => site.run("t1", &format!("SELECT tq_cancel('{id}')")),
+        "done" => site.open_gate(),
+        _ => site.run("t1", "SELECT tq_delete_group('g')"),
+    };
+    for how in ["cancelled", "unlabelled", "done"] {
+        let id = site.enqueue("t1", "gate", r#"["a"]"#, ", group_id => 'g'");
+        site.wait_running(&id);
+        let mut client = site.client("t1");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(move || {
+                let began = Instant::now();
+                client.query("SELECT tq_result_group('g', failures => true, wait => '50 s')::text", &[]).expect("an answer");
+                began.elapsed()
+            });
+            site.cluster.wait_until(
+                DB,
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%tq_result_group%' AND wait_event = 'Extension')",
+            );
+            ends(how, &id);
+            assert!(waiter.join().expect("the waiter ends") < Duration::from_secs(10), "{how}");
+        });
+        site.run("t1", "SELECT tq_delete_group('g')");
+        if how == "unlabelled" {
+            site.run("t1", &format!("SELECT tq_cancel('{id}')"));
+        }
+        site.wait_idle(&["t1"]);
+    }
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn recycling_lets_what_runs_end() {
+    let site = Site::start("", &["t1"]);
+    let id = site.enqueue("t1", "gate", r#"["a"]"#, "");
+    let pid = site.wait_running(&id);
+    let others: Vec<String> = (0..20).map(|n| site.enqueue("t1", "ok", &format!(r#"["{n}"]"#), "")).collect();
+    assert!(site.number("SELECT tq_recycle()") >= 1);
+    for other in &others {
+        site.wait_ended("t1", other, 'd');
+    }
+    assert_eq!(site.running(&id), Some(pid), "its present task goes on");
+    site.open_gate();
+    site.wait_ended("t1", &id, 'd');
+    site.cluster.wait_until(DB, &format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = {pid}"));
+    site.assert_once(21);
+    site.cluster.assert_log_clean();
+}
