@@ -51,3 +51,26 @@ COMMENT ON FUNCTION @extschema@.tq_unlisten_table(regclass, text, text) IS 'Undo
 CREATE FUNCTION tenant_q.table_changed() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_table_changed';
 COMMENT ON FUNCTION tenant_q.table_changed() IS 'the trigger behind tq_listen_table';
+
+CREATE FUNCTION @extschema@.tq_on(event text, handler text, for_handler text DEFAULT NULL, tenant text DEFAULT NULL) RETURNS uuid
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_on';
+COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
+'Lets a handler listen to what happens to the tenant''s tasks; it gets the task as one jsonb document, as tq_tasks shows it, with the event''s name under "event". Doing it again changes nothing. Returns the listener''s id.
+Called at once, inside the transaction: enqueue (as the listener''s role, in a sandbox; false refuses the task with TQ005, an error passes through), before_run (as the task''s role; false ends the task as cancelled), after_run (an error fails the attempt).
+As tasks of their own, enqueued with what they tell: attempt_failed, retry, failed, done, cancelled, expired, schedule_fired.
+for_handler: tasks of that handler only. Tasks of a handler that listens fire no events.
+Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
+Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
+
+CREATE FUNCTION @extschema@.tq_off(event text, handler text, tenant text DEFAULT NULL) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_off';
+COMMENT ON FUNCTION @extschema@.tq_off(text, text, text) IS 'Undoes tq_on, for tasks of all handlers; tasks enqueued already stay. False = nothing to undo. Errors: 22023 unknown event, 42501. Example: SELECT tq_off(''failed'', ''tell_support'');';
+
+CREATE FUNCTION tenant_q.events(tenant text DEFAULT NULL) RETURNS jsonb
+LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_events';
+COMMENT ON FUNCTION tenant_q.events(text) IS 'behind the view tq_events';
+CREATE VIEW @extschema@.tq_events AS
+    SELECT x.events, x.relation, x.for_handler, x.handler, x.status, x.how, x.each, x.only_if, x.task, x.created_by
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.events()) AS x(events text[], relation text, for_handler text, handler text, status text, how text, each text, only_if text, task jsonb, created_by text);
+COMMENT ON VIEW @extschema@.tq_events IS 'What the current tenant''s handlers listen to: events of tasks (tq_on) and changes of tables (tq_listen_table). how: call = inside the transaction, task = a task of its own. status: ok | missing | changed. Example: SELECT * FROM tq_events;';
+GRANT SELECT ON @extschema@.tq_events TO PUBLIC;

@@ -40,6 +40,7 @@ pub mod worker;
 // What one can ask in SQL
 pub mod groups;
 pub mod manage;
+pub mod events;
 pub mod listen;
 pub mod monitor;
 pub mod progress;

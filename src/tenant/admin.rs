@@ -226,6 +226,7 @@ fn detach(args: &Args) -> Result<Ret> {
     let gone = run("DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 RETURNING 1", &[name.as_str().into()])?;
     if drop_data {
         run("DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
+        run("DELETE FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
     }
     for table in ["pause", "queue", "limit_key"] {
         run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
@@ -650,7 +651,8 @@ fn dropped(_args: &Args) -> Result<Ret> {
               q AS (DELETE FROM tenant_q.queue q USING gone g WHERE q.tenant OPERATOR(pg_catalog.=) g.name),
               l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
               ls AS (DELETE FROM tenant_q.listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
-              tl AS (DELETE FROM tenant_q.table_listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name)
+              tl AS (DELETE FROM tenant_q.table_listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid))
          SELECT 1 FROM gone",
         &[],
     )?;

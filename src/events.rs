@@ -1,0 +1,558 @@
+//! Events: what else happens when something happens to a task.
+//!
+//! `enqueue`, `before_run` and `after_run` call the listener there and then. The others enqueue a
+//! task of the listener's handler in the very transaction that records the event, by OID like all
+//! of the engine's own writing: atomic, retried, visible, and without running anybody's code.
+//!
+//! Tasks of handlers that listen fire no events themselves, so nothing goes round in circles. A
+//! tenant without listeners pays a look into this process's memory.
+
+use crate::complete;
+use crate::enqueue::{Caller, NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::handler::{self, Handler, arguments, invoke};
+use crate::listen;
+use crate::postgres::call::{self, Args, Ret};
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, sandbox, session, transaction, worker};
+use crate::shared::Item;
+use crate::surface::time_json;
+use crate::task::{self, col, ended};
+use crate::tenant::admin::{announce_registry, require_owner, run};
+use crate::tenant::{self, Tenant};
+use crate::{settings, sql_functions};
+use serde_json::{Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::rc::Rc;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Enqueue,
+    BeforeRun,
+    AfterRun,
+    AttemptFailed,
+    Retry,
+    Failed,
+    Done,
+    Cancelled,
+    Expired,
+    ScheduleFired,
+}
+
+impl Event {
+    const ALL: [Event; 10] = [
+        Event::Enqueue,
+        Event::BeforeRun,
+        Event::AfterRun,
+        Event::AttemptFailed,
+        Event::Retry,
+        Event::Failed,
+        Event::Done,
+        Event::Cancelled,
+        Event::Expired,
+        Event::ScheduleFired,
+    ];
+    pub fn name(self) -> &'static str {
+        match self {
+            Event::Enqueue => "enqueue",
+            Event::BeforeRun => "before_run",
+            Event::AfterRun => "after_run",
+            Event::AttemptFailed => "attempt_failed",
+            Event::Retry => "retry",
+            Event::Failed => "failed",
+            Event::Done => "done",
+            Event::Cancelled => "cancelled",
+            Event::Expired => "expired",
+            Event::ScheduleFired => "schedule_fired",
+        }
+    }
+    fn of(name: &str) -> Option<Event> {
+        Event::ALL.into_iter().find(|e| e.name() == name)
+    }
+    /// The listener is called at once, instead of by a task.
+    fn calls(self) -> bool {
+        matches!(self, Event::Enqueue | Event::BeforeRun | Event::AfterRun)
+    }
+}
+
+/// The SQLSTATE of a listener's "no" to a task that is being enqueued.
+const VETO: &str = "TQ005";
+/// A listener's "no" to a task that was about to run; never seen outside.
+pub const SKIPPED: &str = "TQF01";
+
+/// Columns of tenant_q.listener (sql/events.sql).
+mod lcol {
+    pub const EVENT: usize = 2;
+    pub const HANDLER: usize = 3;
+    pub const FOR_HANDLER: usize = 4;
+    pub const BY_SUPERUSER: usize = 6;
+    pub const CREATED_BY: usize = 7;
+}
+
+struct Listener {
+    event: Event,
+    handler: String,
+    /// Tasks of this handler only.
+    for_handler: Option<String>,
+    by_superuser: bool,
+    created_by: String,
+}
+
+/// Those of one tenant.
+#[derive(Default)]
+struct Listeners {
+    all: Vec<Rc<Listener>>,
+    handlers: HashSet<String>,
+}
+
+impl Listeners {
+    fn of(&self, event: Event, handler: &str) -> Vec<Rc<Listener>> {
+        if self.all.is_empty() || self.handlers.contains(handler) {
+            return Vec::new();
+        }
+        let wanted = |l: &&Rc<Listener>| l.event == event && l.for_handler.as_deref().is_none_or(|h| h == handler);
+        self.all.iter().filter(wanted).cloned().collect()
+    }
+}
+
+#[derive(Default)]
+struct Cache {
+    epoch: u64,
+    /// Whether any tenant has any: usually that is all there is to know.
+    any: Option<bool>,
+    tenants: HashMap<u32, Rc<Listeners>>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+    static NONE: Rc<Listeners> = Rc::default();
+    /// A listener is being asked: what it enqueues is nobody else's concern.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn listeners(tenant: &Tenant) -> Result<Rc<Listeners>> {
+    let epoch = tenant::epoch();
+    let known = CACHE.with_borrow_mut(|c| {
+        if c.epoch != epoch {
+            *c = Cache { epoch, ..Cache::default() };
+        }
+        match c.any {
+            Some(false) => Some(NONE.with(Rc::clone)),
+            _ => c.tenants.get(&tenant.oid).cloned(),
+        }
+    });
+    if let Some(listeners) = known {
+        return Ok(listeners);
+    }
+    // Remembered: not to be older than the last change that was heard of, as the present snapshot may be.
+    let (any, listeners) = transaction::with_latest_snapshot(|| read(&tenant.name))?;
+    let listeners = Rc::new(listeners);
+    if tenant::epoch() == epoch {
+        CACHE.with_borrow_mut(|c| {
+            c.any = Some(any);
+            c.tenants.insert(tenant.oid, listeners.clone());
+        });
+    }
+    Ok(listeners)
+}
+
+fn read(tenant: &str) -> Result<(bool, Listeners)> {
+    let mut found = Listeners::default();
+    let mut any = false;
+    let table = catalog::relation_oid(tenant::registry()?.schema, "listener").and_then(|t| Table::open(t, Access::Read));
+    let Some(table) = table else { return Ok((false, found)) };
+    let index = table.index_with(&[1, 2, 3, 4]);
+    table.scan(index, &[], None, false, |_| {
+        any = true;
+        false
+    });
+    table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(tenant) }], None, false, |row| {
+        if let Some(event) = Event::of(row.str(lcol::EVENT).unwrap_or("")) {
+            let handler = row.text(lcol::HANDLER).unwrap_or_default();
+            found.handlers.insert(handler.clone());
+            found.all.push(Rc::new(Listener {
+                event,
+                handler,
+                for_handler: row.text(lcol::FOR_HANDLER).filter(|h| !h.is_empty()),
+                by_superuser: row.bool(lcol::BY_SUPERUSER).unwrap_or(false),
+                created_by: row.text(lcol::CREATED_BY).unwrap_or_default(),
+            }));
+        }
+        true
+    });
+    Ok((any, found))
+}
+
+// ---- what is called at once
+
+/// The listener's function, called in the present transaction as the present user.
+fn ask(handler: &Handler, document: &Jsonb) -> std::result::Result<Jsonb, Failure> {
+    let signature = match (&handler.signature, &handler.fault) {
+        (Some(signature), None) if !handler.is_procedure() => signature,
+        (_, Some(fault)) => return Err(Failure::new("42883", format!("listener \"{}\": {}", handler.name, fault.text()))),
+        _ => return Err(Failure::new("42883", format!("listener \"{}\" is not a function", handler.name))),
+    };
+    let was = ASKING.replace(true);
+    let answer = caught::catch(|| {
+        let bound = arguments::bind(signature, Some(document), handler.run_as, true)?;
+        invoke::call(signature, &bound)
+    });
+    ASKING.set(was);
+    answer.and_then(|r| r)
+}
+
+fn is_no(answer: &Jsonb) -> bool {
+    answer.value() == Json::Bool(false)
+}
+
+fn listening_handler(tenant: &Tenant, listener: &Listener) -> Result<Rc<Handler>> {
+    handler::find(tenant, &listener.handler)?.ok_or_else(|| {
+        Error::undefined(format!("listener \"{}\" of event {} is not registered", listener.handler, listener.event.name()))
+            .hint("Register the handler again, or end its listening with tq_off().")
+    })
+}
+
+/// A task is being enqueued: a listener's false refuses it, as its error does.
+///
+/// The listener runs as its own role in the sandbox: who enqueues may be mightier than its maker.
+/// Not in the scheduler, which runs nobody's code: before_run is there for its tasks too.
+pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: Micros) -> Result<()> {
+    let tenant = &queue.tenant;
+    let listening = listeners(tenant)?.of(Event::Enqueue, &handler.name);
+    if listening.is_empty() || ASKING.get() || worker::is_scheduler() {
+        return Ok(());
+    }
+    let document = Jsonb::from_value(new_document(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue));
+    for listener in listening {
+        let listening_handler = listening_handler(tenant, &listener)?;
+        let role = pgrx::pg_sys::Oid::from(listening_handler.run_as);
+        if sandbox::is_superuser(role) && !(queue.caller.superuser && listener.by_superuser && settings::allow_superuser()) {
+            return Err(Error::denied(format!("listener \"{}\" would run as a superuser", listener.handler))
+                .hint("Register the handler with run_as, or let the schema belong to an ordinary role."));
+        }
+        let answer = sandbox::as_owner(role, || {
+            for (name, value) in [("search_path", tenant.search_path()), ("TimeZone", tenant.zone())] {
+                if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+                    session::set_local(&name, &value);
+                }
+            }
+            ask(&listening_handler, &document)
+        })?;
+        if is_no(&answer) {
+            return Err(Error::new(VETO, format!("listener \"{}\" refused a task of handler \"{}\"", listener.handler, handler.name))
+                .hint("tq_events shows who listens; tq_off() ends it."));
+        }
+    }
+    // What listeners have written is to be seen by what follows.
+    transaction::see_own_writes();
+    Ok(())
+}
+
+/// A task is about to run: in its transaction, as its role, in its search_path. A listener's false
+/// ends it, SKIPPED.
+pub fn before_run(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> std::result::Result<(), Failure> {
+    let listening = listeners(tenant)?.of(Event::BeforeRun, &handler.name);
+    if listening.is_empty() {
+        return Ok(());
+    }
+    let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
+    let document = Jsonb::from_value(document(tenant, row, Event::BeforeRun, &seen));
+    for listener in listening {
+        if is_no(&ask(&*listening_handler(tenant, &listener)?, &document)?) {
+            return Err(Failure::new(SKIPPED, format!("listener \"{}\" skipped it", listener.handler)));
+        }
+    }
+    Ok(())
+}
+
+/// A handler has returned: in its transaction, as its role, in its search_path. An error fails the
+/// attempt.
+pub fn after_run(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    result: &Jsonb,
+) -> std::result::Result<(), Failure> {
+    let listening = listeners(tenant)?.of(Event::AfterRun, &handler.name);
+    if listening.is_empty() {
+        return Ok(());
+    }
+    let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result.value()), error: None };
+    let document = Jsonb::from_value(document(tenant, row, Event::AfterRun, &seen));
+    for listener in listening {
+        ask(&*listening_handler(tenant, &listener)?, &document)?;
+    }
+    Ok(())
+}
+
+// ---- what a task is enqueued for
+
+/// What is known of a task beside its row.
+#[derive(Default)]
+pub struct Seen<'a> {
+    pub state: &'a str,
+    pub attempt: i32,
+    pub started_at: Option<Micros>,
+    pub result: Option<Json>,
+    pub error: Option<Json>,
+}
+
+/// A task was done, in the transaction that records it.
+pub fn done(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, result: &Jsonb) {
+    let Some(listening) = listening(tenant, Event::Done, row) else { return };
+    let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
+    record(tenant, &listening, || document(tenant, row, Event::Done, &seen));
+}
+
+/// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
+pub fn attempt_failed(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, failure: &Failure, last: bool) {
+    let (event, state) = if last { (Event::Failed, "failed") } else { (Event::Retry, "retrying") };
+    for event in [Event::AttemptFailed, event] {
+        let Some(listening) = listening(tenant, event, row) else { continue };
+        let error = Some(complete::error_document(failure));
+        let seen = Seen { state, attempt, started_at: Some(started_at), result: None, error };
+        record(tenant, &listening, || document(tenant, row, event, &seen));
+    }
+}
+
+/// A task became final without an attempt (`state` as in tq_result), in the transaction that records it.
+pub fn ended_unrun(tenant: &Tenant, row: &Row, state: u8, failure: Option<&Failure>) {
+    let event = match state {
+        ended::CANCELLED => Event::Cancelled,
+        ended::EXPIRED => Event::Expired,
+        _ => Event::Failed,
+    };
+    let Some(listening) = listening(tenant, event, row) else { return };
+    let error = failure.map(complete::error_document);
+    let seen = Seen { state: event.name(), attempt: row.i32(col::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
+    record(tenant, &listening, || document(tenant, row, event, &seen));
+}
+
+/// A schedule has enqueued a task, in the transaction of its tick.
+pub fn schedule_fired(queue: &Queue, new: &NewTask, id: u128) {
+    let tenant = &queue.tenant;
+    let listening = listeners(tenant).map(|l| l.of(Event::ScheduleFired, &new.handler)).unwrap_or_default();
+    if listening.is_empty() {
+        return;
+    }
+    let run_at = new.run_at.unwrap_or_else(clock::now);
+    record(tenant, &listening, || new_document(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
+}
+
+fn listening(tenant: &Tenant, event: Event, row: &Row) -> Option<Vec<Rc<Listener>>> {
+    let listeners = listeners(tenant).ok()?;
+    if listeners.all.is_empty() {
+        return None;
+    }
+    Some(listeners.of(event, row.str(col::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
+}
+
+/// Enqueues the listeners' tasks. One that can't be is left out and said in the log: a broken
+/// listener must not keep tasks from ending.
+fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: impl FnOnce() -> Json) {
+    let args = Jsonb::from_value(document());
+    for listener in listening {
+        let add = || -> Result<u128> {
+            let tenant = tenant::by_oid(tenant.oid)?;
+            let table = tenant.open(tenant.task, Access::Write)?;
+            let caller = Caller { name: listener.created_by.clone(), superuser: listener.by_superuser };
+            let new = NewTask {
+                handler: listener.handler.clone(),
+                args: Some(args.clone()),
+                meta: Some(json!({ "event": listener.event.name() })),
+                ..NewTask::default()
+            };
+            Queue::of(tenant, table, caller).add(&new)
+        };
+        if let Err(error) = add() {
+            let what = format!(
+                "{}: listener {} missed an event {}",
+                caught::one_line(&tenant.name),
+                caught::one_line(&listener.handler),
+                listener.event.name()
+            );
+            caught::log_failure(&what, &error.into());
+        }
+    }
+}
+
+/// The task as tq_tasks and tq_results show it, and which event.
+fn document(tenant: &Tenant, row: &Row, event: Event, seen: &Seen) -> Json {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+    let finished = matches!(event, Event::Done | Event::Failed | Event::Cancelled | Event::Expired);
+    json!({
+        "event": event.name(),
+        "id": task::uuid_text(row.uuid(col::ID).unwrap_or(0)),
+        "tenant": tenant.name,
+        "handler": row.str(col::HANDLER),
+        "name": row.str(col::NAME),
+        "state": seen.state,
+        "reason": null,
+        "args": row.json(col::ARGS),
+        "result": seen.result,
+        "error": seen.error,
+        "attempt": seen.attempt,
+        "max_attempts": complete::Rules::of(row, handler.as_deref()).max_attempts,
+        "queue": row.str(col::QUEUE).unwrap_or("default"),
+        "priority": row.i16(col::PRIORITY),
+        "group_id": row.str(col::GROUP_ID),
+        "parent_id": row.uuid(col::PARENT_ID).map(task::uuid_text),
+        "schedule": row.str(col::SCHEDULE),
+        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
+        "created_at": time_json(row.time(col::CREATED_AT)),
+        "run_at": time_json(row.time(col::RUN_AT)),
+        "started_at": time_json(seen.started_at),
+        "finished_at": time_json(finished.then(clock::now)),
+        "enqueued_by": row.str(col::ENQUEUED_BY),
+        "meta": row.json(col::META),
+    })
+}
+
+/// The same of a task that is being enqueued.
+fn new_document(tenant: &Tenant, new: &NewTask, handler: &str, id: u128, run_at: Micros, by: &str, event: Event) -> Json {
+    let now = clock::now();
+    json!({
+        "event": event.name(),
+        "id": task::uuid_text(id),
+        "tenant": tenant.name,
+        "handler": handler,
+        "name": new.name,
+        "state": if run_at > now { "delayed" } else { "queued" },
+        "reason": null,
+        "args": new.args.as_ref().map(Jsonb::value),
+        "result": null,
+        "error": null,
+        "attempt": 0,
+        "max_attempts": new.max_attempts,
+        "queue": new.queue.as_deref().unwrap_or("default"),
+        "priority": new.priority.unwrap_or(0),
+        "group_id": new.group_id,
+        "parent_id": null,
+        "schedule": new.schedule,
+        "scheduled_for": time_json(new.scheduled_for),
+        "created_at": time_json(Some(now)),
+        "run_at": time_json(Some(run_at)),
+        "started_at": null,
+        "finished_at": null,
+        "enqueued_by": by,
+        "meta": new.meta,
+    })
+}
+
+// ---- in SQL
+
+fn event_of(args: &Args) -> Result<Event> {
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "event is null"))?;
+    Event::of(&name).ok_or_else(|| {
+        let names: Vec<&str> = Event::ALL.iter().map(|e| e.name()).collect();
+        let error = Error::invalid(format!("event \"{name}\" is not known")).detail(format!("Events are {}.", names.join(", ")));
+        match handler::nearest(&name, names.into_iter()) {
+            Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
+            None => error,
+        }
+    })
+}
+
+/// tq_on(event, handler, for_handler, tenant)
+fn on(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_on()");
+    let event = event_of(args)?;
+    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    let tenant = tenant::resolve(args.text(3).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let handler = handler::require(&tenant, &name)?;
+    let for_handler = args.text(2).map(|h| handler::require(&tenant, &h)).transpose()?;
+    if for_handler.as_ref().is_some_and(|h| h.name == handler.name) {
+        return Err(Error::invalid(format!("handler \"{name}\" listens to itself"))
+            .detail("Tasks of a handler that listens fire no events.")
+            .hint("Let another handler listen."));
+    }
+    if event.calls() && handler.is_procedure() {
+        return Err(Error::invalid(format!("handler \"{name}\" is a procedure"))
+            .detail(format!("Event {} calls the listener inside another transaction, where it can't COMMIT.", event.name()))
+            .hint("Register a function."));
+    }
+    handler.check_args(&tenant, Some(&Jsonb::from_value(json!({ "event": event.name() })))).map_err(|e| {
+        let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
+        e.detail(format!("{detail}It gets the task as one document.")).hint("Let the handler take one parameter of type jsonb.")
+    })?;
+    let id = task::new_id();
+    let caller = sandbox::current_user();
+    let of = for_handler.as_ref().map_or("", |h| h.name.as_str());
+    let key = [tenant.name.as_str(), event.name(), handler.name.as_str(), of];
+    let known = sandbox::as_extension(|| {
+        pgrx::Spi::connect_mut(|c| -> std::result::Result<Option<pgrx::Uuid>, pgrx::spi::Error> {
+            let rows = c.update(
+                "INSERT INTO tenant_q.listener (tenant, event, handler, for_handler, id, by_superuser, created_by, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.now())
+                 ON CONFLICT (tenant, event, handler, for_handler) DO UPDATE SET by_superuser = excluded.by_superuser, created_by = excluded.created_by
+                 RETURNING id",
+                None,
+                &[
+                    key[0].into(),
+                    key[1].into(),
+                    key[2].into(),
+                    key[3].into(),
+                    call::uuid(id).into(),
+                    sandbox::is_superuser(caller).into(),
+                    catalog::role_name(caller.to_u32()).into(),
+                ],
+            )?;
+            rows.first().get::<pgrx::Uuid>(1)
+        })
+    })
+    .map_err(|e| Error::new("XX000", e.to_string()))?;
+    announce_registry()?;
+    Ok(known.map_or(Ret::Null, |u| Ret::Uuid(u128::from_be_bytes(*u.as_bytes()))))
+}
+
+/// tq_off(event, handler, tenant)
+fn off(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_off()");
+    let event = event_of(args)?;
+    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let gone = run(
+        "DELETE FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1 AND event OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
+        &[tenant.name.as_str().into(), event.name().into(), name.as_str().into()],
+    )?;
+    announce_registry()?;
+    Ok(Ret::Bool(gone > 0))
+}
+
+/// tenant_q.events(tenant): behind the view tq_events.
+fn events(args: &Args) -> Result<Ret> {
+    let tenant = tenant::resolve(args.text(0).as_deref())?;
+    let mut shown: Vec<Json> = listeners(&tenant)?
+        .all
+        .iter()
+        .map(|l| {
+            json!({ "events": [l.event.name()], "handler": l.handler, "for_handler": l.for_handler, "how": if l.event.calls() { "call" } else { "task" },
+                    "created_by": l.created_by })
+        })
+        .collect();
+    shown.extend(listen::shown(&tenant)?);
+    for entry in &mut shown {
+        let name = entry["handler"].as_str().unwrap_or("").to_string();
+        let status = match handler::find(&tenant, &name)? {
+            None => "missing",
+            Some(h) => h.fault.as_ref().map_or("ok", |f| f.status()),
+        };
+        entry["status"] = status.into();
+    }
+    Ok(Ret::Json(shown.into()))
+}
+
+sql_functions! {
+    tq_on, pg_finfo_tq_on => on;
+    tq_off, pg_finfo_tq_off => off;
+    tenant_q_events, pg_finfo_tenant_q_events => events;
+}
