@@ -5,6 +5,7 @@
 
 use crate::enqueue::{self, Caller, NewTask};
 use crate::error::Error;
+use crate::events;
 use crate::handler::{self, Handler};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
@@ -224,6 +225,7 @@ pub fn unfinished_again(row: &Row) -> Vec<Value<'_>> {
 pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
+    events::done(tenant, &row, item.attempts + 1, started_at, result);
     end(
         tenant,
         &table,
@@ -311,6 +313,7 @@ pub fn failed(
         if table.update(&row, &changes) == Gone::Lost {
             return Ok(Verdict::Overtaken);
         }
+        events::attempt_failed(tenant, &row, attempts, started_at, failure, false);
         // Until then others may pass its gates.
         gate::release(tenant, &table, &row, handler)?;
         return Ok(Verdict::RetryAt(at));
@@ -318,6 +321,7 @@ pub fn failed(
     if table.delete(row.tid) == Gone::Lost {
         return Ok(Verdict::Overtaken);
     }
+    events::attempt_failed(tenant, &row, attempts, started_at, failure, true);
     let mut error = error_document(failure);
     if let Some(why) = &superseded {
         error["hint"] = format!("It is not tried again: {}.", why.message).into();
@@ -336,6 +340,7 @@ pub fn failed(
 pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
+    events::ended_unrun(tenant, &row, state, failure);
     end(
         tenant,
         &table,

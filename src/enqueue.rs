@@ -259,6 +259,8 @@ impl Queue {
                 Claim::Replaced(theirs) => id = theirs,
             }
         }
+        let run_at = new.run_at.or(new.delay.map(|d| clock::now().saturating_add(d))).unwrap_or_else(clock::now);
+        crate::events::enqueue(self, new, &handler, id, run_at)?;
         insert(&self.tenant, &self.table, &self.caller, new, id, waits_for, Some(&handler))?;
         Ok(id)
     }

@@ -270,6 +270,11 @@ pub fn before_run(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, st
     Ok(())
 }
 
+/// A listener's "no" as its task's error.
+pub fn skipped(failure: &Failure) -> Failure {
+    Failure::new(VETO, failure.message.clone())
+}
+
 /// A handler has returned: in its transaction, as its role, in its search_path. An error fails the
 /// attempt.
 pub fn after_run(
@@ -399,7 +404,7 @@ fn document(tenant: &Tenant, row: &Row, event: Event, seen: &Seen) -> Json {
         "result": seen.result,
         "error": seen.error,
         "attempt": seen.attempt,
-        "max_attempts": complete::Rules::of(row, handler.as_deref()).max_attempts,
+        "max_attempts": complete::Rules::of(tenant, row, handler.as_deref()).max_attempts,
         "queue": row.str(col::QUEUE).unwrap_or("default"),
         "priority": row.i16(col::PRIORITY),
         "group_id": row.str(col::GROUP_ID),

@@ -27,7 +27,7 @@ use crate::shared::{self, Item};
 use crate::surface::{self, Found};
 use crate::task::{PICK_INDEX, State, col, ended, stored};
 use crate::tenant::{self, Tenant};
-use crate::{settings, sql_functions, wake};
+use crate::{events, settings, sql_functions, wake};
 use serde_json::{Value as Json, json};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -245,6 +245,11 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
         // The handler itself has changed or cancelled it, or somebody has done it before.
         return Ok(None);
     }
+    if failure.sqlstate == events::SKIPPED {
+        subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure))))?;
+        over(tenant, None, item.id)?;
+        return Ok(Some(Attempt::without_row(State::Cancelled)));
+    }
     let timed_out = TIMED_OUT.get();
     if COMPLETING.get() || (failure.sqlstate == "57014" && !timed_out) {
         // None of the handler's: the caller is cancelled, a lock wasn't to be had.
@@ -343,7 +348,7 @@ fn call(
         timeout::arm_cancels(rules.timeout_ms);
     }
     // What raises below it is caught here, so that the session is itself again on every way out.
-    let result = crate::postgres::caught::catch(|| handle(tenant, row, handler, declared)).and_then(|r| r);
+    let result = crate::postgres::caught::catch(|| handle(tenant, row, handler, item, started_at, declared)).and_then(|r| r);
     if timed {
         let fired = timeout::disarm();
         if fired && result.is_ok() {
@@ -363,7 +368,14 @@ fn call(
     Ok(result)
 }
 
-fn handle(tenant: &Rc<Tenant>, row: &Row, handler: &Handler, declared: Option<&Declared>) -> std::result::Result<Jsonb, Failure> {
+fn handle(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    declared: Option<&Declared>,
+) -> std::result::Result<Jsonb, Failure> {
     let body = || {
         let nest = Nest::enter();
         set("search_path", &tenant.search_path());
@@ -374,7 +386,9 @@ fn handle(tenant: &Rc<Tenant>, row: &Row, handler: &Handler, declared: Option<&D
             }
         }
         run::apply_settings(handler);
+        events::before_run(tenant, row, handler, item, started_at)?;
         let result = run::call(tenant, row, handler)?;
+        events::after_run(tenant, row, handler, item, started_at, &result)?;
         match declared {
             Some(declared) => declared.fire()?,
             None => deferred::fire()?,
@@ -450,6 +464,9 @@ pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
     if let Err(failure) = ran {
         if TIMED_OUT.get() {
             return Err(complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms).into());
+        }
+        if failure.sqlstate == events::SKIPPED {
+            return Err(events::skipped(&failure).into());
         }
         return Err(failure.into());
     }

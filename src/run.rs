@@ -19,7 +19,7 @@ use crate::postgres::{condition, sandbox, timeout, transaction};
 use crate::shared::{Item, Shared, Slot, Word, store_text};
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
-use crate::{ready, settings, wake};
+use crate::{events, ready, settings, wake};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -264,7 +264,9 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
             nest.leave();
             return skip(tenant, item, started_at, rules);
         }
+        events::before_run(tenant, row, handler, item, started_at)?;
         let result = call(tenant, row, handler)?;
+        events::after_run(tenant, row, handler, item, started_at, &result)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
@@ -302,7 +304,9 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
             return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
         };
         let bound = arguments::bind(signature, args.as_ref(), handler.run_as, true)?;
+        events::before_run(tenant, row, handler, item, started_at)?;
         let result = invoke::call_procedure(signature, &bound)?;
+        events::after_run(tenant, row, handler, item, started_at, &result)?;
         transaction::fire_deferred()?;
         begin_completion(started_at);
         transaction::ensure_snapshot();
@@ -334,6 +338,14 @@ fn fail(
         // Somebody cancelled, changed or finished it: their word stands, our effects are gone.
         ready::wake(s, index, i64::MIN);
         return Outcome::Over;
+    }
+    if failure.sqlstate == events::SKIPPED {
+        return over(
+            s,
+            index,
+            item,
+            transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure)))),
+        );
     }
     let interrupted = failure.sqlstate == "57014" && !timed_out;
     if interrupted && !cancelled {

@@ -250,6 +250,7 @@ fn cancel_one(tenant: &Rc<Tenant>, table: &Table, row: Row, even_running: bool) 
     {
         return Ok(false);
     }
+    crate::events::ended_unrun(tenant, &row, ended::CANCELLED, None);
     transaction::see_own_writes();
     let end = End {
         state: ended::CANCELLED,

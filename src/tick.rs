@@ -471,10 +471,13 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
             0
         };
         // The handler may be gone for a while: the plan goes on.
-        match schedule.task(tenant, row, &handler_name, at).and_then(|new| {
-            queue.add(&NewTask { id: Some(id), run_at: Some(at.saturating_add(jitter)), only_if: schedule.only_if.clone(), ..new })
-        }) {
-            Ok(_) => {
+        let made = schedule.task(tenant, row, &handler_name, at).and_then(|new| {
+            let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(jitter)), only_if: schedule.only_if.clone(), ..new };
+            queue.add(&new).map(|_| new)
+        });
+        match made {
+            Ok(new) => {
+                crate::events::schedule_fired(queue, &new, id);
                 last_task = Some(id);
                 served += 1;
                 transaction::see_own_writes();
