@@ -4,6 +4,7 @@
 pub mod definition;
 pub mod follow;
 pub mod manage;
+pub mod setback;
 
 pub use definition::{Definition, OnConflict, define};
 

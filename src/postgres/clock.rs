@@ -9,6 +9,10 @@ pub type Micros = i64;
 /// No due time at all: later than every real one.
 pub const NEVER: Micros = i64::MAX;
 
+/// Who waits for a time of the wall clock looks at it at least so often: it may be set meanwhile, and
+/// waiting itself counts real time.
+pub const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The wall clock.
 pub fn now() -> Micros {
     // SAFETY: reads the clock, touches no server state.

@@ -23,6 +23,7 @@ pub mod describe;
 pub mod natural;
 pub mod next;
 pub mod rule;
+pub mod setback;
 pub mod solar;
 pub mod spread;
 pub mod timestamp;

@@ -22,6 +22,8 @@ const WATCH: Duration = Duration::from_millis(50);
 /// Look at the databases at least so often.
 const ROUND: Duration = Duration::from_secs(60);
 const SECOND: Micros = 1_000_000;
+/// A difference between wall clock and real time that is no matter of keeping it right.
+const CLOCK_SET: Micros = 5 * SECOND;
 /// A scheduler is kept while something is due within this time.
 const KEEP_SCHEDULER: Micros = 60 * SECOND;
 
@@ -46,6 +48,7 @@ pub fn main() {
         memory: worker::TurnMemory::new(),
         rescan_at: 0,
         starved_logged: 0,
+        seen: (clock::now(), clock::monotonic_ns()),
     };
     launcher.rebuild();
     launcher.run();
@@ -61,6 +64,8 @@ struct Launcher {
     memory: worker::TurnMemory,
     rescan_at: Micros,
     starved_logged: Micros,
+    /// The wall clock and the monotonic one, at the last look.
+    seen: (Micros, u64),
 }
 
 impl Launcher {
@@ -84,6 +89,7 @@ impl Launcher {
             self.s.header.sleeping_until.store(NEVER, SeqCst);
             self.s.header.attention.store(0, SeqCst);
             let now = clock::now();
+            self.watch_clock(now);
             let unknown = self.s.dbs.iter().any(|d| d.state.load(SeqCst) == db_state::UNKNOWN);
             if self.s.header.rescan.swap(0, SeqCst) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
@@ -98,6 +104,9 @@ impl Launcher {
             busy |= self.repeat_cancels();
             let next = self.next_due().min(self.rescan_at).min(self.next_sweep());
             let mut sleep = Duration::from_micros((next - clock::now()).max(0) as u64);
+            if self.next_due() != NEVER {
+                sleep = sleep.min(clock::LOOK);
+            }
             if busy {
                 // Calls needn't wake us meanwhile: we look anyway.
                 sleep = sleep.min(WATCH);
@@ -108,6 +117,53 @@ impl Launcher {
             session::report_activity(None);
             latch::wait(Some(sleep));
         }
+    }
+
+    /// Whether the wall clock was set since the last look.
+    fn watch_clock(&mut self, now: Micros) {
+        let (wall, monotonic) = self.seen;
+        let ticked = clock::monotonic_ns();
+        self.seen = (now, ticked);
+        let set = (now - wall) - (ticked.saturating_sub(monotonic) / 1000) as Micros;
+        if set.abs() >= CLOCK_SET {
+            self.clock_was_set(set, now);
+        }
+    }
+
+    /// By so many microseconds. Forward: what was passed over is late. Back: our own delays shrink with
+    /// it, else they would last until the clock is where it was; sweeps look at the schedules.
+    fn clock_was_set(&mut self, by: Micros, now: Micros) {
+        pgrx::log!("tenant_q: the clock was set {} by {} s", if by < 0 { "back" } else { "forward" }, by.abs() / SECOND);
+        if by > 0 {
+            return;
+        }
+        self.rescan_at = now;
+        self.starved_logged = self.starved_logged.min(now);
+        let shift = |t: &std::sync::atomic::AtomicI64| {
+            let _ = t.fetch_update(SeqCst, SeqCst, |t| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1)));
+        };
+        for e in self.s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1) {
+            e.hold_until.iter().for_each(shift);
+            shift(&e.unpark_at);
+            if e.blocked_until.load(Relaxed) > now {
+                ready::unblock(e);
+            }
+        }
+        self.s.roles.iter().for_each(|r| shift(&r.start_after));
+        for db in self.s.dbs {
+            shift(&db.start_after);
+            shift(&db.away_until);
+            shift(&db.swept_at);
+            if db.state.load(SeqCst) == db_state::SERVED {
+                db.sweep_from.store(0, SeqCst);
+                db.sweep_wanted.store(1, SeqCst);
+                let scheduler = db.scheduler.load(SeqCst);
+                if scheduler > 1 {
+                    latch::wake(scheduler - 1);
+                }
+            }
+        }
+        self.rebuild();
     }
 
     /// The settings may have changed which databases are served.

@@ -106,7 +106,8 @@ fn work(s: &Shared, db: &Db, database: u32) {
         }
         session::report_activity(None);
         session::report_statistics(false);
-        latch::wait(Some(Duration::from_micros((next - now).clamp(0, 60_000_000) as u64)));
+        // Latches count real time: a clock that was set is noticed by looking at it.
+        latch::wait(Some(Duration::from_micros((next - now).max(0) as u64).min(clock::LOOK)));
     }
 }
 
@@ -238,6 +239,8 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
         held = true;
         false
     });
+    crate::schedules::setback::mend(&tenant)?;
+    transaction::refresh_snapshot();
     let schedules = tenant.try_open(tenant.schedule, Access::Read)?;
     let schedule_due = schedules.as_ref().and_then(tick::first_due);
     if due == NEVER && !held && schedule_due.is_none() {
