@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// A waiter looks again after this without having been called: for what ends without an executor's
 /// word, as when retention or a cascade takes a member.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
 /// one look.
