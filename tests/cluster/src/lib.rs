@@ -15,6 +15,7 @@
 //! the checkout's scripts make); `TENANT_Q_RUN_DIR`, where the clusters go (else one below the temporary directory).
 //! The log of a failed test's server is kept in `TENANT_Q_LOG_DIR` (else the temporary directory), and its end is shown.
 
+mod clock;
 mod process;
 mod rows;
 
@@ -27,6 +28,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use clock::Clock;
 pub use postgres;
 pub use postgres::{Client, NoTls};
 pub use process::{kill, kill9, process_exists};
@@ -55,6 +57,7 @@ pub struct Cluster {
     socket: PathBuf,
     /// What the log said before the last [`Cluster::forget_log`].
     log_start: usize,
+    clock: Option<Clock>,
 }
 
 impl Cluster {
@@ -71,6 +74,21 @@ impl Cluster {
         process::run(process::as_server("cp").arg("-a").arg(template()).arg(cluster.data()));
         cluster.append_settings(&format!("{}\n{extra_conf}\n", pg_test_conf()));
         cluster
+    }
+
+    /// A new server whose clock, [`Cluster::clock`], shows another time: seconds since 1970.
+    pub fn start_at(at: i64, extra_conf: &str) -> Cluster {
+        // What a server does every so often isn't to be done thousands of times faster.
+        let calm = "autovacuum = off\ncheckpoint_timeout = '1d'\nbgwriter_delay = '10s'\nwal_writer_delay = '10s'\n";
+        let mut cluster = Cluster::create(&format!("{calm}{extra_conf}"));
+        cluster.clock = Some(Clock::new(&cluster.dir, at));
+        cluster.server_start();
+        cluster
+    }
+
+    /// The clock of a server made by [`Cluster::start_at`].
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("a clock of its own")
     }
 
     /// A streaming standby of `primary`, started, by pg_basebackup.
@@ -100,7 +118,7 @@ impl Cluster {
             socket = PathBuf::from(format!("/tmp/tq.{}.{number}", std::process::id()));
         }
         process::server_dir(&socket);
-        Cluster { name: test, dir, socket, log_start: 0 }
+        Cluster { name: test, dir, socket, log_start: 0, clock: None }
     }
 
     // ---- settings
@@ -136,6 +154,7 @@ impl Cluster {
             .arg("-l")
             .arg(self.log_path())
             .args(["-w", "-t", "120", "start"])
+            .envs(self.clock.iter().flat_map(Clock::environment))
             .output()
             .expect("pg_ctl");
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }

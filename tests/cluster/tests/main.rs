@@ -1,8 +1,10 @@
 //! One module a topic.
 
 mod cancel;
+mod clock_jumps;
 mod crash;
 mod delivery;
+mod dst;
 mod fairness;
 mod hostile;
 mod identity;

@@ -43,7 +43,16 @@ const COMMON: &str = "
 
 impl Site {
     pub fn start(extra_conf: &str, tenants: &[&str]) -> Site {
-        let site = Site { cluster: Cluster::start(&format!("{CONF}{extra_conf}")) };
+        Site::on(Cluster::start(&format!("{CONF}{extra_conf}")), tenants)
+    }
+
+    /// A server whose clock shows another time, in seconds since 1970.
+    pub fn start_at(at: i64, tenants: &[&str]) -> Site {
+        Site::on(Cluster::start_at(at, CONF), tenants)
+    }
+
+    fn on(cluster: Cluster, tenants: &[&str]) -> Site {
+        let site = Site { cluster };
         site.cluster.run(DB, COMMON);
         site.tenants(tenants);
         site
