@@ -16,7 +16,7 @@ use crate::schedules::follow;
 use crate::shared::Item;
 use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::Tenant;
-use crate::{depend, flow, gate, settings, surface, unique};
+use crate::{depend, fanout, flow, gate, settings, surface, unique};
 use serde_json::{Value as Json, json};
 
 /// Longest text of an error that is kept.
@@ -130,6 +130,8 @@ impl Rules {
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
 pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+    let message = end.error.as_ref().and_then(|e| e["message"].as_str());
+    fanout::ended(tenant, row, end.state, message)?;
     ended_as(tenant, tasks, row, end, save)?;
     follow::ended(tenant, row, end.state)
 }
@@ -139,6 +141,7 @@ pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> 
 pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
+    fanout::ended(tenant, &row, fanout::state::SKIPPED, Some("only_if was not true"))?;
     let error = Some(json!({ "message": "only_if was not true" }));
     let end = End { state: ended::CANCELLED, attempts: item.attempts, started_at: None, result: None, error, history: None };
     ended_as(tenant, &table, &row, &end, save == Some(true))?;

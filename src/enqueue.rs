@@ -62,6 +62,8 @@ pub struct NewTask {
     pub alone: bool,
     /// A condition that is asked when it is about to run: where it isn't true the task ends without.
     pub only_if: Option<String>,
+    /// Set by fan-outs: the one it belongs to.
+    pub fanout: Option<u128>,
 }
 
 /// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
@@ -189,6 +191,7 @@ impl NewTask {
         put("pass", self.pass.map(|p| task::uuid_text(p).into()));
         put("each", self.each.then_some(Json::Bool(true)));
         put("only_if", self.only_if.clone().map(Json::String));
+        put("fanout", self.fanout.map(|id| task::uuid_text(id).into()));
         (!o.is_empty()).then_some(Json::Object(o))
     }
 }

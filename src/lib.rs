@@ -30,6 +30,7 @@ pub mod run;
 pub mod unique;
 pub mod wake;
 // Time
+pub mod fanout;
 pub mod schedule;
 pub mod tick;
 // Processes
@@ -65,7 +66,8 @@ extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["rights"]);
 extension_sql_file!("../sql/own_session.sql", name = "own_session", requires = ["stats"]);
 extension_sql_file!("../sql/events.sql", name = "events", requires = ["own_session"]);
 extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["events"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["schedules"], finalize);
+extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["schedules"]);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.
 #[pg_guard]

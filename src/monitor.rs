@@ -30,7 +30,7 @@ pub(crate) fn sees(owner: u32) -> bool {
 }
 
 /// Rows of the registry the caller may see: (name, schema OID, owner, row).
-fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
+pub(crate) fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
     let registry = tenant::registry()?;
     let all = sees_all();
     let mut rows = Vec::new();

@@ -291,6 +291,9 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     if table.update(row, &changes) == Gone::Lost {
         return Err(Failure::new("40001", "the task was changed meanwhile"));
     }
+    if convicted {
+        crate::fanout::ended(tenant, row, crate::fanout::state::QUARANTINED, Some(&failure.message))?;
+    }
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.uuid(col::ID).unwrap_or(0);
     caught::log_failure(

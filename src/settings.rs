@@ -49,6 +49,9 @@ static MAX_CRASHES: GucSetting<i32> = GucSetting::<i32>::new(3);
 static MAX_WAIT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 /// Rows a view function returns at most: a function scan materialises everything, even under LIMIT.
 static VIEW_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// Lines of tq_fanouts that are kept of each name. A line has a row for every tenant: at 1,000 tenants 100
+/// lines are about 15 MB.
+static FANOUT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// How long tasks of a vanished handler are held before they fail with 42883.
 static HANDLER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(3600);
 /// Whether tasks may run as a superuser where a superuser owns the schema *and* enqueued the task.
@@ -201,6 +204,16 @@ pub fn register() {
     i(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
     i(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
     i(
+        c"tenant_q.fanout_keep",
+        c"Lines of each name that tq_fanouts keeps.",
+        c"Each has a row for every tenant.",
+        &FANOUT_KEEP,
+        1,
+        100_000,
+        Sighup,
+        flags,
+    );
+    i(
         c"tenant_q.handler_grace",
         c"How long tasks of a vanished handler are held before they fail.",
         c"",
@@ -294,6 +307,9 @@ pub fn max_wait() -> Duration {
 }
 pub fn view_rows() -> usize {
     VIEW_ROWS.get() as usize
+}
+pub fn fanout_keep() -> i64 {
+    FANOUT_KEEP.get().into()
 }
 pub fn handler_grace() -> Duration {
     Duration::from_secs(HANDLER_GRACE.get() as u64)

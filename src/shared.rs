@@ -185,6 +185,8 @@ shared_struct! {
         pub swept_at: AtomicI64,
         pub swept_tenants: AtomicU32,
         pub ticks_wanted: AtomicU32,
+        /// Something is to be spread over the tenants; counts the calls, so that none is taken for an older one.
+        pub fanouts: AtomicU32,
         pub keep_until: AtomicI64,
         /// Leave and stay away until then: somebody drops or copies the database.
         pub away_until: AtomicI64,
@@ -804,6 +806,7 @@ impl Shared {
             &db.sweep_from,
             &db.swept_tenants,
             &db.ticks_wanted,
+            &db.fanouts,
             &db.problem,
             &db.start_failures,
             &db.excluded,

@@ -310,6 +310,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         if results.delete(row.tid) == Gone::Lost {
             return Ok(false);
         }
+        crate::fanout::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
         let mut values = complete::unfinished_again(row);
         let mut set = |column: usize, value| values[column - 1] = value;
         if reset {
@@ -353,6 +354,7 @@ fn requeue(args: &Args) -> Result<Ret> {
             if changed == Gone::Lost {
                 return Ok(Ret::Bool(false));
             }
+            crate::fanout::reopened(&tenant, id, row.json(col::OPTIONS))?;
             handler
         }
         Found::Finished(row) if flow::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {

@@ -186,6 +186,17 @@ pub fn new_id() -> u128 {
     uuid::Uuid::now_v7().as_u128()
 }
 
+/// The id of the task that a fan-out has in one tenant: the same whoever computes it.
+pub fn fan_id(fanout: u128, tenant: &str) -> u128 {
+    // FNV-1a, then mixed: names that differ in one letter are far apart.
+    let mut h = tenant.bytes().fold(fanout ^ 0x6C62_272E_07BB_0142_62B8_2175_6295_C58D, |h, b| {
+        (h ^ u128::from(b)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B)
+    });
+    h = (h ^ (h >> 67)).wrapping_mul(0xD6E8_FEB8_6659_FD93_A076_1D64_78BD_642F);
+    h ^= h >> 61;
+    (fanout >> 80 << 80) | (0x7 << 76) | ((h >> 100 & 0xFFF) << 64) | (0b10 << 62) | (h & 0x3FFF_FFFF_FFFF_FFFF)
+}
+
 /// The id of the task that serves one fire time of one schedule: the same whoever computes it.
 pub fn fire_id(schedule: u128, fire_time_micros_2000: i64) -> u128 {
     const EPOCH_2000_MS: i64 = 946_684_800_000;

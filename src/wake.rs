@@ -39,6 +39,8 @@ struct Notes {
     databases: bool,
     /// All its tenants are to be looked at.
     sweep: bool,
+    /// Something is to be spread over all tenants.
+    fan_out: bool,
     /// Schemas that are tenants no more.
     detached: Vec<u32>,
     finished: Vec<u128>,
@@ -117,6 +119,10 @@ pub fn detached(schema: u32) {
 pub fn sweep_database() {
     note(|n| n.sweep = true);
 }
+/// There is something to spread over all tenants of this database.
+pub fn fan_out() {
+    note(|n| n.fan_out = true);
+}
 /// How many tasks this transaction has enqueued in the entry's tenant, not committed yet.
 pub fn enqueued_here(entry: EntryRef) -> i64 {
     NOTES.with_borrow(|n| n.wakes.iter().filter(|p| p.entry == entry).map(|p| p.added).sum())
@@ -138,6 +144,7 @@ fn ended(committed: bool) {
             && !n.probe
             && !n.databases
             && !n.sweep
+            && !n.fan_out
             && n.detached.is_empty()
             && n.finished.is_empty()
             && n.groups.is_empty()
@@ -190,6 +197,17 @@ fn ended(committed: bool) {
                 {
                     db.sweep_from.store(0, SeqCst);
                     db.sweep_wanted.store(1, SeqCst);
+                    s.call_launcher_now();
+                }
+                if n.fan_out
+                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
+                {
+                    db.fanouts.fetch_add(1, SeqCst);
+                    let scheduler = db.scheduler.load(SeqCst);
+                    if scheduler > 0 {
+                        crate::postgres::latch::wake(scheduler - 1);
+                    }
+                    // It may just be leaving, or there is none.
                     s.call_launcher_now();
                 }
                 if n.databases {

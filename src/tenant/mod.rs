@@ -68,6 +68,8 @@ pub struct Tenant {
     pub schedule: u32,
     pub ready: bool,
     pub suspended: Option<String>,
+    /// Whether work for all tenants includes it.
+    pub fan_out: bool,
     pub timezone: Option<String>,
     pub settings: Option<serde_json::Value>,
     pub shared_schemas: Vec<String>,
@@ -193,6 +195,7 @@ mod tcol {
     pub const MAX_RUNNING: usize = 12;
     pub const MAX_QUEUED: usize = 13;
     pub const RATE: usize = 14;
+    pub const FAN_OUT: usize = 15;
     pub const SUSPENDED: usize = 16;
 }
 
@@ -247,6 +250,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         schedule: relation("tq_schedule")?,
         ready: row.bool(tcol::READY).unwrap_or(true),
         suspended: row.text(tcol::SUSPENDED),
+        fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
         timezone: row.text(tcol::TIMEZONE),
         settings: row.json(tcol::SETTINGS),
         shared_schemas: row.texts(tcol::SHARED).unwrap_or_else(settings::shared_schemas),

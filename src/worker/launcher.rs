@@ -484,13 +484,16 @@ impl Launcher {
                 if state == db_state::UNKNOWN {
                     latch::wake(scheduler - 1);
                 }
-                busy |= state == db_state::UNKNOWN || db.ticks_wanted.load(SeqCst) == 1 || db.sweep_wanted.load(SeqCst) == 1;
+                busy |= state == db_state::UNKNOWN
+                    || db.ticks_wanted.load(SeqCst) == 1
+                    || db.sweep_wanted.load(SeqCst) == 1
+                    || db.fanouts.load(SeqCst) != 0;
                 continue;
             }
             let sweep = self.sweep_due(db, now);
             let wanted = match state {
                 db_state::UNKNOWN => db.excluded.load(SeqCst) == 0,
-                db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || sweep),
+                db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || db.fanouts.load(SeqCst) != 0 || sweep),
                 _ => false,
             };
             if !wanted || db.away_until.load(SeqCst) > now {

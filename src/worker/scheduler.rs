@@ -13,7 +13,7 @@ use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
 use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Registry};
-use crate::{ddl, identity, ready, settings, tick};
+use crate::{ddl, fanout, identity, ready, settings, tick};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ pub fn main(argument: u64) {
 
 fn work(s: &Shared, db: &Db, database: u32) {
     let memory = worker::TurnMemory::new();
+    let mut spreader = fanout::Spreader::default();
     loop {
         memory.enter();
         worker::take_reload();
@@ -81,13 +82,22 @@ fn work(s: &Shared, db: &Db, database: u32) {
         }
         if db.sweep_wanted.load(SeqCst) == 1 {
             session::report_activity(Some("tenant_q: sweeping"));
-            let more = sweep(s, db, database);
+            let more = sweep(s, db, database, &mut spreader);
             session::report_statistics(true);
             if more {
                 // A fresh process goes on: memory of a thousand tenants is given back.
                 return;
             }
             continue;
+        }
+        if db.fanouts.load(SeqCst) != 0 {
+            session::report_activity(Some("tenant_q: spreading work over the tenants"));
+            if spreader.turn(db) {
+                if spreader.is_worn() {
+                    return;
+                }
+                continue;
+            }
         }
         let next = s
             .entries
@@ -97,10 +107,15 @@ fn work(s: &Shared, db: &Db, database: u32) {
             .min()
             .unwrap_or(NEVER);
         let now = clock::now();
+        let spread = spreader.due(db);
+        if spread <= now {
+            continue;
+        }
         if next <= now {
             db.ticks_wanted.store(1, SeqCst);
             continue;
         }
+        let next = next.min(spread);
         if next > now + 60_000_000 {
             return;
         }
@@ -153,11 +168,13 @@ fn probe(s: &Shared, db: &Db) -> bool {
 }
 
 /// Looks at tenants' tables for work; true: there are more tenants than one process does.
-fn sweep(s: &Shared, db: &Db, database: u32) -> bool {
+fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader) -> bool {
     let from = db.sweep_from.load(SeqCst);
     if from == 0 {
         db.sweep_started.store(clock::now(), Relaxed);
         db.swept_tenants.store(0, Relaxed);
+        // Fan-outs that no commit announced, too: of the server's life before this one, say.
+        db.fanouts.fetch_add(1, SeqCst);
     }
     let tenants = transaction::run(|| {
         let registry = tenant::registry()?;
@@ -174,7 +191,7 @@ fn sweep(s: &Shared, db: &Db, database: u32) -> bool {
     tenants.retain(|t| *t > from);
     tenants.sort();
     let chunk = &tenants[..tenants.len().min(TENANTS)];
-    for tenant in chunk {
+    for (n, tenant) in chunk.iter().enumerate() {
         if db.away_until.load(SeqCst) > clock::now() {
             return true;
         }
@@ -186,6 +203,9 @@ fn sweep(s: &Shared, db: &Db, database: u32) -> bool {
         pgrx::check_for_interrupts!();
         if db.ticks_wanted.swap(0, SeqCst) == 1 {
             tick::tick(s, database);
+        }
+        if n % 50 == 49 {
+            spreader.turn(db);
         }
     }
     if tenants.len() > chunk.len() {

@@ -1,0 +1,79 @@
+-- Work for all tenants: tasks, and schedules that every tenant has.
+
+-- kind: a tasks for all tenants · f one fire time of a schedule of all tenants · d a change of such a
+-- schedule on its way to the tenants. spread_again: not looked at before that; NULL = spread.
+-- served_to: the last tenant that its spreading has reached. src/fanout.rs names the columns by position.
+CREATE TABLE tenant_q.fanout (
+    id           uuid        NOT NULL PRIMARY KEY,
+    kind         "char"      NOT NULL,
+    name         text        NOT NULL,
+    fire_time    timestamptz NOT NULL,
+    handler      text,
+    args         jsonb,
+    task         jsonb,
+    tenants      text[],
+    stagger      interval,
+    created_by   text        NOT NULL,
+    by_superuser boolean     NOT NULL,
+    created_at   timestamptz NOT NULL,
+    served_to    text,
+    spread_again timestamptz
+) WITH (fillfactor = 50);
+CREATE INDEX fanout_open ON tenant_q.fanout (spread_again, id) WHERE spread_again IS NOT NULL;
+CREATE INDEX fanout_name ON tenant_q.fanout (name, fire_time);
+
+-- What became of it in each tenant: one row each, so that tenants don't wait for each other.
+-- state: o expected · q enqueued · d done · f failed · c cancelled · e expired · x quarantined · s left out
+CREATE TABLE tenant_q.fanout_tenant (
+    fanout      uuid        NOT NULL,
+    tenant      text        NOT NULL,
+    state       "char"      NOT NULL,
+    task        uuid,
+    reason      text,
+    finished_at timestamptz,
+    PRIMARY KEY (fanout, tenant)
+) WITH (fillfactor = 70);
+CREATE INDEX fanout_tenant_tenant ON tenant_q.fanout_tenant (tenant);
+
+-- Schedules of all tenants: rows as in a tenant's tq_schedule, from which those are made.
+CREATE TABLE tenant_q.schedule_all (LIKE tenant_q.tq_schedule INCLUDING INDEXES);
+
+REVOKE ALL ON tenant_q.fanout, tenant_q.fanout_tenant, tenant_q.schedule_all FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.fanout', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.fanout_tenant', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.schedule_all', '');
+
+CREATE FUNCTION @extschema@.tq_async_all(handler text, args jsonb DEFAULT NULL, tenants text[] DEFAULT NULL, stagger interval DEFAULT NULL, task jsonb DEFAULT NULL) RETURNS uuid
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_async_all';
+COMMENT ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb) IS
+'Enqueues one call of a handler in every tenant, exactly once each; returns the fan-out''s id at once. After the commit it is spread, at most 50 tenants a transaction; tq_fanouts shows how far it is.
+tenants: NULL = all, otherwise exactly these. stagger: tenants start at different times within that interval, each always at the same place in it. task: further parameters of tq_async as an object.
+Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas; and those where the handler is not registered or the arguments do not fit.
+EXECUTE is granted to nobody by default. Errors: 42704 a name in tenants is no tenant, 22023 a value that makes no sense, 54000 args too large.
+Example: SELECT tq_async_all(''reindex_search'', stagger => ''10 minutes'', task => ''{"priority": -10}'');';
+
+CREATE FUNCTION tenant_q.fanouts() RETURNS jsonb
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanouts';
+COMMENT ON FUNCTION tenant_q.fanouts() IS 'behind tq_fanouts';
+CREATE FUNCTION tenant_q.fanout_tenants(name text, fire_time timestamptz, id uuid) RETURNS jsonb
+LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanout_tenants';
+COMMENT ON FUNCTION tenant_q.fanout_tenants(text, timestamptz, uuid) IS 'behind tq_fanout_tenants';
+
+CREATE VIEW @extschema@.tq_fanouts AS
+    SELECT x.id, x.name, x.handler, x.fire_time, x.tenants, x.done, x.failed, x.outstanding, x.skipped, x.spread, x.finished_at, x.created_by
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.fanouts()) AS x(id uuid, name text, handler text, fire_time timestamptz, tenants bigint, done bigint, failed bigint, outstanding bigint, skipped bigint, spread boolean, finished_at timestamptz, created_by text);
+COMMENT ON VIEW @extschema@.tq_fanouts IS 'What was to be done in all tenants, newest first: calls of tq_async_all, and each fire time of a schedule made by tq_schedule_all. Counts are of tenants you may see (pg_monitor sees all): done; failed, which includes cancelled, expired and quarantined; outstanding: not finished yet; skipped: left out. spread: false while tenants are still to be reached. The newest tenant_q.fanout_keep of each name are kept.
+Example: SELECT name, fire_time, tenants, done, failed, outstanding, skipped FROM tq_fanouts WHERE name = ''close_day'';';
+GRANT SELECT ON @extschema@.tq_fanouts TO PUBLIC;
+
+CREATE FUNCTION @extschema@.tq_fanout_tenants(name text DEFAULT NULL, fire_time timestamptz DEFAULT NULL, id uuid DEFAULT NULL)
+RETURNS TABLE (tenant text, state text, reason text, task uuid, finished_at timestamptz)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
+    SELECT x.tenant, x.state, x.reason, x.task, x.finished_at
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.fanout_tenants($1, $2, $3)) AS x(tenant text, state text, reason text, task uuid, finished_at timestamptz)
+$body$;
+COMMENT ON FUNCTION @extschema@.tq_fanout_tenants(text, timestamptz, uuid) IS
+'What became of a line of tq_fanouts in each tenant that you may see. name, and fire_time, NULL = the newest; or id alone. state: expected (not enqueued yet) | enqueued (not finished yet) | done | failed | cancelled | expired | quarantined | skipped, with the reason.
+Errors: P0002 there is no such line. Example: SELECT * FROM tq_fanout_tenants(''close_day'') WHERE state <> ''done'';';
+
+REVOKE ALL ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb) FROM PUBLIC;

@@ -1,0 +1,599 @@
+//! Work for all tenants. The caller writes one row; the scheduler spreads it after the commit, a few
+//! tenants a transaction, because one transaction that touched all of them would run the server out of
+//! locks.
+//!
+//! Each tenant has a row of its own that says what became of it there, written in the transaction that
+//! enqueues its task: that row is why a kill loses nothing and doubles nothing, and why tenants that finish
+//! at the same time don't wait for each other. Completing a task that belongs to a fan-out updates it by
+//! OID, as everything of ours is written: the executor's role needs no right on the registry.
+
+use crate::enqueue::{Caller, NewTask, Queue};
+use crate::error::{Error, Result};
+use crate::handler;
+use crate::postgres::call::{self, Args, Ret};
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, sandbox, transaction};
+use crate::schedule::spread;
+use crate::shared::Db;
+use crate::surface::task_object;
+use crate::task::{self, col};
+use crate::tenant::{self, Tenant};
+use crate::{monitor, settings, sql_functions, wake};
+use chrono::TimeDelta;
+use pgrx::datum::DatumWithOid;
+use pgrx::{Spi, pg_sys};
+use serde_json::Value as Json;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+/// Tenants of one transaction: each takes about fifteen locks.
+const TENANTS: usize = 50;
+/// Tenants that one process reaches: each costs it memory for good.
+const WORN: usize = 1000;
+/// A tenant whose tables somebody holds is tried again after this.
+const LOCKED_AGAIN: Micros = 1_000_000;
+/// When the registry itself can't be written.
+const FAILED_AGAIN: Micros = 5_000_000;
+/// Longest reason that is kept, in bytes.
+const REASON: usize = 1000;
+
+/// Columns of tenant_q.fanout (sql/fanout.sql).
+mod fcol {
+    pub const ID: usize = 1;
+    pub const KIND: usize = 2;
+    pub const NAME: usize = 3;
+    pub const HANDLER: usize = 5;
+    pub const ARGS: usize = 6;
+    pub const TASK: usize = 7;
+    pub const TENANTS: usize = 8;
+    pub const STAGGER: usize = 9;
+    pub const CREATED_BY: usize = 10;
+    pub const BY_SUPERUSER: usize = 11;
+    pub const CREATED_AT: usize = 12;
+    pub const SERVED_TO: usize = 13;
+    pub const SPREAD_AGAIN: usize = 14;
+}
+/// `tenant_q.fanout.kind`.
+mod kind {
+    pub const TASKS: u8 = b'a';
+}
+/// Columns of tenant_q.fanout_tenant.
+mod ocol {
+    pub const FANOUT: usize = 1;
+    pub const TENANT: usize = 2;
+    pub const STATE: usize = 3;
+    pub const TASK: usize = 4;
+    pub const REASON: usize = 5;
+    pub const FINISHED_AT: usize = 6;
+}
+/// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
+pub mod state {
+    pub const ENQUEUED: u8 = b'q';
+    pub const SKIPPED: u8 = b's';
+    pub const QUARANTINED: u8 = b'x';
+}
+
+/// One of the extension's own tables.
+fn open(name: &str, access: Access) -> Result<Table> {
+    let gone = || Error::state(format!("table tenant_q.{name} is gone"));
+    let oid = catalog::relation_oid(tenant::registry()?.schema, name).ok_or_else(gone)?;
+    Table::open(oid, access).ok_or_else(gone)
+}
+
+fn spi(e: pgrx::spi::Error) -> Error {
+    Error::new("XX000", e.to_string())
+}
+
+/// Why work for all tenants leaves this one out, for now or for good.
+pub fn left_out(tenant: &Tenant, now: Micros) -> Option<String> {
+    if settings::exclude_schemas().contains(&tenant.name) {
+        Some("the schema is one of tenant_q.exclude_schemas".into())
+    } else if !tenant.fan_out {
+        Some("fan_out is off".into())
+    } else if !tenant.ready {
+        Some("not ready".into())
+    } else if let Some(why) = &tenant.suspended {
+        Some(format!("suspended: {why}"))
+    } else {
+        tenant.paused_until(now).map(|_| "paused".into())
+    }
+}
+
+/// A tenant's place within `stagger`: always the same.
+pub fn stagger(tenant: &str, limit: Micros) -> Micros {
+    let seed = task::fan_id(0, tenant) as u64;
+    spread::stagger(seed, TimeDelta::microseconds(limit.max(0))).num_microseconds().unwrap_or(0)
+}
+
+/// Names of a `tenants =>` parameter, all of them tenants.
+fn check_tenants(names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Err(Error::invalid("tenants is empty").hint("Leave it out for all tenants."));
+    }
+    let known = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT n FROM pg_catalog.unnest($1) n WHERE NOT EXISTS (SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) n) LIMIT 1",
+                None,
+                &[names.to_vec().into()],
+            )?
+            .map(|row| row.get::<String>(1))
+            .collect::<std::result::Result<Vec<_>, _>>()
+        })
+    })
+    .map_err(spi)?;
+    match known.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(unknown) => Err(tenant::not_attached(&unknown)).map_err(|e| Error::undefined(format!("tenants: {}", e.message))),
+    }
+}
+
+/// tq_async_all(handler, args, tenants, stagger, task)
+fn async_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_async_all()");
+    let handler = args
+        .text(0)
+        .filter(|h| !h.is_empty())
+        .ok_or_else(|| Error::new("22004", "handler is null or empty").hint("Pass the name of a registered handler."))?;
+    let document = args.json(4);
+    let mut base = document.as_ref().map_or(Ok(NewTask::default()), |d| task_object(&d.value()))?;
+    if !base.handler.is_empty() || base.args.is_some() || base.id.is_some() {
+        return Err(Error::invalid("task says what the call says: handler, args or id")
+            .hint("Leave these keys out; every tenant's task gets an id of its own."));
+    }
+    base.args = args.json(1);
+    base.check()?;
+    if let Some(names) = args.texts(2) {
+        check_tenants(&names)?;
+    }
+    if args.interval(3).is_some_and(|i| i < 0) {
+        return Err(Error::invalid("stagger is negative"));
+    }
+    let user = sandbox::current_user();
+    let caller = Caller { name: catalog::role_name(user.to_u32()).unwrap_or_default(), superuser: sandbox::is_superuser(user) };
+    let (id, now) = (task::new_id(), clock::now());
+    let name = base.name.clone().unwrap_or_else(|| handler.clone());
+    open("fanout", Access::Write)?.insert(&[
+        Value::Uuid(id),
+        Value::Char(kind::TASKS),
+        Value::Text(&name),
+        Value::Time(now),
+        Value::Text(&handler),
+        Value::json(base.args.as_ref()),
+        Value::json(document.as_ref()),
+        args.value(2),
+        args.value(3),
+        Value::Text(&caller.name),
+        Value::Bool(caller.superuser),
+        Value::Time(now),
+        Value::Null,
+        Value::Time(now),
+    ]);
+    wake::fan_out();
+    if crate::shared::get().is_none() {
+        crate::enqueue::warn_not_preloaded();
+    }
+    Ok(Ret::Uuid(id))
+}
+
+/// What one turn of spreading did.
+enum Step {
+    /// Tenants reached.
+    Served(usize),
+    /// What is left can't be done before.
+    Later(Micros),
+    Nothing,
+}
+
+/// Spreads what is to go to all tenants; one a scheduler.
+pub struct Spreader {
+    /// `Db::fanouts` as it was when there was last something to wait for.
+    seen: u32,
+    again: Micros,
+    /// So many tenants are served in transactions of their own, because one of them fails.
+    singly: usize,
+    reached: usize,
+}
+
+impl Default for Spreader {
+    fn default() -> Self {
+        Spreader { seen: 0, again: 0, singly: 0, reached: 0 }
+    }
+}
+
+impl Spreader {
+    /// One transaction's worth; false: there is nothing to do now.
+    pub fn turn(&mut self, db: &Db) -> bool {
+        let wanted = db.fanouts.load(SeqCst);
+        if wanted == 0 || wanted == self.seen && clock::now() < self.again {
+            return false;
+        }
+        (self.seen, self.again) = (wanted, 0);
+        match self.step() {
+            Step::Served(n) => self.reached += n,
+            Step::Later(at) => self.again = at,
+            // Unless another one has committed meanwhile.
+            Step::Nothing => drop(db.fanouts.compare_exchange(wanted, 0, SeqCst, SeqCst)),
+        }
+        true
+    }
+    /// When there is something to do again.
+    pub fn due(&self, db: &Db) -> Micros {
+        if db.fanouts.load(SeqCst) == 0 { NEVER } else { self.again }
+    }
+    /// A fresh process is to go on.
+    pub fn is_worn(&self) -> bool {
+        self.reached >= WORN
+    }
+
+    fn step(&mut self) -> Step {
+        let limit = if self.singly > 0 { 1 } else { TENANTS };
+        let at = RefCell::new(None);
+        let failure = match transaction::run(|| spread(limit, &at)) {
+            Ok(step) => {
+                self.singly = self.singly.saturating_sub(1);
+                return step;
+            }
+            Err(failure) => failure,
+        };
+        let Some((fanout, tenant)) = at.into_inner() else {
+            caught::log_failure("work for all tenants could not be spread", &failure);
+            return Step::Later(clock::now() + FAILED_AGAIN);
+        };
+        if limit > 1 {
+            // Which one of them it was: the others are not to suffer.
+            self.singly = TENANTS;
+            return Step::Served(0);
+        }
+        self.singly -= 1;
+        caught::log_failure(&format!("work for all tenants could not be handed to {}", caught::one_line(&tenant)), &failure);
+        match transaction::run(|| pass_by(fanout, &tenant, &failure)) {
+            Ok(()) => Step::Served(1),
+            Err(_) => Step::Later(clock::now() + FAILED_AGAIN),
+        }
+    }
+}
+
+/// Errors that pass by themselves: locks, conflicts, cancels, resources.
+fn passes(sqlstate: &str) -> bool {
+    sqlstate == "55P03" || ["40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
+}
+
+fn lost() -> Failure {
+    Failure::new("40001", "the fan-out was changed meanwhile")
+}
+
+/// The others go on behind a tenant that fails: for good, or until all have been reached.
+fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
+    let fanouts = open("fanout", Access::Write)?;
+    let Some(row) = fanouts.find(&[fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
+    if !passes(&failure.sqlstate) {
+        note(&open("fanout_tenant", Access::Write)?, fanout, tenant, state::SKIPPED, None, Some(&failure.message));
+    }
+    match fanouts.update(&row, &[(fcol::SERVED_TO, Value::Text(tenant))]) {
+        Gone::Done => Ok(()),
+        Gone::Lost => Err(lost()),
+    }
+}
+
+/// What became of it in this tenant, for the first time or anew.
+fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Option<u128>, reason: Option<&str>) {
+    let reason = reason.map(cut);
+    match outcome(outcomes, fanout, tenant) {
+        Some(row) => {
+            let changes = [
+                (ocol::STATE, Value::Char(state)),
+                (ocol::TASK, Value::uuid(task)),
+                (ocol::REASON, Value::text(reason.as_deref())),
+                (ocol::FINISHED_AT, Value::Null),
+            ];
+            // Lost: its retention was faster.
+            let _: Gone = outcomes.update(&row, &changes);
+        }
+        None => outcomes.insert(&[
+            Value::Uuid(fanout),
+            Value::Text(tenant),
+            Value::Char(state),
+            Value::uuid(task),
+            Value::text(reason.as_deref()),
+            Value::Null,
+        ]),
+    }
+}
+
+fn cut(text: &str) -> String {
+    let clean = text.replace('\0', "");
+    clean[..clean.floor_char_boundary(REASON)].to_string()
+}
+
+fn outcome(outcomes: &Table, fanout: u128, tenant: &str) -> Option<Row> {
+    let mut found = None;
+    let keys = [
+        Key { column: 1, compare: Compare::Eq, value: Value::Uuid(fanout) },
+        Key { column: 2, compare: Compare::Eq, value: Value::Text(tenant) },
+    ];
+    outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &keys, None, false, |row| {
+        found = Some(row);
+        false
+    });
+    found
+}
+
+/// Tenants that this one hasn't reached, in the order of their names.
+fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<(String, u32)>> {
+    let id = call::uuid(fanout.uuid(fcol::ID).unwrap_or(0));
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT t.name, t.schema_oid FROM tenant_q.tenant t
+                  WHERE t.name OPERATOR(pg_catalog.>) $2 AND ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3))
+                    AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) t.name)
+                  ORDER BY t.name LIMIT $4",
+                None,
+                &[id.into(), after.into(), fanout.texts(fcol::TENANTS).into(), (limit as i64).into()],
+            )?
+            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.map_or(0, |o| o.to_u32()))))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)
+}
+
+/// Hands the oldest open fan-out to its next tenants; `at` says to which, should it fail.
+fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Result<Step, Failure> {
+    let now = clock::now();
+    let fanouts = open("fanout", Access::Write)?;
+    let mut first = None;
+    fanouts.scan(fanouts.index_with(&[fcol::SPREAD_AGAIN as i16, fcol::ID as i16]), &[], None, false, |row| {
+        first = Some(row);
+        false
+    });
+    let Some(row) = first else { return Ok(Step::Nothing) };
+    let again = row.time(fcol::SPREAD_AGAIN).unwrap_or(now);
+    if again > now {
+        return Ok(Step::Later(again));
+    }
+    let id = row.uuid(fcol::ID).unwrap_or(0);
+    let served_to = row.text(fcol::SERVED_TO);
+    let mut tenants = next_tenants(&row, served_to.as_deref().unwrap_or(""), limit)?;
+    if tenants.is_empty() && served_to.is_some() {
+        // Those that were locked, or got a name before the last one, once more from the start.
+        tenants = next_tenants(&row, "", 1)?;
+        let changes = if tenants.is_empty() {
+            finish(&row)?;
+            [(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]
+        } else {
+            [(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Time(now + LOCKED_AGAIN))]
+        };
+        return if fanouts.update(&row, &changes) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+    }
+    let Some((last, _)) = tenants.last().cloned() else {
+        finish(&row)?;
+        return if fanouts.update(&row, &[(fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+    };
+    let outcomes = open("fanout_tenant", Access::Write)?;
+    for (name, schema) in &tenants {
+        *at.borrow_mut() = Some((id, name.clone()));
+        let served = match tenant::by_oid(*schema) {
+            Ok(tenant) => enqueue(&row, id, &tenant, now)?,
+            Err(error) => Served::Skipped(error.message),
+        };
+        match served {
+            Served::Enqueued(task) => note(&outcomes, id, name, state::ENQUEUED, Some(task), None),
+            Served::Skipped(reason) => note(&outcomes, id, name, state::SKIPPED, None, Some(&reason)),
+            Served::Locked => {}
+        }
+    }
+    match fanouts.update(&row, &[(fcol::SERVED_TO, Value::Text(&last))]) {
+        Gone::Done => Ok(Step::Served(tenants.len())),
+        Gone::Lost => Err(lost()),
+    }
+}
+
+enum Served {
+    Enqueued(u128),
+    Skipped(String),
+    /// Somebody holds its tables.
+    Locked,
+}
+
+/// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
+fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<Served> {
+    let skipped = |e: Error| {
+        Ok(Served::Skipped(match e.detail {
+            Some(detail) => format!("{}: {detail}", e.message),
+            None => e.message,
+        }))
+    };
+    if let Some(reason) = left_out(tenant, now) {
+        return Ok(Served::Skipped(reason));
+    }
+    let table = match tenant.try_open(tenant.task, Access::Write) {
+        Ok(Some(table)) => table,
+        Ok(None) => return Ok(Served::Locked),
+        Err(e) => return skipped(e),
+    };
+    let handler = match handler::require(tenant, row.str(fcol::HANDLER).unwrap_or("")) {
+        Ok(handler) => handler,
+        Err(e) => return Ok(Served::Skipped(e.message)),
+    };
+    // Before anything is written: a full table of entries is everybody's trouble, and passes.
+    tenant.entry(handler.run_as)?;
+    let base = row.json(fcol::TASK).map_or(Ok(NewTask::default()), |d| task_object(&d))?;
+    let asked = row.time(fcol::CREATED_AT).unwrap_or(now);
+    let start = base.run_at.or(base.delay.map(|d| asked.saturating_add(d))).unwrap_or(asked);
+    let limit = row.interval(fcol::STAGGER).map_or(0, |i| call::micros_of(&i));
+    let new = NewTask {
+        handler: handler.name.clone(),
+        args: row.raw(fcol::ARGS).map(Jsonb::from_datum),
+        id: Some(task::fan_id(fanout, &tenant.name)),
+        run_at: Some(start.saturating_add(stagger(&tenant.name, limit))),
+        delay: None,
+        fanout: Some(fanout),
+        ..base
+    };
+    let caller = Caller { name: row.text(fcol::CREATED_BY).unwrap_or_default(), superuser: row.bool(fcol::BY_SUPERUSER).unwrap_or(false) };
+    match Queue::of(tenant.clone(), table, caller).add(&new) {
+        Ok(id) => Ok(Served::Enqueued(id)),
+        Err(e) => skipped(e),
+    }
+}
+
+/// All have been reached: names that are nobody's are said, and old ones go.
+fn finish(row: &Row) -> Result<()> {
+    let id = call::uuid(row.uuid(fcol::ID).unwrap_or(0));
+    run(
+        "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
+         SELECT DISTINCT $1, n, 's'::pg_catalog.\"char\", 'there is no such tenant any more' FROM pg_catalog.unnest($2) n
+          WHERE NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) n)",
+        &[id.into(), row.texts(fcol::TENANTS).into()],
+    )?;
+    prune(row.str(fcol::NAME).unwrap_or(""))
+}
+
+fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
+    tenant::admin::run(sql, args).map(|_| ())
+}
+
+/// The newest of each name are kept, and none for longer than a year.
+fn prune(name: &str) -> Result<()> {
+    run(
+        "WITH old AS (SELECT f.id FROM tenant_q.fanout f
+                       WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd' AND f.name OPERATOR(pg_catalog.=) $1
+                       ORDER BY f.fire_time DESC, f.id DESC OFFSET $2 LIMIT 20),
+              aged AS (SELECT f.id FROM tenant_q.fanout f WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd'
+                          AND f.fire_time OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 year'::pg_catalog.interval) LIMIT 20),
+              gone AS (DELETE FROM tenant_q.fanout f USING (SELECT id FROM old UNION SELECT id FROM aged) o
+                        WHERE f.id OPERATOR(pg_catalog.=) o.id RETURNING f.id)
+         DELETE FROM tenant_q.fanout_tenant o USING gone g WHERE o.fanout OPERATOR(pg_catalog.=) g.id",
+        &[name.into(), settings::fanout_keep().into()],
+    )
+}
+
+/// The fan-out that a task's options name.
+fn of_options(options: Option<Json>) -> Option<u128> {
+    let text = options?.get("fanout")?.as_str()?.to_string();
+    uuid::Uuid::parse_str(&text).ok().map(|u| u.as_u128())
+}
+
+/// A task has become final: says so where it belongs to a fan-out. In the transaction that ends it.
+pub fn ended(tenant: &Tenant, row: &Row, state: u8, why: Option<&str>) -> Result<()> {
+    // Plain tasks have no options: they pay for nothing more than this look.
+    if row.raw(col::OPTIONS).is_none() {
+        return Ok(());
+    }
+    let (Some(fanout), Some(id)) = (of_options(row.json(col::OPTIONS)), row.uuid(col::ID)) else { return Ok(()) };
+    report(tenant, fanout, id, state, why, true)
+}
+
+/// A finished task is to run again.
+pub fn reopened(tenant: &Tenant, id: u128, options: Option<Json>) -> Result<()> {
+    match of_options(options) {
+        Some(fanout) => report(tenant, fanout, id, state::ENQUEUED, None, false),
+        None => Ok(()),
+    }
+}
+
+fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>, over: bool) -> Result<()> {
+    let outcomes = open("fanout_tenant", Access::Write)?;
+    // What a tenant writes into its own rows is nothing but its own: the task must be the one of this very tenant.
+    if let Some(row) = outcome(&outcomes, fanout, &tenant.name)
+        && row.uuid(ocol::TASK) == Some(id)
+    {
+        let reason = why.map(cut);
+        let changes = [
+            (ocol::STATE, Value::Char(state)),
+            (ocol::REASON, Value::text(reason.as_deref())),
+            (ocol::FINISHED_AT, if over { Value::Time(clock::now()) } else { Value::Null }),
+        ];
+        // Lost: its retention was faster.
+        let _: Gone = outcomes.update(&row, &changes);
+    }
+    Ok(())
+}
+
+/// Names of the tenants that the caller may see; None = all.
+fn visible() -> Result<Option<Vec<String>>> {
+    if monitor::sees_all() {
+        return Ok(None);
+    }
+    Ok(Some(monitor::visible_tenants()?.into_iter().map(|(name, ..)| name).collect()))
+}
+
+fn document(sql: &str, args: &[DatumWithOid]) -> Result<Option<Json>> {
+    sandbox::as_extension(|| {
+        Spi::connect(|c| match c.select(sql, Some(1), args)?.next() {
+            Some(row) => Ok(row.get::<pgrx::JsonB>(1)?.map(|j| j.0)),
+            None => Ok(None),
+        })
+    })
+    .map_err(spi)
+}
+
+/// tenant_q.fanouts(): rows of the view tq_fanouts.
+fn fanouts(_args: &Args) -> Result<Ret> {
+    let rows = document(
+        "SELECT pg_catalog.jsonb_agg(x ORDER BY x.fire_time DESC, x.id DESC) FROM (
+             SELECT f.id, f.name, f.handler, f.fire_time, o.tenants OPERATOR(pg_catalog.+) r.n AS tenants, o.done, o.failed,
+                    o.outstanding OPERATOR(pg_catalog.+) r.n AS outstanding, o.skipped, f.spread_again IS NULL AS spread,
+                    CASE WHEN f.spread_again IS NULL AND o.outstanding OPERATOR(pg_catalog.=) 0 THEN o.finished_at END AS finished_at, f.created_by
+               FROM (SELECT * FROM tenant_q.fanout a WHERE a.kind OPERATOR(pg_catalog.<>) 'd' ORDER BY a.fire_time DESC, a.id DESC LIMIT $2) f,
+                    LATERAL (SELECT pg_catalog.count(*) AS tenants,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 'd') AS done,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{f,c,e,x}'::pg_catalog.\"char\"[])) AS failed,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[])) AS outstanding,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 's') AS skipped,
+                                    pg_catalog.max(t.finished_at) AS finished_at
+                               FROM tenant_q.fanout_tenant t
+                              WHERE t.fanout OPERATOR(pg_catalog.=) f.id AND ($1 IS NULL OR t.tenant OPERATOR(pg_catalog.=) ANY ($1))) o,
+                    -- Those that its spreading has yet to reach.
+                    LATERAL (SELECT CASE WHEN f.spread_again IS NULL THEN 0 ELSE
+                                    (SELECT pg_catalog.count(*) FROM tenant_q.tenant t
+                                      WHERE ($1 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($1)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
+                                        AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) END AS n) r
+              WHERE $1 IS NULL OR o.tenants OPERATOR(pg_catalog.+) r.n OPERATOR(pg_catalog.>) 0) x",
+        &[visible()?.into(), (settings::view_rows() as i64).into()],
+    )?;
+    Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))
+}
+
+/// tenant_q.fanout_tenants(name, fire_time, id): rows of tq_fanout_tenants.
+fn fanout_tenants(args: &Args) -> Result<Ret> {
+    let (name, fire_time, id) = (args.text(0), args.time(1), args.uuid(2));
+    if name.is_none() && id.is_none() {
+        return Err(Error::new("22004", "neither name nor id is given").hint("tq_fanouts has both."));
+    }
+    let found = document(
+        "SELECT pg_catalog.to_jsonb(f.id) FROM tenant_q.fanout f
+          WHERE f.kind OPERATOR(pg_catalog.<>) 'd' AND ($1 IS NULL OR f.name OPERATOR(pg_catalog.=) $1) AND ($2 IS NULL OR f.fire_time OPERATOR(pg_catalog.=) $2)
+            AND ($3 IS NULL OR f.id OPERATOR(pg_catalog.=) $3) ORDER BY f.fire_time DESC, f.id DESC LIMIT 1",
+        &[name.into(), fire_time.and_then(call::timestamp).into(), id.map(call::uuid).into()],
+    )?;
+    let Some(id) = found.as_ref().and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()) else {
+        return Err(Error::new("P0002", "there is no such fan-out").hint("tq_fanouts shows those that are kept."));
+    };
+    let rows = document(
+        "SELECT pg_catalog.jsonb_agg(x ORDER BY x.tenant) FROM (
+             SELECT o.tenant, CASE o.state WHEN 'o' THEN 'expected' WHEN 'q' THEN 'enqueued' WHEN 'd' THEN 'done' WHEN 'f' THEN 'failed' WHEN 'c' THEN 'cancelled'
+                                           WHEN 'e' THEN 'expired' WHEN 'x' THEN 'quarantined' ELSE 'skipped' END AS state, o.reason, o.task, o.finished_at
+               FROM tenant_q.fanout_tenant o
+              WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($2))
+             UNION ALL
+             SELECT t.name, 'expected', NULL, NULL, NULL FROM tenant_q.tenant t, tenant_q.fanout f
+              WHERE f.id OPERATOR(pg_catalog.=) $1 AND f.spread_again IS NOT NULL
+                AND ($2 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($2)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
+                AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) x",
+        &[call::uuid(id.as_u128()).into(), visible()?.into()],
+    )?;
+    Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))
+}
+
+sql_functions! {
+    tq_async_all, pg_finfo_tq_async_all => async_all;
+    tenant_q_fanouts, pg_finfo_tenant_q_fanouts => fanouts;
+    tenant_q_fanout_tenants, pg_finfo_tenant_q_fanout_tenants => fanout_tenants;
+}
