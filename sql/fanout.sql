@@ -52,6 +52,24 @@ Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, pa
 EXECUTE is granted to nobody by default. Errors: 42704 a name in tenants is no tenant, 22023 a value that makes no sense, 54000 args too large.
 Example: SELECT tq_async_all(''reindex_search'', stagger => ''10 minutes'', task => ''{"priority": -10}'');';
 
+CREATE FUNCTION @extschema@.tq_schedule_all(name text, handler text, rule text, args jsonb DEFAULT NULL, tz text DEFAULT NULL, start_at timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, repeats integer DEFAULT NULL,
+    catch_up text DEFAULT NULL, catch_up_limit integer DEFAULT NULL, deadline interval DEFAULT NULL, overlap text DEFAULT NULL, jitter interval DEFAULT NULL, month_end text DEFAULT NULL,
+    day_and boolean DEFAULT NULL, time_arg text DEFAULT NULL, only_if text DEFAULT NULL, active_hours text DEFAULT NULL, after text[] DEFAULT NULL, after_outcome text DEFAULT NULL,
+    task jsonb DEFAULT NULL, enabled boolean DEFAULT true, tags text[] DEFAULT NULL, description text DEFAULT NULL, on_conflict text DEFAULT 'error',
+    tenants text[] DEFAULT NULL, stagger interval DEFAULT NULL) RETURNS uuid
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_schedule_all';
+COMMENT ON FUNCTION @extschema@.tq_schedule_all(text, text, text, jsonb, text, timestamptz, timestamptz, integer, text, integer, interval, text, interval, text, boolean, text, text, text, text[], text, jsonb, boolean, text[], text, text, text[], interval) IS
+'Makes a schedule that every tenant has: one definition, and in each tenant an ordinary schedule of this name with a state of its own. It reaches the tenants after the commit; those attached later get it then. Returns the definition''s id.
+Parameters as of tq_schedule; tz: NULL = each tenant''s own. tenants: NULL = all, otherwise exactly these. stagger: tasks start at different times within that interval after the fire time, each tenant always at the same place in it. on_conflict: ''replace'' changes it in place, its state in the tenants is kept.
+A tenant that is not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas at a fire time is left out, and shown as skipped in tq_fanouts; what catch_up says decides whether it is made up for. A tenant''s own schedule of this name stays, and is shown in tq_problems.
+EXECUTE is granted to nobody by default. Errors: as tq_schedule; 42704 a name in tenants is no tenant.
+Example: SELECT tq_schedule_all(''close_day'', ''close_day'', ''0 2 * * *'', time_arg => ''day'', stagger => ''30 minutes'');';
+
+CREATE FUNCTION @extschema@.tq_unschedule_all(name text) RETURNS boolean
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_unschedule_all';
+COMMENT ON FUNCTION @extschema@.tq_unschedule_all(text) IS
+'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. EXECUTE is granted to nobody by default. Example: SELECT tq_unschedule_all(''close_day'');';
+
 CREATE FUNCTION tenant_q.fanouts() RETURNS jsonb
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanouts';
 COMMENT ON FUNCTION tenant_q.fanouts() IS 'behind tq_fanouts';
@@ -76,4 +94,6 @@ COMMENT ON FUNCTION @extschema@.tq_fanout_tenants(text, timestamptz, uuid) IS
 'What became of a line of tq_fanouts in each tenant that you may see. name, and fire_time, NULL = the newest; or id alone. state: expected (not enqueued yet) | enqueued (not finished yet) | done | failed | cancelled | expired | quarantined | skipped, with the reason.
 Errors: P0002 there is no such line. Example: SELECT * FROM tq_fanout_tenants(''close_day'') WHERE state <> ''done'';';
 
-REVOKE ALL ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb),
+    @extschema@.tq_schedule_all(text, text, text, jsonb, text, timestamptz, timestamptz, integer, text, integer, interval, text, interval, text, boolean, text, text, text, text[], text, jsonb, boolean, text[], text, text, text[], interval),
+    @extschema@.tq_unschedule_all(text) FROM PUBLIC;

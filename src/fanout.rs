@@ -7,6 +7,8 @@
 //! at the same time don't wait for each other. Completing a task that belongs to a fan-out updates it by
 //! OID, as everything of ours is written: the executor's role needs no right on the registry.
 
+pub mod schedules;
+
 use crate::enqueue::{Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
@@ -60,6 +62,7 @@ mod fcol {
 /// `tenant_q.fanout.kind`.
 mod kind {
     pub const TASKS: u8 = b'a';
+    pub const DEFINITION: u8 = b'd';
 }
 /// Columns of tenant_q.fanout_tenant.
 mod ocol {
@@ -73,6 +76,8 @@ mod ocol {
 /// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
 pub mod state {
     pub const ENQUEUED: u8 = b'q';
+    /// A definition has reached the tenant.
+    pub const DEFINED: u8 = b'd';
     pub const SKIPPED: u8 = b's';
     pub const QUARANTINED: u8 = b'x';
 }
@@ -88,20 +93,13 @@ fn spi(e: pgrx::spi::Error) -> Error {
     Error::new("XX000", e.to_string())
 }
 
-/// Why work for all tenants leaves this one out, for now or for good.
-pub fn left_out(tenant: &Tenant, now: Micros) -> Option<String> {
-    if settings::exclude_schemas().contains(&tenant.name) {
-        Some("the schema is one of tenant_q.exclude_schemas".into())
-    } else if !tenant.fan_out {
-        Some("fan_out is off".into())
-    } else if !tenant.ready {
-        Some("not ready".into())
-    } else if let Some(why) = &tenant.suspended {
-        Some(format!("suspended: {why}"))
-    } else {
-        tenant.paused_until(now).map(|_| "paused".into())
-    }
-}
+/// Why work for all tenants leaves tenant `t` out, or NULL; $2 = the setting exclude_schemas.
+const LEFT_OUT: &str = "CASE WHEN t.name OPERATOR(pg_catalog.=) ANY ($2) THEN 'the schema is one of tenant_q.exclude_schemas'
+    WHEN NOT t.fan_out THEN 'fan_out is off'
+    WHEN NOT t.ready THEN 'not ready'
+    WHEN t.suspended IS NOT NULL THEN pg_catalog.concat('suspended: ', t.suspended)
+    WHEN EXISTS (SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) ANY (ARRAY['', t.name]) AND p.queue OPERATOR(pg_catalog.=) ''
+                    AND p.handler OPERATOR(pg_catalog.=) '' AND p.until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) THEN 'paused' END";
 
 /// A tenant's place within `stagger`: always the same.
 pub fn stagger(tenant: &str, limit: Micros) -> Micros {
@@ -240,6 +238,10 @@ impl Spreader {
             }
             Err(failure) => failure,
         };
+        if failure.sqlstate == CHANGED {
+            // Nothing was written: once more, as it is now.
+            return Step::Served(0);
+        }
         let Some((fanout, tenant)) = at.into_inner() else {
             caught::log_failure("work for all tenants could not be spread", &failure);
             return Step::Later(clock::now() + FAILED_AGAIN);
@@ -263,8 +265,10 @@ fn passes(sqlstate: &str) -> bool {
     sqlstate == "55P03" || ["40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
 }
 
+/// Somebody changed what was to be written.
+const CHANGED: &str = "40001";
 fn lost() -> Failure {
-    Failure::new("40001", "the fan-out was changed meanwhile")
+    Failure::new(CHANGED, "the fan-out was changed meanwhile")
 }
 
 /// The others go on behind a tenant that fails: for good, or until all have been reached.
@@ -323,20 +327,32 @@ fn outcome(outcomes: &Table, fanout: u128, tenant: &str) -> Option<Row> {
     found
 }
 
+struct Next {
+    name: String,
+    schema: u32,
+    left_out: Option<String>,
+}
+
 /// Tenants that this one hasn't reached, in the order of their names.
-fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<(String, u32)>> {
+fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
     let id = call::uuid(fanout.uuid(fcol::ID).unwrap_or(0));
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
-                "SELECT t.name, t.schema_oid FROM tenant_q.tenant t
-                  WHERE t.name OPERATOR(pg_catalog.>) $2 AND ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3))
+                &format!("SELECT t.name, t.schema_oid, {LEFT_OUT} FROM tenant_q.tenant t
+                  WHERE t.name OPERATOR(pg_catalog.>) $4 AND ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3))
                     AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) t.name)
-                  ORDER BY t.name LIMIT $4",
+                  ORDER BY t.name LIMIT $5"),
                 None,
-                &[id.into(), after.into(), fanout.texts(fcol::TENANTS).into(), (limit as i64).into()],
+                &[id.into(), settings::exclude_schemas().into(), fanout.texts(fcol::TENANTS).into(), after.into(), (limit as i64).into()],
             )?
-            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<pg_sys::Oid>(2)?.map_or(0, |o| o.to_u32()))))
+            .map(|row| {
+                Ok(Next {
+                    name: row.get::<String>(1)?.unwrap_or_default(),
+                    schema: row.get::<pg_sys::Oid>(2)?.map_or(0, |o| o.to_u32()),
+                    left_out: row.get::<String>(3)?,
+                })
+            })
             .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
         })
     })
@@ -363,26 +379,24 @@ fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Re
     if tenants.is_empty() && served_to.is_some() {
         // Those that were locked, or got a name before the last one, once more from the start.
         tenants = next_tenants(&row, "", 1)?;
-        let changes = if tenants.is_empty() {
-            finish(&row)?;
-            [(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]
-        } else {
-            [(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Time(now + LOCKED_AGAIN))]
-        };
-        return if fanouts.update(&row, &changes) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+        if !tenants.is_empty() {
+            let changes = [(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Time(now + LOCKED_AGAIN))];
+            return if fanouts.update(&row, &changes) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+        }
     }
-    let Some((last, _)) = tenants.last().cloned() else {
-        finish(&row)?;
-        return if fanouts.update(&row, &[(fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
-    };
+    let Some(last) = tenants.last().map(|t| t.name.clone()) else { return finish(&fanouts, &row) };
     let outcomes = open("fanout_tenant", Access::Write)?;
-    for (name, schema) in &tenants {
+    let tasks = row.char(fcol::KIND) == kind::TASKS;
+    for Next { name, schema, left_out } in &tenants {
         *at.borrow_mut() = Some((id, name.clone()));
-        let served = match tenant::by_oid(*schema) {
-            Ok(tenant) => enqueue(&row, id, &tenant, now)?,
-            Err(error) => Served::Skipped(error.message),
+        let served = match (left_out, tenant::by_oid(*schema)) {
+            (Some(reason), _) if tasks => Served::Skipped(reason.clone()),
+            (_, Err(error)) => Served::Skipped(error.message),
+            (_, Ok(tenant)) if tasks => enqueue(&row, id, &tenant, now)?,
+            (_, Ok(tenant)) => schedules::serve(&row, &tenant)?,
         };
         match served {
+            Served::Defined => note(&outcomes, id, name, state::DEFINED, None, None),
             Served::Enqueued(task) => note(&outcomes, id, name, state::ENQUEUED, Some(task), None),
             Served::Skipped(reason) => note(&outcomes, id, name, state::SKIPPED, None, Some(&reason)),
             Served::Locked => {}
@@ -396,6 +410,8 @@ fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Re
 
 enum Served {
     Enqueued(u128),
+    /// Its schedule is as the definition says.
+    Defined,
     Skipped(String),
     /// Somebody holds its tables.
     Locked,
@@ -409,9 +425,6 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
             None => e.message,
         }))
     };
-    if let Some(reason) = left_out(tenant, now) {
-        return Ok(Served::Skipped(reason));
-    }
     let table = match tenant.try_open(tenant.task, Access::Write) {
         Ok(Some(table)) => table,
         Ok(None) => return Ok(Served::Locked),
@@ -444,15 +457,25 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
 }
 
 /// All have been reached: names that are nobody's are said, and old ones go.
-fn finish(row: &Row) -> Result<()> {
+fn finish(fanouts: &Table, row: &Row) -> std::result::Result<Step, Failure> {
     let id = call::uuid(row.uuid(fcol::ID).unwrap_or(0));
+    let name = row.str(fcol::NAME).unwrap_or("");
+    if row.char(fcol::KIND) == kind::DEFINITION && !schedules::is_defined(name)? {
+        // Removed everywhere: nothing is left to tell of it.
+        run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
+        return if fanouts.delete(row.tid) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+    }
+    if fanouts.update(row, &[(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Lost {
+        return Err(lost());
+    }
     run(
         "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
          SELECT DISTINCT $1, n, 's'::pg_catalog.\"char\", 'there is no such tenant any more' FROM pg_catalog.unnest($2) n
           WHERE NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) n)",
         &[id.into(), row.texts(fcol::TENANTS).into()],
     )?;
-    prune(row.str(fcol::NAME).unwrap_or(""))
+    prune(name)?;
+    Ok(Step::Served(0))
 }
 
 fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
@@ -514,6 +537,32 @@ fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>,
         let _: Gone = outcomes.update(&row, &changes);
     }
     Ok(())
+}
+
+/// The schema is no tenant any more, for now or for good: nobody waits for it.
+pub fn detached(tenant: &str) -> Result<()> {
+    run(
+        "UPDATE tenant_q.fanout_tenant SET state = 's', reason = 'it is no tenant any more'
+          WHERE tenant OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[])",
+        &[tenant.into()],
+    )
+}
+
+/// A tenant has another name.
+pub fn renamed(old: &str, new: &str) -> Result<()> {
+    // What an earlier tenant of the new name has left gives way.
+    run(
+        "DELETE FROM tenant_q.fanout_tenant o WHERE o.tenant OPERATOR(pg_catalog.=) $2 AND EXISTS (SELECT FROM tenant_q.fanout_tenant m
+            WHERE m.fanout OPERATOR(pg_catalog.=) o.fanout AND m.tenant OPERATOR(pg_catalog.=) $1)",
+        &[old.into(), new.into()],
+    )?;
+    run("UPDATE tenant_q.fanout_tenant SET tenant = $2 WHERE tenant OPERATOR(pg_catalog.=) $1", &[old.into(), new.into()])?;
+    run(
+        "UPDATE tenant_q.fanout SET tenants = pg_catalog.array_replace(tenants, $1, $2)
+          WHERE spread_again IS NOT NULL AND $1 OPERATOR(pg_catalog.=) ANY (tenants)",
+        &[old.into(), new.into()],
+    )?;
+    schedules::renamed(old, new)
 }
 
 /// Names of the tenants that the caller may see; None = all.

@@ -340,6 +340,9 @@ fn problems(_args: &Args) -> Result<Ret> {
             }
         }
     }
+    for (what, reason, fix) in crate::fanout::schedules::problems()? {
+        rows.push(problem(what, None, reason, fix));
+    }
     if sees_all()
         && let Some(s) = &s
     {

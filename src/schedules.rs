@@ -178,6 +178,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
         "description": row.str(scol::DESCRIPTION),
         "created_by": row.str(scol::CREATED_BY),
+        "of_all": parsed.as_ref().is_ok_and(|p| p.of_all.is_some()),
     })
 }
 

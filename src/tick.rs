@@ -4,6 +4,7 @@
 
 use crate::enqueue::{Caller, NewTask, Queue};
 use crate::error::{Error, Result};
+use crate::fanout::schedules::{self, OfAll};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros, NEVER};
@@ -95,6 +96,8 @@ pub struct Schedule {
     /// What `task` says of its tasks.
     base: NewTask,
     pub state: State,
+    /// Made from a definition for all tenants.
+    pub of_all: Option<OfAll>,
 }
 
 /// Why a row can't be served, and the parameter that mends it.
@@ -149,7 +152,8 @@ impl Schedule {
             start_at: self.start_at.map(instant),
             until: self.until.map(instant),
             month_end: self.month_end,
-            seed: self.id as u64,
+            // What is drawn is the same in all tenants.
+            seed: self.of_all.as_ref().map_or(self.id, |all| all.id) as u64,
         }
     }
 
@@ -234,6 +238,7 @@ impl Schedule {
             jitter,
             base,
             state: State::of(row),
+            of_all: OfAll::of(&options),
         })
     }
 }
@@ -434,6 +439,10 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         slots.sort();
         slots.dedup();
     }
+    if schedule.of_all.is_some() && !tenant.fan_out {
+        // What all tenants are to do, this one isn't: its plan goes on.
+        slots.clear();
+    }
     let mut last_task = row.uuid(scol::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
@@ -461,6 +470,9 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
             if overlap == "skip" || !is_running(s, last, unfinished.time(col::CREATED_AT).unwrap_or(0)) {
+                if let Some(all) = &schedule.of_all {
+                    schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
+                }
                 continue;
             }
         }
@@ -470,13 +482,19 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         } else {
             0
         };
+        let later = jitter + schedule.of_all.as_ref().map_or(0, |all| all.stagger(tenant));
         // The handler may be gone for a while: the plan goes on.
         let made = schedule.task(tenant, row, &handler_name, at).and_then(|new| {
-            let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(jitter)), only_if: schedule.only_if.clone(), ..new };
-            queue.add(&new).map(|_| new)
+            let fanout = schedule.of_all.as_ref().map(|all| all.line(at));
+            let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
+            queue.add(&new).map(|added| (new, added))
         });
+        if let Some(all) = &schedule.of_all {
+            let result = made.as_ref().map(|(_, id)| *id).map_err(|e| e.message.clone());
+            schedules::fired(tenant, all, row, at, result)?;
+        }
         match made {
-            Ok(new) => {
+            Ok((new, id)) => {
                 crate::events::schedule_fired(queue, &new, id);
                 last_task = Some(id);
                 served += 1;

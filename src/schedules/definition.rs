@@ -157,9 +157,21 @@ impl Definition {
 
     /// Everything that can be wrong with it in this tenant, for `author`, who answers for it.
     pub fn check(&self, tenant: &Rc<Tenant>, author: &Caller) -> Result<Checked> {
+        let (rule, month_end) = self.check_alone()?;
+        let zone = zone::parse_zone(&self.tz.clone().unwrap_or_else(|| tenant.zone()))?;
+        let handler = handler::require(tenant, &self.handler)?;
+        self.check_args(tenant, &handler)?;
+        if sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) && !author.superuser {
+            return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may schedule it", self.handler)));
+        }
+        Ok(Checked { rule, zone, month_end, handler })
+    }
+
+    /// What can be wrong with it whatever the tenant.
+    pub fn check_alone(&self) -> Result<(Rule, MonthEnd)> {
         self.check_given()?;
         let rule = Rule::parse(&self.rule, self.day_and.unwrap_or(false))?;
-        let zone = zone::parse_zone(&self.tz.clone().unwrap_or_else(|| tenant.zone()))?;
+        self.tz.as_deref().map(zone::parse_zone).transpose()?;
         let month_end = self.month_end.as_deref().map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
         if let Some(text) = &self.catch_up {
             CatchUp::parse(text)?;
@@ -203,12 +215,7 @@ impl Definition {
             }
             base.check()?;
         }
-        let handler = handler::require(tenant, &self.handler)?;
-        self.check_args(tenant, &handler)?;
-        if sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) && !author.superuser {
-            return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may schedule it", self.handler)));
-        }
-        Ok(Checked { rule, zone, month_end, handler })
+        Ok((rule, month_end))
     }
 
     pub fn check_until(&self) -> Result<()> {
@@ -262,7 +269,7 @@ impl Definition {
     }
 
     /// The rare parameters, kept as one document.
-    fn options(&self) -> Option<Json> {
+    pub fn options(&self) -> Option<Json> {
         let mut o = Map::new();
         let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
         put("active_hours", self.active_hours.clone().map(Json::from));
@@ -440,8 +447,8 @@ impl Definition {
 
 /// See [`Definition::held`].
 pub struct Held {
-    task: Option<Jsonb>,
-    options: Option<Jsonb>,
+    pub task: Option<Jsonb>,
+    pub options: Option<Jsonb>,
 }
 
 impl Checked {
@@ -488,6 +495,9 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
     // A tick may be advancing the row just now: it is looked at again then.
     for attempt in 0.. {
         let Some(row) = follow::find(&table, &definition.name) else { break };
+        if conflict == OnConflict::Replace {
+            crate::fanout::schedules::refuse(&row)?;
+        }
         match conflict {
             OnConflict::Keep => return Ok(Defined { id: row.uuid(scol::ID).unwrap_or(0), made: false }),
             OnConflict::Replace if attempt < 10 => {

@@ -11,10 +11,10 @@ use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::settings;
 use crate::surface::time_json;
 use crate::tenant;
 use crate::tick::{Schedule, instant, micros, scol};
+use crate::{fanout, settings};
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
@@ -50,6 +50,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.schedule, Access::Write)?;
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
+        fanout::schedules::refuse(&row)?;
         let old = Definition::of_row(&row);
         let new = merged(&old, &given, &reset);
         let checked = new.check(&tenant, &author)?;
@@ -219,6 +220,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
     // A tick may be advancing the row just now: what it makes of it goes too.
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &name) else { return Ok(Ret::Bool(false)) };
+        fanout::schedules::refuse(&row)?;
         let followers = follow::followers(&table, &row);
         if let Some(first) = followers.first() {
             return Err(Error::new("2BP01", format!("schedule \"{name}\" can't go while others come after it"))
@@ -228,6 +230,8 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
         if table.delete(row.tid) == Gone::Done {
             transaction::see_own_writes();
             follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
+            // It may have stood in the way of one of all tenants.
+            fanout::schedules::adopt(&tenant)?;
             return Ok(Ret::Bool(true));
         }
     }
@@ -330,7 +334,10 @@ pub fn export(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.schedule, Access::Read)?;
     let mut rows = Vec::new();
     table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
-        rows.push(Definition::of_row(&row).document());
+        // Those of all tenants are nobody's to carry.
+        if !fanout::schedules::is_of_all(&row) {
+            rows.push(Definition::of_row(&row).document());
+        }
         true
     });
     Ok(Ret::Document(Jsonb::from_value(rows.into())))

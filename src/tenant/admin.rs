@@ -118,6 +118,7 @@ fn attach(args: &Args) -> Result<Ret> {
     transaction::see_own_writes();
     if let Ok(tenant) = super::by_oid(oid) {
         wake_all(&tenant)?;
+        crate::fanout::schedules::adopt(&tenant)?;
     }
     Ok(Ret::Bool(true))
 }
@@ -231,6 +232,7 @@ fn detach(args: &Args) -> Result<Ret> {
     for table in ["pause", "queue", "limit_key"] {
         run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
     }
+    crate::fanout::detached(&name)?;
     announce_registry()?;
     Ok(Ret::Bool(gone > 0))
 }
@@ -354,6 +356,9 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"],
     )?;
     changes.write(&tenant)?;
+    if args.bool(1) == Some(true) {
+        crate::fanout::schedules::adopt(&tenant)?;
+    }
     Ok(Ret::Void)
 }
 
@@ -617,6 +622,7 @@ fn renamed(_args: &Args) -> Result<Ret> {
     .map_err(fail)?;
     for (old, new) in &moved {
         rename_in_handlers(old, new)?;
+        crate::fanout::renamed(old, new)?;
         run(
             "UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1",
             &[old.as_str().into(), new.as_str().into()],
@@ -660,6 +666,12 @@ fn dropped(_args: &Args) -> Result<Ret> {
     let left = run(
         "DELETE FROM tenant_q.handler h USING pg_catalog.pg_event_trigger_dropped_objects() d
           WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND h.tenant OPERATOR(pg_catalog.=) d.object_name RETURNING 1",
+        &[],
+    )?;
+    run(
+        "UPDATE tenant_q.fanout_tenant o SET state = 's', reason = 'it is no tenant any more' FROM pg_catalog.pg_event_trigger_dropped_objects() d
+          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND o.tenant OPERATOR(pg_catalog.=) d.object_name
+            AND o.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[]) RETURNING 1",
         &[],
     )?;
     if gone + left > 0 {

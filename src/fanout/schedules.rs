@@ -1,0 +1,484 @@
+//! Schedules of all tenants: one definition, and in every tenant an ordinary row of its tq_schedule, made
+//! from it, with a state of its own.
+//!
+//! The definition is a row of tenant_q.schedule_all, which has the columns of tq_schedule. A change of it
+//! is spread over the tenants like a fan-out; whoever is attached later gets its rows then. Both do the
+//! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
+
+use super::{Served, fcol, kind, note, open, run, spi, state};
+use crate::error::{Error, Result};
+use crate::postgres::call::{self, Args, Ret};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{sandbox, transaction};
+use crate::schedule::next::Plan;
+use crate::schedules::{Definition, author, definition};
+use crate::tenant::Tenant;
+use crate::tick::{Schedule, instant, micros, scol};
+use crate::{monitor, settings, task, wake};
+use pgrx::Spi;
+use serde_json::{Map, Value as Json, json};
+use std::rc::Rc;
+
+/// What a tenant's row says of the definition that it was made from; in its options.
+#[derive(Clone)]
+pub struct OfAll {
+    /// The definition.
+    pub id: u128,
+    /// Its last change that has reached this tenant.
+    revision: u128,
+    stagger: Micros,
+}
+
+impl OfAll {
+    /// None: an ordinary schedule, the tenant's own.
+    pub fn of(options: &Map<String, Json>) -> Option<OfAll> {
+        let all = options.get("all")?;
+        let id = |key: &str| all.get(key).and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()).map(|u| u.as_u128());
+        Some(OfAll { id: id("id")?, revision: id("revision")?, stagger: all.get("stagger").and_then(Json::as_i64).unwrap_or(0) })
+    }
+    fn of_row(row: &Row) -> Option<OfAll> {
+        OfAll::of(row.json(scol::OPTIONS)?.as_object()?)
+    }
+    fn json(&self) -> Json {
+        json!({ "id": task::uuid_text(self.id), "revision": task::uuid_text(self.revision), "stagger": self.stagger })
+    }
+    /// The line of tq_fanouts for one fire time.
+    pub fn line(&self, fire_time: Micros) -> u128 {
+        task::fire_id(self.id, fire_time)
+    }
+    /// How much later than its fire time it is to run in this tenant.
+    pub fn stagger(&self, tenant: &Tenant) -> Micros {
+        super::stagger(&tenant.name, self.stagger)
+    }
+}
+
+/// Tenants that the definition names; None = all.
+fn tenants_of(definition: &Row) -> Option<Vec<String>> {
+    let options = definition.json(scol::OPTIONS)?;
+    let names = options.get("tenants")?.as_array()?;
+    Some(names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect())
+}
+
+/// Definitions, locked against those who make tenants meanwhile: either they find the definition, or its
+/// spreading finds the tenant.
+fn definitions_to_change() -> Result<Table> {
+    open("schedule_all", Access::Exclusive)
+}
+
+fn find(table: &Table, name: &str) -> Option<Row> {
+    transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(name)))
+}
+
+/// tq_schedule_all(the first 25 of tq_schedule's, tenants, stagger)
+fn schedule_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_schedule_all()");
+    let definition = Definition::of_args(args);
+    definition.check_given()?;
+    let (rule, month_end) = definition.check_alone()?;
+    definition.check_until()?;
+    if !definition.after().is_empty() {
+        return Err(Error::unsupported("after in tq_schedule_all"));
+    }
+    let conflict = args.text(24).unwrap_or_else(|| "error".into());
+    if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
+        return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
+    }
+    let tenants = args.texts(25);
+    if let Some(names) = &tenants {
+        super::check_tenants(names)?;
+    }
+    let stagger = args.interval(26).unwrap_or(0);
+    if stagger < 0 {
+        return Err(Error::invalid("stagger is negative"));
+    }
+    let zone = definition.tz.clone().unwrap_or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty()).unwrap_or("UTC".into()));
+    let now = clock::now();
+    let plan = Plan {
+        rule: &rule,
+        zone: crate::schedule::zone::parse_zone(&zone)?,
+        anchor: instant(now),
+        start_at: definition.start_at.map(instant),
+        until: definition.until.map(instant),
+        month_end,
+        seed: 0,
+    };
+    if plan.first().is_none() && definition.repeats != Some(0) {
+        return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
+    }
+    let table = definitions_to_change()?;
+    let before = find(&table, &definition.name);
+    if let Some(row) = &before {
+        match conflict.as_str() {
+            "nothing" => return Ok(Ret::Uuid(row.uuid(scol::ID).unwrap_or(0))),
+            "replace" => {}
+            _ => {
+                return Err(Error::new("42710", format!("schedule \"{}\" of all tenants exists already", definition.name))
+                    .hint("on_conflict => 'replace' replaces it."));
+            }
+        }
+    }
+    let author = author();
+    // Replaced, it stays the same schedule: fire times that were served are not served again.
+    let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(task::new_id);
+    let revision = task::new_id();
+    let mut held = definition.held();
+    let mut options = definition.options().unwrap_or_else(|| json!({}));
+    options["all"] = OfAll { id, revision, stagger }.json();
+    if let Some(names) = tenants {
+        options["tenants"] = names.into();
+    }
+    held.options = Some(Jsonb::from_value(options));
+    let mut values = [Value::Null; scol::COUNT];
+    for (column, value) in definition.columns(&held) {
+        values[column - 1] = value;
+    }
+    for (column, value) in [
+        (scol::NAME, Value::Text(&definition.name)),
+        (scol::ID, Value::Uuid(id)),
+        (scol::ANCHOR, Value::Time(now)),
+        (scol::CREATED_BY, Value::Text(&author.name)),
+        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
+        (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
+        (scol::RUN_COUNT, Value::I64(0)),
+        (scol::FAIL_COUNT, Value::I64(0)),
+    ] {
+        values[column - 1] = value;
+    }
+    match &before {
+        None => table.insert(&values),
+        Some(row) => {
+            let changes: Vec<(usize, Value)> = values.into_iter().enumerate().map(|(n, value)| (n + 1, value)).collect();
+            if table.update(row, &changes) == Gone::Lost {
+                return Err(contended(&definition.name));
+            }
+        }
+    }
+    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
+    Ok(Ret::Uuid(id))
+}
+
+fn contended(name: &str) -> Error {
+    Error::new("40001", format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
+}
+
+/// The change is to reach the tenants; it takes the place of an earlier one of this name.
+fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::enqueue::Caller, now: Micros) -> Result<()> {
+    // Whoever is spreading it is waited for; then all that it has written is seen.
+    run(
+        "SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+        &[name.into()],
+    )?;
+    run(
+        "WITH gone AS (DELETE FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 RETURNING f.id)
+         DELETE FROM tenant_q.fanout_tenant o USING gone g WHERE o.fanout OPERATOR(pg_catalog.=) g.id",
+        &[name.into()],
+    )?;
+    open("fanout", Access::Write)?.insert(&[
+        Value::Uuid(revision),
+        Value::Char(kind::DEFINITION),
+        Value::Text(name),
+        Value::Time(now),
+        Value::text(handler),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Text(&author.name),
+        Value::Bool(author.superuser),
+        Value::Time(now),
+        Value::Null,
+        Value::Time(now),
+    ]);
+    wake::fan_out();
+    if crate::shared::get().is_none() {
+        crate::enqueue::warn_not_preloaded();
+    }
+    Ok(())
+}
+
+/// tq_unschedule_all(name)
+fn unschedule_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unschedule_all()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
+    let table = definitions_to_change()?;
+    let Some(row) = find(&table, &name) else { return Ok(Ret::Bool(false)) };
+    if table.delete(row.tid) == Gone::Lost {
+        return Err(contended(&name));
+    }
+    spread_change(task::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
+    Ok(Ret::Bool(true))
+}
+
+/// Whether there is a definition of this name.
+pub(super) fn is_defined(name: &str) -> Result<bool> {
+    Ok(find(&open("schedule_all", Access::Read)?, name).is_some())
+}
+
+/// A change reaches one tenant, by the scheduler.
+pub(super) fn serve(row: &Row, tenant: &Rc<Tenant>) -> Result<Served> {
+    let table = match tenant.try_open(tenant.schedule, Access::Write) {
+        Ok(Some(table)) => table,
+        Ok(None) => return Ok(Served::Locked),
+        Err(e) => return Ok(Served::Skipped(e.message)),
+    };
+    // As every table of a tenant that is written: all three are right, or none is touched.
+    match tenant.try_open(tenant.task, Access::Read) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(Served::Locked),
+        Err(e) => return Ok(Served::Skipped(e.message)),
+    }
+    let definitions = open("schedule_all", Access::Read)?;
+    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), None)? {
+        Reconciled::Right => Ok(Served::Defined),
+        Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
+    }
+}
+
+enum Reconciled {
+    Right,
+    Problem(String),
+}
+
+/// Makes the tenant's row of this name what the definition says. `from`: whoever comes later fires from
+/// then on; None = from the definition's own beginning.
+fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, from: Option<Micros>) -> Result<Reconciled> {
+    let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
+    let row = find(table, name);
+    let of_all = row.as_ref().and_then(OfAll::of_row);
+    let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
+    let Some(definition) = definition else {
+        if let (Some(row), Some(_)) = (&row, of_all)
+            && table.delete(row.tid) == Gone::Lost
+        {
+            return Err(lost());
+        }
+        return Ok(Reconciled::Right);
+    };
+    let Some(all) = OfAll::of_row(&definition) else { return Ok(Reconciled::Right) };
+    if row.is_some() && of_all.is_none() {
+        return Ok(Reconciled::Problem("the tenant has a schedule of its own of this name".into()));
+    }
+    if of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
+        return Ok(Reconciled::Right);
+    }
+    let schedule = Schedule::of(tenant, &definition)?;
+    let plan = schedule.plan();
+    let first = match from {
+        None => plan.first(),
+        Some(now) => plan.next_after(instant(now)),
+    };
+    let next = first.map(micros).filter(|_| definition.i32(scol::REPEATS) != Some(0) && definition.bool(scol::ENABLED) != Some(false));
+    if row.is_none() && first.is_none() {
+        // It was for once, before this tenant's time.
+        return Ok(Reconciled::Right);
+    }
+    let mut options = definition.json(scol::OPTIONS).unwrap_or_else(|| json!({}));
+    if let Some(map) = options.as_object_mut() {
+        map.remove("tenants");
+    }
+    let options = Jsonb::from_value(options);
+    let kept = |column: usize| row.as_ref().map(|r| r.value(column));
+    let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
+    for (column, value) in [
+        (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(task::fan_id(all.id, &tenant.name)))),
+        (scol::NEXT_RUN, Value::time(next)),
+        (scol::OPTIONS, Value::Json(&options)),
+        (scol::LAST_RUN, kept(scol::LAST_RUN).unwrap_or(Value::Null)),
+        (scol::LAST_TASK, kept(scol::LAST_TASK).unwrap_or(Value::Null)),
+        (scol::RUN_COUNT, kept(scol::RUN_COUNT).unwrap_or(Value::I64(0))),
+        (scol::FAIL_COUNT, kept(scol::FAIL_COUNT).unwrap_or(Value::I64(0))),
+        (scol::STATE, kept(scol::STATE).unwrap_or(Value::Null)),
+        (scol::PROBLEM, Value::Null),
+    ] {
+        changes[column - 1].1 = value;
+    }
+    match &row {
+        Some(row) => {
+            if table.update(row, &changes) == Gone::Lost {
+                return Err(lost());
+            }
+        }
+        None => table.insert(&changes.iter().map(|c| c.1).collect::<Vec<_>>()),
+    }
+    definition::announce(tenant, next)?;
+    Ok(Reconciled::Right)
+}
+
+/// A tenant is new, ready, or has given up a schedule of its own: it gets what all tenants have. In the
+/// caller's transaction; the right to it is the definition's author's.
+pub fn adopt(tenant: &Rc<Tenant>) -> Result<()> {
+    let definitions = open("schedule_all", Access::Write)?;
+    let by_name = [scol::NAME as i16];
+    let mut names = Vec::new();
+    transaction::with_latest_snapshot(|| {
+        definitions.scan(definitions.index_with(&by_name), &[], None, false, |row| {
+            names.extend(row.text(scol::NAME));
+            true
+        })
+    });
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    // What it brings from before, and is defined no more.
+    table.scan(table.index_with(&by_name), &[], None, false, |row| {
+        if is_of_all(&row) {
+            names.extend(row.text(scol::NAME));
+        }
+        true
+    });
+    names.sort();
+    names.dedup();
+    let now = clock::now();
+    for name in names {
+        let reconciled = reconcile(tenant, &table, &definitions, &name, Some(now))?;
+        if let Some(revision) = find(&definitions, &name).and_then(|d| OfAll::of_row(&d)).map(|all| all.revision) {
+            let outcomes = open("fanout_tenant", Access::Write)?;
+            transaction::with_latest_snapshot(|| match &reconciled {
+                Reconciled::Right => note(&outcomes, revision, &tenant.name, state::DEFINED, None, None),
+                Reconciled::Problem(reason) => note(&outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),
+            });
+        }
+    }
+    transaction::see_own_writes();
+    Ok(())
+}
+
+/// Whether a tenant's row was made from a definition for all tenants.
+pub fn is_of_all(row: &Row) -> bool {
+    row.raw(scol::OPTIONS).is_some() && OfAll::of_row(row).is_some()
+}
+
+/// A tenant's row of a schedule of all tenants is not the tenant's to change.
+pub fn refuse(row: &Row) -> Result<()> {
+    if !is_of_all(row) {
+        return Ok(());
+    }
+    let name = row.str(scol::NAME).unwrap_or("");
+    Err(Error::state(format!("schedule \"{name}\" is one of all tenants")).hint(format!(
+        "An administrator changes it with tq_schedule_all, removes it with tq_unschedule_all({}), or leaves this tenant out with tq_set_quota(fan_out => false).",
+        pgrx::spi::quote_literal(name)
+    )))
+}
+
+/// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
+/// with everybody who is expected to follow.
+pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<()> {
+    let line = all.line(fire_time);
+    let fanouts = open("fanout", Access::Write)?;
+    if fanouts.find(&[fcol::ID as i16], Value::Uuid(line)).is_none() {
+        if !begin_line(tenant, all, row, line, fire_time)? {
+            return Ok(());
+        }
+        transaction::see_own_writes();
+    }
+    let outcomes = open("fanout_tenant", Access::Write)?;
+    match result {
+        Ok(id) => note(&outcomes, line, &tenant.name, state::ENQUEUED, Some(id), None),
+        Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason)),
+    }
+    Ok(())
+}
+
+/// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
+/// others see of a definition is the definition's.
+fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Micros) -> Result<bool> {
+    let name = row.str(scol::NAME).unwrap_or("");
+    let definitions = open("schedule_all", Access::Read)?;
+    let Some(definition) = find(&definitions, name) else { return Ok(false) };
+    let Some(defined) = OfAll::of_row(&definition).filter(|defined| defined.id == all.id) else { return Ok(false) };
+    let just_before = instant(fire_time) - chrono::TimeDelta::microseconds(1);
+    if Schedule::of(tenant, &definition)?.plan().next_after(just_before).map(micros) != Some(fire_time) {
+        return Ok(false);
+    }
+    let at = call::timestamp(fire_time);
+    run(
+        "INSERT INTO tenant_q.fanout (id, kind, name, fire_time, handler, created_by, by_superuser, created_at)
+         VALUES ($1, 'f', $2, $3, $4, $5, $6, pg_catalog.now())",
+        &[
+            call::uuid(line).into(),
+            name.into(),
+            at.into(),
+            definition.text(scol::HANDLER).into(),
+            definition.text(scol::CREATED_BY).unwrap_or_default().into(),
+            definition.bool(scol::BY_SUPERUSER).unwrap_or(false).into(),
+        ],
+    )?;
+    let names = tenants_of(&definition);
+    // Where the rule is of each tenant's own zone, those of other zones have other fire times.
+    let zone = definition.raw(scol::TZ).is_none().then(|| tenant.timezone.clone().unwrap_or_default());
+    run(
+        &format!(
+            "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
+             SELECT $1, x.name, CASE WHEN x.reason IS NULL THEN 'o' ELSE 's' END::pg_catalog.\"char\", x.reason FROM (
+                 SELECT t.name, coalesce({}, (SELECT o.reason FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $6
+                                                AND o.tenant OPERATOR(pg_catalog.=) t.name AND o.state OPERATOR(pg_catalog.=) 's')) AS reason
+                   FROM tenant_q.tenant t
+                  WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, '') OPERATOR(pg_catalog.=) $4)
+                    AND t.attached_at OPERATOR(pg_catalog.<=) $5) x",
+            super::LEFT_OUT
+        ),
+        &[
+            call::uuid(line).into(),
+            settings::exclude_schemas().into(),
+            names.into(),
+            zone.into(),
+            at.into(),
+            call::uuid(defined.revision).into(),
+        ],
+    )?;
+    super::prune(name)?;
+    Ok(true)
+}
+
+/// A tenant has another name: lists of names follow.
+pub fn renamed(old: &str, new: &str) -> Result<()> {
+    run(
+        "UPDATE tenant_q.schedule_all SET options = pg_catalog.jsonb_set(options, '{tenants}',
+                (SELECT pg_catalog.jsonb_agg(CASE WHEN n OPERATOR(pg_catalog.=) $1 THEN $2 ELSE n END) FROM pg_catalog.jsonb_array_elements_text(options OPERATOR(pg_catalog.->) 'tenants') n))
+          WHERE options OPERATOR(pg_catalog.->) 'tenants' OPERATOR(pg_catalog.?) $1",
+        &[old.into(), new.into()],
+    )
+}
+
+/// Tenants that a definition could not reach: (what, reason, fix).
+pub fn problems() -> Result<Vec<(String, String, String)>> {
+    let visible = if monitor::sees_all() { None } else { Some(super::visible()?.unwrap_or_default()) };
+    let rows: Vec<(String, String, String, bool)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT f.name, o.tenant, o.reason, o.reason OPERATOR(pg_catalog.~~) '%of its own%' FROM tenant_q.fanout f, tenant_q.fanout_tenant o
+                  WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND o.fanout OPERATOR(pg_catalog.=) f.id AND o.state OPERATOR(pg_catalog.=) 's'
+                    AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
+                None,
+                &[visible.into()],
+            )?
+            .map(|row| {
+                Ok((
+                    row.get::<String>(1)?.unwrap_or_default(),
+                    row.get::<String>(2)?.unwrap_or_default(),
+                    row.get::<String>(3)?.unwrap_or_default(),
+                    row.get::<bool>(4)?.unwrap_or(false),
+                ))
+            })
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)?;
+    let quote = |text: &str| pgrx::spi::quote_literal(text);
+    Ok(rows
+        .into_iter()
+        .map(|(name, tenant, reason, own)| {
+            let fix = if own {
+                format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
+            } else {
+                format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))
+            };
+            (format!("schedule {name} of all tenants in tenant {tenant}"), reason, fix)
+        })
+        .collect())
+}
+
+crate::sql_functions! {
+    tq_schedule_all, pg_finfo_tq_schedule_all => schedule_all;
+    tq_unschedule_all, pg_finfo_tq_unschedule_all => unschedule_all;
+}
