@@ -403,7 +403,7 @@ pub fn shown(tenant: &Tenant) -> Result<Vec<Json>> {
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
-                "SELECT pg_catalog.to_jsonb(l) FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1 ORDER BY l.relation, l.handler",
+                "SELECT pg_catalog.to_jsonb(l) OPERATOR(pg_catalog.||) '{\"how\": \"task\"}'::pg_catalog.jsonb FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1 ORDER BY l.relation, l.handler",
                 None,
                 &[tenant.name.as_str().into()],
             )?

@@ -11,6 +11,7 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod observe;
+mod own_session;
 mod schedules;
 mod signals;
 mod site;

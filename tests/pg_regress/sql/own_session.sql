@@ -7,8 +7,9 @@ SELECT test.await('current_setting(''tenant_q.enabled'') = ''off''');
 CREATE ROLE owner LOGIN;
 CREATE ROLE clerk LOGIN;
 CREATE ROLE app LOGIN;
-GRANT clerk TO owner;
+GRANT clerk, app TO owner;
 CREATE SCHEMA acme AUTHORIZATION owner;
+CREATE SCHEMA evil AUTHORIZATION owner;
 SELECT tq_attach('acme');
 SELECT tq_set_tenant('acme', timezone => 'Asia/Tokyo', settings => '{"extra_float_digits": "2"}');
 \c - owner
@@ -84,7 +85,7 @@ BEGIN;
 SELECT count(tq_async('surroundings', tenant => 'acme'));
 SELECT tenant, state, result FROM tq_drain(tenant => 'acme');
 ROLLBACK;
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 \echo :SQLSTATE
 SET search_path = acme, public;
 
@@ -104,7 +105,7 @@ SELECT count(tq_async('note', '["frozen"]')), count(tq_async('fan', '[1]'));
 SELECT handler, state FROM tq_drain();
 ROLLBACK;
 BEGIN READ ONLY;
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 ROLLBACK;
 
 -- Deferred constraints: a task's are its own, the caller's come first, and modes are as declared.
@@ -124,7 +125,7 @@ ROLLBACK;
 BEGIN;
 INSERT INTO child VALUES (7, 7);
 SELECT count(tq_async('note', '["innocent"]'));
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 \echo :SQLSTATE
 ROLLBACK;
 
@@ -137,7 +138,7 @@ ROLLBACK;
 BEGIN;
 SELECT count(tq_async('napping', '[60]', timeout => '1 hour'));
 SET LOCAL statement_timeout = '100 ms';
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 \echo :SQLSTATE
 ROLLBACK;
 SELECT count(*) FROM tq_tasks;
@@ -153,16 +154,16 @@ ROLLBACK;
 BEGIN;
 SELECT tq_pause(handler => 'note');
 SELECT count(tq_async('note', '["paused"]'));
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 ROLLBACK;
 BEGIN;
 SELECT tq_pause();
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 \echo :SQLSTATE
 ROLLBACK;
 BEGIN;
 SELECT tq_set_tenant(ready => false);
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 ROLLBACK;
 SELECT * FROM tq_drain(-1);
 \echo :SQLSTATE
@@ -175,9 +176,9 @@ GRANT INSERT ON log TO clerk;
 GRANT SELECT ON log TO clerk;
 GRANT USAGE ON SEQUENCE log_n_seq TO clerk;
 SET ROLE app;
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 \echo :SQLSTATE
-SELECT tq_async('note', '["as app"]', sync => true);
+SELECT count(tq_async('note', '["as app"]', sync => true));
 \echo :SQLSTATE
 RESET ROLE;
 BEGIN;
@@ -205,7 +206,7 @@ SELECT what FROM log;
 -- As a superuser, tasks of others are left.
 BEGIN;
 SELECT count(tq_async('note', '["x"]'));
-SELECT * FROM tq_drain();
+SELECT handler, state FROM tq_drain();
 ROLLBACK;
 \c - owner
 SET search_path = acme, public;
@@ -235,7 +236,6 @@ CALL tq_run_pending(max_tasks => -1);
 CALL tq_run_pending('nowhere');
 \echo :SQLSTATE
 -- Nothing of the caller's gets in between.
-CREATE SCHEMA evil;
 CREATE FUNCTION evil.less(int, int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'evil'; END $$;
 CREATE OPERATOR evil.< (FUNCTION = evil.less, LEFTARG = int, RIGHTARG = int);
 CREATE OPERATOR evil.+ (FUNCTION = evil.less, LEFTARG = int, RIGHTARG = int);
