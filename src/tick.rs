@@ -17,12 +17,13 @@ use crate::schedule::catch_up::{self, CatchUp, Lateness};
 use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::schedule::{spread, zone};
+use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::{self, State};
 use crate::settings;
 use crate::shared::{Shared, Word};
 use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -128,6 +129,11 @@ pub fn micros(t: DateTime<Utc>) -> Micros {
     t.timestamp_micros() - EPOCH_2000
 }
 
+/// Whether an instant lies in the years 1 to 9999, in which rules are computed.
+pub fn is_date(t: Micros) -> bool {
+    (1..=9999).contains(&instant(t).year())
+}
+
 impl From<RuleError> for Error {
     fn from(e: RuleError) -> Error {
         let mut error = Error::invalid(e.message);
@@ -160,6 +166,10 @@ impl Schedule {
     /// Nothing in the row is taken on trust: its owner can write to it.
     pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
         let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
+        let name = row.text(scol::NAME).unwrap_or_default();
+        if name.is_empty() || name.len() > NAME_BYTES {
+            return wrong("name", "its name does not have 1 to 200 bytes");
+        }
         let zone_name = row.text(scol::TZ).unwrap_or_else(|| tenant.zone());
         let rule = Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?;
         let zone = zone::parse_zone(&zone_name)?;
@@ -186,8 +196,11 @@ impl Schedule {
             return wrong("repeats", "repeats is below -1");
         }
         let anchor = row.time(scol::ANCHOR).unwrap_or(0);
-        if [i64::MIN, i64::MAX].contains(&anchor) {
-            return wrong("start_at", "the schedule's anchor is infinite");
+        if !is_date(anchor) {
+            return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
+        }
+        if row.time(scol::START_AT).is_some_and(|t| !is_date(t)) {
+            return wrong("start_at", "start_at is not in the years 1 to 9999");
         }
         let base = match (row.raw(scol::TASK), row.json(scol::TASK)) {
             (None, _) | (_, Some(Json::Null)) => NewTask::default(),
@@ -215,7 +228,7 @@ impl Schedule {
             follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
         }
         Ok(Schedule {
-            name: row.text(scol::NAME).unwrap_or_default(),
+            name,
             id: row.uuid(scol::ID).unwrap_or(0),
             rule,
             zone,
@@ -425,13 +438,15 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
     let plan = schedule.plan();
     // The rule's own fire times, and the one of a release.
     let next_run = row.time(scol::NEXT_RUN);
-    let waiting_for = if state.released.is_some() { state.planned } else { next_run };
+    let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
     let (mut slots, mut next) = match waiting_for {
         // Before any clock of a computer's: somebody means at once.
         Some(at) if at <= now => {
             let due = catch_up::due(&plan, instant(if at < -EPOCH_2000 { now } else { at }), instant(now), &schedule.lateness);
             (due.serve, due.next.map(micros))
         }
+        // The owner has written a release into it by hand, and lost the rule's own.
+        None if state.released.is_some() => (vec![], plan.next_after(instant(now)).map(micros)),
         at => (vec![], at),
     };
     if let Some(at) = state.released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {

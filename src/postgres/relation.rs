@@ -185,7 +185,7 @@ impl Row {
         self.get(n)
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        self.get::<Vec<String>>(n)
+        self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
     }
 }
 

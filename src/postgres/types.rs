@@ -48,6 +48,10 @@ impl Jsonb {
         // SAFETY: a whole jsonb varlena, see from_datum.
         unsafe { <JsonB as pgrx::FromDatum>::from_datum(self.datum(), false) }.expect("not null").0
     }
+    /// None for what a jsonb may hold and serde_json can't.
+    pub fn parsed(&self) -> Option<serde_json::Value> {
+        parse_document(self.datum())
+    }
 }
 
 impl IntoDatum for Jsonb {

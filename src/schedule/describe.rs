@@ -18,7 +18,11 @@ pub fn describe(rule: &Rule) -> String {
         Form::Cron(cron) => describe_cron(cron),
         Form::Interval { seconds } => format!("every {}", duration(*seconds)),
         Form::Random { min, max } => {
-            format!("every {} to {}, at random", duration(*min), duration(*max))
+            let both = |unit: i64| min % unit == 0 && max % unit == 0;
+            match [(3600, "hours"), (60, "minutes"), (1, "seconds")].into_iter().find(|(unit, _)| both(*unit)) {
+                Some((unit, name)) if unit > 1 || *max < 120 => format!("every {} to {} {name}, at random", min / unit, max / unit),
+                _ => format!("every {} to {}, at random", in_figures(*min), in_figures(*max)),
+            }
         }
         Form::Calendar { every, unit, at } => {
             let period = match unit {
@@ -31,11 +35,9 @@ pub fn describe(rule: &Rule) -> String {
         }
         Form::Weekdays { days, at } => format!("every {}{}", list(*days, |day| WEEKDAYS[day as usize].to_owned()), at_time(*at)),
         Form::Aligned { every, unit: 3600, at } => {
-            format!("every {} at {:02}:{:02} past the hour", counted(*every, "hour"), at / 60, at % 60)
+            format!("every {}, {}", counted(*every, "hour"), past(*at, "hour"))
         }
-        Form::Aligned { every, at, .. } => {
-            format!("every {} at second {at}", counted(*every, "minute"))
-        }
+        Form::Aligned { every, at, .. } => format!("every {}, {}", counted(*every, "minute"), past(*at, "minute")),
         Form::Once => "once".to_owned(),
         Form::After => "after other schedules".to_owned(),
         Form::At(timestamp) => format!("once at {}", describe_timestamp(timestamp)),
@@ -43,6 +45,14 @@ pub fn describe(rule: &Rule) -> String {
             let event = solar.event.name.replace('_', " ");
             format!("at {event} at latitude {}, longitude {}", solar.latitude, solar.longitude)
         }
+    }
+}
+
+/// So many seconds into an hour or a minute: "at 5 minutes past the hour".
+fn past(seconds: i64, unit: &str) -> String {
+    match seconds {
+        0 => format!("on the {unit}"),
+        _ => format!("at {} past the {unit}", in_figures(seconds)),
     }
 }
 
@@ -61,6 +71,12 @@ fn clock(second_of_day: i64) -> String {
 /// "day", "3 days"
 fn counted(n: i64, unit: &str) -> String {
     if n == 1 { unit.to_owned() } else { format!("{n} {unit}s") }
+}
+
+/// As [`duration`], but "1 minute" too.
+fn in_figures(seconds: i64) -> String {
+    let text = duration(seconds);
+    if text.starts_with(|c: char| c.is_ascii_digit()) { text } else { format!("1 {text}") }
 }
 
 /// In the largest units that add up: "90 seconds" is "1 minute 30 seconds".
@@ -117,6 +133,36 @@ fn times(cron: &Cron) -> String {
         return format!("at {}", joined(times));
     }
     let every_hour = hours == mask(0, 23);
+    // Hours in a row are a span of the day.
+    let span = bits(hours)
+        .next()
+        .zip(bits(hours).last())
+        .filter(|(first, last)| !every_hour && last > first && last - first + 1 == hours.count_ones());
+    let second = i64::from(seconds.trailing_zeros());
+    if seconds.count_ones() == 1 && few(minutes) && !field(minutes, 59, "minute").starts_with("every") {
+        let minute = minutes.trailing_zeros();
+        return match (minutes.count_ones(), span) {
+            (1, Some((first, last))) => {
+                let at = |hour: u32| clock(i64::from(hour * 3600 + minute * 60) + second);
+                format!("every hour from {} to {}", at(first), at(last))
+            }
+            (count, _) => {
+                let past = match count {
+                    1 => past(i64::from(minute * 60) + second, "hour"),
+                    _ if second == 0 => format!("at {} minutes past the hour", list(minutes, |minute| minute.to_string())),
+                    _ => format!("at second {second} of {}", field(minutes, 59, "minute")),
+                };
+                match span {
+                    Some((first, last)) => format!("every hour, {past}, from {first:02}:00 to {last:02}:59"),
+                    None if every_hour => format!("every hour, {past}"),
+                    None => format!("{past}, in hours {}", list(hours, |hour| hour.to_string())),
+                }
+            }
+        };
+    }
+    if !at_second_0 && seconds.count_ones() == 1 && minutes == mask(0, 59) && every_hour {
+        return format!("every minute, {}", past(second, "minute"));
+    }
     let mut parts = Vec::new();
     if !at_second_0 {
         parts.push(field(seconds, 59, "second"));
@@ -125,12 +171,13 @@ fn times(cron: &Cron) -> String {
         (false, true) => {}
         _ => parts.push(field(minutes, 59, "minute")),
     }
-    if !every_hour {
+    let between = span.map(|(first, last)| format!(", from {first:02}:00 to {last:02}:59"));
+    if !every_hour && between.is_none() {
         parts.push(field(hours, 23, "hour"));
-    } else if parts.last().is_some_and(|minutes| minutes.starts_with("minute")) {
+    } else if between.is_none() && parts.last().is_some_and(|minutes| minutes.starts_with("minute")) {
         parts.push("every hour".to_owned());
     }
-    parts.join(" of ")
+    parts.join(" of ") + &between.unwrap_or_default()
 }
 
 /// "every minute", "every 15 minutes", "minutes 5 and 35", "hours 9 to 17"
@@ -142,7 +189,6 @@ fn field(set: u64, max: u32, unit: &str) -> String {
     if let [0, step, ..] = values[..]
         && step > 1
         && (0..=max).step_by(step as usize).eq(values.iter().copied())
-        && values.len() > 2
     {
         return format!("every {step} {unit}s");
     }

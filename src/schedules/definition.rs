@@ -17,14 +17,14 @@ use crate::schedule::zone;
 use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome, State};
 use crate::surface::{task_object, time_json};
 use crate::tenant::Tenant;
-use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, micros, scol};
+use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, micros, scol};
 use crate::{shared, task, wake};
 use pgrx::IntoDatum;
 use pgrx::datum::Interval;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
-const NAME_BYTES: usize = 200;
+pub const NAME_BYTES: usize = 200;
 
 /// What a definition consists of, in the order of tq_schedule's parameters.
 pub const PARAMETERS: [&str; 24] = [
@@ -202,6 +202,9 @@ impl Definition {
         if self.repeats.is_some_and(|n| n < -1) {
             return Err(Error::invalid("repeats is below -1").hint("-1 fires for ever, 0 never, n that many times."));
         }
+        if self.start_at.is_some_and(|t| !is_date(t)) {
+            return Err(Error::invalid("start_at is not in the years 1 to 9999"));
+        }
         if let (Some(start), Some(until)) = (self.start_at, self.until)
             && until < start
         {
@@ -250,7 +253,7 @@ impl Definition {
     /// The arguments as they will be at a fire time.
     fn check_args(&self, tenant: &Tenant, handler: &Handler) -> Result<()> {
         let Some(time_arg) = &self.time_arg else { return handler.check_args(tenant, self.args.as_ref()) };
-        let mut object = match self.args.as_ref().map(|a| a.value()) {
+        let mut object = match self.args.as_ref().map(|a| a.parsed().ok_or_else(|| unreadable(&self.name))).transpose()? {
             None | Some(Json::Null) => json!({}),
             Some(Json::Object(o)) => Json::Object(o),
             Some(_) => {
@@ -318,15 +321,16 @@ impl Definition {
     }
 
     /// As a document whose keys are tq_schedule's parameters; what is inherited is left out.
-    pub fn document(&self) -> Json {
+    pub fn document(&self) -> Result<Json> {
         let mut o = Map::new();
         let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
         let text = |t: &Option<String>| t.clone().map(Json::from);
         let span = |i: &Option<Interval>| i.map(|i| Json::from(format_interval(&i)));
+        let args = self.args.as_ref().map(|a| a.parsed().ok_or_else(|| unreadable(&self.name))).transpose()?;
         put("name", Some(self.name.clone().into()));
         put("handler", Some(self.handler.clone().into()));
         put("rule", Some(self.rule.clone().into()));
-        put("args", self.args.as_ref().map(|a| a.value()));
+        put("args", args);
         put("tz", text(&self.tz));
         put("start_at", self.start_at.map(|t| time_json(Some(t))));
         put("until", self.until.map(|t| time_json(Some(t))));
@@ -347,7 +351,7 @@ impl Definition {
         put("enabled", self.enabled.filter(|e| !e).map(Json::from));
         put("tags", self.tags.clone().map(Json::from));
         put("description", text(&self.description));
-        Json::Object(o)
+        Ok(Json::Object(o))
     }
 
     /// The same back. JSON null is "not given", but in args.
@@ -463,6 +467,11 @@ impl Checked {
             seed,
         }
     }
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::limit(format!("args of schedule \"{name}\" hold a number or a depth that can't be carried"))
+        .detail("Numbers go up to those of double precision, and 127 levels deep.")
 }
 
 /// An expression that can be asked; nothing of it is run, and no name in it is looked up.

@@ -13,7 +13,7 @@ use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::surface::time_json;
 use crate::tenant;
-use crate::tick::{Schedule, instant, micros, scol};
+use crate::tick::{Schedule, instant, is_date, micros, scol};
 use crate::{fanout, settings};
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
@@ -73,7 +73,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
             || new.active_hours != old.active_hours
             || enabled != old.enabled.unwrap_or(true)
             || (repeats == 0) != (old.repeats == Some(0));
-        let anchor = row.time(scol::ANCHOR).filter(|t| *t != i64::MIN && *t != i64::MAX).unwrap_or(now);
+        let anchor = row.time(scol::ANCHOR).filter(|t| is_date(*t)).unwrap_or(now);
         // One that has never fired begins when it is let: there is nothing that its times could keep to.
         let begins_anew = checked.rule.fires_once() && row.i64(scol::RUN_COUNT).unwrap_or(0) == 0 && time_changed;
         let anchor = if rule_changed || begins_anew { now } else { anchor };
@@ -332,15 +332,16 @@ pub fn export(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(0).as_deref())?;
     may_read(&tenant)?;
     let table = tenant.open(tenant.schedule, Access::Read)?;
-    let mut rows = Vec::new();
+    let mut definitions = Vec::new();
     table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
         // Those of all tenants are nobody's to carry.
         if !fanout::schedules::is_of_all(&row) {
-            rows.push(Definition::of_row(&row).document());
+            definitions.push(Definition::of_row(&row));
         }
         true
     });
-    Ok(Ret::Document(Jsonb::from_value(rows.into())))
+    let documents = definitions.iter().map(Definition::document).collect::<Result<Vec<Json>>>()?;
+    Ok(Ret::Document(Jsonb::from_value(documents.into())))
 }
 
 /// tq_import(doc, on_conflict, tenant): how many schedules were made.
@@ -405,6 +406,7 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
         Err(broken) => {
             let fix = match broken.parameter {
                 "tz" if row.raw(scol::TZ).is_none() => format!("SELECT tq_set_tenant({who}, timezone => '…')"),
+                "name" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
                 "reset" => alter("reset => '{active_hours,only_if,after,after_outcome}'"),
                 "rule" => alter("rule => '…'"),
                 // Back to what is inherited always works.
@@ -420,28 +422,62 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
             let fix = format!("SELECT tq_register({}, tenant => {who})", pgrx::spi::quote_literal(&handler_name));
             return Some((problem.unwrap_or_else(|| format!("handler \"{handler_name}\" is not registered")), fix));
         }
+        Err(error) => return Some((error.message, alter("handler => '…'"))),
         Ok(Some(h)) if h.fault.is_some() => {
             // Its tasks are held, and tq_problems has the handler too.
             problem.as_ref()?;
         }
         _ => {}
     }
-    if let Some(missing) = schedule.after.iter().find(|a| {
-        let open = tenant.open(tenant.schedule, Access::Read);
-        open.is_ok_and(|table| follow::find(&table, a).is_none_or(|r| !State::of(&r).before.contains(&name)))
-    }) {
-        let names = pgrx::spi::quote_literal(format!(
-            "{{{}}}",
-            schedule.after.iter().map(|a| format!("\"{}\"", a.replace('\\', "\\\\").replace('"', "\\\""))).collect::<Vec<_>>().join(",")
-        ));
-        return Some((format!("it comes after schedule \"{missing}\", which does not know of it"), alter(&format!("after => {names}"))));
+    if let Some(fault) = after_trouble(tenant, &schedule) {
+        let fix = match &fault.after[..] {
+            [] => alter("reset => '{after,after_outcome}'"),
+            after => alter(&format!("after => {}", pgrx::spi::quote_literal(array(after)))),
+        };
+        return Some((fault.message, fix));
     }
     let text = problem?;
-    let fix = if row.time(scol::NEXT_RUN).is_none() && row.bool(scol::ENABLED) == Some(true) {
+    let fix = if handler_name.is_empty() {
+        alter("handler => '…'")
+    } else if row.time(scol::NEXT_RUN).is_none() && row.bool(scol::ENABLED) == Some(true) && !schedule.rule.is_after() {
         // Nothing is wrong with it any more: it is only to be planned again.
         alter("enabled => true")
     } else {
         alter("args => '…'")
     };
     Some((text, fix))
+}
+
+struct AfterTrouble {
+    message: String,
+    /// Those that it can come after.
+    after: Vec<String>,
+}
+
+/// Whether the schedules that this one comes after are there and know of it.
+fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTrouble> {
+    if schedule.after.is_empty() {
+        return None;
+    }
+    let table = tenant.open(tenant.schedule, Access::Read).ok()?;
+    let mut message = None;
+    let mut after = Vec::new();
+    for name in &schedule.after {
+        match follow::find(&table, name) {
+            None => message = Some(format!("it comes after schedule \"{name}\", which does not exist")),
+            Some(row) => {
+                if !State::of(&row).before.contains(&schedule.name) {
+                    message.get_or_insert(format!("it comes after schedule \"{name}\", which does not know of it"));
+                }
+                after.push(name.clone());
+            }
+        }
+    }
+    message.map(|message| AfterTrouble { message, after })
+}
+
+/// A text[] as SQL writes it.
+fn array(items: &[String]) -> String {
+    let quoted: Vec<String> = items.iter().map(|i| format!("\"{}\"", i.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
 }

@@ -8,6 +8,9 @@ const WRONG_RULES: &[(&str, &str)] = &[
     ("^", "rule is empty"),
     ("^   ", "rule is empty"),
     // Cron: how many fields.
+    // After other schedules.
+    ("after ^nightly", "unexpected \"nightly\", expected the end"),
+    ("after ^5 minutes", "unexpected \"5\", expected the end"),
     ("^*", "a cron rule has 5 fields, or 6 with seconds first, not 1"),
     ("^* * * *", "a cron rule has 5 fields, or 6 with seconds first, not 4"),
     ("* * * * * * ^*", "a cron rule has 5 fields, or 6 with seconds first, not 7"),

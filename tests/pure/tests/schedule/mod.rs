@@ -13,6 +13,7 @@ mod describe;
 mod errors;
 mod generator;
 mod second_opinion;
+mod setback;
 mod solar;
 mod spread;
 
