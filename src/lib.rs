@@ -39,14 +39,14 @@ pub mod identity;
 pub mod limits;
 pub mod worker;
 // What one can ask in SQL
-pub mod groups;
-pub mod manage;
 pub mod events;
+pub mod groups;
 pub mod listen;
+pub mod manage;
 pub mod monitor;
+pub mod own_session;
 pub mod progress;
 pub mod rights;
-pub mod own_session;
 pub mod schedules;
 pub mod stats;
 pub mod surface;

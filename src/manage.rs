@@ -116,7 +116,8 @@ pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
     let gone = results.delete(row.tid);
     if gone == Gone::Done
         && row.raw(rcol::UNIQUE_KEY).is_some()
-        && let Some(kept) = tasks.find(&[col::ID as i16], row.value(rcol::ID)).filter(|r| r.char(col::STATE) == stored::KEY)
+        && let Some(kept) =
+            tasks.find(&[col::ID as i16], Value::Uuid(row.uuid(rcol::ID).unwrap_or(0))).filter(|r| r.char(col::STATE) == stored::KEY)
     {
         // Lost: somebody else has just freed it.
         let _: Gone = tasks.delete(kept.tid);

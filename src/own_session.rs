@@ -9,9 +9,9 @@
 
 use crate::complete::{self, Rules, Verdict};
 use crate::depend::{self, Answer};
-use crate::gate;
 use crate::enqueue::{NewTask, Queue};
 use crate::error::{Error, Result};
+use crate::gate;
 use crate::handler::{self, Handler};
 use crate::pick::item_of;
 use crate::postgres::call::{Args, Ret};

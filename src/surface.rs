@@ -223,35 +223,49 @@ fn cancel(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
     let Some(row) = found else { return Ok(Ret::Bool(false)) };
-    let running = args.bool(1) != Some(false);
-    if row.raw(col::OPTIONS).is_some() {
-        // A flow ends first: then its members' ends count for nothing more.
-        let members: Vec<u128> = flow::members_of(id, row.json(col::OPTIONS)).collect();
-        if !members.is_empty() {
-            let cancelled = cancel_one(&tenant, &table, row, running)?;
-            for member in members.into_iter().filter(|_| cancelled) {
-                transaction::see_own_writes();
-                let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
-                if let Some(row) = found {
-                    cancel_one(&tenant, &table, row, running)?;
-                }
-            }
-            return Ok(Ret::Bool(cancelled));
+    let even_running = args.bool(1) != Some(false);
+    let members: Vec<u128> = if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+    // In the order in which ends lock rows, members before their flow; all rows go before any end takes
+    // effect, so that the members' ends find no flow to count down and no next step to let go.
+    let mut gone = Vec::new();
+    for member in members {
+        let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
+        if let Some(row) = found
+            && take_out(&table, &row, even_running)
+        {
+            gone.push(row);
         }
     }
-    Ok(Ret::Bool(cancel_one(&tenant, &table, row, running)?))
+    let mut flow = Some(row);
+    let cancelled = loop {
+        let Some(row) = flow.take() else { break false };
+        if take_out(&table, &row, even_running) {
+            gone.push(row);
+            break true;
+        }
+        if gone.is_empty() {
+            break false;
+        }
+        // A member that ended meanwhile has counted it down: as it is now.
+        flow = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+    };
+    for row in gone {
+        cancelled_one(&tenant, &table, &row)?;
+    }
+    Ok(Ret::Bool(cancelled))
 }
 
-fn cancel_one(tenant: &Rc<Tenant>, table: &Table, row: Row, even_running: bool) -> Result<bool> {
+/// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
+fn take_out(table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    if matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK)
+    !(matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK)
         || !even_running && shared::get().is_some_and(|s| running(&s, id, stamp).is_some())
-        || table.delete(row.tid) == Gone::Lost
-    {
-        return Ok(false);
-    }
-    crate::events::ended_unrun(tenant, &row, ended::CANCELLED, None);
-    transaction::see_own_writes();
+        || table.delete(row.tid) == Gone::Lost)
+}
+
+fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
+    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+    crate::events::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End {
         state: ended::CANCELLED,
         attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
@@ -260,14 +274,14 @@ fn cancel_one(tenant: &Rc<Tenant>, table: &Table, row: Row, even_running: bool) 
         error: None,
         history: None,
     };
-    complete::end(tenant, table, &row, &end, true)?;
+    complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(id, stamp);
     wake::finished(id);
-    crate::groups::finished(&tenant, row.str(col::GROUP_ID));
+    crate::groups::finished(tenant, row.str(col::GROUP_ID));
     if let Some(entry) = tenant.entry(tenant.owner)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.

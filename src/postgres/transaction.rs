@@ -161,10 +161,12 @@ pub fn see_own_writes() {
     }
 }
 
-/// Runs `f` under the newest snapshot, whatever the statement's own is.
+/// Runs `f` under the newest snapshot, whatever the statement's own is; with what this transaction has
+/// written itself.
 pub fn with_latest_snapshot<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: pushed and popped in pairs; an ERROR under `f` leaves the stack to abort.
     unsafe {
+        pg_sys::CommandCounterIncrement();
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let value = f();
         pg_sys::PopActiveSnapshot();

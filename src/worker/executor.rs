@@ -228,16 +228,17 @@ impl Executor {
                 return false;
             }
         };
-        ready::release(s, index);
         let Batch { tenant, rows, park, wait, unpark, unparks } = batch;
-        if !park.is_empty() {
-            self.park(index, &tenant, &park, unparks);
-        }
+        // While the entry is held: nobody else may pick these rows meanwhile.
         if !wait.is_empty()
             && let Err(failure) = crate::park::wait(s, index, &tenant, &wait)
         {
             caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&tenant.name)), &failure);
             ready::block(s, index, pick::reason::ERROR);
+        }
+        ready::release(s, index);
+        if !park.is_empty() {
+            self.park(index, &tenant, &park, unparks);
         }
         if unpark {
             crate::park::unpark(s, index, &tenant);

@@ -6,6 +6,7 @@ mod crash;
 mod delivery;
 mod dst;
 mod fairness;
+mod flows;
 mod fanout;
 mod hostile;
 mod identity;

@@ -1,0 +1,296 @@
+//! Chains, groups, dependencies, keys and limits: right whatever happens in between.
+
+use std::thread;
+use std::time::Duration;
+
+use cluster::Stop;
+
+use crate::site::{DB, Site};
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// `hook(task)` leaves the task's name and state; `span(k)` when it began and ended.
+fn prepare(site: &Site, tenants: &[&str]) {
+    site.cluster.run(
+        DB,
+        "CREATE FUNCTION public.hook(task jsonb) RETURNS void LANGUAGE sql AS
+            $$ SELECT public.ok(concat_ws(' ', 'hook', task->>'name', task->>'state')) $$;
+         CREATE TABLE public.span (k text, id text, began timestamptz, ended timestamptz);
+         GRANT INSERT, SELECT ON public.span TO PUBLIC;
+         CREATE FUNCTION public.span(k text, s float8 DEFAULT 0.001) RETURNS void LANGUAGE plpgsql AS
+            $$ DECLARE t timestamptz := clock_timestamp();
+               BEGIN PERFORM pg_sleep(s); INSERT INTO public.span VALUES (k, (tq_current()).id::text, t, clock_timestamp()); END $$",
+    );
+    for t in tenants {
+        site.run(t, "SELECT tq_register('hook'), tq_register('span')");
+    }
+}
+
+#[test]
+fn chains_and_groups_go_through_crashes_without_a_stall_or_a_double() {
+    let tenants = ["t1", "t2"];
+    let site = Site::start("", &tenants);
+    prepare(&site, &tenants);
+    for t in tenants {
+        site.run(
+            t,
+            "SELECT tq_pause();
+             SELECT tq_chain((SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('c %s %s', c, s))) ORDER BY s)
+                              FROM generate_series(1, 8) s), task => jsonb_build_object('name', format('c%s', c), 'hook', 'hook'))
+             FROM generate_series(1, 40) c;
+             SELECT tq_group((SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('g %s %s', g, s))))
+                              FROM generate_series(1, 25) s), jsonb_build_object('name', format('g%s', g), 'on_success', 'hook'))
+             FROM generate_series(1, 12) g",
+        );
+    }
+    for t in tenants {
+        site.run(t, "SELECT tq_resume()");
+    }
+    for round in 0..5 {
+        let before = site.number("SELECT count(*) FROM fx");
+        site.cluster.wait_until(DB, &format!("SELECT count(*) >= least(1344, {before} + {}) FROM fx", 40 + round * 61));
+        site.cluster.restart(Stop::Immediate);
+    }
+    site.wait_idle_within(SOON, &tenants);
+    // 40 × 8 steps, 12 × 25 members, 52 hooks, in each tenant.
+    site.assert_once(2 * (320 + 300 + 52));
+    for t in tenants {
+        assert_eq!(
+            site.number(&format!("SELECT count(*) FROM {t}.tq_result WHERE state <> 'd' AND handler IN ('tq_chain', 'tq_group')")),
+            0,
+            "flows that did not end well"
+        );
+        let disorder = format!(
+            "SELECT count(*) FROM fx a JOIN fx b ON a.tenant = b.tenant AND a.k LIKE 'c %' AND b.k LIKE 'c %'
+               AND split_part(a.k, ' ', 2) = split_part(b.k, ' ', 2) AND split_part(a.k, ' ', 3)::int < split_part(b.k, ' ', 3)::int
+             WHERE a.tenant = '{t}' AND a.at >= b.at"
+        );
+        assert_eq!(site.number(&disorder), 0, "steps out of order");
+    }
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_lock_lets_one_at_a_time_through_and_holds_up_nobody_else() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    // More of one key than stay in place, so that many are put aside.
+    site.run(
+        "t1",
+        "SELECT count(tq_async('span', jsonb_build_array('a'), lock => 'a', priority => i % 3)) FROM generate_series(1, 400) i;
+         SELECT count(tq_async('span', jsonb_build_array('l' || i % 5), lock => 'l' || i % 5)) FROM generate_series(1, 300) i;
+         SELECT count(tq_async('ok', jsonb_build_array('free ' || i), priority => -1)) FROM generate_series(1, 50) i",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM span"), 700);
+    assert_eq!(
+        site.number("SELECT count(*) FROM span a JOIN span b ON a.k = b.k AND a.id < b.id AND a.began < b.ended AND b.began < a.ended"),
+        0,
+        "two of one lock at a time"
+    );
+    site.assert_once(50);
+    // A delayed one doesn't block one that is ready.
+    let later = site.enqueue("t1", "span", r#"["b"]"#, ", lock => 'b', delay => '1 hour'");
+    let now = site.enqueue("t1", "span", r#"["b"]"#, ", lock => 'b'");
+    site.wait_ended("t1", &now, 'd');
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{later}')")), "t");
+}
+
+#[test]
+fn limits_are_exact_across_roles_and_freed_by_every_end() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    site.cluster.run(DB, "CREATE ROLE helper LOGIN; GRANT helper TO t1; GRANT USAGE ON SCHEMA t1 TO helper");
+    site.run(
+        "t1",
+        "SELECT tq_register('span2', 'span(text, float8)', run_as => 'helper'); SELECT tq_register('bad', max_attempts => 1);
+         SELECT tq_set_limit('two', max_running => 2); SELECT tq_set_queue('narrow', max_running => 1);
+         SELECT count(tq_async(CASE i % 2 WHEN 0 THEN 'span' ELSE 'span2' END, '[\"x\", 0.004]', limit_key => 'two')) FROM generate_series(1, 250) i;
+         SELECT count(tq_async('span', '[\"q\", 0.002]', queue => 'narrow')) FROM generate_series(1, 150) i;
+         SELECT count(tq_async('bad', '[\"no\"]', limit_key => 'two')) FROM generate_series(1, 30) i",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    let most = |k: &str| {
+        site.number(&format!(
+            "SELECT max(n) FROM (SELECT count(*) AS n FROM span a JOIN span b ON a.k = b.k AND b.began <= a.began AND a.began < b.ended
+              WHERE a.k = '{k}' GROUP BY a.id) AS x"
+        ))
+    };
+    assert_eq!(most("x"), 2, "of the limit key at a time");
+    assert_eq!(most("q"), 1, "of the queue at a time");
+    assert_eq!(site.number("SELECT count(*) FROM span"), 400);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'f'"), 30);
+}
+
+#[test]
+fn rates_let_through_as_many_as_they_say() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    site.run(
+        "t1",
+        "SELECT tq_set_limit('slow', rate => '20/2s');
+         SELECT count(tq_async('span', '[\"r\"]', limit_key => 'slow')) FROM generate_series(1, 60) i",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    // A burst of 20, then one each 0.1 s: the last starts 4 s after the first, and no 2 s see more than 40.
+    let within = "SELECT max(n) FROM (SELECT count(*) AS n FROM span a JOIN span b ON b.began >= a.began AND b.began < a.began + interval '1.9 s'
+                   GROUP BY a.id) AS x";
+    assert!(site.number(within) <= 40, "{} starts within 2 s", site.number(within));
+    assert!(site.number("SELECT (extract(epoch FROM max(began) - min(began)) * 1000)::bigint FROM span") >= 3900);
+    assert_eq!(site.number("SELECT count(*) FROM span"), 60);
+}
+
+#[test]
+fn a_key_is_held_by_one_unfinished_task() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    // Freed when an attempt begins: the retry of the first merges with the second.
+    let first = site.enqueue("t1", "gate", r#"["first"]"#, ", unique_key => 'k', unique_until => 'started'");
+    site.wait_running(&first);
+    let second = site.enqueue("t1", "ok", r#"["second"]"#, ", unique_key => 'k', unique_until => 'started', delay => '1 hour'");
+    assert_eq!(
+        site.value("t1", "SELECT tq_async('ok', '[\"third\"]', unique_key => 'k', on_conflict => 'skip')"),
+        second,
+        "the one that waits holds the key"
+    );
+    let pid = site.running(&first).expect("it runs");
+    site.cluster.run(DB, &format!("SELECT pg_cancel_backend({pid})"));
+    site.open_gate();
+    site.wait_ended("t1", &first, 'd');
+    // Replaced in place, under its id.
+    assert_eq!(
+        site.value("t1", "SELECT tq_async('ok', '[\"fourth\"]', unique_key => 'k', on_conflict => 'replace')"),
+        second,
+        "the new one takes the old one's id"
+    );
+    site.wait_ended("t1", &second, 'd');
+    // Many sessions at once: one task.
+    let ids: Vec<String> = thread::scope(|scope| {
+        let all: Vec<_> = (0..6)
+            .map(|_| {
+                let site = &site;
+                scope.spawn(move || site.enqueue("t1", "ok", r#"["once"]"#, ", unique_key => 'm', unique_until => 'deleted', on_conflict => 'skip'"))
+            })
+            .collect();
+        all.into_iter().map(|h| h.join().expect("an id")).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    site.wait_ended("t1", &ids[0], 'd');
+    assert_eq!(site.enqueue("t1", "ok", r#"["once"]"#, ", unique_key => 'm', on_conflict => 'skip'"), ids[0], "its result is kept");
+    assert_eq!(site.value("t1", &format!("SELECT tq_delete('{}')", ids[0])), "t");
+    assert_ne!(site.enqueue("t1", "ok", r#"["again"]"#, ", unique_key => 'm'"), ids[0]);
+    site.wait_idle(&["t1"]);
+    site.assert_once(4);
+}
+
+/// A small generator: the same numbers for the same seed, printed when the test fails.
+struct Dice(u64);
+impl Dice {
+    fn roll(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+}
+
+#[test]
+fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    site.run("t1", "SELECT tq_register('bad', max_attempts => 2, retry => tq_backoff('fixed', base => '20 ms', jitter => 0))");
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let mut ids: Vec<String> = Vec::new();
+    let mut client = None;
+    let mut n = 0;
+    while n < 2500 {
+        n += 1;
+        let Some(c) = client.as_mut() else {
+            site.cluster.wait_ready();
+            client = site.cluster.try_client("t1", DB).ok();
+            continue;
+        };
+        if n % 500 == 0 {
+            site.cluster.restart(Stop::Immediate);
+            client = None;
+            continue;
+        }
+        let some = |dice: &mut Dice, ids: &[String]| ids.get(ids.len().saturating_sub(1 + dice.roll(40) as usize)).cloned();
+        let task = |dice: &mut Dice, name: String| {
+            let handler = if dice.roll(6) == 0 { "bad" } else { "ok" };
+            format!(r#"{{"handler": "{handler}", "args": ["{name}"]}}"#)
+        };
+        let sql = match dice.roll(10) {
+            0 | 1 => format!("SELECT tq_async('ok', '[\"{n}\"]', lock => 'l{}')", dice.roll(3)),
+            2 => format!("SELECT tq_async('{}', '[\"{n}\"]')", if dice.roll(2) == 0 { "bad" } else { "ok" }),
+            3 => {
+                let (Some(a), Some(b)) = (some(&mut dice, &ids), some(&mut dice, &ids)) else { continue };
+                let mode = if dice.roll(3) == 0 { "any" } else { "all" };
+                let allow = dice.roll(2) == 0;
+                format!("SELECT tq_async('ok', '[\"{n}\"]', depends_on => '{{{a},{b}}}', depends_mode => '{mode}', allow_failure => {allow}, name => 'dependent')")
+            }
+            4 | 5 => {
+                let steps: Vec<String> = (0..=dice.roll(5)).map(|s| task(&mut dice, format!("{n} {s}"))).collect();
+                let how = if dice.roll(2) == 0 { "stop" } else { "continue" };
+                format!("SELECT tq_chain('[{}]', on_step_failure => '{how}')", steps.join(","))
+            }
+            6 => {
+                let steps: Vec<String> = (0..=dice.roll(8)).map(|s| task(&mut dice, format!("{n} {s}"))).collect();
+                format!("SELECT tq_group('[{}]')", steps.join(","))
+            }
+            7 => format!("SELECT tq_async('ok', '[\"{n}\"]', unique_key => 'u{}', on_conflict => 'skip')", dice.roll(4)),
+            8 => {
+                let Some(id) = some(&mut dice, &ids) else { continue };
+                format!("SELECT tq_cancel('{id}')::text")
+            }
+            _ => {
+                let Some(id) = some(&mut dice, &ids) else { continue };
+                format!("SELECT tq_requeue(id)::text FROM tq_results WHERE id = '{id}' AND state IN ('failed', 'cancelled')")
+            }
+        };
+        match c.simple_query(&sql) {
+            Ok(rows) => {
+                for row in rows {
+                    if let postgres::SimpleQueryMessage::Row(row) = row
+                        && let Some(id) = row.get(0).filter(|v| v.len() == 36)
+                    {
+                        ids.push(id.to_string());
+                    }
+                }
+            }
+            Err(e) if e.is_closed() => client = None,
+            // Pruned, in the way of an executor's ends, or of the server that just went down.
+            Err(e) if e.code().is_some_and(|c| matches!(c.code(), "P0002" | "40P01" | "57P01" | "57P02" | "57P03")) => {}
+            Err(e) => panic!("{sql}: {e:?}"),
+        }
+    }
+    site.wait_idle_within(SOON, &["t1"]);
+    let none = |what: &str, sql: &str| assert_eq!(site.number(sql), 0, "{what} (seed {seed})");
+    none("effects twice", "SELECT count(*) FROM (SELECT k FROM fx GROUP BY k HAVING count(*) <> 1) AS x");
+    none("done without its effect", "SELECT count(*) FROM t1.tq_result r WHERE handler = 'ok' AND state = 'd' AND NOT EXISTS (SELECT FROM fx WHERE k = r.args->>0)");
+    none(
+        "an effect without being done",
+        "SELECT count(*) FROM fx WHERE NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.args->>0 = fx.k AND state = 'd' AND handler = 'ok')",
+    );
+    none(
+        "a flow that ended well with a member that didn't",
+        "SELECT count(*) FROM t1.tq_result f JOIN t1.tq_result m ON m.parent_id = f.id
+          WHERE f.state = 'd' AND m.state <> 'd' AND NOT coalesce((f.options->>'allow_failure')::boolean, false)",
+    );
+    none(
+        "a flow that failed though its members ended well",
+        "SELECT count(*) FROM t1.tq_result f WHERE f.state = 'f' AND f.handler LIKE 'tq_%'
+          AND NOT EXISTS (SELECT FROM t1.tq_result m WHERE m.parent_id = f.id AND m.state <> 'd')",
+    );
+    none(
+        "flows that lost members",
+        "SELECT count(*) FROM t1.tq_result f WHERE f.handler LIKE 'tq_%'
+          AND (f.options->'flow'->>'members')::int <> (SELECT count(*) FROM t1.tq_result m WHERE m.parent_id = f.id)",
+    );
+    none(
+        "a step done after one that failed",
+        "SELECT count(*) FROM t1.tq_result f JOIN t1.tq_result a ON a.parent_id = f.id JOIN t1.tq_result b ON b.parent_id = f.id AND b.id > a.id
+          WHERE f.handler = 'tq_chain' AND a.state <> 'd' AND b.state = 'd' AND NOT coalesce((f.options->>'allow_failure')::boolean, false)",
+    );
+    site.assert_alive("t1");
+}
