@@ -236,7 +236,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     let failure = match first {
         Ok(None) => return Ok(None),
         Ok(Some(ran)) => {
-            over(tenant, ran.row.as_ref(), item.id)?;
+            over(tenant, item.id)?;
             return Ok(Some(ran));
         }
         Err(failure) => failure,
@@ -247,7 +247,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     }
     if failure.sqlstate == events::SKIPPED {
         subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure))))?;
-        over(tenant, None, item.id)?;
+        over(tenant, item.id)?;
         return Ok(Some(Attempt::without_row(State::Cancelled)));
     }
     let timed_out = TIMED_OUT.get();
@@ -266,13 +266,13 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
     Ok(match verdict {
         Verdict::RetryAt(at) => {
-            if let Some(entry) = tenant.entry(handler.as_ref().map_or(tenant.owner, |h| h.run_as))? {
+            if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
                 wake::enqueued(entry, at, 0);
             }
             Some(Attempt::without_row(State::Retrying))
         }
         Verdict::Failed => {
-            over(tenant, None, item.id)?;
+            over(tenant, item.id)?;
             Some(Attempt::without_row(State::Failed))
         }
         Verdict::Overtaken => None,
@@ -308,10 +308,9 @@ fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) 
 }
 
 /// The task is final: its waiters look after the commit, and the gauge goes down.
-fn over(tenant: &Rc<Tenant>, row: Option<&Row>, id: u128) -> Result<()> {
+fn over(tenant: &Rc<Tenant>, id: u128) -> Result<()> {
     wake::finished(id);
-    let role = row.and_then(|r| r.str(col::HANDLER)).map(|n| handler::find(tenant, n)).transpose()?.flatten();
-    if let Some(entry) = tenant.entry(role.map_or(tenant.owner, |h| h.run_as))? {
+    if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
         wake::enqueued(entry, NEVER, -1);
     }
     Ok(())
@@ -470,7 +469,7 @@ pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
         }
         return Err(failure.into());
     }
-    over(tenant, Some(&row), id)?;
+    over(tenant, id)?;
     transaction::see_own_writes();
     Ok(id)
 }

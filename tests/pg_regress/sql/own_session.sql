@@ -3,7 +3,8 @@
 -- No executors: what runs here runs in this session.
 ALTER SYSTEM SET tenant_q.enabled = off;
 SELECT pg_reload_conf();
-SELECT test.await('current_setting(''tenant_q.enabled'') = ''off''');
+\c - postgres
+SHOW tenant_q.enabled;
 CREATE ROLE owner LOGIN;
 CREATE ROLE clerk LOGIN;
 CREATE ROLE app LOGIN;
