@@ -179,7 +179,6 @@ SELECT tq_async('send_invoice', '[1]', allow_failure => false);
 SELECT tq_async('send_invoice', '[1]', on_success => 'x');
 SELECT tq_async('send_invoice', '[1]', on_failure => 'x');
 SELECT tq_async('send_invoice', '[1]', hook => 'x');
-SELECT tq_async('send_invoice', '[1]', sync => true);
 \echo :SQLSTATE
 
 -- Task objects
