@@ -29,10 +29,14 @@ pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
     }
     let sql = statement(expression).map_err(|f| SyntaxFault { message: f.message, at: None })?;
     // SAFETY: the grammar reads a C string that outlives it and allocates in the current context;
-    // the nodes are looked at as their tags say.
+    // the nodes are looked at as their tags say; call_raw brings the callers' callbacks back too.
     let one_expression = unsafe {
+        let callers = pg_sys::error_context_stack;
         call_raw(|| {
+            // A caller that is a function itself would take the place of the error for its own.
+            pg_sys::error_context_stack = std::ptr::null_mut();
             let statements = raw::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+            pg_sys::error_context_stack = callers;
             if statements.is_null() || (*statements).length != 1 {
                 return false;
             }

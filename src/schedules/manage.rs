@@ -418,6 +418,7 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
     let handler_name = row.text(scol::HANDLER).unwrap_or_default();
     let problem = row.text(scol::PROBLEM);
     match handler::find(tenant, &handler_name) {
+        _ if handler_name.is_empty() => return Some(("it has no handler".into(), alter("handler => '…'"))),
         Ok(None) => {
             let fix = format!("SELECT tq_register({}, tenant => {who})", pgrx::spi::quote_literal(&handler_name));
             return Some((problem.unwrap_or_else(|| format!("handler \"{handler_name}\" is not registered")), fix));
@@ -437,9 +438,7 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
         return Some((fault.message, fix));
     }
     let text = problem?;
-    let fix = if handler_name.is_empty() {
-        alter("handler => '…'")
-    } else if row.time(scol::NEXT_RUN).is_none() && row.bool(scol::ENABLED) == Some(true) && !schedule.rule.is_after() {
+    let fix = if row.time(scol::NEXT_RUN).is_none() && row.bool(scol::ENABLED) == Some(true) && !schedule.rule.is_after() {
         // Nothing is wrong with it any more: it is only to be planned again.
         alter("enabled => true")
     } else {
