@@ -28,7 +28,7 @@ Example: SELECT tq_alter_schedule(''nightly'', rule => ''0 3 * * *'', reset => '
 CREATE FUNCTION @extschema@.tq_fire(name text, tenant text DEFAULT NULL) RETURNS uuid
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_fire';
 COMMENT ON FUNCTION @extschema@.tq_fire(text, text) IS
-'Makes one task of a schedule now, also of a disabled one, and returns its id. The plan stays: next_run and repeats are not touched; active_hours and only_if are not asked. Without overlap => ''allow'' it runs when the one that runs has ended. Errors: 42704 there is no such schedule or handler, 42501. Example: SELECT tq_result(tq_fire(''nightly''), wait => ''10 s'');';
+'Makes one task of a schedule now, also of a disabled one, and returns its id. The plan stays: next_run and repeats are not touched; active_hours and only_if are not asked. Without overlap => ''allow'' it runs when the one that runs has ended. Errors: 42704 there is no such schedule or handler, 42501. Example: SELECT tq_fire(''nightly'');';
 
 CREATE FUNCTION tenant_q.upcoming(until timestamptz, tenant text) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_upcoming';

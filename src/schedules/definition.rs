@@ -251,7 +251,7 @@ impl Definition {
     }
 
     /// The arguments as they will be at a fire time.
-    fn check_args(&self, tenant: &Tenant, handler: &Handler) -> Result<()> {
+    pub fn check_args(&self, tenant: &Tenant, handler: &Handler) -> Result<()> {
         let Some(time_arg) = &self.time_arg else { return handler.check_args(tenant, self.args.as_ref()) };
         let mut object = match self.args.as_ref().map(|a| a.parsed().ok_or_else(|| unreadable(&self.name))).transpose()? {
             None | Some(Json::Null) => json!({}),

@@ -438,12 +438,9 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
         return Some((fault.message, fix));
     }
     let text = problem?;
-    let fix = if row.time(scol::NEXT_RUN).is_none() && row.bool(scol::ENABLED) == Some(true) && !schedule.rule.is_after() {
-        // Nothing is wrong with it any more: it is only to be planned again.
-        alter("enabled => true")
-    } else {
-        alter("args => '…'")
-    };
+    let fits = handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(tenant, &h)).is_ok();
+    // Where nothing is wrong with it any more it is only to be planned again.
+    let fix = if fits { alter("enabled => true") } else { alter("args => '…'") };
     Some((text, fix))
 }
 

@@ -95,3 +95,42 @@ fn a_slow_handler_does_not_pile_its_schedule_up() {
     );
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn what_comes_after_runs_once_through_kills_of_scheduler_and_executors() {
+    const PAIRS: i64 = 30;
+    let site = Site::start("", &["t1"]);
+    // Each of the first ones at its own time; each of the others after one of them, and one after all.
+    site.run(
+        "t1",
+        &format!(
+            "SELECT tq_schedule('a' || n, 'ok', to_char(now() AT TIME ZONE 'UTC' + n * interval '300 ms', 'YYYY-MM-DD HH24:MI:SS.US'), \
+             args => jsonb_build_array('a' || n), tz => 'UTC') FROM generate_series(1, {PAIRS}) n; \
+             SELECT tq_schedule('b' || n, 'ok', 'after', args => jsonb_build_array('b' || n), after => ARRAY['a' || n]) FROM generate_series(1, {PAIRS}) n; \
+             SELECT tq_schedule('c', 'ok', 'after', args => '[\"c\"]', after => (SELECT array_agg('b' || n) FROM generate_series(1, {PAIRS}) n))"
+        ),
+    );
+    let effects = |site: &Site| {
+        site.cluster.wait_ready();
+        site.number("SELECT count(*) FROM fx")
+    };
+    let restarts = |site: &Site| site.cluster.log().matches("all server processes terminated").count();
+    for kind in ["tenant_q scheduler", "tenant_q executor", "tenant_q scheduler", "tenant_q scheduler"] {
+        let (seen, before) = (effects(&site), restarts(&site));
+        site.cluster.wait_until(DB, &format!("SELECT count(*) >= {seen} + 4 OR count(*) = 2 * {PAIRS} + 1 FROM fx"));
+        if let Some(pid) = site.cluster.pids(kind).first() {
+            kill9(*pid);
+            wait_for("the server to go down", PATIENCE, || restarts(&site) > before);
+        }
+    }
+    site.cluster.wait_ready();
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM t1.tq_result WHERE schedule = 'c')");
+    site.wait_idle(&["t1"]);
+    let rows = site.cluster.rows(
+        DB,
+        "SELECT count(*), count(DISTINCT schedule), count(*) FILTER (WHERE state <> 'd'), (SELECT count(*) FROM fx), (SELECT count(DISTINCT k) FROM fx) FROM t1.tq_result",
+    );
+    let n = 2 * PAIRS + 1;
+    assert_eq!(rows[0].joined(" "), format!("{n} {n} 0 {n} {n}"), "tasks, schedules, not done, effects, of so many");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_schedule WHERE next_run IS NOT NULL OR problem IS NOT NULL OR run_count <> 1"), 0);
+}

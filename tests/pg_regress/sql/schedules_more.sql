@@ -32,7 +32,7 @@ SELECT arguments, said('tq_schedule(''x'', ''note'', ' || arguments || ')') FROM
     $$'@daily', deadline => '-1 s'$$, $$'@daily', jitter => '-1 s'$$, $$'@daily', repeats => -2$$, $$'@daily', start_at => 'infinity'$$, $$'@daily', start_at => '-infinity'$$, $$'@daily', '["a"]', until => '2020-01-01'$$,
     $$'@daily', args => '["a", "b", "c"]'$$, $$'@daily', args => '{"what": "x", "day": "x"}'$$, $$'@daily', args => '["a"]', time_arg => 'day'$$, $$'@daily', time_arg => 'hour'$$,
     $$'@daily', task => '[]'$$, $$'@daily', task => '{"prio": 1}'$$, $$'@daily', task => '{"priority": "high"}'$$, $$'@daily', task => '{"timeout": "soon"}'$$, $$'@daily', task => '{"args": []}'$$,
-    $$'@daily', only_if => ''$$, $$'@daily', only_if => 'a b'$$, $$'@daily', only_if => '('$$, $$'@daily', only_if => '1 = 1; SELECT 1'$$, $$'@daily', only_if => 'true) FROM log WHERE (true'$$, $$'@daily', only_if => 'true); DROP TABLE log; SELECT (true'$$, $$'@daily', '["a"]', only_if => 'true, false'$$,
+    $$'@daily', only_if => ''$$, $$'@daily', only_if => 'a b'$$, $$'@daily', only_if => '('$$, $$'@daily', only_if => '1 = 1; SELECT 1'$$, $$'@daily', only_if => 'true) FROM log WHERE (true'$$, $$'@daily', only_if => 'true); DROP TABLE log; SELECT (true'$$,
     $$'@daily', '["a"]', after => '{nobody}'$$, $$'@daily', '["a"]', after => '{x}'$$, $$'@daily', after => '{""}'$$, $$'@daily', after_outcome => 'any'$$, $$'@daily', after => '{x}', after_outcome => 'done'$$,
     $$'@daily', '["a"]', on_conflict => 'ignore'$$]) arguments;
 SELECT count(*) FROM tq_schedules;
@@ -55,7 +55,7 @@ SELECT tq_alter_schedule('nightly', enabled => false);
 SELECT enabled, next_run FROM tq_schedules;
 SELECT call, said('tq_alter_schedule(' || call || ')') FROM unnest(ARRAY[$$NULL$$, $$'daily'$$, $$'nightly', rule => 'x'$$, $$'nightly', handler => 'nobody'$$, $$'nightly', reset => '{deadlin}'$$, $$'nightly', reset => '{rule}'$$, $$'nightly', tz => 'UTC', reset => '{tz}'$$,
     $$'nightly', next_run => '2100-01-01'$$, $$'nightly', next_run => 'infinity'$$, $$'nightly', until => '2020-01-01'$$, $$'nightly', args => '["a", "b", "c"]'$$, $$'nightly', rule => 'after'$$]) call;
-SELECT rule, tz, enabled, overlap FROM tq_schedules;
+SELECT rule, tz, enabled, overlap FROM tq_schedule;
 -- Enabling again doesn't serve what was missed; what it counted stays.
 SELECT tq_schedule('often', 'note', '1 second', '["often"]', catch_up => 'all') IS NOT NULL;
 SELECT test.await('(SELECT run_count >= 1 FROM acme.tq_schedule WHERE name = ''often'')');
@@ -68,7 +68,8 @@ SELECT s.run_count - d.run_count < 5 AS none_missed FROM tq_schedule s, disabled
 SELECT tq_unschedule('often');
 
 -- tq_fire: one now, the plan untouched, disabled or not.
-SELECT tq_result(tq_fire('nightly'), wait => '20 s');
+SELECT tq_fire('nightly') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 SELECT enabled, next_run, run_count, fail_count, last_status, last_run IS NOT NULL AS ran FROM tq_schedules;
 SELECT said('tq_fire(''weekly'')'), said('tq_fire(NULL)');
 SELECT tq_unschedule('nightly');
@@ -119,18 +120,22 @@ SELECT name, kind, after, next_run FROM tq_schedules ORDER BY name;
 -- Each end of a releases b, and both release c. Failures and any end are waited for where asked.
 SELECT tq_schedule('f', 'fails', '2100-01-01 00:00Z', '["f"]') IS NOT NULL, tq_schedule('on failure', 'note', 'after', '["on failure"]', after => '{f}', after_outcome => 'failure') IS NOT NULL, tq_schedule('on success', 'note', 'after', '["on success"]', after => '{f}') IS NOT NULL,
        tq_schedule('on any', 'note', '2100-01-01 00:00Z', '["on any"]', after => '{f,a}', after_outcome => 'any') IS NOT NULL;
-SELECT tq_result(tq_fire('a'), wait => '20 s');
+SELECT tq_fire('a') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 SELECT test.await('(SELECT count(*) = 3 FROM acme.log WHERE what IN (''a'', ''b'', ''c''))');
-SELECT tq_result(tq_fire('f'), wait => '20 s');
+SELECT tq_fire('f') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 \echo :SQLSTATE
 SELECT test.await('(SELECT count(*) = 2 FROM acme.log WHERE what LIKE ''on %'')');
-SELECT tq_result(tq_fire('a'), wait => '20 s');
+SELECT tq_fire('a') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 SELECT test.await('(SELECT count(*) = 6 FROM acme.log WHERE what IN (''a'', ''b'', ''c''))');
 SELECT what, count(*), count(DISTINCT at) AS fire_times FROM log WHERE what LIKE 'on %' OR length(what) = 1 GROUP BY what ORDER BY what;
 SELECT name, next_run, run_count, fail_count, last_status FROM tq_schedules ORDER BY name;
 -- Paused, disabled, used up: an end then is none.
 SELECT tq_alter_schedule('b', enabled => false), tq_alter_schedule('c', repeats => 0);
-SELECT tq_result(tq_fire('a'), wait => '20 s');
+SELECT tq_fire('a') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 SELECT name, next_run, state FROM tq_schedule WHERE name IN ('b', 'c') ORDER BY name;
 
 -- only_if: asked as the role that runs the task, in its tenant; no is no run.
@@ -141,7 +146,8 @@ SELECT test.await('(SELECT bool_and(last_status IN (''done'', ''failed'', ''skip
 SELECT name, run_count, fail_count, last_status FROM tq_schedules WHERE name IN ('no', 'null', 'yes', 'error', 'kept') ORDER BY name;
 SELECT what FROM log WHERE what IN ('no', 'null', 'yes', 'error', 'kept');
 SELECT schedule, state, error ->> 'sqlstate' AS sqlstate, error ->> 'message' AS message FROM tq_results WHERE schedule IN ('no', 'null', 'yes', 'error', 'kept') ORDER BY schedule;
-SELECT tq_result(tq_fire('no'), wait => '20 s');
+SELECT tq_fire('no') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
 
 -- What the owner writes into the table: shown with the call that mends it, and nothing else stops.
 SELECT tq_alter_schedule('on any', reset => '{after,after_outcome}'), tq_alter_schedule('on failure', reset => '{after,after_outcome}', rule => '@daily'), tq_alter_schedule('on success', reset => '{after}', rule => '@daily'), tq_alter_schedule('b', reset => '{after}', rule => '@daily'), tq_alter_schedule('c', reset => '{after}', rule => '@daily');
@@ -174,8 +180,8 @@ DO $$ DECLARE p record; BEGIN
         EXECUTE replace(replace(replace(p.fix, 'rule => ''…''', 'rule => ''1 second'''), 'args => ''…''', CASE WHEN p.reason LIKE 'time_arg%' THEN 'reset => ''{time_arg}''' ELSE 'args => ''["x"]''' END), 'handler => ''…''', 'handler => ''note''');
     END LOOP;
 END $$;
-SELECT what, reason, fix FROM tq_problems;
 SELECT test.await('(SELECT bool_and(next_run IS NOT NULL AND problem IS NULL) FROM acme.tq_schedule)');
+SELECT what, reason, fix FROM tq_problems;
 
 -- The clock was set back: it ran at a time that is yet to come.
 SELECT tq_alter_schedule(name, reset => '{after}') FROM tq_schedule WHERE options ? 'after';
