@@ -208,7 +208,7 @@ fn describe_dates(days: &DaysOfMonth) -> Option<String> {
     for distance in bits(days.before_last) {
         parts.push(match distance {
             0 => "the last day of the month".to_owned(),
-            n => format!("{} before the last of the month", if n == 1 { "1 day".to_owned() } else { counted(i64::from(n), "day") }),
+            n => format!("the day {} before the last of the month", if n == 1 { "1 day".to_owned() } else { counted(i64::from(n), "day") }),
         });
     }
     for day in bits(days.nearest_weekday) {

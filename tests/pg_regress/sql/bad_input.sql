@@ -375,7 +375,7 @@ SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', task => '{"priorty": 1}
 \echo :SQLSTATE
 SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', on_conflict => 'maybe');
 \echo :SQLSTATE
-SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', only_if => 'true');
+SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', only_if => 'amount >');
 \echo :SQLSTATE
 SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', after => '{x}');
 SELECT tq_schedule('s', 'send_invoice', '@daily', '[1]', after_outcome => 'done');

@@ -25,6 +25,7 @@ fn rules_in_words() {
         ("*/5 * * * * *", "cron", "every 5 seconds"),
         ("30 0 12 * * *", "cron", "at 12:00:30"),
         ("0 0 L * *", "cron", "at 00:00, on the last day of the month"),
+        ("0 0 L-3 * *", "cron", "at 00:00, on the day 3 days before the last of the month"),
         ("0 0 LW * *", "cron", "at 00:00, on the last working day of the month"),
         ("0 0 15W 1,7 *", "cron", "at 00:00, on the working day nearest to day 15 of the month, in January and July"),
         ("0 0 1,15 * mon", "cron", "at 00:00, on days 1 and 15 of the month or on Monday"),
