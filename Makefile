@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test regress regress-accept isolation cluster pure bench install build lint clean distclean
+.PHONY: help demo demo-stop test regress regress-accept isolation cluster pure bench fuzz install build lint clean distclean
 
 # Cases for one tier.
 export CASE
@@ -10,6 +10,7 @@ help:
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
 	@echo "make cluster CASE=smoke    the cluster tests whose names contain that"
 	@echo "make bench [N=200000]      throughput, latency, WAL, beside a hand-written loop"
+	@echo "make fuzz [SECONDS=60]     random rules, zones and active hours, looking for what fails"
 	@echo "make install PG_CONFIG=…   into a PostgreSQL of yours"
 	@echo "make lint                  formatting, clippy, shellcheck"
 	@echo "make clean | distclean     what was built here; distclean: cargo-pgrx too"
@@ -38,6 +39,9 @@ regress-accept:
 
 bench:
 	@bench/run $(if $(N),--tasks $(N)) $(BENCH)
+
+fuzz:
+	@scripts/fuzz $(SECONDS)
 
 build:
 	@scripts/setup && scripts/install

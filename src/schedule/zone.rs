@@ -198,14 +198,18 @@ fn nearest_name(name: &str) -> Option<&'static str> {
         .map(|zone| {
             let known = zone.name().to_ascii_lowercase();
             let city = known.rsplit('/').next().unwrap_or_default();
-            (edit_distance(&wanted, &known).min(1 + edit_distance(&wanted, city)), zone.name())
+            (edit_distance_up_to(2, &wanted, &known).min(1 + edit_distance_up_to(1, &wanted, city)), zone.name())
         })
         .filter(|(distance, _)| *distance <= 2 && *distance < wanted.len() / 2)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
 }
 
-fn edit_distance(a: &str, b: &str) -> usize {
+/// The number of letters to change, or more than `limit`: texts that differ in length by more need no closer look.
+fn edit_distance_up_to(limit: usize, a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > limit {
+        return limit + 1;
+    }
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = row[0];

@@ -8,7 +8,7 @@ use cluster::PATIENCE;
 
 use crate::site::{DB, Site};
 
-const SPEED: i64 = 7_200;
+const SPEED: i64 = 20_000;
 
 /// Rules without a time of day: these fire every so many seconds whatever clocks show. For the first hours, in which all
 /// changes lie: a scheduler is a new process for each fire time that is more than a minute away.

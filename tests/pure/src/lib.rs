@@ -4,5 +4,6 @@
 //! randomness as arguments and touches no database. Its tests stand in `tests/<module>/`, all of them
 //! linked into one program (`tests/main.rs`), which takes a third of the time of one program each.
 
+pub mod any_text;
 #[path = "../../../src/schedule/mod.rs"]
 pub mod schedule;

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Datelike, Days, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use tenant_q_pure::any_text;
 use tenant_q_pure::schedule::rule::{MonthEnd, Rule};
 
 use super::Schedule;
@@ -254,11 +256,19 @@ proptest! {
             prop_assert_eq!(schedule.plan().next_after(just_before), Some(pair[1]));
         }
     }
+}
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+
+    /// The entry points that `make fuzz` tries for as long as one likes; here the same texts each time.
     #[test]
-    fn no_text_panics(text in "[ -~]{0,30}|([0-9*/,LW#?-]{1,4} ){4,5}[0-9a-zLW#]{1,4}|every .{0,20}|.{0,20}") {
-        if let Err(error) = Rule::parse(&text, false) {
-            prop_assert!(error.position.is_some_and(|position| text.is_char_boundary(position)), "{}", error);
-        }
+    fn any_text_is_a_rule_or_an_error_with_its_place(
+        text in "[ -~]{0,30}|([0-9*/,LW#?-]{1,4} ){4,5}[0-9a-zLW#]{1,4}|every .{0,20}|.{0,20}\
+            |(every |once |at |to |and |[0-9]{1,4} |mon(day)?,? |[0-9]{4}-[0-9]{2}-[0-9]{2} ?|[0-9]{2}:[0-9]{2} ?|(hour|day|week|month)s? ){1,5}\
+            |([a-z]{3}(-[a-z]{3})? )?[0-9]{1,2}:[0-9]{2}-[0-9]{1,2}:[0-9]{2}|[A-Z][a-z]{3,8}/[A-Z][a-z]{3,8}",
+        (place, seed) in any::<(u64, u64)>(),
+    ) {
+        any_text::check(&text, place, seed);
     }
 }
