@@ -298,7 +298,8 @@ unsafe fn attribute(desc: pg_sys::TupleDesc, i: i32) -> *const pg_sys::FormData_
         }
         #[cfg(feature = "pg18")]
         {
-            pg_sys::TupleDescAttr(desc, i)
+            // TupleDescAttr(), which is inline: the attributes stand behind all of their compact forms.
+            (*desc).compact_attrs.as_ptr().add((*desc).natts as usize).cast::<pg_sys::FormData_pg_attribute>().add(i as usize)
         }
     }
 }

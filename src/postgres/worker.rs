@@ -4,6 +4,10 @@
 //! pg_terminate_backend interrupt a running handler), StatementCancelHandler for SIGINT.
 
 use pgrx::pg_sys;
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal;
+#[cfg(feature = "pg18")]
+use pgrx::pg_sys::pqsignal_be as pqsignal;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -108,9 +112,9 @@ pub fn start(name: &str, kind: &str, function: &str, argument: u64) -> Option<Ha
 pub fn set_up_signals() {
     // SAFETY: replaces handlers before signals are unblocked.
     unsafe {
-        pg_sys::pqsignal(libc::SIGTERM, Some(raw::die));
-        pg_sys::pqsignal(libc::SIGINT, Some(raw::StatementCancelHandler));
-        pg_sys::pqsignal(libc::SIGHUP, Some(raw::SignalHandlerForConfigReload));
+        pqsignal(libc::SIGTERM, Some(raw::die));
+        pqsignal(libc::SIGINT, Some(raw::StatementCancelHandler));
+        pqsignal(libc::SIGHUP, Some(raw::SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
@@ -121,7 +125,7 @@ static ON_QUIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 pub fn on_quit(mark: fn()) {
     ON_QUIT.store(mark as *mut (), Ordering::Relaxed);
     // SAFETY: SIGQUIT's default in a child is _exit(2) as well.
-    unsafe { pg_sys::pqsignal(libc::SIGQUIT, Some(quit)) };
+    unsafe { pqsignal(libc::SIGQUIT, Some(quit)) };
 }
 unsafe extern "C-unwind" fn quit(_signal: i32) {
     let mark = ON_QUIT.load(Ordering::Relaxed);
@@ -174,7 +178,10 @@ unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
 /// Leaves: 0 = not to be started again, 1 = may be.
 pub fn exit(code: i32) -> ! {
     // SAFETY: runs the exit callbacks.
-    unsafe { pg_sys::proc_exit(code) }
+    unsafe { pg_sys::proc_exit(code) };
+    // Before 18 the bindings know that nothing comes back.
+    #[allow(unreachable_code)]
+    std::process::abort()
 }
 
 /// Re-reads postgresql.conf if SIGHUP said so; true if it did.
