@@ -22,7 +22,8 @@ CREATE TABLE tenant_q.fanout (
 CREATE INDEX fanout_open ON tenant_q.fanout (spread_again, id) WHERE spread_again IS NOT NULL;
 CREATE INDEX fanout_name ON tenant_q.fanout (name, fire_time);
 
--- What became of it in each tenant: one row each, so that tenants don't wait for each other.
+-- What became of it in each tenant: one row each, so that tenants don't wait for each other. The nil
+-- fan-out is of tenants to be visited with the schedules that all tenants have, not before finished_at.
 -- state: o expected · q enqueued · d done · f failed · c cancelled · e expired · x quarantined · s left out
 CREATE TABLE tenant_q.fanout_tenant (
     fanout      uuid        NOT NULL,

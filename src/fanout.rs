@@ -40,6 +40,10 @@ const WORN: usize = 1000;
 const LOCKED_AGAIN: Micros = 1_000_000;
 /// When the registry itself can't be written.
 const FAILED_AGAIN: Micros = 5_000_000;
+/// A tenant that fails when it is visited.
+const VISIT_AGAIN: Micros = 60_000_000;
+/// The fan-out of those that are to be visited: what all tenants have is to reach them.
+const VISIT: u128 = 0;
 /// Longest reason that is kept, in bytes.
 const REASON: usize = 1000;
 
@@ -188,6 +192,7 @@ enum Step {
 }
 
 /// Spreads what is to go to all tenants; one a scheduler.
+#[derive(Default)]
 pub struct Spreader {
     /// `Db::fanouts` as it was when there was last something to wait for.
     seen: u32,
@@ -195,12 +200,6 @@ pub struct Spreader {
     /// So many tenants are served in transactions of their own, because one of them fails.
     singly: usize,
     reached: usize,
-}
-
-impl Default for Spreader {
-    fn default() -> Self {
-        Spreader { seen: 0, again: 0, singly: 0, reached: 0 }
-    }
 }
 
 impl Spreader {
@@ -273,6 +272,13 @@ fn lost() -> Failure {
 
 /// The others go on behind a tenant that fails: for good, or until all have been reached.
 fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
+    if fanout == VISIT {
+        let outcomes = open("fanout_tenant", Access::Write)?;
+        if let Some(row) = outcome(&outcomes, VISIT, tenant) {
+            let _: Gone = outcomes.update(&row, &[(ocol::FINISHED_AT, Value::Time(clock::now() + VISIT_AGAIN))]);
+        }
+        return Ok(());
+    }
     let fanouts = open("fanout", Access::Write)?;
     let Some(row) = fanouts.find(&[fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
     if !passes(&failure.sqlstate) {
@@ -359,19 +365,55 @@ fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
     .map_err(spi)
 }
 
+/// Brings what all tenants have to those that are to be visited: how many, and when to come again.
+fn visit(limit: usize, at: &RefCell<Option<(u128, String)>>, now: Micros) -> std::result::Result<(usize, Micros), Failure> {
+    let outcomes = open("fanout_tenant", Access::Write)?;
+    let (mut rows, mut later) = (Vec::new(), NEVER);
+    let key = Key { column: 1, compare: Compare::Eq, value: Value::Uuid(VISIT) };
+    // `finished_at`: not before.
+    outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &[key], None, false, |row| {
+        match row.time(ocol::FINISHED_AT) {
+            Some(again) if again > now => later = later.min(again),
+            _ => rows.push(row),
+        }
+        rows.len() < limit
+    });
+    for row in &rows {
+        let name = row.text(ocol::TENANT).unwrap_or_default();
+        *at.borrow_mut() = Some((VISIT, name.clone()));
+        // Whoever is no tenant any more is visited when it is one again.
+        let served = match catalog::schema_oid(&name).map(tenant::by_oid) {
+            Some(Ok(tenant)) => schedules::adopt(&tenant, &outcomes, now)?,
+            _ => Served::Defined,
+        };
+        let gone = match served {
+            Served::Locked => outcomes.update(row, &[(ocol::FINISHED_AT, Value::Time(now + LOCKED_AGAIN))]),
+            _ => outcomes.delete(row.tid),
+        };
+        if gone == Gone::Lost {
+            return Err(lost());
+        }
+    }
+    Ok((rows.len(), later))
+}
+
 /// Hands the oldest open fan-out to its next tenants; `at` says to which, should it fail.
 fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Result<Step, Failure> {
     let now = clock::now();
+    let (visited, later) = visit(limit, at, now)?;
+    if visited > 0 {
+        return Ok(Step::Served(visited));
+    }
     let fanouts = open("fanout", Access::Write)?;
     let mut first = None;
     fanouts.scan(fanouts.index_with(&[fcol::SPREAD_AGAIN as i16, fcol::ID as i16]), &[], None, false, |row| {
         first = Some(row);
         false
     });
-    let Some(row) = first else { return Ok(Step::Nothing) };
+    let Some(row) = first else { return Ok(if later == NEVER { Step::Nothing } else { Step::Later(later) }) };
     let again = row.time(fcol::SPREAD_AGAIN).unwrap_or(now);
     if again > now {
-        return Ok(Step::Later(again));
+        return Ok(Step::Later(again.min(later)));
     }
     let id = row.uuid(fcol::ID).unwrap_or(0);
     let served_to = row.text(fcol::SERVED_TO);

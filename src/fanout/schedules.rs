@@ -2,7 +2,7 @@
 //! from it, with a state of its own.
 //!
 //! The definition is a row of tenant_q.schedule_all, which has the columns of tq_schedule. A change of it
-//! is spread over the tenants like a fan-out; whoever is attached later gets its rows then. Both do the
+//! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
 use super::{Served, fcol, kind, note, open, run, spi, state};
@@ -61,8 +61,7 @@ fn tenants_of(definition: &Row) -> Option<Vec<String>> {
     Some(names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect())
 }
 
-/// Definitions, locked against those who make tenants meanwhile: either they find the definition, or its
-/// spreading finds the tenant.
+/// Definitions, locked against others who change them.
 fn definitions_to_change() -> Result<Table> {
     open("schedule_all", Access::Exclusive)
 }
@@ -218,22 +217,26 @@ pub(super) fn is_defined(name: &str) -> Result<bool> {
 
 /// A change reaches one tenant, by the scheduler.
 pub(super) fn serve(row: &Row, tenant: &Rc<Tenant>) -> Result<Served> {
-    let table = match tenant.try_open(tenant.schedule, Access::Write) {
-        Ok(Some(table)) => table,
-        Ok(None) => return Ok(Served::Locked),
-        Err(e) => return Ok(Served::Skipped(e.message)),
+    let table = match open_both(tenant) {
+        Ok(table) => table,
+        Err(served) => return Ok(served),
     };
-    // As every table of a tenant that is written: all three are right, or none is touched.
-    match tenant.try_open(tenant.task, Access::Read) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Ok(Served::Locked),
-        Err(e) => return Ok(Served::Skipped(e.message)),
-    }
     let definitions = open("schedule_all", Access::Read)?;
     match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), None)? {
         Reconciled::Right => Ok(Served::Defined),
         Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
     }
+}
+
+/// The tenant's schedules to be written, after all of its tables were found right; or why not.
+fn open_both(tenant: &Tenant) -> std::result::Result<Table, Served> {
+    let open = |relation, access| match tenant.try_open(relation, access) {
+        Ok(Some(table)) => Ok(table),
+        Ok(None) => Err(Served::Locked),
+        Err(e) => Err(Served::Skipped(e.message)),
+    };
+    open(tenant.task, Access::Read)?;
+    open(tenant.schedule, Access::Write)
 }
 
 enum Reconciled {
@@ -306,19 +309,33 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     Ok(Reconciled::Right)
 }
 
-/// A tenant is new, ready, or has given up a schedule of its own: it gets what all tenants have. In the
-/// caller's transaction; the right to it is the definition's author's.
-pub fn adopt(tenant: &Rc<Tenant>) -> Result<()> {
-    let definitions = open("schedule_all", Access::Write)?;
+/// A tenant is new, ready, or has given up a schedule of its own: after the commit the scheduler brings it
+/// what all tenants have. Not in this transaction, which may stay open for as long as it likes: whoever
+/// defines something meanwhile would have to wait for it, or be missed.
+pub fn visit(tenant: &str) -> Result<()> {
+    // A visit that is under way, and can't see this transaction yet, loses its row to it and begins anew.
+    run(
+        "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state) VALUES ($1, $2, 'o')
+         ON CONFLICT (fanout, tenant) DO UPDATE SET finished_at = NULL",
+        &[call::uuid(super::VISIT).into(), tenant.into()],
+    )?;
+    wake::fan_out();
+    Ok(())
+}
+
+/// Everything that is defined for all tenants reaches one of them, by the scheduler.
+pub(super) fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, now: Micros) -> Result<Served> {
+    let table = match open_both(tenant) {
+        Ok(table) => table,
+        Err(served) => return Ok(served),
+    };
+    let definitions = open("schedule_all", Access::Read)?;
     let by_name = [scol::NAME as i16];
     let mut names = Vec::new();
-    transaction::with_latest_snapshot(|| {
-        definitions.scan(definitions.index_with(&by_name), &[], None, false, |row| {
-            names.extend(row.text(scol::NAME));
-            true
-        })
+    definitions.scan(definitions.index_with(&by_name), &[], None, false, |row| {
+        names.extend(row.text(scol::NAME));
+        true
     });
-    let table = tenant.open(tenant.schedule, Access::Write)?;
     // What it brings from before, and is defined no more.
     table.scan(table.index_with(&by_name), &[], None, false, |row| {
         if is_of_all(&row) {
@@ -328,19 +345,16 @@ pub fn adopt(tenant: &Rc<Tenant>) -> Result<()> {
     });
     names.sort();
     names.dedup();
-    let now = clock::now();
     for name in names {
         let reconciled = reconcile(tenant, &table, &definitions, &name, Some(now))?;
         if let Some(revision) = find(&definitions, &name).and_then(|d| OfAll::of_row(&d)).map(|all| all.revision) {
-            let outcomes = open("fanout_tenant", Access::Write)?;
-            transaction::with_latest_snapshot(|| match &reconciled {
-                Reconciled::Right => note(&outcomes, revision, &tenant.name, state::DEFINED, None, None),
-                Reconciled::Problem(reason) => note(&outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),
-            });
+            match &reconciled {
+                Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
+                Reconciled::Problem(reason) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),
+            }
         }
     }
-    transaction::see_own_writes();
-    Ok(())
+    Ok(Served::Defined)
 }
 
 /// Whether a tenant's row was made from a definition for all tenants.

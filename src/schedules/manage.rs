@@ -231,7 +231,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
             transaction::see_own_writes();
             follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
             // It may have stood in the way of one of all tenants.
-            fanout::schedules::adopt(&tenant)?;
+            fanout::schedules::visit(&tenant.name)?;
             return Ok(Ret::Bool(true));
         }
     }

@@ -118,8 +118,8 @@ fn attach(args: &Args) -> Result<Ret> {
     transaction::see_own_writes();
     if let Ok(tenant) = super::by_oid(oid) {
         wake_all(&tenant)?;
-        crate::fanout::schedules::adopt(&tenant)?;
     }
+    crate::fanout::schedules::visit(&name)?;
     Ok(Ret::Bool(true))
 }
 
@@ -357,7 +357,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     )?;
     changes.write(&tenant)?;
     if args.bool(1) == Some(true) {
-        crate::fanout::schedules::adopt(&tenant)?;
+        crate::fanout::schedules::visit(&tenant.name)?;
     }
     Ok(Ret::Void)
 }
