@@ -19,8 +19,6 @@ pub struct Failure {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<String>,
-    /// The character (from 1) of the statement where it is wrong.
-    pub position: Option<usize>,
 }
 
 impl Failure {
@@ -31,7 +29,7 @@ impl Failure {
 
 impl From<crate::error::Error> for Failure {
     fn from(e: crate::error::Error) -> Self {
-        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
+        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, context: None }
     }
 }
 
@@ -69,7 +67,7 @@ fn failure_of(error: CaughtError) -> Failure {
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
-        ..Default::default()
+        context: None,
     }
 }
 
@@ -77,6 +75,30 @@ fn failure_of(error: CaughtError) -> Failure {
 ///
 /// `f` must hold nothing with a destructor: an ERROR jumps out of it.
 pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: the caller's promise, and an ErrorData that lives as long as the closure runs.
+    unsafe {
+        call_raw_with(f, |data| Failure {
+            sqlstate: unpack((*data).sqlerrcode),
+            message: text((*data).message).unwrap_or_default(),
+            detail: text((*data).detail),
+            hint: text((*data).hint),
+            context: text((*data).context),
+        })
+    }
+}
+
+/// The message of a syntax error and the character (from 1) of the statement where it is; None: nowhere.
+pub(super) unsafe fn call_parser<T: Copy>(f: impl FnOnce() -> T) -> Result<T, (String, Option<usize>)> {
+    // SAFETY: as in call_raw.
+    unsafe {
+        call_raw_with(f, |data| {
+            let position = usize::try_from((*data).cursorpos).ok().filter(|p| *p > 0);
+            (text((*data).message).unwrap_or_default(), position)
+        })
+    }
+}
+
+unsafe fn call_raw_with<T: Copy, E>(f: impl FnOnce() -> T, describe: impl FnOnce(*mut pg_sys::ErrorData) -> E) -> Result<T, E> {
     // SAFETY: the protocol of PG_TRY. The jump buffer lives in this frame and the previous stacks
     // are restored on both ways out; CopyErrorData allocates in the caller's memory context.
     unsafe {
@@ -97,14 +119,7 @@ pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failu
         pg_sys::CurrentMemoryContext = context;
         let data = pg_sys::CopyErrorData();
         pg_sys::FlushErrorState();
-        let failure = Failure {
-            sqlstate: unpack((*data).sqlerrcode),
-            message: text((*data).message).unwrap_or_default(),
-            detail: text((*data).detail),
-            hint: text((*data).hint),
-            context: text((*data).context),
-            position: usize::try_from((*data).cursorpos).ok().filter(|p| *p > 0),
-        };
+        let failure = describe(data);
         pg_sys::FreeErrorData(data);
         Err(failure)
     }

@@ -3,7 +3,7 @@
 //! Reading it runs nobody's code: the grammar alone looks at it, no catalog, no planner. Asking it
 //! does, so it is asked only in a session of the role that answers for it.
 
-use super::caught::{Failure, call_raw};
+use super::caught::{Failure, call_parser, call_raw};
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -29,10 +29,10 @@ pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
     }
     let sql = statement(expression).map_err(|f| SyntaxFault { message: f.message, at: None })?;
     // SAFETY: the grammar reads a C string that outlives it and allocates in the current context;
-    // the nodes are looked at as their tags say; call_raw brings the callers' callbacks back too.
+    // the nodes are looked at as their tags say; call_parser brings the callers' callbacks back too.
     let one_expression = unsafe {
         let callers = pg_sys::error_context_stack;
-        call_raw(|| {
+        call_parser(|| {
             // A caller that is a function itself would take the place of the error for its own.
             pg_sys::error_context_stack = std::ptr::null_mut();
             let statements = raw::raw_parser(sql.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
@@ -70,11 +70,11 @@ pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
     match one_expression {
         Ok(true) => Ok(()),
         Ok(false) => Err(whole("it is not one expression")),
-        Err(failure) => {
+        Err((message, position)) => {
             let length = expression.chars().count();
             // What stands behind it is ours: then its end is where something is missing.
-            let at = failure.position.map(|p| p.saturating_sub(BEFORE.len()).clamp(1, length));
-            Err(SyntaxFault { message: failure.message, at })
+            let at = position.map(|p| p.saturating_sub(BEFORE.len()).clamp(1, length));
+            Err(SyntaxFault { message, at })
         }
     }
 }
