@@ -73,7 +73,7 @@ fn cron() -> impl Strategy<Value = Cron> {
 }
 
 impl Cron {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let fields = [&self.minutes, &self.hours, &self.days, &self.months, &self.weekdays];
         fields.map(|field| field.text.as_str()).join(" ")
     }

@@ -17,8 +17,9 @@ use chrono_tz::Tz;
 use tenant_q_pure::schedule::rule::Rule;
 use tenant_q_pure::schedule::zone::TZDATA_VERSION;
 
+use super::Schedule;
 use super::brute_force::{self, WINDOW_DAYS, first_elapsed, first_fixed};
-use super::{Schedule, generator::Random};
+use super::generator::{Random, seed};
 
 const EXPRESSIONS_IN_UTC: usize = 80_000;
 const EXPRESSIONS_IN_ZONES: usize = 20_000;
@@ -466,12 +467,6 @@ fn one_process(questions: &[String]) -> Vec<String> {
     let answers: Vec<String> = receive.iter().collect();
     assert_eq!(answers.len(), questions.len(), "an answer a question");
     answers
-}
-
-fn seed() -> u64 {
-    let seed = std::env::var("TENANT_Q_SEED").map_or(1, |seed| seed.parse().expect("TENANT_Q_SEED is a number"));
-    println!("seed {seed}");
-    seed
 }
 
 /// Asks croniter about all questions as they are written, and again, said croniter's way, about those that differ.

@@ -1,5 +1,12 @@
 //! Numbers that look random and are the same for the same seed.
 
+/// The seed of this run, told so that a failure can be had again: `TENANT_Q_SEED=…`.
+pub fn seed() -> u64 {
+    let seed = std::env::var("TENANT_Q_SEED").map_or(1, |seed| seed.parse().expect("TENANT_Q_SEED is a number"));
+    println!("seed {seed}");
+    seed
+}
+
 /// SplitMix64.
 pub struct Random(u64);
 

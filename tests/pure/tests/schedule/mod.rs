@@ -2,7 +2,8 @@
 //!
 //! `cases`: exact expected values, among them those of the test suites of celery, django-q2, schedule,
 //! rocketry and procrastinate. `errors`: every way of writing a rule wrongly. `brute_force`: random rules,
-//! zones and instants against an enumeration. `second_opinion`: random cron expressions against croner.
+//! zones and instants against an enumeration; `zones`: the same for every zone. `second_opinion` and
+//! `croniter`: random cron expressions against two other implementations.
 
 mod active_hours;
 mod brute_force;
@@ -16,6 +17,7 @@ mod second_opinion;
 mod setback;
 mod solar;
 mod spread;
+mod zones;
 
 use chrono::{DateTime, Utc};
 use tenant_q_pure::schedule::next::Plan;
