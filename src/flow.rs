@@ -116,7 +116,8 @@ fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>
 
 fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     if spec.members.is_empty() {
-        return Err(Error::invalid(format!("the {} is empty", &spec.kind[3..])).hint("Pass at least one task."));
+        return Err(Error::invalid(format!("the {} is empty", if spec.kind == "tq_async_iter" { "iteration" } else { &spec.kind[3..] }))
+            .hint("Pass at least one task."));
     }
     if spec.members.len() > MEMBERS {
         return Err(Error::limit(format!("{} members are too many for one flow", spec.members.len()))
@@ -346,8 +347,10 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     let error = first.filter(|_| !allow_failure).map(|(n, why)| {
         let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
         let mut failure = Failure::new("TQ004", message);
-        let also = if others > 0 { format!("{others} more did not end well.") } else { String::new() };
-        failure.detail = Some([why["message"].as_str().unwrap_or(""), &also].join(" ").trim().to_string()).filter(|d| !d.is_empty());
+        let also = if others > 0 { format!("{others} more did not end well") } else { String::new() };
+        failure.detail =
+            Some([why["message"].as_str().unwrap_or(""), &also].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; "))
+                .filter(|d| !d.is_empty());
         complete::error_document(&failure)
     });
     let end = End {

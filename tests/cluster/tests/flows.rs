@@ -133,7 +133,8 @@ fn rates_let_through_as_many_as_they_say() {
     );
     site.wait_idle_within(SOON, &["t1"]);
     // A burst of 20, then one each 0.1 s: the last starts 4 s after the first, and no 2 s see more than 40.
-    let within = "SELECT max(n) FROM (SELECT count(*) AS n FROM span a JOIN span b ON b.began >= a.began AND b.began < a.began + interval '1.9 s'
+    let within =
+        "SELECT max(n) FROM (SELECT count(*) AS n FROM span a JOIN span b ON b.began >= a.began AND b.began < a.began + interval '1.9 s'
                    GROUP BY a.id) AS x";
     assert!(site.number(within) <= 40, "{} starts within 2 s", site.number(within));
     assert!(site.number("SELECT (extract(epoch FROM max(began) - min(began)) * 1000)::bigint FROM span") >= 3900);
@@ -169,7 +170,9 @@ fn a_key_is_held_by_one_unfinished_task() {
         let all: Vec<_> = (0..6)
             .map(|_| {
                 let site = &site;
-                scope.spawn(move || site.enqueue("t1", "ok", r#"["once"]"#, ", unique_key => 'm', unique_until => 'deleted', on_conflict => 'skip'"))
+                scope.spawn(move || {
+                    site.enqueue("t1", "ok", r#"["once"]"#, ", unique_key => 'm', unique_until => 'deleted', on_conflict => 'skip'")
+                })
             })
             .collect();
         all.into_iter().map(|h| h.join().expect("an id")).collect()
@@ -227,7 +230,9 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
                 let (Some(a), Some(b)) = (some(&mut dice, &ids), some(&mut dice, &ids)) else { continue };
                 let mode = if dice.roll(3) == 0 { "any" } else { "all" };
                 let allow = dice.roll(2) == 0;
-                format!("SELECT tq_async('ok', '[\"{n}\"]', depends_on => '{{{a},{b}}}', depends_mode => '{mode}', allow_failure => {allow}, name => 'dependent')")
+                format!(
+                    "SELECT tq_async('ok', '[\"{n}\"]', depends_on => '{{{a},{b}}}', depends_mode => '{mode}', allow_failure => {allow}, name => 'dependent')"
+                )
             }
             4 | 5 => {
                 let steps: Vec<String> = (0..=dice.roll(5)).map(|s| task(&mut dice, format!("{n} {s}"))).collect();
@@ -267,7 +272,10 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
     site.wait_idle_within(SOON, &["t1"]);
     let none = |what: &str, sql: &str| assert_eq!(site.number(sql), 0, "{what} (seed {seed})");
     none("effects twice", "SELECT count(*) FROM (SELECT k FROM fx GROUP BY k HAVING count(*) <> 1) AS x");
-    none("done without its effect", "SELECT count(*) FROM t1.tq_result r WHERE handler = 'ok' AND state = 'd' AND NOT EXISTS (SELECT FROM fx WHERE k = r.args->>0)");
+    none(
+        "done without its effect",
+        "SELECT count(*) FROM t1.tq_result r WHERE handler = 'ok' AND state = 'd' AND NOT EXISTS (SELECT FROM fx WHERE k = r.args->>0)",
+    );
     none(
         "an effect without being done",
         "SELECT count(*) FROM fx WHERE NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.args->>0 = fx.k AND state = 'd' AND handler = 'ok')",

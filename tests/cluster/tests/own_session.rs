@@ -76,12 +76,21 @@ fn a_server_that_does_not_preload_runs_tasks_in_sessions() {
          CREATE FUNCTION hear(task jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO fx VALUES (task ->> 'event') $$;
          SELECT tq_register(h, max_attempts => 1) FROM unnest('{ok,bad,slow,hear}'::text[]) AS h; SELECT tq_on('failed', 'hear')",
     );
-    assert_eq!(site.value("t1", r#"BEGIN; SELECT tq_async('ok', '["drained"]'); SELECT state FROM tq_drain(); COMMIT; SELECT k FROM fx"#), "drained");
-    assert_eq!(site.value("t1", r#"SELECT tq_async('ok', '["synced"]', sync => true); SELECT string_agg(k, ' ' ORDER BY k) FROM fx"#), "drained synced");
+    assert_eq!(
+        site.value("t1", r#"BEGIN; SELECT tq_async('ok', '["drained"]'); SELECT state FROM tq_drain(); COMMIT; SELECT k FROM fx"#),
+        "drained"
+    );
+    assert_eq!(
+        site.value("t1", r#"SELECT tq_async('ok', '["synced"]', sync => true); SELECT string_agg(k, ' ' ORDER BY k) FROM fx"#),
+        "drained synced"
+    );
     site.run("t1", r#"SELECT tq_async('bad', '["x"]'), tq_async('slow', '[600]', timeout => '100 ms'), tq_async('ok', '["pending"]')"#);
     site.run("t1", "CALL tq_run_pending()");
     assert_eq!(site.value("t1", "SELECT string_agg(k, ' ' ORDER BY k) FROM fx"), "drained failed failed pending synced");
-    assert_eq!(site.value("t1", "SELECT string_agg(error ->> 'message', ', ' ORDER BY handler) FROM tq_results WHERE state = 'failed'"), "bad x, the attempt took longer than its timeout of 100 ms");
+    assert_eq!(
+        site.value("t1", "SELECT string_agg(error ->> 'message', ', ' ORDER BY handler) FROM tq_results WHERE state = 'failed'"),
+        "bad x, the attempt took longer than its timeout of 100 ms"
+    );
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task"), 0);
     site.cluster.assert_log_clean();
 }

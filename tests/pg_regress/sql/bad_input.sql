@@ -166,20 +166,57 @@ SELECT tq_async('send_invoice', '[1]', retry => '5');
 SELECT tq_async('send_invoice', '[1]', id => '00000000-0000-0000-0000-000000000000');
 \echo :SQLSTATE
 
--- What is part of the surface and not there yet
-SELECT tq_async('send_invoice', '[1]', lock => 'x');
+-- Keys, dependencies, hooks
+SELECT tq_async('send_invoice', '[1]', lock => '');
 \echo :SQLSTATE
-SELECT tq_async('send_invoice', '[1]', limit_key => 'x');
-SELECT tq_async('send_invoice', '[1]', unique_key => 'x');
 SELECT tq_async('send_invoice', '[1]', unique_until => 'started');
+\echo :SQLSTATE
 SELECT tq_async('send_invoice', '[1]', on_conflict => 'skip');
-SELECT tq_async('send_invoice', '[1]', depends_on => '{}');
+SELECT tq_async('send_invoice', '[1]', unique_key => 'k', unique_until => 'never');
+SELECT tq_async('send_invoice', '[1]', unique_key => 'k', on_conflict => 'ignore');
+\echo :SQLSTATE
+SELECT tq_async('send_invoice', '[1]', depends_on => ARRAY['00000000-0000-7000-8000-000000000001']::uuid[]);
+\echo :SQLSTATE
+SELECT tq_async('send_invoice', '[1]', depends_on => array_fill('00000000-0000-7000-8000-000000000001'::uuid, ARRAY[100000]));
+\echo :SQLSTATE
 SELECT tq_async('send_invoice', '[1]', depends_mode => 'all');
-SELECT tq_async('send_invoice', '[1]', allow_failure => false);
+\echo :SQLSTATE
 SELECT tq_async('send_invoice', '[1]', on_success => 'x');
-SELECT tq_async('send_invoice', '[1]', on_failure => 'x');
 SELECT tq_async('send_invoice', '[1]', hook => 'x');
 \echo :SQLSTATE
+-- Flows
+SELECT tq_group('[]');
+SELECT tq_chain('[]');
+SELECT tq_async_iter('send_invoice', '{}');
+\echo :SQLSTATE
+SELECT tq_group(NULL);
+\echo :SQLSTATE
+SELECT tq_group('{}');
+SELECT tq_group('[1]');
+SELECT tq_group('[{"handler": "send_invoice", "args": [1]}, {"handler": "send_invoice", "args": ["x"]}]');
+SELECT tq_group('[{"handler": "send_invoice", "args": [1], "id": "00000000-0000-7000-8000-000000000001"}]');
+SELECT tq_group('[{"handler": "send_invoice", "args": [1]}]', '{"args": [1]}');
+SELECT tq_group('[{"handler": "send_invoice", "args": [1]}]', '{"colour": "red"}');
+SELECT tq_group('[{"handler": "send_invoice", "args": [1]}]', '[]');
+\echo :SQLSTATE
+SELECT tq_chain('[{"handler": "send_invoice", "args": [1]}]', on_step_failure => 'ignore');
+SELECT tq_chain('[{"handler": "send_invoice", "args": [1]}, {"handler": "send_invoice", "args": {"order_id": 1, "locale": "de"}}]', pass_result => true);
+SELECT tq_async_iter('send_invoice', ARRAY['[1]']::jsonb[], chunk => 0);
+\echo :SQLSTATE
+-- Limits
+SELECT tq_set_limit('smtp', max_running => 0);
+SELECT tq_set_limit('smtp', max_running => -1);
+SELECT tq_set_limit('smtp', rate => 'often');
+SELECT tq_set_limit('smtp', rate => '0/m');
+SELECT tq_set_limit('smtp', rate => '1/m', algorithm => 'leaky');
+SELECT tq_set_limit('smtp', reset => '{colour}');
+SELECT tq_set_limit('');
+SELECT tq_set_queue('reports', priority => 99999);
+SELECT tq_set_queue('reports', pick => 'last');
+\echo :SQLSTATE
+SELECT tq_set_queue(NULL);
+\echo :SQLSTATE
+SELECT count(*) FROM tq_tasks WHERE queue = 'reports' OR handler LIKE 'tq_%';
 
 -- Task objects
 SELECT tq_async_many(NULL);
@@ -206,7 +243,7 @@ SELECT tq_async_many('[{"handler": "send_invoice", "args": [1], "run_at": "2024-
 \echo :SQLSTATE
 SELECT tq_async_many('[{"handler": "send_invoice", "args": [1], "id": "42"}]');
 \echo :SQLSTATE
-SELECT tq_async_many('[{"handler": "send_invoice", "args": [1], "unique_key": "x"}]');
+SELECT tq_async_many('[{"handler": "send_invoice", "args": [1], "unique_until": "x"}]');
 \echo :SQLSTATE
 SELECT tq_async_many('[{"handler": "send_invoice", "args": [1], "tenant": "hidden"}]');
 \echo :SQLSTATE
@@ -268,9 +305,9 @@ SELECT tq_register('nothing', settings => '{"role": "postgres"}');
 \echo :SQLSTATE
 SELECT tq_register('nothing', settings => '[]');
 \echo :SQLSTATE
-SELECT tq_register('nothing', max_running => 1);
+SELECT tq_register('nothing', max_running => 0);
 \echo :SQLSTATE
-SELECT tq_register('nothing', rate => '1/s');
+SELECT tq_register('nothing', rate => '1/fortnight');
 \echo :SQLSTATE
 SELECT tq_register('nothing', external => true);
 \echo :SQLSTATE
@@ -419,7 +456,7 @@ SELECT tq_set_tenant(settings => '{"tenant_q.enabled": "off"}');
 \echo :SQLSTATE
 SELECT tq_set_tenant(save_limit => -2);
 \echo :SQLSTATE
-SELECT tq_set_tenant(save_limit_per => 'handler');
+SELECT tq_set_tenant(save_limit_per => 'colour');
 \echo :SQLSTATE
 SELECT tq_set_tenant(result_ttl => '-1 s');
 \echo :SQLSTATE
@@ -427,7 +464,7 @@ SELECT tq_set_tenant(reset => '{max_queued}');
 \echo :SQLSTATE
 SELECT tq_pause(duration => '-1 s');
 \echo :SQLSTATE
-SELECT tq_pause(drain => '1 s');
+SELECT tq_pause(drain => '-1 s');
 \echo :SQLSTATE
 SELECT tq_resume();
 SELECT tq_resume(handler => 'no such');
@@ -452,7 +489,7 @@ SELECT tq_set_quota('acme', max_running => -1);
 \echo :SQLSTATE
 SELECT tq_set_quota('acme', max_queued => -1);
 \echo :SQLSTATE
-SELECT tq_set_quota('acme', rate => '1/s');
+SELECT tq_set_quota('acme', rate => 'fast');
 \echo :SQLSTATE
 SELECT tq_set_quota('acme', reset => '{ready}');
 \echo :SQLSTATE
