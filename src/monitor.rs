@@ -503,6 +503,7 @@ fn why(args: &Args) -> Result<Ret> {
         say("paused", format!("handler \"{name}\" or its queue is paused"), "SELECT tq_resume(handler => …).");
     }
     match &handler {
+        None if crate::flow::HANDLERS.contains(&name.as_str()) => {}
         None => say(
             "handler",
             format!("handler \"{name}\" is not registered"),
@@ -530,7 +531,16 @@ fn why(args: &Args) -> Result<Ret> {
         );
     }
     if state == State::Deferred {
-        say("waits", "it waits for other tasks".into(), "");
+        let flow = crate::flow::HANDLERS.contains(&name.as_str());
+        say(
+            "waits",
+            crate::flow::describe_wait(&row).unwrap_or_default(),
+            if flow { "SELECT * FROM tq_tasks WHERE parent_id = id." } else { "SELECT * FROM tq_why(…) of that task." },
+        );
+    } else {
+        for (what, detail) in crate::gate::why(&tenant, &row, handler.as_deref()) {
+            say("limit", format!("{what}: {detail}"), "It goes on when one of those that run ends, or the limit is raised.");
+        }
     }
     if matches!(state, State::Delayed | State::Retrying) && row.time(col::RUN_AT).is_some_and(|t| t > now) {
         let text = format!("it is due at {}", time_json(row.time(col::RUN_AT)).as_str().unwrap_or(""));
