@@ -9,6 +9,7 @@ mod active_hours;
 mod brute_force;
 mod cases;
 mod catch_up;
+mod cost;
 mod croniter;
 mod describe;
 mod errors;
