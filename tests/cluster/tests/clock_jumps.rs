@@ -81,3 +81,18 @@ fn back_by_hours() {
     let missing = "SELECT (extract(epoch FROM max(scheduled_for) - min(scheduled_for)) / 600)::int + 1 - count(*) FROM t1.tq_result WHERE schedule = 'each'";
     assert_eq!(site.number(missing), 0, "no fire time is lost");
 }
+
+#[test]
+fn back_by_years() {
+    let site = Site::start_at(START, &["t1"]);
+    schedule(&site, "old", "*/10 * * * *", "once");
+    site.cluster.clock().go_on(600);
+    wait_for_count(&site, "old", 3, "true");
+    let to = START - 3 * YEAR;
+    site.cluster.clock().set(to, 600);
+    site.assert_alive("t1");
+    schedule(&site, "new", "*/10 * * * *", "once");
+    wait_for_count(&site, "new", 2, "true");
+    wait_for_count(&site, "old", 2, &format!("scheduled_for < to_timestamp({START})"));
+    assert_none_twice(&site);
+}
