@@ -60,7 +60,10 @@ fn cancel_and_completion_exclude_each_other() {
     let mut client = site.client("t1");
     let (mut cancelled, rounds) = (0, 200);
     for n in 0..rounds {
-        let id: uuid::Uuid = client.query_one("SELECT tq_async('ok', jsonb_build_array($1::int::text))", &[&n]).expect("enqueue").get(0);
+        // Some are due only when the cancel is on its way, so that on every machine some cancels are first.
+        let delay = if n % 5 == 4 { "10 ms" } else { "0" };
+        let enqueue = format!("SELECT tq_async('ok', jsonb_build_array($1::int::text), delay => '{delay}')");
+        let id: uuid::Uuid = client.query_one(&enqueue, &[&n]).expect("enqueue").get(0);
         // Sooner or later after the commit, so that all stages of a task's life are hit.
         if n % 4 > 0 {
             client.query("SELECT pg_sleep($1::float8)", &[&(f64::from(n % 20) * 0.0002)]).expect("a pause");
