@@ -316,7 +316,7 @@ pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::
 fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), Failure> {
     let id = row.uuid(col::ID).unwrap_or(0);
     let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
-    let count = options["flow"]["members"].as_u64().unwrap_or(0) as usize;
+    let count = number_of(&options);
     let chunked = options["flow"]["chunked"] == Json::Bool(true);
     let allow_failure = options.get("allow_failure") == Some(&Json::Bool(true));
     let results = tenant.open(tenant.result, Access::Write)?;
@@ -369,9 +369,15 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     Ok(())
 }
 
+/// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
+fn number_of(options: &Json) -> usize {
+    let members = options.get("flow").and_then(|f| f.get("members")).and_then(Json::as_u64);
+    members.map_or(0, |n| n.min(MEMBERS as u64) as usize)
+}
+
 /// Ids of a flow's members; none for other tasks.
 pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128> {
-    let count = options.and_then(|o| o.get("flow")?.get("members")?.as_u64()).unwrap_or(0) as usize;
+    let count = options.map_or(0, |o| number_of(&o));
     (0..count).map(move |n| member_id(id, n))
 }
 
