@@ -1,12 +1,13 @@
 /*
  * A clock that a test sets and speeds up while a server runs: preloaded into it (LD_PRELOAD), it answers for the wall
- * clock, and shortens waits by the same factor. Monotonic clocks stay real.
+ * clock and the monotonic ones, and shortens waits. Monotonic clocks are sped up, too, and never set.
  *
  * libfaketime can't be used here. PostgreSQL 15's postmaster forks its workers in signal handlers, while it is inside
  * select(), and libfaketime lets whatever runs inside a call of its own see the real time; so the workers would, for good.
  *
- * FAKE_CLOCK names a file of four 64-bit words: a number that is odd while the others are being written; a real instant
- * and the one to show for it, in nanoseconds since 1970; how many times faster than real time it goes on from there.
+ * FAKE_CLOCK names a file of five 64-bit words: a number that is odd while the others are being written; an instant of
+ * the real monotonic clock; what to show for it as wall clock and as monotonic clock, all in nanoseconds; how many times
+ * faster than real time these go on from there.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +27,7 @@
 
 struct control {
 	_Atomic uint64_t version;
-	_Atomic int64_t real, shown, speed;
+	_Atomic int64_t real, wall, monotonic, speed;
 };
 
 static struct control *control;
@@ -43,21 +44,22 @@ __attribute__((constructor)) static void open_control(void)
 	close(fd);
 }
 
-static int64_t real_now(void)
+static int64_t real_now(clockid_t id)
 {
 	struct timespec t;
-	syscall(SYS_clock_gettime, CLOCK_REALTIME, &t);
+	syscall(SYS_clock_gettime, id, &t);
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static int64_t shown_now(void)
+static int64_t shown_now(clockid_t id)
 {
-	int64_t now = real_now();
 	if (!control)
-		return now;
+		return real_now(id);
+	int64_t now = real_now(CLOCK_MONOTONIC);
 	for (;;) {
 		uint64_t version = control->version;
-		int64_t shown = control->shown + (now - control->real) * control->speed;
+		int64_t shown = id == CLOCK_REALTIME ? control->wall : control->monotonic;
+		shown += (now - control->real) * control->speed;
 		if (!(version & 1) && version == control->version)
 			return shown;
 	}
@@ -74,9 +76,13 @@ static int shortened(int ms)
 
 int clock_gettime(clockid_t id, struct timespec *t)
 {
-	if (id != CLOCK_REALTIME && id != CLOCK_REALTIME_COARSE)
+	if (id == CLOCK_REALTIME_COARSE)
+		id = CLOCK_REALTIME;
+	if (id == CLOCK_MONOTONIC_COARSE || id == CLOCK_MONOTONIC_RAW || id == CLOCK_BOOTTIME)
+		id = CLOCK_MONOTONIC;
+	if (id != CLOCK_REALTIME && id != CLOCK_MONOTONIC)
 		return (int) syscall(SYS_clock_gettime, id, t);
-	int64_t now = shown_now();
+	int64_t now = shown_now(id);
 	t->tv_sec = now / 1000000000;
 	t->tv_nsec = now % 1000000000;
 	return 0;
@@ -85,7 +91,7 @@ int clock_gettime(clockid_t id, struct timespec *t)
 int gettimeofday(struct timeval *t, void *zone)
 {
 	(void) zone;
-	int64_t now = shown_now();
+	int64_t now = shown_now(CLOCK_REALTIME);
 	t->tv_sec = now / 1000000000;
 	t->tv_usec = now % 1000000000 / 1000;
 	return 0;
@@ -93,7 +99,7 @@ int gettimeofday(struct timeval *t, void *zone)
 
 time_t time(time_t *out)
 {
-	time_t now = shown_now() / 1000000000;
+	time_t now = shown_now(CLOCK_REALTIME) / 1000000000;
 	if (out)
 		*out = now;
 	return now;

@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::process;
 
@@ -28,7 +27,8 @@ impl Clock {
         clock
     }
 
-    /// From now on it is this instant, in seconds since 1970, and time goes by so many times faster than it does.
+    /// From now on it is this instant, in seconds since 1970, and time goes by so many times faster than it does; monotonic
+    /// clocks go faster, too, but aren't set.
     /// Sleeping processes don't wake from it, as they don't when a machine's clock is set.
     pub fn set(&self, at: i64, speed: i64) {
         self.write(|_| at * 1_000_000_000, speed);
@@ -41,23 +41,25 @@ impl Clock {
 
     /// What the clock shows, in seconds since 1970.
     pub fn now(&self) -> i64 {
-        self.shown(real_now()) / 1_000_000_000
+        self.shown(real_now()).0 / 1_000_000_000
     }
 
-    fn write(&self, shown: impl Fn(i64) -> i64, speed: i64) {
+    fn write(&self, wall: impl Fn(i64) -> i64, speed: i64) {
         let mut version = self.version.lock().expect("set by a test that goes on");
-        let now = real_now();
-        let shown = if *version == 0 { shown(0) } else { shown(self.shown(now)) };
-        for (n, word) in [(0, *version + 1), (1, now), (2, shown), (3, speed), (0, *version + 2)] {
+        let real = real_now();
+        let (shown, monotonic) = if *version == 0 { (0, real) } else { self.shown(real) };
+        for (n, word) in [(0, *version + 1), (1, real), (2, wall(shown)), (3, monotonic), (4, speed), (0, *version + 2)] {
             self.file.write_all_at(&word.to_ne_bytes(), n * 8).expect("the clock is set");
         }
         *version += 2;
     }
 
-    fn shown(&self, now: i64) -> i64 {
+    /// The wall clock and the monotonic one.
+    fn shown(&self, real: i64) -> (i64, i64) {
         let bytes = std::fs::read(&self.path).expect("the clock's file");
         let word = |n: usize| i64::from_ne_bytes(bytes[n * 8..n * 8 + 8].try_into().expect("a word"));
-        word(2) + (now - word(1)) * word(3)
+        let passed = (real - word(1)) * word(4);
+        (word(2) + passed, word(3) + passed)
     }
 
     /// What the server is started with.
@@ -66,8 +68,12 @@ impl Clock {
     }
 }
 
+/// The real monotonic clock, of which `Instant` doesn't tell the value.
 fn real_now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as i64
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct on our stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
 fn library() -> &'static Path {
