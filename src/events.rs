@@ -161,6 +161,12 @@ fn listeners(tenant: &Tenant) -> Result<Rc<Listeners>> {
     Ok(listeners)
 }
 
+/// Reads them in the present transaction, which is a short one: a task's own would hold the lock of the
+/// registry's table for as long as its handler runs.
+pub fn preload(tenant: &Tenant) -> Result<()> {
+    listeners(tenant).map(|_| ())
+}
+
 fn read(tenant: &str) -> Result<(bool, Listeners)> {
     let mut found = Listeners::default();
     let mut any = false;

@@ -182,6 +182,7 @@ fn look(
             return Ok(Picked::Blocked { reason: reason::BROKEN, until: None });
         }
     };
+    crate::events::preload(&tenant)?;
     let role = e.role.load(Relaxed);
     let mut room = limit.min(BATCH);
     let mut limited = false;
