@@ -100,7 +100,7 @@ BEGIN
             RAISE NOTICE '% of % schemas attached', done, pg_catalog.cardinality(todo);
         END IF;
     END LOOP;
-    RAISE NOTICE '% % attached', done, CASE done WHEN 1 THEN 'schema' ELSE 'schemas' END;
+    RAISE NOTICE '% % attached', done, CASE WHEN done OPERATOR(pg_catalog.=) 1 THEN 'schema' ELSE 'schemas' END;
 END
 $body$;
 COMMENT ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) IS
