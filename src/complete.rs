@@ -100,6 +100,8 @@ pub struct Rules {
     pub save: Option<bool>,
     /// What must be true for it to run at all.
     pub only_if: Option<String>,
+    /// The step before whose result is the last argument.
+    pub pass: Option<String>,
 }
 
 impl Rules {
@@ -123,6 +125,7 @@ impl Rules {
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
             save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
             only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
+            pass: option("pass").and_then(Json::as_str).map(str::to_string),
         }
     }
 }

@@ -162,8 +162,7 @@ fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
         return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
     }
     let tenant = tenant::resolve(named)?;
-    surface::may_read(&tenant)?;
-    surface::may_operate(&tenant)?;
+    crate::rights::may_work(&tenant)?;
     let state = |what: &str| Error::state(format!("tenant \"{}\" is {what}, so its tasks are not run", tenant.name));
     if tenant.suspended.is_some() {
         return Err(state("suspended"));
@@ -386,7 +385,9 @@ fn handle(
         }
         run::apply_settings(handler);
         events::before_run(tenant, row, handler, item, started_at)?;
-        let result = run::call(tenant, row, handler)?;
+        let passed =
+            Rules::of(tenant, row, Some(handler)).pass.as_deref().map(|from| crate::flow::passed_result(tenant, from)).transpose()?;
+        let result = run::call(row, handler, passed)?;
         events::after_run(tenant, row, handler, item, started_at, &result)?;
         match declared {
             Some(declared) => declared.fire()?,

@@ -70,9 +70,10 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
 /// Writes down what these due rows wait for, then looks once more whether it has ended meanwhile.
 pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -> Result<(), Failure> {
     let e = &s.entries[index as usize];
-    // If this process goes before its second look, whoever picks next looks at all that wait.
-    let unparks = e.unparks.load(SeqCst);
-    e.unpark.store(1, SeqCst);
+    // If this process goes before its second look, whoever picks next looks at all that wait. A value
+    // of its own, so that taking it back takes back nobody else's word.
+    const UNSURE: u32 = 2;
+    let _ = e.unpark.compare_exchange(0, UNSURE, SeqCst, SeqCst);
     let mut tasks = Vec::new();
     let mut gates = Vec::new();
     for chunk in rows.chunks(ROWS) {
@@ -105,9 +106,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
         let table = tenant.open(tenant.task, Access::Write)?;
         Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
     })?;
-    if e.unparks.load(SeqCst) == unparks {
-        e.unpark.store(0, SeqCst);
-    }
+    let _ = e.unpark.compare_exchange(UNSURE, 0, SeqCst, SeqCst);
     if soon {
         ready::due(s, index, clock::now() + 50_000);
     }

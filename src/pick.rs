@@ -285,7 +285,7 @@ fn look(
     }
     crate::ready::unblock(e);
     let mut due = due;
-    let mut unpark = e.unpark.swap(0, SeqCst) == 1;
+    let mut unpark = e.unpark.swap(0, SeqCst) != 0;
     let unpark_at = e.unpark_at.load(Relaxed);
     if unpark_at > 0 {
         if unpark_at <= now {

@@ -20,6 +20,7 @@ use crate::shared::{Item, Shared, Slot, Word, store_text};
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
 use crate::{events, ready, settings, wake};
+use serde_json::Value as Json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -122,12 +123,16 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     ASKED.with_borrow_mut(|a| *a = Asked::default());
     COMPLETING.set(false);
 
+    // In a transaction of its own: the handler's would lock the results for as long as it runs.
+    let passed = rules.pass.as_deref().map(|from| transaction::run(|| crate::flow::passed_result(tenant, from))).transpose();
     timeout::arm(rules.timeout_ms);
-    let result = if handler.is_procedure() {
-        procedure(tenant, row, handler, &item, started_at, &rules)
-    } else {
-        function(tenant, row, handler, &item, started_at, &rules)
-    };
+    let result = passed.and_then(|passed| {
+        if handler.is_procedure() {
+            procedure(tenant, row, handler, &item, started_at, &rules, passed)
+        } else {
+            function(tenant, row, handler, &item, started_at, &rules, passed)
+        }
+    });
     let timed_out = timeout::disarm();
     let elapsed = (clock::now() - started_at).max(0);
     set_current(None);
@@ -217,17 +222,16 @@ fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
 }
 
 /// The arguments of each call: one, but for a chunk of an iteration.
-fn arguments_of(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Arguments, Failure> {
+fn arguments_of(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Arguments, Failure> {
     let args = row.raw(col::ARGS).map(Jsonb::from_datum);
+    if let Some(passed) = passed {
+        let args = crate::flow::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
+        return Ok(Arguments::One(Some(Jsonb::from_value(args))));
+    }
     if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
         let options = row.json(col::OPTIONS).unwrap_or_default();
-        if let Some(from) = options.get("pass").and_then(|p| p.as_str()) {
-            let passed = crate::flow::passed_result(tenant, from)?;
-            let args = crate::flow::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
-            return Ok(Arguments::One(Some(Jsonb::from_value(args))));
-        }
         if options.get("each").is_some()
-            && let Some(serde_json::Value::Array(items)) = args.as_ref().map(Jsonb::value)
+            && let Some(Json::Array(items)) = args.as_ref().map(Jsonb::value)
         {
             return Ok(Arguments::Each(items.into_iter().map(Jsonb::from_value).collect()));
         }
@@ -241,10 +245,10 @@ enum Arguments {
 }
 
 /// Calls the handler, once or for each of a chunk.
-pub fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Failure> {
+pub fn call(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Jsonb, Failure> {
     let signature = signature_of(handler)?;
     let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, handler.run_as, true)?);
-    match arguments_of(tenant, row, handler)? {
+    match arguments_of(row, handler, passed)? {
         Arguments::One(args) => once(args.as_ref()),
         Arguments::Each(items) => {
             let results = items.iter().map(|args| Ok(once(Some(args))?.value())).collect::<Result<Vec<_>, Failure>>()?;
@@ -253,7 +257,15 @@ pub fn call(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Jsonb, Fail
     }
 }
 
-fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
+fn function(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+    passed: Option<Json>,
+) -> Result<Outcome, Failure> {
     transaction::run(|| {
         check_identity(row, handler)?;
         let nest = Nest::enter();
@@ -265,7 +277,7 @@ fn function(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_
             return skip(tenant, item, started_at, rules);
         }
         events::before_run(tenant, row, handler, item, started_at)?;
-        let result = call(tenant, row, handler)?;
+        let result = call(row, handler, passed)?;
         events::after_run(tenant, row, handler, item, started_at, &result)?;
         transaction::fire_deferred()?;
         nest.leave();
@@ -290,7 +302,15 @@ fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Resu
     Ok(Outcome::Over)
 }
 
-fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
+fn procedure(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+    passed: Option<Json>,
+) -> Result<Outcome, Failure> {
     transaction::run(|| {
         check_identity(row, handler)?;
         timeout::limit_locks(0);
@@ -300,7 +320,7 @@ fn procedure(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started
             return skip(tenant, item, started_at, rules);
         }
         let signature = signature_of(handler)?;
-        let Arguments::One(args) = arguments_of(tenant, row, handler)? else {
+        let Arguments::One(args) = arguments_of(row, handler, passed)? else {
             return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
         };
         let bound = arguments::bind(signature, args.as_ref(), handler.run_as, true)?;

@@ -103,7 +103,7 @@ shared_struct! {
         pub blocked_reason: AtomicU32,
         /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
         pub limited: AtomicU32,
-        /// Parked rows should be looked at again.
+        /// Parked rows should be looked at again, when it isn't 0.
         pub unpark: AtomicU32,
         /// How often that was asked for: tells whether it was meanwhile.
         pub unparks: AtomicU64,

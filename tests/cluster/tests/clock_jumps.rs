@@ -66,9 +66,27 @@ fn forward_by_years() {
     assert_none_twice(&site);
 }
 
-/// What counts time goes on at the new time; what names a time of day has had it.
+/// Set back by less than three hours, a rule that names its times of day has had them.
 #[test]
 fn back_by_hours() {
+    let site = Site::start_at(START, &["t1"]);
+    // A rule that names its times of day: one without `*` in minutes and hours.
+    schedule(&site, "each", "0,10,20,30,40,50 0-23 * * *", "all");
+    site.cluster.clock().go_on(600);
+    wait_for_count(&site, "each", 12, "true");
+    site.cluster.clock().set(START + HOUR, 600);
+    // A task of today isn't one of tomorrow because the clock was wrong when it came.
+    site.assert_alive("t1");
+    let before = site.cluster.value(DB, "SELECT max(scheduled_for) FROM t1.tq_result");
+    wait_for_count(&site, "each", 3, &format!("scheduled_for > '{before}'"));
+    assert_none_twice(&site);
+    let missing = "SELECT (extract(epoch FROM max(scheduled_for) - min(scheduled_for)) / 600)::int + 1 - count(*) FROM t1.tq_result WHERE schedule = 'each'";
+    assert_eq!(site.number(missing), 0, "no fire time is lost");
+}
+
+/// A rule that counts time goes on at the new time, and is not silent until the clock is where it was.
+#[test]
+fn back_by_hours_counting() {
     let site = Site::start_at(START, &["t1"]);
     schedule(&site, "each", "*/10 * * * *", "all");
     schedule(&site, "night", "0 1 * * *", "all");
