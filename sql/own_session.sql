@@ -16,7 +16,7 @@ COMMENT ON FUNCTION @extschema@.tq_drain(integer, timestamptz, text) IS
 'Runs due tasks here and now, inside your transaction, a savepoint each: in the order of picking, those included that they enqueue, until nothing is due. One row an attempt, as the task is after it. A failure is recorded as an executor would, and stops nothing; your ROLLBACK undoes all. For tests; works on servers that don''t preload tenant_q.
 max_tasks: attempts at most, NULL = no limit. as_of: tasks and retries due by then run too (now() itself stays what it is); schedules don''t fire.
 Only tasks whose role is the current user are run; others, and procedures, are left with a NOTICE. Your deferred constraints are checked first, as at a commit; afterwards constraints are as declared.
-Errors: 42501 no right to read and operate, 55000 inside a task, or the tenant is paused or not ready, 22023 max_tasks is negative or as_of infinite.
+Errors: 42501 no right to work, 55000 inside a task, or the tenant is paused or not ready, 22023 max_tasks is negative or as_of infinite.
 Example: SELECT handler, state, result FROM tq_drain(as_of => now() + interval ''1 day'');';
 
 CREATE FUNCTION tenant_q.pending_begin(tenant text) RETURNS text
@@ -53,5 +53,5 @@ $body$;
 COMMENT ON PROCEDURE @extschema@.tq_run_pending(text, integer, interval) IS
 'Runs due tasks in this session, a transaction each, in the order of picking, until nothing has been due for as long as wait. Beside executors or instead of them: for scripts, tests, and servers that don''t preload tenant_q.
 max_tasks: attempts at most. Only tasks whose role is the current user are run; others, and procedures, are left with a NOTICE.
-Errors: 2D000 inside a transaction block or function, 42501 no right to read and operate, 55000 the tenant is paused or not ready, 22023.
+Errors: 2D000 inside a transaction block or function, 42501 no right to work, 55000 the tenant is paused or not ready, 22023.
 Example: CALL tq_run_pending(wait => ''1 second'');';
