@@ -120,10 +120,13 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
     if let Some(handler) = known {
         return Ok(handler);
     }
+    // A batch goes on with the picture of its tenant from before a change: under its old name after a RENAME.
+    let anew = if tenant.epoch == epoch { None } else { tenant::by_oid(tenant.oid).ok() };
+    let tenant = anew.as_deref().unwrap_or(tenant);
     // Remembered: not to be older than the last change that was heard of, as the present snapshot may be.
     let handler = transaction::with_latest_snapshot(|| read(tenant, name))?.map(Rc::new);
     // Reading may have brought in invalidations: what was read then belongs to the next epoch.
-    if tenant::epoch() == epoch {
+    if tenant.epoch == epoch && tenant::epoch() == epoch {
         CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone()));
     }
     Ok(handler)

@@ -85,6 +85,8 @@ pub struct Tenant {
     pub limits: Vec<Limit>,
     /// Starts of tasks of this tenant, as tq_set_quota says.
     pub rate: Option<Rate>,
+    /// The epoch that this picture is of.
+    pub(crate) epoch: u64,
     /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
     pub(crate) shape_checked: Cell<bool>,
     entries: RefCell<HashMap<u32, EntryRef>>,
@@ -213,6 +215,8 @@ pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
 }
 
 fn read(schema: u32) -> Result<Rc<Tenant>> {
+    // Before anything is read: what changes meanwhile belongs to the next one.
+    let epoch = epoch();
     let registry = registry()?;
     let name = catalog::schema_name(schema).ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
     let owner = catalog::schema_owner(schema).unwrap_or(0);
@@ -267,6 +271,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         pauses,
         queues,
         limits,
+        epoch,
         shape_checked: Cell::new(false),
         entries: RefCell::default(),
     });

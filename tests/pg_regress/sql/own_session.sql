@@ -169,10 +169,7 @@ ROLLBACK;
 SELECT * FROM tq_drain(-1);
 \echo :SQLSTATE
 SELECT * FROM tq_drain(as_of => 'infinity');
-GRANT USAGE ON SCHEMA acme TO clerk, app;
-GRANT INSERT (handler, args) ON tq_task TO app;
-GRANT SELECT, DELETE ON tq_task TO clerk;
-GRANT SELECT ON tq_result TO clerk;
+SELECT tq_grant('app', '{enqueue}'), tq_grant('clerk', '{work}');
 GRANT INSERT ON log TO clerk;
 GRANT SELECT ON log TO clerk;
 GRANT USAGE ON SEQUENCE log_n_seq TO clerk;
