@@ -4,7 +4,7 @@ CREATE FUNCTION @extschema@.tq_group(tasks jsonb, task jsonb DEFAULT NULL, tenan
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_group';
 COMMENT ON FUNCTION @extschema@.tq_group(jsonb, jsonb, text) IS
 'Enqueues tasks that run beside each other, and returns the id of the flow that they make up: a task itself, final when all of them are. Its result is the array of theirs, in input order.
-tasks: an array of objects whose keys are tq_async''s parameters, or of handlers'' names; at most 100,000. task: what is said of the flow itself (id, name, group_id, meta, save, result_ttl, on_success, on_failure, hook, unique_key, on_conflict, allow_failure: true = done even if members fail, whose results are null then); other keys are defaults for the members.
+tasks: an array of objects whose keys are tq_async''s parameters, or of handlers'' names; at most 100,000. task: what is said of the flow itself (id, name, group_id, meta, save, result_ttl, on_success, on_failure, hook, unique_key, on_conflict, allow_failure: true = done even if members fail, whose results are null then; sync: true = all members run at once, in your session and transaction: the first error is yours, unless allow_failure records it with its member); other keys are defaults for the members.
 A member that doesn''t end well lets the flow fail (TQ004) once all are final. tq_cancel cancels all members; tq_requeue runs again what didn''t end well.
 Errors: as tq_async, the DETAIL says which member; 22023 an empty group; 54000 too many members.
 Example: SELECT tq_group(''[{"handler": "render", "args": [1]}, {"handler": "render", "args": [2]}]'', ''{"on_success": "bind_pages"}'');';
@@ -33,8 +33,8 @@ CREATE FUNCTION @extschema@.tq_set_queue(queue text, max_running integer DEFAULT
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_queue';
 COMMENT ON FUNCTION @extschema@.tq_set_queue(text, integer, text, integer, interval, integer, text, text[], text) IS
 'Sets a queue of the tenant up; NULL leaves as it is, names in reset go back to none. Queues need no set-up: one is there as soon as a task names it.
-max_running: tasks of it at a time. rate: starts, ''10/m'', ''100/h'', ''5/10s''. priority, timeout, max_attempts: for tasks of it that neither say it themselves nor by their handler. pick: priority, the only order so far (others: 0A000).
-Errors: 42501 not the owner, 22023 a value that makes no sense. Example: SELECT tq_set_queue(''reports'', max_running => 2, rate => ''100/h'');';
+max_running: tasks of it at a time. rate: starts, ''10/m'', ''100/h'', ''5/10s''. priority, timeout, max_attempts: for tasks of it that neither say it themselves nor by their handler. pick: priority, the default: its tasks are in the tenant''s common order of priority, due time and id. round_robin: the queue has that order for itself and takes turns with the common one and with other such queues, one task each, so that nobody''s urgent flood keeps it from running; random: its place among them is drawn each time.
+Errors: 42501 not the owner, 22023 a value that makes no sense. Example: SELECT tq_set_queue(''reports'', max_running => 2, rate => ''100/h'', pick => ''round_robin'');';
 
 CREATE FUNCTION @extschema@.tq_set_limit(limit_key text, max_running integer DEFAULT NULL, rate text DEFAULT NULL, algorithm text DEFAULT 'bucket', reset text[] DEFAULT '{}', tenant text DEFAULT NULL) RETURNS void
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_limit';

@@ -82,6 +82,7 @@ CREATE TABLE tenant_q.queue (
     priority     integer,
     timeout      interval,
     max_attempts integer,
+    pick         text,
     PRIMARY KEY (tenant, name)
 );
 

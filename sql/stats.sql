@@ -37,9 +37,9 @@ COMMENT ON FUNCTION @extschema@.tq_stats_reset() IS 'Empties tq_stats of this da
 REVOKE ALL ON FUNCTION @extschema@.tq_stats_reset() FROM PUBLIC;
 
 CREATE VIEW @extschema@.tq_queues AS
-    SELECT x.queue, x.queued, x.running, x.delayed, x.retrying, x.waiting, x.lag, x.paused
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.queues()) AS x(queue text, queued bigint, running bigint, delayed bigint, retrying bigint, waiting bigint, lag interval, paused boolean);
-COMMENT ON VIEW @extschema@.tq_queues IS 'Queues of the current tenant that have unfinished tasks. queued: due; delayed: later; retrying: failed before, to be tried again; waiting: for other tasks, for a key, for their handler, or quarantined. lag: how long the oldest due one has waited. Counts the first 100,000 unfinished tasks. Needs the right to read. Example: SELECT * FROM tq_queues ORDER BY lag DESC NULLS LAST;';
+    SELECT x.queue, x.queued, x.running, x.delayed, x.retrying, x.waiting, x.lag, x.paused, x.max_running, x.rate, x.priority, x.pick
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.queues()) AS x(queue text, queued bigint, running bigint, delayed bigint, retrying bigint, waiting bigint, lag interval, paused boolean, max_running integer, rate text, priority integer, pick text);
+COMMENT ON VIEW @extschema@.tq_queues IS 'Queues of the current tenant that have unfinished tasks or were set up. queued: due; delayed: later; retrying: failed before, to be tried again; waiting: for other tasks, for a key, for their handler, or quarantined. lag: how long the oldest due one has waited. max_running, rate, priority, pick: as tq_set_queue has them. Counts the first 100,000 unfinished tasks. Needs the right to read. Example: SELECT * FROM tq_queues ORDER BY lag DESC NULLS LAST;';
 GRANT SELECT ON @extschema@.tq_queues TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_metrics AS

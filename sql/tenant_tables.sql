@@ -7,8 +7,8 @@
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
 -- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x quarantined
 --      · k waits for a busy key or a limit · u finished, keeps its unique_key until its result goes
---      · l one of several that another row (its name) waits for
--- waits_for: the task (w) or the gate (k) whose end lets this one be looked at again. waits: members
+--      · t as q, but its queue takes turns with others · l one of several that another row (its name) waits for
+-- waits_for: the task (w) or the gate (k) whose end lets this one be looked at again; the queue (t). waits: members
 -- of a flow that are not final yet.
 CREATE TABLE {s}.tq_task (
     id            uuid        NOT NULL DEFAULT pg_catalog.gen_random_uuid(),

@@ -16,6 +16,7 @@ use crate::schedules::follow;
 use crate::shared::Item;
 use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::Tenant;
+use crate::turn::Place;
 use crate::{depend, fanout, flow, gate, settings, surface, unique};
 use serde_json::{Value as Json, json};
 
@@ -195,7 +196,7 @@ fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<()
 }
 
 /// The columns of a finished task's row as an unfinished one's: to run again.
-pub fn unfinished_again(row: &Row) -> Vec<Value<'_>> {
+pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row) -> Vec<Value<'a>> {
     let mut values = vec![Value::Null; col::COUNT];
     for (to, from) in [
         (col::ID, rcol::ID),
@@ -222,7 +223,9 @@ pub fn unfinished_again(row: &Row) -> Vec<Value<'_>> {
     ] {
         values[to - 1] = row.value(from);
     }
-    values[col::STATE - 1] = Value::Char(stored::QUEUED);
+    for (column, value) in Place::of(tenant, row.str(rcol::QUEUE)).changes() {
+        values[column - 1] = value;
+    }
     values[col::CRASHES - 1] = Value::I32(0);
     values
 }
@@ -362,11 +365,11 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for item in items {
         if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
-            && row.char(col::STATE) == stored::QUEUED
+            && task::is_runnable(row.char(col::STATE))
             && row.time(col::CREATED_AT) == Some(item.stamp)
         {
             // Lost: another executor of the tenant came upon it too, or it has ended.
-            if table.update(&row, &[(col::STATE, Value::Char(stored::HELD))]) == Gone::Done {
+            if table.update(&row, &[(col::STATE, Value::Char(stored::HELD)), (col::WAITS_FOR, Value::Null)]) == Gone::Done {
                 names.extend(row.text(col::HANDLER));
             }
         }

@@ -19,6 +19,7 @@ use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::task::{self, WAITS_INDEX, col, ended, rcol, stored};
 use crate::tenant::Tenant;
+use crate::turn::Place;
 use crate::wake;
 use serde_json::Value as Json;
 
@@ -129,7 +130,7 @@ pub fn write_waits(tasks: &Table, row: &Row, answer: &Answer) {
             let _: Gone = tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Uuid(*on))]);
         }
         Answer::WaitAny(list) => {
-            if tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING))]) == Gone::Lost {
+            if tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Null)]) == Gone::Lost {
                 return;
             }
             let id = row.uuid(col::ID).unwrap_or(0);
@@ -213,8 +214,7 @@ pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<
 /// Back among the rows that picks walk, whoever else is changing it.
 pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<(), Failure> {
     loop {
-        let changes = [(col::STATE, Value::Char(stored::QUEUED)), (col::WAITS_FOR, Value::Null)];
-        if tasks.update(&row, &changes) == Gone::Done {
+        if tasks.update(&row, &Place::of(tenant, row.str(col::QUEUE)).changes()) == Gone::Done {
             let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
                 wake::enqueued(entry, row.time(col::RUN_AT).unwrap_or(0), 0);

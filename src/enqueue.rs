@@ -12,6 +12,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox};
 use crate::task::{self, col, stored};
 use crate::tenant::Tenant;
+use crate::turn::Place;
 use crate::unique::{self, Claim};
 use crate::{depend, settings, wake};
 use serde_json::{Map, Value as Json};
@@ -36,6 +37,8 @@ pub struct NewTask {
     pub result_ttl: Option<Micros>,
     pub meta: Option<Json>,
     pub id: Option<u128>,
+    /// It runs at once, in the caller's session.
+    pub sync: bool,
     /// One at a time of this key; at most as many as tq_set_limit says of this one.
     pub lock: Option<String>,
     pub limit_key: Option<String>,
@@ -163,6 +166,16 @@ impl NewTask {
             return Err(Error::invalid("the nil uuid cannot be a task's id"));
         }
         Ok(())
+    }
+
+    /// Where a task is made that runs later or in somebody else's transaction.
+    pub fn refuse_sync(&self, whose: &str) -> Result<()> {
+        match self.sync {
+            false => Ok(()),
+            true => Err(Error::invalid(format!("sync makes no sense for tasks of {whose}"))
+                .detail("It runs a task at once, in the session and transaction of whoever enqueues it.")
+                .hint("Leave sync out; tq_drain() and tq_run_pending() run what is due in your own session.")),
+        }
     }
 
     /// The rare parameters, kept as one document.
@@ -354,10 +367,11 @@ pub fn insert(
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
     let conditional = waits_for.is_some() || !new.depends_on.is_empty();
+    let place = if waits_for.is_some() { Place { state: stored::WAITING, waits_for } } else { Place::of(tenant, queue) };
     table.insert(&[
         Value::Uuid(id),
         Value::Text(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),
-        Value::Char(if waits_for.is_some() { stored::WAITING } else { stored::QUEUED }),
+        Value::Char(place.state),
         Value::I16(priority as i16),
         Value::I32(0),
         Value::I32(0),
@@ -380,7 +394,7 @@ pub fn insert(
         Value::json(options.as_ref()),
         Value::json(meta.as_ref()),
         Value::Null,
-        Value::uuid(waits_for),
+        Value::uuid(place.waits_for),
     ]);
     match tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))? {
         Some(entry) => wake::enqueued(entry, if waits_for.is_some() { clock::NEVER } else { run_at }, 1),

@@ -150,6 +150,7 @@ fn async_all(args: &Args) -> Result<Ret> {
     }
     base.args = args.json(1);
     base.check()?;
+    base.refuse_sync("all tenants")?;
     if let Some(names) = args.texts(2) {
         check_tenants(&names)?;
     }

@@ -18,7 +18,7 @@ use crate::postgres::types::Jsonb;
 use crate::surface::{self, Found, task_object};
 use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::{self, Tenant};
-use crate::{sql_functions, unique, wake};
+use crate::{own_session, sql_functions, unique, wake};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
@@ -49,7 +49,7 @@ struct Spec {
 
 /// The object `task` of a flow: what is the flow's own, and what its members inherit.
 fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
-    const OWN: [&str; 12] = [
+    const OWN: [&str; 13] = [
         "id",
         "name",
         "group_id",
@@ -62,6 +62,7 @@ fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
         "allow_failure",
         "unique_key",
         "on_conflict",
+        "sync",
     ];
     let mut own = Map::new();
     let mut inherited = Map::new();
@@ -70,7 +71,7 @@ fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
         Some(Json::Object(map)) => {
             for (key, value) in map {
                 match key.as_str() {
-                    "handler" | "args" | "unique_until" | "depends_on" | "depends_mode" | "sync" => {
+                    "handler" | "args" | "unique_until" | "depends_on" | "depends_mode" => {
                         return Err(Error::invalid(format!("task key \"{key}\" makes no sense for a flow")).hint(
                             "Its members have handlers and arguments; let a flow wait by letting its first members depend on something.",
                         ));
@@ -103,10 +104,12 @@ fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>
             for (key, value) in inherited {
                 object.entry(key.clone()).or_insert_with(|| value.clone());
             }
-            if let Some(key) = ["id", "depends_on"].iter().find(|k| object.contains_key(**k)) {
+            if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
                 return Err(place(
-                    Error::invalid(format!("task key \"{key}\" is given by the flow"))
-                        .hint("Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id."),
+                    Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
+                        "sync" => "Pass it in task: then all members run at once.",
+                        _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
+                    }),
                 ));
             }
             task_object(&Json::Object(object)).map_err(place)
@@ -143,6 +146,9 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let count = spec.members.len();
     let allow_failure = spec.flow.allow_failure == Some(true);
     for (n, new) in spec.members.iter_mut().enumerate() {
+        if spec.flow.sync {
+            own_session::check_sync(queue, new)?;
+        }
         new.id = Some(member_id(id, n));
         new.parent = Some(id);
         if spec.serial && n > 0 {
@@ -192,6 +198,9 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
         wake::enqueued(entry, clock::NEVER, 1);
+    }
+    if spec.flow.sync {
+        own_session::run_members(queue, (0..count).map(|n| member_id(id, n)), allow_failure)?;
     }
     Ok(id)
 }
@@ -432,8 +441,9 @@ pub fn requeue(
             if results.delete(row.tid) == Gone::Lost {
                 return Err(Error::new("40001", "the flow was changed meanwhile").hint("Try again."));
             }
-            let mut values = complete::unfinished_again(&row);
+            let mut values = complete::unfinished_again(tenant, &row);
             values[col::STATE - 1] = Value::Char(stored::WAITING);
+            values[col::WAITS_FOR - 1] = Value::Null;
             values[col::WAITS - 1] = Value::I32(again);
             let now = Value::Time(clock::now());
             values[col::CREATED_AT - 1] = now;

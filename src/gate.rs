@@ -40,7 +40,8 @@ impl Gate {
     }
 }
 
-fn key(kind: &str, name: &str) -> u128 {
+/// What stands in `waits_for` for a gate, or for a queue's turn.
+pub fn key(kind: &str, name: &str) -> u128 {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tenant_q {kind} {name}").as_bytes()).as_u128()
 }
 

@@ -27,6 +27,7 @@ pub mod ready;
 pub mod retention;
 pub mod retry;
 pub mod run;
+pub mod turn;
 pub mod unique;
 pub mod wake;
 // Time

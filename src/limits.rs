@@ -7,6 +7,7 @@ use crate::postgres::transaction;
 use crate::sql_functions;
 use crate::tenant::admin::{announce_registry, require_owner, run, wake_all};
 use crate::tenant::{self, Tenant};
+use crate::turn::Pick;
 use std::rc::Rc;
 
 fn name(args: &Args, what: &str) -> Result<String> {
@@ -53,24 +54,21 @@ fn set_queue(args: &Args) -> Result<Ret> {
     if args.int(5).is_some_and(|n| n < 0) {
         return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
     }
-    match args.text(6).as_deref() {
-        None | Some("priority") => {}
-        Some("round_robin" | "random") => return Err(Error::unsupported("any pick but 'priority'")),
-        Some(other) => return Err(Error::invalid(format!("pick is \"{other}\"")).hint("It is one of priority, round_robin, random.")),
-    }
+    let pick = args.text(6).map(|p| Pick::parse(&p)).transpose()?;
     let reset = args.texts(7).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate", "priority", "timeout", "max_attempts", "pick"])?;
     let tenant = owned(args, 8)?;
     let off = |what: &str| reset.iter().any(|r| r == what);
     run(
-        "INSERT INTO tenant_q.queue (tenant, name, max_running, rate, priority, timeout, max_attempts)
-         VALUES ($1, $2, $3, $4, $5, pg_catalog.make_interval(secs => $6), $7)
+        "INSERT INTO tenant_q.queue (tenant, name, max_running, rate, priority, timeout, max_attempts, pick)
+         VALUES ($1, $2, $3, $4, $5, pg_catalog.make_interval(secs => $6), $7, $13)
          ON CONFLICT (tenant, name) DO UPDATE SET
              max_running = CASE WHEN $8 THEN NULL ELSE coalesce(EXCLUDED.max_running, queue.max_running) END,
              rate = CASE WHEN $9 THEN NULL ELSE coalesce(EXCLUDED.rate, queue.rate) END,
              priority = CASE WHEN $10 THEN NULL ELSE coalesce(EXCLUDED.priority, queue.priority) END,
              timeout = CASE WHEN $11 THEN NULL ELSE coalesce(EXCLUDED.timeout, queue.timeout) END,
-             max_attempts = CASE WHEN $12 THEN NULL ELSE coalesce(EXCLUDED.max_attempts, queue.max_attempts) END
+             max_attempts = CASE WHEN $12 THEN NULL ELSE coalesce(EXCLUDED.max_attempts, queue.max_attempts) END,
+             pick = CASE WHEN $14 AND queue.pick IS NOT NULL THEN 'priority' ELSE coalesce(EXCLUDED.pick, queue.pick) END
          RETURNING 1",
         &[
             tenant.name.as_str().into(),
@@ -85,6 +83,9 @@ fn set_queue(args: &Args) -> Result<Ret> {
             off("priority").into(),
             off("timeout").into(),
             off("max_attempts").into(),
+            pick.map(Pick::name).into(),
+            // Not NULL again: what is left in an order of its own is looked for where there once was one.
+            off("pick").into(),
         ],
     )?;
     changed(&tenant)

@@ -182,6 +182,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
         return Err(Error::invalid("task sets handler, args or id").hint("These come from the listener; task is for the other parameters."));
     }
     options.check()?;
+    options.refuse_sync("a table's listener")?;
     may_enqueue(&tenant, target.owner)?;
     let handler = handler::require(&tenant, &name)?;
     let samples: Vec<Jsonb> = operations.iter().map(|o| document_for(*o, &target.name, by_row, &[])).collect::<Result<_>>()?;

@@ -11,6 +11,7 @@ use crate::postgres::{catalog, sandbox, transaction};
 use crate::surface::{self, Found};
 use crate::task::{self, State, col, rcol, stored};
 use crate::tenant;
+use crate::turn::Place;
 use crate::{shared, sql_functions, wake};
 
 /// Rows that are collected before they are deleted.
@@ -96,10 +97,10 @@ fn update(args: &Args) -> Result<Ret> {
     if changes.len() == 1 {
         return Ok(Ret::Bool(false));
     }
-    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) {
+    let place = Place::of(&tenant, new.queue.as_deref().or(row.str(col::QUEUE)));
+    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || task::is_runnable(row.char(col::STATE)) && !place.has(&row) {
         // Whether what kept it still does is found out by the next pick.
-        changes.push((col::STATE, Value::Char(stored::QUEUED)));
-        changes.push((col::WAITS_FOR, Value::Null));
+        changes.extend(place.changes());
     }
     if tasks.update(&row, &changes) == Gone::Lost {
         return Ok(Ret::Bool(false));

@@ -25,8 +25,9 @@ use crate::postgres::{catalog, latch, portals, row_lock, sandbox, shmem, subtran
 use crate::run::{self, Asked, Current};
 use crate::shared::{self, Item};
 use crate::surface::{self, Found};
-use crate::task::{PICK_INDEX, State, col, ended, stored};
+use crate::task::{self, State, col, ended};
 use crate::tenant::{self, Tenant};
+use crate::turn::{self, Source};
 use crate::{events, settings, sql_functions, wake};
 use serde_json::{Value as Json, json};
 use std::cell::{Cell, RefCell};
@@ -72,40 +73,57 @@ impl Due {
     fn look(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<()> {
         let room = LOOK.max(self.seen.len() / 4);
         let table = tenant.open(tenant.task, Access::Read)?;
-        let index = table.index_with(&PICK_INDEX);
         let running: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
             let database = shmem::my_database();
             let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
             ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
         });
-        subtransaction::with_snapshot(|| {
-            let mut below = None;
-            let mut fault = None;
-            while let Some(priority) = next_priority(&table, index, below) {
-                let keys = [
-                    Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
-                    Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
-                    Key { column: 3, compare: Compare::Le, value: Value::Time(by) },
-                ];
-                table.scan(index, &keys, None, false, |row| {
-                    let item = item_of(&row);
-                    if !self.seen.insert((item.id, item.stamp, item.attempts)) {
-                        return true;
-                    }
-                    match reason_to_leave(tenant, &row, &running) {
-                        Ok(None) => self.queue.push_back(item),
-                        Ok(Some(reason)) => *self.left.entry(reason).or_default() += 1,
-                        Err(error) => fault = Some(error),
-                    }
-                    fault.is_none() && self.queue.len() < room
-                });
-                if fault.is_some() || self.queue.len() >= room {
-                    break;
+        let sources = turn::sources(tenant, 0);
+        let share = room.div_ceil(sources.len());
+        let groups = subtransaction::with_snapshot(|| {
+            sources.iter().map(|source| self.look_at(tenant, &table, source, by, share, &running)).collect::<Result<Vec<_>>>()
+        })?;
+        self.queue.extend(turn::interleave(groups));
+        Ok(())
+    }
+
+    /// At most `room` due tasks of one source.
+    fn look_at(
+        &mut self,
+        tenant: &Rc<Tenant>,
+        table: &Table,
+        source: &Source,
+        by: Micros,
+        room: usize,
+        running: &HashSet<u128>,
+    ) -> Result<Vec<Item>> {
+        let mut found = Vec::new();
+        let mut below = None;
+        let mut fault = None;
+        while let Some(priority) = source.first_priority(table, below, None) {
+            let keys = [
+                source.is_its(),
+                Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+                Key { column: 3, compare: Compare::Le, value: Value::Time(by) },
+            ];
+            table.scan(source.index(table), &keys, None, false, |row| {
+                let item = item_of(&row);
+                if !self.seen.insert((item.id, item.stamp, item.attempts)) {
+                    return true;
                 }
-                below = Some(priority);
+                match reason_to_leave(tenant, &row, running) {
+                    Ok(None) => found.push(item),
+                    Ok(Some(reason)) => *self.left.entry(reason).or_default() += 1,
+                    Err(error) => fault = Some(error),
+                }
+                fault.is_none() && found.len() < room
+            });
+            if fault.is_some() || found.len() >= room {
+                break;
             }
-            fault.map_or(Ok(()), Err)
-        })
+            below = Some(priority);
+        }
+        fault.map_or(Ok(found), Err)
     }
 
     /// Tells the caller what was left, and why.
@@ -115,17 +133,6 @@ impl Due {
             Error::new("00000", format!("{what}: {reason}")).notice();
         }
     }
-}
-
-fn next_priority(table: &Table, index: usize, below: Option<i16>) -> Option<i16> {
-    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
-    keys.extend(below.map(|b| Key { column: 2, compare: Compare::Lt, value: Value::I16(b) }));
-    let mut found = None;
-    table.scan(index, &keys, None, false, |row| {
-        found = row.i16(col::PRIORITY);
-        false
-    });
-    found
 }
 
 /// Why a due task can't be run here; None = it can.
@@ -288,7 +295,7 @@ fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row>> {
 fn find(table: &Table, item: &Item) -> Option<Row> {
     let is_it = |r: &Row| {
         r.uuid(col::ID) == Some(item.id)
-            && r.char(col::STATE) == stored::QUEUED
+            && task::is_runnable(r.char(col::STATE))
             && r.time(col::CREATED_AT) == Some(item.stamp)
             && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
@@ -436,43 +443,69 @@ fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failu
     Ok(())
 }
 
-/// `sync => true`: enqueued and run at once, in the caller's transaction. An error is the task's
-/// own, and takes everything back with the caller's statement.
-pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
-    if new.run_at.is_some() || new.delay.is_some() {
-        return Err(Error::invalid("sync excludes run_at and delay").hint("Leave sync out: the task then runs when it is due."));
+/// Whether a task can be run at once, here.
+pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
+    if new.run_at.is_some() || new.delay.is_some() || !new.depends_on.is_empty() {
+        return Err(Error::invalid("sync excludes run_at, delay and depends_on").hint("Leave sync out: the task then runs when it is due."));
     }
-    let tenant = &queue.tenant;
-    let handler = handler::require(tenant, &new.handler)?;
+    let handler = handler::require(&queue.tenant, &new.handler)?;
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
         return Err(Error::denied(format!("handler \"{}\" runs as role \"{role}\"", handler.name))
             .detail("sync runs it in your session, so only as that role.")
             .hint("SET ROLE to it, or leave sync out."));
     }
-    if let Some(fault) = &handler.fault {
-        return Err(Error::new("42883", fault.text()));
+    match &handler.fault {
+        Some(fault) => Err(Error::new("42883", fault.text())),
+        None => Ok(()),
     }
+}
+
+/// `sync => true`: enqueued and run at once, in the caller's transaction. An error is the task's
+/// own, and takes everything back with the caller's statement.
+pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
+    check_sync(queue, new)?;
     let id = queue.add(new)?;
-    let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
-    // An id that was known already is a task already, and is none of this call.
-    let Some(row) = row.filter(|r| r.own && r.char(col::STATE) == stored::QUEUED && r.i32(col::ATTEMPTS) == Some(0)) else {
-        return Ok(id);
-    };
-    let declared = Declared::read();
-    let ran = subtransaction::with_snapshot(|| call(tenant, &row, &handler, &item_of(&row), clock::now(), Some(&declared)));
-    if let Err(failure) = ran {
-        if TIMED_OUT.get() {
-            return Err(complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms).into());
-        }
-        if failure.sqlstate == events::SKIPPED {
-            return Err(events::skipped(&failure).into());
-        }
-        return Err(failure.into());
-    }
-    over(tenant, id)?;
-    transaction::see_own_writes();
+    run_members(queue, std::iter::once(id), false)?;
     Ok(id)
+}
+
+/// Runs the tasks that this statement has just enqueued, one after the other.
+///
+/// `go_on`: the failure of one is recorded with it, and is no error of the caller's.
+pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) -> Result<()> {
+    let tenant = &queue.tenant;
+    let declared = Declared::read();
+    for id in ids {
+        let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
+        // An id that was known already is a task already, and is none of this call.
+        let Some(row) = row.filter(|r| r.own && task::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else { continue };
+        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        let (item, started_at) = (item_of(&row), clock::now());
+        COMPLETING.set(false);
+        TIMED_OUT.set(false);
+        let attempt = || call(tenant, &row, &handler, &item, started_at, Some(&declared));
+        let ran = if go_on { subtransaction::run(attempt) } else { subtransaction::with_snapshot(attempt) };
+        if let Err(failure) = ran {
+            let timed_out = TIMED_OUT.get();
+            let failure = if timed_out {
+                complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms)
+            } else if failure.sqlstate == events::SKIPPED {
+                events::skipped(&failure)
+            } else {
+                failure
+            };
+            // None of the handler's: the caller is cancelled, a lock wasn't to be had.
+            if !go_on || COMPLETING.get() || failure.sqlstate == "57014" && !timed_out {
+                return Err(failure.into());
+            }
+            let outcome = if timed_out { "timeout" } else { "failed" };
+            subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
+        }
+        over(tenant, id)?;
+        transaction::see_own_writes();
+    }
+    Ok(())
 }
 
 /// tenant_q.drain(max_tasks, as_of, tenant): each attempt as a document.

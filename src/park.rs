@@ -13,6 +13,7 @@ use crate::settings;
 use crate::shared::{Item, Shared};
 use crate::task::{PICK_INDEX, col, ended, stored};
 use crate::tenant::{self, Tenant};
+use crate::turn::{self, Place};
 use crate::{gate, handler};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -93,6 +94,10 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
                         gates.push(*gate);
                         gate::put_aside(&table, row, *gate);
                     }
+                    Wait::Turn => {
+                        // Lost: somebody else has just changed or ended it.
+                        let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                    }
                 }
             }
             Ok(())
@@ -127,7 +132,10 @@ fn look_again(s: &Shared, index: u32, at: i64) {
 /// Lets go of the held rows that can run again, and ends those held for too long.
 pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
     let role = s.entries[index as usize].role.load(Relaxed);
-    for state in [stored::WAITING, stored::GATED] {
+    // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
+    let states: &[u8] =
+        if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
+    for state in states.iter().copied() {
         if let Err(failure) = review(tenant, state) {
             caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
             s.entries[index as usize].unpark.store(1, SeqCst);
@@ -162,14 +170,13 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
             let rows = rows_after(&table, state, from);
             for row in &rows {
                 let over = match row.uuid(col::WAITS_FOR) {
-                    _ if state == stored::GATED => true,
+                    _ if state != stored::WAITING => true,
                     Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| r.char(col::STATE) == stored::KEY),
                     // One of several: its conditions tell. A flow has none.
                     None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };
                 if over && !row.in_flux {
-                    let changes = [(col::STATE, Value::Char(stored::QUEUED)), (col::WAITS_FOR, Value::Null)];
-                    let _: Gone = table.update(row, &changes);
+                    let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
                 }
             }
             Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
@@ -230,7 +237,7 @@ fn step(
             Some(h) if h.fault.is_none() => {
                 handler::admin::note_back(tenant, h)?;
                 // Lost: somebody else has just changed or ended it.
-                let _: Gone = table.update(row, &[(col::STATE, Value::Char(stored::QUEUED))]);
+                let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
             }
             other => {
                 let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));

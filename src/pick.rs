@@ -18,15 +18,18 @@ use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
 use crate::postgres::{shmem, transaction};
 use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
-use crate::task::{PICK_INDEX, col, stored};
+use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
+use crate::turn::{self, Place, Source};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
-/// Rows that one pick looks at before it gives the turn back.
+/// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
+/// but not less than the second number.
 const EXAMINED: usize = 1000;
+const EXAMINED_OF_EACH: usize = 100;
 /// A list whose executor is stuck with one task for this long is taken over.
 pub const TAKE_OVER_AFTER: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,8 @@ pub struct Batch {
 pub enum Wait {
     Tasks(depend::Answer),
     Gate(u128),
+    /// For its queue's turn, or no longer: it is in the wrong run of rows.
+    Turn,
 }
 
 /// Why nothing could be picked, for `Entry::blocked_reason`.
@@ -194,7 +199,6 @@ fn look(
         }
     }
 
-    let pick_index = table.index_with(&PICK_INDEX);
     let mut scan = Scan {
         s,
         me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0),
@@ -204,7 +208,9 @@ fn look(
         in_slots,
         now,
         room,
+        share: 0,
         examined: 0,
+        may_examine: 0,
         rows: Vec::new(),
         park: Vec::new(),
         due: NEVER,
@@ -219,33 +225,23 @@ fn look(
         busy_schedules: None,
         held_up: false,
     };
-    // Priorities from the top: those with a cursor start there, the gaps between are probed.
-    let mut above: Option<i16> = None;
-    let mut moved: Vec<(i16, Micros, u128)> = Vec::new();
-    loop {
-        let next_known = (0..CURSORS)
-            .filter(|c| e.cursor_set[*c].load(Relaxed) == 1)
-            .map(|c| e.cursor_priority[c].load(Relaxed) as i16)
-            .filter(|p| above.is_none_or(|a| *p < a))
-            .max();
-        let in_gap = first_priority(&table, pick_index, above, next_known);
-        let Some(priority) = in_gap.or(next_known) else { break };
-        let from = cursor_of(e, priority);
-        let first_live = scan.priority(&table, pick_index, priority, from)?;
-        if scan.full || scan.cut {
-            // Not walked to its end: everything before the first live row is dead all the same.
-            if let Some((t, id)) = first_live {
-                moved.push((priority, t, id));
-            }
-            break;
-        }
-        let (t, id) = first_live.unwrap_or((now, 0));
-        moved.push((priority, t, id));
-        scan.future(&table, pick_index, priority);
-        above = Some(priority);
+    let sources = turn::sources(&tenant, e.turn.load(Relaxed));
+    let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
+    // Where each source's rows end in the scan's.
+    let mut ends = Vec::with_capacity(sources.len());
+    let mut exhausted = true;
+    for (n, source) in sources.iter().enumerate() {
+        let have = scan.rows.len();
+        // What one leaves is the next ones'.
+        scan.share = have + scan.room.saturating_sub(have).div_ceil(sources.len() - n);
+        scan.may_examine = scan.examined + (EXAMINED / sources.len()).max(EXAMINED_OF_EACH);
+        (scan.full, scan.cut) = (false, false);
+        scan.walk(&table, source, &mut moved)?;
+        exhausted &= !scan.full && !scan.cut;
+        ends.push(scan.rows.len());
     }
-    let exhausted = !scan.full && !scan.cut;
     let Scan { rows, gates, park, wait, due, oldest, held_up, .. } = scan;
+    let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
     e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
 
@@ -258,8 +254,8 @@ fn look(
     }
     // Only if no wake came since: otherwise a row it announced could be behind the cursor.
     if e.generation.load(SeqCst) == generation {
-        for (priority, t, id) in moved {
-            set_cursor(e, priority, t, id);
+        for (source, priority, t, id) in moved {
+            set_cursor(e, source, priority, t, id);
         }
         // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
         if (exhausted || limited) && park.is_empty() && wait.is_empty() {
@@ -316,35 +312,49 @@ pub fn item_of(row: &Row) -> Item {
     }
 }
 
-/// The highest priority present strictly between the two bounds.
-fn first_priority(table: &Table, index: usize, below: Option<i16>, above: Option<i16>) -> Option<i16> {
-    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
-    if let Some(b) = below {
-        keys.push(Key { column: 2, compare: Compare::Lt, value: Value::I16(b) });
+/// What the sources gave, one of each in turn; notes who was served last.
+fn in_turn<R>(
+    tenant: &Tenant,
+    e: &Entry,
+    sources: &[Source],
+    ends: &[usize],
+    rows: Vec<R>,
+    gates: Vec<[u64; GATES]>,
+) -> (Vec<R>, Vec<[u64; GATES]>) {
+    if sources.len() == 1 {
+        return (rows, gates);
     }
-    if let Some(a) = above {
-        keys.push(Key { column: 2, compare: Compare::Gt, value: Value::I16(a) });
+    let mut all = rows.into_iter().zip(gates);
+    let mut begin = 0;
+    let mut groups = Vec::with_capacity(ends.len());
+    for (source, end) in sources.iter().zip(ends) {
+        groups.push(all.by_ref().take(end - begin).map(|row| (source, row)).collect::<Vec<_>>());
+        begin = *end;
     }
-    let mut found = None;
-    table.scan(index, &keys, None, false, |row| {
-        found = row.i16(col::PRIORITY);
-        false
-    });
-    found
+    let merged = turn::interleave(groups);
+    if let Some((last, _)) = merged.iter().rev().find(|(source, _)| turn::moves_on(tenant, source)) {
+        e.turn.store(last.mark(), Relaxed);
+    }
+    merged.into_iter().map(|(_, row)| row).unzip()
 }
 
-fn cursor_place(e: &Entry, priority: i16) -> Option<usize> {
-    (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 1 && e.cursor_priority[*c].load(Relaxed) as i16 == priority)
+fn cursor_place(e: &Entry, source: u64, priority: i16) -> Option<usize> {
+    (0..CURSORS).find(|c| {
+        e.cursor_set[*c].load(Relaxed) == 1
+            && e.cursor_source[*c].load(Relaxed) == source
+            && e.cursor_priority[*c].load(Relaxed) as i16 == priority
+    })
 }
-fn cursor_of(e: &Entry, priority: i16) -> Option<RowKey> {
-    let c = cursor_place(e, priority)?;
+fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<RowKey> {
+    let c = cursor_place(e, source, priority)?;
     let id = ((e.cursor_high[c].load(Relaxed) as u128) << 64) | e.cursor_low[c].load(Relaxed) as u128;
     Some(RowKey { column: 3, time: e.cursor_time[c].load(Relaxed), id })
 }
-fn set_cursor(e: &Entry, priority: i16, time: Micros, id: u128) {
-    let place = cursor_place(e, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 0));
+fn set_cursor(e: &Entry, source: u64, priority: i16, time: Micros, id: u128) {
+    let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 0));
     // With more priorities than places the last place changes hands.
     let c = place.unwrap_or(CURSORS - 1);
+    e.cursor_source[c].store(source, Relaxed);
     e.cursor_priority[c].store(priority as i32, Relaxed);
     e.cursor_time[c].store(time, Relaxed);
     e.cursor_high[c].store((id >> 64) as u64, Relaxed);
@@ -364,8 +374,12 @@ struct Scan<'a> {
     /// A row waits for the end of another one: whoever ends it wakes the tenant.
     held_up: bool,
     now: Micros,
+    /// Rows of the batch, and how many of them there may be once the present source is walked.
     room: usize,
+    share: usize,
+    /// Rows looked at, and how many may be while the present source is walked.
     examined: usize,
+    may_examine: usize,
     rows: Vec<(Row, Option<Rc<Handler>>)>,
     /// What each of `rows` has passed.
     gates: Vec<[u64; GATES]>,
@@ -377,7 +391,7 @@ struct Scan<'a> {
     wait: Vec<(Row, Wait)>,
     due: Micros,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
-    /// The batch is full.
+    /// The batch, or the source's share of it, is full.
     full: bool,
     /// Enough rows were looked at for one turn.
     cut: bool,
@@ -385,25 +399,58 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Takes due rows of one source, and notes where its cursors move to.
+    fn walk(&mut self, table: &Table, source: &Source, moved: &mut Vec<(u64, i16, Micros, u128)>) -> Result<(), Failure> {
+        let mark = source.mark();
+        // Priorities from the top: those with a cursor start there, the gaps between are probed.
+        let mut above: Option<i16> = None;
+        loop {
+            let next_known = (0..CURSORS)
+                .filter(|c| self.e.cursor_set[*c].load(Relaxed) == 1 && self.e.cursor_source[*c].load(Relaxed) == mark)
+                .map(|c| self.e.cursor_priority[c].load(Relaxed) as i16)
+                .filter(|p| above.is_none_or(|a| *p < a))
+                .max();
+            let in_gap = source.first_priority(table, above, next_known);
+            let Some(priority) = in_gap.or(next_known) else { return Ok(()) };
+            let from = cursor_of(self.e, mark, priority);
+            let first_live = self.priority(table, source, priority, from)?;
+            if self.full || self.cut {
+                // Not walked to its end: everything before the first live row is dead all the same.
+                moved.extend(first_live.map(|(t, id)| (mark, priority, t, id)));
+                return Ok(());
+            }
+            let (t, id) = first_live.unwrap_or((self.now, 0));
+            moved.push((mark, priority, t, id));
+            self.future(table, source, priority);
+            above = Some(priority);
+        }
+    }
+
     /// Takes due rows of one priority; returns the first live row's key.
-    fn priority(&mut self, table: &Table, index: usize, priority: i16, from: Option<RowKey>) -> Result<Option<(Micros, u128)>, Failure> {
+    fn priority(
+        &mut self,
+        table: &Table,
+        source: &Source,
+        priority: i16,
+        from: Option<RowKey>,
+    ) -> Result<Option<(Micros, u128)>, Failure> {
         let keys = [
-            Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
+            source.is_its(),
             Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
             Key { column: 3, compare: Compare::Le, value: Value::Time(self.now) },
         ];
         let mut first_live = None;
         let mut last = None;
         let mut fault = None;
-        table.scan(index, &keys, from.as_ref(), false, |row| {
+        table.scan(source.index(table), &keys, from.as_ref(), false, |row| {
             let key = (row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0));
-            if self.rows.len() >= self.room {
+            if self.rows.len() >= self.room.min(self.share) {
                 self.full = true;
                 first_live.get_or_insert(key);
                 return false;
             }
             self.examined += 1;
-            if self.examined > EXAMINED {
+            if self.examined > self.may_examine {
                 self.cut = true;
                 return false;
             }
@@ -456,6 +503,10 @@ impl Scan<'_> {
             // Another executor's business; its entry has been woken for it.
             return Ok(false);
         }
+        if !Place::of(self.tenant, row.str(col::QUEUE)).has(&row) {
+            self.wait.push((row, Wait::Turn));
+            return Ok(true);
+        }
         let expired = row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now);
         let callable = handler.as_ref().is_some_and(|h| h.fault.is_none() && !h.quarantined);
         let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now);
@@ -484,7 +535,7 @@ impl Scan<'_> {
         let gates = if expired { vec![] } else { gate::of(self.tenant, &row, handler.as_deref()) };
         let mut passed = [0; GATES];
         if !gates.is_empty() {
-            if self.rows.len() >= self.room {
+            if self.rows.len() >= self.room.min(self.share) {
                 self.full = true;
                 return Ok(true);
             }
@@ -543,13 +594,13 @@ impl Scan<'_> {
     }
 
     /// When the next row of this priority comes due.
-    fn future(&mut self, table: &Table, index: usize, priority: i16) {
+    fn future(&mut self, table: &Table, source: &Source, priority: i16) {
         let keys = [
-            Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) },
+            source.is_its(),
             Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
             Key { column: 3, compare: Compare::Gt, value: Value::Time(self.now) },
         ];
-        table.scan(index, &keys, None, false, |row| {
+        table.scan(source.index(table), &keys, None, false, |row| {
             self.due = self.due.min(row.time(col::RUN_AT).unwrap_or(NEVER));
             false
         });
@@ -629,7 +680,7 @@ fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row
         .filter(|r| r.uuid(col::ID) == Some(item.id))
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
     let Some(row) = row.filter(|r| {
-        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && r.char(col::STATE) == stored::QUEUED
+        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && task::is_runnable(r.char(col::STATE))
     }) else {
         return Ok(None);
     };

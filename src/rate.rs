@@ -12,6 +12,16 @@ pub struct Rate {
     pub window: bool,
 }
 
+impl std::fmt::Display for Rate {
+    /// As `parse` takes it, in the largest unit that fits.
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let seconds = self.period / 1_000_000;
+        let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+        let (times, unit) = units.iter().find(|(size, _)| seconds % size == 0).map_or((seconds, "s"), |(size, unit)| (seconds / size, *unit));
+        if times == 1 { write!(f, "{}/{unit}", self.count) } else { write!(f, "{}/{times}{unit}", self.count) }
+    }
+}
+
 impl Rate {
     /// '10/m', '100/h', '5/10s': so many in so long (s, m, h, d).
     pub fn parse(text: &str, window: bool) -> Result<Rate, String> {

@@ -116,6 +116,9 @@ shared_struct! {
         pub heap_child: AtomicU32,
         pub heap_next: AtomicU32,
         pub batch: AtomicU32,
+        /// The source (turn.rs) that was served last.
+        pub turn: AtomicU64,
+        pub cursor_source: [AtomicU64; CURSORS],
         pub cursor_priority: [AtomicI32; CURSORS],
         pub cursor_set: [AtomicU32; CURSORS],
         pub cursor_time: [AtomicI64; CURSORS],

@@ -16,6 +16,7 @@ use crate::run::Outcome;
 use crate::shared::{self, Shared, load_text, store_text};
 use crate::surface::{self, time_json};
 use crate::task::{self, State, col, stored};
+use crate::turn::Pick;
 use crate::{settings, shared_struct, sql_functions, tenant};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -370,7 +371,11 @@ fn queues(args: &Args) -> Result<Ret> {
             .hint("tq_tenants has the tenant's whole count.")
             .notice();
     }
+    for queue in &tenant.queues {
+        found.entry(queue.name.clone()).or_default();
+    }
     let rows = found.iter().map(|(queue, c)| {
+        let set_up = tenant.queue(Some(queue));
         let paused = tenant.pauses.iter().any(|p| p.until > now && p.handler.is_empty() && (p.queue.is_empty() || p.queue == *queue));
         json!({
             "queue": queue,
@@ -381,6 +386,10 @@ fn queues(args: &Args) -> Result<Ret> {
             "waiting": c.waiting,
             "lag": c.oldest.map(|t| interval_json(now - t)),
             "paused": paused,
+            "max_running": set_up.and_then(|q| q.max_running),
+            "rate": set_up.and_then(|q| q.rate).map(|r| r.to_string()),
+            "priority": set_up.and_then(|q| q.priority),
+            "pick": set_up.and_then(|q| q.pick).unwrap_or(Pick::Priority).name(),
         })
     });
     Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))

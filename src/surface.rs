@@ -146,10 +146,10 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
                 new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?.into_iter().map(|u| u.as_u128()).collect();
             }
             "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
+            "sync" => new.sync = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
             "tenant" => {
                 return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
             }
-            other if PARAMETERS.contains(&other) => return Err(Error::unsupported(&format!("task key \"{other}\""))),
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
                 return Err(match handler::nearest(other, PARAMETERS.into_iter()) {
@@ -177,7 +177,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
             if new.handler.is_empty() {
                 return Err(Error::invalid("the task has no handler"));
             }
-            queue.add(&new)
+            if new.sync { own_session::enqueue_and_run(&queue, &new) } else { queue.add(&new) }
         };
         ids.push(add().map_err(|e| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
@@ -325,7 +325,7 @@ fn requeue(args: &Args) -> Result<Ret> {
             return Ok(false);
         }
         crate::fanout::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
-        let mut values = complete::unfinished_again(row);
+        let mut values = complete::unfinished_again(&tenant, row);
         let mut set = |column: usize, value| values[column - 1] = value;
         if reset {
             set(col::ATTEMPTS, Value::I32(0));

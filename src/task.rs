@@ -67,6 +67,8 @@ impl State {
 /// `tq_task.state` on disk.
 pub mod stored {
     pub const QUEUED: u8 = b'q';
+    /// As queued, but its queue takes turns with others: see turn.rs.
+    pub const TURN: u8 = b't';
     pub const WAITING: u8 = b'w';
     pub const HELD: u8 = b'h';
     pub const QUARANTINED: u8 = b'x';
@@ -77,6 +79,11 @@ pub mod stored {
     /// Finished, but keeps its unique key.
     pub const KEY: u8 = b'u';
 }
+/// Whether a row of this state runs when it is due.
+pub fn is_runnable(state: u8) -> bool {
+    matches!(state, stored::QUEUED | stored::TURN)
+}
+
 /// `tq_result.state` on disk.
 pub mod ended {
     pub const DONE: u8 = b'd';

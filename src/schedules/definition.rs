@@ -217,6 +217,7 @@ impl Definition {
                     .hint("Leave these keys out; they come from the schedule."));
             }
             base.check()?;
+            base.refuse_sync("a schedule")?;
         }
         Ok((rule, month_end))
     }

@@ -14,6 +14,7 @@ use crate::postgres::{catalog, invalidation, sandbox, session, transaction};
 use crate::rate::Rate;
 use crate::settings;
 use crate::shared::EntryRef;
+use crate::turn::Pick;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -49,6 +50,8 @@ pub struct QueueSetup {
     pub priority: Option<i32>,
     pub timeout: Option<Micros>,
     pub max_attempts: Option<i32>,
+    /// None: nobody ever said.
+    pub pick: Option<Pick>,
 }
 
 /// What tq_set_limit says of a limit key.
@@ -241,6 +244,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         priority: row.i32(5),
         timeout: row.interval(6).map(|i| crate::postgres::call::micros_of(&i)),
         max_attempts: row.i32(7),
+        pick: row.str(8).and_then(|p| Pick::parse(p).ok()),
     });
     let limits = rows_of(registry.limit_key, &name, |row| Limit {
         key: row.text(2).unwrap_or_default(),

@@ -13,7 +13,7 @@ use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
 use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Registry};
-use crate::{ddl, fanout, identity, ready, settings, tick};
+use crate::{ddl, fanout, identity, ready, settings, tick, turn};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
@@ -236,29 +236,31 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
     let index = table.index_with(&PICK_INDEX);
     let now = clock::now();
     let mut due = NEVER;
-    let mut below: Option<i16> = None;
-    loop {
-        let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::QUEUED) }];
-        if let Some(b) = below {
-            keys.push(Key { column: 2, compare: Compare::Lt, value: Value::I16(b) });
-        }
-        let mut first = None;
-        table.scan(index, &keys, None, false, |row| {
-            first = Some((row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0)));
-            false
-        });
-        let Some((priority, run_at)) = first else { break };
-        due = due.min(run_at);
-        below = Some(priority);
-        if due <= now {
-            break;
+    for state in [stored::QUEUED, stored::TURN] {
+        let mut below: Option<i16> = None;
+        while due > now {
+            let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }];
+            keys.extend(below.map(|b| Key { column: 2, compare: Compare::Lt, value: Value::I16(b) }));
+            let mut first = None;
+            table.scan(index, &keys, None, false, |row| {
+                first = Some((row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0)));
+                false
+            });
+            let Some((priority, run_at)) = first else { break };
+            due = due.min(run_at);
+            below = Some(priority);
         }
     }
-    let mut held = false;
-    table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Char(stored::HELD) }], None, false, |_| {
-        held = true;
-        false
-    });
+    let there_is = |state: u8| {
+        let mut found = false;
+        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }], None, false, |_| {
+            found = true;
+            false
+        });
+        found
+    };
+    // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
+    let held = there_is(stored::HELD) || !turn::any(&tenant) && there_is(stored::TURN);
     crate::schedules::setback::mend(&tenant)?;
     transaction::refresh_snapshot();
     let schedules = tenant.try_open(tenant.schedule, Access::Read)?;
