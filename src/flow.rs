@@ -139,11 +139,20 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             unique::Claim::Replaced(theirs) => id = theirs,
         }
     }
+    let count = spec.members.len();
+    if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
+        let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
+        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, *n))).is_some();
+        if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
+            return Err(Error::new("23505", format!("an earlier flow had the id {}", task::uuid_text(id)))
+                .detail(format!("The result of its member {} is kept.", n + 1))
+                .hint("Delete its members' results, or take another id."));
+        }
+    }
     for hook in [&spec.flow.on_success, &spec.flow.on_failure, &spec.flow.hook].into_iter().flatten() {
         let hook = crate::handler::require(&queue.tenant, hook)?;
         queue.check_superuser(&hook)?;
     }
-    let count = spec.members.len();
     let allow_failure = spec.flow.allow_failure == Some(true);
     for (n, new) in spec.members.iter_mut().enumerate() {
         if spec.flow.sync {
@@ -158,10 +167,18 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             new.allow_failure = Some(allow_failure);
             new.pass = spec.pass_result.then_some(before);
         }
-        queue.add(new).map_err(|e| {
+        let place = |e: Error| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
             e.detail(format!("Member {} of {count}.{detail}", n + 1))
-        })?;
+        };
+        let theirs = queue.add(new).map_err(place)?;
+        if theirs != member_id(id, n) {
+            // The flow waits for a task of its own, under an id of its own.
+            return Err(place(
+                Error::new("23505", format!("unique_key is taken by task {}", task::uuid_text(theirs)))
+                    .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
+            ));
+        }
     }
     let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
     options["flow"] = json!({ "members": count, "chunked": spec.chunked });
@@ -364,11 +381,9 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     });
     let end = End {
         state: if error.is_some() { ended::FAILED } else { ended::DONE },
-        attempts: 0,
-        started_at: None,
         result: Some(&result),
         error,
-        history: None,
+        ..End::default()
     };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
     if let Some(entry) = tenant.entry(tenant.owner)? {
@@ -416,6 +431,7 @@ pub fn requeue(
             let wait = before.filter(|_| chain && again > 0);
             if one(&row, wait)? {
                 again += 1;
+                before = Some(m);
             }
             if member.is_some() && !chain {
                 break;
@@ -423,7 +439,6 @@ pub fn requeue(
         } else if member.is_some() && started && chain {
             break;
         }
-        before = Some(m);
     }
     if again == 0 {
         return Ok(false);

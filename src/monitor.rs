@@ -382,7 +382,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
                     None,
                     format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
                     format!(
-                        "SELECT tq_cancel('{id}', tenant => {}), or tq_requeue once its handler is mended",
+                        "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
                         pgrx::spi::quote_literal(&t.name)
                     ),
                 ));
@@ -426,6 +426,13 @@ fn why(args: &Args) -> Result<Ret> {
         }
         Found::Finished(row) => {
             let state = task::finished(row.char(task::rcol::STATE));
+            if state == State::Quarantined {
+                say(
+                    "quarantined",
+                    format!("the server crashed {} times while it ran", row.i32(task::rcol::CRASHES).unwrap_or(0)),
+                    "Mend the handler, then tq_requeue.",
+                );
+            }
             say(
                 "finished",
                 format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")),
@@ -482,13 +489,6 @@ fn why(args: &Args) -> Result<Ret> {
         }
     } else {
         say("not_served", "the launcher has not looked at this database yet".into(), "It does within a minute.");
-    }
-    if state == State::Quarantined {
-        say(
-            "quarantined",
-            format!("the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
-            "Mend the handler, then tq_requeue, or tq_cancel.",
-        );
     }
     if let Some(text) = &tenant.suspended {
         say("suspended", text.clone(), "SELECT tq_resume(…).");

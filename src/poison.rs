@@ -11,7 +11,7 @@
 //! one task are bounded by `tenant_q.max_crashes`, then it is quarantined; a handler whose tasks
 //! keep crashing the server (a schedule that mints a poison every second) is quarantined too.
 
-use crate::complete::{self, Verdict};
+use crate::complete::{self, End, Verdict};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
@@ -20,9 +20,9 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, shmem, timeout, transaction, worker};
 use crate::settings;
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
-use crate::task::{self, col, stored};
+use crate::task::{self, col, ended, stored};
 use crate::tenant::{self, Tenant};
-use crate::{ready, wake};
+use crate::{events, groups, ready, unique, wake};
 use serde_json::json;
 use std::sync::atomic::Ordering::*;
 
@@ -115,6 +115,12 @@ pub fn acquit(s: &Shared, database: u32, tenant: u32, handler: &str) {
             s.file.suspects.store(0, Relaxed);
         }
     }
+}
+
+/// Whether the right to run a suspect is to be had.
+pub fn may_take_alone(s: &Shared, me: usize) -> bool {
+    let taken = s.header.alone.load(SeqCst);
+    taken == 0 || taken == me as u32 + 1
 }
 
 /// Reserves the right to run a suspect for slot `me`. What is no suspect goes on beside it: at the
@@ -285,14 +291,20 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
-    let history = Jsonb::from_value(history.into());
-    let state = if convicted { stored::QUARANTINED } else { row.char(col::STATE) };
-    let changes = [(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))];
+    let document = Jsonb::from_value(history.clone().into());
+    let mut changes = vec![(col::CRASHES, Value::I32(crashes)), (col::HISTORY, Value::Json(&document))];
+    if convicted {
+        // The row stays behind as a note of it.
+        changes.extend([(col::STATE, Value::Char(stored::QUARANTINED)), (col::WAITS_FOR, Value::Null)]);
+        if !unique::keeps(row) {
+            changes.push((col::UNIQUE_KEY, Value::Null));
+        }
+    }
     if table.update(row, &changes) == Gone::Lost {
         return Err(Failure::new("40001", "the task was changed meanwhile"));
     }
     if convicted {
-        crate::fanout::ended(tenant, row, crate::fanout::state::QUARANTINED, Some(&failure.message))?;
+        quarantine(tenant, table, row, crashes, history.into(), &failure)?;
     }
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.uuid(col::ID).unwrap_or(0);
@@ -301,6 +313,27 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
         &failure,
     );
     blame_handler(tenant, &name, id)
+}
+
+/// The task is final, with everything that an end brings about.
+fn quarantine(tenant: &Tenant, table: &Table, row: &Row, crashes: i32, history: serde_json::Value, failure: &Failure) -> Result<(), Failure> {
+    events::ended_unrun(tenant, row, ended::QUARANTINED, Some(failure));
+    transaction::see_own_writes();
+    let end = End {
+        state: ended::QUARANTINED,
+        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        crashes: Some(crashes),
+        error: Some(complete::error_document(failure)),
+        history: Some(history),
+        ..End::default()
+    };
+    complete::end(tenant, table, row, &end, true)?;
+    if let Some(entry) = tenant.entry(tenant.owner)? {
+        wake::enqueued(entry, clock::NEVER, -1);
+    }
+    wake::finished(row.uuid(col::ID).unwrap_or(0));
+    groups::finished(tenant, row.str(col::GROUP_ID));
+    Ok(())
 }
 
 /// Remembers the crash with the handler, and stops the handler in this tenant after three within a

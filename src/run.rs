@@ -88,10 +88,15 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
         return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
     }
-    if row.raw(col::WAITS).is_some()
-        && let Ok(depend::Answer::Never(failure)) = transaction::run(|| conditions(tenant, row))
-    {
-        return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+    if row.raw(col::WAITS).is_some() {
+        match transaction::run(|| conditions(tenant, row)) {
+            Ok(depend::Answer::Never(failure)) => {
+                return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+            }
+            Ok(_) => {}
+            // What it waits for can't be looked at just now: not without.
+            Err(failure) => return over(s, index, &item, Err(failure)),
+        }
     }
     let Some(handler) = handler else { return Outcome::Unrecorded };
     let rules = Rules::of(tenant, row, Some(handler));
@@ -354,7 +359,9 @@ fn fail(
         && slot.cancel_stamp.load(Relaxed) == item.stamp
         && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
         && slot.cancel_low.load(Relaxed) == item.id as u64;
-    if failure.sqlstate == complete::FENCED {
+    let own_doing = failure.sqlstate == complete::GONE && is_unchanged(tenant, item);
+    let failure = if own_doing { complete::deleted_itself() } else { failure };
+    if complete::is_fenced(&failure) {
         // Somebody cancelled, changed or finished it: their word stands, our effects are gone.
         ready::wake(s, index, i64::MIN);
         return Outcome::Over;
@@ -368,7 +375,7 @@ fn fail(
         );
     }
     let interrupted = failure.sqlstate == "57014" && !timed_out;
-    if interrupted && !cancelled {
+    if interrupted && (!cancelled || is_unchanged(tenant, item)) {
         // pg_cancel_backend, or a word for an attempt that is over: run it again, uncounted.
         pick::hold_back(s, index, item.id);
         ready::wake(s, index, i64::MIN);
@@ -432,13 +439,17 @@ fn fail(
     }
 }
 
+fn is_unchanged(tenant: &Tenant, item: &Item) -> bool {
+    transaction::run(|| complete::is_unchanged(tenant, item)).unwrap_or(false)
+}
+
 fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Outcome {
     match result {
         Ok(()) => {
             wake::announce(s, item.id);
             Outcome::Over
         }
-        Err(f) if f.sqlstate == complete::FENCED => Outcome::Over,
+        Err(f) if complete::is_fenced(&f) => Outcome::Over,
         Err(_) => {
             pick::hold_back(s, index, item.id);
             ready::wake(s, index, i64::MIN);

@@ -622,7 +622,7 @@ pub struct EntryRef {
     pub stamp: u32,
 }
 
-fn hash(parts: [u32; 3]) -> usize {
+fn hash_of(parts: [u32; 3]) -> usize {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for p in parts {
         h = (h ^ p as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
@@ -633,7 +633,7 @@ fn hash(parts: [u32; 3]) -> usize {
 /// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
 fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
     const REMOVED: u32 = NONE - 1;
-    let mut at = hash(parts) % table.len();
+    let mut at = hash_of(parts) % table.len();
     let mut free = None;
     for _ in 0..table.len() {
         match table[at].load(Acquire) {
@@ -647,7 +647,24 @@ fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (O
     (None, free.unwrap_or(at))
 }
 
+/// Where the search for a tenant's entries begins: those of all its roles lie together.
+fn tenant_key(database: u32, tenant: u32) -> [u32; 3] {
+    [database, tenant, 0]
+}
+
 impl Shared {
+    /// All entries of a tenant, one for each role, without a lock: one that is just being made may be missed.
+    pub fn entries_of(&self, database: u32, tenant: u32) -> impl Iterator<Item = u32> {
+        let hash = self.entry_hash;
+        let entries = self.entries;
+        let begin = hash_of(tenant_key(database, tenant)) % hash.len();
+        (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load(Acquire)).take_while(|i| *i != NONE).filter(move |i| {
+            entries.get(*i as usize).is_some_and(|e| {
+                e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1
+            })
+        })
+    }
+
     /// The entry of (database, tenant, role), made if there is none. None: the table is full of
     /// entries that are needed.
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
@@ -658,7 +675,7 @@ impl Shared {
                 && e.database.load(Relaxed) == database
                 && e.in_use.load(Relaxed) == 1
         };
-        let key = [database, tenant, role];
+        let key = tenant_key(database, tenant);
         {
             let _guard = Lock::Registry.shared();
             if let (Some(i), _) = probe(self.entry_hash, key, is) {
@@ -760,13 +777,13 @@ impl Shared {
                 })
             })?;
         let e = &self.entries[index];
-        let key = [e.database.load(Relaxed), e.tenant.load(Relaxed), e.role.load(Relaxed)];
-        let (_, place) = probe(self.entry_hash, key, |i| i == index);
+        let database = e.database.load(Relaxed);
+        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load(Relaxed)), |i| i == index);
         e.in_use.store(0, Relaxed);
         self.entry_hash[place].store(REMOVED, Release);
         self.header.evictions.fetch_add(1, Relaxed);
         if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
-            && let Some(db) = self.db(key[0])
+            && let Some(db) = self.db(database)
         {
             db.sweep_wanted.store(1, Relaxed);
             self.call_launcher();

@@ -59,7 +59,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             }
             continue;
         }
-        let finished = row.char(col::STATE) == stored::KEY;
+        let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
             Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(id)))
                 .detail(detail.to_string())
@@ -71,6 +71,9 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             Some("skip") => return Ok(Claim::Theirs(id)),
             Some("replace") if running => return taken("It is running, so it can't be replaced."),
             Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            Some("replace") if crate::flow::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+                return taken("It is a flow, whose members would be left behind.");
+            }
             Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
             Some("replace") => {
                 if queue.table.delete(row.tid) == Gone::Done {
@@ -96,13 +99,15 @@ fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
-/// one does the work: false. Otherwise the key is its own again: the changes for its row.
-pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<String>, Failure> {
-    let was = row.json(col::OPTIONS).and_then(|o| o.get("key_was").and_then(Json::as_str).map(str::to_string));
-    let Some(key) = was else { return Ok(row.text(col::UNIQUE_KEY)) };
+/// one does the work: SUPERSEDED. Otherwise the key is its own again: its row's key and options then;
+/// None = they stay as they are.
+pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
+    let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
+    let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
+    let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
     lock_key(tenant, &key);
     match holder(tasks, &key) {
-        None => Ok(Some(key)),
+        None => Ok(Some((key, Jsonb::from_value(options)))),
         Some(other) => Err(Failure::new(
             SUPERSEDED,
             format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
@@ -111,9 +116,18 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
 }
 pub const SUPERSEDED: &str = "TQ006";
 
+/// Whether the key stays taken when the task is final.
+pub fn keeps(row: &Row) -> bool {
+    row.raw(col::UNIQUE_KEY).is_some() && until(row) == "deleted"
+}
+
 /// The task is final; with unique_until 'deleted' its key stays taken.
 pub fn keep(tasks: &Table, row: &Row) {
-    if row.raw(col::UNIQUE_KEY).is_none() || until(row) != "deleted" {
+    if !keeps(row) {
+        return;
+    }
+    if tasks.find(&[col::ID as i16], row.value(col::ID)).is_some() {
+        // The note that it is quarantined keeps it.
         return;
     }
     let mut values = vec![Value::Null; col::COUNT];
@@ -124,12 +138,10 @@ pub fn keep(tasks: &Table, row: &Row) {
     tasks.insert(&values);
 }
 
-/// The result of this id goes: so does the key that it kept.
+/// The result of this id goes: so does the note that it left, and with it the key that it kept.
 pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
     let tasks = tenant.open(tenant.task, Access::Write)?;
-    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| r.char(col::STATE) == stored::KEY) {
-        let _: Gone = tasks.delete(row.tid);
-    }
+    crate::manage::forget_note(&tasks, id);
     Ok(())
 }
 

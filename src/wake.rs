@@ -2,7 +2,8 @@
 //!
 //! What a transaction enqueued, changed or cancelled is noted here as it goes along, and carried
 //! out when its locks and invalidations are out. A rollback does nothing; a wake too many, of a
-//! rolled-back savepoint, costs one look.
+//! rolled-back savepoint, costs one look. What costs more, a stop or a detached tenant, is forgotten with
+//! its savepoint. PREPARE TRANSACTION does nothing either: the sweep finds what COMMIT PREPARED commits.
 
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::{release, worker};
@@ -26,6 +27,7 @@ struct Pending {
 struct Stop {
     id: u128,
     stamp: Micros,
+    subtransaction: u32,
 }
 
 #[derive(Default)]
@@ -41,8 +43,8 @@ struct Notes {
     sweep: bool,
     /// Something is to be spread over all tenants.
     fan_out: bool,
-    /// Schemas that are tenants no more.
-    detached: Vec<u32>,
+    /// Schemas that are tenants no more, with the subtransaction that noted it.
+    detached: Vec<(u32, u32)>,
     finished: Vec<u128>,
     /// Marks of groups of which a member is final.
     groups: Vec<u64>,
@@ -53,7 +55,7 @@ thread_local! {
 }
 
 fn note(f: impl FnOnce(&mut Notes)) {
-    release::on_transaction_end(ended);
+    release::on_transaction_end(ended, rolled_back);
     NOTES.with_borrow_mut(f);
 }
 
@@ -97,7 +99,7 @@ pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
 }
 /// The task, if it runs, is to be stopped.
 pub fn cancelled(id: u128, stamp: Micros) {
-    note(|n| n.stops.push(Stop { id, stamp }));
+    note(|n| n.stops.push(Stop { id, stamp, subtransaction: release::subtransaction_id() }));
 }
 /// The task is final: whoever waits for it may look.
 pub fn finished(id: u128) {
@@ -113,7 +115,7 @@ pub fn probe_database() {
 }
 /// The schema is a tenant no more.
 pub fn detached(schema: u32) {
-    note(|n| n.detached.push(schema));
+    note(|n| n.detached.push((schema, release::subtransaction_id())));
 }
 /// Something changed for all tenants of this database.
 pub fn sweep_database() {
@@ -136,6 +138,14 @@ pub fn any_enqueued() -> bool {
     NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
 }
 
+/// A savepoint is rolled back, and all that was begun since.
+fn rolled_back(subtransaction: u32) {
+    NOTES.with_borrow_mut(|n| {
+        n.stops.retain(|stop| stop.subtransaction < subtransaction);
+        n.detached.retain(|(_, noted_in)| *noted_in < subtransaction);
+    });
+}
+
 /// Atomics, latches and signals only: nothing here may fail.
 fn ended(committed: bool) {
     NOTES.with_borrow_mut(|n| {
@@ -155,7 +165,7 @@ fn ended(committed: bool) {
             let now = crate::postgres::clock::now();
             // Before the wakes: a tenant may be detached and attached again in one transaction.
             let detached = |e: &shared::Entry| {
-                n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+                n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
             };
             if committed && !n.detached.is_empty() {
                 s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);

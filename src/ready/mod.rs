@@ -284,13 +284,10 @@ pub fn unblock(e: &Entry) {
 /// Tasks of this tenant (of this database) have ended: what was left because of a limit may go on,
 /// under its other roles, too.
 pub fn wake_limited(s: &Shared, tenant: u32) {
-    for (i, e) in s.entries.iter().enumerate() {
-        if e.tenant.load(Relaxed) == tenant
-            && e.in_use.load(Relaxed) == 1
-            && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
-            && e.limited.swap(0, SeqCst) == 1
-        {
-            wake(s, i as u32, i64::MIN);
+    for index in s.entries_of(crate::postgres::shmem::my_database(), tenant) {
+        let e = &s.entries[index as usize];
+        if e.limited.load(SeqCst) == 1 && e.limited.swap(0, SeqCst) == 1 {
+            wake(s, index, i64::MIN);
         }
     }
 }

@@ -112,8 +112,10 @@ fn leave() {
     role.executors.fetch_sub(1, SeqCst);
     ready::release_all_of(&s, place);
     if had_work {
-        // What it had picked is free again: the cursor may have passed it by now.
+        // What it had picked is free again: the cursor may have passed it by now, and others may have been
+        // held up by it.
         ready::wake(&s, entry, i64::MIN);
+        ready::wake_limited(&s, s.entries[entry as usize].tenant.load(Relaxed));
     }
     s.call_launcher();
 }
@@ -241,7 +243,7 @@ impl Executor {
             self.park(index, &tenant, &park, unparks);
         }
         if unpark {
-            crate::park::unpark(s, index, &tenant);
+            crate::park::unpark(s, self.place, index, &tenant);
         }
         let count = rows.len();
         if count > 1 {
@@ -285,8 +287,9 @@ impl Executor {
         } else if count >= limit {
             role.batch.fetch_max(next as u32, Relaxed);
         }
-        if tenant.max_running.is_some() {
-            // Places are free again, for tasks of the tenant's other roles too.
+        if count > 0 {
+            // Places are free again, for tasks of the tenant's other roles too. Not after a look that found
+            // nothing to run: it would take its own mark for the end of something, and look again for ever.
             ready::wake_limited(s, tenant.oid);
         }
         session::report_statistics(false);
