@@ -172,7 +172,10 @@ fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) ->
     depend::release(tenant, tasks, id)?;
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
     gate::release(tenant, tasks, row, handler.as_deref())?;
-    unique::keep(tasks, row);
+    // The note of a quarantined task keeps its key.
+    if end.state != ended::QUARANTINED {
+        unique::keep(tasks, row);
+    }
     if row.raw(col::OPTIONS).is_some() {
         call_hooks(tenant, tasks, row, end)?;
     }

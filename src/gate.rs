@@ -126,7 +126,9 @@ impl<'a> Busy<'a> {
                 // No place to count in: soon there will be one.
                 return Pass::No(gate.key, Some(now + 1_000_000));
             };
-            match rate.admit((place.first.load(Relaxed), place.second.load(Relaxed)), now) {
+            let state = rate.bounded((place.first.load(Relaxed), place.second.load(Relaxed)), now);
+            place.first.store(state.0, Relaxed);
+            match rate.admit(state, now) {
                 Ok(after) => admitted.push((place, after)),
                 Err(at) => return Pass::No(gate.key, Some(at)),
             }

@@ -126,10 +126,6 @@ pub fn keep(tasks: &Table, row: &Row) {
     if !keeps(row) {
         return;
     }
-    if tasks.find(&[col::ID as i16], row.value(col::ID)).is_some() {
-        // The note that it is quarantined keeps it.
-        return;
-    }
     let mut values = vec![Value::Null; col::COUNT];
     for column in [col::ID, col::HANDLER, col::PRIORITY, col::ATTEMPTS, col::CRASHES, col::CREATED_AT, col::RUN_AT, col::UNIQUE_KEY] {
         values[column - 1] = row.value(column);
