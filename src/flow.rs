@@ -319,7 +319,7 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
     let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results.find(&[rcol::ID as i16], Value::Uuid(id)).and_then(|r| r.json(rcol::RESULT)).unwrap_or(Json::Null))
+    Ok(results.find(&[rcol::ID as i16], Value::Uuid(id)).and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value())).unwrap_or(Json::Null))
 }
 
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
@@ -354,9 +354,17 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
         for n in 0..count {
             let member = results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, n)));
             let state = member.as_ref().map_or(ended::DONE, |m| m.char(rcol::STATE));
-            match member.as_ref().and_then(|m| m.json(rcol::RESULT)) {
-                Some(Json::Array(part)) if chunked => gathered.extend(part),
-                value => gathered.push(value.unwrap_or(Json::Null)),
+            // As text: nothing of it is lost, however deep it is nested.
+            let result = member.as_ref().and_then(|m| m.raw(rcol::RESULT)).map(|d| Jsonb::from_datum(d).text());
+            match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
+                Some("") if chunked => {}
+                Some(items) if chunked => gathered.push(items.to_string()),
+                None if chunked && result.is_none() => {
+                    // One for each of its calls, so that the others' results stay in their places.
+                    let calls = member.as_ref().and_then(|m| m.json(rcol::ARGS)).and_then(|a| a.as_array().map(Vec::len));
+                    gathered.extend(vec!["null".to_string(); calls.unwrap_or(1)]);
+                }
+                _ => gathered.push(result.unwrap_or("null".into())),
             }
             if state != ended::DONE {
                 if first.is_none() {
@@ -369,7 +377,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
             }
         }
     });
-    let result = Jsonb::from_value(Json::Array(gathered));
+    let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
     let error = first.filter(|_| !allow_failure).map(|(n, why)| {
         let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
         let mut failure = Failure::new("TQ004", message);

@@ -107,3 +107,19 @@ INSERT INTO gate VALUES (true);
 SELECT tq_result(:'flow', wait => '20 s', propagate => false);
 SELECT tq_delete(:'member');
 SELECT test.await('(SELECT NOT EXISTS (SELECT FROM acme.tq_task))');
+
+-- No digit is lost on the way, whatever is made of a result; a failed chunk leaves as many places as it had calls.
+CREATE FUNCTION echo(doc jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT doc $$;
+CREATE FUNCTION deep(levels int) RETURNS jsonb LANGUAGE sql AS $$ SELECT (repeat('[', levels) || repeat(']', levels))::jsonb $$;
+CREATE FUNCTION odd(x int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF x % 2 = 0 THEN RAISE 'even'; END IF; RETURN x; END $$;
+SELECT bool_and(tq_register(f, max_attempts => 1)) FROM unnest('{echo,deep,odd}'::text[]) f;
+SELECT tq_chain('[{"handler": "echo", "args": {"n": 12345678901234567890.1234567890123456789, "big": 1e400}}, "echo"]', pass_result => true) AS flow \gset
+SELECT tq_result(:'flow', wait => '20 s') -> 1 -> 'n' AS n, length((tq_result(:'flow') -> 1 -> 'big')::text) AS big;
+SELECT tq_group('[{"handler": "deep", "args": 1000}, {"handler": "deep", "args": 2}]') AS flow \gset
+SELECT length(tq_result(:'flow', wait => '20 s')::text);
+SELECT tq_chain('[{"handler": "deep", "args": 1000}, "echo"]', pass_result => true) AS flow \gset
+SELECT tq_result(:'flow', wait => '20 s', propagate => false);
+SELECT error ->> 'message' AS message FROM tq_results WHERE parent_id = :'flow' AND handler = 'echo';
+SELECT tq_async_iter('odd', ARRAY['[1]', '[2]', '[3]', '[5]', '[7]']::jsonb[], chunk => 2, task => '{"allow_failure": true}') AS flow \gset
+SELECT tq_result(:'flow', wait => '20 s');
+SELECT tq_async('echo', '[1]', delay => '213503983 days');
