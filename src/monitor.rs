@@ -632,6 +632,28 @@ fn health(_args: &Args) -> Result<Ret> {
             _ => ("not served", "This database is not one of those served.", "See tenant_q.databases and tenant_q.exclude_databases."),
         };
         check("database", text == "served", text.into(), detail, hint);
+        if let Some(db) = s.db(shmem::my_database()) {
+            let (pid, failures) = (db.scheduler_pid.load(SeqCst), db.start_failures.load(Relaxed));
+            check(
+                "scheduler",
+                failures == 0,
+                if pid > 0 { pid.to_string() } else { "none is needed now".into() },
+                &format!("The database's scheduler could not start or died, {failures} times in a row: no schedule fires."),
+                "It is tried again with growing pauses; the server's log says why.",
+            );
+        }
+        if sees_all()
+            && let Some((free, size)) = shmem::disk_of_data()
+        {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            check(
+                "disk",
+                free >= size / 20,
+                format!("{:.1} of {:.1} GiB free", gib(free), gib(size)),
+                "The file system of the data directory is nearly full: without room nothing can be enqueued or ended.",
+                "Make room; tq_purge removes results, and retention is set by tq_set_tenant.",
+            );
+        }
         let max = settings::max_executors(shmem::max_worker_processes());
         let needed = max + 2;
         check(
