@@ -362,7 +362,7 @@ pub fn insert(
     let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| now.saturating_add(e));
     let options = new.options().map(Jsonb::from_value);
-    let meta = new.meta.clone().map(Jsonb::from_value);
+    let meta = new.meta.clone().map_or_else(default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let queue = new.queue.as_deref().or(handler.and_then(|h| h.queue.as_deref()));
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
@@ -401,6 +401,17 @@ pub fn insert(
         None => warn_not_preloaded(),
     }
     Ok(())
+}
+
+/// What the session says that its tasks are about.
+pub(crate) fn default_meta() -> Result<Option<Json>> {
+    let text = settings::meta();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&text).map(Some).map_err(|e| {
+        Error::invalid("tenant_q.meta is not a JSON document").detail(format!("{e}.")).hint("SET LOCAL tenant_q.meta = '{\"request\": 42}';")
+    })
 }
 
 /// Says once a session that nothing will run.

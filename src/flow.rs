@@ -183,7 +183,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
     options["flow"] = json!({ "members": count, "chunked": spec.chunked });
     let options = Jsonb::from_value(options);
-    let meta = spec.flow.meta.clone().map(Jsonb::from_value);
+    let meta = spec.flow.meta.clone().map_or_else(crate::enqueue::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
         Value::Uuid(id),

@@ -215,6 +215,17 @@ pub fn apply_settings(handler: &Handler) {
     }
 }
 
+/// Commits are asynchronous, unless the handler's setting says otherwise because somebody reads its effects
+/// from outside: outside of the handler's own settings, which are over when it commits.
+fn apply_durability(handler: &Handler) {
+    const NAME: &std::ffi::CStr = c"synchronous_commit";
+    let settings = handler.settings.as_ref().and_then(Json::as_object);
+    let value = settings.and_then(|s| s.iter().find(|(name, _)| name.eq_ignore_ascii_case("synchronous_commit"))).and_then(|(_, v)| v.as_str());
+    if let Some(value) = value.and_then(|v| std::ffi::CString::new(v).ok()) {
+        session::set_local(NAME, &value);
+    }
+}
+
 /// Whether what the task waits for has ended so that it can run.
 fn conditions(tenant: &Tenant, row: &Row) -> Result<depend::Answer, Failure> {
     let tasks = tenant.open(tenant.task, Access::Read)?;
@@ -273,6 +284,7 @@ fn function(
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
         check_identity(row, handler)?;
+        apply_durability(handler);
         let nest = Nest::enter();
         timeout::limit_locks(0);
         apply_settings(handler);

@@ -698,16 +698,20 @@ pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
 
 /// A task that has just ended, as its hooks get it.
 pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+    let max_attempts = complete::Rules::of(tenant, row, handler.as_deref()).max_attempts;
     json!({
         "id": row.uuid(col::ID).map(task::uuid_text),
         "tenant": tenant.name,
         "handler": row.str(col::HANDLER),
         "name": row.str(col::NAME),
         "state": task::finished(end.state).name(),
+        "reason": null,
         "args": row.json(col::ARGS),
         "result": end.result.map(Jsonb::value),
         "error": end.error,
         "attempt": end.attempts,
+        "max_attempts": max_attempts,
         "queue": row.str(col::QUEUE).unwrap_or("default"),
         "priority": row.i16(col::PRIORITY),
         "group_id": row.str(col::GROUP_ID),

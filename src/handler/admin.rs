@@ -2,6 +2,7 @@
 
 use super::{Handler, all, check_retry, signature};
 use crate::error::{Error, Result};
+use crate::monitor::interval_json;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::{catalog, sandbox, transaction};
@@ -353,8 +354,13 @@ fn handlers(args: &Args) -> Result<Ret> {
                 "run_as": catalog::role_name(h.run_as),
                 "queue": h.queue,
                 "priority": h.priority,
-                "timeout": h.timeout.map(|t| t as f64 / 1e6),
+                "timeout": h.timeout.map(interval_json),
                 "max_attempts": h.max_attempts,
+                "expires": h.expires.map(interval_json),
+                "max_running": h.max_running,
+                "rate": h.rate.map(|r| r.to_string()),
+                "result_ttl": h.result_ttl.map(interval_json),
+                "aliases": h.aliases,
                 "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
                 "save": h.save,
                 "settings": h.settings,

@@ -46,6 +46,8 @@ pub struct Handler {
     pub save: Option<bool>,
     pub external: bool,
     pub quarantined: bool,
+    /// Further names that it is found by.
+    pub aliases: Vec<String>,
     pub missing_since: Option<Micros>,
     /// Why it can't be called; None = it can.
     pub fault: Option<Fault>,
@@ -255,6 +257,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         max_running: row.i32(hcol::MAX_RUNNING),
         rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings: row.json(hcol::SETTINGS),
+        aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
         save: row.bool(hcol::SAVE),
         external: row.bool(hcol::EXTERNAL).unwrap_or(false),
         quarantined: row.raw(hcol::QUARANTINED).is_some(),
