@@ -93,6 +93,7 @@ struct Target {
     oid: u32,
     /// As SQL names it.
     name: String,
+    schema: u32,
     owner: u32,
 }
 
@@ -119,7 +120,17 @@ impl Target {
                 Error::new("42809", format!("{name} is not a table to listen to")).hint("For what happens to tasks there is tq_on().")
             );
         }
-        Ok(Target { oid, name, owner })
+        Ok(Target { oid, name, schema, owner })
+    }
+
+    /// Where only_if looks names up: in the tenant's schema, if the table's owner is the tenant's too. Otherwise
+    /// functions and operators there are somebody else's, who would come to run in every session that changes the table.
+    fn condition_path(&self, tenant: &Tenant) -> String {
+        if sandbox::has_privs_of(pg_sys::Oid::from(self.owner), pg_sys::Oid::from(tenant.owner)) {
+            return tenant.search_path();
+        }
+        let own = catalog::schema_name(self.schema).unwrap_or_default();
+        format!("{}, pg_temp", catalog::quote(&own))
     }
 
     /// Runs DDL on the table as its owner, in the sandbox: the text is the caller's, who is the owner or could be.
@@ -211,7 +222,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
             _ => String::new(),
         };
         target.ddl(
-            &tenant.search_path(),
+            &target.condition_path(&tenant),
             &format!(
                 "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
                 trigger_name(id, *operation),
