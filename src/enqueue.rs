@@ -323,6 +323,14 @@ impl Queue {
                 .detail("tenant_q.allow_superuser is off.")
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
         }
+        if let Some(why) = self.tenant.distrust() {
+            return Err(Error::denied(format!("handler \"{}\" would run as a superuser", handler.name))
+                .detail(format!("But {why}: what an owner before has written into its tables is not to be believed."))
+                .hint(format!(
+                    "Look at tq_handlers, then run SELECT tq_attach({}) as a superuser.",
+                    pgrx::spi::quote_literal(&self.tenant.name)
+                )));
+        }
         if !self.caller.superuser {
             return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may enqueue for it", handler.name))
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));

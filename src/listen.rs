@@ -273,7 +273,7 @@ fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
             c.select(
                 "SELECT l.id, t.tgname::pg_catalog.text FROM tenant_q.table_listener l, pg_catalog.pg_trigger t
                   WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal AND t.tgparentid OPERATOR(pg_catalog.=) 0
-                    AND l.tenant OPERATOR(pg_catalog.=) $2 AND l.handler OPERATOR(pg_catalog.=) $3
+                    AND l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$2, '']) AND l.handler OPERATOR(pg_catalog.=) $3
                     AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'tq_listen_')
                     AND pg_catalog.strpos(pg_catalog.encode(t.tgargs, 'escape'), l.id::pg_catalog.text) OPERATOR(pg_catalog.=) 1",
                 None,
@@ -295,7 +295,7 @@ fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
         )?;
     }
     run(
-        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1
+        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, ''])
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid)
             AND pg_catalog.to_regclass(l.relation) IS NULL RETURNING 1",
         &[tenant.name.as_str().into()],
@@ -351,7 +351,11 @@ fn table_changed(args: &Args) -> Result<Ret> {
     if relation != listener.relation && catalog::role_name(owner).as_deref() != Some(&listener.owner) {
         return Err(forged());
     }
-    let tenant = catalog::schema_oid(&listener.tenant).ok_or_else(|| tenant::not_attached(&listener.tenant)).and_then(tenant::by_oid);
+    let gone = || match listener.tenant.as_str() {
+        "" => Error::state("the tenant that it was for is gone"),
+        name => tenant::not_attached(name),
+    };
+    let tenant = catalog::schema_oid(&listener.tenant).ok_or_else(gone).and_then(tenant::by_oid);
     let tenant = match tenant {
         Ok(tenant) => tenant,
         // Detached: its owner's tables work on without it.

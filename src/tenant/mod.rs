@@ -5,6 +5,7 @@
 //! nothing to do.
 
 pub mod admin;
+pub mod registered;
 pub mod shape;
 
 use crate::error::{Error, Result};
@@ -70,6 +71,8 @@ pub struct Tenant {
     pub result: u32,
     pub schedule: u32,
     pub ready: bool,
+    /// A superuser has attached it, or confirmed it, while the present owner was one already.
+    trusted: bool,
     pub suspended: Option<String>,
     /// Whether work for all tenants includes it.
     pub fan_out: bool,
@@ -202,6 +205,8 @@ mod tcol {
     pub const RATE: usize = 14;
     pub const FAN_OUT: usize = 15;
     pub const SUSPENDED: usize = 16;
+    pub const OWNER: usize = 20;
+    pub const TRUSTED: usize = 22;
 }
 
 const HOUR: Micros = 3_600_000_000;
@@ -257,6 +262,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         result: relation("tq_result")?,
         schedule: relation("tq_schedule")?,
         ready: row.bool(tcol::READY).unwrap_or(true),
+        trusted: row.bool(tcol::TRUSTED) == Some(true) && row.oid(tcol::OWNER) == Some(owner),
         suspended: row.text(tcol::SUSPENDED),
         fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
         timezone: row.text(tcol::TIMEZONE),
@@ -348,6 +354,15 @@ impl Tenant {
             .filter(|p| p.until > now)
             .map(|p| p.until)
             .max()
+    }
+
+    /// Why no task of it may run as a superuser, whoever enqueued it; None = that is no reason.
+    ///
+    /// Rows say whether a superuser enqueued them, and an owner who is none can write what they like there. If the
+    /// schema comes to belong to a superuser later, those rows must not be believed.
+    pub fn distrust(&self) -> Option<&'static str> {
+        let distrusted = !self.trusted && sandbox::is_superuser(pgrx::pg_sys::Oid::from(self.owner));
+        distrusted.then_some("the schema has come to belong to a superuser, and no superuser has attached it since")
     }
 
     /// The search_path of this tenant's handlers.
