@@ -153,8 +153,8 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         match crate::surface::look_up(&tasks, &results, id) {
             crate::surface::Found::Finished(r) => Some(task::finished(r.char(task::rcol::STATE)).name()),
             crate::surface::Found::Unfinished(r) => {
-                let running =
-                    shared::get().is_some_and(|s| crate::surface::running(&s, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
+                let running = shared::get()
+                    .is_some_and(|s| crate::surface::running(&s, tenant, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
                 Some(
                     task::unfinished(
                         r.char(task::col::STATE),

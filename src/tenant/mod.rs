@@ -96,6 +96,8 @@ pub struct Tenant {
     /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
     pub(crate) shape_checked: Cell<bool>,
     entries: RefCell<HashMap<u32, EntryRef>>,
+    /// Its entries of all roles, and when they were looked for.
+    all_entries: RefCell<(Option<std::time::Instant>, Vec<EntryRef>)>,
 }
 
 #[derive(Default)]
@@ -210,6 +212,8 @@ mod tcol {
 }
 
 const HOUR: Micros = 3_600_000_000;
+/// How long `all_entries` is good for.
+const ENTRIES_KNOWN: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The tenant of this schema, or why there is none.
 pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
@@ -284,6 +288,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         epoch,
         shape_checked: Cell::new(false),
         entries: RefCell::default(),
+        all_entries: RefCell::default(),
     });
     OURS.with_borrow_mut(|o| {
         for r in [tenant.task, tenant.result, tenant.schedule] {
@@ -404,6 +409,20 @@ impl Tenant {
         s.entries[r.index as usize].weight.store(self.weight, std::sync::atomic::Ordering::Relaxed);
         self.entries.borrow_mut().insert(role, r);
         Ok(Some(r))
+    }
+
+    /// Its entries for all roles. A look through the whole table, so one is good for a while: new roles are rare.
+    pub fn all_entries(&self, s: &crate::shared::Shared) -> Vec<&'static crate::shared::Entry> {
+        let mut known = self.all_entries.borrow_mut();
+        if known.0.is_none_or(|at| at.elapsed() > ENTRIES_KNOWN) {
+            let place = |i: usize| EntryRef { index: i as u32, stamp: s.entries[i].stamp.load(std::sync::atomic::Ordering::Relaxed) };
+            known.1 = crate::wake::entries_of(s, self.oid).map(|(i, _)| place(i)).collect();
+            known.0 = Some(std::time::Instant::now());
+        }
+        // One's own are known at once, and counted once.
+        let own: Vec<EntryRef> = self.entries.borrow().values().copied().filter(|r| !known.1.contains(r)).collect();
+        known.1.extend(own);
+        known.1.iter().filter_map(|r| s.at(*r)).collect()
     }
 
     /// Opens one of its tables, after its shape was found right.

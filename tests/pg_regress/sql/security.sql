@@ -282,3 +282,38 @@ SELECT tq_requeue('01900000-0000-7000-8000-0000000000f1');
 SELECT enqueued_by, by_superuser FROM t2.tq_task WHERE id = '01900000-0000-7000-8000-0000000000f1';
 RESET ROLE;
 SELECT tq_cancel('01900000-0000-7000-8000-0000000000f1');
+
+-- The quota of queued tasks is the tenant's, whatever roles they run as; what is taken away counts where it was counted.
+CREATE SCHEMA full_up AUTHORIZATION heir;
+GRANT low TO heir;
+SELECT tq_attach('full_up');
+SET ROLE heir;
+SET search_path = full_up, public;
+CREATE FUNCTION full_up.note(what text) RETURNS text LANGUAGE sql AS $$ SELECT what $$;
+GRANT USAGE ON SCHEMA full_up TO low;
+SELECT tq_register('note'), tq_register('low_note', 'note', run_as => 'low');
+SELECT tq_async('note', '["x"]') AS a, tq_async('low_note', '["x"]') AS b \gset
+SELECT tq_result(:'a', wait => '20 s'), tq_result(:'b', wait => '20 s');
+RESET ROLE;
+SELECT tq_set_quota('full_up', max_queued => 4);
+SET ROLE heir;
+SELECT count(tq_async('low_note', '["x"]', delay => '1 hour', group_id => 'low')) FROM generate_series(1, 3);
+SELECT tq_async('note', '["x"]', delay => '1 hour', unique_key => 'k') IS NOT NULL;
+SELECT tq_async('low_note', '["x"]');
+\echo :SQLSTATE
+SELECT tq_async('note', '["x"]');
+\echo :SQLSTATE
+SELECT count(*) FILTER (WHERE tq_cancel(id)) FROM tq_task WHERE group_id = 'low';
+SELECT queued FROM tq_tenants WHERE tenant = 'full_up';
+SELECT count(tq_async('low_note', '["x"]', delay => '1 hour', unique_key => 'low' || n)) FROM generate_series(1, 3) n;
+SELECT tq_async('note', '["x"]');
+-- Put in the place of another one it is no further one.
+SELECT tq_cancel(id) FROM tq_task WHERE unique_key = 'low3';
+SELECT count(tq_async('low_note', '["y"]', delay => '1 hour', unique_key => 'low1', on_conflict => 'replace')) FROM generate_series(1, 2);
+SELECT queued FROM tq_tenants WHERE tenant = 'full_up';
+-- In one transaction
+BEGIN;
+SELECT tq_async('low_note', '["x"]', delay => '1 hour') IS NOT NULL;
+SELECT tq_async('note', '["x"]', delay => '1 hour');
+ROLLBACK;
+RESET ROLE;
