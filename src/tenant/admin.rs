@@ -358,9 +358,9 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
         return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
     };
     for (name, value) in map {
-        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone")
-            || name.starts_with("tenant_q.")
-        {
+        // PostgreSQL knows a setting under any spelling.
+        let folded = name.to_ascii_lowercase();
+        if matches!(folded.as_str(), "role" | "session_authorization" | "search_path" | "timezone") || folded.starts_with("tenant_q.") {
             return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks"))
                 .hint("Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."));
         }
