@@ -17,6 +17,7 @@ use crate::unique::{self, Claim};
 use crate::{depend, settings, wake};
 use serde_json::{Map, Value as Json};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What tq_async's parameters say; None = inherit.
 #[derive(Default, Clone)]
@@ -323,6 +324,14 @@ impl Queue {
                 .detail("tenant_q.allow_superuser is off.")
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
         }
+        if let Some(why) = self.tenant.distrust() {
+            return Err(Error::denied(format!("handler \"{}\" would run as a superuser", handler.name))
+                .detail(format!("But {why}: what an owner before has written into its tables is not to be believed."))
+                .hint(format!(
+                    "Look at tq_handlers, then run SELECT tq_attach({}) as a superuser.",
+                    pgrx::spi::quote_literal(&self.tenant.name)
+                )));
+        }
         if !self.caller.superuser {
             return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may enqueue for it", handler.name))
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
@@ -333,10 +342,10 @@ impl Queue {
     fn check_room(&self) -> Result<()> {
         if let Some(limit) = self.tenant.max_queued
             && let Some(s) = crate::shared::get()
-            && let Some(r) = self.tenant.entry(self.tenant.owner)?
         {
-            let unfinished =
-                s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + wake::enqueued_here(r);
+            // Whatever roles they run as: the quota is the tenant's.
+            let counted: i64 = self.tenant.all_entries(&s).iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum();
+            let unfinished = counted + wake::enqueued_here(&s, self.tenant.oid);
             if unfinished >= limit {
                 return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
                     .detail(format!("Its max_queued is {limit}."))

@@ -105,12 +105,10 @@ fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>
                 object.entry(key.clone()).or_insert_with(|| value.clone());
             }
             if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
-                return Err(place(
-                    Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
-                        "sync" => "Pass it in task: then all members run at once.",
-                        _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
-                    }),
-                ));
+                return Err(place(Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
+                    "sync" => "Pass it in task: then all members run at once.",
+                    _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
+                })));
             }
             task_object(&Json::Object(object)).map_err(place)
         })
@@ -429,6 +427,9 @@ pub fn requeue(
         Found::Unfinished(row) => (row.json(col::OPTIONS), row.str(col::HANDLER) == Some("tq_chain")),
         Found::Nothing => return Ok(false),
     };
+    // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
+    let by = crate::schedules::author();
+    let answers = [(col::ENQUEUED_BY, Value::Text(&by.name)), (col::BY_SUPERUSER, Value::Bool(by.superuser))];
     let mut again = 0;
     let mut before: Option<u128> = None;
     let mut started = member.is_none();
@@ -456,7 +457,8 @@ pub fn requeue(
             let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
             let Some(row) = found else { break };
             let left = row.i32(col::WAITS).unwrap_or(0) + again;
-            if tasks.update(&row, &[(col::WAITS, Value::I32(left))]) == Gone::Done {
+            let waits = (col::WAITS, Value::I32(left));
+            if tasks.update(&row, &[waits, answers[0], answers[1]]) == Gone::Done {
                 break;
             }
         },
@@ -470,6 +472,9 @@ pub fn requeue(
             values[col::WAITS - 1] = Value::I32(again);
             let now = Value::Time(clock::now());
             values[col::CREATED_AT - 1] = now;
+            for (column, value) in answers {
+                values[column - 1] = value;
+            }
             tasks.insert(&values);
             if let Some(entry) = tenant.entry(tenant.owner)? {
                 wake::enqueued(entry, clock::NEVER, 1);

@@ -365,7 +365,7 @@ fn call(
     started_at: Micros,
     declared: Option<&Declared>,
 ) -> std::result::Result<Jsonb, Failure> {
-    check_identity(row, handler)?;
+    check_identity(tenant, row, handler)?;
     let rules = Rules::of(tenant, row, Some(handler));
     let outer = run::current();
     // Inside of another task its timer is the one.
@@ -454,7 +454,7 @@ fn set(name: &str, value: &str) {
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
     let role = sandbox::current_user();
     if role.to_u32() != handler.run_as {
         return Err(Failure::new("42501", "the session's user is not the role that the handler runs as"));
@@ -472,6 +472,9 @@ fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failu
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
             return refused("the task would run as a superuser, but no superuser enqueued it");
+        }
+        if let Some(why) = tenant.distrust() {
+            return refused(&format!("the task would run as a superuser, but {why}"));
         }
     }
     Ok(())

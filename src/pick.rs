@@ -659,8 +659,45 @@ pub fn hold_back(s: &Shared, index: u32, id: u128) {
     e.hold_high[h].store((id >> 64) as u64, Relaxed);
     e.hold_low[h].store(id as u64, Relaxed);
     e.hold_delay[h].store(delay, Relaxed);
+    e.hold_ends[h].store(0, Relaxed);
     e.hold_until[h].store(now + delay, Relaxed);
     crate::ready::due(s, index, now + delay);
+}
+
+/// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
+/// was killed runs again at once, as good as; one that kills itself doesn't keep the launcher busy.
+pub fn delay_after_ends(ends: u32) -> Micros {
+    50_000 << ends.saturating_sub(1).min(6)
+}
+
+/// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.
+pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
+    let Some(h) = own.or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now)) else {
+        crate::ready::block(s, index, reason::ERROR);
+        return 1;
+    };
+    let ends = if own.is_some() { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
+    let delay = delay_after_ends(ends);
+    e.hold_high[h].store((id >> 64) as u64, Relaxed);
+    e.hold_low[h].store(id as u64, Relaxed);
+    e.hold_ends[h].store(ends, Relaxed);
+    e.hold_delay[h].store(delay, Relaxed);
+    e.hold_until[h].store(now + delay, Relaxed);
+    crate::ready::due(s, index, now + delay);
+    ends
+}
+
+/// An attempt was counted for it: what comes is another one.
+pub fn forget_ends(s: &Shared, index: u32, id: u128) {
+    let e = &s.entries[index as usize];
+    for h in 0..HOLDS {
+        if e.hold_high[h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[h].load(Relaxed) == id as u64 {
+            e.hold_ends[h].store(0, Relaxed);
+        }
+    }
 }
 
 /// Takes the unstarted rest of a list over whose executor is stuck with one task.

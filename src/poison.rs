@@ -1,5 +1,5 @@
-//! Tasks that crash the server, and tasks whose timeout had to terminate their executor: attempts
-//! whose end nobody was left to record.
+//! Tasks that crash the server, tasks whose timeout had to terminate their executor, and tasks whose
+//! executors keep ending: attempts whose end nobody was left to record.
 //!
 //! The slots are in a file mapping that survives the crash. Every executor's SIGQUIT handler marks
 //! its slot "bystander" first, so after an unclean restart the one occupied, unmarked slot names
@@ -22,7 +22,7 @@ use crate::settings;
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
 use crate::task::{self, col, ended, stored};
 use crate::tenant::{self, Tenant};
-use crate::{events, groups, ready, unique, wake};
+use crate::{events, groups, ready, surface, unique, wake};
 use serde_json::json;
 use std::sync::atomic::Ordering::*;
 
@@ -39,6 +39,7 @@ mod kind {
     pub const FILLING: u32 = 1;
     pub const CRASHED: u32 = 2;
     pub const TIMED_OUT: u32 = 3;
+    pub const INTERRUPTED: u32 = 4;
 }
 
 /// In the postmaster, before anything runs: who was it?
@@ -165,6 +166,15 @@ pub fn timed_out(s: &Shared, slot: &Slot) {
     note(s, slot, kind::TIMED_OUT);
 }
 
+/// Ends of executors while they ran one and the same task that count as an attempt. One end is nobody's fault and no
+/// attempt; a task that terminates its session each time would otherwise go on for ever.
+pub const ENDS: u32 = 10;
+
+/// So many executors have ended while they ran this slot's task, this one too. Before the slot lets go of the task.
+pub fn interrupted(s: &Shared, slot: &Slot) {
+    note(s, slot, kind::INTERRUPTED);
+}
+
 fn free(s: &Shared, c: &Culprit) {
     c.kind.store(kind::FREE, SeqCst);
     s.header.culprits.fetch_sub(1, SeqCst);
@@ -231,8 +241,8 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         {
             return Ok(None);
         }
-        if what == kind::TIMED_OUT {
-            return time_out(&tenant, c, &row).map(Some);
+        if matches!(what, kind::TIMED_OUT | kind::INTERRUPTED) {
+            return count_attempt(&tenant, c, &row, what == kind::TIMED_OUT).map(Some);
         }
         blame(&tenant, &table, &row, c.epoch.load(Relaxed)).map(|()| None)
     })?;
@@ -246,16 +256,20 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A failed attempt like any other that took too long. The role whose entry it is, and when it is
-/// to be tried again.
-fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micros>), Failure> {
+/// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
+/// and when it is to be tried again.
+fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
     let (started_at, deadline) = (c.started_at.load(Relaxed), c.deadline.load(Relaxed));
     let item =
         Item { id: id_of(c), tid: row.tid.0, stamp: c.stamp.load(Relaxed), attempts: c.attempts.load(Relaxed), gates: Default::default() };
     let name = row.text(col::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
-    let failure = complete::took_too_long((deadline - started_at) / 1000);
-    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, "timeout", None, false)?;
+    let (failure, outcome) = if timed_out {
+        (complete::took_too_long((deadline - started_at) / 1000), "timeout")
+    } else {
+        (Failure::new("57P01", format!("{ENDS} executors ended while they ran this task")), "interrupted")
+    };
+    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, outcome, None, false)?;
     caught::log_failure(
         &format!(
             "{} {} {} was terminated at attempt {}",
@@ -268,7 +282,7 @@ fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micr
     );
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if verdict != Verdict::Overtaken {
-        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, true);
+        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, timed_out);
     }
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
     Ok((role, at))
@@ -328,7 +342,7 @@ fn quarantine(tenant: &Tenant, table: &Table, row: &Row, crashes: i32, history: 
         ..End::default()
     };
     complete::end(tenant, table, row, &end, true)?;
-    if let Some(entry) = tenant.entry(tenant.owner)? {
+    if let Some(entry) = surface::entry_of(tenant, row)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
     wake::finished(row.uuid(col::ID).unwrap_or(0));

@@ -169,7 +169,7 @@ pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), Failure> {
     let role = sandbox::session_user();
     if sandbox::current_user() != role || role.to_u32() != handler.run_as {
         return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
@@ -181,6 +181,9 @@ fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
             return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
+        }
+        if let Some(why) = tenant.distrust() {
+            return Err(Failure::new("42501", format!("the task would run as a superuser, but {why}")));
         }
         ASKED.with_borrow_mut(|a| a.in_vain = false);
     }
@@ -283,7 +286,7 @@ fn function(
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
-        check_identity(row, handler)?;
+        check_identity(tenant, row, handler)?;
         apply_durability(handler);
         let nest = Nest::enter();
         timeout::limit_locks(0);
@@ -329,7 +332,7 @@ fn procedure(
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
-        check_identity(row, handler)?;
+        check_identity(tenant, row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
         if !is_wanted(rules)? {

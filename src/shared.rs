@@ -128,6 +128,8 @@ shared_struct! {
         pub hold_low: [AtomicU64; HOLDS],
         pub hold_until: [AtomicI64; HOLDS],
         pub hold_delay: [AtomicI64; HOLDS],
+        /// How often, one after the other, an executor ended while it ran the task.
+        pub hold_ends: [AtomicU32; HOLDS],
         /// Gauges; unfinished rows is -1 before the first count.
         pub unfinished: AtomicI64,
         pub oldest_due: AtomicI64,
@@ -167,6 +169,8 @@ shared_struct! {
         pub start_after: AtomicI64,
         pub start_failures: AtomicU32,
         pub failing_since: AtomicI64,
+        /// Executors that have ended, uncalled for, with work in their lists, since one of them came to the end of a task.
+        pub ends: AtomicU32,
         /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
         pub batch: AtomicU32,
     }
@@ -554,6 +558,16 @@ impl Word {
 }
 
 impl Slot {
+    /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
+    /// whoever enqueues makes them: another tenant's task may have the same.
+    pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
+        self.state.load(SeqCst) == 2
+            && word.running
+            && self.database.load(Relaxed) == shmem::my_database()
+            && self.tenant.load(SeqCst) == tenant
+            && self.item_id(word.next - 1) == id
+            && self.item_stamp[word.next - 1].load(Relaxed) == stamp
+    }
     pub fn item_id(&self, n: usize) -> u128 {
         ((self.item_high[n].load(Relaxed) as u128) << 64) | self.item_low[n].load(Relaxed) as u128
     }
@@ -804,6 +818,7 @@ impl Shared {
         r.database.store(database, Relaxed);
         r.role.store(role, Relaxed);
         r.heap_root.store(NONE, Relaxed);
+        r.ends.store(0, Relaxed);
         r.in_use.store(1, Release);
         self.role_hash[place].store(index as u32, Release);
         Some(index)

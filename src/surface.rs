@@ -237,7 +237,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     for member in members {
         let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
         if let Some(row) = found
-            && take_out(&table, &row, even_running)
+            && take_out(&tenant, &table, &row, even_running)
         {
             gone.push(row);
         }
@@ -245,7 +245,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     let mut flow = Some(row);
     let cancelled = loop {
         let Some(row) = flow.take() else { break false };
-        if take_out(&table, &row, even_running) {
+        if take_out(&tenant, &table, &row, even_running) {
             gone.push(row);
             break true;
         }
@@ -262,10 +262,10 @@ fn cancel(args: &Args) -> Result<Ret> {
 }
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
-fn take_out(table: &Table, row: &Row, even_running: bool) -> bool {
+fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
     !(!task::is_task(row.char(col::STATE))
-        || !even_running && shared::get().is_some_and(|s| running(&s, id, stamp).is_some())
+        || !even_running && shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some())
         || table.delete(row.tid) == Gone::Lost)
 }
 
@@ -274,13 +274,19 @@ fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     crate::events::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End { state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
-    wake::cancelled(id, stamp);
+    wake::cancelled(tenant.oid, id, stamp);
     wake::finished(id);
     crate::groups::finished(tenant, row.str(col::GROUP_ID));
-    if let Some(entry) = tenant.entry(tenant.owner)? {
+    if let Some(entry) = entry_of(tenant, row)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
     Ok(())
+}
+
+/// The entry that an unfinished task is counted in: that of the role that it runs as.
+pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::EntryRef>> {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
@@ -365,15 +371,9 @@ fn requeue(args: &Args) -> Result<Ret> {
     }))
 }
 
-/// The slot that runs this incarnation.
-pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
-    s.slots.iter().position(|slot| {
-        let word = Word::load(slot);
-        slot.state.load(SeqCst) == 2
-            && word.running
-            && slot.item_id(word.next - 1) == id
-            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
-    })
+/// The slot that runs this incarnation of the tenant's task.
+pub fn running(s: &Shared, tenant: &Tenant, id: u128, stamp: Micros) -> Option<usize> {
+    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), tenant.oid, id, stamp))
 }
 
 /// A place among those who wait for tasks; free again when dropped.
@@ -603,7 +603,7 @@ pub fn time_json(t: Option<Micros>) -> Json {
 /// so that JSON null and SQL NULL stay apart.
 pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let slot = shared::get().and_then(|s| running(&s, id, stamp).map(|n| &s.slots[n]));
+    let slot = shared::get().and_then(|s| running(&s, tenant, id, stamp).map(|n| &s.slots[n]));
     let state = task::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),

@@ -35,9 +35,9 @@ fn holder(tasks: &Table, key: &str) -> Option<Row> {
     transaction::with_latest_snapshot(|| tasks.find(&[col::UNIQUE_KEY as i16], Value::Text(key)))
 }
 
-fn is_running(row: &Row) -> bool {
+fn is_running(tenant: &Tenant, row: &Row) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    shared::get().is_some_and(|s| surface::running(&s, id, stamp).is_some())
+    shared::get().is_some_and(|s| surface::running(&s, tenant, id, stamp).is_some())
 }
 
 fn until(row: &Row) -> String {
@@ -52,7 +52,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     loop {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
         let id = row.uuid(col::ID).unwrap_or(0);
-        let running = is_running(&row);
+        let running = is_running(&queue.tenant, &row);
         if running && until(&row) == "started" {
             if give_up(&queue.table, &row, key) == Gone::Done {
                 return Ok(Claim::Free);
@@ -77,8 +77,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
             Some("replace") => {
                 if queue.table.delete(row.tid) == Gone::Done {
-                    let role = queue.tenant.entry(queue.tenant.owner)?;
-                    if let Some(entry) = role {
+                    if let Some(entry) = surface::entry_of(&queue.tenant, &row)? {
                         wake::enqueued(entry, crate::postgres::clock::NEVER, -1);
                     }
                     return Ok(Claim::Replaced(id));

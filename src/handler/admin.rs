@@ -63,6 +63,9 @@ fn register(args: &Args) -> Result<Ret> {
         None if is_qualified(&function) => Some(signature::resolve(&function, &[])?),
         None => None,
     };
+    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
+        super::may_reach(t, sig)?;
+    }
     if let (Some(sig), Some(t)) = (&resolved, &tenant)
         && sig.own_search_path
     {
@@ -147,9 +150,8 @@ pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> 
     Ok(())
 }
 
-/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
-/// What will make its tasks fail, said while somebody looks. The call is by OID: USAGE on the
-/// function's schema isn't asked for.
+/// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
+/// owner's affair (`may_reach`): run_as needs none of its own.
 fn warn_of_role(signature: &signature::Signature, role: u32) {
     if catalog::may_execute(signature.oid, pg_sys::Oid::from(role)) {
         return;
@@ -160,6 +162,7 @@ fn warn_of_role(signature: &signature::Signature, role: u32) {
         .warn();
 }
 
+/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
 fn is_qualified(function: &str) -> bool {
     let mut quoted = false;
     for c in function.chars() {

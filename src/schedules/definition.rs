@@ -489,6 +489,7 @@ fn check_condition(expression: &str) -> Result<()> {
 pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
     let checked = definition.check(tenant, author)?;
     definition.check_until()?;
+    super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
     let now = clock::now();
     let id = task::new_id();
     let repeats = definition.repeats.unwrap_or(-1);
@@ -507,6 +508,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         let Some(row) = follow::find(&table, &definition.name) else { break };
         if conflict == OnConflict::Replace {
             crate::fanout::schedules::refuse(&row)?;
+            super::may_set_condition(tenant, Definition::of_row(&row).only_if.as_deref(), definition.only_if.as_deref())?;
         }
         match conflict {
             OnConflict::Keep => return Ok(Defined { id: row.uuid(scol::ID).unwrap_or(0), made: false }),

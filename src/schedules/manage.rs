@@ -2,7 +2,7 @@
 
 use super::definition::{Definition, OnConflict, PARAMETERS, announce, define};
 use super::follow::{self, State};
-use super::{author, contended, may_read, may_schedule};
+use super::{author, contended, may_read, may_schedule, may_set_condition};
 use crate::enqueue::Queue;
 use crate::error::{Error, Result};
 use crate::handler;
@@ -53,6 +53,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
         fanout::schedules::refuse(&row)?;
         let old = Definition::of_row(&row);
         let new = merged(&old, &given, &reset);
+        may_set_condition(&tenant, old.only_if.as_deref(), new.only_if.as_deref())?;
         let checked = new.check(&tenant, &author)?;
         if given.until.is_some() {
             new.check_until()?;

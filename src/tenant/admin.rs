@@ -1,6 +1,6 @@
 //! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
 
-use super::{Tenant, registry, resolve, shape};
+use super::{Tenant, registered, registry, resolve, shape};
 use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::relation::{Access, Table};
@@ -90,7 +90,9 @@ fn attach(args: &Args) -> Result<Ret> {
             .hint("Rename the schema."));
     }
     require_owner(owner, &name)?;
+    registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
+        registered::confirm_superuser(oid, owner)?;
         Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
         return Ok(Ret::Bool(false));
     }
@@ -104,18 +106,11 @@ fn attach(args: &Args) -> Result<Ret> {
     }
     ATTACHED.set((transaction, count));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
-    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
-    run(
-        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 OR schema_oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
-        &[name.as_str().into(), (oid as i64).into()],
-    )?;
-    run(
-        "INSERT INTO tenant_q.tenant (name, schema_oid, ready, attached_by, attached_at) VALUES ($1, $2::pg_catalog.oid, $3, $4, pg_catalog.now())",
-        &[name.as_str().into(), (oid as i64).into(), ready.into(), by.into()],
-    )?;
+    registered::attach(&name, oid, owner, adopt, ready)?;
     announce_registry()?;
     warn_of_owner(&name, owner);
     transaction::see_own_writes();
+    registered::confirm_superuser(oid, owner)?;
     if let Ok(tenant) = super::by_oid(oid) {
         wake_all(&tenant)?;
     }
@@ -214,6 +209,7 @@ fn detach(args: &Args) -> Result<Ret> {
     if let Some(oid) = catalog::schema_oid(&name) {
         let owner = catalog::schema_owner(oid).unwrap_or(0);
         require_owner(owner, &name)?;
+        registered::follow(Some(oid))?;
         wake::detached(oid);
         if drop_data {
             let s = catalog::quote(&name);
@@ -224,17 +220,11 @@ fn detach(args: &Args) -> Result<Ret> {
     } else if !sandbox::is_superuser(sandbox::current_user()) {
         return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
     }
-    let gone = run("DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 RETURNING 1", &[name.as_str().into()])?;
-    if drop_data {
-        run("DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
-        run("DELETE FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
-    }
-    for table in ["pause", "queue", "limit_key"] {
-        run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
-    }
+    let gone = registered::detach(&name, drop_data)?;
     crate::fanout::detached(&name)?;
     announce_registry()?;
-    Ok(Ret::Bool(gone > 0))
+    transaction::see_own_writes();
+    Ok(Ret::Bool(gone))
 }
 
 /// tq_tenant()
@@ -368,9 +358,9 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
         return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
     };
     for (name, value) in map {
-        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone")
-            || name.starts_with("tenant_q.")
-        {
+        // PostgreSQL knows a setting under any spelling.
+        let folded = name.to_ascii_lowercase();
+        if matches!(folded.as_str(), "role" | "session_authorization" | "search_path" | "timezone") || folded.starts_with("tenant_q.") {
             return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks"))
                 .hint("Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."));
         }
@@ -561,125 +551,6 @@ fn resume_all(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-/// `identity` with the schema `old` (quoted as it is there) called `new`, in front of the function
-/// and of its types.
-fn with_schema(identity: &str, old: &str, new: &str) -> String {
-    let (mut out, mut quoted, mut starts) = (String::with_capacity(identity.len()), false, true);
-    let mut at = 0;
-    while let Some(c) = identity[at..].chars().next() {
-        if starts && !quoted && identity[at..].strip_prefix(old).is_some_and(|rest| rest.starts_with('.')) {
-            out.push_str(new);
-            at += old.len();
-            starts = false;
-            continue;
-        }
-        quoted ^= c == '"';
-        // A blank may follow a bracket or a comma where a person wrote it.
-        starts = !quoted && (matches!(c, '(' | ',') || starts && c == ' ');
-        out.push(c);
-        at += c.len_utf8();
-    }
-    out
-}
-
-/// Handlers' functions and types follow their schema's new name.
-fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
-    let (old, new) = (catalog::quote(old), catalog::quote(new));
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
-    let rows: Vec<(String, String, String, Option<String>)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select("SELECT tenant, name, function, identity FROM tenant_q.handler WHERE pg_catalog.strpos(pg_catalog.concat(function, ' ', identity), $1) OPERATOR(pg_catalog.>) 0",
-                None, &[format!("{old}.").into()])?
-            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default(), row.get::<String>(4)?)))
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(fail)?;
-    for (tenant, name, function, identity) in rows {
-        run(
-            "UPDATE tenant_q.handler SET function = $3, identity = $4 WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-            &[tenant.into(), name.into(), with_schema(&function, &old, &new).into(), identity.map(|i| with_schema(&i, &old, &new)).into()],
-        )?;
-    }
-    Ok(())
-}
-
-/// Called by the event trigger on ALTER SCHEMA: names follow.
-fn renamed(_args: &Args) -> Result<Ret> {
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
-    let moved: Vec<(String, String)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select(
-                "SELECT t.name, n.nspname::pg_catalog.text FROM tenant_q.tenant t, pg_catalog.pg_namespace n
-                       WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name",
-                None,
-                &[],
-            )?
-            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())))
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(fail)?;
-    for (old, new) in &moved {
-        rename_in_handlers(old, new)?;
-        crate::fanout::renamed(old, new)?;
-        run(
-            "UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1",
-            &[old.as_str().into(), new.as_str().into()],
-        )?;
-    }
-    let changed = run(
-        "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
-                        WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name),
-              h AS (UPDATE tenant_q.handler h SET tenant = m.new FROM moved m WHERE h.tenant OPERATOR(pg_catalog.=) m.old),
-              p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old),
-              q AS (UPDATE tenant_q.queue q SET tenant = m.new FROM moved m WHERE q.tenant OPERATOR(pg_catalog.=) m.old),
-              l AS (UPDATE tenant_q.limit_key l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
-              ls AS (UPDATE tenant_q.listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
-              tl AS (UPDATE tenant_q.table_listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old)
-         UPDATE tenant_q.tenant t SET name = m.new FROM moved m WHERE t.name OPERATOR(pg_catalog.=) m.old RETURNING 1",
-        &[],
-    )?;
-    if changed > 0 {
-        announce_registry()?;
-        wake_every_tenant()?;
-    }
-    Ok(Ret::Void)
-}
-
-/// Called by the event trigger on drops: schemas that are gone are no tenants.
-fn dropped(_args: &Args) -> Result<Ret> {
-    let gone = run(
-        "WITH gone AS (DELETE FROM tenant_q.tenant t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
-                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name) RETURNING t.name),
-              h AS (DELETE FROM tenant_q.handler h USING gone g WHERE h.tenant OPERATOR(pg_catalog.=) g.name),
-              p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name),
-              q AS (DELETE FROM tenant_q.queue q USING gone g WHERE q.tenant OPERATOR(pg_catalog.=) g.name),
-              l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
-              ls AS (DELETE FROM tenant_q.listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
-              tl AS (DELETE FROM tenant_q.table_listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid))
-         SELECT 1 FROM gone",
-        &[],
-    )?;
-    // A detached one's handlers wait to be adopted, but not by another schema of that name.
-    let left = run(
-        "DELETE FROM tenant_q.handler h USING pg_catalog.pg_event_trigger_dropped_objects() d
-          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND h.tenant OPERATOR(pg_catalog.=) d.object_name RETURNING 1",
-        &[],
-    )?;
-    run(
-        "UPDATE tenant_q.fanout_tenant o SET state = 's', reason = 'it is no tenant any more' FROM pg_catalog.pg_event_trigger_dropped_objects() d
-          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND o.tenant OPERATOR(pg_catalog.=) d.object_name
-            AND o.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[]) RETURNING 1",
-        &[],
-    )?;
-    if gone + left > 0 {
-        announce_registry()?;
-    }
-    Ok(Ret::Void)
-}
-
 /// The text that makes the tables, for the template.
 fn table_text(args: &Args) -> Result<Ret> {
     Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
@@ -695,8 +566,6 @@ sql_functions! {
     tq_resume, pg_finfo_tq_resume => resume;
     tq_pause_all, pg_finfo_tq_pause_all => pause_all;
     tq_resume_all, pg_finfo_tq_resume_all => resume_all;
-    tenant_q_renamed, pg_finfo_tenant_q_renamed => renamed;
-    tenant_q_dropped, pg_finfo_tenant_q_dropped => dropped;
     tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
     tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
 }
