@@ -126,6 +126,11 @@ impl Due {
         fault.map_or(Ok(found), Err)
     }
 
+    /// It was looked at and has to wait; when it is let go it is the same incarnation, and has its turn.
+    fn forget(&mut self, item: &Item) {
+        self.seen.remove(&(item.id, item.stamp, item.attempts));
+    }
+
     /// Tells the caller what was left, and why.
     fn tell(&self) {
         for (reason, count) in &self.left {
@@ -201,7 +206,7 @@ impl Attempt {
 /// task, or it is gone.
 ///
 /// `declared`: constraints are put back to it; None = the transaction ends next.
-fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Option<Attempt>> {
+fn attempt(tenant: &Rc<Tenant>, due: &mut Due, item: &Item, declared: Option<&Declared>) -> Result<Option<Attempt>> {
     let started_at = clock::now();
     COMPLETING.set(false);
     TIMED_OUT.set(false);
@@ -224,9 +229,16 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
                     complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
                     return Ok(Some(Attempt { state: State::Cancelled, row: Some(row), result: None }));
                 }
-                // The end of what it waits for lets it go.
+                // Somebody else is at it: not in this call.
+                Answer::Soon => return Ok(None),
+                // The end of what it waits for lets it go. An end before our commit, in another
+                // session, doesn't see it: after the commit all that wait are looked at.
                 answer => {
                     depend::write_waits(&tasks, &row, &answer);
+                    due.forget(item);
+                    if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
+                        wake::changed(entry);
+                    }
                     return Ok(None);
                 }
             }
@@ -534,7 +546,7 @@ fn drain(args: &Args) -> Result<Ret> {
             as_declared.fire()?;
             declared = Some(as_declared);
         }
-        if let Some(ran) = attempt(&tenant, &item, declared.as_ref())? {
+        if let Some(ran) = attempt(&tenant, &mut due, &item, declared.as_ref())? {
             shown.push(describe(&tenant, &item, ran)?);
         }
         pgrx::check_for_interrupts!();
@@ -588,7 +600,7 @@ fn pending_step(args: &Args) -> Result<Ret> {
     // Taken out while tasks run: they may CALL whatever they like.
     let mut pending = PENDING.take().unwrap_or(Pending { due: Due::default(), idle_since: None });
     while let Some(item) = pending.due.next(&tenant, clock::now())? {
-        if attempt(&tenant, &item, None)?.is_some() {
+        if attempt(&tenant, &mut pending.due, &item, None)?.is_some() {
             pending.idle_since = None;
             PENDING.set(Some(pending));
             return Ok(Ret::Text("ran".into()));
