@@ -145,7 +145,7 @@ RESET ROLE;
 SELECT name, timezone FROM test.says ORDER BY name;
 SELECT * FROM test.registry ORDER BY name;
 INSERT INTO t1.watched VALUES (2);
-SELECT count(*) FROM acme_old.tq_task;
+SELECT test.await($$(SELECT count(*) FROM acme_old.tq_result) = 1$$);
 -- Another owner of the same schema inherits nothing either, but what administrators have said of it.
 SELECT tq_set_quota('acme_old', max_running => 2, max_queued => 100, weight => 3, rate => '10/m', fan_out => false);
 SET ROLE t1;
