@@ -35,7 +35,7 @@ LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_upcoming';
 COMMENT ON FUNCTION tenant_q.upcoming(timestamptz, text) IS 'behind tq_upcoming';
 CREATE FUNCTION @extschema@.tq_upcoming(until timestamptz, tenant text DEFAULT NULL) RETURNS TABLE (schedule text, fire_time timestamptz)
 LANGUAGE sql STABLE AS $body$
-    SELECT x.schedule, x.fire_time FROM pg_catalog.jsonb_to_recordset(tenant_q.upcoming($1, $2)) AS x(schedule text, fire_time timestamptz)
+    SELECT x.schedule, x.fire_time FROM pg_catalog.jsonb_to_recordset(tenant_q.upcoming($1, $2)) AS x(schedule pg_catalog.text, fire_time pg_catalog.timestamptz)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_upcoming(timestamptz, text) IS
 'What the tenant''s schedules will fire until then, in order; at most tenant_q.view_rows, with a NOTICE where there is more. What fires after other schedules is not foreseen. Errors: 22004, 42501. Example: SELECT * FROM tq_upcoming(now() + interval ''1 hour'');';

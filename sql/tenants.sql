@@ -80,8 +80,8 @@ COMMENT ON FUNCTION @extschema@.tq_confirm_copy() IS 'Says that this database, a
 CREATE PROCEDURE @extschema@.tq_attach_all(pattern text DEFAULT '%', exclude text[] DEFAULT '{public}', adopt boolean DEFAULT false)
 LANGUAGE plpgsql AS $body$
 DECLARE
-    schema_name text;
-    todo text[];
+    schema_name pg_catalog.text;
+    todo pg_catalog.text[];
     done integer := 0;
 BEGIN
     SELECT pg_catalog.array_agg(n.nspname::pg_catalog.text ORDER BY n.nspname) INTO todo

@@ -351,6 +351,10 @@ impl Executor {
             // in this slot.
             ready::wake(s, index, NEVER);
         }
+        // Before anybody who waits for it is told: they may enqueue the next one.
+        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
+            crate::wake::count(s, e, -1);
+        }
         self.count(e, outcome);
         if outcome != Outcome::Unrecorded && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
             self.s.roles[self.role_index].ends.store(0, Relaxed);
@@ -368,9 +372,6 @@ impl Executor {
         }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
             crate::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
-        }
-        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::wake::count(s, e, -1);
         }
         transaction::drop_session_state();
         if transaction::has_temp_tables() {

@@ -145,7 +145,7 @@ RESET ROLE;
 SELECT name, timezone FROM test.says ORDER BY name;
 SELECT * FROM test.registry ORDER BY name;
 INSERT INTO t1.watched VALUES (2);
-SELECT count(*) FROM acme_old.tq_task;
+SELECT test.await($$(SELECT count(*) FROM acme_old.tq_result) = 1$$);
 -- Another owner of the same schema inherits nothing either, but what administrators have said of it.
 SELECT tq_set_quota('acme_old', max_running => 2, max_queued => 100, weight => 3, rate => '10/m', fan_out => false);
 SET ROLE t1;
@@ -317,3 +317,20 @@ SELECT tq_async('low_note', '["x"]', delay => '1 hour') IS NOT NULL;
 SELECT tq_async('note', '["x"]', delay => '1 hour');
 ROLLBACK;
 RESET ROLE;
+
+-- Types of a tenant's don't come between a function of ours and its caller, whatever the order of the path.
+CREATE SCHEMA trap AUTHORIZATION t2;
+SET ROLE t2;
+CREATE FUNCTION trap.sprung(who text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'sprung by %', who; END $$;
+CREATE DOMAIN trap.text AS pg_catalog.text CHECK (trap.sprung(current_user));
+CREATE DOMAIN trap.uuid AS pg_catalog.uuid CHECK (trap.sprung(current_user));
+SELECT tq_set_tenant('t2', ready => true);
+RESET ROLE;
+SET search_path = trap, pg_catalog, public;
+SELECT state FROM tq_fetch('01900000-0000-7000-8000-0000000000f1', tenant => 't2');
+SELECT count(*) FROM tq_attempts('01900000-0000-7000-8000-0000000000f1', tenant => 't2');
+SELECT count(*) FROM tq_why('01900000-0000-7000-8000-0000000000f1', tenant => 't2');
+SELECT count(*) FROM tq_fetch_group('no', tenant => 't2');
+SELECT count(*) FROM tq_upcoming(now(), tenant => 't2');
+CALL tq_attach_all('tra_');
+SELECT count(*) FROM tenant_q.tenant WHERE tenant_q.tenant.name::pg_catalog.text = 'trap';
