@@ -54,14 +54,14 @@ EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
-'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long at most for what runs to end, of a whole tenant.
+'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started. False = it was paused until tq_resume already.
 Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume';
 COMMENT ON FUNCTION @extschema@.tq_resume(text, text, text) IS
-'Undoes tq_pause with the same tenant, queue and handler; with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
+'Undoes tq_pause with the same tenant, queue and handler (or another name of it); with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
 Example: SELECT tq_resume(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_pause_all(handler text DEFAULT NULL, queue text DEFAULT NULL, duration interval DEFAULT NULL) RETURNS void

@@ -12,7 +12,7 @@ use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::task::{self, State, col, ended, rcol};
 use crate::tenant::{self, Tenant};
-use crate::{flow, own_session, run, settings, sql_functions, tick, wake};
+use crate::{depend, flow, own_session, run, settings, sql_functions, tick, wake};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -611,6 +611,8 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         now,
         slot.is_some(),
     );
+    // Due, and no pick has looked yet whether what it depends on is final.
+    let state = if state == State::Queued && row.raw(col::WAITS).is_some() && !depends_on_nothing(tenant, row) { State::Deferred } else { state };
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
     let rules = complete::Rules::of(tenant, row, handler.as_deref());
     let reason = match (state, &handler) {
@@ -650,6 +652,12 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         "enqueued_by": row.str(col::ENQUEUED_BY),
         "meta": row.json(col::META),
     })
+}
+
+fn depends_on_nothing(tenant: &Tenant, row: &Row) -> bool {
+    let (Ok(tasks), Ok(results)) = (tenant.open(tenant.task, Access::Read), tenant.open(tenant.result, Access::Read)) else { return true };
+    let answer = transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row));
+    matches!(answer, depend::Answer::Ready | depend::Answer::Never(_))
 }
 
 fn last_error(history: Option<Json>) -> Json {

@@ -255,7 +255,7 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
         e.blocked_since.store(now, Relaxed);
     }
     e.blocked_reason.store(reason, Relaxed);
-    e.blocked_until.store(now + delay, Relaxed);
+    e.blocked_until.store(now + delay, SeqCst);
     due(s, index, now + delay);
 }
 
@@ -263,7 +263,8 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
 pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
     let e = &s.entries[index as usize];
     e.blocked_reason.store(reason, Relaxed);
-    e.blocked_until.store(until, Relaxed);
+    // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
+    e.blocked_until.store(until, SeqCst);
     if until != clock::NEVER {
         due(s, index, until);
     }
@@ -275,7 +276,7 @@ pub fn unpark(e: &Entry) {
     e.unpark.store(1, SeqCst);
 }
 pub fn unblock(e: &Entry) {
-    e.blocked_until.store(0, Relaxed);
+    e.blocked_until.store(0, SeqCst);
     e.blocked_delay.store(0, Relaxed);
     e.blocked_since.store(0, Relaxed);
     e.blocked_reason.store(0, Relaxed);

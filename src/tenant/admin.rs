@@ -3,9 +3,10 @@
 use super::{Tenant, registered, registry, resolve, shape};
 use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::relation::{Access, Table};
+use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
 use crate::schedule::zone;
+use crate::task::col;
 use crate::{handler, sql_functions, wake};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
@@ -437,48 +438,59 @@ fn pause(args: &Args) -> Result<Ret> {
     if drain.is_some_and(|d| d < 0) {
         return Err(Error::invalid("drain is negative"));
     }
-    if drain.is_some() && !(queue.is_empty() && handler.is_empty()) {
-        return Err(Error::invalid("drain is for a whole tenant")
-            .hint("Pause the queue or handler, COMMIT, then watch tq_running until nothing of it is left."));
-    }
     // A name mistyped would stop nothing, and say that it had.
     let handler = if handler.is_empty() { handler } else { handler::require(&tenant, &handler)?.name.clone() };
-    pause_row(&tenant.name, &queue, &handler, args.interval(3))?;
-    if let Some(drain) = drain {
-        drain_tenant(&tenant, drain);
+    let duration = args.interval(3);
+    let already = duration.is_none() && is_paused_for_good(&tenant.name, &queue, &handler)? > 0;
+    if !already {
+        pause_row(&tenant.name, &queue, &handler, duration)?;
     }
-    announce_registry()?;
+    if let Some(drain) = drain {
+        drain_tenant(&tenant, &queue, &handler, drain)?;
+    }
+    if !already {
+        announce_registry()?;
+    }
     wake_all(&tenant)?;
-    Ok(Ret::Bool(true))
+    Ok(Ret::Bool(!already))
 }
 
-/// Waits until nothing of the tenant runs, `micros` at most. The pause rules from the commit on; until
-/// then its entries are blocked.
-fn drain_tenant(tenant: &Tenant, micros: i64) {
-    use std::sync::atomic::Ordering::*;
-    let Some(s) = crate::shared::get() else { return };
+fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
+    run(
+        "SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) $1 AND p.queue OPERATOR(pg_catalog.=) $2 AND p.handler OPERATOR(pg_catalog.=) $3
+            AND p.until OPERATOR(pg_catalog.=) 'infinity'",
+        &[tenant.into(), queue.into(), handler.into()],
+    )
+}
+
+/// Waits until nothing of the tenant, or of this queue or handler, runs: `micros` at most. The pause rules
+/// from the commit on; until then the tenant's entries are blocked.
+fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Result<()> {
+    let Some(s) = crate::shared::get() else { return Ok(()) };
     let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
-    let database = shmem::my_database();
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let is_meant = |id: u128| {
+        let row = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+        row.is_some_and(|r| {
+            (queue.is_empty() || r.str(col::QUEUE).unwrap_or("default") == queue)
+                && (handler.is_empty() || r.str(col::HANDLER) == Some(handler))
+        })
+    };
     loop {
         let until = crate::postgres::clock::now() + 2_000_000;
-        for (i, e) in s.entries.iter().enumerate() {
-            if e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == tenant.oid && e.database.load(Relaxed) == database {
-                crate::ready::block_until(&s, i as u32, until, crate::pick::reason::PAUSED);
-            }
+        for index in s.entries_of(shmem::my_database(), tenant.oid) {
+            crate::ready::block_until(&s, index, until, crate::pick::reason::PAUSED);
         }
-        let running: usize = s
-            .slots
-            .iter()
-            .filter(|x| x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database)
-            .map(|x| x.live_items().len())
-            .sum();
+        let all = queue.is_empty() && handler.is_empty();
+        let running = crate::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
         if running == 0 {
-            return;
+            return Ok(());
         }
         if std::time::Instant::now() >= deadline {
-            return Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
+            Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
                 .hint("They go on to their ends; see tq_running.")
                 .notice();
+            return Ok(());
         }
         crate::postgres::latch::wait(Some(std::time::Duration::from_millis(20)));
     }
@@ -489,10 +501,12 @@ fn resume(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume()");
     let tenant = resolve(args.text(0).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
-    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), &args.text(2).unwrap_or_default())?;
-    let handler = args.text(2);
+    // As tq_pause has noted it, if the name is a further one.
+    let handler = args.text(2).filter(|h| !h.is_empty());
+    let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
+    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
     let mut freed = 0;
-    if let Some(handler) = handler.as_deref().filter(|h| !h.is_empty()) {
+    if let Some(handler) = handler.as_deref() {
         // A handler that was stopped for crashing the server is released by resuming it.
         freed = run(
             "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1",

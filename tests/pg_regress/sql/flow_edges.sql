@@ -123,3 +123,16 @@ SELECT error ->> 'message' AS message FROM tq_results WHERE parent_id = :'flow' 
 SELECT tq_async_iter('odd', ARRAY['[1]', '[2]', '[3]', '[5]', '[7]']::jsonb[], chunk => 2, task => '{"allow_failure": true}') AS flow \gset
 SELECT tq_result(:'flow', wait => '20 s');
 SELECT tq_async('echo', '[1]', delay => '213503983 days');
+
+-- Paused in parts, when what runs of them has ended; by any of its names.
+SELECT tq_register('gate', max_attempts => 1, aliases => '{barrier}');
+DELETE FROM gate;
+SELECT tq_async('gate', '"runs"', queue => 'slow') AS id \gset
+SELECT test.await(format('(SELECT EXISTS (SELECT FROM tq_running WHERE id = %L))', :'id'));
+SELECT tq_pause(handler => 'note', drain => '10 s'), tq_pause(queue => 'fast', drain => '10 s');
+SELECT tq_pause(handler => 'barrier', drain => '0.1 s');
+SELECT tq_pause(handler => 'gate', drain => '0.1 s') AS anew;
+INSERT INTO gate VALUES (true);
+SELECT tq_pause(queue => 'slow', drain => '20 s');
+SELECT state FROM tq_fetch(:'id');
+SELECT tq_resume(handler => 'barrier'), tq_resume(handler => 'note'), tq_resume(queue => 'slow'), tq_resume(queue => 'fast'), tq_resume(queue => 'fast') AS again;
