@@ -128,8 +128,10 @@ fn attach(args: &Args) -> Result<Ret> {
 fn warn_of_case(name: &str) -> Result<()> {
     let sql = "SELECT name FROM tenant_q.tenant WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower($1) AND name OPERATOR(pg_catalog.<>) $1 LIMIT 1";
     let other = sandbox::as_extension(|| {
-        Spi::connect(|c| c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next()))
-            .map_err(|e| Error::new("XX000", e.to_string()))
+        Spi::connect(|c| {
+            c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next())
+        })
+        .map_err(|e| Error::new("XX000", e.to_string()))
     })?;
     if let Some(other) = other {
         Error::new("01000", format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
