@@ -3,7 +3,8 @@
 //! *bucket* lets a burst of `count` through and then one every `period / count`: the generic cell
 //! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
 
-use crate::postgres::clock::Micros;
+/// Microseconds.
+type Micros = i64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

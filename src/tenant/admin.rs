@@ -110,6 +110,7 @@ fn attach(args: &Args) -> Result<Ret> {
     registered::attach(&name, oid, owner, adopt, ready)?;
     announce_registry()?;
     warn_of_owner(&name, owner);
+    warn_of_case(&name)?;
     transaction::see_own_writes();
     registered::confirm_superuser(oid, owner)?;
     if let Ok(tenant) = super::by_oid(oid) {
@@ -117,6 +118,23 @@ fn attach(args: &Args) -> Result<Ret> {
     }
     crate::fanout::schedules::visit(&name)?;
     Ok(Ret::Bool(true))
+}
+
+/// A tenant whose name differs in case only is what somebody gets who forgets the quotes.
+fn warn_of_case(name: &str) -> Result<()> {
+    let sql = "SELECT name FROM tenant_q.tenant WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower($1) AND name OPERATOR(pg_catalog.<>) $1 LIMIT 1";
+    let other = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next())
+        })
+        .map_err(|e| Error::new("XX000", e.to_string()))
+    })?;
+    if let Some(other) = other {
+        Error::new("01000", format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
+            .detail("In SQL a name without quotes is taken for the one in lower case; tenant => '…' takes it as it stands.")
+            .warn();
+    }
+    Ok(())
 }
 
 /// How tasks of a schema come to run whose owner may not log in.

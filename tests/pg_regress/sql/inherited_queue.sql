@@ -234,6 +234,10 @@ INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'nothing is
 INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'the second comes, and it is told', '2', drain('2 days')::text);
 INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'once', 'told barrier done', (SELECT string_agg(what, ', ') FROM log)), ('flows', 'it is finished', '[2, 3]', tq_result(:'barrier')::text);
 COMMIT;
+-- A step's own delay, else the chain's; both count from the enqueuing.
+SELECT tq_chain('[{"handler": "void", "delay": "2 hours"}, "void", {"handler": "void", "delay": "30 minutes"}]', task => '{"delay": "1 hour"}') AS slow \gset
+INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'delays of steps', '@ 2 hours, @ 1 hour, @ 30 mins', (SELECT string_agg((run_at - created_at)::text, ', ' ORDER BY id) FROM tq_task WHERE parent_id = :'slow'));
+SELECT tq_cancel(:'slow');
 -- Waiting for a group that takes longer gives nothing, and stops nothing.
 SELECT tq_group('[{"handler": "add", "args": [1], "delay": "1 hour"}]') AS slow \gset
 INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'waiting in vain', NULL, tq_result(:'slow', wait => '20 ms')::text), ('flows', 'it goes on', 'deferred', (SELECT state FROM tq_fetch(:'slow')));
