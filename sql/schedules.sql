@@ -48,7 +48,7 @@ COMMENT ON FUNCTION @extschema@.tq_export(text) IS
 CREATE FUNCTION @extschema@.tq_import(doc jsonb, on_conflict text DEFAULT 'error', tenant text DEFAULT NULL) RETURNS integer
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_import';
 COMMENT ON FUNCTION @extschema@.tq_import(jsonb, text, text) IS
-'Makes schedules of an array of documents as tq_export has them, all or none, whatever their order, and returns how many. on_conflict: ''error'' | ''skip'' | ''replace'' where a name exists. Errors: as tq_schedule, with the place of the document; 22023 an unknown key, with the nearest one. Example: SELECT tq_import(''[{"name": "nightly", "handler": "close_day", "rule": "0 2 * * *"}]'');';
+'Makes schedules of an array of documents as tq_export has them, all or none, whatever their order, and returns how many. on_conflict: ''error'' | ''skip'' | ''replace'' where a name exists. Errors: as tq_schedule, with the place of the document; 22023 an unknown key, with the nearest one. Example: SELECT tq_import(''[{"name": "weekly", "handler": "close_day", "rule": "0 2 * * mon"}]'');';
 
 CREATE FUNCTION tenant_q.next_runs(rule text, tz text, after timestamptz, n integer, start_at timestamptz, month_end text, day_and boolean) RETURNS timestamptz[]
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_next_runs';

@@ -492,7 +492,7 @@ pub fn describe_wait(row: &Row) -> Option<String> {
         None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
             Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
         }
-        None => Some("depends on tasks that are not final".into()),
+        None => Some("waits for one of several tasks".into()),
     }
 }
 

@@ -612,7 +612,8 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         slot.is_some(),
     );
     // Due, and no pick has looked yet whether what it depends on is final.
-    let state = if state == State::Queued && row.raw(col::WAITS).is_some() && !depends_on_nothing(tenant, row) { State::Deferred } else { state };
+    let waits = if state == State::Queued && row.raw(col::WAITS).is_some() { still_depends(tenant, row) } else { None };
+    let state = if waits.is_some() { State::Deferred } else { state };
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
     let rules = complete::Rules::of(tenant, row, handler.as_deref());
     let reason = match (state, &handler) {
@@ -622,7 +623,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
                 .as_ref()
                 .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
         ),
-        (State::Deferred, _) => flow::describe_wait(row),
+        (State::Deferred, _) => waits.or_else(|| flow::describe_wait(row)),
         (State::Queued, _) if row.char(col::STATE) == task::stored::GATED => Some("a lock or limit is busy".to_string()),
         _ => None,
     };
@@ -654,10 +655,14 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
     })
 }
 
-fn depends_on_nothing(tenant: &Tenant, row: &Row) -> bool {
-    let (Ok(tasks), Ok(results)) = (tenant.open(tenant.task, Access::Read), tenant.open(tenant.result, Access::Read)) else { return true };
-    let answer = transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row));
-    matches!(answer, depend::Answer::Ready | depend::Answer::Never(_))
+/// What a row that no pick has looked at yet has to wait for, for people.
+fn still_depends(tenant: &Tenant, row: &Row) -> Option<String> {
+    let (tasks, results) = (tenant.open(tenant.task, Access::Read).ok()?, tenant.open(tenant.result, Access::Read).ok()?);
+    match transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row)) {
+        depend::Answer::Wait(id) => Some(format!("waits for task {}", task::uuid_text(id))),
+        depend::Answer::WaitAny(_) | depend::Answer::Soon => Some("waits for one of several tasks".into()),
+        depend::Answer::Ready | depend::Answer::Never(_) => None,
+    }
 }
 
 fn last_error(history: Option<Json>) -> Json {

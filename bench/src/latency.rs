@@ -7,7 +7,7 @@ use crate::report::Report;
 use crate::server::{self, Server, wait_for_none};
 use crate::tenants::ONE;
 
-const PER_SECOND: u64 = 20;
+pub const PER_SECOND: u64 = 20;
 
 pub fn light_load(server: &Server, options: &Options, report: &mut Report) {
     server.run("SELECT tq_resume_all()");
@@ -38,12 +38,12 @@ pub fn beside_a_flood(server: &Server, options: &Options, report: &mut Report) {
 }
 
 /// Milliseconds, of every task: from the call, and from when its commit had returned to the caller.
-struct Samples {
+pub struct Samples {
     from_call: Vec<f64>,
     from_commit: Vec<f64>,
 }
 
-fn measure(server: &Server, seconds: u64, per_second: u64) -> Samples {
+pub fn measure(server: &Server, seconds: u64, per_second: u64) -> Samples {
     server.run("TRUNCATE public.bench_started");
     let count = seconds * per_second;
     let pause = Duration::from_secs(1) / per_second as u32;
@@ -78,7 +78,7 @@ fn measure(server: &Server, seconds: u64, per_second: u64) -> Samples {
 const ENQUEUE: &str = "SELECT tq.sent, tq_async('bench_start', to_jsonb(tq.sent))::text \
                        FROM (SELECT extract(epoch FROM clock_timestamp())::float8 AS sent OFFSET 0) AS tq";
 
-fn add(report: &mut Report, samples: &Samples, name: &str) {
+pub fn add(report: &mut Report, samples: &Samples, name: &str) {
     for (from, values) in [("call", &samples.from_call), ("commit", &samples.from_commit)] {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);

@@ -5,6 +5,7 @@
 //!   --seconds N      how long latency and enqueue rates are measured (15)
 //!   --only A,B       some of: drain, tenants, roles, yardstick, enqueue, bulk, latency, schedules; or none
 //!   --idle N         idle CPU with N attached tenants (only when given; 10000 is the promise)
+//!   --waiting N      idle CPU with N schedules, none due (only when given; 100000 is the promise)
 //!   --noisy N        latency beside another tenant's N queued tasks (only when given; 1000000 is the promise)
 //!   --save           the table to bench/results/<date>.txt, too
 //!
@@ -13,7 +14,7 @@
 //!   yardstick  a hand-written PL/pgSQL loop: claim (DELETE … SKIP LOCKED), call, insert the result
 //!   enqueue    one call a commit from 4 clients; bulk: many calls in one statement; beside bare INSERTs
 //!   latency    enqueue → start of the handler at 20 a second, from the call and from the end of its commit
-//!   schedules  5,000 schedules of 1,000 tenants due at one instant: when the last has run
+//!   schedules  5,000 schedules of 1,000 tenants due at one instant: when the last has run; another tenant's latency meanwhile
 //!
 //! The handler is a PL/pgSQL function returning void, results are saved, fsync and synchronous_commit are on. A machine
 //! drifts: compare what one run says, not two.
@@ -40,6 +41,7 @@ pub struct Options {
     pub seconds: u64,
     pub idle_tenants: i64,
     pub noisy_tasks: i64,
+    pub waiting_schedules: i64,
     only: Vec<String>,
     save: bool,
 }
@@ -47,7 +49,7 @@ pub struct Options {
 impl Options {
     fn from_arguments() -> Result<Options, String> {
         let mut options =
-            Options { tasks: 200_000, rounds: 3, seconds: 15, idle_tenants: 0, noisy_tasks: 0, only: Vec::new(), save: false };
+            Options { tasks: 200_000, rounds: 3, seconds: 15, idle_tenants: 0, noisy_tasks: 0, waiting_schedules: 0, only: Vec::new(), save: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             if argument == "--save" {
@@ -62,6 +64,7 @@ impl Options {
                 "--seconds" => options.seconds = number()? as u64,
                 "--idle" => options.idle_tenants = number()?,
                 "--noisy" => options.noisy_tasks = number()?,
+                "--waiting" => options.waiting_schedules = number()?,
                 "--only" => {
                     options.only = value.split(',').map(str::to_owned).collect();
                     if let Some(unknown) = options.only.iter().find(|name| !PARTS.contains(&name.as_str())) {
@@ -88,7 +91,7 @@ fn main() {
     let mut report = Report::new(&server);
 
     tenants::prepare(&server);
-    let needs_many = ["tenants", "schedules"].iter().any(|part| options.wants(part));
+    let needs_many = ["tenants", "schedules"].iter().any(|part| options.wants(part)) || options.waiting_schedules > 0;
     if needs_many {
         report.part("set-up", |_| tenants::attach_many_of_one_role(&server));
     }
@@ -125,6 +128,9 @@ fn main() {
     }
     if options.wants("schedules") {
         report.part("schedules", |report| schedules::due_at_once(&server, report));
+    }
+    if options.waiting_schedules > 0 {
+        report.part("waiting", |report| schedules::not_due(&server, &options, report));
     }
     if options.noisy_tasks > 0 {
         report.part("noisy", |report| latency::beside_a_flood(&server, &options, report));

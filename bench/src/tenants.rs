@@ -121,12 +121,18 @@ fn attach_all(server: &Server, name: &str, count: i64, owner: impl Fn(i64) -> St
 
 /// What all processes of the extension and the postmaster use while nothing is due.
 pub fn idle_cpu(server: &Server, options: &Options, report: &mut Report) {
-    const SECONDS: u64 = 60;
     let have = server.number("SELECT count(*) FROM public.tq_tenants") as i64;
     server.run("CREATE ROLE idle LOGIN");
     attach_all(server, "idle", (options.idle_tenants - have).max(0), |_| "idle".to_owned());
     let tenants = server.number("SELECT count(*) FROM public.tq_tenants");
-    // What attaching caused has to be over: autovacuum's work, executors that wait for more.
+    let used = idle_share(server);
+    report.add(format!("idle CPU, {tenants:.0} tenants, % of one core"), used, "%");
+}
+
+/// How much of one core is used while there is nothing to do, in percent.
+pub fn idle_share(server: &Server) -> f64 {
+    const SECONDS: u64 = 60;
+    // What was done before has to be over: autovacuum's work, executors that wait for more.
     server.settle();
     std::thread::sleep(Duration::from_secs(30));
 
@@ -135,7 +141,7 @@ pub fn idle_cpu(server: &Server, options: &Options, report: &mut Report) {
     let after = cpu_ticks(server);
     let used: u64 = after.iter().map(|(pid, ticks)| ticks - before.get(pid).copied().unwrap_or(0).min(*ticks)).sum();
     // A tick is a hundredth of a second on every Linux that matters.
-    report.add(format!("idle CPU, {tenants:.0} tenants, % of one core"), used as f64 / SECONDS as f64, "%");
+    used as f64 / SECONDS as f64
 }
 
 /// Clock ticks used so far by each process of the extension and by the postmaster.

@@ -13,17 +13,18 @@ CREATE FUNCTION send_invoice(order_id bigint, locale text) RETURNS bigint LANGUA
 CREATE FUNCTION close_day(day date DEFAULT now()) RETURNS date LANGUAGE sql AS 'SELECT day';
 CREATE FUNCTION f() RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION render(page int) RETURNS int LANGUAGE sql AS 'SELECT page';
-CREATE FUNCTION fetch(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
+CREATE FUNCTION fetch_rates(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
 CREATE FUNCTION convert(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
 CREATE FUNCTION store(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
 CREATE FUNCTION takes_a_task(task jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT task';
 CREATE FUNCTION run_example(example text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE replace(example, 'PERFORM ', 'SELECT '); END $$;
-SELECT bool_and(tq_register(h)) FROM unnest('{send_invoice,close_day,f,render,fetch,convert,store,run_example}'::text[]) h;
+SELECT bool_and(tq_register(h)) FROM unnest('{send_invoice,close_day,f,render,fetch_rates,convert,store,run_example}'::text[]) h;
 SELECT bool_and(tq_register(h, 'takes_a_task(jsonb)')) FROM unnest('{order_changed,tell_support,bind_pages}'::text[]) h;
 SELECT bool_and(tq_register(h, 'acme.f()', shared => true)) FROM unnest('{reindex_search}'::text[]) h;
 SELECT bool_and(tq_register(h, 'acme.close_day(date)', shared => true)) FROM unnest('{close_day}'::text[]) h;
 SELECT count(tq_async('send_invoice', '[1, "de"]', group_id => 'import-7')) FROM generate_series(1, 3);
 SELECT count(tq_async_iter('render', ARRAY['1', '2']::jsonb[], task => '{"id": "0198c0de-0000-7000-8000-000000000001"}')), count(tq_async('close_day', name => 'nightly'));
+SELECT tq_async_all('close_day') IS NOT NULL AS for_all;
 SELECT test.await('(SELECT NOT EXISTS (SELECT FROM acme.tq_task))');
 
 -- In an order in which each finds what it is about: makers first, enders last.
