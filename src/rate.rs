@@ -18,7 +18,8 @@ impl std::fmt::Display for Rate {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let seconds = self.period / 1_000_000;
         let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-        let (times, unit) = units.iter().find(|(size, _)| seconds % size == 0).map_or((seconds, "s"), |(size, unit)| (seconds / size, *unit));
+        let (times, unit) =
+            units.iter().find(|(size, _)| seconds % size == 0).map_or((seconds, "s"), |(size, unit)| (seconds / size, *unit));
         if times == 1 { write!(f, "{}/{unit}", self.count) } else { write!(f, "{}/{times}{unit}", self.count) }
     }
 }

@@ -1,5 +1,7 @@
 //! Rates: how many of many tries are let through, and when the next one would be.
 
+use std::ops::RangeInclusive;
+
 use proptest::prelude::*;
 use tenant_q_pure::rate::Rate;
 
@@ -19,11 +21,13 @@ fn most_within(times: &[i64], length: i64) -> usize {
     times.iter().map(|from| times.iter().filter(|t| (*from..*from + length).contains(t)).count()).max().unwrap_or(0)
 }
 
+/// Rate, fixed windows, milliseconds after their beginning, tries every so many, for so long, let through.
+type Row = (&'static str, bool, i64, i64, i64, RangeInclusive<usize>);
+
 /// Values of dramatiq's limiters; its bucket is our window.
 #[test]
 fn as_many_as_dramatiq_lets_through() {
-    let rows: [(&str, bool, i64, i64, i64, std::ops::RangeInclusive<usize>); 6] = [
-        // Rate, fixed windows, milliseconds after their beginning, tries every so many, for so long, let through.
+    let rows: [Row; 6] = [
         ("2/s", true, 0, 250, 2_000, 4..=4),
         ("2/s", false, 0, 250, 2_000, 4..=5),
         ("2/5s", true, 0, 100, 20_000, 8..=8),
