@@ -33,7 +33,8 @@ CREATE TABLE tenant_q.tenant (
     -- A superuser has attached it while this owner was one: tasks may run as one.
     trusted        boolean     NOT NULL
 );
-CREATE UNIQUE INDEX tenant_schema_oid ON tenant_q.tenant (schema_oid);
+-- Not unique: in a copy, until it is confirmed, these are the OIDs of the original.
+CREATE INDEX tenant_schema_oid ON tenant_q.tenant (schema_oid);
 
 -- Schemas that were detached, each with what was said of it: for when it is attached again. Handlers and the like stay
 -- where they are, under the name that stands here; a schema that has none of these rows inherits nothing.

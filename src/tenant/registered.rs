@@ -51,73 +51,66 @@ fn forget(name: &str) -> Result<bool> {
     Ok(gone > 0)
 }
 
-/// What the registry has of a schema that is to be attached.
+/// What the registry has under the name of a schema that is to be attached.
 struct Known {
-    name: String,
-    /// It is this very schema, not one that had its name.
+    /// It is of this very schema, not of one that had its name.
     same: bool,
     same_owner: bool,
     same_owner_name: bool,
-    /// Its schema exists, under whatever name.
-    lives: bool,
 }
 
 fn known(name: &str, schema: u32, owner: u32) -> Result<Option<Known>> {
     let found = rows(
-        "SELECT t.name, t.schema_oid OPERATOR(pg_catalog.=) $2, t.owner OPERATOR(pg_catalog.=) $3, t.owner_name OPERATOR(pg_catalog.=) $4,
-                EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
-           FROM (SELECT * FROM tenant_q.tenant UNION ALL SELECT * FROM tenant_q.detached) t
-          WHERE t.schema_oid OPERATOR(pg_catalog.=) $2 OR t.name OPERATOR(pg_catalog.=) $1 ORDER BY 2 DESC LIMIT 1",
+        "SELECT t.schema_oid OPERATOR(pg_catalog.=) $2, t.owner OPERATOR(pg_catalog.=) $3, t.owner_name OPERATOR(pg_catalog.=) $4
+           FROM (SELECT * FROM tenant_q.tenant UNION ALL SELECT * FROM tenant_q.detached) t WHERE t.name OPERATOR(pg_catalog.=) $1 LIMIT 1",
         &[name.into(), oid(schema), oid(owner), catalog::role_name(owner).into()],
         |row| {
-            Ok(Known {
-                name: row.get::<String>(1)?.unwrap_or_default(),
-                same: row.get::<bool>(2)? == Some(true),
-                same_owner: row.get::<bool>(3)? == Some(true),
-                same_owner_name: row.get::<bool>(4)? == Some(true),
-                lives: row.get::<bool>(5)? == Some(true),
-            })
+            let is = |n| Ok::<bool, pgrx::spi::Error>(row.get::<bool>(n)? == Some(true));
+            Ok(Known { same: is(1)?, same_owner: is(2)?, same_owner_name: is(3)? })
         },
     )?;
     Ok(found.into_iter().next())
 }
 
+/// Who has this name in the registry, and another one by now.
+fn let_go(name: &str, schema: u32) -> Result<()> {
+    let others = rows(
+        "SELECT t.schema_oid FROM (SELECT * FROM tenant_q.tenant UNION ALL SELECT * FROM tenant_q.detached) t
+          WHERE t.name OPERATOR(pg_catalog.=) $1 AND t.schema_oid OPERATOR(pg_catalog.<>) $2",
+        &[name.into(), oid(schema)],
+        |row| Ok(row.get::<pg_sys::Oid>(1)?.map_or(0, |o| o.to_u32())),
+    )?;
+    others.into_iter().try_for_each(|other| follow(Some(other)))
+}
+
 /// Registers the schema, with what is known of it from before.
 pub(super) fn attach(name: &str, schema: u32, owner: u32, adopt: bool, ready: bool) -> Result<()> {
-    let known = known(name, schema, owner)?;
-    let kept = known.as_ref().is_some_and(|k| {
-        // A restored dump: the schema is another one, the owner's name tells.
-        let restored = adopt && k.name == name && k.same_owner_name && !k.lives;
-        if k.same { k.same_owner } else { restored }
-    });
+    let_go(name, schema)?;
+    // A restored dump: the schema is another one, the owner's name tells.
+    let kept = known(name, schema, owner)?.is_some_and(|k| if k.same { k.same_owner } else { adopt && k.same_owner_name });
     if !kept && forget(name)? {
         Error::new("00000", format!("what was registered for a schema \"{name}\" before has been removed"))
             .detail("It was said of another schema of that name, or by another owner.")
             .hint("Register its handlers again.")
             .notice();
     }
-    // One row of this schema and one of this name are left at most, the one that is taken up.
-    let (chosen, other) = if known.as_ref().is_some_and(|k| k.same) { ("schema_oid", "name") } else { ("name", "schema_oid") };
-    let places = [name.into(), oid(schema)];
-    let is = |column: &str| if column == "name" { "name OPERATOR(pg_catalog.=) $1" } else { "schema_oid OPERATOR(pg_catalog.=) $2" };
-    for table in ["tenant", "detached"] {
-        run(&format!("DELETE FROM tenant_q.{table} WHERE {} AND NOT {}", is(other), is(chosen)), &places)?;
-    }
     run(
-        &format!(
-            "WITH back AS (DELETE FROM tenant_q.detached WHERE {} RETURNING *) INSERT INTO tenant_q.tenant SELECT * FROM back",
-            is(chosen)
-        ),
-        &places,
+        "WITH back AS (DELETE FROM tenant_q.detached WHERE name OPERATOR(pg_catalog.=) $1 RETURNING *)
+         INSERT INTO tenant_q.tenant SELECT * FROM back WHERE NOT EXISTS (SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1)",
+        &[name.into()],
+    )?;
+    // Quotas are of the schema, whoever owns it.
+    run(
+        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 AND schema_oid OPERATOR(pg_catalog.<>) $2 AND NOT $3",
+        &[name.into(), oid(schema), kept.into()],
     )?;
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let values = [name.into(), oid(schema), ready.into(), by.into(), oid(owner), catalog::role_name(owner).into()];
     let own = if kept { "" } else { &format!(", {OWN}") };
     let again = run(
         &format!(
-            "UPDATE tenant_q.tenant SET trusted = trusted AND owner OPERATOR(pg_catalog.=) $5 AND schema_oid OPERATOR(pg_catalog.=) $2, name = $1, schema_oid = $2, ready = $3,
-                    attached_by = $4, attached_at = pg_catalog.now(), owner = $5, owner_name = $6 {own} WHERE {} RETURNING 1",
-            is(chosen)
+            "UPDATE tenant_q.tenant SET trusted = trusted AND owner OPERATOR(pg_catalog.=) $5 AND schema_oid OPERATOR(pg_catalog.=) $2, schema_oid = $2, ready = $3,
+                    attached_by = $4, attached_at = pg_catalog.now(), owner = $5, owner_name = $6 {own} WHERE name OPERATOR(pg_catalog.=) $1 RETURNING 1"
         ),
         &values,
     )?;
@@ -133,8 +126,7 @@ pub(super) fn attach(name: &str, schema: u32, owner: u32, adopt: bool, ready: bo
 /// The schema is no tenant any more; its row waits. False: it was none.
 pub(super) fn detach(name: &str, drop_data: bool) -> Result<bool> {
     run(
-        "DELETE FROM tenant_q.detached d USING tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1
-            AND (d.name OPERATOR(pg_catalog.=) t.name OR d.schema_oid OPERATOR(pg_catalog.=) t.schema_oid)",
+        "DELETE FROM tenant_q.detached d USING tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1 AND d.name OPERATOR(pg_catalog.=) $1",
         &[name.into()],
     )?;
     let gone = run(
@@ -151,6 +143,10 @@ pub(super) fn detach(name: &str, drop_data: bool) -> Result<bool> {
 
 /// Takes down that schemas have other names or owners than the registry says. One schema, or all.
 pub fn follow(schema: Option<u32>) -> Result<()> {
+    if !crate::identity::confirmed()? {
+        // The OIDs in a copy's registry are the original's: schemas that happen to have them here are others.
+        return Ok(());
+    }
     let schema = schema.map(pg_sys::Oid::from);
     let moved = rows(
         "SELECT t.name, n.nspname::pg_catalog.text FROM (SELECT * FROM tenant_q.tenant UNION ALL SELECT * FROM tenant_q.detached) t, pg_catalog.pg_namespace n

@@ -334,3 +334,23 @@ SELECT count(*) FROM tq_fetch_group('no', tenant => 't2');
 SELECT count(*) FROM tq_upcoming(now(), tenant => 't2');
 CALL tq_attach_all('tra_');
 SELECT count(*) FROM tenant_q.tenant WHERE tenant_q.tenant.name::pg_catalog.text = 'trap';
+
+-- A rename that nobody saw is found out when the name is attached again.
+RESET search_path;
+CREATE SCHEMA unseen AUTHORIZATION heir;
+SET ROLE heir;
+SELECT tq_attach('unseen'), tq_register('note', 'full_up.note', tenant => 'unseen');
+SELECT tq_detach('unseen');
+RESET ROLE;
+ALTER EVENT TRIGGER tenant_q_renamed DISABLE;
+ALTER SCHEMA unseen RENAME TO unseen_old;
+ALTER EVENT TRIGGER tenant_q_renamed ENABLE;
+CREATE SCHEMA unseen AUTHORIZATION heir;
+SET ROLE heir;
+SELECT tq_attach('unseen');
+RESET ROLE;
+SELECT name, handlers FROM test.registry WHERE name ~ 'unseen' ORDER BY 1;
+SET ROLE heir;
+SELECT tq_attach('unseen_old', adopt => true);
+RESET ROLE;
+SELECT name, handlers FROM test.registry WHERE name ~ 'unseen' ORDER BY 1;
