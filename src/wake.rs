@@ -167,6 +167,7 @@ fn ended(committed: bool) {
                         // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
                         ready::unpark(e);
                         ready::unblock(e);
+                        e.schedule_low.store(ready::LOWEST, SeqCst);
                     }
                     if p.added != 0 && e.unfinished.load(Relaxed) >= 0 {
                         e.unfinished.fetch_add(p.added, Relaxed);

@@ -13,13 +13,19 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::schedule::next::Plan;
+use crate::schedule::zone::parse_zone;
+use crate::schedules::follow::{self, State};
 use crate::schedules::{Definition, author, definition};
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{monitor, settings, task, wake};
 use pgrx::Spi;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
+
+const YEAR: Micros = 365 * 86_400_000_000;
+/// Where more lines are kept, only those that are there are counted, not those to come.
+const COUNTED_AHEAD: i64 = 1000;
 
 /// What a tenant's row says of the definition that it was made from; in its options.
 #[derive(Clone)]
@@ -92,11 +98,11 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     if stagger < 0 {
         return Err(Error::invalid("stagger is negative"));
     }
-    let zone = definition.tz.clone().unwrap_or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty()).unwrap_or("UTC".into()));
+    let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
     let now = clock::now();
     let plan = Plan {
         rule: &rule,
-        zone: crate::schedule::zone::parse_zone(&zone)?,
+        zone: parse_zone(&zone)?,
         anchor: instant(now),
         start_at: definition.start_at.map(instant),
         until: definition.until.map(instant),
@@ -375,13 +381,14 @@ pub fn refuse(row: &Row) -> Result<()> {
 }
 
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
-/// with everybody who is expected to follow.
-pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<()> {
+/// with everybody who is expected to follow. True: that was this one. Nothing is written about a line that
+/// isn't there (any more).
+pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<bool> {
     let line = all.line(fire_time);
     let fanouts = open("fanout", Access::Write)?;
     if fanouts.find(&[fcol::ID as i16], Value::Uuid(line)).is_none() {
         if !begin_line(tenant, all, row, line, fire_time)? {
-            return Ok(());
+            return Ok(false);
         }
         transaction::see_own_writes();
     }
@@ -390,7 +397,7 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result:
         Ok(id) => note(&outcomes, line, &tenant.name, state::ENQUEUED, Some(id), None),
         Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason)),
     }
-    Ok(())
+    Ok(begun)
 }
 
 /// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
@@ -400,8 +407,8 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
     let definitions = open("schedule_all", Access::Read)?;
     let Some(definition) = find(&definitions, name) else { return Ok(false) };
     let Some(defined) = OfAll::of_row(&definition).filter(|defined| defined.id == all.id) else { return Ok(false) };
-    let just_before = instant(fire_time) - chrono::TimeDelta::microseconds(1);
-    if Schedule::of(tenant, &definition)?.plan().next_after(just_before).map(micros) != Some(fire_time) {
+    let schedule = Schedule::of(tenant, &definition)?;
+    if !fires_at(&schedule.plan(), fire_time) || is_outdated(&schedule, name, fire_time)? {
         return Ok(false);
     }
     let at = call::timestamp(fire_time);
@@ -418,8 +425,8 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
         ],
     )?;
     let names = tenants_of(&definition);
-    // Where the rule is of each tenant's own zone, those of other zones have other fire times.
-    let zone = definition.raw(scol::TZ).is_none().then(|| tenant.timezone.clone().unwrap_or_default());
+    // Where the rule is of each tenant's own zone, some fire at other times.
+    let zones = if definition.raw(scol::TZ).is_none() { Some(zones_that_fire(&schedule, fire_time)?) } else { None };
     run(
         &format!(
             "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
@@ -427,7 +434,7 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
                  SELECT t.name, coalesce({}, (SELECT o.reason FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $6
                                                 AND o.tenant OPERATOR(pg_catalog.=) t.name AND o.state OPERATOR(pg_catalog.=) 's')) AS reason
                    FROM tenant_q.tenant t
-                  WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, '') OPERATOR(pg_catalog.=) $4)
+                  WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, $7) OPERATOR(pg_catalog.=) ANY ($4))
                     AND t.attached_at OPERATOR(pg_catalog.<=) $5) x",
             super::LEFT_OUT
         ),
@@ -435,19 +442,21 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
             call::uuid(line).into(),
             settings::exclude_schemas().into(),
             names.into(),
-            zone.into(),
+            zones.into(),
             at.into(),
             call::uuid(defined.revision).into(),
         ],
     )?;
-    super::prune(name)?;
+    super::prune_later(name);
     Ok(true)
 }
+    let mut begun = false;
 
 /// A tenant has another name: lists of names follow.
 pub fn renamed(old: &str, new: &str) -> Result<()> {
     run(
         "UPDATE tenant_q.schedule_all SET options = pg_catalog.jsonb_set(options, '{tenants}',
+        begun = true;
                 (SELECT pg_catalog.jsonb_agg(CASE WHEN n OPERATOR(pg_catalog.=) $1 THEN $2 ELSE n END) FROM pg_catalog.jsonb_array_elements_text(options OPERATOR(pg_catalog.->) 'tenants') n))
           WHERE options OPERATOR(pg_catalog.->) 'tenants' OPERATOR(pg_catalog.?) $1",
         &[old.into(), new.into()],
@@ -496,3 +505,45 @@ crate::sql_functions! {
     tq_schedule_all, pg_finfo_tq_schedule_all => schedule_all;
     tq_unschedule_all, pg_finfo_tq_unschedule_all => unschedule_all;
 }
+            tenant::default_zone().into(),
+fn fires_at(plan: &Plan, fire_time: Micros) -> bool {
+    plan.next_after(instant(fire_time) - chrono::TimeDelta::microseconds(1)).map(micros) == Some(fire_time)
+}
+
+/// Whether there are so many later lines, or will be, that this one would be pruned at once: a tenant that
+/// makes up for a long time would write a row for every tenant and fire time.
+fn is_outdated(schedule: &Schedule, name: &str, fire_time: Micros) -> Result<bool> {
+    let now = clock::now();
+    let keep = settings::fanout_keep();
+    if fire_time < now - YEAR {
+        return Ok(true);
+    }
+    if schedule.makes_up_for_all() && keep <= COUNTED_AHEAD {
+        let plan = schedule.plan();
+        let later = std::iter::successors(plan.next_after(instant(fire_time)), |at| plan.next_after(*at));
+        if later.take_while(|at| *at <= instant(now)).take(keep as usize).count() == keep as usize {
+            return Ok(true);
+        }
+    }
+    let later = super::document(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.<>) 'd'
+            AND f.name OPERATOR(pg_catalog.=) $1 AND f.fire_time OPERATOR(pg_catalog.>) $2 ORDER BY f.fire_time LIMIT $3) x",
+        &[name.into(), call::timestamp(fire_time).into(), keep.into()],
+    )?;
+    Ok(later.and_then(|n| n.as_i64()).is_some_and(|n| n >= keep))
+}
+
+/// Of the zones that tenants have, those in which the schedule fires at this very instant.
+fn zones_that_fire(schedule: &Schedule, fire_time: Micros) -> Result<Vec<String>> {
+    let zones: Vec<String> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select("SELECT DISTINCT coalesce(t.timezone, $1) FROM tenant_q.tenant t", None, &[tenant::default_zone().into()])?
+                .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
+                .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)?;
+    let fires = |zone: &String| parse_zone(zone).is_ok_and(|zone| fires_at(&Plan { zone, ..schedule.plan() }, fire_time));
+    Ok(zones.into_iter().filter(fires).collect())
+}
+
