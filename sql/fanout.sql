@@ -49,7 +49,7 @@ LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_async
 COMMENT ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb) IS
 'Enqueues one call of a handler in every tenant, exactly once each; returns the fan-out''s id at once. After the commit it is spread, at most 50 tenants a transaction; tq_fanouts shows how far it is.
 tenants: NULL = all, otherwise exactly these. stagger: tenants start at different times within that interval, each always at the same place in it. task: further parameters of tq_async as an object.
-Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas; and those where the handler is not registered or the arguments do not fit.
+Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas; and those where the handler is not registered, the arguments do not fit, or another task has the unique_key.
 EXECUTE is granted to nobody by default. Errors: 42704 a name in tenants is no tenant, 22023 a value that makes no sense, 54000 args too large.
 Example: SELECT tq_async_all(''reindex_search'', stagger => ''10 minutes'', task => ''{"priority": -10}'');';
 
@@ -61,15 +61,15 @@ CREATE FUNCTION @extschema@.tq_schedule_all(name text, handler text, rule text, 
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_schedule_all';
 COMMENT ON FUNCTION @extschema@.tq_schedule_all(text, text, text, jsonb, text, timestamptz, timestamptz, integer, text, integer, interval, text, interval, text, boolean, text, text, text, text[], text, jsonb, boolean, text[], text, text, text[], interval) IS
 'Makes a schedule that every tenant has: one definition, and in each tenant an ordinary schedule of this name with a state of its own. It reaches the tenants after the commit; those attached later get it then. Returns the definition''s id.
-Parameters as of tq_schedule; tz: NULL = each tenant''s own. tenants: NULL = all, otherwise exactly these. stagger: tasks start at different times within that interval after the fire time, each tenant always at the same place in it. only_if: superusers only. on_conflict: ''replace'' changes it in place, its state in the tenants is kept.
+Parameters as of tq_schedule; tz: NULL = each tenant''s own. tenants: NULL = all, otherwise exactly these. stagger: tasks start at different times within that interval after the fire time, each tenant always at the same place in it. only_if: superusers only. on_conflict: ''replace'' changes it in place, its state in the tenants is kept. after: in each tenant, its schedules of those names; a tenant that lacks one waits for it, and is shown in tq_problems. What fires after others has no line in tq_fanouts.
 A tenant that is not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas at a fire time is left out, and shown as skipped in tq_fanouts; what catch_up says decides whether it is made up for. A tenant''s own schedule of this name stays, and is shown in tq_problems.
-EXECUTE is granted to nobody by default. Errors: as tq_schedule; 42704 a name in tenants is no tenant.
+EXECUTE is granted to nobody by default. Errors: as tq_schedule, but that names in after need not exist; 42704 a name in tenants is no tenant.
 Example: SELECT tq_schedule_all(''close_day'', ''close_day'', ''0 2 * * *'', time_arg => ''day'', stagger => ''30 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_unschedule_all(name text) RETURNS boolean
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_unschedule_all';
 COMMENT ON FUNCTION @extschema@.tq_unschedule_all(text) IS
-'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. EXECUTE is granted to nobody by default. Example: SELECT tq_unschedule_all(''close_day'');';
+'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. Errors: 2BP01 another one of all tenants comes after it. EXECUTE is granted to nobody by default. Example: SELECT tq_unschedule_all(''close_day'');';
 
 CREATE FUNCTION tenant_q.fanouts() RETURNS jsonb
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanouts';
@@ -81,7 +81,7 @@ COMMENT ON FUNCTION tenant_q.fanout_tenants(text, timestamptz, uuid) IS 'behind 
 CREATE VIEW @extschema@.tq_fanouts AS
     SELECT x.id, x.name, x.handler, x.fire_time, x.tenants, x.done, x.failed, x.outstanding, x.skipped, x.spread, x.finished_at, x.created_by
       FROM pg_catalog.jsonb_to_recordset(tenant_q.fanouts()) AS x(id uuid, name text, handler text, fire_time timestamptz, tenants bigint, done bigint, failed bigint, outstanding bigint, skipped bigint, spread boolean, finished_at timestamptz, created_by text);
-COMMENT ON VIEW @extschema@.tq_fanouts IS 'What was to be done in all tenants, newest first: calls of tq_async_all, and each fire time of a schedule made by tq_schedule_all. Counts are of tenants you may see (pg_monitor sees all): done; failed, which includes cancelled, expired and quarantined; outstanding: not finished yet; skipped: left out. spread: false while tenants are still to be reached. The newest tenant_q.fanout_keep of each name are kept.
+COMMENT ON VIEW @extschema@.tq_fanouts IS 'What was to be done in all tenants, newest first: calls of tq_async_all, and each fire time of a schedule made by tq_schedule_all. Counts are of tenants you may see (pg_monitor sees all): done; failed, which includes cancelled, expired and quarantined; outstanding: not finished yet; skipped: left out, or no tenant any more. spread: false while tenants are still to be reached. The newest tenant_q.fanout_keep of each name are kept.
 Example: SELECT name, fire_time, tenants, done, failed, outstanding, skipped FROM tq_fanouts WHERE name = ''close_day'';';
 GRANT SELECT ON @extschema@.tq_fanouts TO PUBLIC;
 

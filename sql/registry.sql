@@ -106,10 +106,12 @@ CREATE TABLE tenant_q.limit_key (
     PRIMARY KEY (tenant, key)
 );
 
--- Which server this database ran on last: a logical copy comes up paused.
+-- Which server this database ran on last: a logical copy comes up paused. timezone: what schedules of tenants
+-- without a zone were last planned by.
 CREATE TABLE tenant_q.identity (
     system_identifier text NOT NULL,
-    database_oid      oid  NOT NULL
+    database_oid      oid  NOT NULL,
+    timezone          text
 );
 
 REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;

@@ -41,7 +41,7 @@ CREATE FUNCTION @extschema@.tq_set_tenant(tenant text DEFAULT NULL, ready boolea
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_tenant';
 COMMENT ON FUNCTION @extschema@.tq_set_tenant(text, boolean, text, text[], jsonb, integer, text, interval, interval, text[]) IS
 'What a tenant decides for itself; NULL leaves as it is, names in reset go back to the default.
-ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 none. save_limit_per: none, group, name or handler: of what save_limit counts. result_ttl, failure_ttl: how long results are kept at least, failures at most.
+ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers; schedules without a tz of their own wait for their next fire time in it. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 none. save_limit_per: none, group, name or handler: of what save_limit counts. result_ttl, failure_ttl: how long results are kept at least, failures at most.
 Errors: 42501 not the owner, 22023 a value that makes no sense.
 Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 

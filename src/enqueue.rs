@@ -9,7 +9,7 @@ use crate::handler::{self, Handler};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, sandbox};
+use crate::postgres::{catalog, sandbox, worker};
 use crate::task::{self, col, stored};
 use crate::tenant::Tenant;
 use crate::turn::Place;
@@ -301,8 +301,12 @@ impl Queue {
 
     /// Whether a task of this id is here already: enqueuing an id twice is one task.
     pub(crate) fn known(&self, id: u128) -> Result<bool> {
-        // Whoever enqueues the same id just now is waited for; then the newest snapshot tells.
-        crate::postgres::lock::task_id(crate::postgres::shmem::my_database(), id);
+        // Whoever enqueues the same id just now is waited for; then the newest snapshot tells. Not by the
+        // scheduler: it enqueues hundreds at a time, each a lock, and the row of the schedule or fan-out
+        // keeps a second one like it out.
+        if !worker::is_scheduler() {
+            crate::postgres::lock::task_id(crate::postgres::shmem::my_database(), id);
+        }
         crate::postgres::transaction::with_latest_snapshot(|| self.is_there(id))
     }
 
@@ -310,7 +314,7 @@ impl Queue {
         if self.table.find(&[col::ID as i16], Value::Uuid(id)).is_some() {
             return Ok(true);
         }
-        let results = self.tenant.open(self.tenant.result, Access::Read)?;
+        let results = self.tenant.open(self.tenant.result, Access::Read)?.fetch_at_most(0);
         Ok(results.find(&[task::rcol::ID as i16], Value::Uuid(id)).is_some())
     }
 
@@ -367,6 +371,8 @@ pub fn insert(
     waits_for: Option<u128>,
     handler: Option<&Handler>,
 ) -> Result<()> {
+    // First: where the table of entries is full nothing is written.
+    let entry = tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))?;
     let now = clock::now();
     let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| now.saturating_add(e));
@@ -405,7 +411,7 @@ pub fn insert(
         Value::Null,
         Value::uuid(place.waits_for),
     ]);
-    match tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))? {
+    match entry {
         Some(entry) => wake::enqueued(entry, if waits_for.is_some() { clock::NEVER } else { run_at }, 1),
         None => warn_not_preloaded(),
     }

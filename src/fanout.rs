@@ -17,7 +17,7 @@ use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, sandbox, transaction};
+use crate::postgres::{catalog, row_lock, sandbox, timeout, transaction};
 use crate::schedule::spread;
 use crate::shared::Db;
 use crate::surface::task_object;
@@ -29,6 +29,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 use serde_json::Value as Json;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -43,6 +44,12 @@ const LOG_EVERY: Micros = 60_000_000;
 const FAILED_AGAIN: Micros = 5_000_000;
 /// A tenant that fails when it is visited.
 const VISIT_AGAIN: Micros = 60_000_000;
+/// Lines that are removed at a time, each in a transaction of its own.
+const PRUNED: i64 = 20;
+/// Milliseconds that a lock is waited for.
+const LOCK_TIMEOUT: i32 = 5;
+/// Times that a row which others keep changing is read again.
+const TRIES: usize = 20;
 /// The fan-out of those that are to be visited: what all tenants have is to reach them.
 const VISIT: u128 = 0;
 /// Longest reason that is kept, in bytes.
@@ -85,6 +92,16 @@ pub mod state {
     pub const DEFINED: u8 = b'd';
     pub const SKIPPED: u8 = b's';
     pub const QUARANTINED: u8 = b'x';
+}
+
+thread_local! {
+    /// Names that have got a line more than they had: the oldest ones may go. By the spreader, for a tick
+    /// waits for nobody.
+    static TO_PRUNE: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+fn prune_later(name: &str) {
+    TO_PRUNE.with_borrow_mut(|names| names.insert(name.to_string()));
 }
 
 /// One of the extension's own tables.
@@ -209,6 +226,9 @@ pub struct Spreader {
 impl Spreader {
     /// One transaction's worth; false: there is nothing to do now.
     pub fn turn(&mut self, db: &Db) -> bool {
+        if let Some(name) = TO_PRUNE.with_borrow_mut(BTreeSet::pop_first) {
+            prune(&name);
+        }
         let wanted = db.fanouts.load(SeqCst);
         if wanted == 0 || wanted == self.seen && clock::now() < self.again {
             return false;
@@ -224,7 +244,14 @@ impl Spreader {
     }
     /// When there is something to do again.
     pub fn due(&self, db: &Db) -> Micros {
-        if db.fanouts.load(SeqCst) == 0 { NEVER } else { self.again }
+        if TO_PRUNE.with_borrow(|names| !names.is_empty()) {
+            return 0;
+        }
+        match db.fanouts.load(SeqCst) {
+            0 => NEVER,
+            wanted if wanted != self.seen => 0,
+            _ => self.again,
+        }
     }
     /// A fresh process is to go on.
     pub fn is_worn(&self) -> bool {
@@ -234,7 +261,12 @@ impl Spreader {
     fn step(&mut self) -> Step {
         let limit = if self.singly > 0 { 1 } else { TENANTS };
         let at = RefCell::new(None);
-        let failure = match transaction::run(|| spread(limit, &at)) {
+        let spread = || {
+            // Who is waited for may be waiting for a name that is kept here.
+            timeout::limit_locks(LOCK_TIMEOUT);
+            spread(limit, &at)
+        };
+        let failure = match transaction::run(spread) {
             Ok(step) => {
                 self.singly = self.singly.saturating_sub(1);
                 return step;
@@ -245,9 +277,13 @@ impl Spreader {
             // Nothing was written: once more, as it is now.
             return Step::Served(0);
         }
-        let Some((fanout, tenant)) = at.into_inner() else {
-            caught::log_failure("work for all tenants could not be spread", &failure);
-            return Step::Later(clock::now() + FAILED_AGAIN);
+        let (fanout, tenant) = match at.into_inner() {
+            Some((fanout, Some(tenant))) => (fanout, tenant),
+            place => {
+                self.log("work for all tenants could not be spread", &failure);
+                let put_off = place.is_some_and(|(fanout, _)| transaction::run(|| put_off(fanout)).is_ok());
+                return if put_off { Step::Served(0) } else { Step::Later(clock::now() + FAILED_AGAIN) };
+            }
         };
         if limit > 1 {
             // Which one of them it was: the others are not to suffer.
@@ -255,21 +291,29 @@ impl Spreader {
             return Step::Served(0);
         }
         self.singly -= 1;
-        // One that passes by itself comes again every second or two.
-        if !passes(&failure.sqlstate) || clock::now() - self.logged > LOG_EVERY {
-            self.logged = clock::now();
-            caught::log_failure(&format!("work for all tenants could not be handed to {}", caught::one_line(&tenant)), &failure);
-        }
-        match transaction::run(|| pass_by(fanout, &tenant, &failure)) {
+        self.log(&format!("work for all tenants could not be handed to {}", caught::one_line(&tenant)), &failure);
+        let pass_by = || {
+            timeout::limit_locks(LOCK_TIMEOUT);
+            pass_by(fanout, &tenant, &failure)
+        };
+        match transaction::run(pass_by) {
             Ok(()) => Step::Served(1),
             Err(_) => Step::Later(clock::now() + FAILED_AGAIN),
         }
     }
+
+    /// One that passes by itself comes again every second or two.
+    fn log(&mut self, what: &str, failure: &Failure) {
+        if !passes(&failure.sqlstate) || clock::now() - self.logged > LOG_EVERY {
+            self.logged = clock::now();
+            caught::log_failure(what, failure);
+        }
+    }
 }
 
-/// Errors that pass by themselves: locks, conflicts, cancels, resources.
+/// Errors that pass by themselves: locks, conflicts, cancels, resources; somebody enqueues the very task by hand.
 fn passes(sqlstate: &str) -> bool {
-    sqlstate == "55P03" || ["40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
+    matches!(sqlstate, "55P03" | "23505") || ["40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 /// Somebody changed what was to be written.
@@ -278,12 +322,27 @@ fn lost() -> Failure {
     Failure::new(CHANGED, "the fan-out was changed meanwhile")
 }
 
+/// The other fan-outs go on before one that can't be ended.
+fn put_off(fanout: u128) -> std::result::Result<(), Failure> {
+    let fanouts = open("fanout", Access::Write)?;
+    let Some(row) = fanouts.find(&[fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
+    if row_lock::try_lock(&fanouts, &row)
+        && fanouts.update(&row, &[(fcol::SPREAD_AGAIN, Value::Time(clock::now() + FAILED_AGAIN))]) == Gone::Done
+    {
+        return Ok(());
+    }
+    Err(lost())
+}
+
 /// The others go on behind a tenant that fails: for good, or until all have been reached.
 fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
     if fanout == VISIT {
         let outcomes = open("fanout_tenant", Access::Write)?;
-        if let Some(row) = outcome(&outcomes, VISIT, tenant) {
-            let _: Gone = outcomes.update(&row, &[(ocol::FINISHED_AT, Value::Time(clock::now() + VISIT_AGAIN))]);
+        let again = clock::now() + if passes(&failure.sqlstate) { LOCKED_AGAIN } else { VISIT_AGAIN };
+        if let Some(row) = outcome(&outcomes, VISIT, tenant)
+            && row_lock::try_lock(&outcomes, &row)
+        {
+            let _: Gone = outcomes.update(&row, &[(ocol::FINISHED_AT, Value::Time(again))]);
         }
         return Ok(());
     }
@@ -374,7 +433,7 @@ fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
 }
 
 /// Brings what all tenants have to those that are to be visited: how many, and when to come again.
-fn visit(limit: usize, at: &RefCell<Option<(u128, String)>>, now: Micros) -> std::result::Result<(usize, Micros), Failure> {
+fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<(usize, Micros), Failure> {
     let outcomes = open("fanout_tenant", Access::Write)?;
     let (mut rows, mut later) = (Vec::new(), NEVER);
     let key = Key { column: 1, compare: Compare::Eq, value: Value::Uuid(VISIT) };
@@ -382,15 +441,18 @@ fn visit(limit: usize, at: &RefCell<Option<(u128, String)>>, now: Micros) -> std
     outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &[key], None, false, |row| {
         match row.time(ocol::FINISHED_AT) {
             Some(again) if again > now => later = later.min(again),
-            _ => rows.push(row),
+            _ if row_lock::try_lock(&outcomes, &row) => rows.push(row),
+            // Somebody asks for it anew just now.
+            _ => later = later.min(now + LOCKED_AGAIN),
         }
         rows.len() < limit
     });
     for row in &rows {
         let name = row.text(ocol::TENANT).unwrap_or_default();
-        *at.borrow_mut() = Some((VISIT, name.clone()));
+        *at.borrow_mut() = Some((VISIT, Some(name.clone())));
         // Whoever is no tenant any more is visited when it is one again.
         let served = match catalog::schema_oid(&name).map(tenant::by_oid) {
+            Some(Ok(tenant)) if !tenant::keep(&tenant)? => Served::Locked,
             Some(Ok(tenant)) => schedules::adopt(&tenant, &outcomes, now)?,
             _ => Served::Defined,
         };
@@ -405,18 +467,26 @@ fn visit(limit: usize, at: &RefCell<Option<(u128, String)>>, now: Micros) -> std
     Ok((rows.len(), later))
 }
 
+/// What a transaction of spreading was about: a fan-out, and there one tenant.
+type Place = Option<(u128, Option<String>)>;
+
 /// Hands the oldest open fan-out to its next tenants; `at` says to which, should it fail.
-fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Result<Step, Failure> {
+fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failure> {
     let now = clock::now();
-    let (visited, later) = visit(limit, at, now)?;
+    let (visited, mut later) = visit(limit, at, now)?;
     if visited > 0 {
         return Ok(Step::Served(visited));
     }
     let fanouts = open("fanout", Access::Write)?;
     let mut first = None;
     fanouts.scan(fanouts.index_with(&[fcol::SPREAD_AGAIN as i16, fcol::ID as i16]), &[], None, false, |row| {
-        first = Some(row);
-        false
+        // One that somebody is just changing (a tenant's new name in its list, say) is not waited for.
+        if row_lock::try_lock(&fanouts, &row) {
+            first = Some(row);
+        } else {
+            later = later.min(now + LOCKED_AGAIN);
+        }
+        first.is_none()
     });
     let Some(row) = first else { return Ok(if later == NEVER { Step::Nothing } else { Step::Later(later) }) };
     let again = row.time(fcol::SPREAD_AGAIN).unwrap_or(now);
@@ -424,6 +494,7 @@ fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Re
         return Ok(Step::Later(again.min(later)));
     }
     let id = row.uuid(fcol::ID).unwrap_or(0);
+    *at.borrow_mut() = Some((id, None));
     let served_to = row.text(fcol::SERVED_TO);
     let mut tenants = next_tenants(&row, served_to.as_deref().unwrap_or(""), limit)?;
     if tenants.is_empty() && served_to.is_some() {
@@ -438,8 +509,10 @@ fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Re
     let outcomes = open("fanout_tenant", Access::Write)?;
     let tasks = row.char(fcol::KIND) == kind::TASKS;
     for Next { name, schema, left_out } in &tenants {
-        *at.borrow_mut() = Some((id, name.clone()));
+        *at.borrow_mut() = Some((id, Some(name.clone())));
         let served = match (left_out, tenant::by_oid(*schema)) {
+            // Whoever is just being renamed, detached or dropped is what it will be then.
+            (_, Ok(tenant)) if tenant.name != *name || !tenant::keep(&tenant)? => Served::Locked,
             (Some(reason), _) if tasks => Served::Skipped(reason.clone()),
             (_, Err(error)) => Served::Skipped(error.message),
             (_, Ok(tenant)) if tasks => enqueue(&row, id, &tenant, now)?,
@@ -452,6 +525,7 @@ fn spread(limit: usize, at: &RefCell<Option<(u128, String)>>) -> std::result::Re
             Served::Locked => {}
         }
     }
+    *at.borrow_mut() = Some((id, None));
     match fanouts.update(&row, &[(fcol::SERVED_TO, Value::Text(&last))]) {
         Gone::Done => Ok(Step::Served(tenants.len())),
         Gone::Lost => Err(lost()),
@@ -500,10 +574,21 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
         ..base
     };
     let caller = Caller { name: row.text(fcol::CREATED_BY).unwrap_or_default(), superuser: row.bool(fcol::BY_SUPERUSER).unwrap_or(false) };
-    match Queue::of(tenant.clone(), table, caller).add(&new) {
+    let queue = Queue::of(tenant.clone(), table, caller);
+    match queue.add(&new) {
+        Ok(id) if new.id != Some(id) && !is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.into())),
         Ok(id) => Ok(Served::Enqueued(id)),
         Err(e) => skipped(e),
     }
+}
+
+/// Why a tenant has no task of a fan-out: it has one of the same unique_key, which tells others how it ends.
+pub const TAKEN: &str = "unique_key is taken by another task";
+
+/// Whether the task that a unique_key has led to belongs to this fan-out: it has taken another one's place.
+pub fn is_of(tasks: &Table, id: u128, fanout: Option<u128>) -> bool {
+    transaction::see_own_writes();
+    tasks.find(&[col::ID as i16], Value::Uuid(id)).is_some_and(|row| of_options(row.json(col::OPTIONS)) == fanout)
 }
 
 /// All have been reached: names that are nobody's are said, and old ones go.
@@ -524,7 +609,7 @@ fn finish(fanouts: &Table, row: &Row) -> std::result::Result<Step, Failure> {
           WHERE NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) n)",
         &[id.into(), row.texts(fcol::TENANTS).into()],
     )?;
-    prune(name)?;
+    prune_later(name);
     Ok(Step::Served(0))
 }
 
@@ -532,19 +617,44 @@ fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
     tenant::admin::run(sql, args).map(|_| ())
 }
 
-/// The newest of each name are kept, and none for longer than a year.
-fn prune(name: &str) -> Result<()> {
-    run(
-        "WITH old AS (SELECT f.id FROM tenant_q.fanout f
-                       WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd' AND f.name OPERATOR(pg_catalog.=) $1
-                       ORDER BY f.fire_time DESC, f.id DESC OFFSET $2 LIMIT 20),
-              aged AS (SELECT f.id FROM tenant_q.fanout f WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd'
-                          AND f.fire_time OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 year'::pg_catalog.interval) LIMIT 20),
-              gone AS (DELETE FROM tenant_q.fanout f USING (SELECT id FROM old UNION SELECT id FROM aged) o
-                        WHERE f.id OPERATOR(pg_catalog.=) o.id RETURNING f.id)
-         DELETE FROM tenant_q.fanout_tenant o USING gone g WHERE o.fanout OPERATOR(pg_catalog.=) g.id",
-        &[name.into(), settings::fanout_keep().into()],
-    )
+/// The newest of each name are kept, and none for longer than a year. A line of which somebody holds a row (a
+/// tenant that is just being renamed) stays until the next time.
+fn prune(name: &str) {
+    let old = transaction::run(|| Ok(old_lines(name)?));
+    for id in old.iter().flatten() {
+        let pruned = transaction::run(|| {
+            timeout::limit_locks(LOCK_TIMEOUT);
+            let id = call::uuid(*id);
+            run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
+            run("DELETE FROM tenant_q.fanout f WHERE f.id OPERATOR(pg_catalog.=) $1", &[id.into()])?;
+            Ok(())
+        });
+        if let Err(failure) = pruned
+            && failure.sqlstate != "55P03"
+        {
+            caught::log_failure("an old line of tq_fanouts could not be removed", &failure);
+        }
+    }
+}
+
+fn old_lines(name: &str) -> Result<Vec<u128>> {
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "(SELECT f.id FROM tenant_q.fanout f
+                   WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd' AND f.name OPERATOR(pg_catalog.=) $1
+                   ORDER BY f.fire_time DESC, f.id DESC OFFSET $2 LIMIT $3)
+                 UNION
+                 (SELECT f.id FROM tenant_q.fanout f WHERE f.spread_again IS NULL AND f.kind OPERATOR(pg_catalog.<>) 'd'
+                     AND f.fire_time OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '1 year'::pg_catalog.interval) LIMIT $3)",
+                None,
+                &[name.into(), settings::fanout_keep().into(), PRUNED.into()],
+            )?
+            .map(|row| Ok(row.get::<pgrx::Uuid>(1)?.map_or(0, |id| u128::from_be_bytes(*id.as_bytes()))))
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)
 }
 
 /// The fan-out that a task's options name.
@@ -573,20 +683,26 @@ pub fn reopened(tenant: &Tenant, id: u128, options: Option<Json>) -> Result<()> 
 
 fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>, over: bool) -> Result<()> {
     let outcomes = open("fanout_tenant", Access::Write)?;
-    // What a tenant writes into its own rows is nothing but its own: the task must be the one of this very tenant.
-    if let Some(row) = outcome(&outcomes, fanout, &tenant.name)
-        && row.uuid(ocol::TASK) == Some(id)
-    {
-        let reason = why.map(cut);
+    let reason = why.map(cut);
+    for _ in 0..TRIES {
+        // The name as it is now: the batch may have begun before it was changed.
+        let name = catalog::schema_name(tenant.oid).unwrap_or_else(|| tenant.name.clone());
+        let Some(row) = transaction::with_latest_snapshot(|| outcome(&outcomes, fanout, &name)) else { return Ok(()) };
+        // What a tenant writes into its own rows is nothing but its own: the task must be the one of this very tenant.
+        if row.uuid(ocol::TASK) != Some(id) {
+            return Ok(());
+        }
         let changes = [
             (ocol::STATE, Value::Char(state)),
             (ocol::REASON, Value::text(reason.as_deref())),
             (ocol::FINISHED_AT, if over { Value::Time(clock::now()) } else { Value::Null }),
         ];
-        // Lost: its retention was faster.
-        let _: Gone = outcomes.update(&row, &changes);
+        // Lost: it was pruned, or is another tenant's name by now.
+        if outcomes.update(&row, &changes) == Gone::Done {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(Error::new("40001", "what became of a task of all tenants is being changed by others"))
 }
 
 /// The schema is no tenant any more, for now or for good: nobody waits for it.
@@ -600,6 +716,8 @@ pub fn detached(tenant: &str) -> Result<()> {
 
 /// A tenant has another name.
 pub fn renamed(old: &str, new: &str) -> Result<()> {
+    // Whoever is writing something under the old name is waited for; the statements that follow see it.
+    run("SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1 FOR UPDATE", &[old.into()])?;
     // What an earlier tenant of the new name has left gives way.
     run(
         "DELETE FROM tenant_q.fanout_tenant o WHERE o.tenant OPERATOR(pg_catalog.=) $2 AND EXISTS (SELECT FROM tenant_q.fanout_tenant m
@@ -633,28 +751,33 @@ fn document(sql: &str, args: &[DatumWithOid]) -> Result<Option<Json>> {
     .map_err(spi)
 }
 
+/// The state of row `a` of tenant_q.fanout_tenant: nobody waits for what is no tenant any more. (Its row said so,
+/// unless it was written while the tenant was on its way out.)
+const STATE_NOW: &str = "CASE WHEN a.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[])
+      AND NOT EXISTS (SELECT FROM tenant_q.tenant n WHERE n.name OPERATOR(pg_catalog.=) a.tenant) THEN 's' ELSE a.state END";
+
 /// tenant_q.fanouts(): rows of the view tq_fanouts.
 fn fanouts(_args: &Args) -> Result<Ret> {
     let rows = document(
-        "SELECT pg_catalog.jsonb_agg(x ORDER BY x.fire_time DESC, x.id DESC) FROM (
+        &format!("SELECT pg_catalog.jsonb_agg(x ORDER BY x.fire_time DESC, x.id DESC) FROM (
              SELECT f.id, f.name, f.handler, f.fire_time, o.tenants OPERATOR(pg_catalog.+) r.n AS tenants, o.done, o.failed,
                     o.outstanding OPERATOR(pg_catalog.+) r.n AS outstanding, o.skipped, f.spread_again IS NULL AS spread,
                     CASE WHEN f.spread_again IS NULL AND o.outstanding OPERATOR(pg_catalog.=) 0 THEN o.finished_at END AS finished_at, f.created_by
                FROM (SELECT * FROM tenant_q.fanout a WHERE a.kind OPERATOR(pg_catalog.<>) 'd' ORDER BY a.fire_time DESC, a.id DESC LIMIT $2) f,
                     LATERAL (SELECT pg_catalog.count(*) AS tenants,
                                     pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 'd') AS done,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{f,c,e,x}'::pg_catalog.\"char\"[])) AS failed,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[])) AS outstanding,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{{f,c,e,x}}'::pg_catalog.\"char\"[])) AS failed,
+                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{{o,q}}'::pg_catalog.\"char\"[])) AS outstanding,
                                     pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 's') AS skipped,
                                     pg_catalog.max(t.finished_at) AS finished_at
-                               FROM tenant_q.fanout_tenant t
+                               FROM (SELECT a.fanout, a.tenant, a.finished_at, {STATE_NOW} AS state FROM tenant_q.fanout_tenant a) t
                               WHERE t.fanout OPERATOR(pg_catalog.=) f.id AND ($1 IS NULL OR t.tenant OPERATOR(pg_catalog.=) ANY ($1))) o,
                     -- Those that its spreading has yet to reach.
                     LATERAL (SELECT CASE WHEN f.spread_again IS NULL THEN 0 ELSE
                                     (SELECT pg_catalog.count(*) FROM tenant_q.tenant t
                                       WHERE ($1 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($1)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
                                         AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) END AS n) r
-              WHERE $1 IS NULL OR o.tenants OPERATOR(pg_catalog.+) r.n OPERATOR(pg_catalog.>) 0) x",
+              WHERE $1 IS NULL OR o.tenants OPERATOR(pg_catalog.+) r.n OPERATOR(pg_catalog.>) 0) x"),
         &[visible()?.into(), (settings::view_rows() as i64).into()],
     )?;
     Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))
@@ -676,16 +799,17 @@ fn fanout_tenants(args: &Args) -> Result<Ret> {
         return Err(Error::new("P0002", "there is no such fan-out").hint("tq_fanouts shows those that are kept."));
     };
     let rows = document(
-        "SELECT pg_catalog.jsonb_agg(x ORDER BY x.tenant) FROM (
+        &format!("SELECT pg_catalog.jsonb_agg(x ORDER BY x.tenant) FROM (
              SELECT o.tenant, CASE o.state WHEN 'o' THEN 'expected' WHEN 'q' THEN 'enqueued' WHEN 'd' THEN 'done' WHEN 'f' THEN 'failed' WHEN 'c' THEN 'cancelled'
-                                           WHEN 'e' THEN 'expired' WHEN 'x' THEN 'quarantined' ELSE 'skipped' END AS state, o.reason, o.task, o.finished_at
-               FROM tenant_q.fanout_tenant o
+                                           WHEN 'e' THEN 'expired' WHEN 'x' THEN 'quarantined' ELSE 'skipped' END AS state,
+                    CASE WHEN o.state OPERATOR(pg_catalog.=) 's' THEN coalesce(o.reason, 'it is no tenant any more') ELSE o.reason END AS reason, o.task, o.finished_at
+               FROM (SELECT a.fanout, a.tenant, {STATE_NOW} AS state, a.task, a.reason, a.finished_at FROM tenant_q.fanout_tenant a) o
               WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($2))
              UNION ALL
              SELECT t.name, 'expected', NULL, NULL, NULL FROM tenant_q.tenant t, tenant_q.fanout f
               WHERE f.id OPERATOR(pg_catalog.=) $1 AND f.spread_again IS NOT NULL
                 AND ($2 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($2)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
-                AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) x",
+                AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) x"),
         &[call::uuid(id.as_u128()).into(), visible()?.into()],
     )?;
     Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))

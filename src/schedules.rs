@@ -4,6 +4,7 @@
 pub mod definition;
 pub mod follow;
 pub mod manage;
+pub mod rezone;
 pub mod setback;
 
 pub use definition::{Definition, OnConflict, define};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock;
 use crate::postgres::relation::{Access, Row};
-use crate::postgres::{catalog, sandbox, session, transaction};
+use crate::postgres::{catalog, sandbox, transaction};
 use crate::schedule::describe;
 use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule};
@@ -102,7 +103,7 @@ fn next_runs(args: &Args) -> Result<Ret> {
     let rule = Rule::parse(&rule, args.bool(6).unwrap_or(false))?;
     let tz = args.text(1).unwrap_or_else(|| match tenant::resolve(None) {
         Ok(t) => t.zone(),
-        Err(_) => Some(settings::timezone()).filter(|z| !z.is_empty()).unwrap_or_else(|| session::show(c"TimeZone")),
+        Err(_) => tenant::default_zone(),
     });
     let zone = zone::parse_zone(&tz)?;
     let after = args.time(2).unwrap_or_else(clock::now);

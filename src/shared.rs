@@ -16,7 +16,7 @@ use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
 use crate::stats::{FailedAttempt, Stat};
-use crate::{settings, shared_struct};
+use crate::{ready, settings, shared_struct};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 /// Picked tasks a slot can hold: the largest batch.
@@ -69,6 +69,9 @@ shared_struct! {
         pub failures: AtomicU64,
         /// How many of `culprits` are to be written down.
         pub culprits: AtomicU32,
+        /// The server's TimeZone, by the launcher; odd while it writes.
+        pub zone_version: AtomicU32,
+        pub zone: [AtomicU8; 64],
     }
 }
 
@@ -96,6 +99,11 @@ shared_struct! {
         pub next_due: AtomicI64,
         /// When the next schedule of this tenant comes due (entries of the owner's role).
         pub schedule_due: AtomicI64,
+        /// No schedule is due before that: ticks begin there, so that they don't walk over the dead rows
+        /// of all ticks before. Whoever announces a schedule lowers it; see ready::schedule_due.
+        pub schedule_low: AtomicI64,
+        /// When the last tick has looked at all of them.
+        pub schedule_full: AtomicI64,
         /// The whole tenant is left alone until then, for `blocked_reason`.
         pub blocked_until: AtomicI64,
         pub blocked_since: AtomicI64,
@@ -192,6 +200,8 @@ shared_struct! {
         pub swept_at: AtomicI64,
         pub swept_tenants: AtomicU32,
         pub ticks_wanted: AtomicU32,
+        /// The entry + 1 whose schedules are being served: not noted as due meanwhile.
+        pub ticking: AtomicU32,
         /// Something is to be spread over the tenants; counts the calls, so that none is taken for an older one.
         pub fanouts: AtomicU32,
         pub keep_until: AtomicI64,
@@ -208,6 +218,11 @@ shared_struct! {
 }
 
 impl Db {
+    /// All its tenants are to be looked at, from the first one on.
+    pub fn order_sweep(&self) {
+        self.sweep_from.store(0, SeqCst);
+        self.sweep_wanted.store(1, SeqCst);
+    }
     /// The extension came, went or changed there, or might have.
     pub fn look_again(&self) {
         self.asked.fetch_add(1, SeqCst);
@@ -679,6 +694,27 @@ impl Shared {
         })
     }
 
+    /// By the launcher: what no client and no ALTER ROLE or DATABASE has set. One that is too long is none.
+    pub fn publish_zone(&self, zone: &str) {
+        let zone = if zone.len() <= self.header.zone.len() { zone } else { "" };
+        if load_text(&self.header.zone) != zone {
+            self.header.zone_version.fetch_add(1, SeqCst);
+            store_text(&self.header.zone, zone);
+            self.header.zone_version.fetch_add(1, SeqCst);
+        }
+    }
+    /// None: the launcher hasn't been here yet.
+    pub fn server_zone(&self) -> Option<String> {
+        loop {
+            let before = self.header.zone_version.load(SeqCst);
+            let zone = load_text(&self.header.zone);
+            if before % 2 == 0 && self.header.zone_version.load(SeqCst) == before {
+                return Some(zone).filter(|z| !z.is_empty());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// The entry of (database, tenant, role), made if there is none. None: the table is full of
     /// entries that are needed.
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
@@ -733,9 +769,10 @@ impl Shared {
         for time in [&e.low_key, &e.next_due, &e.schedule_due] {
             time.store(NEVER, Relaxed);
         }
-        for zero in [&e.blocked_until, &e.blocked_since, &e.blocked_delay, &e.unpark_at, &e.oldest_due] {
+        for zero in [&e.blocked_until, &e.blocked_since, &e.blocked_delay, &e.unpark_at, &e.oldest_due, &e.schedule_full] {
             zero.store(0, Relaxed);
         }
+        e.schedule_low.store(ready::LOWEST, Relaxed);
         for zero in [&e.pins, &e.holder, &e.blocked_reason, &e.limited, &e.unpark] {
             zero.store(0, Relaxed);
         }
@@ -841,6 +878,7 @@ impl Shared {
             &db.sweep_from,
             &db.swept_tenants,
             &db.ticks_wanted,
+            &db.ticking,
             &db.fanouts,
             &db.problem,
             &db.start_failures,

@@ -10,8 +10,7 @@ use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{call, transaction};
-use crate::ready;
+use crate::postgres::{call, row_lock, subtransaction, timeout, transaction};
 use crate::schedule::active_hours::ActiveHours;
 use crate::schedule::catch_up::{self, CatchUp, Lateness};
 use crate::schedule::next::Plan;
@@ -19,14 +18,17 @@ use crate::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::schedule::{spread, zone};
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::{self, State};
-use crate::settings;
-use crate::shared::Shared;
+use crate::shared::{Entry, Shared};
 use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
+use crate::{fanout, ready, settings};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde_json::{Value as Json, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
 
 /// Schedules of one tenant that one transaction serves.
 const SCHEDULES: usize = 200;
@@ -36,8 +38,24 @@ const CATCH_UP_LIMIT: i32 = 1000;
 /// And at most: one transaction makes all their tasks.
 pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
 pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
-/// Looks at schedules that others keep changing, before other tenants get their turn.
-const TRIES: usize = 20;
+/// Fire times of one tenant that one transaction serves.
+const FIRE_TIMES: usize = 500;
+/// A line of tq_fanouts, which has a row for each tenant, counts as so many.
+const LINE: usize = 100;
+/// How long one tenant's schedules are served before it is the others' turn.
+const TURN: Duration = Duration::from_millis(100);
+/// How long a tick goes on before fan-outs and sweeps get theirs.
+const PASS: Duration = Duration::from_millis(500);
+/// Milliseconds that a lock is waited for: enough for a table to be extended, and nobody's transaction.
+const LOCK_TIMEOUT: i32 = 5;
+const LOCKED_AGAIN: Micros = 1_000_000;
+const FAILED_AGAIN: Micros = 5_000_000;
+/// An internal error is the first one again after this.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
+const LOOK_AT_ALL: Micros = 10_000_000;
+/// Bytes of a tenant's row that are worth being read into a process which serves all of them.
+pub const ROW: usize = 4 << 20;
 
 /// Columns of tq_schedule (sql/tenant_tables.sql).
 pub mod scol {
@@ -163,12 +181,20 @@ impl Schedule {
         }
     }
 
+    /// Each of its fire times is served, however late.
+    pub fn makes_up_for_all(&self) -> bool {
+        self.lateness.catch_up == CatchUp::All
+    }
+
     /// Nothing in the row is taken on trust: its owner can write to it.
     pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
         let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
         let name = row.text(scol::NAME).unwrap_or_default();
         if name.is_empty() || name.len() > NAME_BYTES {
             return wrong("name", "its name does not have 1 to 200 bytes");
+        }
+        if row.outside > ROW {
+            return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
         }
         let zone_name = row.text(scol::TZ).unwrap_or_else(|| tenant.zone());
         let rule = Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?;
@@ -256,124 +282,267 @@ impl Schedule {
     }
 }
 
-/// Serves what is due in every tenant of this database whose time has come.
+/// Serves what is due in tenants of this database whose time has come: the one that has waited longest first,
+/// and for so long only; the others stay due.
 pub fn tick(s: &Shared, database: u32) {
-    let now = clock::now();
-    for (index, e) in s.entries.iter().enumerate() {
-        if e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now {
-            // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
-            e.schedule_due.store(NEVER, SeqCst);
-            for tries in 0.. {
-                let mut serving = None;
-                match transaction::run(|| serve(s, e.tenant.load(Relaxed), &mut serving)) {
-                    Ok(Step::More) => continue,
-                    Ok(Step::Next(at)) => {
-                        if at != NEVER {
-                            ready::schedule_due(s, index as u32, at);
-                        }
-                    }
-                    // A schedule was changed while it was served: look at it as it is now.
-                    Err(failure) if failure.sqlstate == OVERTAKEN && tries < TRIES => continue,
-                    Err(failure) => {
-                        // One that can't be served, whatever is in it, must not stop the others.
-                        if let Some(name) = serving.filter(|_| !passes(&failure.sqlstate))
-                            && transaction::run(|| set_aside(e.tenant.load(Relaxed), &name, &failure)).is_ok()
-                        {
-                            continue;
-                        }
-                        if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01" | OVERTAKEN) {
-                            caught::log_failure("schedules could not be served", &failure);
-                        }
-                        ready::schedule_due(s, index as u32, clock::now() + 5_000_000);
+    let (began, now) = (clock::tick(), clock::now());
+    let is_due = |e: &Entry| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now;
+    let mut due: Vec<(Micros, usize)> =
+        s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(SeqCst), index)).collect();
+    due.sort();
+    let Some(db) = s.db(database) else { return };
+    for (_, index) in due {
+        if began.elapsed() > PASS {
+            // Nobody else notes them again.
+            db.ticks_wanted.store(1, SeqCst);
+            return;
+        }
+        // Should this process end meanwhile, the launcher puts it back.
+        db.ticking.store(index as u32 + 1, SeqCst);
+        // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
+        s.entries[index].schedule_due.store(NEVER, SeqCst);
+        let again = take_turn(s, index);
+        if again != NEVER {
+            ready::schedule_due(s, index as u32, again);
+        }
+        db.ticking.store(0, SeqCst);
+    }
+}
+
+/// Serves one tenant; when to come again.
+fn take_turn(s: &Shared, index: usize) -> Micros {
+    let e = &s.entries[index];
+    let began = clock::tick();
+    let mut care = Care::Batch;
+    loop {
+        let now = clock::now();
+        let full = e.schedule_full.load(Relaxed);
+        let all = full > now || now - full > LOOK_AT_ALL;
+        let low = e.schedule_low.load(SeqCst);
+        let served = transaction::run(|| {
+            timeout::limit_locks(LOCK_TIMEOUT);
+            serve(s, e.tenant.load(Relaxed), if all { ready::LOWEST } else { low }, care)
+        });
+        let failure = match served {
+            Ok(Served { next, nothing_before }) => {
+                if let Some(raised) = nothing_before {
+                    // Unless somebody has announced another one meanwhile.
+                    let _ = e.schedule_low.compare_exchange(low, raised.max(low), SeqCst, SeqCst);
+                    if all {
+                        e.schedule_full.store(now, Relaxed);
                     }
                 }
-                break;
+                match next {
+                    Step::More if began.elapsed() < TURN => {
+                        care = Care::Batch;
+                        continue;
+                    }
+                    Step::More => return clock::now(),
+                    Step::Next(at) => return at,
+                }
             }
+            Err(failure) => failure,
+        };
+        if care == Care::Batch {
+            // Which one of them it was: the others are not to suffer.
+            care = Care::Single;
+            continue;
         }
+        if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01") {
+            caught::log_failure("schedules could not be served", &failure);
+        }
+        return clock::now() + FAILED_AGAIN;
     }
+}
+
+/// What a failure takes back: all that is served in one transaction, or the one schedule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Batch,
+    Single,
 }
 
 /// Whether an error says something of the moment, not of the schedule: locks, resources, an operator,
-/// the state of the tenant.
+/// the state of the tenant; or somebody enqueues the very task by hand.
 fn passes(sqlstate: &str) -> bool {
-    ["40", "53", "55", "57", "58", "08", "25", "3F"].contains(&&sqlstate[..sqlstate.len().min(2)]) || matches!(sqlstate, "42P01")
+    ["40", "53", "55", "57", "58", "08", "25", "3F"].contains(&&sqlstate[..sqlstate.len().min(2)]) || matches!(sqlstate, "42P01" | "23505")
 }
 
-/// The schedule's trouble goes into its row, and it isn't tried again until somebody mends it.
-fn set_aside(schema: u32, name: &str, failure: &Failure) -> std::result::Result<(), Failure> {
-    let tenant = tenant::by_oid(schema)?;
-    let table = tenant.open(tenant.schedule, Access::Write)?;
-    let Some(row) = table.find(&[scol::NAME as i16], Value::Text(name)) else { return Ok(()) };
-    match table.update(&row, &[(scol::NEXT_RUN, Value::Null), (scol::PROBLEM, Value::Text(&failure.message))]) {
-        Gone::Done => Ok(()),
-        Gone::Lost => Err(overtaken()),
-    }
+thread_local! {
+    /// Schedules that failed with an error of the server's own, and when: it may have been something that
+    /// somebody was just dropping.
+    static FAILED_ONCE: RefCell<HashMap<(u32, String), Instant>> = RefCell::default();
 }
 
-/// Somebody changed the schedule between our look and our write: nothing of this look counts.
-const OVERTAKEN: &str = "40001";
-fn overtaken() -> Failure {
-    Failure::new(OVERTAKEN, "the schedule was changed meanwhile")
+/// Whether it is an internal error that this schedule hasn't had lately.
+fn is_first(tenant: u32, name: &str, sqlstate: &str) -> bool {
+    sqlstate.starts_with("XX")
+        && FAILED_ONCE.with_borrow_mut(|failed| {
+            failed.retain(|_, at| at.elapsed() < REMEMBERED);
+            failed.insert((tenant, name.to_string()), Instant::now()).is_none()
+        })
 }
 
 enum Step {
+    /// There is more that is due.
     More,
     Next(Micros),
 }
 
-/// `serving`: the schedule whose turn it is.
-fn serve(s: &Shared, schema: u32, serving: &mut Option<String>) -> std::result::Result<Step, Failure> {
+struct Served {
+    next: Step,
+    /// What is left to be served comes due at this or later, as far as it could be seen.
+    nothing_before: Option<Micros>,
+}
+
+impl Served {
+    fn nothing(next: Micros) -> std::result::Result<Served, Failure> {
+        Ok(Served { next: Step::Next(next), nothing_before: None })
+    }
+}
+
+/// The schedules of one tenant that are due, from those of `from` on.
+fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(t) => t,
         // Detached or dropped: whoever attaches it again wakes it.
-        Err(_) => return Ok(Step::Next(NEVER)),
+        Err(_) => return Served::nothing(NEVER),
     };
     let now = clock::now();
     if !tenant.ready || tenant.suspended.is_some() || settings::exclude_schemas().contains(&tenant.name) {
-        return Ok(Step::Next(NEVER));
+        return Served::nothing(NEVER);
     }
     if let Some(until) = tenant.paused_until(now) {
-        return Ok(Step::Next(until));
+        return Served::nothing(until);
     }
-    let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(Step::Next(now + 1_000_000)) };
-    let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(Step::Next(now + 1_000_000)) };
-    let by_due = table.index_with(&[scol::NEXT_RUN as i16]);
+    let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
     let mut due = Vec::new();
-    let mut flux = false;
-    table.scan(by_due, &[Key { column: 1, compare: Compare::Le, value: Value::Time(now) }], None, false, |row| {
-        if row.in_flux {
-            flux = true;
-        } else {
-            due.push(row);
-        }
+    let by_due = work.table.index_with(&[scol::NEXT_RUN as i16]);
+    let keys = [
+        Key { column: 1, compare: Compare::Ge, value: Value::Time(from) },
+        Key { column: 1, compare: Compare::Le, value: Value::Time(now) },
+    ];
+    work.table.scan(by_due, &keys, None, false, |row| {
+        due.push(row);
         due.len() < SCHEDULES
     });
-    let mut queue = Queue::of(tenant.clone(), tasks, Caller { name: String::new(), superuser: false });
+    // What is held up: until when, and since when at least.
+    let (mut again, mut held) = (NEVER, NEVER);
+    let mut more = due.len() == SCHEDULES;
+    let mut left = FIRE_TIMES;
+    let began = clock::tick();
     for row in &due {
-        // The end of a task may be noting itself in it just now: its transaction isn't waited for.
-        if table.fetch(row.tid).is_none_or(|r| r.in_flux) {
-            flux = true;
-            continue;
+        if left == 0 || began.elapsed() > TURN {
+            more = true;
+            break;
         }
-        *serving = row.text(scol::NAME);
-        let changes = match caught::catch(|| fire(s, &tenant, &mut queue, row, now))? {
-            Ok(changes) => changes,
-            // A broken schedule says so and stops nothing else.
-            Err(error) => Changes::broken(row, error),
+        let served = match care {
+            Care::Batch => work.serve(row, &mut left)?,
+            Care::Single => work.serve_alone(row, &mut left)?,
         };
-        if changes.over {
-            if table.delete(row.tid) == Gone::Lost {
-                return Err(overtaken());
+        match served {
+            Turn::Over(next) => more |= next.is_some_and(|next| next <= now),
+            Turn::Held(at) => {
+                again = again.min(at);
+                held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
             }
-            continue;
         }
-        let problem = changes.problem.as_deref();
+    }
+    if more {
+        return Ok(Served { next: Step::More, nothing_before: None });
+    }
+    transaction::refresh_snapshot();
+    let mut next = again;
+    work.table.scan(by_due, &[Key { column: 1, compare: Compare::Gt, value: Value::Time(now) }], None, false, |row| {
+        next = next.min(row.time(scol::NEXT_RUN).unwrap_or(NEVER));
+        false
+    });
+    Ok(Served { next: Step::Next(next), nothing_before: Some(held.min(now)) })
+}
+
+/// What came of a schedule that was due.
+enum Turn {
+    /// Its next fire time.
+    Over(Option<Micros>),
+    /// It stays due, and is looked at again then.
+    Held(Micros),
+}
+
+/// A tenant's tables while its schedules are served.
+struct Work<'a> {
+    s: &'a Shared,
+    tenant: &'a Rc<Tenant>,
+    table: Table,
+    queue: Queue,
+    now: Micros,
+}
+
+impl<'a> Work<'a> {
+    /// None: somebody has them.
+    fn open(s: &'a Shared, tenant: &'a Rc<Tenant>, now: Micros) -> Result<Option<Work<'a>>> {
+        let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(None) };
+        let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(None) };
+        let nobody = Caller { name: String::new(), superuser: false };
+        let queue = Queue::of(tenant.clone(), tasks.fetch_at_most(ROW), nobody);
+        Ok(Some(Work { s, tenant, table: table.fetch_at_most(ROW), queue, now }))
+    }
+
+    /// `left`: fire times that this transaction may still serve.
+    fn serve(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+        // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
+        if !row_lock::try_lock(&self.table, row) {
+            return Ok(Turn::Held(self.now + LOCKED_AGAIN));
+        }
+        let changes = match Schedule::of(self.tenant, row) {
+            Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
+                return Ok(Turn::Held(self.now + LOCKED_AGAIN));
+            }
+            Ok(schedule) => fire(self.s, self.tenant, &mut self.queue, row, &schedule, self.now, left)?,
+            // A broken schedule says so and stops nothing else.
+            Err(broken) => Changes::broken(row, broken.into()),
+        };
+        self.write(row, &changes)
+    }
+
+    /// The same, so that an error takes back nothing but this.
+    fn serve_alone(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+        let (s, tenant, now) = (self.s, self.tenant, self.now);
+        let served = subtransaction::run(|| match Work::open(s, tenant, now)? {
+            Some(mut work) => work.serve(row, left),
+            None => Ok(Turn::Held(now + LOCKED_AGAIN)),
+        });
+        let failure = match served {
+            Ok(turn) => return Ok(turn),
+            Err(failure) => failure,
+        };
+        let name = row.text(scol::NAME).unwrap_or_default();
+        if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" {
+            return Ok(Turn::Held(now + LOCKED_AGAIN));
+        }
+        if passes(&failure.sqlstate) || is_first(tenant.oid, &name, &failure.sqlstate) {
+            caught::log_failure("a schedule could not be served", &failure);
+            return Ok(Turn::Held(now + FAILED_AGAIN));
+        }
+        // Whatever is in it, it must not come again and again: not tried until somebody mends it.
+        if !row_lock::try_lock(&self.table, row) {
+            return Ok(Turn::Held(now + LOCKED_AGAIN));
+        }
+        self.write(row, &Changes::broken(row, Error::new("XX000", failure.message)))
+    }
+
+    fn write(&self, row: &Row, changes: &Changes) -> std::result::Result<Turn, Failure> {
+        if changes.over {
+            return match self.table.delete(row.tid) {
+                Gone::Done => Ok(Turn::Over(None)),
+                Gone::Lost => Err(overtaken()),
+            };
+        }
         let state = changes.state.document();
-        let mut set = vec![
-            (scol::NEXT_RUN, Value::time(changes.next)),
-            (scol::PROBLEM, Value::text(problem)),
-            (scol::STATE, Value::json(state.as_ref())),
-        ];
+        let mut set = vec![(scol::NEXT_RUN, Value::time(changes.next)), (scol::PROBLEM, Value::text(changes.problem.as_deref()))];
+        // What is too large to be read stays as it is.
+        if row.outside <= ROW {
+            set.push((scol::STATE, Value::json(state.as_ref())));
+        }
         if let Some((at, count)) = changes.served {
             set.push((scol::LAST_RUN, Value::Time(at)));
             set.push((scol::RUN_COUNT, Value::I64(row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
@@ -384,21 +553,16 @@ fn serve(s: &Shared, schema: u32, serving: &mut Option<String>) -> std::result::
         if let Some(n) = changes.repeats {
             set.push((scol::REPEATS, Value::I32(n)));
         }
-        if table.update(row, &set) == Gone::Lost {
-            return Err(overtaken());
+        match self.table.update(row, &set) {
+            Gone::Done => Ok(Turn::Over(changes.next)),
+            // It was locked; only this transaction itself could have.
+            Gone::Lost => Err(overtaken()),
         }
     }
-    *serving = None;
-    if due.len() == SCHEDULES {
-        return Ok(Step::More);
-    }
-    transaction::refresh_snapshot();
-    let mut next = if flux { now + 1_000_000 } else { NEVER };
-    table.scan(by_due, &[Key { column: 1, compare: Compare::Gt, value: Value::Time(now) }], None, false, |row| {
-        next = next.min(row.time(scol::NEXT_RUN).unwrap_or(NEVER));
-        false
-    });
-    Ok(Step::Next(next))
+}
+
+fn overtaken() -> Failure {
+    Failure::new("40001", "the schedule was changed meanwhile")
 }
 
 struct Changes {
@@ -421,14 +585,22 @@ impl Changes {
             served: None,
             last_task: None,
             repeats: None,
-            state: State::of(row),
+            state: if row.outside <= ROW { State::of(row) } else { State::default() },
             over: false,
         }
     }
 }
 
-fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micros) -> Result<Changes> {
-    let schedule = Schedule::of(tenant, row)?;
+/// `left`: fire times that may be served now.
+fn fire(
+    s: &Shared,
+    tenant: &Rc<Tenant>,
+    queue: &mut Queue,
+    row: &Row,
+    schedule: &Schedule,
+    now: Micros,
+    left: &mut usize,
+) -> Result<Changes> {
     let mut state = schedule.state.clone();
     let mut repeats = schedule.repeats;
     if row.bool(scol::ENABLED) != Some(true) {
@@ -442,14 +614,17 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
     let (mut slots, mut next) = match waiting_for {
         // Before any clock of a computer's: somebody means at once.
         Some(at) if at <= now => {
-            let due = catch_up::due(&plan, instant(if at < -EPOCH_2000 { now } else { at }), instant(now), &schedule.lateness);
-            (due.serve, due.next.map(micros))
+            let from = instant(if at < -EPOCH_2000 { now } else { at });
+            let part = catch_up::part(&plan, from, instant(now), &schedule.lateness, state.promised.map(instant), (*left).max(1));
+            state.promised = part.promised.map(micros);
+            (part.serve, part.next.map(micros))
         }
         // The owner has written a release into it by hand, and lost the rule's own.
         None if state.released.is_some() => (vec![], plan.next_after(instant(now)).map(micros)),
         at => (vec![], at),
     };
-    if let Some(at) = state.released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {
+    let released = state.released;
+    if let Some(at) = released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {
         slots.push(instant(at));
         slots.sort();
         slots.dedup();
@@ -458,6 +633,7 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         // What all tenants are to do, this one isn't: its plan goes on.
         slots.clear();
     }
+    *left = left.saturating_sub(slots.len());
     let mut last_task = row.uuid(scol::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
@@ -468,11 +644,19 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
     if state.released.is_some() || !slots.is_empty() {
         state.start_over();
     }
+    if !slots.is_empty()
+        && let Ok(Some(handler)) = handler::find(tenant, &handler_name)
+    {
+        // Before anything is written: a full table of entries is everybody's trouble, and passes.
+        tenant.entry(handler.run_as)?;
+    }
     for slot in slots {
         if repeats == 0 {
             break;
         }
         let at = micros(slot);
+        // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
+        let of_line = schedule.of_all.as_ref().filter(|_| released != Some(at));
         if schedule.active_hours.as_ref().is_some_and(|h| !h.contain(schedule.zone, slot)) {
             continue;
         }
@@ -481,12 +665,13 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         }
         if let Some(last) = last_task
             && overlap != "allow"
-            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last))
+            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| task::is_task(r.char(col::STATE)))
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
             if overlap == "skip" || crate::surface::running(s, tenant, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none() {
-                if let Some(all) = &schedule.of_all {
-                    schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
+                if let Some(all) = of_line {
+                    let begun = schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
+                    *left = left.saturating_sub(if begun { LINE } else { 0 });
                 }
                 continue;
             }
@@ -500,13 +685,18 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
         let later = jitter + schedule.of_all.as_ref().map_or(0, |all| all.stagger(tenant));
         // The handler may be gone for a while: the plan goes on.
         let made = schedule.task(tenant, row, &handler_name, at).and_then(|new| {
-            let fanout = schedule.of_all.as_ref().map(|all| all.line(at));
+            let fanout = of_line.map(|all| all.line(at));
             let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
             queue.add(&new).map(|added| (new, added))
         });
-        if let Some(all) = &schedule.of_all {
-            let result = made.as_ref().map(|(_, id)| *id).map_err(|e| e.message.clone());
-            schedules::fired(tenant, all, row, at, result)?;
+        if let Some(all) = of_line {
+            let result = match &made {
+                Ok((new, id)) if new.id != Some(*id) && !fanout::is_of(&queue.table, *id, new.fanout) => Err(fanout::TAKEN.into()),
+                Ok((_, id)) => Ok(*id),
+                Err(e) => Err(e.message.clone()),
+            };
+            let begun = schedules::fired(tenant, all, row, at, result)?;
+            *left = left.saturating_sub(if begun { LINE } else { 0 });
         }
         match made {
             Ok((new, id)) => {

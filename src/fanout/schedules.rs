@@ -13,13 +13,19 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::schedule::next::Plan;
+use crate::schedule::zone::parse_zone;
+use crate::schedules::follow::{self, State};
 use crate::schedules::{Definition, author, definition};
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{monitor, settings, task, wake};
 use pgrx::Spi;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
+
+const YEAR: Micros = 365 * 86_400_000_000;
+/// Where more lines are kept, only those that are there are counted, not those to come.
+const COUNTED_AHEAD: i64 = 1000;
 
 /// What a tenant's row says of the definition that it was made from; in its options.
 #[derive(Clone)]
@@ -77,9 +83,6 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     definition.check_given()?;
     let (rule, month_end) = definition.check_alone()?;
     definition.check_until()?;
-    if !definition.after().is_empty() {
-        return Err(Error::unsupported("after in tq_schedule_all"));
-    }
     let conflict = args.text(24).unwrap_or_else(|| "error".into());
     if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
         return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
@@ -92,21 +95,22 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     if stagger < 0 {
         return Err(Error::invalid("stagger is negative"));
     }
-    let zone = definition.tz.clone().unwrap_or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty()).unwrap_or("UTC".into()));
+    let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
     let now = clock::now();
     let plan = Plan {
         rule: &rule,
-        zone: crate::schedule::zone::parse_zone(&zone)?,
+        zone: parse_zone(&zone)?,
         anchor: instant(now),
         start_at: definition.start_at.map(instant),
         until: definition.until.map(instant),
         month_end,
         seed: 0,
     };
-    if plan.first().is_none() && definition.repeats != Some(0) {
+    if plan.first().is_none() && definition.repeats != Some(0) && !rule.is_after() {
         return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
     }
     let table = definitions_to_change()?;
+    check_after(&table, &definition)?;
     let before = find(&table, &definition.name);
     if let Some(row) = &before {
         match conflict.as_str() {
@@ -164,6 +168,20 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     Ok(Ret::Uuid(id))
 }
 
+/// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.
+fn check_after(table: &Table, definition: &Definition) -> Result<()> {
+    let after_of = |name: &str| find(table, name).map(|row| follow::after_of(&row).0);
+    if let Some(circle) = follow::circle(&definition.name, definition.after(), after_of) {
+        return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
+    }
+    for name in definition.after().iter().filter(|name| find(table, name).is_none()) {
+        Error::new("00000", format!("schedule \"{name}\", which is named in after, is not one of all tenants"))
+            .detail("It fires in tenants that have a schedule of that name, and waits in the others.")
+            .notice();
+    }
+    Ok(())
+}
+
 fn contended(name: &str) -> Error {
     Error::new("40001", format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
 }
@@ -209,11 +227,39 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
     let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
     let table = definitions_to_change()?;
     let Some(row) = find(&table, &name) else { return Ok(Ret::Bool(false)) };
+    let followers = names_after(&table, &name);
+    if let Some(first) = followers.first() {
+        return Err(Error::new("2BP01", format!("schedule \"{name}\" of all tenants can't go while others come after it"))
+            .detail(format!("They are \"{}\".", followers.join("\", \"")))
+            .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
+    }
     if table.delete(row.tid) == Gone::Lost {
         return Err(contended(&name));
     }
     spread_change(task::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
     Ok(Ret::Bool(true))
+}
+
+/// Definitions that come after this name.
+fn names_after(definitions: &Table, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    definitions.scan(definitions.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+        if row.raw(scol::OPTIONS).is_some() && follow::after_of(&row).0.iter().any(|a| a == name) {
+            found.extend(row.text(scol::NAME));
+        }
+        true
+    });
+    found
+}
+
+/// A tenant has made a schedule of its own: one of all tenants may have waited for it to come after.
+pub fn followed(table: &Table, name: &str) -> Result<()> {
+    for follower in names_after(&open("schedule_all", Access::Read)?, name) {
+        if find(table, &follower).is_some_and(|row| is_of_all(&row)) {
+            follow::link_present(table, &follower, &[], &[name.to_string()])?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is a definition of this name.
@@ -256,6 +302,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = find(table, name);
     let of_all = row.as_ref().and_then(OfAll::of_row);
+    let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
     let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
     let Some(definition) = definition else {
         if let (Some(row), Some(_)) = (&row, of_all)
@@ -263,14 +310,22 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         {
             return Err(lost());
         }
+        transaction::see_own_writes();
+        follow::link_present(table, name, &old_after, &[])?;
         return Ok(Reconciled::Right);
     };
     let Some(all) = OfAll::of_row(&definition) else { return Ok(Reconciled::Right) };
     if row.is_some() && of_all.is_none() {
         return Ok(Reconciled::Problem("the tenant has a schedule of its own of this name".into()));
     }
+    let after = follow::after_of(&definition).0;
     if of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
+        // What somebody has written into their rows by hand.
+        follow::link_present(table, name, &[], &after)?;
         return Ok(Reconciled::Right);
+    }
+    if let Some(circle) = follow::circle(name, &after, |other| find(table, other).map(|row| follow::after_of(&row).0)) {
+        return Ok(Reconciled::Problem(format!("after makes a circle: {circle}")));
     }
     let schedule = Schedule::of(tenant, &definition)?;
     let plan = schedule.plan();
@@ -278,8 +333,8 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         None => plan.first(),
         Some(now) => plan.next_after(instant(now)),
     };
-    let next = first.map(micros).filter(|_| definition.i32(scol::REPEATS) != Some(0) && definition.bool(scol::ENABLED) != Some(false));
-    if row.is_none() && first.is_none() {
+    let mut next = first.map(micros).filter(|_| definition.i32(scol::REPEATS) != Some(0) && definition.bool(scol::ENABLED) != Some(false));
+    if row.is_none() && first.is_none() && !schedule.rule.is_after() {
         // It was for once, before this tenant's time.
         return Ok(Reconciled::Right);
     }
@@ -288,6 +343,18 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         map.remove("tenants");
     }
     let options = Jsonb::from_value(options);
+    let mut state = row.as_ref().map(State::of).unwrap_or_default();
+    if row.is_none() {
+        state.before = follow::comers_after(table, name);
+    }
+    if after != old_after || definition.bool(scol::ENABLED) == Some(false) {
+        state.start_over();
+    }
+    if let Some(released) = state.released {
+        state.planned = next;
+        next = Some(released);
+    }
+    let state = state.document();
     let kept = |column: usize| row.as_ref().map(|r| r.value(column));
     let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
     for (column, value) in [
@@ -298,7 +365,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         (scol::LAST_TASK, kept(scol::LAST_TASK).unwrap_or(Value::Null)),
         (scol::RUN_COUNT, kept(scol::RUN_COUNT).unwrap_or(Value::I64(0))),
         (scol::FAIL_COUNT, kept(scol::FAIL_COUNT).unwrap_or(Value::I64(0))),
-        (scol::STATE, kept(scol::STATE).unwrap_or(Value::Null)),
+        (scol::STATE, Value::json(state.as_ref())),
         (scol::PROBLEM, Value::Null),
     ] {
         changes[column - 1].1 = value;
@@ -311,6 +378,9 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         }
         None => table.insert(&changes.iter().map(|c| c.1).collect::<Vec<_>>()),
     }
+    transaction::see_own_writes();
+    // Those that the tenant lacks are told when it has them.
+    follow::link_present(table, name, &old_after, &after)?;
     definition::announce(tenant, next)?;
     Ok(Reconciled::Right)
 }
@@ -381,22 +451,25 @@ pub fn refuse(row: &Row) -> Result<()> {
 }
 
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
-/// with everybody who is expected to follow.
-pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<()> {
+/// with everybody who is expected to follow. True: that was this one. Nothing is written about a line that
+/// isn't there (any more).
+pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<bool> {
     let line = all.line(fire_time);
     let fanouts = open("fanout", Access::Write)?;
+    let mut begun = false;
     if fanouts.find(&[fcol::ID as i16], Value::Uuid(line)).is_none() {
         if !begin_line(tenant, all, row, line, fire_time)? {
-            return Ok(());
+            return Ok(false);
         }
         transaction::see_own_writes();
+        begun = true;
     }
     let outcomes = open("fanout_tenant", Access::Write)?;
     match result {
         Ok(id) => note(&outcomes, line, &tenant.name, state::ENQUEUED, Some(id), None),
         Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason)),
     }
-    Ok(())
+    Ok(begun)
 }
 
 /// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
@@ -406,8 +479,8 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
     let definitions = open("schedule_all", Access::Read)?;
     let Some(definition) = find(&definitions, name) else { return Ok(false) };
     let Some(defined) = OfAll::of_row(&definition).filter(|defined| defined.id == all.id) else { return Ok(false) };
-    let just_before = instant(fire_time) - chrono::TimeDelta::microseconds(1);
-    if Schedule::of(tenant, &definition)?.plan().next_after(just_before).map(micros) != Some(fire_time) {
+    let schedule = Schedule::of(tenant, &definition)?;
+    if !fires_at(&schedule.plan(), fire_time) || is_outdated(&schedule, name, fire_time)? {
         return Ok(false);
     }
     let at = call::timestamp(fire_time);
@@ -424,8 +497,8 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
         ],
     )?;
     let names = tenants_of(&definition);
-    // Where the rule is of each tenant's own zone, those of other zones have other fire times.
-    let zone = definition.raw(scol::TZ).is_none().then(|| tenant.timezone.clone().unwrap_or_default());
+    // Where the rule is of each tenant's own zone, some fire at other times.
+    let zones = if definition.raw(scol::TZ).is_none() { Some(zones_that_fire(&schedule, fire_time)?) } else { None };
     run(
         &format!(
             "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
@@ -433,7 +506,7 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
                  SELECT t.name, coalesce({}, (SELECT o.reason FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $6
                                                 AND o.tenant OPERATOR(pg_catalog.=) t.name AND o.state OPERATOR(pg_catalog.=) 's')) AS reason
                    FROM tenant_q.tenant t
-                  WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, '') OPERATOR(pg_catalog.=) $4)
+                  WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, $7) OPERATOR(pg_catalog.=) ANY ($4))
                     AND t.attached_at OPERATOR(pg_catalog.<=) $5) x",
             super::LEFT_OUT
         ),
@@ -441,13 +514,55 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
             call::uuid(line).into(),
             settings::exclude_schemas().into(),
             names.into(),
-            zone.into(),
+            zones.into(),
             at.into(),
             call::uuid(defined.revision).into(),
+            tenant::default_zone().into(),
         ],
     )?;
-    super::prune(name)?;
+    super::prune_later(name);
     Ok(true)
+}
+
+fn fires_at(plan: &Plan, fire_time: Micros) -> bool {
+    plan.next_after(instant(fire_time) - chrono::TimeDelta::microseconds(1)).map(micros) == Some(fire_time)
+}
+
+/// Whether there are so many later lines, or will be, that this one would be pruned at once: a tenant that
+/// makes up for a long time would write a row for every tenant and fire time.
+fn is_outdated(schedule: &Schedule, name: &str, fire_time: Micros) -> Result<bool> {
+    let now = clock::now();
+    let keep = settings::fanout_keep();
+    if fire_time < now - YEAR {
+        return Ok(true);
+    }
+    if schedule.makes_up_for_all() && keep <= COUNTED_AHEAD {
+        let plan = schedule.plan();
+        let later = std::iter::successors(plan.next_after(instant(fire_time)), |at| plan.next_after(*at));
+        if later.take_while(|at| *at <= instant(now)).take(keep as usize).count() == keep as usize {
+            return Ok(true);
+        }
+    }
+    let later = super::document(
+        "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.<>) 'd'
+            AND f.name OPERATOR(pg_catalog.=) $1 AND f.fire_time OPERATOR(pg_catalog.>) $2 ORDER BY f.fire_time LIMIT $3) x",
+        &[name.into(), call::timestamp(fire_time).into(), keep.into()],
+    )?;
+    Ok(later.and_then(|n| n.as_i64()).is_some_and(|n| n >= keep))
+}
+
+/// Of the zones that tenants have, those in which the schedule fires at this very instant.
+fn zones_that_fire(schedule: &Schedule, fire_time: Micros) -> Result<Vec<String>> {
+    let zones: Vec<String> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select("SELECT DISTINCT coalesce(t.timezone, $1) FROM tenant_q.tenant t", None, &[tenant::default_zone().into()])?
+                .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
+                .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)?;
+    let fires = |zone: &String| parse_zone(zone).is_ok_and(|zone| fires_at(&Plan { zone, ..schedule.plan() }, fire_time));
+    Ok(zones.into_iter().filter(fires).collect())
 }
 
 /// A tenant has another name: lists of names follow.

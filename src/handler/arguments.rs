@@ -12,8 +12,9 @@ use crate::postgres::function::document::{self, Document, Item, Shape};
 use crate::postgres::function::{Argument, Value, is_built_in};
 use crate::postgres::sandbox;
 use crate::postgres::types::Jsonb;
+use crate::postgres::worker;
 use pgrx::pg_sys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 /// One value for each parameter of one function. The values live in the memory context that was
@@ -31,9 +32,27 @@ enum Source<'a> {
     Item(Item<'a>),
 }
 
+thread_local! {
+    static ONLY_BUILT_IN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whatever is bound in `f` is not converted to types that bring code of their own: for a session that only
+/// wants to know what is wrong.
+pub fn without_foreign_code<T>(f: impl FnOnce() -> T) -> T {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ONLY_BUILT_IN.set(self.0);
+        }
+    }
+    let _back = Back(ONLY_BUILT_IN.replace(true));
+    f()
+}
+
 /// Converts `args` to the parameters' types. Types that aren't PostgreSQL's own bring code of
 /// their makers' (a domain's CHECK, an input function): that runs as `role`, in the sandbox unless
-/// `inside_task`, where the session is that role already.
+/// `inside_task`, where the session is that role already. The scheduler, which all tenants need, doesn't
+/// convert to them at all: what doesn't fit fails at its start.
 pub fn bind(sig: &Signature, args: Option<&Jsonb>, role: u32, inside_task: bool) -> Result<Bound> {
     let document = args.map(Document::of);
     let sources = assign(sig, document.as_ref())?;
@@ -51,7 +70,7 @@ pub fn bind(sig: &Signature, args: Option<&Jsonb>, role: u32, inside_task: bool)
         };
         arguments.push(Argument { type_oid, value });
     }
-    if foreign {
+    if foreign && !worker::is_scheduler() && !ONLY_BUILT_IN.get() {
         sandbox::as_owner(pg_sys::Oid::from(role), || {
             for (i, source) in sources.iter().enumerate() {
                 if !matches!(source, Source::Default) && !is_built_in(sig.params[i].type_oid) {

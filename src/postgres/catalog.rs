@@ -293,7 +293,7 @@ pub fn shape(table: &super::relation::Table) -> Shape {
     }
 }
 
-unsafe fn attribute(desc: pg_sys::TupleDesc, i: i32) -> *const pg_sys::FormData_pg_attribute {
+pub(super) unsafe fn attribute(desc: pg_sys::TupleDesc, i: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: i < natts.
     unsafe {
         #[cfg(not(feature = "pg18"))]

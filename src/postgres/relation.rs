@@ -81,7 +81,7 @@ impl Tid {
     }
 }
 
-/// See `Row::in_flux`.
+/// See `Row::in_flux`. A multixact stays in the row for ever after its last member has ended, until VACUUM comes.
 ///
 /// # Safety
 /// `header` is of a pinned tuple.
@@ -121,16 +121,22 @@ pub struct Row {
     pub in_flux: bool,
     /// This very transaction has inserted it.
     pub own: bool,
+    /// Bytes of what is stored out of line, as it would be in memory.
+    pub outside: usize,
 }
 
 impl Row {
-    fn copy(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Row {
+    /// What is stored out of line is fetched, unless it has more than `largest` bytes in all: then those
+    /// values are pointers to it, as good as any other for being written back.
+    fn copy(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc, largest: usize) -> Row {
         // SAFETY: `tuple` is a pinned tuple of a relation with this descriptor; the copy is
         // 8-aligned as tuples must be, and the datums made of it point into the copy, which the
         // returned Row keeps. Values stored out of line are fetched first.
         unsafe {
             let mut source = tuple;
-            let external = (*(*tuple).t_data).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0;
+            let outside = (*(*tuple).t_data).t_infomask & pg_sys::HEAP_HASEXTERNAL as u16 != 0;
+            let outside = if outside { outside_bytes(tuple, desc) } else { 0 };
+            let external = outside > 0 && outside <= largest;
             if external {
                 source = pg_sys::ffi::pg_guard_ffi_boundary(|| raw::toast_flatten_tuple(tuple, desc));
             }
@@ -154,7 +160,7 @@ impl Row {
             }
             let own = mask & pg_sys::HEAP_XMIN_COMMITTED == 0
                 && raw::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin);
-            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux, own }
+            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux, own, outside }
         }
     }
 
@@ -214,6 +220,23 @@ impl Row {
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
         self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
+    }
+}
+
+/// Bytes that a tuple's values stored out of line take in memory, without fetching them.
+unsafe fn outside_bytes(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> usize {
+    // SAFETY: a tuple of this descriptor; sizes are read from the pointers that it holds.
+    unsafe {
+        let columns = (*desc).natts as usize;
+        let mut values = vec![pg_sys::Datum::from(0usize); columns];
+        let mut nulls = vec![true; columns];
+        pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        (0..columns)
+            .filter(|n| !nulls[*n] && (*super::catalog::attribute(desc, *n as i32)).attlen == -1)
+            .map(|n| values[n])
+            .filter(|value| pgrx::varatt_is_1b_e(value.cast_mut_ptr()))
+            .map(|value| pg_sys::toast_raw_datum_size(value))
+            .sum()
     }
 }
 
@@ -298,13 +321,21 @@ pub fn forget(relation: u32) {
 /// the end of the transaction.
 pub struct Table {
     rel: pg_sys::Relation,
+    /// See Row::copy.
+    largest: Cell<usize>,
     shapes: OnceCell<Rc<Vec<IndexShape>>>,
     open: RefCell<Vec<Option<Index>>>,
 }
 
 impl Table {
     fn new(rel: pg_sys::Relation) -> Table {
-        Table { rel, shapes: OnceCell::new(), open: RefCell::default() }
+        Table { rel, largest: Cell::new(usize::MAX), shapes: OnceCell::new(), open: RefCell::default() }
+    }
+
+    /// Of rows that have more than this out of line, nothing of that is fetched.
+    pub fn fetch_at_most(self, bytes: usize) -> Table {
+        self.largest.set(bytes);
+        self
     }
 
     /// Opens; waits for the lock. None: there is no such table (any more).
@@ -527,7 +558,7 @@ impl Table {
             if !pg_sys::heap_fetch(self.rel, pg_sys::GetActiveSnapshot(), &mut tuple, &mut buffer, false) {
                 return None;
             }
-            let row = Row::copy(&mut tuple, self.desc());
+            let row = Row::copy(&mut tuple, self.desc(), self.largest.get());
             pg_sys::ReleaseBuffer(buffer);
             Some(row)
         }
@@ -567,7 +598,7 @@ impl Table {
                 while pg_sys::index_getnext_slot(scan, direction, slot) {
                     let mut free = false;
                     let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free);
-                    if !f(Row::copy(tuple, self.desc())) {
+                    if !f(Row::copy(tuple, self.desc(), self.largest.get())) {
                         break;
                     }
                 }

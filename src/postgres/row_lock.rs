@@ -1,4 +1,4 @@
-//! SELECT … FOR UPDATE SKIP LOCKED of one row, by its place.
+//! SELECT … FOR UPDATE SKIP LOCKED, or FOR KEY SHARE, of one row, by its place.
 
 use super::relation::{Row, Table};
 use pgrx::pg_sys;
@@ -6,6 +6,16 @@ use pgrx::pg_sys;
 /// Locks the row as it was read until the (sub)transaction ends. False = somebody else's
 /// transaction has it, or it is not the row that was read any more.
 pub fn try_lock(table: &Table, row: &Row) -> bool {
+    lock(table, row, pg_sys::LockTupleMode::LockTupleExclusive)
+}
+
+/// Until the (sub)transaction ends nobody deletes the row or changes its key. False = somebody is about to,
+/// or has.
+pub fn try_keep(table: &Table, row: &Row) -> bool {
+    lock(table, row, pg_sys::LockTupleMode::LockTupleKeyShare)
+}
+
+fn lock(table: &Table, row: &Row, mode: pg_sys::LockTupleMode::Type) -> bool {
     let place = pg_sys::ItemPointerData {
         ip_blkid: pg_sys::BlockIdData { bi_hi: (row.tid.0 >> 32) as u16, bi_lo: (row.tid.0 >> 16) as u16 },
         ip_posid: row.tid.0 as u16,
@@ -20,7 +30,7 @@ pub fn try_lock(table: &Table, row: &Row) -> bool {
             table.relation(),
             &mut tuple,
             pg_sys::GetCurrentCommandId(true),
-            pg_sys::LockTupleMode::LockTupleExclusive,
+            mode,
             pg_sys::LockWaitPolicy::LockWaitSkip,
             false,
             &mut buffer,

@@ -77,11 +77,14 @@ pub fn due(plan: &Plan, waiting_for: DateTime<Utc>, now: DateTime<Utc>, lateness
         CatchUp::All => lateness.limit,
         CatchUp::Once | CatchUp::None => 1,
     };
-    let mut serve = Vec::new();
+    let mut serve: Vec<DateTime<Utc>> = Vec::new();
     let mut before = now;
+    // The gap between the last two is mostly the next one, too.
+    let mut reach = TimeDelta::seconds(1);
     while serve.len() < count
-        && let Some(slot) = newest_slot(plan, waiting_for, oldest, before)
+        && let Some(slot) = newest_slot(plan, waiting_for, oldest, before, reach)
     {
+        reach = serve.last().map_or(reach, |newer| *newer - slot);
         serve.push(slot);
         before = slot - TimeDelta::nanoseconds(1);
     }
@@ -89,9 +92,58 @@ pub fn due(plan: &Plan, waiting_for: DateTime<Utc>, now: DateTime<Utc>, lateness
     Due { serve, next: plan.next_after(now) }
 }
 
+/// What one transaction is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Fire times to serve, oldest first.
+    pub serve: Vec<DateTime<Utc>>,
+    /// The fire time to go on with, which may be due already; `None` when there are no more.
+    pub next: Option<DateTime<Utc>>,
+    /// All fire times from `next` up to this one are to be served, however many are due by then.
+    pub promised: Option<DateTime<Utc>>,
+}
+
+/// As [`due`], but at most `count` fire times: those behind them stay due. `promised` is what the part
+/// before this one has said.
+pub fn part(
+    plan: &Plan,
+    waiting_for: DateTime<Utc>,
+    now: DateTime<Utc>,
+    lateness: &Lateness,
+    promised: Option<DateTime<Utc>>,
+    count: usize,
+) -> Part {
+    let promised = promised.filter(|promised| lateness.catch_up == CatchUp::All && waiting_for <= *promised && *promised <= now);
+    let Some(promised) = promised else {
+        let Due { mut serve, next } = due(plan, waiting_for, now, lateness);
+        let Some(rest) = serve.get(count).copied() else { return Part { serve, next, promised: None } };
+        let last = serve.last().copied();
+        serve.truncate(count);
+        return Part { serve, next: Some(rest), promised: last };
+    };
+    // Walked forwards: how many there are is known to be few enough.
+    let oldest = lateness.deadline.and_then(|deadline| now.checked_sub_signed(deadline)).unwrap_or(waiting_for);
+    let mut slot = if oldest <= waiting_for { Some(waiting_for) } else { plan.next_after(oldest - TimeDelta::nanoseconds(1)) };
+    let mut serve = Vec::new();
+    while serve.len() < count
+        && let Some(at) = slot.filter(|at| *at <= promised)
+    {
+        serve.push(at);
+        slot = plan.next_after(at);
+    }
+    Part { serve, next: slot, promised: slot.filter(|at| *at <= promised).map(|_| promised) }
+}
+
 /// The newest fire time in `oldest..=newest`. `waiting_for` counts as one even if the plan, altered since,
 /// no longer names it: the schedule was promised it.
-fn newest_slot(plan: &Plan, waiting_for: DateTime<Utc>, oldest: DateTime<Utc>, newest: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// `reach`: it is likely to be that far back.
+fn newest_slot(
+    plan: &Plan,
+    waiting_for: DateTime<Utc>,
+    oldest: DateTime<Utc>,
+    newest: DateTime<Utc>,
+    mut reach: TimeDelta,
+) -> Option<DateTime<Utc>> {
     if oldest > newest {
         return None;
     }
@@ -101,7 +153,6 @@ fn newest_slot(plan: &Plan, waiting_for: DateTime<Utc>, oldest: DateTime<Utc>, n
     };
     // Reach back twice as far each time, then halve the step in which a slot appeared: a schedule that
     // fires every second and one that fires once a year both take some dozens of questions.
-    let mut reach = TimeDelta::seconds(1);
     let mut empty_from = newest + TimeDelta::nanoseconds(1);
     let mut found = loop {
         let from = newest.checked_sub_signed(reach).map_or(oldest, |from| from.max(oldest));
@@ -112,6 +163,13 @@ fn newest_slot(plan: &Plan, waiting_for: DateTime<Utc>, oldest: DateTime<Utc>, n
         }
         reach = reach.checked_mul(2).unwrap_or(TimeDelta::MAX);
     };
+    // Mostly that was the newest one: a few steps forward tell without halving anything.
+    for _ in 0..4 {
+        match plan.next_after(found).filter(|slot| *slot <= newest) {
+            None => return Some(found),
+            Some(slot) => found = slot,
+        }
+    }
     loop {
         let gap = empty_from - found;
         if gap <= TimeDelta::microseconds(1) {

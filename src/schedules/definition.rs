@@ -548,6 +548,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
     table.insert(&row);
     transaction::see_own_writes();
     follow::link(&table, &definition.name, &old_after, definition.after())?;
+    crate::fanout::schedules::followed(&table, &definition.name)?;
     announce(tenant, next)?;
     Ok(Defined { id, made: true })
 }

@@ -8,6 +8,7 @@
 //! line.
 
 use crate::error::{Error, Result};
+use crate::fanout::schedules::is_of_all;
 use crate::handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
@@ -42,6 +43,9 @@ pub struct State {
     /// The rule's own next fire time, while next_run is the release's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned: Option<Micros>,
+    /// Fire times up to this one are being made up for, some at a time: all are to be served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promised: Option<Micros>,
     /// The last task whose only_if was not true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -157,34 +161,50 @@ pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Re
             });
         }
     }
+    match circle(name, after, |other| find(table, other).map(|row| after_of(&row).0)) {
+        Some(circle) => Err(Error::invalid("after makes a circle").detail(format!("{circle}."))),
+        None => Ok(()),
+    }
+}
+
+/// The circle that `name` would close if it came after those. `after_of`: those that another one comes after.
+pub fn circle(name: &str, after: &[String], after_of: impl Fn(&str) -> Option<Vec<String>>) -> Option<String> {
     // Up from each of them; whoever was seen leads nowhere new.
     let mut seen: HashSet<String> = HashSet::new();
     let mut ways: Vec<Vec<String>> = after.iter().map(|a| vec![a.clone()]).collect();
     while let Some(way) = ways.pop() {
         let last = way.last().expect("ways begin with a name");
         if last == name {
-            let circle = std::iter::once(name).chain(way.iter().map(String::as_str)).collect::<Vec<_>>().join("\" after \"");
-            return Err(Error::invalid("after makes a circle").detail(format!("\"{circle}\".")));
+            let names = std::iter::once(name).chain(way.iter().map(String::as_str)).collect::<Vec<_>>();
+            return Some(format!("\"{}\"", names.join("\" after \"")));
         }
         if !seen.insert(last.clone()) {
             continue;
         }
-        if let Some(row) = find(table, last) {
-            ways.extend(after_of(&row).0.into_iter().map(|next| way.iter().cloned().chain([next]).collect()));
-        }
+        ways.extend(after_of(last).unwrap_or_default().into_iter().map(|next| way.iter().cloned().chain([next]).collect()));
     }
-    Ok(())
+    None
 }
 
-/// Tells the schedules named in `old` and `new` who comes after them.
+/// Tells the schedules named in `old` and `new` who comes after them. One of `new` that somebody has just
+/// removed is an error: nobody would ever tell `name` of its end.
 pub fn link(table: &Table, name: &str, old: &[String], new: &[String]) -> Result<()> {
+    match link_present(table, name, old, new)?.first() {
+        None => Ok(()),
+        Some(gone) => Err(Error::undefined(format!("after names schedule \"{gone}\", which has just been removed"))),
+    }
+}
+
+/// The same; those that aren't there are told when they come. Returns them.
+pub fn link_present(table: &Table, name: &str, old: &[String], new: &[String]) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
     let mut changed: Vec<&String> = old.iter().filter(|o| !new.contains(o)).chain(new.iter().filter(|n| !old.contains(n))).collect();
     // Always in the same order, so that two who do this wait for each other in line.
     changed.sort();
     changed.dedup();
     for other in changed {
         let wanted = new.contains(other);
-        change(table, other, |row| {
+        let found = change(table, other, |row| {
             let mut state = State::of(row);
             if state.before.iter().any(|b| b == name) == wanted {
                 return None;
@@ -196,14 +216,30 @@ pub fn link(table: &Table, name: &str, old: &[String], new: &[String]) -> Result
             }
             Some(Change { state, columns: vec![] })
         })?;
+        if wanted && !found {
+            missing.push(other.clone());
+        }
     }
-    Ok(())
+    Ok(missing)
 }
 
-/// Schedules that really come after this one: notes may be older than the rows.
+/// All that come after this name, whether it is there or not: for when it comes.
+pub fn comers_after(table: &Table, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+        if row.raw(scol::OPTIONS).is_some() && after_of(&row).0.iter().any(|a| a == name) {
+            found.extend(row.text(scol::NAME));
+        }
+        true
+    });
+    found
+}
+
+/// Schedules of the tenant's own that really come after this one: notes may be older than the rows. One of
+/// all tenants waits where what it comes after is missing; it keeps nobody from removing that.
 pub fn followers(table: &Table, row: &Row) -> Vec<String> {
     let name = row.str(scol::NAME).unwrap_or("");
-    let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).0.iter().any(|a| a == name));
+    let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).0.iter().any(|a| a == name) && !is_of_all(&r));
     State::of(row).before.into_iter().filter(follows).collect()
 }
 

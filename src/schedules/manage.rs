@@ -433,13 +433,18 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
     }
     if let Some(fault) = after_trouble(tenant, &schedule) {
         let fix = match &fault.after[..] {
+            _ if schedule.of_all.is_some() => {
+                format!("SELECT tq_schedule({}, …, tenant => {who})", pgrx::spi::quote_literal(&fault.missing))
+            }
             [] => alter("reset => '{after,after_outcome}'"),
             after => alter(&format!("after => {}", pgrx::spi::quote_literal(array(after)))),
         };
         return Some((fault.message, fix));
     }
     let text = problem?;
-    let fits = handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(tenant, &h)).is_ok();
+    let fits = || handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(tenant, &h)).is_ok();
+    // Whoever looks at problems may be anybody, and doesn't wait for code of the tenant's.
+    let fits = handler::arguments::without_foreign_code(fits);
     // Where nothing is wrong with it any more it is only to be planned again.
     let fix = if fits { alter("enabled => true") } else { alter("args => '…'") };
     Some((text, fix))
@@ -447,6 +452,8 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
 
 struct AfterTrouble {
     message: String,
+    /// The first one that isn't there.
+    missing: String,
     /// Those that it can come after.
     after: Vec<String>,
 }
@@ -457,11 +464,14 @@ fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTr
         return None;
     }
     let table = tenant.open(tenant.schedule, Access::Read).ok()?;
-    let mut message = None;
+    let (mut message, mut missing) = (None, String::new());
     let mut after = Vec::new();
     for name in &schedule.after {
         match follow::find(&table, name) {
-            None => message = Some(format!("it comes after schedule \"{name}\", which does not exist")),
+            None => {
+                message = Some(format!("it comes after schedule \"{name}\", which does not exist"));
+                missing = name.clone();
+            }
             Some(row) => {
                 if !State::of(&row).before.contains(&schedule.name) {
                     message.get_or_insert(format!("it comes after schedule \"{name}\", which does not know of it"));
@@ -470,7 +480,7 @@ fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTr
             }
         }
     }
-    message.map(|message| AfterTrouble { message, after })
+    message.map(|message| AfterTrouble { message, missing, after })
 }
 
 /// A text[] as SQL writes it.

@@ -6,6 +6,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
 use crate::schedule::zone;
+use crate::schedules::rezone;
 use crate::task::col;
 use crate::{handler, sql_functions, wake};
 use pgrx::datum::DatumWithOid;
@@ -365,6 +366,13 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"],
     )?;
     changes.write(&tenant)?;
+    let zone = match args.text(2) {
+        None if args.texts(9).is_some_and(|reset| reset.iter().any(|name| name == "timezone")) => Some(super::default_zone()),
+        given => given,
+    };
+    if let Some(to) = zone.and_then(|zone| rezone::Move::of(&tenant.zone(), &zone)) {
+        rezone::tenant_moved(&tenant, to)?;
+    }
     if args.bool(1) == Some(true) {
         crate::fanout::schedules::visit(&tenant.name)?;
     }

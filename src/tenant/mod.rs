@@ -11,7 +11,7 @@ pub mod shape;
 use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::relation::{Access, Table, Value};
-use crate::postgres::{catalog, invalidation, sandbox, session, transaction};
+use crate::postgres::{catalog, invalidation, row_lock, sandbox, session, transaction};
 use crate::rate::Rate;
 use crate::settings;
 use crate::shared::EntryRef;
@@ -313,6 +313,22 @@ fn rows_of<T>(relation: u32, name: &str, mut f: impl FnMut(crate::postgres::rela
     found
 }
 
+/// Zone of tenants that have none of their own: the same in every process. What a session has may be its
+/// client's or its user's, what an executor has is the last tenant's.
+pub fn default_zone() -> String {
+    let set = Some(settings::timezone()).filter(|z| !z.is_empty());
+    let server = || crate::shared::get().and_then(|s| s.server_zone());
+    set.or_else(server).or_else(|| Some(session::reset_value(c"TimeZone")).filter(|z| !z.is_empty())).unwrap_or("UTC".into())
+}
+
+/// Until this transaction ends the tenant is renamed, detached or dropped by nobody. False: somebody is just
+/// doing it, or has. Nothing is waited for.
+pub fn keep(tenant: &Tenant) -> Result<bool> {
+    let table = Table::open(registry()?.tenant, Access::Write).ok_or_else(|| Error::state("the registry is gone"))?;
+    let row = transaction::with_latest_snapshot(|| table.find(&[tcol::NAME as i16], Value::Text(&tenant.name)));
+    Ok(row.is_some_and(|row| row.oid(tcol::SCHEMA_OID) == Some(tenant.oid) && row_lock::try_keep(&table, &row)))
+}
+
 /// Pauses of one tenant, those of all tenants ('') included.
 fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
     let mut found = Vec::new();
@@ -386,11 +402,7 @@ impl Tenant {
     }
     /// Zone of its schedules and handlers.
     pub fn zone(&self) -> String {
-        self.timezone.clone().or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty())).unwrap_or_else(|| {
-            // Not the present value: an executor's is that of the tenant it has just worked for.
-            let server = session::reset_value(c"TimeZone");
-            if server.is_empty() { "UTC".into() } else { server }
-        })
+        self.timezone.clone().unwrap_or_else(default_zone)
     }
 
     /// This tenant's entry for `role` in shared memory. Err: the table is full.
@@ -402,7 +414,8 @@ impl Tenant {
             return Ok(Some(*r));
         }
         let r = s.entry(crate::postgres::shmem::my_database(), self.oid, role).ok_or_else(|| {
-            Error::limit("no place is left for another tenant with work")
+            // Not a limit of the caller's: it passes.
+            Error::new("53400", "no place is left for another tenant with work")
                 .detail(format!("tenant_q.max_tenants is {}.", settings::max_tenants()))
                 .hint("Raise tenant_q.max_tenants and restart the server.")
         })?;

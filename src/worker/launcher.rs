@@ -13,6 +13,7 @@ use crate::postgres::{latch, session, shmem, transaction};
 use crate::ready;
 use crate::settings;
 use crate::shared::{self, Db, Shared, Word, db_state};
+use crate::tenant;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::Ordering::*;
@@ -49,7 +50,9 @@ pub fn main() {
         rescan_at: 0,
         starved_logged: 0,
         seen: (clock::now(), clock::monotonic_ns()),
+        planned_by: what_plans_depend_on(),
     };
+    s.publish_zone(&session::show(c"TimeZone"));
     launcher.rebuild();
     launcher.run();
 }
@@ -66,6 +69,13 @@ struct Launcher {
     starved_logged: Micros,
     /// The wall clock and the monotonic one, at the last look.
     seen: (Micros, u64),
+    /// As it was when all tenants were last told to look.
+    planned_by: (Vec<String>, String),
+}
+
+/// Settings that decide whether and when schedules fire: the schemas left out, and the zone of those without.
+fn what_plans_depend_on() -> (Vec<String>, String) {
+    (settings::exclude_schemas(), tenant::default_zone())
 }
 
 impl Launcher {
@@ -155,8 +165,7 @@ impl Launcher {
             shift(&db.away_until);
             shift(&db.swept_at);
             if db.state.load(SeqCst) == db_state::SERVED {
-                db.sweep_from.store(0, SeqCst);
-                db.sweep_wanted.store(1, SeqCst);
+                db.order_sweep();
                 let scheduler = db.scheduler.load(SeqCst);
                 if scheduler > 1 {
                     latch::wake(scheduler - 1);
@@ -170,6 +179,18 @@ impl Launcher {
     fn reload(&mut self) {
         for db in self.s.dbs {
             let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN, SeqCst, SeqCst);
+        }
+        self.s.publish_zone(&session::show(c"TimeZone"));
+        let planned_by = what_plans_depend_on();
+        if planned_by != self.planned_by {
+            self.planned_by = planned_by;
+            for db in self.s.dbs.iter().filter(|db| db.state.load(SeqCst) == db_state::SERVED) {
+                db.order_sweep();
+                let scheduler = db.scheduler.load(SeqCst);
+                if scheduler > 1 {
+                    latch::wake(scheduler - 1);
+                }
+            }
         }
     }
 
@@ -462,6 +483,7 @@ impl Launcher {
                         self.schedulers.remove(&oid).expect("just seen").forget();
                         if db.scheduler.swap(0, SeqCst) != 0 {
                             // It left without signing off: killed. Not at once again.
+                            self.go_on_without(db, now);
                             let failures = db.start_failures.fetch_add(1, Relaxed).min(6);
                             db.start_after.store(now + (SECOND << failures) / 4, Relaxed);
                         }
@@ -490,6 +512,10 @@ impl Launcher {
                     || db.fanouts.load(SeqCst) != 0;
                 continue;
             }
+            if db.scheduler.load(SeqCst) > 1 && db.scheduler.swap(0, SeqCst) > 1 {
+                // The same of one that a launcher before this one had started.
+                self.go_on_without(db, now);
+            }
             let sweep = self.sweep_due(db, now);
             let wanted = match state {
                 db_state::UNKNOWN => db.excluded.load(SeqCst) == 0,
@@ -516,6 +542,20 @@ impl Launcher {
             busy = true;
         }
         busy
+    }
+
+    /// What a scheduler that was killed had in hand is due again.
+    fn go_on_without(&self, db: &Db, now: Micros) {
+        let entry = db.ticking.swap(0, SeqCst);
+        if entry > 0 {
+            ready::schedule_due(&self.s, entry - 1, now);
+        }
+        if db.state.load(SeqCst) == db_state::SERVED {
+            db.ticks_wanted.store(1, SeqCst);
+            if db.sweep_wanted.load(SeqCst) == 0 {
+                db.order_sweep();
+            }
+        }
     }
 
     fn sweep_due(&self, db: &Db, now: Micros) -> bool {

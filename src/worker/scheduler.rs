@@ -7,18 +7,26 @@
 
 use crate::handler;
 use crate::postgres::caught;
-use crate::postgres::clock::{self, NEVER};
+use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
 use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
+use crate::schedules::rezone::{self, Move};
+use crate::schedules::setback;
 use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
-use crate::tenant::{self, Registry};
+use crate::tenant::{self, Registry, Tenant};
 use crate::{ddl, fanout, identity, ready, settings, tick, turn};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 /// Tenants that one process sweeps: each costs it memory for good.
 const TENANTS: usize = 1000;
+/// So many of them at least between two ticks.
+const TENANTS_A_TICK: usize = 10;
+/// One whose tables somebody held is looked at again.
+const LOCKED_AGAIN: Micros = 1_000_000;
+/// A scheduler that has lived so long doesn't die of its start.
+const STEADY: Duration = Duration::from_secs(5);
 /// Rows that are counted where nobody knows how many there are.
 const COUNTED: i64 = 10_000;
 
@@ -42,17 +50,18 @@ pub fn main(argument: u64) {
         session::set_session(name, value);
     }
     let Some(db) = s.db(database) else { return };
-    db.scheduler.store(latch::my_procno() + 1, SeqCst);
+    // In this order: a launcher that finds the one looks for the other.
     db.scheduler_pid.store(shmem::my_pid(), SeqCst);
+    db.scheduler.store(latch::my_procno() + 1, SeqCst);
     // However it ends: nobody may signal a number that is somebody else's by then.
     worker::on_exit(|| {
         if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
             db.scheduler_pid.store(0, SeqCst);
         }
     });
-    db.start_failures.store(0, Relaxed);
     work(&s, db, database);
     // Signed off: the launcher need not think that it was killed.
+    db.start_failures.store(0, Relaxed);
     db.scheduler_pid.store(0, SeqCst);
     db.scheduler.store(0, SeqCst);
     s.call_launcher_now();
@@ -61,9 +70,20 @@ pub fn main(argument: u64) {
 fn work(s: &Shared, db: &Db, database: u32) {
     let memory = worker::TurnMemory::new();
     let mut spreader = fanout::Spreader::default();
+    let mut locked = Locked::default();
+    let began = clock::tick();
+    let planned_by = || (settings::exclude_schemas(), tenant::default_zone());
+    let mut known = planned_by();
     loop {
         memory.enter();
-        worker::take_reload();
+        if worker::take_reload() && planned_by() != known {
+            // The launcher orders a sweep as well, but may have heard of it before this process.
+            known = planned_by();
+            db.order_sweep();
+        }
+        if began.elapsed() > STEADY {
+            db.start_failures.store(0, Relaxed);
+        }
         let now = clock::now();
         if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
             return;
@@ -78,11 +98,11 @@ fn work(s: &Shared, db: &Db, database: u32) {
             session::report_activity(Some("tenant_q: serving schedules"));
             tick::tick(s, database);
             session::report_statistics(false);
-            continue;
+            // However many schedules are due, the others get their turns.
         }
         if db.sweep_wanted.load(SeqCst) == 1 {
             session::report_activity(Some("tenant_q: sweeping"));
-            let more = sweep(s, db, database, &mut spreader);
+            let more = sweep(s, db, database, &mut spreader, &mut locked);
             session::report_statistics(true);
             if more {
                 // A fresh process goes on: memory of a thousand tenants is given back.
@@ -90,7 +110,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
             }
             continue;
         }
-        if db.fanouts.load(SeqCst) != 0 {
+        if spreader.due(db) <= clock::now() {
             session::report_activity(Some("tenant_q: spreading work over the tenants"));
             if spreader.turn(db) {
                 if spreader.is_worn() {
@@ -99,6 +119,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
                 continue;
             }
         }
+        locked.look_again(s, database);
         let next = s
             .entries
             .iter()
@@ -115,7 +136,7 @@ fn work(s: &Shared, db: &Db, database: u32) {
             db.ticks_wanted.store(1, SeqCst);
             continue;
         }
-        let next = next.min(spread);
+        let next = next.min(spread).min(locked.again);
         if next > now + 60_000_000 {
             return;
         }
@@ -167,8 +188,42 @@ fn probe(s: &Shared, db: &Db) -> bool {
     }
 }
 
+/// Tenants whose tables somebody held when it was their turn to be looked at.
+struct Locked {
+    tenants: Vec<u32>,
+    again: Micros,
+    /// What the sweep was about.
+    moved: Option<Move>,
+}
+
+impl Default for Locked {
+    fn default() -> Self {
+        Locked { tenants: Vec::new(), again: NEVER, moved: None }
+    }
+}
+
+impl Locked {
+    fn note(&mut self, tenant: u32) {
+        if self.tenants.len() < TENANTS && !self.tenants.contains(&tenant) {
+            self.tenants.push(tenant);
+            self.again = self.again.min(clock::now() + LOCKED_AGAIN);
+        }
+    }
+    fn look_again(&mut self, s: &Shared, database: u32) {
+        if clock::now() < self.again {
+            return;
+        }
+        self.again = NEVER;
+        for tenant in std::mem::take(&mut self.tenants) {
+            if let Ok(Looked::Locked) = transaction::run(|| look(s, database, tenant, self.moved)) {
+                self.note(tenant);
+            }
+        }
+    }
+}
+
 /// Looks at tenants' tables for work; true: there are more tenants than one process does.
-fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader) -> bool {
+fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> bool {
     let from = db.sweep_from.load(SeqCst);
     if from == 0 {
         db.sweep_started.store(clock::now(), Relaxed);
@@ -178,9 +233,9 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader) ->
     }
     let tenants = transaction::run(|| {
         let registry = tenant::registry()?;
-        Ok((registry, attached(&registry)))
+        Ok((attached(&registry), rezone::since_last_sweep()?))
     });
-    let (registry, mut tenants) = match tenants {
+    let (mut tenants, (moved, zone)) = match tenants {
         Ok(t) => t,
         Err(_) => {
             // The extension went away.
@@ -191,18 +246,23 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader) ->
     tenants.retain(|t| *t > from);
     tenants.sort();
     let chunk = &tenants[..tenants.len().min(TENANTS)];
+    locked.moved = moved.or(locked.moved);
+    let mut ticked = 0;
     for (n, tenant) in chunk.iter().enumerate() {
         if db.away_until.load(SeqCst) > clock::now() {
             return true;
         }
-        let _ = registry;
         // A broken tenant is shown in tq_problems; the sweep goes on.
-        let _ = transaction::run(|| look(s, database, *tenant));
+        if let Ok(Looked::Locked) = transaction::run(|| look(s, database, *tenant, moved)) {
+            locked.note(*tenant);
+        }
         db.sweep_from.store(*tenant, SeqCst);
         db.swept_tenants.fetch_add(1, Relaxed);
         pgrx::check_for_interrupts!();
-        if db.ticks_wanted.swap(0, SeqCst) == 1 {
+        // Ticks take their time where much is due: the sweep gets on all the same.
+        if n >= ticked + TENANTS_A_TICK && db.ticks_wanted.swap(0, SeqCst) == 1 {
             tick::tick(s, database);
+            ticked = n;
         }
         if n % 50 == 49 {
             spreader.turn(db);
@@ -210,6 +270,9 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader) ->
     }
     if tenants.len() > chunk.len() {
         return true;
+    }
+    if let Err(failure) = transaction::run(|| rezone::note_zone(&zone)) {
+        caught::log_failure("the zone that schedules were planned by could not be noted", &failure);
     }
     db.sweep_from.store(0, SeqCst);
     db.swept_at.store(clock::now(), SeqCst);
@@ -229,10 +292,20 @@ fn attached(registry: &Registry) -> Vec<u32> {
     found
 }
 
+enum Looked {
+    Done,
+    /// Somebody holds its tables.
+    Locked,
+}
+
 /// One tenant: what is ready, what comes due, which schedules.
-fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
+fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<Looked, caught::Failure> {
     let tenant = tenant::by_oid(schema)?;
-    let Some(table) = tenant.try_open(tenant.task, Access::Read)? else { return Ok(()) };
+    let Some(table) = tenant.try_open(tenant.task, Access::Read)? else {
+        return Ok(look_later(s, database, &tenant));
+    };
+    // Only when they are to run is asked.
+    let table = table.fetch_at_most(0);
     let index = table.index_with(&PICK_INDEX);
     let now = clock::now();
     let mut due = NEVER;
@@ -265,13 +338,19 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
     let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load(Relaxed) == 0);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
     let held = there_is(stored::HELD) || forgotten || unsure;
-    crate::schedules::setback::mend(&tenant)?;
+    let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
-    let schedules = tenant.try_open(tenant.schedule, Access::Read)?;
-    let schedule_due = schedules.as_ref().and_then(tick::first_due);
+    if !setback::mend(&tenant)? || !moved {
+        return Ok(look_later(s, database, &tenant));
+    }
+    transaction::refresh_snapshot();
+    let Some(schedules) = tenant.try_open(tenant.schedule, Access::Read)? else {
+        return Ok(look_later(s, database, &tenant));
+    };
+    let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
     if due == NEVER && !held && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
-        return Ok(());
+        return Ok(Looked::Done);
     }
     let mut roles = handler::roles(&tenant)?;
     roles.push(tenant.owner);
@@ -305,5 +384,15 @@ fn look(s: &Shared, database: u32, schema: u32) -> Result<(), caught::Failure> {
             }
         }
     }
-    Ok(())
+    Ok(Looked::Done)
+}
+
+/// Whatever there may be is due in a moment: this process may be gone by then, and its list with it.
+fn look_later(s: &Shared, database: u32, tenant: &Tenant) -> Looked {
+    if let Some(entry) = s.entry(database, tenant.oid, tenant.owner) {
+        let at = clock::now() + LOCKED_AGAIN;
+        ready::due(s, entry.index, at);
+        ready::schedule_due(s, entry.index, at);
+    }
+    Looked::Locked
 }

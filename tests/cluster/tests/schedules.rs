@@ -134,3 +134,49 @@ fn what_comes_after_runs_once_through_kills_of_scheduler_and_executors() {
     assert_eq!(rows[0].joined(" "), format!("{n} {n} 0 {n} {n}"), "tasks, schedules, not done, effects, of so many");
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_schedule WHERE next_run IS NOT NULL OR problem IS NOT NULL OR run_count <> 1"), 0);
 }
+
+#[test]
+fn a_scheduler_that_is_terminated_while_many_tenants_are_due_leaves_none_behind() {
+    const TENANTS: i64 = 200;
+    // Nobody looks for what was lost.
+    let site = Site::start("tenant_q.sweep_interval = 0\n", &[]);
+    site.cluster.run(
+        DB,
+        &format!(
+            "CREATE ROLE many LOGIN; SELECT tq_register('ok', 'public.ok(text)', shared => true); \
+             DO $$ BEGIN FOR n IN 1 .. {TENANTS} LOOP EXECUTE format('CREATE SCHEMA m%s AUTHORIZATION many', to_char(n, 'FM0000')); END LOOP; END $$"
+        ),
+    );
+    site.cluster.run(DB, "CALL tq_attach_all('m%')");
+    site.cluster.wait_until(DB, "SELECT count(*) = 0 FROM tenant_q.fanout_tenant");
+    // All at the same moment, which is still to come when the last one has been made.
+    let due = site.cluster.value(DB, "SELECT to_char(now() AT TIME ZONE 'UTC' + '10 seconds', 'YYYY-MM-DD HH24:MI:SS')");
+    site.cluster
+        .run(DB, &format!("SELECT tq_schedule('due', 'ok', '{due}', '[\"due\"]', tz => 'UTC', tenant => name) FROM tenant_q.tenant"));
+    let left = |site: &Site| site.number("SELECT count(*) FROM fx");
+    for _ in 0..3 {
+        let seen = left(&site);
+        site.cluster.wait_until(DB, &format!("SELECT count(*) > {seen} OR count(*) = {TENANTS} FROM fx"));
+        site.cluster.run(DB, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tenant_q scheduler'");
+    }
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, &format!("SELECT count(*) = {TENANTS} FROM fx"));
+    site.assert_once(TENANTS);
+}
+
+#[test]
+fn a_scheduler_that_keeps_dying_is_not_started_four_times_a_second() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", "SELECT tq_schedule('each', 'ok', '1 second', '[\"tick\"]')");
+    wait_for_more(&site, 1);
+    let mut client = site.cluster.client("postgres", DB);
+    let began = std::time::Instant::now();
+    let mut killed = 0;
+    while began.elapsed() < Duration::from_secs(8) {
+        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'tenant_q scheduler'";
+        killed += client.query_one(sql, &[]).expect("it works").get::<_, i64>(0);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // 0, 0.25, 0.75, 1.75, 3.75, 7.75 s: each time twice as long.
+    assert!(killed <= 12, "{killed} were started");
+    wait_for_more(&site, 2);
+}

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use tenant_q_pure::schedule::catch_up::{CatchUp, Lateness, due};
+use tenant_q_pure::schedule::catch_up::{CatchUp, Lateness, due, part};
 
 use super::{Schedule, instant};
 
@@ -129,5 +129,67 @@ proptest! {
         let found = due(&schedule.plan(), waiting_for, now, &lateness);
         prop_assert_eq!(found.serve, all);
         prop_assert!(found.next.is_none_or(|next| next > now));
+    }
+}
+
+/// All that is served by parts of `count`, one after the other, each a second after the last, until nothing is promised.
+fn in_parts(
+    plan: &tenant_q_pure::schedule::next::Plan,
+    waiting_for: DateTime<Utc>,
+    from: DateTime<Utc>,
+    lateness: &Lateness,
+    count: usize,
+) -> (Vec<DateTime<Utc>>, usize) {
+    let (mut served, mut parts, mut now) = (Vec::new(), 0, from);
+    let (mut next, mut promised) = (waiting_for, None);
+    loop {
+        let found = part(plan, next, now, lateness, promised, count);
+        assert!(found.serve.len() <= count);
+        served.extend(found.serve);
+        (parts, now, promised) = (parts + 1, now + TimeDelta::seconds(1), found.promised);
+        if promised.is_none() {
+            return (served, parts);
+        }
+        next = found.next.expect("something is promised");
+    }
+}
+
+#[test]
+fn many_are_served_in_parts_and_none_is_pushed_out_meanwhile() {
+    let schedule = Schedule::new("1 second", "UTC", "2024-01-01 00:00");
+    let (waiting_for, now) = (instant("2024-01-01 00:00"), instant("2024-01-01 12:00"));
+    let all = Lateness { limit: 20_000, ..lateness(CatchUp::All) };
+    let (served, parts) = in_parts(&schedule.plan(), waiting_for, now, &all, 500);
+    // The newest 20,000 of 43,201, whatever came while they were served.
+    assert_eq!(served.first(), Some(&(now - TimeDelta::seconds(19_999))));
+    assert!(served.windows(2).all(|two| two[1] - two[0] == TimeDelta::seconds(1)));
+    assert_eq!((served.len(), parts), (20_000, 40));
+    let limited = Lateness { deadline: Some(TimeDelta::seconds(1000)), ..all };
+    let (served, _) = in_parts(&schedule.plan(), waiting_for, now, &limited, 400);
+    assert_eq!(served.first(), Some(&(now - TimeDelta::seconds(1000))));
+    assert_eq!(served.len(), 1001);
+    // The others are one at most.
+    assert_eq!(part(&schedule.plan(), waiting_for, now, &lateness(CatchUp::Once), Some(now), 500).serve, [now]);
+}
+
+proptest! {
+    /// However it is cut, the same fire times are served in the same order.
+    #[test]
+    fn parts_make_the_whole(minutes in 1i64..5000, limit in 1usize..300, count in 1usize..50, rule in "(\\*/7 \\* \\* \\* \\*|3 minutes|0 9-17 \\* \\* mon-fri|every 5 to 10 minutes)") {
+        let schedule = Schedule::new(&rule, "Europe/Berlin", "2024-03-29 00:00");
+        let plan = schedule.plan();
+        let waiting_for = plan.next_after(instant("2024-03-29 00:00")).expect("it fires");
+        let now = waiting_for + TimeDelta::minutes(minutes);
+        let all = Lateness { limit, ..lateness(CatchUp::All) };
+        let mut whole = Vec::new();
+        let (mut next, mut promised) = (Some(waiting_for), None);
+        while let Some(at) = next.filter(|at| *at <= now) {
+            let found = part(&plan, at, now, &all, promised, count);
+            prop_assert!(found.serve.len() <= count && !found.serve.is_empty());
+            whole.extend(found.serve);
+            (next, promised) = (found.next, found.promised);
+        }
+        let at_once = due(&plan, waiting_for, now, &all);
+        prop_assert_eq!((whole, next), (at_once.serve, at_once.next));
     }
 }

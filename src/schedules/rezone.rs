@@ -1,0 +1,125 @@
+//! Schedules without a zone of their own when the tenant's zone changes, or the server's: what they wait for is
+//! a time on other clocks then.
+
+use super::follow::State;
+use crate::error::{Error, Result};
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::{row_lock, sandbox, transaction};
+use crate::schedule::zone::parse_zone;
+use crate::tenant::{self, Tenant, admin};
+use crate::tick::{ROW, Schedule, instant, micros, scol};
+use chrono::TimeDelta;
+use chrono_tz::Tz;
+use pgrx::Spi;
+
+/// From which zone to which.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    old: Tz,
+    new: Tz,
+}
+
+impl Move {
+    /// None: there is nothing to plan anew.
+    pub fn of(old: &str, new: &str) -> Option<Move> {
+        let (old, new) = (parse_zone(old).ok()?, parse_zone(new).ok()?);
+        (old != new).then_some(Move { old, new })
+    }
+}
+
+/// By whoever changes the tenant's zone, in the same transaction.
+pub fn tenant_moved(tenant: &Tenant, to: Move) -> Result<()> {
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    for row in candidates(&table) {
+        let Some(name) = row.text(scol::NAME) else { continue };
+        super::follow::change(&table, &name, |row| {
+            let (next, state) = planned_anew(tenant, row, to)?;
+            Some(super::follow::Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(next))] })
+        })?;
+    }
+    Ok(())
+}
+
+/// By a sweep, in a transaction of its own. False: somebody holds the table, or one of its rows.
+pub fn server_moved(tenant: &Tenant, to: Move) -> std::result::Result<bool, Failure> {
+    if tenant.timezone.is_some() {
+        return Ok(true);
+    }
+    let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(false) };
+    let table = table.fetch_at_most(ROW);
+    let mut all = true;
+    for row in candidates(&table) {
+        let Some((next, state)) = planned_anew(tenant, &row, to) else { continue };
+        if !row_lock::try_lock(&table, &row) {
+            all = false;
+            continue;
+        }
+        let document = state.document();
+        // It is locked.
+        let _: Gone = table.update(&row, &[(scol::NEXT_RUN, Value::Time(next)), (scol::STATE, Value::json(document.as_ref()))]);
+    }
+    Ok(all)
+}
+
+/// Rows that wait for a fire time and have no zone of their own.
+fn candidates(table: &Table) -> Vec<Row> {
+    let mut rows = Vec::new();
+    table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
+        if row.raw(scol::TZ).is_none() && row.outside <= ROW {
+            rows.push(row);
+        }
+        true
+    });
+    rows
+}
+
+/// None: it waits for the same instant in both zones, or for one that somebody has chosen by hand; or it is
+/// due, and planned anew when it has been served.
+fn planned_anew(tenant: &Tenant, row: &Row, to: Move) -> Option<(Micros, State)> {
+    if row.bool(scol::ENABLED) != Some(true) || row.i32(scol::REPEATS) == Some(0) {
+        return None;
+    }
+    let now = instant(clock::now());
+    let mut schedule = Schedule::of(tenant, row).ok()?;
+    let mut state = schedule.state.clone();
+    let waiting_for = instant(if state.released.is_some() { state.planned? } else { row.time(scol::NEXT_RUN)? });
+    schedule.zone = to.old;
+    if waiting_for <= now || schedule.plan().next_after(waiting_for - TimeDelta::microseconds(1)) != Some(waiting_for) {
+        return None;
+    }
+    schedule.zone = to.new;
+    let next = micros(schedule.plan().next_after(now).filter(|next| *next != waiting_for)?);
+    Some(match state.released {
+        Some(released) => {
+            state.planned = Some(next);
+            (released, state)
+        }
+        None => (next, state),
+    })
+}
+
+/// The zone that schedules of tenants without one were last planned by; None: nobody has noted it yet.
+pub fn noted_zone() -> Result<Option<String>> {
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            let mut rows = c.select("SELECT pg_catalog.max(timezone) FROM tenant_q.identity", Some(1), &[])?;
+            rows.next().map_or(Ok(None), |row| row.get::<String>(1))
+        })
+    })
+    .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+}
+
+/// All tenants' schedules have been planned by this zone.
+pub fn note_zone(zone: &str) -> std::result::Result<(), Failure> {
+    admin::run("UPDATE tenant_q.identity SET timezone = $1 WHERE timezone IS DISTINCT FROM $1", &[zone.into()])?;
+    transaction::see_own_writes();
+    Ok(())
+}
+
+/// How all tenants without a zone of their own have moved since the last sweep; and the zone that it is now.
+pub fn since_last_sweep() -> Result<(Option<Move>, String)> {
+    let now = tenant::default_zone();
+    Ok((noted_zone()?.and_then(|noted| Move::of(&noted, &now)), now))
+}
