@@ -1,6 +1,9 @@
 -- What the test suites of other queues assert, of one tenant: tests/INHERITED.md says of which, and what for.
 -- Each case is a row: what came out is compared with what is expected, and only differences are shown.
 \i sql/setup.psql
+-- For retention, below: set now, so that every executor has heard of it by then.
+ALTER SYSTEM SET tenant_q.retention_every = 1;
+SELECT pg_reload_conf();
 CREATE ROLE owner LOGIN;
 CREATE SCHEMA acme AUTHORIZATION owner;
 SELECT tq_attach('acme');
@@ -423,11 +426,6 @@ INSERT INTO cases (family, label, expected, actual) SELECT 'repeats', label, exp
 
 -- What is kept of three handlers' three successes and a failure each: a limit, of what, what is left.
 SELECT bool_and(tq_register(f, 'add', max_attempts => 1)), tq_register('bang', max_attempts => 1) FROM unnest('{add1,add2,add3}'::text[]) f;
-RESET ROLE;
-ALTER SYSTEM SET tenant_q.retention_every = 1;
-SELECT pg_reload_conf();
-SELECT test.await('current_setting(''tenant_q.retention_every'') = ''1''');
-SET ROLE owner;
 CREATE PROCEDURE retained(family text, label text, save_limit int, per text, expected text) LANGUAGE plpgsql AS $$ DECLARE kept text := 'SELECT (SELECT count(*) FROM acme.tq_result WHERE state = ''d'') || '' '' || (SELECT count(*) FROM acme.tq_result WHERE state <> ''d'')'; actual text; BEGIN
     PERFORM tq_delete(id) FROM tq_results;
     PERFORM tq_set_tenant(save_limit => retained.save_limit, save_limit_per => per, result_ttl => '0');
