@@ -13,7 +13,9 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::schedule::next::Plan;
-use crate::schedules::{Definition, author, definition};
+use crate::schedules::define::{announce, warn_of_delays};
+use crate::schedules::planning::{Change, How, Planned, beginning, within_hours};
+use crate::schedules::{Definition, author};
 use crate::tenant::Tenant;
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{monitor, settings, task, wake};
@@ -76,7 +78,6 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let definition = Definition::of_args(args);
     definition.check_given()?;
     let (rule, month_end) = definition.check_alone()?;
-    definition.check_until()?;
     if !definition.after().is_empty() {
         return Err(Error::unsupported("after in tq_schedule_all"));
     }
@@ -94,18 +95,6 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     }
     let zone = definition.tz.clone().unwrap_or_else(|| Some(settings::timezone()).filter(|z| !z.is_empty()).unwrap_or("UTC".into()));
     let now = clock::now();
-    let plan = Plan {
-        rule: &rule,
-        zone: crate::schedule::zone::parse_zone(&zone)?,
-        anchor: instant(now),
-        start_at: definition.start_at.map(instant),
-        until: definition.until.map(instant),
-        month_end,
-        seed: 0,
-    };
-    if plan.first().is_none() && definition.repeats != Some(0) {
-        return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
-    }
     let table = definitions_to_change()?;
     let before = find(&table, &definition.name);
     if let Some(row) = &before {
@@ -118,6 +107,31 @@ fn schedule_all(args: &Args) -> Result<Ret> {
             }
         }
     }
+    let old = before.as_ref().map(Definition::of_row);
+    if old.as_ref().is_none_or(|old| old.until != definition.until) {
+        definition.check_until()?;
+    }
+    // Declared again, it goes on counting from where it did.
+    let kept =
+        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.time(scol::ANCHOR));
+    let anchor = kept.unwrap_or(now);
+    let plan = Plan {
+        rule: &rule,
+        zone: crate::schedule::zone::parse_zone(&zone)?,
+        anchor: instant(anchor),
+        start_at: definition.start_at.map(instant),
+        until: definition.until.map(instant),
+        month_end,
+        seed: 0,
+    };
+    match plan.first() {
+        Some(first) => {
+            within_hours(&definition, &plan, first)?;
+        }
+        None if definition.repeats == Some(0) || kept.is_some() => {}
+        None => return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until.")),
+    }
+    warn_of_delays(&definition, &plan, stagger);
     let author = author();
     // Replaced, it stays the same schedule: fire times that were served are not served again.
     let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(task::new_id);
@@ -136,7 +150,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     for (column, value) in [
         (scol::NAME, Value::Text(&definition.name)),
         (scol::ID, Value::Uuid(id)),
-        (scol::ANCHOR, Value::Time(now)),
+        (scol::ANCHOR, Value::Time(anchor)),
         (scol::CREATED_BY, Value::Text(&author.name)),
         (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
         (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
@@ -222,7 +236,8 @@ pub(super) fn serve(row: &Row, tenant: &Rc<Tenant>) -> Result<Served> {
         Err(served) => return Ok(served),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), None)? {
+    let since = Since::Change(row.time(fcol::CREATED_AT).unwrap_or(0));
+    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), since)? {
         Reconciled::Right => Ok(Served::Defined),
         Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
     }
@@ -244,9 +259,30 @@ enum Reconciled {
     Problem(String),
 }
 
-/// Makes the tenant's row of this name what the definition says. `from`: whoever comes later fires from
-/// then on; None = from the definition's own beginning.
-fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, from: Option<Micros>) -> Result<Reconciled> {
+/// From when on a tenant that hasn't had the schedule yet has it.
+#[derive(Clone, Copy)]
+enum Since {
+    /// It comes later than the schedule.
+    Visit(Micros),
+    /// The schedule was made, or changed, at that time.
+    Change(Micros),
+}
+
+impl Since {
+    /// The first fire time there. A schedule declared again doesn't fire for what is past, but a one-time
+    /// schedule that hasn't reached a tenant is still to run there.
+    fn first(self, tenant: &Tenant, plan: &Plan) -> Option<chrono::DateTime<chrono::Utc>> {
+        match self {
+            Since::Visit(at) => plan.next_after(instant(at)),
+            Since::Change(at) if plan.anchor == instant(at) => plan.first(),
+            Since::Change(_) if plan.rule.fires_once() && instant(tenant.attached_at) <= plan.anchor => plan.first(),
+            Since::Change(at) => plan.next_after(instant(at)),
+        }
+    }
+}
+
+/// Makes the tenant's row of this name what the definition says.
+fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, since: Since) -> Result<Reconciled> {
     let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = find(table, name);
     let of_all = row.as_ref().and_then(OfAll::of_row);
@@ -267,16 +303,8 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         return Ok(Reconciled::Right);
     }
     let schedule = Schedule::of(tenant, &definition)?;
-    let plan = schedule.plan();
-    let first = match from {
-        None => plan.first(),
-        Some(now) => plan.next_after(instant(now)),
-    };
-    let next = first.map(micros).filter(|_| definition.i32(scol::REPEATS) != Some(0) && definition.bool(scol::ENABLED) != Some(false));
-    if row.is_none() && first.is_none() {
-        // It was for once, before this tenant's time.
-        return Ok(Reconciled::Right);
-    }
+    let Some(planned) = plan_here(tenant, &definition, row.as_ref(), schedule.plan(), since)? else { return Ok(Reconciled::Right) };
+    let state = planned.state.document();
     let mut options = definition.json(scol::OPTIONS).unwrap_or_else(|| json!({}));
     if let Some(map) = options.as_object_mut() {
         map.remove("tenants");
@@ -286,13 +314,15 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
     for (column, value) in [
         (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(task::fan_id(all.id, &tenant.name)))),
-        (scol::NEXT_RUN, Value::time(next)),
+        (scol::NEXT_RUN, Value::time(planned.next)),
+        (scol::ANCHOR, Value::Time(planned.anchor)),
+        (scol::REPEATS, Value::I32(planned.repeats)),
         (scol::OPTIONS, Value::Json(&options)),
         (scol::LAST_RUN, kept(scol::LAST_RUN).unwrap_or(Value::Null)),
         (scol::LAST_TASK, kept(scol::LAST_TASK).unwrap_or(Value::Null)),
         (scol::RUN_COUNT, kept(scol::RUN_COUNT).unwrap_or(Value::I64(0))),
         (scol::FAIL_COUNT, kept(scol::FAIL_COUNT).unwrap_or(Value::I64(0))),
-        (scol::STATE, kept(scol::STATE).unwrap_or(Value::Null)),
+        (scol::STATE, Value::json(state.as_ref())),
         (scol::PROBLEM, Value::Null),
     ] {
         changes[column - 1].1 = value;
@@ -305,8 +335,19 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         }
         None => table.insert(&changes.iter().map(|c| c.1).collect::<Vec<_>>()),
     }
-    definition::announce(tenant, next)?;
+    announce(tenant, planned.next)?;
     Ok(Reconciled::Right)
+}
+
+/// When it fires in this tenant. None: it was for once, before the tenant's time.
+fn plan_here(tenant: &Tenant, definition: &Row, row: Option<&Row>, plan: Plan, since: Since) -> Result<Option<Planned>> {
+    let new = Definition::of_row(definition);
+    if let Some(row) = row {
+        let old = Definition::of_row(row);
+        return Change::new(row, &old, &new, How::Declared, plan, clock::now()).planned().map(Some);
+    }
+    let Some(first) = since.first(tenant, &plan) else { return Ok(None) };
+    beginning(&new, &plan, Some(first)).map(Some)
 }
 
 /// A tenant is new, ready, or has given up a schedule of its own: after the commit the scheduler brings it
@@ -346,8 +387,14 @@ pub(super) fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, now: Micros) -> Resul
     names.sort();
     names.dedup();
     for name in names {
-        let reconciled = reconcile(tenant, &table, &definitions, &name, Some(now))?;
-        if let Some(revision) = find(&definitions, &name).and_then(|d| OfAll::of_row(&d)).map(|all| all.revision) {
+        let definition = find(&definitions, &name);
+        let revision = definition.as_ref().and_then(OfAll::of_row).map(|all| all.revision);
+        // The visit may be faster than the spreading of the definition, which finds the tenant there already.
+        let begins = definition.as_ref().and_then(|d| d.time(scol::ANCHOR));
+        let expected =
+            begins.filter(|t| tenant.attached_at <= *t && revision.is_some_and(|r| super::outcome(outcomes, r, &tenant.name).is_none()));
+        let reconciled = reconcile(tenant, &table, &definitions, &name, expected.map_or(Since::Visit(now), Since::Change))?;
+        if let Some(revision) = revision {
             match &reconciled {
                 Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
                 Reconciled::Problem(reason) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),

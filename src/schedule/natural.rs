@@ -73,7 +73,10 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
         reader.next();
         let form = match form {
             // `I 15` as Django-Q's pair of type and number.
-            Form::Interval { seconds: 60 } if typed == "I" && let Token::Number(n) = reader.peek() => {
+            Form::Interval { seconds: 60 }
+                if typed == "I"
+                    && let Token::Number(n) = reader.peek() =>
+            {
                 let position = reader.position();
                 reader.next();
                 Form::Interval { seconds: multiplied(position, n, 60)? }

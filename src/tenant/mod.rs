@@ -71,6 +71,7 @@ pub struct Tenant {
     pub schedule: u32,
     pub ready: bool,
     pub suspended: Option<String>,
+    pub attached_at: Micros,
     /// Whether work for all tenants includes it.
     pub fan_out: bool,
     pub timezone: Option<String>,
@@ -202,6 +203,7 @@ mod tcol {
     pub const RATE: usize = 14;
     pub const FAN_OUT: usize = 15;
     pub const SUSPENDED: usize = 16;
+    pub const ATTACHED_AT: usize = 19;
 }
 
 const HOUR: Micros = 3_600_000_000;
@@ -258,6 +260,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         schedule: relation("tq_schedule")?,
         ready: row.bool(tcol::READY).unwrap_or(true),
         suspended: row.text(tcol::SUSPENDED),
+        attached_at: row.time(tcol::ATTACHED_AT).unwrap_or(0),
         fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
         timezone: row.text(tcol::TIMEZONE),
         settings: row.json(tcol::SETTINGS),
