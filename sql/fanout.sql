@@ -61,15 +61,15 @@ CREATE FUNCTION @extschema@.tq_schedule_all(name text, handler text, rule text, 
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_schedule_all';
 COMMENT ON FUNCTION @extschema@.tq_schedule_all(text, text, text, jsonb, text, timestamptz, timestamptz, integer, text, integer, interval, text, interval, text, boolean, text, text, text, text[], text, jsonb, boolean, text[], text, text, text[], interval) IS
 'Makes a schedule that every tenant has: one definition, and in each tenant an ordinary schedule of this name with a state of its own. It reaches the tenants after the commit; those attached later get it then. Returns the definition''s id.
-Parameters as of tq_schedule; tz: NULL = each tenant''s own. tenants: NULL = all, otherwise exactly these. stagger: tasks start at different times within that interval after the fire time, each tenant always at the same place in it. on_conflict: ''replace'' changes it in place, its state in the tenants is kept.
-A tenant that is not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas at a fire time is left out, and shown as skipped in tq_fanouts; what catch_up says decides whether it is made up for. A tenant''s own schedule of this name stays, and is shown in tq_problems.
-EXECUTE is granted to nobody by default. Errors: as tq_schedule; 42704 a name in tenants is no tenant.
+name: at most one definition of it; a tenant''s own schedule of this name stays. handler: what each tenant calls so; it needn''t be registered yet. tz: NULL = each tenant''s own. after and after_outcome are not supported here. rule, args, start_at, until, repeats, catch_up, catch_up_limit, deadline, overlap, jitter, month_end, day_and, time_arg, only_if, active_hours, task, enabled, tags, description: as in tq_schedule. tenants: NULL = all, otherwise exactly these. stagger: tasks start at different times within that interval after the fire time, each tenant always at the same place in it. on_conflict: ''error'' (default) | ''nothing'' | ''replace'', which changes it in place: in no tenant anything is served again.
+A tenant that is not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas at a fire time is left out, and shown as skipped in tq_fanouts; what catch_up says decides whether it is made up for. A tenant''s own schedule of this name is shown in tq_problems.
+EXECUTE is granted to nobody by default. Errors: as tq_schedule, but for what only a tenant knows; 42704 a name in tenants is no tenant; 0A000 after is given.
 Example: SELECT tq_schedule_all(''close_day'', ''close_day'', ''0 2 * * *'', time_arg => ''day'', stagger => ''30 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_unschedule_all(name text) RETURNS boolean
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_unschedule_all';
 COMMENT ON FUNCTION @extschema@.tq_unschedule_all(text) IS
-'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. EXECUTE is granted to nobody by default. Example: SELECT tq_unschedule_all(''close_day'');';
+'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. name: which. EXECUTE is granted to nobody by default. Errors: 22004 name is NULL; 40001 others keep changing it. Example: SELECT tq_unschedule_all(''close_day'');';
 
 CREATE FUNCTION tenant_q.fanouts() RETURNS jsonb
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanouts';
