@@ -40,5 +40,5 @@ CREATE FUNCTION @extschema@.tq_set_limit(limit_key text, max_running integer DEF
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_limit';
 COMMENT ON FUNCTION @extschema@.tq_set_limit(text, integer, text, text, text[], text) IS
 'What tasks with this limit_key may do, whatever their handlers; NULL leaves as it is, names in reset go back to none.
-max_running: at a time. rate: starts, ''10/m''. algorithm: bucket lets a burst of the whole number through and then one after the other evenly; window counts in fixed windows of time. Rates are counted anew after a restart of the server.
+max_running: at a time. rate: starts, ''10/m''. algorithm, said by each call: bucket lets a burst of the whole number through and then one after the other evenly; window counts in fixed windows of time. Rates are counted anew after a restart of the server.
 Errors: 42501 not the owner, 22023 a value that makes no sense. Example: SELECT tq_set_limit(''smtp'', max_running => 3, rate => ''60/m'');';

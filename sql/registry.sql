@@ -26,9 +26,18 @@ CREATE TABLE tenant_q.tenant (
     suspended      text,
     suspended_at   timestamptz,
     attached_by    text        NOT NULL,
-    attached_at    timestamptz NOT NULL
+    attached_at    timestamptz NOT NULL,
+    -- Who owned the schema when all this was said; the name is for restored copies.
+    owner          oid         NOT NULL,
+    owner_name     text        NOT NULL,
+    -- A superuser has attached it while this owner was one: tasks may run as one.
+    trusted        boolean     NOT NULL
 );
 CREATE UNIQUE INDEX tenant_schema_oid ON tenant_q.tenant (schema_oid);
+
+-- Schemas that were detached, each with what was said of it: for when it is attached again. Handlers and the like stay
+-- where they are, under the name that stands here; a schema that has none of these rows inherits nothing.
+CREATE TABLE tenant_q.detached (LIKE tenant_q.tenant INCLUDING DEFAULTS INCLUDING INDEXES);
 
 -- Handlers: of one tenant, or of all (tenant = '').
 CREATE TABLE tenant_q.handler (
@@ -102,8 +111,9 @@ CREATE TABLE tenant_q.identity (
     database_oid      oid  NOT NULL
 );
 
-REVOKE ALL ON tenant_q.tenant, tenant_q.handler, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
+REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.tenant', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.detached', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.queue', '');

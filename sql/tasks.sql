@@ -16,7 +16,7 @@ CREATE FUNCTION @extschema@.tq_async(handler text, args jsonb DEFAULT NULL, name
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_async';
 COMMENT ON FUNCTION @extschema@.tq_async(text, jsonb, text, text, text, integer, timestamptz, interval, interval, integer, jsonb, interval, text, text, text, text, text, uuid[], text, boolean, text, text, text, boolean, interval, jsonb, uuid, boolean, text) IS
 'Enqueues one call of a registered handler; returns the task''s id (UUID v7) at once. It runs after the commit, and never after a rollback.
-args: an object is passed by name, an array by position, anything else as the single parameter; checked against the function now. name: a label for tq_find. queue, priority (-32768 to 32767, higher first). run_at or delay: not before. timeout of an attempt, max_attempts (0 = for ever), retry (tq_backoff). expires: not started any more when that has passed since it was due. save: false keeps no result. result_ttl: how long the result is kept at least. meta: handed to the handler. id: one of your own; the same id twice is one task. group_id: a label for tq_result_group. tenant: NULL = the first schema of search_path.
+args: an object is passed by name, an array by position, anything else as the single parameter; checked against the function now. name: a label for tq_find. queue, priority (-32768 to 32767, higher first). run_at or delay: not before. timeout of an attempt, max_attempts (0 = for ever), retry (tq_backoff). expires: not started any more when that has passed since it was due. save: false keeps no result. result_ttl: how long the result is kept at least. meta: handed to the handler, NULL = tenant_q.meta of the session. id: one of your own; the same id twice is one task. group_id: a label for tq_result_group. tenant: NULL = the first schema of search_path.
 lock: tasks of one lock run one at a time, those that are due in the order of their priority. limit_key: as many at a time and as often as tq_set_limit says. unique_key: one unfinished task holds it; unique_until: started, finished (default) or deleted; on_conflict: error (default), skip (returns the holder''s id) or replace (takes the place and id of one that doesn''t run).
 depends_on: runs when these are done, depends_mode all (default) or any; if one of them doesn''t end well it is cancelled, allow_failure: true = it runs all the same. on_success, on_failure, hook (every end): handlers that are enqueued by its end, with the task as their single argument.
 sync: true calls the handler here and now, in a savepoint of the caller''s transaction, and raises its error; the caller must be the role it runs as.
@@ -62,9 +62,9 @@ CREATE FUNCTION @extschema@.tq_fetch(id uuid, wait interval DEFAULT '0', tenant 
 LANGUAGE sql AS $body$
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
            x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.fetch($1, $2, $3)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer,
-    queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz,
-    started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb)
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.fetch($1, $2, $3)) AS x(id pg_catalog.uuid, tenant pg_catalog.text, handler pg_catalog.text, name pg_catalog.text, state pg_catalog.text, reason pg_catalog.text, args pg_catalog.jsonb, result pg_catalog.jsonb, error pg_catalog.jsonb, attempt integer, max_attempts integer,
+    queue pg_catalog.text, priority integer, group_id pg_catalog.text, parent_id pg_catalog.uuid, schedule pg_catalog.text, scheduled_for pg_catalog.timestamptz, created_at pg_catalog.timestamptz, run_at pg_catalog.timestamptz,
+    started_at pg_catalog.timestamptz, finished_at pg_catalog.timestamptz, enqueued_by pg_catalog.text, meta pg_catalog.jsonb)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_fetch(uuid, interval, text) IS
 'The whole task, finished or not; no row if it is unknown. wait as in tq_result.
@@ -82,17 +82,17 @@ RETURNS TABLE (attempt integer, outcome text, started_at timestamptz, duration i
 LANGUAGE sql STABLE AS $body$
     SELECT x.attempt, x.outcome, x.started_at, x.duration, x.sqlstate, x.message, x.detail, x.context, x.pid
       FROM pg_catalog.jsonb_to_recordset(tenant_q.attempts($1, $2))
-        AS x(attempt integer, outcome text, started_at timestamptz, duration interval, sqlstate text, message text, detail text, context text, pid integer)
+        AS x(attempt integer, outcome pg_catalog.text, started_at pg_catalog.timestamptz, duration interval, sqlstate pg_catalog.text, message pg_catalog.text, detail pg_catalog.text, context pg_catalog.text, pid integer)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
-'What happened to a task, attempt by attempt (the last ten): outcome done | failed | retry | timeout | crashed. Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
+'What happened to a task, attempt by attempt (the last ten): outcome done | failed | retry | timeout | crashed | interrupted (its executors ended ten times while it ran). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 
 CREATE FUNCTION tenant_q.why(id uuid, tenant text) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_why';
 COMMENT ON FUNCTION tenant_q.why(uuid, text) IS 'behind tq_why';
 CREATE FUNCTION @extschema@.tq_why(id uuid, tenant text DEFAULT NULL) RETURNS TABLE (reason text, detail text, hint text)
 LANGUAGE sql STABLE AS $body$
-    SELECT x.reason, x.detail, x.hint FROM pg_catalog.jsonb_to_recordset(tenant_q.why($1, $2)) AS x(reason text, detail text, hint text)
+    SELECT x.reason, x.detail, x.hint FROM pg_catalog.jsonb_to_recordset(tenant_q.why($1, $2)) AS x(reason pg_catalog.text, detail pg_catalog.text, hint pg_catalog.text)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_why(uuid, text) IS 'Why a task is not running: every reason, the decisive one first. Example: SELECT * FROM tq_why(''0198c0de-0000-7000-8000-000000000001'');';
 

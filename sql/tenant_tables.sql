@@ -5,7 +5,7 @@
 -- src/task.rs names the columns by position: append, never insert.
 
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
--- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x quarantined
+-- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x a note: its result says quarantined
 --      · k waits for a busy key or a limit · u finished, keeps its unique_key until its result goes
 --      · t as q, but its queue takes turns with others · l one of several that another row (its name) waits for
 -- waits_for: the task (w) or the gate (k) whose end lets this one be looked at again; the queue (t). waits: members

@@ -16,7 +16,8 @@ CREATE FUNCTION @extschema@.tq_attach(tenant text DEFAULT NULL, adopt boolean DE
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_attach';
 COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
 'Makes a schema a tenant: creates its tables tq_task, tq_result and tq_schedule as its owner.
-tenant: the schema, NULL = the first of search_path. adopt: take over such tables that are there already (restored, detached before). ready: false = nothing is run yet.
+tenant: the schema, NULL = the first of search_path. adopt: take over such tables that are there already (restored, detached before). Handlers and the like that are still registered are kept where schema and owner are those they were registered for, or the schema was restored and its owner has the same name; otherwise they are removed, with a NOTICE. ready: false = nothing is run yet.
+Where a superuser owns the schema, tasks run as one only after a superuser has attached it, once more if it came to belong to a superuser since: tasks and schedules from before count as nobody''s then.
 Returns true, or false with a NOTICE if it is attached already. Needs to be the schema''s owner.
 Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 53400 more than 50 in one transaction.
 Example: SELECT tq_attach(''acme'');';
@@ -24,7 +25,7 @@ Example: SELECT tq_attach(''acme'');';
 CREATE FUNCTION @extschema@.tq_detach(tenant text, drop_data boolean DEFAULT false) RETURNS boolean
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_detach';
 COMMENT ON FUNCTION @extschema@.tq_detach(text, boolean) IS
-'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay and tq_attach(adopt => true) takes them up.
+'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay, with listeners, queues, limits and what tq_set_tenant said, and tq_attach(adopt => true) by the same owner takes them up. Pauses end. What tq_set_quota said stays with the schema in any case.
 Returns false if it was not attached. Errors: 42501 not the owner.
 Example: SELECT tq_detach(''acme'');';
 
@@ -47,20 +48,20 @@ Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_set_quota';
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
-'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
+'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
-'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long at most for what runs to end, of a whole tenant.
+'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started. False = it was paused until tq_resume already.
 Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_resume';
 COMMENT ON FUNCTION @extschema@.tq_resume(text, text, text) IS
-'Undoes tq_pause with the same tenant, queue and handler; with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
+'Undoes tq_pause with the same tenant, queue and handler (or another name of it); with a handler it also frees one that was quarantined for crashing the server. False = nothing to undo.
 Example: SELECT tq_resume(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_pause_all(handler text DEFAULT NULL, queue text DEFAULT NULL, duration interval DEFAULT NULL) RETURNS void
@@ -79,8 +80,8 @@ COMMENT ON FUNCTION @extschema@.tq_confirm_copy() IS 'Says that this database, a
 CREATE PROCEDURE @extschema@.tq_attach_all(pattern text DEFAULT '%', exclude text[] DEFAULT '{public}', adopt boolean DEFAULT false)
 LANGUAGE plpgsql AS $body$
 DECLARE
-    schema_name text;
-    todo text[];
+    schema_name pg_catalog.text;
+    todo pg_catalog.text[];
     done integer := 0;
 BEGIN
     SELECT pg_catalog.array_agg(n.nspname::pg_catalog.text ORDER BY n.nspname) INTO todo

@@ -25,34 +25,44 @@ const TEXT: usize = 8 * 1024;
 /// Attempts that a task remembers.
 const HISTORY: usize = 10;
 
-/// The SQLSTATE of our own fence: the row that was to be completed is gone.
+/// The SQLSTATE of our own fence: the row that was to be completed has been changed or ended by others.
 pub const FENCED: &str = "TQF00";
+/// The same where it isn't to be seen at all: it was ended by others, or the handler has deleted it.
+pub const GONE: &str = "TQF03";
+
+/// Whether the row that was to be completed was not there.
+pub fn is_fenced(failure: &Failure) -> bool {
+    matches!(failure.sqlstate.as_str(), FENCED | GONE)
+}
 
 /// How a finished task is recorded.
+#[derive(Default)]
 pub struct End<'a> {
     pub state: u8,
     pub attempts: i32,
+    /// None: as the row has it.
+    pub crashes: Option<i32>,
     pub started_at: Option<Micros>,
     pub result: Option<&'a Jsonb>,
     pub error: Option<Json>,
     pub history: Option<Json>,
 }
 
-/// Deletes the very row, or fails with FENCED.
+/// Deletes the very row, or fails with FENCED or GONE.
 pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
     let is_it = |r: &Row| {
         r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
-    let gone = || Failure::new(FENCED, "the task was changed, cancelled or finished meanwhile");
+    let fenced = |how: &str| Failure::new(how, "the task was changed, cancelled or finished meanwhile");
     // Usually it is where it was picked; after a rewrite of the table the index knows.
     let row = table
         .fetch(Tid(item.tid))
         .filter(|r| is_it(r))
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
-        .ok_or_else(gone)?;
+        .ok_or_else(|| fenced(GONE))?;
     match table.delete(row.tid) {
         Gone::Done => Ok(row),
-        Gone::Lost => Err(gone()),
+        Gone::Lost => Err(fenced(FENCED)),
     }
 }
 
@@ -66,7 +76,7 @@ pub fn record(results: &Table, row: &Row, end: &End) {
         Value::Char(end.state),
         row.value(col::PRIORITY),
         Value::I32(end.attempts),
-        row.value(col::CRASHES),
+        end.crashes.map_or(row.value(col::CRASHES), Value::I32),
         row.value(col::CREATED_AT),
         row.value(col::RUN_AT),
         Value::time(end.started_at),
@@ -137,7 +147,8 @@ pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> 
     let message = end.error.as_ref().and_then(|e| e["message"].as_str());
     fanout::ended(tenant, row, end.state, message)?;
     ended_as(tenant, tasks, row, end, save)?;
-    follow::ended(tenant, row, end.state)
+    let failed = if end.state == ended::QUARANTINED { ended::FAILED } else { end.state };
+    follow::ended(tenant, row, failed)
 }
 
 /// The task's condition isn't true: it ends without having run. Kept only where it is asked for,
@@ -147,7 +158,7 @@ pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), F
     let row = remove(&table, item)?;
     fanout::ended(tenant, &row, fanout::state::SKIPPED, Some("only_if was not true"))?;
     let error = Some(json!({ "message": "only_if was not true" }));
-    let end = End { state: ended::CANCELLED, attempts: item.attempts, started_at: None, result: None, error, history: None };
+    let end = End { state: ended::CANCELLED, attempts: item.attempts, error, ..End::default() };
     ended_as(tenant, &table, &row, &end, save == Some(true))?;
     follow::skipped(tenant, &row)
 }
@@ -161,7 +172,10 @@ fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) ->
     depend::release(tenant, tasks, id)?;
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
     gate::release(tenant, tasks, row, handler.as_deref())?;
-    unique::keep(tasks, row);
+    // The note of a quarantined task keeps its key.
+    if end.state != ended::QUARANTINED {
+        unique::keep(tasks, row);
+    }
     if row.raw(col::OPTIONS).is_some() {
         call_hooks(tenant, tasks, row, end)?;
     }
@@ -177,7 +191,7 @@ fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<()
     let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
     let outcome = match end.state {
         ended::DONE => "on_success",
-        ended::FAILED => "on_failure",
+        ended::FAILED | ended::QUARANTINED => "on_failure",
         _ => "",
     };
     for name in [outcome, "hook"].iter().filter_map(|key| options.get(key)?.as_str()) {
@@ -244,8 +258,7 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, sa
             attempts: item.attempts + 1,
             started_at: Some(started_at),
             result: Some(result),
-            error: None,
-            history: None,
+            ..End::default()
         },
         save,
     )
@@ -301,24 +314,25 @@ pub fn failed(
     let history = with_entry(row.json(col::HISTORY), entry);
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
-    if !last && !exhausted && rules.policy.retries(&failure.sqlstate) {
+    let mut reclaimed = None;
+    let mut again = !last && !exhausted && rules.policy.retries(&failure.sqlstate);
+    if again {
         match unique::reclaim(tenant, &table, &row) {
-            Ok(_) => {}
+            Ok(own) => reclaimed = own,
             Err(f) if f.sqlstate == unique::SUPERSEDED => superseded = Some(f),
             Err(f) => return Err(f),
         }
+        again = superseded.is_none();
     }
-    if !last && !exhausted && superseded.is_none() && rules.policy.retries(&failure.sqlstate) {
-        let key = unique::reclaim(tenant, &table, &row)?;
+    if again {
         let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
         let at = now.saturating_add(wait.max(0));
         let history = Jsonb::from_value(history);
-        let changes = [
-            (col::ATTEMPTS, Value::I32(attempts)),
-            (col::RUN_AT, Value::Time(at)),
-            (col::HISTORY, Value::Json(&history)),
-            (col::UNIQUE_KEY, Value::text(key.as_deref())),
-        ];
+        let mut changes =
+            vec![(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))];
+        if let Some((key, options)) = &reclaimed {
+            changes.extend([(col::UNIQUE_KEY, Value::Text(key)), (col::OPTIONS, Value::Json(options))]);
+        }
         if table.update(&row, &changes) == Gone::Lost {
             return Ok(Verdict::Overtaken);
         }
@@ -339,10 +353,26 @@ pub fn failed(
         tenant,
         &table,
         &row,
-        &End { state: ended::FAILED, attempts, started_at: Some(started_at), result: None, error: Some(error), history: Some(history) },
+        &End { state: ended::FAILED, attempts, started_at: Some(started_at), error: Some(error), history: Some(history), ..End::default() },
         true,
     )?;
     Ok(Verdict::Failed)
+}
+
+/// Whether this very incarnation is there, now that what its attempt did is rolled back. If it was GONE for
+/// the attempt, the handler itself had deleted it.
+pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let row = table.find(&[col::ID as i16], Value::Uuid(item.id));
+    Ok(row.is_some_and(|r| r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)))
+}
+
+/// What is said of that.
+pub fn deleted_itself() -> Failure {
+    Failure {
+        hint: Some("tq_fail() ends a task from within.".into()),
+        ..Failure::new("55000", "the handler has deleted or cancelled its own task")
+    }
 }
 
 /// An unfinished task becomes final without an attempt: cancelled, expired, or failed for good.
@@ -354,7 +384,7 @@ pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Fa
         tenant,
         &table,
         &row,
-        &End { state, attempts: item.attempts, started_at: None, result: None, error: failure.map(error_document), history: None },
+        &End { state, attempts: item.attempts, error: failure.map(error_document), ..End::default() },
         true,
     )
 }
@@ -370,7 +400,10 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
         {
             // Lost: another executor of the tenant came upon it too, or it has ended.
             if table.update(&row, &[(col::STATE, Value::Char(stored::HELD)), (col::WAITS_FOR, Value::Null)]) == Gone::Done {
-                names.extend(row.text(col::HANDLER));
+                let name = row.str(col::HANDLER).unwrap_or("");
+                // It stood in place at its gates, perhaps for others who were put aside behind it.
+                gate::release(tenant, &table, &row, handler::find(tenant, name)?.as_deref())?;
+                names.push(name.to_string());
             }
         }
     }

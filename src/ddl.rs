@@ -2,11 +2,12 @@
 //! database that is dropped, renamed, moved or copied, and look again where the extension came or
 //! went. PostgreSQL itself only ever terminates autovacuum for these.
 
-use crate::postgres::clock;
 use crate::postgres::utility::{self, Command};
 use crate::postgres::worker;
+use crate::postgres::{call, clock};
 use crate::shared::{self, Shared, db_state};
 use crate::wake;
+use pgrx::PgLogLevel;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
@@ -56,6 +57,12 @@ fn after(command: &Command) {
             wake::databases_changed();
         }
         Command::Extension => wake::probe_database(),
+        // Should it fail, nobody's schema has changed hands.
+        Command::Reassign => {
+            if let Err(error) = crate::tenant::registered::reassigned() {
+                call::report(error, PgLogLevel::ERROR);
+            }
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn uuids(list: Option<&Json>) -> Vec<u128> {
 
 /// The row of an unfinished task.
 fn unfinished(tasks: &Table, id: u128) -> Option<Row> {
-    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| r.char(col::STATE) != stored::KEY)
+    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| task::is_task(r.char(col::STATE)))
 }
 
 /// Before the task is written: are the dependencies there? What the row waits for from the start:

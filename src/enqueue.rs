@@ -17,6 +17,7 @@ use crate::unique::{self, Claim};
 use crate::{depend, settings, wake};
 use serde_json::{Map, Value as Json};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What tq_async's parameters say; None = inherit.
 #[derive(Default, Clone)]
@@ -323,6 +324,14 @@ impl Queue {
                 .detail("tenant_q.allow_superuser is off.")
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
         }
+        if let Some(why) = self.tenant.distrust() {
+            return Err(Error::denied(format!("handler \"{}\" would run as a superuser", handler.name))
+                .detail(format!("But {why}: what an owner before has written into its tables is not to be believed."))
+                .hint(format!(
+                    "Look at tq_handlers, then run SELECT tq_attach({}) as a superuser.",
+                    pgrx::spi::quote_literal(&self.tenant.name)
+                )));
+        }
         if !self.caller.superuser {
             return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may enqueue for it", handler.name))
                 .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
@@ -333,10 +342,10 @@ impl Queue {
     fn check_room(&self) -> Result<()> {
         if let Some(limit) = self.tenant.max_queued
             && let Some(s) = crate::shared::get()
-            && let Some(r) = self.tenant.entry(self.tenant.owner)?
         {
-            let unfinished =
-                s.entries[r.index as usize].unfinished.load(std::sync::atomic::Ordering::Relaxed).max(0) + wake::enqueued_here(r);
+            // Whatever roles they run as: the quota is the tenant's.
+            let counted: i64 = self.tenant.all_entries(&s).iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum();
+            let unfinished = counted + wake::enqueued_here(&s, self.tenant.oid);
             if unfinished >= limit {
                 return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
                     .detail(format!("Its max_queued is {limit}."))
@@ -363,7 +372,7 @@ pub fn insert(
     // From when it may run: what is put off on purpose doesn't grow old meanwhile.
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| run_at.max(now).saturating_add(e).min(TIME_MAX));
     let options = new.options().map(Jsonb::from_value);
-    let meta = new.meta.clone().map(Jsonb::from_value);
+    let meta = new.meta.clone().map_or_else(default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let queue = new.queue.as_deref().or(handler.and_then(|h| h.queue.as_deref()));
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
@@ -402,6 +411,17 @@ pub fn insert(
         None => warn_not_preloaded(),
     }
     Ok(())
+}
+
+/// What the session says that its tasks are about.
+pub(crate) fn default_meta() -> Result<Option<Json>> {
+    let text = settings::meta();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&text).map(Some).map_err(|e| {
+        Error::invalid("tenant_q.meta is not a JSON document").detail(format!("{e}.")).hint("SET LOCAL tenant_q.meta = '{\"request\": 42}';")
+    })
 }
 
 /// Says once a session that nothing will run.

@@ -105,12 +105,10 @@ fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>
                 object.entry(key.clone()).or_insert_with(|| value.clone());
             }
             if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
-                return Err(place(
-                    Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
-                        "sync" => "Pass it in task: then all members run at once.",
-                        _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
-                    }),
-                ));
+                return Err(place(Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
+                    "sync" => "Pass it in task: then all members run at once.",
+                    _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
+                })));
             }
             task_object(&Json::Object(object)).map_err(place)
         })
@@ -139,11 +137,20 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             unique::Claim::Replaced(theirs) => id = theirs,
         }
     }
+    let count = spec.members.len();
+    if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
+        let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
+        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, *n))).is_some();
+        if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
+            return Err(Error::new("23505", format!("an earlier flow had the id {}", task::uuid_text(id)))
+                .detail(format!("The result of its member {} is kept.", n + 1))
+                .hint("Delete its members' results, or take another id."));
+        }
+    }
     for hook in [&spec.flow.on_success, &spec.flow.on_failure, &spec.flow.hook].into_iter().flatten() {
         let hook = crate::handler::require(&queue.tenant, hook)?;
         queue.check_superuser(&hook)?;
     }
-    let count = spec.members.len();
     let allow_failure = spec.flow.allow_failure == Some(true);
     for (n, new) in spec.members.iter_mut().enumerate() {
         if spec.flow.sync {
@@ -158,15 +165,23 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             new.allow_failure = Some(allow_failure);
             new.pass = spec.pass_result.then_some(before);
         }
-        queue.add(new).map_err(|e| {
+        let place = |e: Error| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
             e.detail(format!("Member {} of {count}.{detail}", n + 1))
-        })?;
+        };
+        let theirs = queue.add(new).map_err(place)?;
+        if theirs != member_id(id, n) {
+            // The flow waits for a task of its own, under an id of its own.
+            return Err(place(
+                Error::new("23505", format!("unique_key is taken by task {}", task::uuid_text(theirs)))
+                    .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
+            ));
+        }
     }
     let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
     options["flow"] = json!({ "members": count, "chunked": spec.chunked });
     let options = Jsonb::from_value(options);
-    let meta = spec.flow.meta.clone().map(Jsonb::from_value);
+    let meta = spec.flow.meta.clone().map_or_else(crate::enqueue::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
         Value::Uuid(id),
@@ -302,7 +317,7 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
     let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results.find(&[rcol::ID as i16], Value::Uuid(id)).and_then(|r| r.json(rcol::RESULT)).unwrap_or(Json::Null))
+    Ok(results.find(&[rcol::ID as i16], Value::Uuid(id)).and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value())).unwrap_or(Json::Null))
 }
 
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
@@ -337,9 +352,17 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
         for n in 0..count {
             let member = results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, n)));
             let state = member.as_ref().map_or(ended::DONE, |m| m.char(rcol::STATE));
-            match member.as_ref().and_then(|m| m.json(rcol::RESULT)) {
-                Some(Json::Array(part)) if chunked => gathered.extend(part),
-                value => gathered.push(value.unwrap_or(Json::Null)),
+            // As text: nothing of it is lost, however deep it is nested.
+            let result = member.as_ref().and_then(|m| m.raw(rcol::RESULT)).map(|d| Jsonb::from_datum(d).text());
+            match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
+                Some("") if chunked => {}
+                Some(items) if chunked => gathered.push(items.to_string()),
+                None if chunked && result.is_none() => {
+                    // One for each of its calls, so that the others' results stay in their places.
+                    let calls = member.as_ref().and_then(|m| m.json(rcol::ARGS)).and_then(|a| a.as_array().map(Vec::len));
+                    gathered.extend(vec!["null".to_string(); calls.unwrap_or(1)]);
+                }
+                _ => gathered.push(result.unwrap_or("null".into())),
             }
             if state != ended::DONE {
                 if first.is_none() {
@@ -352,7 +375,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
             }
         }
     });
-    let result = Jsonb::from_value(Json::Array(gathered));
+    let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
     let error = first.filter(|_| !allow_failure).map(|(n, why)| {
         let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
         let mut failure = Failure::new("TQ004", message);
@@ -364,11 +387,9 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     });
     let end = End {
         state: if error.is_some() { ended::FAILED } else { ended::DONE },
-        attempts: 0,
-        started_at: None,
         result: Some(&result),
         error,
-        history: None,
+        ..End::default()
     };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
     if let Some(entry) = tenant.entry(tenant.owner)? {
@@ -406,6 +427,9 @@ pub fn requeue(
         Found::Unfinished(row) => (row.json(col::OPTIONS), row.str(col::HANDLER) == Some("tq_chain")),
         Found::Nothing => return Ok(false),
     };
+    // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
+    let by = crate::schedules::author();
+    let answers = [(col::ENQUEUED_BY, Value::Text(&by.name)), (col::BY_SUPERUSER, Value::Bool(by.superuser))];
     let mut again = 0;
     let mut before: Option<u128> = None;
     let mut started = member.is_none();
@@ -416,6 +440,7 @@ pub fn requeue(
             let wait = before.filter(|_| chain && again > 0);
             if one(&row, wait)? {
                 again += 1;
+                before = Some(m);
             }
             if member.is_some() && !chain {
                 break;
@@ -423,7 +448,6 @@ pub fn requeue(
         } else if member.is_some() && started && chain {
             break;
         }
-        before = Some(m);
     }
     if again == 0 {
         return Ok(false);
@@ -433,7 +457,8 @@ pub fn requeue(
             let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
             let Some(row) = found else { break };
             let left = row.i32(col::WAITS).unwrap_or(0) + again;
-            if tasks.update(&row, &[(col::WAITS, Value::I32(left))]) == Gone::Done {
+            let waits = (col::WAITS, Value::I32(left));
+            if tasks.update(&row, &[waits, answers[0], answers[1]]) == Gone::Done {
                 break;
             }
         },
@@ -447,6 +472,9 @@ pub fn requeue(
             values[col::WAITS - 1] = Value::I32(again);
             let now = Value::Time(clock::now());
             values[col::CREATED_AT - 1] = now;
+            for (column, value) in answers {
+                values[column - 1] = value;
+            }
             tasks.insert(&values);
             if let Some(entry) = tenant.entry(tenant.owner)? {
                 wake::enqueued(entry, clock::NEVER, 1);
@@ -464,7 +492,7 @@ pub fn describe_wait(row: &Row) -> Option<String> {
         None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
             Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
         }
-        None => Some("waits for one of several tasks".into()),
+        None => Some("depends on tasks that are not final".into()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Row, Table, Tid, Value};
 use crate::postgres::{shmem, transaction};
 use crate::rate::Rate;
-use crate::shared::{self, GATES, Shared};
+use crate::shared::{self, GATES, Item, Shared, Slot};
 use crate::task::{col, stored};
 use crate::tenant::Tenant;
 use std::collections::HashMap;
@@ -80,6 +80,16 @@ pub struct Busy<'a> {
     s: &'a Shared,
     tenant: u32,
     running: HashMap<u64, i32>,
+    /// The tasks that were counted.
+    pub seen: Vec<u128>,
+}
+
+/// What other executors have in their slots of a tenant of this database.
+pub fn live_items(s: &Shared, me: usize, tenant: u32) -> impl Iterator<Item = Item> {
+    let is_its = move |slot: &Slot| {
+        slot.state.load(SeqCst) == 2 && slot.tenant.load(SeqCst) == tenant && slot.database.load(Relaxed) == shmem::my_database()
+    };
+    s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items())
 }
 
 pub enum Pass {
@@ -94,20 +104,14 @@ impl<'a> Busy<'a> {
     pub fn look(s: &'a Shared, me: usize, tenant: u32) -> Busy<'a> {
         crate::postgres::lock::gates(shmem::my_database(), tenant);
         let mut running: HashMap<u64, i32> = HashMap::new();
-        for (n, slot) in s.slots.iter().enumerate() {
-            if n != me
-                && slot.state.load(SeqCst) == 2
-                && slot.tenant.load(SeqCst) == tenant
-                && slot.database.load(Relaxed) == shmem::my_database()
-            {
-                for item in slot.live_items() {
-                    for gate in item.gates.into_iter().filter(|g| *g != 0) {
-                        *running.entry(gate).or_default() += 1;
-                    }
-                }
+        let mut seen = Vec::new();
+        for item in live_items(s, me, tenant) {
+            seen.push(item.id);
+            for gate in item.gates.into_iter().filter(|g| *g != 0) {
+                *running.entry(gate).or_default() += 1;
             }
         }
-        Busy { s, tenant, running }
+        Busy { s, tenant, running, seen }
     }
 
     /// Whether a task may pass all of its gates; if so it has.
@@ -122,7 +126,9 @@ impl<'a> Busy<'a> {
                 // No place to count in: soon there will be one.
                 return Pass::No(gate.key, Some(now + 1_000_000));
             };
-            match rate.admit((place.first.load(Relaxed), place.second.load(Relaxed)), now) {
+            let state = rate.bounded((place.first.load(Relaxed), place.second.load(Relaxed)), now);
+            place.first.store(state.0, Relaxed);
+            match rate.admit(state, now) {
                 Ok(after) => admitted.push((place, after)),
                 Err(at) => return Pass::No(gate.key, Some(at)),
             }
@@ -164,28 +170,31 @@ fn let_one_in(tenant: &Tenant, tasks: &Table, gate: u128) -> Result<(), Failure>
     best.map_or(Ok(()), |row| depend::let_go(tenant, tasks, row, Some(gate)))
 }
 
-/// After rows were put aside and committed: is there still a task of each gate whose end will let
-/// one in? True: look again soon.
-pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table, gates: &[u128]) -> Result<bool, Failure> {
+/// After rows were put aside and committed: is there still something at each gate whose end will let
+/// one in? A task that has passed it, or the one that has stayed in place before them. True: look again
+/// soon.
+pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table, gates: &[(u128, Option<u128>)]) -> Result<bool, Failure> {
     let mut soon = false;
-    for gate in gates {
+    for (gate, first) in gates {
         let name = *gate as u64 | 1;
-        let mut sure = false;
-        for slot in s.slots.iter().filter(|x| x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid) {
-            for item in slot.live_items().into_iter().filter(|i| i.gates.contains(&name)) {
-                let row = tasks
-                    .fetch(Tid(item.tid))
-                    .filter(|r| r.uuid(col::ID) == Some(item.id))
-                    .or_else(|| tasks.find(&[col::ID as i16], Value::Uuid(item.id)));
-                sure |= row.is_some_and(|r| !r.in_flux && r.i32(col::ATTEMPTS) == Some(item.attempts));
-            }
-        }
+        let passed = live_items(s, usize::MAX, tenant.oid).filter(|item| item.gates.contains(&name));
+        let sure = match first {
+            Some(id) => is_there(tasks, *id, None, None),
+            None => passed.into_iter().any(|item| is_there(tasks, item.id, Some(item.tid), Some(item.attempts))),
+        };
         if !sure {
             let_one_in(tenant, tasks, *gate)?;
             soon = true;
         }
     }
     Ok(soon)
+}
+
+/// Whether this task is unfinished, and nobody is just ending it.
+fn is_there(tasks: &Table, id: u128, tid: Option<u64>, attempts: Option<i32>) -> bool {
+    let row = tid.and_then(|tid| tasks.fetch(Tid(tid))).filter(|r| r.uuid(col::ID) == Some(id));
+    let row = row.or_else(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
+    row.is_some_and(|r| !r.in_flux && attempts.is_none_or(|n| r.i32(col::ATTEMPTS) == Some(n)))
 }
 
 /// The row is put aside at this gate.

@@ -10,7 +10,7 @@ use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::{latch, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::surface::{self, Waiting};
-use crate::task::{self, State, col, rcol, stored};
+use crate::task::{self, State, col, rcol};
 use crate::tenant::{self, Tenant};
 use crate::{settings, sql_functions, wake};
 use serde_json::Value as Json;
@@ -77,7 +77,7 @@ fn members(tasks: &Table, results: &Table, group: &str) -> Members {
         rows
     };
     transaction::with_latest_snapshot(|| {
-        let unfinished = read(tasks, col::GROUP_ID, &|row| row.char(col::STATE) != stored::KEY);
+        let unfinished = read(tasks, col::GROUP_ID, &|row| task::is_task(row.char(col::STATE)));
         let mut finished = read(results, rcol::GROUP_ID, &|_| true);
         finished.sort_by_key(|row| row.uuid(rcol::ID));
         Members { unfinished, finished }
@@ -214,7 +214,8 @@ pub fn running_ids(schema: u32) -> HashSet<u128> {
     let Some(s) = shared::get() else { return HashSet::new() };
     let of_slot = |slot: &shared::Slot| {
         let word = Word::load(slot);
-        (word.running && slot.state.load(SeqCst) == 2 && slot.tenant.load(Relaxed) == schema).then(|| slot.item_id(word.next - 1))
+        let ours = slot.tenant.load(Relaxed) == schema && slot.database.load(Relaxed) == shmem::my_database();
+        (word.running && slot.state.load(SeqCst) == 2 && ours).then(|| slot.item_id(word.next - 1))
     };
     s.slots.iter().filter_map(of_slot).collect()
 }
@@ -229,7 +230,7 @@ fn queue_size(args: &Args) -> Result<Ret> {
     let mut size = 0;
     tasks.scan(tasks.index_with(&task::PICK_INDEX), &[], None, false, |row| {
         let here = queue.as_deref().is_none_or(|q| row.str(col::QUEUE).unwrap_or("default") == q);
-        let waits = row.char(col::STATE) != stored::KEY && !running.contains(&row.uuid(col::ID).unwrap_or(0));
+        let waits = task::is_task(row.char(col::STATE)) && !running.contains(&row.uuid(col::ID).unwrap_or(0));
         size += i64::from(here && waits);
         true
     });

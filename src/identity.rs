@@ -42,12 +42,22 @@ fn confirm(_args: &Args) -> Result<Ret> {
             |sql: &str, args: &[pgrx::datum::DatumWithOid]| Spi::run_with_args(sql, args).map_err(|e| Error::new("XX000", e.to_string()));
         run("DELETE FROM tenant_q.identity", &[])?;
         run("INSERT INTO tenant_q.identity VALUES ($1, $2::pg_catalog.oid)", &[system.into(), database.into()])?;
-        run(
-            "UPDATE tenant_q.tenant t SET schema_oid = n.oid FROM pg_catalog.pg_namespace n
-             WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name AND n.oid OPERATOR(pg_catalog.<>) t.schema_oid",
-            &[],
-        )
+        for table in ["tenant", "detached"] {
+            // Roles have other OIDs on another server, too: the owner's name tells whether it is the same. One that is
+            // another now is found out below, and isn't trusted with a superuser's tasks.
+            run(
+                &format!(
+                    "UPDATE tenant_q.{table} t SET schema_oid = n.oid,
+                            owner = CASE WHEN t.owner_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(n.nspowner) THEN n.nspowner ELSE 0 END
+                       FROM pg_catalog.pg_namespace n
+                      WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name AND n.oid OPERATOR(pg_catalog.<>) t.schema_oid"
+                ),
+                &[],
+            )?;
+        }
+        Ok::<(), Error>(())
     })?;
+    tenant::registered::follow(None)?;
     tenant::admin::announce_registry()?;
     wake::probe_database();
     Ok(Ret::Void)

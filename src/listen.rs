@@ -93,6 +93,7 @@ struct Target {
     oid: u32,
     /// As SQL names it.
     name: String,
+    schema: u32,
     owner: u32,
 }
 
@@ -119,7 +120,17 @@ impl Target {
                 Error::new("42809", format!("{name} is not a table to listen to")).hint("For what happens to tasks there is tq_on().")
             );
         }
-        Ok(Target { oid, name, owner })
+        Ok(Target { oid, name, schema, owner })
+    }
+
+    /// Where only_if looks names up: in the tenant's schema, if the table's owner is the tenant's too. Otherwise
+    /// functions and operators there are somebody else's, who would come to run in every session that changes the table.
+    fn condition_path(&self, tenant: &Tenant) -> String {
+        if sandbox::has_privs_of(pg_sys::Oid::from(self.owner), pg_sys::Oid::from(tenant.owner)) {
+            return tenant.search_path();
+        }
+        let own = catalog::schema_name(self.schema).unwrap_or_default();
+        format!("{}, pg_temp", catalog::quote(&own))
     }
 
     /// Runs DDL on the table as its owner, in the sandbox: the text is the caller's, who is the owner or could be.
@@ -211,7 +222,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
             _ => String::new(),
         };
         target.ddl(
-            &tenant.search_path(),
+            &target.condition_path(&tenant),
             &format!(
                 "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
                 trigger_name(id, *operation),
@@ -262,7 +273,7 @@ fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
             c.select(
                 "SELECT l.id, t.tgname::pg_catalog.text FROM tenant_q.table_listener l, pg_catalog.pg_trigger t
                   WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal AND t.tgparentid OPERATOR(pg_catalog.=) 0
-                    AND l.tenant OPERATOR(pg_catalog.=) $2 AND l.handler OPERATOR(pg_catalog.=) $3
+                    AND l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$2, '']) AND l.handler OPERATOR(pg_catalog.=) $3
                     AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'tq_listen_')
                     AND pg_catalog.strpos(pg_catalog.encode(t.tgargs, 'escape'), l.id::pg_catalog.text) OPERATOR(pg_catalog.=) 1",
                 None,
@@ -284,7 +295,7 @@ fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
         )?;
     }
     run(
-        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) $1
+        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, ''])
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid)
             AND pg_catalog.to_regclass(l.relation) IS NULL RETURNING 1",
         &[tenant.name.as_str().into()],
@@ -340,7 +351,11 @@ fn table_changed(args: &Args) -> Result<Ret> {
     if relation != listener.relation && catalog::role_name(owner).as_deref() != Some(&listener.owner) {
         return Err(forged());
     }
-    let tenant = catalog::schema_oid(&listener.tenant).ok_or_else(|| tenant::not_attached(&listener.tenant)).and_then(tenant::by_oid);
+    let gone = || match listener.tenant.as_str() {
+        "" => Error::state("the tenant that it was for is gone"),
+        name => tenant::not_attached(name),
+    };
+    let tenant = catalog::schema_oid(&listener.tenant).ok_or_else(gone).and_then(tenant::by_oid);
     let tenant = match tenant {
         Ok(tenant) => tenant,
         // Detached: its owner's tables work on without it.

@@ -9,10 +9,10 @@ use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::surface::{self, Found};
-use crate::task::{self, State, col, rcol, stored};
+use crate::task::{self, State, col, ended, rcol, stored};
 use crate::tenant;
 use crate::turn::Place;
-use crate::{shared, sql_functions, wake};
+use crate::{gate, retention, shared, sql_functions, wake};
 
 /// Rows that are collected before they are deleted.
 const BATCH: usize = 2000;
@@ -45,7 +45,7 @@ fn update(args: &Args) -> Result<Ret> {
     let results = tenant.open(tenant.result, Access::Read)?;
     let Found::Unfinished(row) = surface::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
     let listed = shared::get().is_some_and(|s| s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id)));
-    if row.char(col::STATE) == stored::KEY || listed {
+    if listed {
         // Finished, running, or next in an executor's list: too late.
         return Ok(Ret::Bool(false));
     }
@@ -105,6 +105,8 @@ fn update(args: &Args) -> Result<Ret> {
     if tasks.update(&row, &changes) == Gone::Lost {
         return Ok(Ret::Bool(false));
     }
+    // It stood in place at its gates, perhaps for others who were put aside behind it.
+    gate::release(&tenant, &tasks, &row, handler.as_deref())?;
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if let Some(entry) = tenant.entry(role)? {
         wake::enqueued(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now), 0);
@@ -112,16 +114,24 @@ fn update(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(true))
 }
 
+/// Whether a row of tq_task may have stayed behind for this finished task: it keeps its unique key, or says
+/// that it is quarantined.
+pub(crate) fn leaves_a_note(row: &Row) -> bool {
+    row.raw(rcol::UNIQUE_KEY).is_some() || row.char(rcol::STATE) == ended::QUARANTINED
+}
+pub(crate) fn forget_note(tasks: &Table, id: u128) {
+    let note = |r: &Row| matches!(r.char(col::STATE), stored::KEY | stored::QUARANTINED);
+    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(note) {
+        // Lost: somebody else has just done it.
+        let _: Gone = tasks.delete(row.tid);
+    }
+}
+
 /// Deletes a finished task, and the unique key that it may have kept.
 pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
     let gone = results.delete(row.tid);
-    if gone == Gone::Done
-        && row.raw(rcol::UNIQUE_KEY).is_some()
-        && let Some(kept) =
-            tasks.find(&[col::ID as i16], Value::Uuid(row.uuid(rcol::ID).unwrap_or(0))).filter(|r| r.char(col::STATE) == stored::KEY)
-    {
-        // Lost: somebody else has just freed it.
-        let _: Gone = tasks.delete(kept.tid);
+    if gone == Gone::Done && leaves_a_note(row) {
+        forget_note(tasks, row.uuid(rcol::ID).unwrap_or(0));
     }
     gone
 }
@@ -136,15 +146,20 @@ fn delete(args: &Args) -> Result<Ret> {
     let results = tenant.open(tenant.result, Access::Write)?;
     match surface::look_up(&tasks, &results, id) {
         Found::Finished(row) => {
+            if transaction::with_latest_snapshot(|| retention::is_needed(&tasks, &row)) {
+                return Err(Error::state(format!("the flow of task {} is not finished", task::uuid_text(id)))
+                    .detail("It gathers the results of its members when the last of them is final.")
+                    .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
+            }
             let gone = transaction::with_latest_snapshot(|| delete_result(&tasks, &results, &row));
             Ok(Ret::Bool(gone == Gone::Done))
         }
-        Found::Unfinished(row) if row.char(col::STATE) != stored::KEY => {
+        Found::Unfinished(_) => {
             Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
                 .detail("Deleting it would leave whoever waits for it without an answer.")
                 .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id)."))
         }
-        _ => Ok(Ret::Bool(false)),
+        Found::Nothing => Ok(Ret::Bool(false)),
     }
 }
 
@@ -173,6 +188,7 @@ fn purge(args: &Args) -> Result<Ret> {
                 seen += 1;
                 from = row.uuid(rcol::ID).unwrap_or(u128::MAX);
                 let over = row.time(rcol::FINISHED_AT).is_some_and(|t| t <= before);
+                let over = over && !retention::is_needed(&tasks, &row);
                 if over && wanted.as_ref().is_none_or(|w| w.contains(&task::finished(row.char(rcol::STATE)))) {
                     victims.push(row);
                 }
@@ -189,9 +205,9 @@ fn purge(args: &Args) -> Result<Ret> {
 }
 
 fn final_state(name: &str) -> Result<State> {
-    State::ALL.into_iter().find(|s| s.name() == name && *s != State::Quarantined && s.is_final()).ok_or_else(|| {
+    State::ALL.into_iter().find(|s| s.name() == name && s.is_final()).ok_or_else(|| {
         Error::invalid(format!("states names \"{name}\", which is not a state of finished tasks"))
-            .hint("They are done, failed, cancelled and expired; tq_cancel ends a task that is not finished.")
+            .hint("They are done, failed, cancelled, expired and quarantined; tq_cancel ends a task that is not finished.")
     })
 }
 

@@ -382,7 +382,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
                     None,
                     format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
                     format!(
-                        "SELECT tq_cancel('{id}', tenant => {}), or tq_requeue once its handler is mended",
+                        "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
                         pgrx::spi::quote_literal(&t.name)
                     ),
                 ));
@@ -426,6 +426,13 @@ fn why(args: &Args) -> Result<Ret> {
         }
         Found::Finished(row) => {
             let state = task::finished(row.char(task::rcol::STATE));
+            if state == State::Quarantined {
+                say(
+                    "quarantined",
+                    format!("the server crashed {} times while it ran", row.i32(task::rcol::CRASHES).unwrap_or(0)),
+                    "Mend the handler, then tq_requeue.",
+                );
+            }
             say(
                 "finished",
                 format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")),
@@ -438,7 +445,7 @@ fn why(args: &Args) -> Result<Ret> {
     let now = clock::now();
     let stamp = row.time(col::CREATED_AT).unwrap_or(0);
     let s = shared::get();
-    let slot = s.and_then(|s| surface::running(&s, id, stamp).map(|n| &s.slots[n]));
+    let slot = s.and_then(|s| surface::running(&s, &tenant, id, stamp).map(|n| &s.slots[n]));
     let state = task::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),
@@ -482,13 +489,6 @@ fn why(args: &Args) -> Result<Ret> {
         }
     } else {
         say("not_served", "the launcher has not looked at this database yet".into(), "It does within a minute.");
-    }
-    if state == State::Quarantined {
-        say(
-            "quarantined",
-            format!("the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
-            "Mend the handler, then tq_requeue, or tq_cancel.",
-        );
     }
     if let Some(text) = &tenant.suspended {
         say("suspended", text.clone(), "SELECT tq_resume(…).");
@@ -632,6 +632,28 @@ fn health(_args: &Args) -> Result<Ret> {
             _ => ("not served", "This database is not one of those served.", "See tenant_q.databases and tenant_q.exclude_databases."),
         };
         check("database", text == "served", text.into(), detail, hint);
+        if let Some(db) = s.db(shmem::my_database()) {
+            let (pid, failures) = (db.scheduler_pid.load(SeqCst), db.start_failures.load(Relaxed));
+            check(
+                "scheduler",
+                failures == 0,
+                if pid > 0 { pid.to_string() } else { "none is needed now".into() },
+                &format!("The database's scheduler could not start or died, {failures} times in a row: no schedule fires."),
+                "It is tried again with growing pauses; the server's log says why.",
+            );
+        }
+        if sees_all()
+            && let Some((free, size)) = shmem::disk_of_data()
+        {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            check(
+                "disk",
+                free >= size / 20,
+                format!("{:.1} of {:.1} GiB free", gib(free), gib(size)),
+                "The file system of the data directory is nearly full: without room nothing can be enqueued or ended.",
+                "Make room; tq_purge removes results, and retention is set by tq_set_tenant.",
+            );
+        }
         let max = settings::max_executors(shmem::max_worker_processes());
         let needed = max + 2;
         check(

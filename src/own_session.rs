@@ -57,6 +57,8 @@ struct Due {
     queue: VecDeque<Item>,
     /// Incarnations that were dealt with or are left.
     seen: HashSet<(u128, Micros, i32)>,
+    /// Those of them that wait for other tasks or at a gate, and why: the end of another task may let them in.
+    waiting: Vec<((u128, Micros, i32), String)>,
     /// Why tasks are left, and how many.
     left: BTreeMap<String, usize>,
 }
@@ -122,8 +124,28 @@ impl Due {
         fault.map_or(Ok(found), Err)
     }
 
+    /// What an attempt came to, and whether it ran.
+    fn note(&mut self, item: &Item, attempt: Try) -> Option<Attempt> {
+        match attempt {
+            Try::Ran(ran) => {
+                for (key, _) in self.waiting.drain(..) {
+                    self.seen.remove(&key);
+                }
+                Some(ran)
+            }
+            Try::Waits(why) => {
+                self.waiting.push(((item.id, item.stamp, item.attempts), why));
+                None
+            }
+            Try::Theirs => None,
+        }
+    }
+
     /// Tells the caller what was left, and why.
-    fn tell(&self) {
+    fn tell(&mut self) {
+        for (_, why) in self.waiting.drain(..) {
+            *self.left.entry(why).or_default() += 1;
+        }
         for (reason, count) in &self.left {
             let what = if *count == 1 { "1 due task is left".to_string() } else { format!("{count} due tasks are left") };
             Error::new("00000", format!("{what}: {reason}")).notice();
@@ -222,22 +244,30 @@ impl Attempt {
     }
 }
 
-/// One attempt in a savepoint, its failure recorded in a second one. None = somebody else has the
-/// task, or it is gone.
+/// What a try to run a task came to.
+enum Try {
+    Ran(Attempt),
+    /// It can't run yet, for this reason.
+    Waits(String),
+    /// Somebody else has the task, or it is gone.
+    Theirs,
+}
+
+/// One attempt in a savepoint, its failure recorded in a second one.
 ///
 /// `declared`: constraints are put back to it; None = the transaction ends next.
-fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Option<Attempt>> {
+fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Try> {
     let started_at = clock::now();
     COMPLETING.set(false);
     TIMED_OUT.set(false);
     let first = subtransaction::run(|| {
-        let Some(row) = lock(tenant, item)? else { return Ok(None) };
+        let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
         // With time travel, as late as it would have been started.
         let at = started_at.max(row.time(col::RUN_AT).unwrap_or(0));
         if row.time(col::EXPIRES_AT).is_some_and(|t| t <= at) {
             COMPLETING.set(true);
             complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
-            return Ok(Some(Attempt { state: State::Expired, row: Some(row), result: None }));
+            return Ok(Try::Ran(Attempt { state: State::Expired, row: Some(row), result: None }));
         }
         if row.raw(col::WAITS).is_some() {
             let tasks = tenant.open(tenant.task, Access::Write)?;
@@ -247,40 +277,44 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
                 Answer::Never(why) => {
                     COMPLETING.set(true);
                     complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
-                    return Ok(Some(Attempt { state: State::Cancelled, row: Some(row), result: None }));
+                    return Ok(Try::Ran(Attempt { state: State::Cancelled, row: Some(row), result: None }));
                 }
-                // The end of what it waits for lets it go.
-                answer => {
-                    depend::write_waits(&tasks, &row, &answer);
-                    return Ok(None);
-                }
+                // Nothing is written: until our commit the end of what it waits for would not see it.
+                _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
             }
         }
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
-        if !gate::why(tenant, &row, Some(&handler)).is_empty() {
-            return Ok(None);
+        if let Some((what, _)) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Ok(Try::Waits(what));
         }
         let result = call(tenant, &row, &handler, item, started_at, declared)?;
         let state = if result.is_some() { State::Done } else { State::Cancelled };
-        Ok(Some(Attempt { state, row: Some(row), result }))
+        Ok(Try::Ran(Attempt { state, row: Some(row), result }))
     });
     let asked = run::replace_asked(Asked::default());
     let failure = match first {
-        Ok(None) => return Ok(None),
-        Ok(Some(ran)) => {
+        Ok(Try::Ran(ran)) => {
             over(tenant, item.id)?;
-            return Ok(Some(ran));
+            return Ok(Try::Ran(ran));
         }
+        Ok(other) => return Ok(other),
         Err(failure) => failure,
     };
-    if failure.sqlstate == complete::FENCED || (COMPLETING.get() && failure.sqlstate == "23505") {
-        // The handler itself has changed or cancelled it, or somebody has done it before.
-        return Ok(None);
+    let failure = match failure.sqlstate == complete::GONE && complete::is_unchanged(tenant, item)? {
+        true => {
+            COMPLETING.set(false);
+            complete::deleted_itself()
+        }
+        false => failure,
+    };
+    if complete::is_fenced(&failure) || (COMPLETING.get() && failure.sqlstate == "23505") {
+        // Somebody has changed it, or done it before.
+        return Ok(Try::Theirs);
     }
     if failure.sqlstate == events::SKIPPED {
         subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure))))?;
         over(tenant, item.id)?;
-        return Ok(Some(Attempt::without_row(State::Cancelled)));
+        return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
     }
     let timed_out = TIMED_OUT.get();
     if COMPLETING.get() || (failure.sqlstate == "57014" && !timed_out) {
@@ -301,13 +335,13 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
             if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
                 wake::enqueued(entry, at, 0);
             }
-            Some(Attempt::without_row(State::Retrying))
+            Try::Ran(Attempt::without_row(State::Retrying))
         }
         Verdict::Failed => {
             over(tenant, item.id)?;
-            Some(Attempt::without_row(State::Failed))
+            Try::Ran(Attempt::without_row(State::Failed))
         }
-        Verdict::Overtaken => None,
+        Verdict::Overtaken => Try::Theirs,
     })
 }
 
@@ -358,7 +392,7 @@ fn call(
     started_at: Micros,
     declared: Option<&Declared>,
 ) -> std::result::Result<Option<Jsonb>, Failure> {
-    check_identity(row, handler)?;
+    check_identity(tenant, row, handler)?;
     let rules = Rules::of(tenant, row, Some(handler));
     let outer = run::current();
     // Inside of another task its timer is the one.
@@ -462,7 +496,7 @@ fn set(name: &str, value: &str) {
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
     let role = sandbox::current_user();
     if role.to_u32() != handler.run_as {
         return Err(Failure::new("42501", "the session's user is not the role that the handler runs as"));
@@ -480,6 +514,9 @@ fn check_identity(row: &Row, handler: &Handler) -> std::result::Result<(), Failu
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
             return refused("the task would run as a superuser, but no superuser enqueued it");
+        }
+        if let Some(why) = tenant.distrust() {
+            return refused(&format!("the task would run as a superuser, but {why}"));
         }
     }
     Ok(())
@@ -523,6 +560,9 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         // An id that was known already is a task already, and is none of this call.
         let Some(row) = row.filter(|r| r.own && task::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else { continue };
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        if let Some((what, why)) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Err(Error::new("55P03", what).detail(why).hint("Leave sync out: the task then runs as soon as it may."));
+        }
         let (item, started_at) = (item_of(&row), clock::now());
         COMPLETING.set(false);
         TIMED_OUT.set(false);
@@ -576,7 +616,8 @@ fn drain(args: &Args) -> Result<Ret> {
             as_declared.fire()?;
             declared = Some(as_declared);
         }
-        if let Some(ran) = attempt(&tenant, &item, declared.as_ref())? {
+        let tried = attempt(&tenant, &item, declared.as_ref())?;
+        if let Some(ran) = due.note(&item, tried) {
             shown.push(describe(&tenant, &item, ran)?);
         }
         pgrx::check_for_interrupts!();
@@ -630,7 +671,8 @@ fn pending_step(args: &Args) -> Result<Ret> {
     // Taken out while tasks run: they may CALL whatever they like.
     let mut pending = PENDING.take().unwrap_or(Pending { due: Due::default(), idle_since: None });
     while let Some(item) = pending.due.next(&tenant, clock::now())? {
-        if attempt(&tenant, &item, None)?.is_some() {
+        let tried = attempt(&tenant, &item, None)?;
+        if pending.due.note(&item, tried).is_some() {
             pending.idle_since = None;
             PENDING.set(Some(pending));
             return Ok(Ret::Text("ran".into()));

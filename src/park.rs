@@ -11,10 +11,11 @@ use crate::postgres::transaction;
 use crate::ready;
 use crate::settings;
 use crate::shared::{Item, Shared};
-use crate::task::{PICK_INDEX, col, ended, stored};
+use crate::task::{self, PICK_INDEX, col, ended, stored};
 use crate::tenant::{self, Tenant};
 use crate::turn::{self, Place};
 use crate::{gate, handler};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -80,7 +81,11 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
     for chunk in rows.chunks(ROWS) {
         transaction::run(|| {
             let table = tenant.open(tenant.task, Access::Write)?;
-            for (row, wait) in chunk {
+            for (picked, wait) in chunk {
+                // Where it lay then another row may lie by now.
+                let found = table.find(&[col::ID as i16], Value::Uuid(picked.uuid(col::ID).unwrap_or(0)));
+                let same = |r: &Row| r.time(col::CREATED_AT) == picked.time(col::CREATED_AT) && task::is_runnable(r.char(col::STATE));
+                let Some(row) = found.filter(same) else { continue };
                 match wait {
                     Wait::Tasks(answer) => {
                         match answer {
@@ -88,25 +93,26 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
                             Answer::WaitAny(several) => tasks.extend(several),
                             _ => {}
                         }
-                        depend::write_waits(&table, row, answer);
+                        depend::write_waits(&table, &row, answer);
+                        no_longer_due(tenant, &table, &row)?;
                     }
-                    Wait::Gate(gate) => {
-                        gates.push(*gate);
-                        gate::put_aside(&table, row, *gate);
+                    Wait::Gate(gate, first) => {
+                        gates.push((*gate, *first));
+                        gate::put_aside(&table, &row, *gate);
                     }
                     Wait::Turn => {
                         // Lost: somebody else has just changed or ended it.
-                        let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                        let _: Gone = table.update(&row, &Place::of(tenant, row.str(col::QUEUE)).changes());
                     }
                 }
             }
             Ok(())
         })?;
     }
-    for list in [&mut tasks, &mut gates] {
-        list.sort_unstable();
-        list.dedup();
-    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    gates.sort_unstable();
+    gates.dedup();
     let soon = transaction::run(|| {
         let table = tenant.open(tenant.task, Access::Write)?;
         Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
@@ -120,6 +126,12 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
     Ok(())
 }
 
+/// The row stood in place at its gates, perhaps for others who were put aside behind it.
+fn no_longer_due(tenant: &Tenant, table: &Table, row: &Row) -> Result<(), Failure> {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    gate::release(tenant, table, row, handler.as_deref())
+}
+
 fn look_again(s: &Shared, index: u32, at: i64) {
     let e = &s.entries[index as usize];
     let before = e.unpark_at.load(Relaxed);
@@ -129,8 +141,23 @@ fn look_again(s: &Shared, index: u32, at: i64) {
     ready::due(s, index, at);
 }
 
+/// What `Entry::unpark` says while this slot's executor looks at the held rows: if it dies, the next pick
+/// looks again.
+fn taken_by(slot: usize) -> u32 {
+    const FIRST: u32 = 16;
+    FIRST + slot as u32
+}
+
+/// Whether held rows are to be looked at, by this slot's executor: it has taken that on.
+pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
+    let unpark = &s.entries[index as usize].unpark;
+    let asked = unpark.load(SeqCst);
+    let at_it = |slot: usize| asked == taken_by(slot) && slot != me && s.slots[slot].state.load(SeqCst) == 2;
+    asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me), SeqCst, SeqCst).is_ok()
+}
+
 /// Lets go of the held rows that can run again, and ends those held for too long.
-pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
+pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
     let role = s.entries[index as usize].role.load(Relaxed);
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
     let states: &[u8] =
@@ -149,7 +176,11 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
         ready::wake(s, index, i64::MIN);
         match step {
             Ok(Some(last)) => from = Some(last),
-            Ok(None) => return,
+            Ok(None) => {
+                // Unless it was asked for once more meanwhile.
+                let _ = s.entries[index as usize].unpark.compare_exchange(taken_by(me), 0, SeqCst, SeqCst);
+                return;
+            }
             Err(failure) => {
                 caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
                 s.entries[index as usize].unpark.store(1, SeqCst);
@@ -163,6 +194,8 @@ pub fn unpark(s: &Shared, index: u32, tenant: &Rc<Tenant>) {
 /// two steps of `wait`, a restore, a change of limits.
 fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
     let mut from: Option<(i16, i64, u128)> = None;
+    // As many at each gate as would have stayed in place: the end of each lets another one in.
+    let mut let_in: HashMap<u128, usize> = HashMap::new();
     loop {
         let next = transaction::run(|| {
             let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
@@ -170,8 +203,13 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
             let rows = rows_after(&table, state, from);
             for row in &rows {
                 let over = match row.uuid(col::WAITS_FOR) {
+                    Some(gate) if state == stored::GATED => {
+                        let count = let_in.entry(gate).or_default();
+                        *count += 1;
+                        *count <= gate::IN_PLACE
+                    }
                     _ if state != stored::WAITING => true,
-                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| r.char(col::STATE) == stored::KEY),
+                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !task::is_task(r.char(col::STATE))),
                     // One of several: its conditions tell. A flow has none.
                     None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };

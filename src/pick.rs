@@ -16,7 +16,7 @@ use crate::poison;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
-use crate::postgres::{shmem, transaction};
+use crate::postgres::{lock, shmem, transaction};
 use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
@@ -51,7 +51,8 @@ pub struct Batch {
 /// What a due row has to wait for.
 pub enum Wait {
     Tasks(depend::Answer),
-    Gate(u128),
+    /// At this gate, behind this task, if one that waits there has stayed in place; else behind what runs.
+    Gate(u128, Option<u128>),
     /// For its queue's turn, or no longer: it is in the wrong run of rows.
     Turn,
 }
@@ -112,7 +113,6 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let due_before = e.next_due.swap(NEVER, SeqCst);
     // Slots first, snapshot later: see above.
     let mut in_slots = HashMap::new();
-    let mut running = 0i32;
     let database = shmem::my_database();
     for (n, other) in s.slots.iter().enumerate() {
         if n != me
@@ -122,7 +122,6 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
         {
             for item in other.live_items() {
                 in_slots.insert(item.id, item);
-                running += 1;
             }
         }
     }
@@ -130,7 +129,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
         Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
-        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, running, limit))
+        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
@@ -163,7 +162,6 @@ fn look(
     generation: u64,
     unparks: u64,
     in_slots: &HashMap<u128, Item>,
-    running: i32,
     limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
@@ -191,8 +189,15 @@ fn look(
     let role = e.role.load(Relaxed);
     let mut room = limit.min(BATCH);
     let mut limited = false;
+    // What ran when the limits were looked at.
+    let mut seen_running = HashSet::new();
+    let me = s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0);
     if let Some(max) = tenant.max_running {
-        let free = (max - running).max(0) as usize;
+        // Two executors may pick here at once, under different roles: from here to the end of the
+        // transaction, when the own slot is written, they take turns.
+        lock::gates(shmem::my_database(), tenant.oid);
+        seen_running.extend(gate::live_items(s, me, tenant.oid).map(|item| item.id));
+        let free = (max as usize).saturating_sub(seen_running.len());
         if free < room {
             room = free;
             limited = true;
@@ -201,7 +206,7 @@ fn look(
 
     let mut scan = Scan {
         s,
-        me: s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0),
+        me,
         tenant: &tenant,
         e,
         role,
@@ -218,6 +223,7 @@ fn look(
         gates: Vec::new(),
         busy: None,
         at_gates: 0,
+        first_at: HashMap::new(),
         last_handler: None,
         full: false,
         cut: false,
@@ -240,7 +246,8 @@ fn look(
         exhausted &= !scan.full && !scan.cut;
         ends.push(scan.rows.len());
     }
-    let Scan { rows, gates, park, wait, due, oldest, held_up, .. } = scan;
+    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, .. } = scan;
+    seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
     e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
@@ -274,23 +281,23 @@ fn look(
             .flat_map(|o| o.live_items())
             .map(|item| item.id)
             .collect();
-        if in_slots.keys().any(|id| !still.contains(id)) {
+        if in_slots.keys().chain(&seen_running).any(|id| !still.contains(id)) {
             e.generation.fetch_add(1, SeqCst);
             s.mark_dirty(index);
         }
     }
     crate::ready::unblock(e);
     let mut due = due;
-    let mut unpark = e.unpark.swap(0, SeqCst) != 0;
     let unpark_at = e.unpark_at.load(Relaxed);
     if unpark_at > 0 {
         if unpark_at <= now {
-            unpark = true;
+            e.unpark.store(1, SeqCst);
             e.unpark_at.store(0, Relaxed);
         } else {
             due = due.min(unpark_at);
         }
     }
+    let unpark = crate::park::take_unpark(s, me, index);
     if due != NEVER {
         crate::ready::due(s, index, due);
     }
@@ -385,8 +392,9 @@ struct Scan<'a> {
     gates: Vec<[u64; GATES]>,
     /// What passes the tenant's gates at present: looked at when the first row has any.
     busy: Option<Busy<'a>>,
-    /// Rows found at busy gates.
+    /// Rows found at shut gates, and the first one at each whose rate is used up.
     at_gates: usize,
+    first_at: HashMap<u128, u128>,
     park: Vec<Item>,
     wait: Vec<(Row, Wait)>,
     due: Micros,
@@ -532,6 +540,20 @@ impl Scan<'_> {
                 }
             }
         }
+        // A procedure gets an executor of its own: nothing else in its batch.
+        let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
+        if procedure && !self.rows.is_empty() {
+            self.room = self.rows.len();
+            self.full = true;
+            return Ok(true);
+        }
+        let suspect = poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name);
+        if suspect && !(self.rows.is_empty() && poison::may_take_alone(self.s, self.me)) {
+            // Another one runs, or others are in this batch already: soon.
+            self.due = self.due.min(self.now + 50_000);
+            return Ok(true);
+        }
+        // Last of all: who passes has used some of a rate up, and must be taken.
         let gates = if expired { vec![] } else { gate::of(self.tenant, &row, handler.as_deref()) };
         let mut passed = [0; GATES];
         if !gates.is_empty() {
@@ -543,40 +565,46 @@ impl Scan<'_> {
             match busy.pass(&gates, self.now) {
                 Pass::Yes(names) => passed = names,
                 Pass::No(gate, until) => {
-                    self.at_gates += 1;
-                    if let Some(at) = until {
-                        self.due = self.due.min(at);
-                    } else {
-                        self.held_up = true;
-                    }
-                    if self.at_gates > gate::IN_PLACE {
-                        self.wait.push((row, Wait::Gate(gate)));
-                    }
+                    self.wait_at(row, gate, until);
                     return Ok(true);
                 }
             }
         }
-        if poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name) {
-            if !self.rows.is_empty() || !poison::take_alone(self.s, self.me) {
-                // Another one runs, or others are in this batch already: soon.
-                self.due = self.due.min(self.now + 50_000);
-                return Ok(true);
-            }
-            self.room = 1;
+        if suspect && !poison::take_alone(self.s, self.me) {
+            self.due = self.due.min(self.now + 50_000);
+            return Ok(true);
         }
-        // A procedure gets an executor of its own: nothing else in its batch.
-        let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
-        if procedure {
-            if !self.rows.is_empty() {
-                self.room = self.rows.len();
-                self.full = true;
-                return Ok(true);
-            }
+        if suspect || procedure {
             self.room = 1;
         }
         self.rows.push((row, handler));
         self.gates.push(passed);
         Ok(true)
+    }
+
+    /// This row finds its gate shut. The first ones stay where they are; further ones are put aside, so that
+    /// picks need not step over them, where something is left whose end lets them in again: a task that
+    /// has passed the gate, or, where nothing need run there because only its rate is used up, the first
+    /// that has stayed in place.
+    fn wait_at(&mut self, row: Row, gate: u128, until: Option<Micros>) {
+        self.at_gates += 1;
+        let first = match until {
+            None => {
+                self.held_up = true;
+                None
+            }
+            Some(at) => {
+                self.due = self.due.min(at);
+                let id = row.uuid(col::ID).unwrap_or(0);
+                match *self.first_at.entry(gate).or_insert(id) {
+                    first if first == id => return,
+                    first => Some(first),
+                }
+            }
+        };
+        if self.at_gates > gate::IN_PLACE {
+            self.wait.push((row, Wait::Gate(gate, first)));
+        }
     }
 
     /// Whether another task of its schedule runs (or is in this batch), and they may not overlap.
@@ -631,8 +659,45 @@ pub fn hold_back(s: &Shared, index: u32, id: u128) {
     e.hold_high[h].store((id >> 64) as u64, Relaxed);
     e.hold_low[h].store(id as u64, Relaxed);
     e.hold_delay[h].store(delay, Relaxed);
+    e.hold_ends[h].store(0, Relaxed);
     e.hold_until[h].store(now + delay, Relaxed);
     crate::ready::due(s, index, now + delay);
+}
+
+/// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
+/// was killed runs again at once, as good as; one that kills itself doesn't keep the launcher busy.
+pub fn delay_after_ends(ends: u32) -> Micros {
+    50_000 << ends.saturating_sub(1).min(6)
+}
+
+/// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.
+pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
+    let Some(h) = own.or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now)) else {
+        crate::ready::block(s, index, reason::ERROR);
+        return 1;
+    };
+    let ends = if own.is_some() { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
+    let delay = delay_after_ends(ends);
+    e.hold_high[h].store((id >> 64) as u64, Relaxed);
+    e.hold_low[h].store(id as u64, Relaxed);
+    e.hold_ends[h].store(ends, Relaxed);
+    e.hold_delay[h].store(delay, Relaxed);
+    e.hold_until[h].store(now + delay, Relaxed);
+    crate::ready::due(s, index, now + delay);
+    ends
+}
+
+/// An attempt was counted for it: what comes is another one.
+pub fn forget_ends(s: &Shared, index: u32, id: u128) {
+    let e = &s.entries[index as usize];
+    for h in 0..HOLDS {
+        if e.hold_high[h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[h].load(Relaxed) == id as u64 {
+            e.hold_ends[h].store(0, Relaxed);
+        }
+    }
 }
 
 /// Takes the unstarted rest of a list over whose executor is stuck with one task.

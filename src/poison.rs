@@ -1,5 +1,5 @@
-//! Tasks that crash the server, and tasks whose timeout had to terminate their executor: attempts
-//! whose end nobody was left to record.
+//! Tasks that crash the server, tasks whose timeout had to terminate their executor, and tasks whose
+//! executors keep ending: attempts whose end nobody was left to record.
 //!
 //! The slots are in a file mapping that survives the crash. Every executor's SIGQUIT handler marks
 //! its slot "bystander" first, so after an unclean restart the one occupied, unmarked slot names
@@ -11,7 +11,7 @@
 //! one task are bounded by `tenant_q.max_crashes`, then it is quarantined; a handler whose tasks
 //! keep crashing the server (a schedule that mints a poison every second) is quarantined too.
 
-use crate::complete::{self, Verdict};
+use crate::complete::{self, End, Verdict};
 use crate::handler;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
@@ -20,9 +20,9 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, shmem, timeout, transaction, worker};
 use crate::settings;
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
-use crate::task::{self, col, stored};
+use crate::task::{self, col, ended, stored};
 use crate::tenant::{self, Tenant};
-use crate::{ready, wake};
+use crate::{events, groups, ready, surface, unique, wake};
 use serde_json::json;
 use std::sync::atomic::Ordering::*;
 
@@ -39,6 +39,7 @@ mod kind {
     pub const FILLING: u32 = 1;
     pub const CRASHED: u32 = 2;
     pub const TIMED_OUT: u32 = 3;
+    pub const INTERRUPTED: u32 = 4;
 }
 
 /// In the postmaster, before anything runs: who was it?
@@ -117,6 +118,12 @@ pub fn acquit(s: &Shared, database: u32, tenant: u32, handler: &str) {
     }
 }
 
+/// Whether the right to run a suspect is to be had.
+pub fn may_take_alone(s: &Shared, me: usize) -> bool {
+    let taken = s.header.alone.load(SeqCst);
+    taken == 0 || taken == me as u32 + 1
+}
+
 /// Reserves the right to run a suspect for slot `me`. What is no suspect goes on beside it: at the
 /// next crash it marks itself a bystander.
 pub fn take_alone(s: &Shared, me: usize) -> bool {
@@ -157,6 +164,15 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
 /// next writes it down. Before the slot lets go of the task.
 pub fn timed_out(s: &Shared, slot: &Slot) {
     note(s, slot, kind::TIMED_OUT);
+}
+
+/// Ends of executors while they ran one and the same task that count as an attempt. One end is nobody's fault and no
+/// attempt; a task that terminates its session each time would otherwise go on for ever.
+pub const ENDS: u32 = 10;
+
+/// So many executors have ended while they ran this slot's task, this one too. Before the slot lets go of the task.
+pub fn interrupted(s: &Shared, slot: &Slot) {
+    note(s, slot, kind::INTERRUPTED);
 }
 
 fn free(s: &Shared, c: &Culprit) {
@@ -225,8 +241,8 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         {
             return Ok(None);
         }
-        if what == kind::TIMED_OUT {
-            return time_out(&tenant, c, &row).map(Some);
+        if matches!(what, kind::TIMED_OUT | kind::INTERRUPTED) {
+            return count_attempt(&tenant, c, &row, what == kind::TIMED_OUT).map(Some);
         }
         blame(&tenant, &table, &row, c.epoch.load(Relaxed)).map(|()| None)
     })?;
@@ -240,16 +256,20 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A failed attempt like any other that took too long. The role whose entry it is, and when it is
-/// to be tried again.
-fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micros>), Failure> {
+/// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
+/// and when it is to be tried again.
+fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
     let (started_at, deadline) = (c.started_at.load(Relaxed), c.deadline.load(Relaxed));
     let item =
         Item { id: id_of(c), tid: row.tid.0, stamp: c.stamp.load(Relaxed), attempts: c.attempts.load(Relaxed), gates: Default::default() };
     let name = row.text(col::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
-    let failure = complete::took_too_long((deadline - started_at) / 1000);
-    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, "timeout", None, false)?;
+    let (failure, outcome) = if timed_out {
+        (complete::took_too_long((deadline - started_at) / 1000), "timeout")
+    } else {
+        (Failure::new("57P01", format!("{ENDS} executors ended while they ran this task")), "interrupted")
+    };
+    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, outcome, None, false)?;
     caught::log_failure(
         &format!(
             "{} {} {} was terminated at attempt {}",
@@ -262,7 +282,7 @@ fn time_out(tenant: &Tenant, c: &Culprit, row: &Row) -> Result<(u32, Option<Micr
     );
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if verdict != Verdict::Overtaken {
-        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, true);
+        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, timed_out);
     }
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
     Ok((role, at))
@@ -285,14 +305,20 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
-    let history = Jsonb::from_value(history.into());
-    let state = if convicted { stored::QUARANTINED } else { row.char(col::STATE) };
-    let changes = [(col::CRASHES, Value::I32(crashes)), (col::STATE, Value::Char(state)), (col::HISTORY, Value::Json(&history))];
+    let document = Jsonb::from_value(history.clone().into());
+    let mut changes = vec![(col::CRASHES, Value::I32(crashes)), (col::HISTORY, Value::Json(&document))];
+    if convicted {
+        // The row stays behind as a note of it.
+        changes.extend([(col::STATE, Value::Char(stored::QUARANTINED)), (col::WAITS_FOR, Value::Null)]);
+        if !unique::keeps(row) {
+            changes.push((col::UNIQUE_KEY, Value::Null));
+        }
+    }
     if table.update(row, &changes) == Gone::Lost {
         return Err(Failure::new("40001", "the task was changed meanwhile"));
     }
     if convicted {
-        crate::fanout::ended(tenant, row, crate::fanout::state::QUARANTINED, Some(&failure.message))?;
+        quarantine(tenant, table, row, crashes, history.into(), &failure)?;
     }
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.uuid(col::ID).unwrap_or(0);
@@ -301,6 +327,27 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
         &failure,
     );
     blame_handler(tenant, &name, id)
+}
+
+/// The task is final, with everything that an end brings about.
+fn quarantine(tenant: &Tenant, table: &Table, row: &Row, crashes: i32, history: serde_json::Value, failure: &Failure) -> Result<(), Failure> {
+    events::ended_unrun(tenant, row, ended::QUARANTINED, Some(failure));
+    transaction::see_own_writes();
+    let end = End {
+        state: ended::QUARANTINED,
+        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        crashes: Some(crashes),
+        error: Some(complete::error_document(failure)),
+        history: Some(history),
+        ..End::default()
+    };
+    complete::end(tenant, table, row, &end, true)?;
+    if let Some(entry) = surface::entry_of(tenant, row)? {
+        wake::enqueued(entry, clock::NEVER, -1);
+    }
+    wake::finished(row.uuid(col::ID).unwrap_or(0));
+    groups::finished(tenant, row.str(col::GROUP_ID));
+    Ok(())
 }
 
 /// Remembers the crash with the handler, and stops the handler in this tenant after three within a

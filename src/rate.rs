@@ -3,7 +3,8 @@
 //! *bucket* lets a burst of `count` through and then one every `period / count`: the generic cell
 //! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
 
-use crate::postgres::clock::Micros;
+/// Microseconds.
+type Micros = i64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -44,6 +45,12 @@ impl Rate {
         Ok(Rate { count, period: times * unit * 1_000_000, window })
     }
 
+    /// The state, as far ahead as it can be: a clock that was set back, or a slower rate before, must not close
+    /// the bucket for longer than one period from now on.
+    pub fn bounded(&self, state: (i64, i64), now: Micros) -> (i64, i64) {
+        if self.window { state } else { (state.0.min(now + self.period), state.1) }
+    }
+
     /// Whether one may start now: the state after it, or when one may.
     /// The state is 0 before the first.
     pub fn admit(&self, state: (i64, i64), now: Micros) -> Result<(i64, i64), Micros> {
@@ -52,8 +59,7 @@ impl Rate {
             let used = if state.0 == start { state.1 } else { 0 };
             return if used < self.count { Ok((start, used + 1)) } else { Err(start + self.period) };
         }
-        // A clock that was set back must not close the bucket for longer than one period.
-        let empty_at = state.0.clamp(now, now + self.period);
+        let empty_at = self.bounded(state, now).0.max(now);
         let step = self.period / self.count;
         // The bucket holds `count` drops; `empty_at` is when it will have run dry.
         if empty_at - now + step <= self.period { Ok((empty_at + step, 0)) } else { Err(empty_at + step - self.period) }

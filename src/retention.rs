@@ -43,7 +43,7 @@ pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
 }
 
 /// A flow that isn't final gathers its members' results at its end.
-fn is_needed(tasks: &Table, row: &Row) -> bool {
+pub fn is_needed(tasks: &Table, row: &Row) -> bool {
     row.uuid(rcol::PARENT_ID).is_some_and(|flow| tasks.find(&[col::ID as i16], Value::Uuid(flow)).is_some())
 }
 
@@ -135,7 +135,7 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
         seen < ROWS
     });
     for row in victims {
-        if results.delete(row.tid) == Gone::Done && row.raw(rcol::UNIQUE_KEY).is_some() {
+        if results.delete(row.tid) == Gone::Done && crate::manage::leaves_a_note(&row) {
             unique::let_go(tenant, row.uuid(rcol::ID).unwrap_or(0))?;
         }
     }

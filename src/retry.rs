@@ -25,7 +25,7 @@ pub enum Kind {
     List,
     /// Celery: min(`cap` 600 s, `base` 1 s · 2ⁿ), full jitter on request.
     Celery,
-    /// dramatiq: 15 s · 2ⁿ, at most 7 days, jitter of half.
+    /// dramatiq: 15 s · 2ⁿ, at most 7 days, up to half of it taken off by chance.
     Dramatiq,
     /// RQ: a list of intervals, 0 by default.
     Rq,
@@ -44,7 +44,8 @@ pub struct Policy {
     pub factor: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<f64>,
-    /// Share of the delay that is random: 0.1 = ± 10 %; 1 for `celery` = anything from 0 to it.
+    /// Share of the delay that is random: 0.1 = ± 10 %. `celery` and `dramatiq` only take off: 1 =
+    /// anything from 0 to the delay, 0.5 = from half of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,8 +110,8 @@ impl Policy {
         let share = self.jitter.unwrap_or(jitter).clamp(0.0, 1.0);
         let random = unit(seed ^ ((attempt as u64) << 32));
         let jittered = match self.kind {
-            // Celery's full jitter: anything up to the delay.
-            Kind::Celery => capped * (1.0 - share * random),
+            // The formula's delay is the longest one there, as in the originals.
+            Kind::Celery | Kind::Dramatiq => capped * (1.0 - share * random),
             _ => capped * (1.0 + share * (2.0 * random - 1.0)),
         };
         jittered.clamp(0.0, cap.max(0.0)) as Micros

@@ -88,10 +88,15 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
         return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
     }
-    if row.raw(col::WAITS).is_some()
-        && let Ok(depend::Answer::Never(failure)) = transaction::run(|| conditions(tenant, row))
-    {
-        return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+    if row.raw(col::WAITS).is_some() {
+        match transaction::run(|| conditions(tenant, row)) {
+            Ok(depend::Answer::Never(failure)) => {
+                return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+            }
+            Ok(_) => {}
+            // What it waits for can't be looked at just now: not without.
+            Err(failure) => return over(s, index, &item, Err(failure)),
+        }
     }
     let Some(handler) = handler else { return Outcome::Unrecorded };
     let rules = Rules::of(tenant, row, Some(handler));
@@ -164,7 +169,7 @@ pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), Failure> {
     let role = sandbox::session_user();
     if sandbox::current_user() != role || role.to_u32() != handler.run_as {
         return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
@@ -176,6 +181,9 @@ fn check_identity(row: &Row, handler: &Handler) -> Result<(), Failure> {
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
             return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
+        }
+        if let Some(why) = tenant.distrust() {
+            return Err(Failure::new("42501", format!("the task would run as a superuser, but {why}")));
         }
         ASKED.with_borrow_mut(|a| a.in_vain = false);
     }
@@ -207,6 +215,17 @@ pub fn apply_settings(handler: &Handler) {
                 session::set_local(&name, &value);
             }
         }
+    }
+}
+
+/// Commits are asynchronous, unless the handler's setting says otherwise because somebody reads its effects
+/// from outside: outside of the handler's own settings, which are over when it commits.
+fn apply_durability(handler: &Handler) {
+    const NAME: &std::ffi::CStr = c"synchronous_commit";
+    let settings = handler.settings.as_ref().and_then(Json::as_object);
+    let value = settings.and_then(|s| s.iter().find(|(name, _)| name.eq_ignore_ascii_case("synchronous_commit"))).and_then(|(_, v)| v.as_str());
+    if let Some(value) = value.and_then(|v| std::ffi::CString::new(v).ok()) {
+        session::set_local(NAME, &value);
     }
 }
 
@@ -267,7 +286,8 @@ fn function(
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
-        check_identity(row, handler)?;
+        check_identity(tenant, row, handler)?;
+        apply_durability(handler);
         let nest = Nest::enter();
         timeout::limit_locks(0);
         apply_settings(handler);
@@ -312,7 +332,7 @@ fn procedure(
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
-        check_identity(row, handler)?;
+        check_identity(tenant, row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
         if !is_wanted(rules)? {
@@ -354,7 +374,9 @@ fn fail(
         && slot.cancel_stamp.load(Relaxed) == item.stamp
         && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
         && slot.cancel_low.load(Relaxed) == item.id as u64;
-    if failure.sqlstate == complete::FENCED {
+    let own_doing = failure.sqlstate == complete::GONE && is_unchanged(tenant, item);
+    let failure = if own_doing { complete::deleted_itself() } else { failure };
+    if complete::is_fenced(&failure) {
         // Somebody cancelled, changed or finished it: their word stands, our effects are gone.
         ready::wake(s, index, i64::MIN);
         return Outcome::Over;
@@ -368,7 +390,7 @@ fn fail(
         );
     }
     let interrupted = failure.sqlstate == "57014" && !timed_out;
-    if interrupted && !cancelled {
+    if interrupted && (!cancelled || is_unchanged(tenant, item)) {
         // pg_cancel_backend, or a word for an attempt that is over: run it again, uncounted.
         pick::hold_back(s, index, item.id);
         ready::wake(s, index, i64::MIN);
@@ -432,13 +454,17 @@ fn fail(
     }
 }
 
+fn is_unchanged(tenant: &Tenant, item: &Item) -> bool {
+    transaction::run(|| complete::is_unchanged(tenant, item)).unwrap_or(false)
+}
+
 fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Outcome {
     match result {
         Ok(()) => {
             wake::announce(s, item.id);
             Outcome::Over
         }
-        Err(f) if f.sqlstate == complete::FENCED => Outcome::Over,
+        Err(f) if complete::is_fenced(&f) => Outcome::Over,
         Err(_) => {
             pick::hold_back(s, index, item.id);
             ready::wake(s, index, i64::MIN);

@@ -22,6 +22,7 @@ use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule};
 use crate::schedule::zone;
 use crate::surface::time_json;
+use crate::tenant::admin::require_owner;
 use crate::tenant::{self, Tenant};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{settings, shared, sql_functions, task};
@@ -36,7 +37,19 @@ pub fn may_schedule(tenant: &Tenant) -> Result<()> {
     }
     Err(Error::denied(format!("permission denied to schedule tasks of tenant \"{}\"", tenant.name))
         .detail("A schedule runs its handler for ever: that is its owner's to decide.")
-        .hint(format!("The owner can run GRANT INSERT, UPDATE, DELETE ON {}.tq_schedule TO …", catalog::quote(&tenant.name))))
+        .hint("Its owner can run SELECT tq_grant('…', '{operate}')."))
+}
+
+/// A condition is SQL of one's own, run as the role that the tasks run as: only who could run that anyway may give,
+/// change or take away one. The right to operate chooses among registered handlers, and no further.
+pub(crate) fn may_set_condition(tenant: &Tenant, old: Option<&str>, new: Option<&str>) -> Result<()> {
+    if old == new {
+        return Ok(());
+    }
+    require_owner(tenant.owner, &tenant.name).map_err(|e| {
+        e.detail("only_if is SQL that runs as the tenant's own role: the right to operate doesn't reach that far.")
+            .hint("Let the schema's owner set it, or ask in the handler.")
+    })
 }
 
 fn may_read(tenant: &Tenant) -> Result<()> {
@@ -152,8 +165,8 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         match crate::surface::look_up(&tasks, &results, id) {
             crate::surface::Found::Finished(r) => Some(task::finished(r.char(task::rcol::STATE)).name()),
             crate::surface::Found::Unfinished(r) => {
-                let running =
-                    shared::get().is_some_and(|s| crate::surface::running(&s, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
+                let running = shared::get()
+                    .is_some_and(|s| crate::surface::running(&s, tenant, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
                 Some(
                     task::unfinished(
                         r.char(task::col::STATE),

@@ -60,6 +60,8 @@ static ALLOW_SUPERUSER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOG_MIN_DURATION: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// Zone of schedules and handlers where the tenant sets none; empty = the server's TimeZone.
 static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// What tasks get as meta that are enqueued without: a document as text.
+static META: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Databases to serve; empty = all that have the extension.
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Databases never served, as LIKE patterns: test runners create and drop theirs at will.
@@ -241,6 +243,13 @@ pub fn register() {
         GucFlags::UNIT_MS,
     );
     t(c"tenant_q.timezone", c"Time zone of schedules and handlers where the tenant sets none.", c"Empty = TimeZone.", &TIMEZONE, Sighup);
+    t(
+        c"tenant_q.meta",
+        c"What tasks get as meta that are enqueued without: a JSON document.",
+        c"For what belongs to a request, as SET LOCAL. Empty = nothing.",
+        &META,
+        Userset,
+    );
     t(c"tenant_q.databases", c"Databases to serve, separated by commas.", c"Empty = all that have the extension.", &DATABASES, Sighup);
     t(c"tenant_q.exclude_databases", c"Databases never served: LIKE patterns separated by commas.", c"", &EXCLUDE_DATABASES, Sighup);
     t(c"tenant_q.exclude_schemas", c"Schemas without schedules and left out of what goes to all tenants.", c"", &EXCLUDE_SCHEMAS, Sighup);
@@ -323,6 +332,9 @@ pub fn log_min_duration() -> Option<Duration> {
 }
 pub fn timezone() -> String {
     text(&TIMEZONE)
+}
+pub fn meta() -> String {
+    text(&META)
 }
 pub fn databases() -> Vec<String> {
     list(&DATABASES)

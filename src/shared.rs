@@ -128,6 +128,8 @@ shared_struct! {
         pub hold_low: [AtomicU64; HOLDS],
         pub hold_until: [AtomicI64; HOLDS],
         pub hold_delay: [AtomicI64; HOLDS],
+        /// How often, one after the other, an executor ended while it ran the task.
+        pub hold_ends: [AtomicU32; HOLDS],
         /// Gauges; unfinished rows is -1 before the first count.
         pub unfinished: AtomicI64,
         pub oldest_due: AtomicI64,
@@ -167,6 +169,8 @@ shared_struct! {
         pub start_after: AtomicI64,
         pub start_failures: AtomicU32,
         pub failing_since: AtomicI64,
+        /// Executors that have ended, uncalled for, with work in their lists, since one of them came to the end of a task.
+        pub ends: AtomicU32,
         /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
         pub batch: AtomicU32,
     }
@@ -554,6 +558,16 @@ impl Word {
 }
 
 impl Slot {
+    /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
+    /// whoever enqueues makes them: another tenant's task may have the same.
+    pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
+        self.state.load(SeqCst) == 2
+            && word.running
+            && self.database.load(Relaxed) == shmem::my_database()
+            && self.tenant.load(SeqCst) == tenant
+            && self.item_id(word.next - 1) == id
+            && self.item_stamp[word.next - 1].load(Relaxed) == stamp
+    }
     pub fn item_id(&self, n: usize) -> u128 {
         ((self.item_high[n].load(Relaxed) as u128) << 64) | self.item_low[n].load(Relaxed) as u128
     }
@@ -622,7 +636,7 @@ pub struct EntryRef {
     pub stamp: u32,
 }
 
-fn hash(parts: [u32; 3]) -> usize {
+fn hash_of(parts: [u32; 3]) -> usize {
     let mut h = 0xcbf2_9ce4_8422_2325u64;
     for p in parts {
         h = (h ^ p as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
@@ -633,7 +647,7 @@ fn hash(parts: [u32; 3]) -> usize {
 /// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
 fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
     const REMOVED: u32 = NONE - 1;
-    let mut at = hash(parts) % table.len();
+    let mut at = hash_of(parts) % table.len();
     let mut free = None;
     for _ in 0..table.len() {
         match table[at].load(Acquire) {
@@ -647,7 +661,24 @@ fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (O
     (None, free.unwrap_or(at))
 }
 
+/// Where the search for a tenant's entries begins: those of all its roles lie together.
+fn tenant_key(database: u32, tenant: u32) -> [u32; 3] {
+    [database, tenant, 0]
+}
+
 impl Shared {
+    /// All entries of a tenant, one for each role, without a lock: one that is just being made may be missed.
+    pub fn entries_of(&self, database: u32, tenant: u32) -> impl Iterator<Item = u32> {
+        let hash = self.entry_hash;
+        let entries = self.entries;
+        let begin = hash_of(tenant_key(database, tenant)) % hash.len();
+        (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load(Acquire)).take_while(|i| *i != NONE).filter(move |i| {
+            entries.get(*i as usize).is_some_and(|e| {
+                e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1
+            })
+        })
+    }
+
     /// The entry of (database, tenant, role), made if there is none. None: the table is full of
     /// entries that are needed.
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
@@ -658,7 +689,7 @@ impl Shared {
                 && e.database.load(Relaxed) == database
                 && e.in_use.load(Relaxed) == 1
         };
-        let key = [database, tenant, role];
+        let key = tenant_key(database, tenant);
         {
             let _guard = Lock::Registry.shared();
             if let (Some(i), _) = probe(self.entry_hash, key, is) {
@@ -760,13 +791,13 @@ impl Shared {
                 })
             })?;
         let e = &self.entries[index];
-        let key = [e.database.load(Relaxed), e.tenant.load(Relaxed), e.role.load(Relaxed)];
-        let (_, place) = probe(self.entry_hash, key, |i| i == index);
+        let database = e.database.load(Relaxed);
+        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load(Relaxed)), |i| i == index);
         e.in_use.store(0, Relaxed);
         self.entry_hash[place].store(REMOVED, Release);
         self.header.evictions.fetch_add(1, Relaxed);
         if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
-            && let Some(db) = self.db(key[0])
+            && let Some(db) = self.db(database)
         {
             db.sweep_wanted.store(1, Relaxed);
             self.call_launcher();
@@ -787,6 +818,7 @@ impl Shared {
         r.database.store(database, Relaxed);
         r.role.store(role, Relaxed);
         r.heap_root.store(NONE, Relaxed);
+        r.ends.store(0, Relaxed);
         r.in_use.store(1, Release);
         self.role_hash[place].store(index as u32, Release);
         Some(index)

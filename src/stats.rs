@@ -15,7 +15,7 @@ use crate::postgres::{catalog, shmem, worker};
 use crate::run::Outcome;
 use crate::shared::{self, Shared, load_text, store_text};
 use crate::surface::{self, time_json};
-use crate::task::{self, State, col, stored};
+use crate::task::{self, State, col};
 use crate::turn::Pick;
 use crate::{settings, shared_struct, sql_functions, tenant};
 use serde_json::{Value as Json, json};
@@ -342,7 +342,7 @@ fn queues(args: &Args) -> Result<Ret> {
             return false;
         }
         seen += 1;
-        if row.char(col::STATE) == stored::KEY {
+        if !task::is_task(row.char(col::STATE)) {
             return true;
         }
         let queue = row.str(col::QUEUE).unwrap_or("default");

@@ -12,7 +12,7 @@ use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::task::{self, State, col, ended, rcol};
 use crate::tenant::{self, Tenant};
-use crate::{flow, own_session, run, settings, sql_functions, tick, wake};
+use crate::{depend, flow, own_session, run, settings, sql_functions, tick, wake};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -224,14 +224,20 @@ fn cancel(args: &Args) -> Result<Ret> {
     let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
     let Some(row) = found else { return Ok(Ret::Bool(false)) };
     let even_running = args.bool(1) != Some(false);
-    let members: Vec<u128> = if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+    // Who cancels from within, to stop the others, ends by itself.
+    let own = run::current().map(|c| c.id);
+    if own == Some(id) {
+        return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
+    }
+    let mut members: Vec<u128> = if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+    members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.
     let mut gone = Vec::new();
     for member in members {
         let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
         if let Some(row) = found
-            && take_out(&table, &row, even_running)
+            && take_out(&tenant, &table, &row, even_running)
         {
             gone.push(row);
         }
@@ -239,7 +245,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     let mut flow = Some(row);
     let cancelled = loop {
         let Some(row) = flow.take() else { break false };
-        if take_out(&table, &row, even_running) {
+        if take_out(&tenant, &table, &row, even_running) {
             gone.push(row);
             break true;
         }
@@ -256,32 +262,31 @@ fn cancel(args: &Args) -> Result<Ret> {
 }
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
-fn take_out(table: &Table, row: &Row, even_running: bool) -> bool {
+fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    !(matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK)
-        || !even_running && shared::get().is_some_and(|s| running(&s, id, stamp).is_some())
+    !(!task::is_task(row.char(col::STATE))
+        || !even_running && shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some())
         || table.delete(row.tid) == Gone::Lost)
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
     crate::events::ended_unrun(tenant, row, ended::CANCELLED, None);
-    let end = End {
-        state: ended::CANCELLED,
-        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
-        started_at: None,
-        result: None,
-        error: None,
-        history: None,
-    };
+    let end = End { state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
-    wake::cancelled(id, stamp);
+    wake::cancelled(tenant.oid, id, stamp);
     wake::finished(id);
     crate::groups::finished(tenant, row.str(col::GROUP_ID));
-    if let Some(entry) = tenant.entry(tenant.owner)? {
+    if let Some(entry) = entry_of(tenant, row)? {
         wake::enqueued(entry, clock::NEVER, -1);
     }
     Ok(())
+}
+
+/// The entry that an unfinished task is counted in: that of the role that it runs as.
+pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::EntryRef>> {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
@@ -318,6 +323,9 @@ fn requeue(args: &Args) -> Result<Ret> {
     let again = |row: &Row, wait: Option<u128>| -> Result<bool> {
         let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
         let id = row.uuid(rcol::ID).unwrap_or(0);
+        if row.char(rcol::STATE) == ended::QUARANTINED {
+            transaction::with_latest_snapshot(|| crate::manage::forget_note(&tasks, id));
+        }
         if let Some(key) = row.text(rcol::UNIQUE_KEY) {
             crate::unique::check_free(&tenant, &tasks, &key, id)?;
         }
@@ -348,56 +356,24 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         Ok(true)
     };
-    let handler = match look_up(&tasks, &results, id) {
-        Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
-            let handler = check(row.str(col::HANDLER).unwrap_or(""))?;
-            let attempts = if reset { 0 } else { row.i32(col::ATTEMPTS).unwrap_or(0) };
-            let changed = tasks.update(
-                &row,
-                &[
-                    (col::STATE, Value::Char(task::stored::QUEUED)),
-                    (col::CRASHES, Value::I32(0)),
-                    (col::ATTEMPTS, Value::I32(attempts)),
-                    (col::CREATED_AT, Value::Time(now)),
-                    (col::RUN_AT, Value::Time(run_at)),
-                    (col::ENQUEUED_BY, Value::text(caller.as_deref())),
-                    (col::BY_SUPERUSER, Value::Bool(superuser)),
-                    (col::ARGS, new_args.as_ref().map_or(row.value(col::ARGS), Value::Json)),
-                ],
-            );
-            if changed == Gone::Lost {
-                return Ok(Ret::Bool(false));
-            }
-            crate::fanout::reopened(&tenant, id, row.json(col::OPTIONS))?;
-            handler
-        }
+    Ok(Ret::Bool(match look_up(&tasks, &results, id) {
         Found::Finished(row) if flow::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {
-            return Ok(Ret::Bool(flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?));
+            flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?
         }
         Found::Finished(row) => match row.uuid(rcol::PARENT_ID) {
             Some(flow) if !matches!(look_up(&tasks, &results, flow), Found::Nothing) => {
-                return Ok(Ret::Bool(flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?));
+                flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?
             }
-            _ => return Ok(Ret::Bool(again(&row, None)?)),
+            _ => again(&row, None)?,
         },
         // Unfinished tasks run by themselves; unknown ones can't.
-        _ => return Ok(Ret::Bool(false)),
-    };
-    if let Some(entry) = tenant.entry(handler.run_as)? {
-        wake::enqueued(entry, run_at, 1);
-    }
-    Ok(Ret::Bool(true))
+        _ => false,
+    }))
 }
 
-/// The slot that runs this incarnation.
-pub fn running(s: &Shared, id: u128, stamp: Micros) -> Option<usize> {
-    s.slots.iter().position(|slot| {
-        let word = Word::load(slot);
-        slot.state.load(SeqCst) == 2
-            && word.running
-            && slot.item_id(word.next - 1) == id
-            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
-    })
+/// The slot that runs this incarnation of the tenant's task.
+pub fn running(s: &Shared, tenant: &Tenant, id: u128, stamp: Micros) -> Option<usize> {
+    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), tenant.oid, id, stamp))
 }
 
 /// A place among those who wait for tasks; free again when dropped.
@@ -454,7 +430,7 @@ pub fn look_up(tasks: &Table, results: &Table, id: u128) -> Found {
             return Found::Finished(row);
         }
         match tasks.find(&[col::ID as i16], Value::Uuid(id)) {
-            Some(row) if !matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK) => Found::Unfinished(row),
+            Some(row) if task::is_task(row.char(col::STATE)) => Found::Unfinished(row),
             _ => Found::Nothing,
         }
     })
@@ -529,10 +505,6 @@ fn result(args: &Args) -> Result<Ret> {
     may_read(&tenant)?;
     let row = match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
         Found::Nothing => return Err(unknown(id)),
-        Found::Unfinished(row) if row.char(col::STATE) == task::stored::QUARANTINED => {
-            let error = json!({ "message": "the task is quarantined: the server crashed each time it ran" });
-            return outcome(State::Quarantined, Some(error), args.bool(2));
-        }
         Found::Unfinished(_) => return Ok(Ret::Null),
         Found::Finished(row) => row,
     };
@@ -547,6 +519,7 @@ pub fn ended_how(state: u8) -> &'static str {
     match task::finished(state) {
         State::Cancelled => "been cancelled",
         State::Expired => "expired",
+        State::Quarantined => "been quarantined",
         State::Done => "ended",
         _ => "failed",
     }
@@ -630,7 +603,7 @@ pub fn time_json(t: Option<Micros>) -> Json {
 /// so that JSON null and SQL NULL stay apart.
 pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let slot = shared::get().and_then(|s| running(&s, id, stamp).map(|n| &s.slots[n]));
+    let slot = shared::get().and_then(|s| running(&s, tenant, id, stamp).map(|n| &s.slots[n]));
     let state = task::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),
@@ -638,6 +611,8 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         now,
         slot.is_some(),
     );
+    // Due, and no pick has looked yet whether what it depends on is final.
+    let state = if state == State::Queued && row.raw(col::WAITS).is_some() && !depends_on_nothing(tenant, row) { State::Deferred } else { state };
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
     let rules = complete::Rules::of(tenant, row, handler.as_deref());
     let reason = match (state, &handler) {
@@ -647,7 +622,6 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
                 .as_ref()
                 .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
         ),
-        (State::Quarantined, _) => Some("crashed the server".to_string()),
         (State::Deferred, _) => flow::describe_wait(row),
         (State::Queued, _) if row.char(col::STATE) == task::stored::GATED => Some("a lock or limit is busy".to_string()),
         _ => None,
@@ -678,6 +652,12 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         "enqueued_by": row.str(col::ENQUEUED_BY),
         "meta": row.json(col::META),
     })
+}
+
+fn depends_on_nothing(tenant: &Tenant, row: &Row) -> bool {
+    let (Ok(tasks), Ok(results)) = (tenant.open(tenant.task, Access::Read), tenant.open(tenant.result, Access::Read)) else { return true };
+    let answer = transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row));
+    matches!(answer, depend::Answer::Ready | depend::Answer::Never(_))
 }
 
 fn last_error(history: Option<Json>) -> Json {
@@ -726,16 +706,20 @@ pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
 
 /// A task that has just ended, as its hooks get it.
 pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+    let max_attempts = complete::Rules::of(tenant, row, handler.as_deref()).max_attempts;
     json!({
         "id": row.uuid(col::ID).map(task::uuid_text),
         "tenant": tenant.name,
         "handler": row.str(col::HANDLER),
         "name": row.str(col::NAME),
         "state": task::finished(end.state).name(),
+        "reason": null,
         "args": row.json(col::ARGS),
         "result": end.result.map(Jsonb::value),
         "error": end.error,
         "attempt": end.attempts,
+        "max_attempts": max_attempts,
         "queue": row.str(col::QUEUE).unwrap_or("default"),
         "priority": row.i16(col::PRIORITY),
         "group_id": row.str(col::GROUP_ID),
@@ -764,7 +748,7 @@ fn tasks(args: &Args) -> Result<Ret> {
     let mut more = false;
     let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&task::PICK_INDEX) };
     table.scan(index, &[], None, finished, |row| {
-        if !finished && matches!(row.char(col::STATE), task::stored::KEY | task::stored::LINK) {
+        if !finished && !task::is_task(row.char(col::STATE)) {
             return true;
         }
         if rows.len() >= limit {

@@ -71,6 +71,7 @@ pub mod stored {
     pub const TURN: u8 = b't';
     pub const WAITING: u8 = b'w';
     pub const HELD: u8 = b'h';
+    /// Its result says that it is quarantined; this row is what tq_problems finds it by.
     pub const QUARANTINED: u8 = b'x';
     /// A key or a limit is busy.
     pub const GATED: u8 = b'k';
@@ -79,6 +80,11 @@ pub mod stored {
     /// Finished, but keeps its unique key.
     pub const KEY: u8 = b'u';
 }
+/// Whether a row of this state is an unfinished task, and not a note of the engine's.
+pub fn is_task(state: u8) -> bool {
+    !matches!(state, stored::KEY | stored::LINK | stored::QUARANTINED)
+}
+
 /// Whether a row of this state runs when it is due.
 pub fn is_runnable(state: u8) -> bool {
     matches!(state, stored::QUEUED | stored::TURN)
@@ -90,6 +96,7 @@ pub mod ended {
     pub const FAILED: u8 = b'f';
     pub const CANCELLED: u8 = b'c';
     pub const EXPIRED: u8 = b'e';
+    pub const QUARANTINED: u8 = b'x';
 }
 
 /// What a row of tq_task says of its task; `running` is known from the slots.
@@ -98,7 +105,6 @@ pub fn unfinished(state: u8, attempts: i32, run_at: i64, now: i64, running: bool
         _ if running => Running,
         stored::WAITING => Deferred,
         stored::HELD => Held,
-        stored::QUARANTINED => Quarantined,
         _ if attempts > 0 => Retrying,
         _ if run_at > now => Delayed,
         _ => Queued,
@@ -110,6 +116,7 @@ pub fn finished(state: u8) -> State {
         ended::DONE => Done,
         ended::CANCELLED => Cancelled,
         ended::EXPIRED => Expired,
+        ended::QUARANTINED => Quarantined,
         _ => Failed,
     }
 }

@@ -20,7 +20,7 @@ use crate::schedule::{spread, zone};
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::{self, State};
 use crate::settings;
-use crate::shared::{Shared, Word};
+use crate::shared::Shared;
 use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
@@ -484,7 +484,7 @@ fn fire(s: &Shared, tenant: &Rc<Tenant>, queue: &mut Queue, row: &Row, now: Micr
             && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last))
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
-            if overlap == "skip" || !is_running(s, last, unfinished.time(col::CREATED_AT).unwrap_or(0)) {
+            if overlap == "skip" || crate::surface::running(s, tenant, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none() {
                 if let Some(all) = &schedule.of_all {
                     schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
                 }
@@ -562,16 +562,6 @@ impl Schedule {
 
 fn micros_of(d: TimeDelta) -> i64 {
     d.num_microseconds().unwrap_or(i64::MAX / 4)
-}
-
-fn is_running(s: &Shared, id: u128, stamp: Micros) -> bool {
-    s.slots.iter().any(|slot| {
-        let word = Word::load(slot);
-        slot.state.load(SeqCst) == 2
-            && word.running
-            && slot.item_id(word.next - 1) == id
-            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
-    })
 }
 
 /// The schedule's arguments, with the intended time where `time_arg` asks for it: as the

@@ -35,9 +35,9 @@ fn holder(tasks: &Table, key: &str) -> Option<Row> {
     transaction::with_latest_snapshot(|| tasks.find(&[col::UNIQUE_KEY as i16], Value::Text(key)))
 }
 
-fn is_running(row: &Row) -> bool {
+fn is_running(tenant: &Tenant, row: &Row) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    shared::get().is_some_and(|s| surface::running(&s, id, stamp).is_some())
+    shared::get().is_some_and(|s| surface::running(&s, tenant, id, stamp).is_some())
 }
 
 fn until(row: &Row) -> String {
@@ -52,14 +52,14 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     loop {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
         let id = row.uuid(col::ID).unwrap_or(0);
-        let running = is_running(&row);
+        let running = is_running(&queue.tenant, &row);
         if running && until(&row) == "started" {
             if give_up(&queue.table, &row, key) == Gone::Done {
                 return Ok(Claim::Free);
             }
             continue;
         }
-        let finished = row.char(col::STATE) == stored::KEY;
+        let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
             Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(id)))
                 .detail(detail.to_string())
@@ -71,11 +71,13 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             Some("skip") => return Ok(Claim::Theirs(id)),
             Some("replace") if running => return taken("It is running, so it can't be replaced."),
             Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            Some("replace") if crate::flow::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+                return taken("It is a flow, whose members would be left behind.");
+            }
             Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
             Some("replace") => {
                 if queue.table.delete(row.tid) == Gone::Done {
-                    let role = queue.tenant.entry(queue.tenant.owner)?;
-                    if let Some(entry) = role {
+                    if let Some(entry) = surface::entry_of(&queue.tenant, &row)? {
                         wake::enqueued(entry, crate::postgres::clock::NEVER, -1);
                     }
                     return Ok(Claim::Replaced(id));
@@ -96,13 +98,15 @@ fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
-/// one does the work: false. Otherwise the key is its own again: the changes for its row.
-pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<String>, Failure> {
-    let was = row.json(col::OPTIONS).and_then(|o| o.get("key_was").and_then(Json::as_str).map(str::to_string));
-    let Some(key) = was else { return Ok(row.text(col::UNIQUE_KEY)) };
+/// one does the work: SUPERSEDED. Otherwise the key is its own again: its row's key and options then;
+/// None = they stay as they are.
+pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
+    let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
+    let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
+    let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
     lock_key(tenant, &key);
     match holder(tasks, &key) {
-        None => Ok(Some(key)),
+        None => Ok(Some((key, Jsonb::from_value(options)))),
         Some(other) => Err(Failure::new(
             SUPERSEDED,
             format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
@@ -111,9 +115,14 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
 }
 pub const SUPERSEDED: &str = "TQ006";
 
+/// Whether the key stays taken when the task is final.
+pub fn keeps(row: &Row) -> bool {
+    row.raw(col::UNIQUE_KEY).is_some() && until(row) == "deleted"
+}
+
 /// The task is final; with unique_until 'deleted' its key stays taken.
 pub fn keep(tasks: &Table, row: &Row) {
-    if row.raw(col::UNIQUE_KEY).is_none() || until(row) != "deleted" {
+    if !keeps(row) {
         return;
     }
     let mut values = vec![Value::Null; col::COUNT];
@@ -124,12 +133,10 @@ pub fn keep(tasks: &Table, row: &Row) {
     tasks.insert(&values);
 }
 
-/// The result of this id goes: so does the key that it kept.
+/// The result of this id goes: so does the note that it left, and with it the key that it kept.
 pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
     let tasks = tenant.open(tenant.task, Access::Write)?;
-    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| r.char(col::STATE) == stored::KEY) {
-        let _: Gone = tasks.delete(row.tid);
-    }
+    crate::manage::forget_note(&tasks, id);
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! What a transaction enqueued, changed or cancelled is noted here as it goes along, and carried
 //! out when its locks and invalidations are out. A rollback does nothing; a wake too many, of a
-//! rolled-back savepoint, costs one look.
+//! rolled-back savepoint, costs one look. What costs more, a stop or a detached tenant, is forgotten with
+//! its savepoint. PREPARE TRANSACTION does nothing either: the sweep finds what COMMIT PREPARED commits.
 
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::{release, worker};
@@ -24,8 +25,10 @@ struct Pending {
 
 /// A running task that is to stop.
 struct Stop {
+    tenant: u32,
     id: u128,
     stamp: Micros,
+    subtransaction: u32,
 }
 
 #[derive(Default)]
@@ -41,8 +44,8 @@ struct Notes {
     sweep: bool,
     /// Something is to be spread over all tenants.
     fan_out: bool,
-    /// Schemas that are tenants no more.
-    detached: Vec<u32>,
+    /// Schemas that are tenants no more, with the subtransaction that noted it.
+    detached: Vec<(u32, u32)>,
     finished: Vec<u128>,
     /// Marks of groups of which a member is final.
     groups: Vec<u64>,
@@ -53,7 +56,7 @@ thread_local! {
 }
 
 fn note(f: impl FnOnce(&mut Notes)) {
-    release::on_transaction_end(ended);
+    release::on_transaction_end(ended, rolled_back);
     NOTES.with_borrow_mut(f);
 }
 
@@ -95,9 +98,9 @@ pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
         p.schedule = p.schedule.min(next_run);
     });
 }
-/// The task, if it runs, is to be stopped.
-pub fn cancelled(id: u128, stamp: Micros) {
-    note(|n| n.stops.push(Stop { id, stamp }));
+/// The task of this tenant, if it runs, is to be stopped.
+pub fn cancelled(tenant: u32, id: u128, stamp: Micros) {
+    note(|n| n.stops.push(Stop { tenant, id, stamp, subtransaction: release::subtransaction_id() }));
 }
 /// The task is final: whoever waits for it may look.
 pub fn finished(id: u128) {
@@ -113,7 +116,7 @@ pub fn probe_database() {
 }
 /// The schema is a tenant no more.
 pub fn detached(schema: u32) {
-    note(|n| n.detached.push(schema));
+    note(|n| n.detached.push((schema, release::subtransaction_id())));
 }
 /// Something changed for all tenants of this database.
 pub fn sweep_database() {
@@ -123,9 +126,10 @@ pub fn sweep_database() {
 pub fn fan_out() {
     note(|n| n.fan_out = true);
 }
-/// How many tasks this transaction has enqueued in the entry's tenant, not committed yet.
-pub fn enqueued_here(entry: EntryRef) -> i64 {
-    NOTES.with_borrow(|n| n.wakes.iter().filter(|p| p.entry == entry).map(|p| p.added).sum())
+/// How many tasks this transaction has enqueued in the tenant, under whatever roles, not committed yet.
+pub fn enqueued_here(s: &Shared, tenant: u32) -> i64 {
+    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
+    NOTES.with_borrow(|n| n.wakes.iter().filter(of).map(|p| p.added).sum())
 }
 /// Databases were made, renamed or dropped.
 pub fn databases_changed() {
@@ -134,6 +138,14 @@ pub fn databases_changed() {
 /// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
 pub fn any_enqueued() -> bool {
     NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
+}
+
+/// A savepoint is rolled back, and all that was begun since.
+fn rolled_back(subtransaction: u32) {
+    NOTES.with_borrow_mut(|n| {
+        n.stops.retain(|stop| stop.subtransaction < subtransaction);
+        n.detached.retain(|(_, noted_in)| *noted_in < subtransaction);
+    });
 }
 
 /// Atomics, latches and signals only: nothing here may fail.
@@ -155,7 +167,7 @@ fn ended(committed: bool) {
             let now = crate::postgres::clock::now();
             // Before the wakes: a tenant may be detached and attached again in one transaction.
             let detached = |e: &shared::Entry| {
-                n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+                n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
             };
             if committed && !n.detached.is_empty() {
                 s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);
@@ -168,9 +180,7 @@ fn ended(committed: bool) {
                         ready::unpark(e);
                         ready::unblock(e);
                     }
-                    if p.added != 0 && e.unfinished.load(Relaxed) >= 0 {
-                        e.unfinished.fetch_add(p.added, Relaxed);
-                    }
+                    count(&s, e, p.added);
                     if p.low <= now {
                         ready::wake(&s, p.entry.index, p.low);
                     } else if p.low != NEVER {
@@ -184,7 +194,7 @@ fn ended(committed: bool) {
             }
             if committed {
                 for stop in &n.stops {
-                    stop_running(&s, stop.id, stop.stamp, 1);
+                    stop_running(&s, stop, 1);
                 }
                 for id in &n.finished {
                     announce(&s, *id);
@@ -226,15 +236,30 @@ fn ended(committed: bool) {
     });
 }
 
+/// Entries of this tenant (of this database), one for each role that its tasks run as.
+pub fn entries_of(s: &Shared, tenant: u32) -> impl Iterator<Item = (usize, &'static shared::Entry)> {
+    let database = crate::postgres::shmem::my_database();
+    s.entries
+        .iter()
+        .enumerate()
+        .filter(move |(_, e)| e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database)
+}
+
+/// The gauge of unfinished tasks: `added` more in this entry. Never below nothing, which would mean "not counted yet".
+pub fn count(s: &Shared, e: &shared::Entry, added: i64) {
+    let add = |e: &shared::Entry| e.unfinished.fetch_update(Relaxed, Relaxed, |n| (n >= 0 && n + added >= 0).then_some(n + added)).is_ok();
+    // A first count puts all of a tenant's tasks into one of its entries.
+    if added != 0 && !add(e) && added < 0 && e.unfinished.load(Relaxed) >= 0 {
+        let _ = entries_of(s, e.tenant.load(Relaxed)).any(|(_, e)| add(e));
+    }
+}
+
 /// Sets the cancel word of the slot that runs this incarnation and interrupts it.
-pub fn stop_running(s: &Shared, id: u128, stamp: Micros, reason: u32) -> bool {
+fn stop_running(s: &Shared, stop: &Stop, reason: u32) -> bool {
+    let Stop { tenant, id, stamp, .. } = *stop;
     for slot in s.slots {
         let word = Word::load(slot);
-        if slot.state.load(SeqCst) == 2
-            && word.running
-            && slot.item_id(word.next - 1) == id
-            && slot.item_stamp[word.next - 1].load(Relaxed) == stamp
-        {
+        if slot.runs(&word, tenant, id, stamp) {
             slot.cancel_high.store((id >> 64) as u64, Relaxed);
             slot.cancel_low.store(id as u64, Relaxed);
             slot.cancel_stamp.store(stamp, Relaxed);

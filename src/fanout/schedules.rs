@@ -133,6 +133,12 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     }
     warn_of_delays(&definition, &plan, stagger);
     let author = author();
+    let condition = before.as_ref().and_then(|row| Definition::of_row(row).only_if);
+    if !author.superuser && condition != definition.only_if {
+        return Err(Error::denied("only a superuser may set only_if for all tenants")
+            .detail("It is SQL that runs as each tenant's own role.")
+            .hint("Leave only_if out, and ask in the handler."));
+    }
     // Replaced, it stays the same schedule: fire times that were served are not served again.
     let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(task::new_id);
     let revision = task::new_id();

@@ -2,6 +2,7 @@
 
 use super::{Handler, all, check_retry, signature};
 use crate::error::{Error, Result};
+use crate::monitor::interval_json;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::{catalog, sandbox, transaction};
@@ -62,6 +63,9 @@ fn register(args: &Args) -> Result<Ret> {
         None if is_qualified(&function) => Some(signature::resolve(&function, &[])?),
         None => None,
     };
+    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
+        super::may_reach(t, sig)?;
+    }
     if let (Some(sig), Some(t)) = (&resolved, &tenant)
         && sig.own_search_path
     {
@@ -146,9 +150,8 @@ pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> 
     Ok(())
 }
 
-/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
-/// What will make its tasks fail, said while somebody looks. The call is by OID: USAGE on the
-/// function's schema isn't asked for.
+/// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
+/// owner's affair (`may_reach`): run_as needs none of its own.
 fn warn_of_role(signature: &signature::Signature, role: u32) {
     if catalog::may_execute(signature.oid, pg_sys::Oid::from(role)) {
         return;
@@ -159,6 +162,7 @@ fn warn_of_role(signature: &signature::Signature, role: u32) {
         .warn();
 }
 
+/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
 fn is_qualified(function: &str) -> bool {
     let mut quoted = false;
     for c in function.chars() {
@@ -353,8 +357,13 @@ fn handlers(args: &Args) -> Result<Ret> {
                 "run_as": catalog::role_name(h.run_as),
                 "queue": h.queue,
                 "priority": h.priority,
-                "timeout": h.timeout.map(|t| t as f64 / 1e6),
+                "timeout": h.timeout.map(interval_json),
                 "max_attempts": h.max_attempts,
+                "expires": h.expires.map(interval_json),
+                "max_running": h.max_running,
+                "rate": h.rate.map(|r| r.to_string()),
+                "result_ttl": h.result_ttl.map(interval_json),
+                "aliases": h.aliases,
                 "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
                 "save": h.save,
                 "settings": h.settings,

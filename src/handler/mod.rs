@@ -46,6 +46,8 @@ pub struct Handler {
     pub save: Option<bool>,
     pub external: bool,
     pub quarantined: bool,
+    /// Further names that it is found by.
+    pub aliases: Vec<String>,
     pub missing_since: Option<Micros>,
     /// Why it can't be called; None = it can.
     pub fault: Option<Fault>,
@@ -60,7 +62,7 @@ pub enum Fault {
     Missing(String),
     /// It belongs to somebody else now.
     Changed(String),
-    /// The owner may no longer act as run_as.
+    /// The schema's owner may not act as run_as, or not use the schema that the function is in.
     Role(String),
 }
 
@@ -226,6 +228,13 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
     {
         fault = Some(Fault::Changed(format!("function {} belongs to another role than \"{owner}\" now", s.identity)));
     }
+    // A shared one that is pinned was chosen by a superuser; where nothing is pinned the tenant's path chose.
+    if let Some(s) = &signature
+        && !(shared && identity.is_some())
+        && let Err(e) = may_reach(tenant, s)
+    {
+        fault = Some(Fault::Role(e.message));
+    }
     let run_as = match row.text(hcol::RUN_AS) {
         None => tenant.owner,
         Some(name) => match catalog::role_oid(&name) {
@@ -255,6 +264,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         max_running: row.i32(hcol::MAX_RUNNING),
         rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings: row.json(hcol::SETTINGS),
+        aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
         save: row.bool(hcol::SAVE),
         external: row.bool(hcol::EXTERNAL).unwrap_or(false),
         quarantined: row.raw(hcol::QUARANTINED).is_some(),
@@ -263,6 +273,18 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         signature,
         checked: Cell::new(false),
     }
+}
+
+/// A function is called by OID, below the level at which SQL asks for USAGE on its schema: a tenant's
+/// owner reaches what they could name in a statement of their own, and nothing else.
+pub(crate) fn may_reach(tenant: &Tenant, signature: &Signature) -> Result<()> {
+    if catalog::may_use_schema(signature.schema, pg_sys::Oid::from(tenant.owner)) {
+        return Ok(());
+    }
+    let schema = catalog::quote(&catalog::schema_name(signature.schema).unwrap_or_default());
+    let owner = catalog::role_name(tenant.owner).unwrap_or_default();
+    Err(Error::denied(format!("the tenant's owner \"{owner}\" may not use schema {schema} of function {}", signature.identity))
+        .hint(format!("GRANT USAGE ON SCHEMA {schema} TO {};", catalog::quote(&owner))))
 }
 
 impl Handler {

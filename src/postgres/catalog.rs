@@ -179,6 +179,9 @@ pub struct Shape {
     pub indexes: Vec<(Vec<i16>, Vec<u32>, Vec<i16>, bool, Option<String>)>,
 }
 
+/// The access method `heap`, whose functions we call; other ones have rows of another kind.
+const HEAP: u32 = 2;
+
 /// What makes a relation unfit, whatever its columns; None = an ordinary table with nothing on it.
 pub fn oddity(table: &super::relation::Table) -> Option<&'static str> {
     // SAFETY: an open relation's relcache entry.
@@ -187,6 +190,7 @@ pub fn oddity(table: &super::relation::Table) -> Option<&'static str> {
         let form = &*(*rel).rd_rel;
         Some(match () {
             _ if form.relkind as u8 != b'r' => "it is not an ordinary table",
+            _ if form.relam.to_u32() != HEAP => "its rows are not stored as PostgreSQL stores them by default (heap)",
             _ if form.relpersistence as u8 != b'p' => "it is not a permanent table",
             _ if form.relispartition || (form.relhassubclass && has_children(rel)) => "it is a partition or has children",
             // relhasrules, like relhassubclass, stays set after the last one is dropped.

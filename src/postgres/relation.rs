@@ -81,13 +81,43 @@ impl Tid {
     }
 }
 
+/// See `Row::in_flux`.
+///
+/// # Safety
+/// `header` is of a pinned tuple.
+unsafe fn is_in_flux(header: pg_sys::HeapTupleHeader) -> bool {
+    // SAFETY: reads the header, and asks about transaction ids that the row has, which so are not too old.
+    unsafe {
+        let mask = (*header).t_infomask as u32;
+        let xmax = (*header).t_choice.t_heap.t_xmax;
+        if mask & pg_sys::HEAP_XMAX_INVALID != 0 || xmax == pg_sys::InvalidTransactionId {
+            return false;
+        }
+        // As HEAP_XMAX_IS_LOCKED_ONLY has it.
+        let locks = pg_sys::HEAP_XMAX_EXCL_LOCK;
+        let only_locked = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0
+            || mask & (pg_sys::HEAP_XMAX_IS_MULTI | pg_sys::HEAP_LOCK_MASK) == locks;
+        let multi = mask & pg_sys::HEAP_XMAX_IS_MULTI != 0;
+        match (only_locked, multi) {
+            (true, true) => pg_sys::ffi::pg_guard_ffi_boundary(|| raw::MultiXactIdIsRunning(xmax, true)),
+            (true, false) => raw::TransactionIdIsInProgress(xmax),
+            (false, multi) => {
+                let by = if multi { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::HeapTupleGetUpdateXid(header)) } else { xmax };
+                // Its own deletion is invisible to the snapshot that has found the row; a crash aborts.
+                raw::TransactionIdIsInProgress(by) || pg_sys::ffi::pg_guard_ffi_boundary(|| raw::TransactionIdDidCommit(by))
+            }
+        }
+    }
+}
+
 /// A row, copied out: owns its memory, lives as long as one likes.
 pub struct Row {
     _memory: Box<[u64]>,
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
     pub tid: Tid,
-    /// A transaction has marked the row for deletion, update or lock and hadn't ended then.
+    /// A transaction has marked the row for deletion, update or lock and hadn't ended then; or it has
+    /// deleted or updated it since the snapshot.
     pub in_flux: bool,
     /// This very transaction has inserted it.
     pub own: bool,
@@ -118,9 +148,7 @@ impl Row {
             let mut nulls = vec![true; columns];
             pg_sys::heap_deform_tuple(&mut header, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
             let mask = (*(*tuple).t_data).t_infomask as u32;
-            let in_flux = mask & pg_sys::HEAP_XMAX_INVALID == 0
-                && (*(*tuple).t_data).t_choice.t_heap.t_xmax != pg_sys::InvalidTransactionId
-                && (mask & pg_sys::HEAP_XMAX_IS_MULTI != 0 || raw::TransactionIdIsInProgress((*(*tuple).t_data).t_choice.t_heap.t_xmax));
+            let in_flux = is_in_flux((*tuple).t_data);
             if external {
                 pg_sys::pfree(source.cast());
             }
@@ -645,6 +673,9 @@ mod raw {
     unsafe extern "C-unwind" {
         pub fn toast_flatten_tuple(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> pg_sys::HeapTuple;
         pub fn TransactionIdIsInProgress(xid: pg_sys::TransactionId) -> bool;
+        pub fn TransactionIdDidCommit(xid: pg_sys::TransactionId) -> bool;
+        pub fn MultiXactIdIsRunning(multi: pg_sys::TransactionId, locks_only: bool) -> bool;
+        pub fn HeapTupleGetUpdateXid(header: pg_sys::HeapTupleHeader) -> pg_sys::TransactionId;
         pub fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
     }
 }

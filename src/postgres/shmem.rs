@@ -161,3 +161,12 @@ pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
+
+/// Free and all bytes of the file system of the data directory, as an ordinary user has them.
+pub fn disk_of_data() -> Option<(u64, u64)> {
+    // SAFETY: DataDir is a C string set at start; statvfs fills what it is given.
+    unsafe {
+        let mut found = std::mem::zeroed::<libc::statvfs>();
+        (libc::statvfs(pg_sys::DataDir, &mut found) == 0).then(|| (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
+    }
+}

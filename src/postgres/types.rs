@@ -1,5 +1,6 @@
 //! Values of PostgreSQL's types, held by Rust.
 
+use crate::error::Error;
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, JsonB};
 
@@ -32,6 +33,21 @@ impl Jsonb {
         unsafe { pg_sys::pfree(datum.cast_mut_ptr()) };
         copy
     }
+    /// A document that is whole and valid, as text.
+    pub fn from_text(text: &str) -> Jsonb {
+        let text = std::ffi::CString::new(text).unwrap_or_default();
+        // SAFETY: jsonb_in reads a C string, and returns a jsonb that it has allocated.
+        unsafe {
+            let datum: pg_sys::Datum = pg_sys::DirectFunctionCall1Coll(
+                Some(raw::jsonb_in),
+                pg_sys::InvalidOid,
+                pg_sys::Datum::from(text.as_ptr()),
+            );
+            let copy = Jsonb::from_datum(datum);
+            pg_sys::pfree(datum.cast_mut_ptr());
+            copy
+        }
+    }
     /// JSON null: the result of a handler that returns nothing.
     pub fn null() -> Jsonb {
         Self::from_value(serde_json::Value::Null)
@@ -44,9 +60,13 @@ impl Jsonb {
     pub fn size(&self) -> usize {
         self.1
     }
+    /// Raises 54000 for what a jsonb may hold and we can't look into.
     pub fn value(&self) -> serde_json::Value {
-        // SAFETY: a whole jsonb varlena, see from_datum.
-        unsafe { <JsonB as pgrx::FromDatum>::from_datum(self.datum(), false) }.expect("not null").0
+        self.parsed().unwrap_or_else(|| Error::limit("a document is nested more than 127 levels deep").raise())
+    }
+    /// As PostgreSQL writes it.
+    pub fn text(&self) -> String {
+        document_text(self.datum(), |text| String::from_utf8_lossy(text).into_owned())
     }
     /// None for what a jsonb may hold and serde_json can't.
     pub fn parsed(&self) -> Option<serde_json::Value> {
@@ -70,12 +90,16 @@ impl IntoDatum for Jsonb {
 
 /// A jsonb datum as a value; None where serde_json can't hold it.
 pub fn parse_document(datum: pg_sys::Datum) -> Option<serde_json::Value> {
+    document_text(datum, |text| serde_json::from_slice(text).ok())
+}
+
+fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {
     // SAFETY: the caller's datum is a jsonb; the text is ours until it is freed.
     unsafe {
         let original = datum.cast_mut_ptr::<pg_sys::varlena>();
         let plain = pg_sys::pg_detoast_datum(original);
         let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*plain.cast::<pg_sys::Jsonb>()).root, -1);
-        let value = serde_json::from_slice(std::ffi::CStr::from_ptr(text).to_bytes()).ok();
+        let value = f(std::ffi::CStr::from_ptr(text).to_bytes());
         pg_sys::pfree(text.cast());
         if plain != original {
             pg_sys::pfree(plain.cast());
@@ -100,4 +124,11 @@ pub fn parse_interval(text: &str) -> Option<i64> {
 pub fn parse_time(text: &str) -> Option<i64> {
     use std::str::FromStr;
     super::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok()).ok().flatten().map(i64::from)
+}
+
+mod raw {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    }
 }

@@ -10,6 +10,8 @@ pub enum Command {
     Database(String),
     /// DROP EXTENSION or ALTER EXTENSION … UPDATE, of whichever.
     Extension,
+    /// REASSIGN OWNED.
+    Reassign,
 }
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
@@ -53,6 +55,7 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
                 ((*s).removeType == pg_sys::ObjectType::OBJECT_EXTENSION).then_some(Command::Extension)
             }
             pg_sys::NodeTag::T_AlterExtensionStmt => Some(Command::Extension),
+            pg_sys::NodeTag::T_ReassignOwnedStmt => Some(Command::Reassign),
             _ => None,
         }
     }
@@ -156,6 +159,7 @@ unsafe fn kind_of(statement: *mut pg_sys::Node) -> Option<u32> {
             | pg_sys::NodeTag::T_CreatedbStmt
             | pg_sys::NodeTag::T_DropStmt
             | pg_sys::NodeTag::T_AlterExtensionStmt
+            | pg_sys::NodeTag::T_ReassignOwnedStmt
     )
     .then_some(tag as u32)
 }

@@ -255,7 +255,7 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
         e.blocked_since.store(now, Relaxed);
     }
     e.blocked_reason.store(reason, Relaxed);
-    e.blocked_until.store(now + delay, Relaxed);
+    e.blocked_until.store(now + delay, SeqCst);
     due(s, index, now + delay);
 }
 
@@ -263,7 +263,8 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
 pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
     let e = &s.entries[index as usize];
     e.blocked_reason.store(reason, Relaxed);
-    e.blocked_until.store(until, Relaxed);
+    // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
+    e.blocked_until.store(until, SeqCst);
     if until != clock::NEVER {
         due(s, index, until);
     }
@@ -275,7 +276,7 @@ pub fn unpark(e: &Entry) {
     e.unpark.store(1, SeqCst);
 }
 pub fn unblock(e: &Entry) {
-    e.blocked_until.store(0, Relaxed);
+    e.blocked_until.store(0, SeqCst);
     e.blocked_delay.store(0, Relaxed);
     e.blocked_since.store(0, Relaxed);
     e.blocked_reason.store(0, Relaxed);
@@ -284,13 +285,10 @@ pub fn unblock(e: &Entry) {
 /// Tasks of this tenant (of this database) have ended: what was left because of a limit may go on,
 /// under its other roles, too.
 pub fn wake_limited(s: &Shared, tenant: u32) {
-    for (i, e) in s.entries.iter().enumerate() {
-        if e.tenant.load(Relaxed) == tenant
-            && e.in_use.load(Relaxed) == 1
-            && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
-            && e.limited.swap(0, SeqCst) == 1
-        {
-            wake(s, i as u32, i64::MIN);
+    for index in s.entries_of(crate::postgres::shmem::my_database(), tenant) {
+        let e = &s.entries[index as usize];
+        if e.limited.load(SeqCst) == 1 && e.limited.swap(0, SeqCst) == 1 {
+            wake(s, index, i64::MIN);
         }
     }
 }

@@ -44,6 +44,7 @@ pub fn lock_name(tenant: &Tenant, name: &str) {
 /// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
 pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
     let checked = definition.check(tenant, author, true)?;
+    super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
     let table = tenant.open(tenant.schedule, Access::Write)?;
     lock_name(tenant, &definition.name);
     // A tick may be advancing the row just now: it is looked at again then.
@@ -104,6 +105,7 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
 fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definition, checked: &Checked, author: &Caller) -> Result<bool> {
     fanout::schedules::refuse(row)?;
     let old = Definition::of_row(row);
+    super::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
     if definition.until != old.until {
         definition.check_until()?;
     }

@@ -4,7 +4,7 @@ use super::define::{OnConflict, announce, define, lock_name, warn_of_delays, wri
 use super::definition::{Definition, PARAMETERS};
 use super::follow::{self, State};
 use super::planning::{self, Change, How};
-use super::{author, contended, may_read, may_schedule};
+use super::{author, contended, may_read, may_schedule, may_set_condition};
 use crate::enqueue::{Caller, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
@@ -99,6 +99,7 @@ fn change(
 ) -> Result<bool> {
     let old = Definition::of_row(row);
     let new = merged(&old, given, reset);
+    may_set_condition(tenant, old.only_if.as_deref(), new.only_if.as_deref())?;
     let enabled = new.enabled.unwrap_or(true);
     let call_given = !given.handler.is_empty() || given.args.is_some() || given.time_arg.is_some();
     let checked = new.check(tenant, author, enabled || call_given)?;

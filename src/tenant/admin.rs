@@ -1,11 +1,12 @@
 //! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
 
-use super::{Tenant, registry, resolve, shape};
+use super::{Tenant, registered, registry, resolve, shape};
 use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::relation::{Access, Table};
+use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
 use crate::schedule::zone;
+use crate::task::col;
 use crate::{handler, sql_functions, wake};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
@@ -90,7 +91,9 @@ fn attach(args: &Args) -> Result<Ret> {
             .hint("Rename the schema."));
     }
     require_owner(owner, &name)?;
+    registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
+        registered::confirm_superuser(oid, owner)?;
         Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
         return Ok(Ret::Bool(false));
     }
@@ -104,23 +107,34 @@ fn attach(args: &Args) -> Result<Ret> {
     }
     ATTACHED.set((transaction, count));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
-    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
-    run(
-        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 OR schema_oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
-        &[name.as_str().into(), (oid as i64).into()],
-    )?;
-    run(
-        "INSERT INTO tenant_q.tenant (name, schema_oid, ready, attached_by, attached_at) VALUES ($1, $2::pg_catalog.oid, $3, $4, pg_catalog.now())",
-        &[name.as_str().into(), (oid as i64).into(), ready.into(), by.into()],
-    )?;
+    registered::attach(&name, oid, owner, adopt, ready)?;
     announce_registry()?;
     warn_of_owner(&name, owner);
+    warn_of_case(&name)?;
     transaction::see_own_writes();
+    registered::confirm_superuser(oid, owner)?;
     if let Ok(tenant) = super::by_oid(oid) {
         wake_all(&tenant)?;
     }
     crate::fanout::schedules::visit(&name)?;
     Ok(Ret::Bool(true))
+}
+
+/// A tenant whose name differs in case only is what somebody gets who forgets the quotes.
+fn warn_of_case(name: &str) -> Result<()> {
+    let sql = "SELECT name FROM tenant_q.tenant WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower($1) AND name OPERATOR(pg_catalog.<>) $1 LIMIT 1";
+    let other = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next())
+        })
+        .map_err(|e| Error::new("XX000", e.to_string()))
+    })?;
+    if let Some(other) = other {
+        Error::new("01000", format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
+            .detail("In SQL a name without quotes is taken for the one in lower case; tenant => '…' takes it as it stands.")
+            .warn();
+    }
+    Ok(())
 }
 
 /// How tasks of a schema come to run whose owner may not log in.
@@ -214,6 +228,7 @@ fn detach(args: &Args) -> Result<Ret> {
     if let Some(oid) = catalog::schema_oid(&name) {
         let owner = catalog::schema_owner(oid).unwrap_or(0);
         require_owner(owner, &name)?;
+        registered::follow(Some(oid))?;
         wake::detached(oid);
         if drop_data {
             let s = catalog::quote(&name);
@@ -224,17 +239,11 @@ fn detach(args: &Args) -> Result<Ret> {
     } else if !sandbox::is_superuser(sandbox::current_user()) {
         return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
     }
-    let gone = run("DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 RETURNING 1", &[name.as_str().into()])?;
-    if drop_data {
-        run("DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
-        run("DELETE FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.as_str().into()])?;
-    }
-    for table in ["pause", "queue", "limit_key"] {
-        run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
-    }
+    let gone = registered::detach(&name, drop_data)?;
     crate::fanout::detached(&name)?;
     announce_registry()?;
-    Ok(Ret::Bool(gone > 0))
+    transaction::see_own_writes();
+    Ok(Ret::Bool(gone))
 }
 
 /// tq_tenant()
@@ -368,9 +377,9 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
         return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
     };
     for (name, value) in map {
-        if matches!(name.as_str(), "role" | "session_authorization" | "search_path" | "TimeZone" | "timezone")
-            || name.starts_with("tenant_q.")
-        {
+        // PostgreSQL knows a setting under any spelling.
+        let folded = name.to_ascii_lowercase();
+        if matches!(folded.as_str(), "role" | "session_authorization" | "search_path" | "timezone") || folded.starts_with("tenant_q.") {
             return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks"))
                 .hint("Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."));
         }
@@ -447,48 +456,59 @@ fn pause(args: &Args) -> Result<Ret> {
     if drain.is_some_and(|d| d < 0) {
         return Err(Error::invalid("drain is negative"));
     }
-    if drain.is_some() && !(queue.is_empty() && handler.is_empty()) {
-        return Err(Error::invalid("drain is for a whole tenant")
-            .hint("Pause the queue or handler, COMMIT, then watch tq_running until nothing of it is left."));
-    }
     // A name mistyped would stop nothing, and say that it had.
     let handler = if handler.is_empty() { handler } else { handler::require(&tenant, &handler)?.name.clone() };
-    pause_row(&tenant.name, &queue, &handler, args.interval(3))?;
-    if let Some(drain) = drain {
-        drain_tenant(&tenant, drain);
+    let duration = args.interval(3);
+    let already = duration.is_none() && is_paused_for_good(&tenant.name, &queue, &handler)? > 0;
+    if !already {
+        pause_row(&tenant.name, &queue, &handler, duration)?;
     }
-    announce_registry()?;
+    if let Some(drain) = drain {
+        drain_tenant(&tenant, &queue, &handler, drain)?;
+    }
+    if !already {
+        announce_registry()?;
+    }
     wake_all(&tenant)?;
-    Ok(Ret::Bool(true))
+    Ok(Ret::Bool(!already))
 }
 
-/// Waits until nothing of the tenant runs, `micros` at most. The pause rules from the commit on; until
-/// then its entries are blocked.
-fn drain_tenant(tenant: &Tenant, micros: i64) {
-    use std::sync::atomic::Ordering::*;
-    let Some(s) = crate::shared::get() else { return };
+fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
+    run(
+        "SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) $1 AND p.queue OPERATOR(pg_catalog.=) $2 AND p.handler OPERATOR(pg_catalog.=) $3
+            AND p.until OPERATOR(pg_catalog.=) 'infinity'",
+        &[tenant.into(), queue.into(), handler.into()],
+    )
+}
+
+/// Waits until nothing of the tenant, or of this queue or handler, runs: `micros` at most. The pause rules
+/// from the commit on; until then the tenant's entries are blocked.
+fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Result<()> {
+    let Some(s) = crate::shared::get() else { return Ok(()) };
     let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
-    let database = shmem::my_database();
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let is_meant = |id: u128| {
+        let row = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+        row.is_some_and(|r| {
+            (queue.is_empty() || r.str(col::QUEUE).unwrap_or("default") == queue)
+                && (handler.is_empty() || r.str(col::HANDLER) == Some(handler))
+        })
+    };
     loop {
         let until = crate::postgres::clock::now() + 2_000_000;
-        for (i, e) in s.entries.iter().enumerate() {
-            if e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == tenant.oid && e.database.load(Relaxed) == database {
-                crate::ready::block_until(&s, i as u32, until, crate::pick::reason::PAUSED);
-            }
+        for index in s.entries_of(shmem::my_database(), tenant.oid) {
+            crate::ready::block_until(&s, index, until, crate::pick::reason::PAUSED);
         }
-        let running: usize = s
-            .slots
-            .iter()
-            .filter(|x| x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database)
-            .map(|x| x.live_items().len())
-            .sum();
+        let all = queue.is_empty() && handler.is_empty();
+        let running = crate::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
         if running == 0 {
-            return;
+            return Ok(());
         }
         if std::time::Instant::now() >= deadline {
-            return Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
+            Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
                 .hint("They go on to their ends; see tq_running.")
                 .notice();
+            return Ok(());
         }
         crate::postgres::latch::wait(Some(std::time::Duration::from_millis(20)));
     }
@@ -499,10 +519,12 @@ fn resume(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume()");
     let tenant = resolve(args.text(0).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
-    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), &args.text(2).unwrap_or_default())?;
-    let handler = args.text(2);
+    // As tq_pause has noted it, if the name is a further one.
+    let handler = args.text(2).filter(|h| !h.is_empty());
+    let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
+    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
     let mut freed = 0;
-    if let Some(handler) = handler.as_deref().filter(|h| !h.is_empty()) {
+    if let Some(handler) = handler.as_deref() {
         // A handler that was stopped for crashing the server is released by resuming it.
         freed = run(
             "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1",
@@ -561,125 +583,6 @@ fn resume_all(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-/// `identity` with the schema `old` (quoted as it is there) called `new`, in front of the function
-/// and of its types.
-fn with_schema(identity: &str, old: &str, new: &str) -> String {
-    let (mut out, mut quoted, mut starts) = (String::with_capacity(identity.len()), false, true);
-    let mut at = 0;
-    while let Some(c) = identity[at..].chars().next() {
-        if starts && !quoted && identity[at..].strip_prefix(old).is_some_and(|rest| rest.starts_with('.')) {
-            out.push_str(new);
-            at += old.len();
-            starts = false;
-            continue;
-        }
-        quoted ^= c == '"';
-        // A blank may follow a bracket or a comma where a person wrote it.
-        starts = !quoted && (matches!(c, '(' | ',') || starts && c == ' ');
-        out.push(c);
-        at += c.len_utf8();
-    }
-    out
-}
-
-/// Handlers' functions and types follow their schema's new name.
-fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
-    let (old, new) = (catalog::quote(old), catalog::quote(new));
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
-    let rows: Vec<(String, String, String, Option<String>)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select("SELECT tenant, name, function, identity FROM tenant_q.handler WHERE pg_catalog.strpos(pg_catalog.concat(function, ' ', identity), $1) OPERATOR(pg_catalog.>) 0",
-                None, &[format!("{old}.").into()])?
-            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default(), row.get::<String>(3)?.unwrap_or_default(), row.get::<String>(4)?)))
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(fail)?;
-    for (tenant, name, function, identity) in rows {
-        run(
-            "UPDATE tenant_q.handler SET function = $3, identity = $4 WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-            &[tenant.into(), name.into(), with_schema(&function, &old, &new).into(), identity.map(|i| with_schema(&i, &old, &new)).into()],
-        )?;
-    }
-    Ok(())
-}
-
-/// Called by the event trigger on ALTER SCHEMA: names follow.
-fn renamed(_args: &Args) -> Result<Ret> {
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
-    let moved: Vec<(String, String)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select(
-                "SELECT t.name, n.nspname::pg_catalog.text FROM tenant_q.tenant t, pg_catalog.pg_namespace n
-                       WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name",
-                None,
-                &[],
-            )?
-            .map(|row| Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<String>(2)?.unwrap_or_default())))
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(fail)?;
-    for (old, new) in &moved {
-        rename_in_handlers(old, new)?;
-        crate::fanout::renamed(old, new)?;
-        run(
-            "UPDATE tenant_q.tenant SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas) RETURNING 1",
-            &[old.as_str().into(), new.as_str().into()],
-        )?;
-    }
-    let changed = run(
-        "WITH moved AS (SELECT t.name AS old, n.nspname::pg_catalog.text AS new FROM tenant_q.tenant t, pg_catalog.pg_namespace n
-                        WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) t.name),
-              h AS (UPDATE tenant_q.handler h SET tenant = m.new FROM moved m WHERE h.tenant OPERATOR(pg_catalog.=) m.old),
-              p AS (UPDATE tenant_q.pause p SET tenant = m.new FROM moved m WHERE p.tenant OPERATOR(pg_catalog.=) m.old),
-              q AS (UPDATE tenant_q.queue q SET tenant = m.new FROM moved m WHERE q.tenant OPERATOR(pg_catalog.=) m.old),
-              l AS (UPDATE tenant_q.limit_key l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
-              ls AS (UPDATE tenant_q.listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old),
-              tl AS (UPDATE tenant_q.table_listener l SET tenant = m.new FROM moved m WHERE l.tenant OPERATOR(pg_catalog.=) m.old)
-         UPDATE tenant_q.tenant t SET name = m.new FROM moved m WHERE t.name OPERATOR(pg_catalog.=) m.old RETURNING 1",
-        &[],
-    )?;
-    if changed > 0 {
-        announce_registry()?;
-        wake_every_tenant()?;
-    }
-    Ok(Ret::Void)
-}
-
-/// Called by the event trigger on drops: schemas that are gone are no tenants.
-fn dropped(_args: &Args) -> Result<Ret> {
-    let gone = run(
-        "WITH gone AS (DELETE FROM tenant_q.tenant t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
-                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name) RETURNING t.name),
-              h AS (DELETE FROM tenant_q.handler h USING gone g WHERE h.tenant OPERATOR(pg_catalog.=) g.name),
-              p AS (DELETE FROM tenant_q.pause p USING gone g WHERE p.tenant OPERATOR(pg_catalog.=) g.name),
-              q AS (DELETE FROM tenant_q.queue q USING gone g WHERE q.tenant OPERATOR(pg_catalog.=) g.name),
-              l AS (DELETE FROM tenant_q.limit_key l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
-              ls AS (DELETE FROM tenant_q.listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name),
-              tl AS (DELETE FROM tenant_q.table_listener l USING gone g WHERE l.tenant OPERATOR(pg_catalog.=) g.name
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid))
-         SELECT 1 FROM gone",
-        &[],
-    )?;
-    // A detached one's handlers wait to be adopted, but not by another schema of that name.
-    let left = run(
-        "DELETE FROM tenant_q.handler h USING pg_catalog.pg_event_trigger_dropped_objects() d
-          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND h.tenant OPERATOR(pg_catalog.=) d.object_name RETURNING 1",
-        &[],
-    )?;
-    run(
-        "UPDATE tenant_q.fanout_tenant o SET state = 's', reason = 'it is no tenant any more' FROM pg_catalog.pg_event_trigger_dropped_objects() d
-          WHERE d.object_type OPERATOR(pg_catalog.=) 'schema' AND o.tenant OPERATOR(pg_catalog.=) d.object_name
-            AND o.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[]) RETURNING 1",
-        &[],
-    )?;
-    if gone + left > 0 {
-        announce_registry()?;
-    }
-    Ok(Ret::Void)
-}
-
 /// The text that makes the tables, for the template.
 fn table_text(args: &Args) -> Result<Ret> {
     Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
@@ -695,8 +598,6 @@ sql_functions! {
     tq_resume, pg_finfo_tq_resume => resume;
     tq_pause_all, pg_finfo_tq_pause_all => pause_all;
     tq_resume_all, pg_finfo_tq_resume_all => resume_all;
-    tenant_q_renamed, pg_finfo_tenant_q_renamed => renamed;
-    tenant_q_dropped, pg_finfo_tenant_q_dropped => dropped;
     tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
     tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
 }

@@ -5,6 +5,7 @@
 //! nothing to do.
 
 pub mod admin;
+pub mod registered;
 pub mod shape;
 
 use crate::error::{Error, Result};
@@ -70,6 +71,8 @@ pub struct Tenant {
     pub result: u32,
     pub schedule: u32,
     pub ready: bool,
+    /// A superuser has attached it, or confirmed it, while the present owner was one already.
+    trusted: bool,
     pub suspended: Option<String>,
     pub attached_at: Micros,
     /// Whether work for all tenants includes it.
@@ -94,6 +97,8 @@ pub struct Tenant {
     /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
     pub(crate) shape_checked: Cell<bool>,
     entries: RefCell<HashMap<u32, EntryRef>>,
+    /// Its entries of all roles, and when they were looked for.
+    all_entries: RefCell<(Option<std::time::Instant>, Vec<EntryRef>)>,
 }
 
 #[derive(Default)]
@@ -204,9 +209,13 @@ mod tcol {
     pub const FAN_OUT: usize = 15;
     pub const SUSPENDED: usize = 16;
     pub const ATTACHED_AT: usize = 19;
+    pub const OWNER: usize = 20;
+    pub const TRUSTED: usize = 22;
 }
 
 const HOUR: Micros = 3_600_000_000;
+/// How long `all_entries` is good for.
+const ENTRIES_KNOWN: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The tenant of this schema, or why there is none.
 pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
@@ -259,6 +268,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         result: relation("tq_result")?,
         schedule: relation("tq_schedule")?,
         ready: row.bool(tcol::READY).unwrap_or(true),
+        trusted: row.bool(tcol::TRUSTED) == Some(true) && row.oid(tcol::OWNER) == Some(owner),
         suspended: row.text(tcol::SUSPENDED),
         attached_at: row.time(tcol::ATTACHED_AT).unwrap_or(0),
         fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
@@ -281,6 +291,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         epoch,
         shape_checked: Cell::new(false),
         entries: RefCell::default(),
+        all_entries: RefCell::default(),
     });
     OURS.with_borrow_mut(|o| {
         for r in [tenant.task, tenant.result, tenant.schedule] {
@@ -353,6 +364,15 @@ impl Tenant {
             .max()
     }
 
+    /// Why no task of it may run as a superuser, whoever enqueued it; None = that is no reason.
+    ///
+    /// Rows say whether a superuser enqueued them, and an owner who is none can write what they like there. If the
+    /// schema comes to belong to a superuser later, those rows must not be believed.
+    pub fn distrust(&self) -> Option<&'static str> {
+        let distrusted = !self.trusted && sandbox::is_superuser(pgrx::pg_sys::Oid::from(self.owner));
+        distrusted.then_some("the schema has come to belong to a superuser, and no superuser has attached it since")
+    }
+
     /// The search_path of this tenant's handlers.
     pub fn search_path(&self) -> String {
         let mut path = catalog::quote(&self.name);
@@ -392,6 +412,20 @@ impl Tenant {
         s.entries[r.index as usize].weight.store(self.weight, std::sync::atomic::Ordering::Relaxed);
         self.entries.borrow_mut().insert(role, r);
         Ok(Some(r))
+    }
+
+    /// Its entries for all roles. A look through the whole table, so one is good for a while: new roles are rare.
+    pub fn all_entries(&self, s: &crate::shared::Shared) -> Vec<&'static crate::shared::Entry> {
+        let mut known = self.all_entries.borrow_mut();
+        if known.0.is_none_or(|at| at.elapsed() > ENTRIES_KNOWN) {
+            let place = |i: usize| EntryRef { index: i as u32, stamp: s.entries[i].stamp.load(std::sync::atomic::Ordering::Relaxed) };
+            known.1 = crate::wake::entries_of(s, self.oid).map(|(i, _)| place(i)).collect();
+            known.0 = Some(std::time::Instant::now());
+        }
+        // One's own are known at once, and counted once.
+        let own: Vec<EntryRef> = self.entries.borrow().values().copied().filter(|r| !known.1.contains(r)).collect();
+        known.1.extend(own);
+        known.1.iter().filter_map(|r| s.at(*r)).collect()
     }
 
     /// Opens one of its tables, after its shape was found right.

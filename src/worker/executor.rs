@@ -11,7 +11,7 @@ use crate::postgres::latch;
 use crate::postgres::relation::Row;
 use crate::postgres::{caught, sandbox, session, shmem, timeout, transaction, worker};
 use crate::run::{self, Outcome};
-use crate::shared::{self, BATCH, Entry, Shared, Slot, Word, db_state, store_text};
+use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
 use crate::{poison, ready, retention, settings};
 use std::cell::Cell;
@@ -47,6 +47,9 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
     // Losing the commit loses effects and completion together; the batch is flushed at its end.
     (c"synchronous_commit", "off"),
 ];
+
+/// A tenant whose settings can't be set is looked at again after so long.
+const UNSETTABLE: clock::Micros = 10_000_000;
 
 /// The slot of this process; None = it is no executor.
 pub fn my_slot() -> Option<usize> {
@@ -101,21 +104,47 @@ fn leave() {
     if slot.state.load(SeqCst) == 1 {
         role.starting.fetch_sub(1, SeqCst);
     }
-    let word = Word::load(slot);
     let entry = slot.entry.load(Relaxed);
-    let had_work = !word.live().is_empty();
+    let had_work = !Word::load(slot).live().is_empty();
     poison::end_alone(&s, place);
-    if timeout::has_terminated() {
-        poison::timed_out(&s, slot);
+    if had_work {
+        answer_for(&s, slot, role, entry);
     }
     shared::free_slot(slot);
     role.executors.fetch_sub(1, SeqCst);
     ready::release_all_of(&s, place);
     if had_work {
-        // What it had picked is free again: the cursor may have passed it by now.
+        // What it had picked is free again: the cursor may have passed it by now, and others may have been
+        // held up by it.
         ready::wake(&s, entry, i64::MIN);
+        ready::wake_limited(&s, s.entries[entry as usize].tenant.load(Relaxed));
     }
     s.call_launcher();
+}
+
+/// An end in the middle of work costs its tenant and role what it would have cost to go on, at least: who makes its
+/// executors end gets no turn for nothing. If nobody asked this one to go, the next start of one waits a while.
+fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
+    let word = Word::load(slot);
+    let ran = if word.running { (clock::now() - slot.started_at.load(Relaxed)).clamp(0, 3_600_000_000) as u64 * 1000 } else { 0 };
+    ready::charge(s, entry, ran.max(settings::role_quantum().as_nanos() as u64));
+    if timeout::has_terminated() {
+        return poison::timed_out(s, slot);
+    }
+    if slot.leave.load(SeqCst) != 0 || slot.cancel_reason.load(SeqCst) != 0 {
+        return;
+    }
+    if word.running && word.next > 0 {
+        let id = slot.item_id(word.next - 1);
+        if pick::executor_ended(s, entry, id) >= poison::ENDS {
+            // That is settled, then, and whoever comes next writes it down.
+            poison::interrupted(s, slot);
+            pick::forget_ends(s, entry, id);
+            return role.ends.store(0, SeqCst);
+        }
+    }
+    let ends = role.ends.fetch_add(1, SeqCst) + 1;
+    role.start_after.fetch_max(clock::now() + pick::delay_after_ends(ends), Relaxed);
 }
 
 struct Executor {
@@ -241,15 +270,23 @@ impl Executor {
             self.park(index, &tenant, &park, unparks);
         }
         if unpark {
-            crate::park::unpark(s, index, &tenant);
+            crate::park::unpark(s, self.place, index, &tenant);
         }
         let count = rows.len();
         if count > 1 {
             // While a list waits somebody must look after it.
             s.call_launcher();
         }
-        if count > 0 {
-            self.prepare(&tenant);
+        if count > 0
+            && let Err(failure) = caught::catch(|| self.prepare(&tenant))
+        {
+            caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
+            self.tenant = None;
+            // Whoever sets them otherwise wakes it.
+            ready::block_until(s, index, clock::now() + UNSETTABLE, pick::reason::ERROR);
+            self.give_back(index);
+            ready::charge(s, index, clock::monotonic_ns() - began);
+            return false;
         }
         let mut one_shot = false;
         while let Some(n) = run::start_next(self.slot) {
@@ -285,8 +322,9 @@ impl Executor {
         } else if count >= limit {
             role.batch.fetch_max(next as u32, Relaxed);
         }
-        if tenant.max_running.is_some() {
-            // Places are free again, for tasks of the tenant's other roles too.
+        if count > 0 {
+            // Places are free again, for tasks of the tenant's other roles too. Not after a look that found
+            // nothing to run: it would take its own mark for the end of something, and look again for ever.
             ready::wake_limited(s, tenant.oid);
         }
         session::report_statistics(false);
@@ -313,7 +351,14 @@ impl Executor {
             // in this slot.
             ready::wake(s, index, NEVER);
         }
+        // Before anybody who waits for it is told: they may enqueue the next one.
+        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
+            crate::wake::count(s, e, -1);
+        }
         self.count(e, outcome);
+        if outcome != Outcome::Unrecorded && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
+            self.s.roles[self.role_index].ends.store(0, Relaxed);
+        }
         if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
@@ -327,9 +372,6 @@ impl Executor {
         }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
             crate::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
-        }
-        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) && e.unfinished.load(Relaxed) > 0 {
-            e.unfinished.fetch_sub(1, Relaxed);
         }
         transaction::drop_session_state();
         if transaction::has_temp_tables() {
@@ -398,6 +440,7 @@ impl Executor {
         let other = self.tenant.as_ref().is_some_and(|(_, t)| t.oid != tenant.oid);
         if other && worker::has_interpreter() {
             // Its globals would reach the next tenant: a fresh process takes over.
+            self.slot.leave.store(1, SeqCst);
             worker::exit(0);
         }
         for name in self.based.drain(..) {

@@ -79,8 +79,41 @@ fn a_poison_is_quarantined_after_three_crashes_and_its_neighbours_end_done() {
     }
     site.assert_once(3);
     assert_eq!(site.cluster.log().matches("all server processes terminated").count(), 3);
-    assert_eq!(site.value("t1", &format!("SELECT state FROM tq_tasks WHERE id = '{poison}'")), "quarantined");
+    assert_eq!(site.value("t1", &format!("SELECT state FROM tq_results WHERE id = '{poison}'")), "quarantined");
     assert!(site.number("SELECT count(*) FROM tq_problems WHERE what LIKE '%t1%'") > 0, "shown in tq_problems");
+}
+
+/// It is final: what waits for it goes on, its hooks are called, and mended it runs again in its place.
+#[test]
+fn a_quarantined_member_ends_its_flow_and_can_be_run_again() {
+    let mut site = Site::start("", &["t1"]);
+    site.allow_boom("t1");
+    site.cluster.forget_log();
+    site.run(
+        "t1",
+        "CREATE FUNCTION hook(task jsonb) RETURNS void LANGUAGE sql AS
+            $$ SELECT public.ok(concat_ws(' ', 'hook', task->>'name', task->>'state')) $$;
+         SELECT tq_register('hook'); SELECT tq_set_queue('odd', pick => 'round_robin')",
+    );
+    let flow = "0198c0de-0000-7000-8000-00000000b004";
+    let sql = format!(
+        "SELECT tq_group('[{{\"handler\": \"ok\", \"args\": [\"a\"]}},
+                          {{\"handler\": \"boom\", \"args\": [\"b\"], \"queue\": \"odd\", \"name\": \"b\", \"hook\": \"hook\", \"unique_key\": \"u\"}}]',
+                         '{{\"id\": \"{flow}\", \"name\": \"flow\", \"on_failure\": \"hook\"}}')"
+    );
+    let _ = site.cluster.try_run_as("t1", DB, &sql);
+    site.wait_ended("t1", flow, 'f');
+    site.cluster.wait_until(DB, "SELECT count(*) = 2 FROM fx WHERE k IN ('hook b quarantined', 'hook flow failed')");
+    let poison = site.value("t1", "SELECT id FROM tq_results WHERE state = 'quarantined'");
+    assert_eq!(site.counts_of_result("t1", &poison), (0, 3));
+    assert_eq!(site.number(&format!("SELECT count(*) FROM tq_problems WHERE what LIKE '%{poison}%'")), 1);
+    site.run("t1", "SELECT tq_cancel(tq_async('ok', '[\"never\"]', unique_key => 'u', delay => '1 hour'))");
+    site.cluster.run(DB, "CREATE OR REPLACE FUNCTION public.boom(k text) RETURNS void LANGUAGE sql AS 'SELECT public.ok(k)'");
+    assert_eq!(site.value("t1", &format!("SELECT tq_requeue('{poison}')")), "t");
+    site.wait_ended("t1", flow, 'd');
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what LIKE 'task%'"), 0);
+    site.wait_idle(&["t1"]);
+    site.assert_once(5);
 }
 
 #[test]

@@ -302,3 +302,129 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
     );
     site.assert_alive("t1");
 }
+
+/// What an executor of this role has used of a core so far.
+fn cpu_of(site: &Site, role: &str) -> Duration {
+    let pids = site.cluster.rows(DB, &format!("SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND backend_type = 'tenant_q executor'"));
+    let used = |row: &cluster::Row| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", row.get(0))).unwrap_or_default();
+        stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+    };
+    Duration::from_nanos(pids.iter().map(used).sum())
+}
+
+/// Nothing is tried again and again while nothing can run: at the tenant's limit, and behind a used up rate.
+#[test]
+fn who_can_run_nothing_does_nothing() {
+    let site = Site::start("", &["t1", "t2", "t3"]);
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 1)");
+    let long = site.enqueue("t1", "gate", r#"["long"]"#, "");
+    site.wait_running(&long);
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array('behind ' || i))) FROM generate_series(1, 20) i");
+    site.run(
+        "t3",
+        "SELECT tq_set_limit('mail', rate => '1/h');
+         SELECT count(tq_async('ok', jsonb_build_array('mail ' || i), limit_key => 'mail')) FROM generate_series(1, 250) i",
+    );
+    // One has passed, a hundred stay in place, the rest is put aside.
+    site.cluster.wait_until(DB, "SELECT count(*) FILTER (WHERE state = 'k') = 149 AND count(*) = 249 FROM t3.tq_task");
+    let rows = "SELECT md5(string_agg(id::text || xmin || ctid, ' ' ORDER BY id)) FROM t3.tq_task";
+    let (before, began) = (site.value("t3", rows), std::time::Instant::now());
+    let used = |role: &str| cpu_of(&site, role);
+    let cpu = [used("t1"), used("t3")];
+    while began.elapsed() < Duration::from_secs(2) {
+        site.assert_alive("t2");
+    }
+    for (role, before) in ["t1", "t3"].into_iter().zip(cpu) {
+        let used = used(role).saturating_sub(before);
+        assert!(used < began.elapsed() / 4, "{role} used {used:?} for nothing");
+    }
+    assert_eq!(site.value("t3", rows), before, "rows were moved for nothing");
+    site.run("t3", "SELECT tq_set_limit('mail', rate => '1000/s')");
+    site.open_gate();
+    site.wait_idle_within(SOON, &["t1", "t3"]);
+    site.assert_once(1 + 20 + 250);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_tenants_limit_is_exact_across_roles() {
+    let site = Site::start("", &["t1"]);
+    prepare(&site, &["t1"]);
+    site.cluster.run(
+        DB,
+        "CREATE ROLE helper LOGIN; GRANT helper TO t1; GRANT USAGE ON SCHEMA t1 TO helper; SELECT tq_set_quota('t1', max_running => 1)",
+    );
+    site.run(
+        "t1",
+        "SELECT tq_register('span2', 'span(text, float8)', run_as => 'helper');
+         SELECT count(tq_async(CASE i % 2 WHEN 0 THEN 'span' ELSE 'span2' END, '[\"x\", 0.002]')) FROM generate_series(1, 300) i",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM span"), 300);
+    assert_eq!(site.number("SELECT count(*) FROM span a JOIN span b ON a.id < b.id AND a.began < b.ended AND b.began < a.ended"), 0);
+}
+
+/// A procedure runs alone; a batch that has other tasks leaves it, and its rate is not used up by that.
+#[test]
+fn a_rate_is_used_by_what_runs_only() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1"]);
+    site.run(
+        "t1",
+        "SELECT tq_pause();
+         CREATE PROCEDURE step(k text) LANGUAGE sql AS $$ SELECT public.ok(k) $$;
+         SELECT tq_register('step', rate => '1/h');
+         SELECT count(tq_async('ok', jsonb_build_array('before ' || i), priority => 5)) FROM generate_series(1, 5) i;
+         SELECT tq_async('step', '[\"procedure\"]');
+         SELECT tq_resume()",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    site.assert_once(6);
+}
+
+/// Written as waiting, and the server went down before anybody looked a second time.
+#[test]
+fn what_waits_for_nothing_any_more_is_found_after_a_crash() {
+    let site = Site::start("", &["t1"]);
+    let done = site.enqueue("t1", "ok", r#"["done"]"#, "");
+    site.wait_ended("t1", &done, 'd');
+    site.run(
+        "t1",
+        &format!(
+            "SELECT tq_pause();
+             SELECT tq_async('ok', '[\"waits\"]'), tq_async('ok', '[\"aside\"]', lock => 'l');
+             UPDATE tq_task SET state = 'w', waits_for = '{done}' WHERE lock_key IS NULL;
+             UPDATE tq_task SET state = 'k', waits_for = gen_random_uuid() WHERE lock_key IS NOT NULL"
+        ),
+    );
+    site.cluster.restart(Stop::Immediate);
+    site.run("t1", "SELECT tq_resume()");
+    site.cluster.restart(Stop::Immediate);
+    site.wait_idle_within(SOON, &["t1"]);
+    site.assert_once(3);
+}
+
+/// One queue's urgent flood doesn't keep the others from running, whatever happens meanwhile.
+#[test]
+fn queues_that_take_turns_all_get_theirs() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1"]);
+    site.run(
+        "t1",
+        "SELECT tq_pause();
+         SELECT tq_set_queue('reports', pick => 'round_robin'), tq_set_queue('mails', pick => 'random');
+         SELECT count(tq_async('ok', jsonb_build_array('urgent ' || i), priority => 9)) FROM generate_series(1, 6000) i;
+         SELECT count(tq_async('ok', jsonb_build_array('report ' || i), queue => 'reports')) FROM generate_series(1, 300) i;
+         SELECT count(tq_async('ok', jsonb_build_array('mail ' || i), queue => 'mails', priority => -9)) FROM generate_series(1, 300) i;
+         SELECT count(tq_async('bad', jsonb_build_array('bad ' || i), queue => 'mails', max_attempts => 2, retry => tq_backoff('fixed', '0 s'))) FROM generate_series(1, 20) i;
+         SELECT tq_resume()",
+    );
+    site.cluster.wait_until(DB, "SELECT count(*) > 500 FROM fx");
+    site.cluster.restart(Stop::Immediate);
+    site.wait_idle_within(SOON, &["t1"]);
+    site.assert_once(6600);
+    for queue in ["report", "mail"] {
+        let last = site.number(&format!("SELECT count(*) FROM fx WHERE at <= (SELECT max(at) FROM fx WHERE k LIKE '{queue} %')"));
+        assert!(last < 3000, "the last {queue} came {last}th");
+    }
+    site.cluster.assert_log_clean();
+}

@@ -133,3 +133,81 @@ fn roles_that_cannot_work_are_shown_and_stop_nobody() {
     site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tenant_q.tenant WHERE name = 't1')");
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn a_task_that_ends_its_executors_ends_too_and_costs_its_neighbours_nothing() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION leave(k text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$;
+         SELECT tq_register('leave', max_attempts => 1)",
+    );
+    let leaver = site.enqueue("t1", "leave", r#"["leaver"]"#, "");
+    let began = Instant::now();
+    while site.number(&format!("SELECT count(*) FROM t1.tq_result WHERE id = '{leaver}'")) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never ends");
+        let at = Instant::now();
+        site.assert_alive("t2");
+        assert!(at.elapsed() < Duration::from_secs(2), "the neighbour waited {:?}", at.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    site.wait_ended("t1", &leaver, 'f');
+    assert_eq!(site.value("t1", &format!("SELECT outcome || ' ' || sqlstate FROM tq_attempts('{leaver}')")), "interrupted 57P01");
+    let ends = site.cluster.log().matches("terminating background worker \"tenant_q executor\" due to administrator command").count();
+    assert_eq!(ends, 10, "executors that it has ended");
+    // One end is no attempt, and costs next to no time.
+    let gate = site.enqueue("t1", "gate", r#"["gate"]"#, "");
+    let pid = site.wait_running(&gate);
+    site.cluster.run(DB, &format!("SELECT pg_terminate_backend({pid})"));
+    let began = Instant::now();
+    cluster::wait_for("another executor", Duration::from_secs(5), || site.running(&gate).is_some_and(|p| p != pid));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    site.open_gate();
+    site.wait_ended("t1", &gate, 'd');
+    assert_eq!(site.counts("t1", &gate), (1, 0));
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn settings_that_can_t_be_set_hold_their_tenant_and_no_executor() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
+    // Whatever its spelling.
+    for name in ["ROLE", "Session_Authorization", "SEARCH_PATH", "TimeZone", "TENANT_Q.enabled"] {
+        let refused = site.cluster.try_run_as("t1", DB, &format!(r#"SELECT tq_set_tenant(settings => '{{"{name}": "t1"}}')"#));
+        assert_eq!(refused.expect_err(name).code, "22023");
+    }
+    // One that could be set when it was said.
+    site.cluster.run(DB, r#"UPDATE tenant_q.tenant SET settings = '{"work_mem": "much"}' WHERE name = 't1'"#);
+    site.run("t1", "SELECT tq_set_tenant(save_limit => 100)");
+    let id = site.enqueue("t1", "ok", r#"["later"]"#, "");
+    for _ in 0..5 {
+        site.assert_alive("t2");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(site.counts("t1", &id), (0, 0), "it waits");
+    let starts = site.number("SELECT count(DISTINCT pid) FROM fx");
+    assert!(starts <= 1, "{starts}");
+    assert!(site.cluster.log().matches("its settings could not be set").count() <= 2);
+    site.run("t1", "SELECT tq_set_tenant(reset => '{settings}')");
+    site.wait_ended("t1", &id, 'd');
+}
+
+#[test]
+fn a_cancel_finds_its_own_tenants_task_only() {
+    let site = Site::start("", &["t1", "t2"]);
+    let id = site.enqueue("t1", "gate", r#"["victim"]"#, "");
+    let pid = site.wait_running(&id);
+    // An owner writes into its table what it likes.
+    site.enqueue("t2", "ok", r#"["mine"]"#, &format!(", id => '{id}', delay => '1 hour'"));
+    site.cluster.run(DB, "UPDATE t2.tq_task SET created_at = (SELECT created_at FROM t1.tq_task)");
+    assert_eq!(site.value("t2", &format!("SELECT tq_cancel('{id}', running => false)")), "t", "it doesn't run");
+    site.enqueue("t2", "ok", r#"["mine"]"#, &format!(", id => '{}', delay => '1 hour'", id.replace('0', "f")));
+    site.cluster.run(DB, &format!("UPDATE t2.tq_task SET id = '{id}', created_at = (SELECT created_at FROM t1.tq_task)"));
+    site.run("t2", &format!("DELETE FROM tq_result; SELECT tq_cancel('{id}')"));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(site.running(&id), Some(pid), "another tenant's cancel stopped it");
+    site.open_gate();
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.counts("t1", &id), (1, 0));
+    site.cluster.assert_log_clean();
+}

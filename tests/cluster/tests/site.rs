@@ -150,6 +150,12 @@ impl Site {
         (rows[0].get(0).parse().expect("a number"), rows[0].get(1).parse().expect("a number"))
     }
 
+    /// The same of a finished one, whatever was left of it among the unfinished.
+    pub fn counts_of_result(&self, tenant: &str, id: &str) -> (i64, i64) {
+        let of = |column: &str| self.number(&format!("SELECT {column} FROM {tenant}.tq_result WHERE id = '{id}'"));
+        (of("attempts"), of("crashes"))
+    }
+
     /// No effect of `ok` and its kin happened twice; `n` did in all.
     pub fn assert_once(&self, n: i64) {
         assert_eq!(

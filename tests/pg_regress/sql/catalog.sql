@@ -22,6 +22,10 @@ SELECT proname FROM routines WHERE nspname = 'public' AND 'tenant' = ANY (proarg
 SELECT signature FROM routines WHERE prosecdef;
 SELECT proname FROM routines WHERE proconfig IS NULL ORDER BY 1;
 SELECT DISTINCT proconfig FROM routines WHERE proconfig IS NOT NULL;
+-- Bodies that are parsed under the caller's search_path name no type without its schema (but for keywords, which stand for pg_catalog's).
+SELECT proname, m[1] AS type FROM pg_proc p JOIN pg_language l ON l.oid = prolang, regexp_matches(prosrc, '(?<![.\w"])(\w+)(?=(?:\[\])?\s*(?:,|\)|;|:=))', 'g') m
+ WHERE p.oid IN (SELECT oid FROM routines) AND lanname IN ('sql', 'plpgsql') AND proconfig IS NULL
+   AND m[1] IN (SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typname NOT IN ('interval', 'name')) ORDER BY 1, 2;
 -- PUBLIC may not execute what is for administrators, nor what is internal and changes something.
 SELECT proname FROM routines WHERE NOT has_function_privilege('public', oid, 'EXECUTE') ORDER BY 1;
 -- Tables: nobody's but the owner's.

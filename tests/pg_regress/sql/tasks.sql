@@ -257,3 +257,16 @@ SELECT tq_async('note', '["c"]');
 \echo :SQLSTATE
 ROLLBACK;
 SELECT tq_resume();
+
+-- What belongs to a request is said once.
+RESET ROLE;
+SELECT tq_set_quota('acme', reset => '{max_queued}');
+SET ROLE owner;
+BEGIN;
+SET LOCAL tenant_q.meta = '{"request": 42}';
+SELECT meta FROM tq_fetch(tq_async('note', '["m"]'));
+SELECT meta FROM tq_fetch(tq_async('note', '["m"]', meta => '{"own": true}'));
+SET LOCAL tenant_q.meta = '{"request"';
+SELECT tq_async('note', '["m"]');
+\echo :SQLSTATE
+ROLLBACK;

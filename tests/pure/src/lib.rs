@@ -5,5 +5,7 @@
 //! linked into one program (`tests/main.rs`), which takes a third of the time of one program each.
 
 pub mod any_text;
+#[path = "../../../src/rate.rs"]
+pub mod rate;
 #[path = "../../../src/schedule/mod.rs"]
 pub mod schedule;

@@ -1,0 +1,108 @@
+//! Rates: how many of many tries are let through, and when the next one would be.
+
+use proptest::prelude::*;
+use tenant_q_pure::rate::Rate;
+
+const SECOND: i64 = 1_000_000;
+/// Some instant that begins a minute, and so every window that divides one.
+const BEGIN: i64 = 1_000_000_020 * SECOND;
+
+/// When one is let through that tries every `each` from `begin` on, for so long.
+fn admitted(rate: Rate, begin: i64, each: i64, length: i64) -> Vec<i64> {
+    let mut state = (0, 0);
+    let tries = (0..).map(|n| begin + n * each).take_while(|now| *now < begin + length);
+    tries.filter(|now| rate.admit(state, *now).map(|next| state = next).is_ok()).collect()
+}
+
+/// The most that any stretch of this length has seen.
+fn most_within(times: &[i64], length: i64) -> usize {
+    times.iter().map(|from| times.iter().filter(|t| (*from..*from + length).contains(t)).count()).max().unwrap_or(0)
+}
+
+/// Values of dramatiq's limiters; its bucket is our window.
+#[test]
+fn as_many_as_dramatiq_lets_through() {
+    let rows: [(&str, bool, i64, i64, i64, std::ops::RangeInclusive<usize>); 6] = [
+        // Rate, fixed windows, milliseconds after their beginning, tries every so many, for so long, let through.
+        ("2/s", true, 0, 250, 2_000, 4..=4),
+        ("2/s", false, 0, 250, 2_000, 4..=5),
+        ("2/5s", true, 0, 100, 20_000, 8..=8),
+        ("2/5s", true, 3_000, 100, 20_000, 8..=10),
+        ("2/5s", false, 0, 100, 20_000, 8..=10),
+        ("2/5s", false, 3_000, 100, 20_000, 8..=10),
+    ];
+    for (text, window, offset, each, length, expected) in rows {
+        let rate = Rate::parse(text, window).expect(text);
+        let times = admitted(rate, BEGIN + offset * 1000, each * 1000, length * 1000);
+        assert!(expected.contains(&times.len()), "{text}, window {window}, offset {offset}: {} of {expected:?}", times.len());
+    }
+}
+
+#[test]
+fn a_burst_and_then_evenly() {
+    let rate = Rate::parse("4/s", false).expect("a rate");
+    let times = admitted(rate, BEGIN, 1000, 2 * SECOND);
+    let after: Vec<_> = times.iter().map(|t| (t - BEGIN) / 1000).collect();
+    assert_eq!(after, [0, 1, 2, 3, 250, 500, 750, 1000, 1250, 1500, 1750]);
+}
+
+#[test]
+fn texts() {
+    for (text, shown) in
+        [("10/m", "10/m"), ("100/h", "100/h"), ("5/10s", "5/10s"), ("5 / 10 seconds", "5/10s"), ("1/60s", "1/m"), ("3/2d", "3/2d")]
+    {
+        assert_eq!(Rate::parse(text, false).expect(text).to_string(), shown);
+    }
+    for text in ["", "10", "10/", "/m", "0/m", "-1/m", "1/0s", "1/fortnight", "1.5/s", "1000001/s", "1/s/s"] {
+        assert!(Rate::parse(text, false).is_err(), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn never_more_than_it_says_and_again_when_it_says(
+        count in 1i64..20, seconds in 1i64..100, window: bool, offset in 0..100 * SECOND, gaps in prop::collection::vec(0..10 * SECOND, 1..200),
+    ) {
+        let rate = Rate { count, period: seconds * SECOND, window };
+        let (mut state, mut now) = ((0, 0), BEGIN + offset);
+        let mut times = Vec::new();
+        for gap in gaps {
+            now += gap;
+            match rate.admit(state, now) {
+                Ok(next) => {
+                    state = next;
+                    times.push(now);
+                }
+                Err(when) => {
+                    prop_assert!(when > now && when <= now + rate.period, "{when} is not soon after {now}");
+                    prop_assert!(rate.admit(state, when).is_ok(), "not admitted when it said");
+                    prop_assert!(rate.admit(state, when - 1).is_err(), "admitted before it said");
+                }
+            }
+        }
+        // A burst may come right before, and what is refilled right after it.
+        prop_assert!(most_within(&times, rate.period) <= 2 * count as usize);
+        if window {
+            let mut starts: Vec<_> = times.iter().map(|t| t - t.rem_euclid(rate.period)).collect();
+            starts.dedup();
+            for start in starts {
+                prop_assert!(times.iter().filter(|t| (start..start + rate.period).contains(*t)).count() <= count as usize);
+            }
+        } else if let (Some(first), Some(last)) = (times.first(), times.last()) {
+            prop_assert!(times.len() as i64 <= count + (last - first) / (rate.period / count));
+        }
+    }
+
+    /// A clock that is set back closes nothing for longer than a period.
+    #[test]
+    fn set_back(count in 1i64..20, window: bool, back in 0..1_000_000 * SECOND) {
+        let rate = Rate { count, period: 60 * SECOND, window };
+        let mut state = (0, 0);
+        while let Ok(next) = rate.admit(state, BEGIN) {
+            state = next;
+        }
+        if let Err(when) = rate.admit(state, BEGIN - back) {
+            prop_assert!(when <= BEGIN - back + rate.period);
+        }
+    }
+}
