@@ -375,7 +375,8 @@ pub fn insert(
     let entry = tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))?;
     let now = clock::now();
     let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
-    let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| now.saturating_add(e));
+    // From when it may run: what is put off on purpose doesn't grow old meanwhile.
+    let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| run_at.max(now).saturating_add(e).min(TIME_MAX));
     let options = new.options().map(Jsonb::from_value);
     let meta = new.meta.clone().map_or_else(default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let queue = new.queue.as_deref().or(handler.and_then(|h| h.queue.as_deref()));

@@ -75,11 +75,7 @@ impl Due {
     fn look(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<()> {
         let room = LOOK.max(self.seen.len() / 4);
         let table = tenant.open(tenant.task, Access::Read)?;
-        let running: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
-            let database = shmem::my_database();
-            let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
-            ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
-        });
+        let running = Running::look(tenant, &table);
         let sources = turn::sources(tenant, 0);
         let share = room.div_ceil(sources.len());
         let groups = subtransaction::with_snapshot(|| {
@@ -97,7 +93,7 @@ impl Due {
         source: &Source,
         by: Micros,
         room: usize,
-        running: &HashSet<u128>,
+        running: &Running,
     ) -> Result<Vec<Item>> {
         let mut found = Vec::new();
         let mut below = None;
@@ -157,10 +153,39 @@ impl Due {
     }
 }
 
+/// What executors have of a tenant.
+struct Running {
+    tasks: HashSet<u128>,
+    /// Schedules of these tasks.
+    schedules: HashSet<String>,
+}
+
+impl Running {
+    fn look(tenant: &Tenant, table: &Table) -> Running {
+        let tasks: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
+            let database = shmem::my_database();
+            let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
+            ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
+        });
+        let schedule = |id: &u128| table.find(&[col::ID as i16], Value::Uuid(*id))?.text(col::SCHEDULE);
+        let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
+        Running { tasks, schedules }
+    }
+
+    /// Whether another task of its schedule runs, and they may not overlap.
+    fn overlap(&self, row: &Row) -> bool {
+        let alone = || row.json(col::OPTIONS).is_some_and(|o| o.get("alone").is_some());
+        row.str(col::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && alone()
+    }
+}
+
 /// Why a due task can't be run here; None = it can.
-fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &HashSet<u128>) -> Result<Option<String>> {
-    if running.contains(&row.uuid(col::ID).unwrap_or(0)) {
+fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<Option<String>> {
+    if running.tasks.contains(&row.uuid(col::ID).unwrap_or(0)) {
         return Ok(Some("an executor has it".into()));
+    }
+    if running.overlap(row) {
+        return Ok(Some(format!("a task of schedule \"{}\" runs", row.str(col::SCHEDULE).unwrap_or(""))));
     }
     let name = row.str(col::HANDLER).unwrap_or("");
     let Some(handler) = handler::find(tenant, name)? else {
@@ -263,7 +288,8 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
             return Ok(Try::Waits(what));
         }
         let result = call(tenant, &row, &handler, item, started_at, declared)?;
-        Ok(Try::Ran(Attempt { state: State::Done, row: Some(row), result: Some(result) }))
+        let state = if result.is_some() { State::Done } else { State::Cancelled };
+        Ok(Try::Ran(Attempt { state, row: Some(row), result }))
     });
     let asked = run::replace_asked(Asked::default());
     let failure = match first {
@@ -356,7 +382,8 @@ fn over(tenant: &Rc<Tenant>, id: u128) -> Result<()> {
     Ok(())
 }
 
-/// The handler and the completion, in the (sub)transaction that is open, with an active snapshot.
+/// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its
+/// schedule's condition isn't true, so it has ended without.
 fn call(
     tenant: &Rc<Tenant>,
     row: &Row,
@@ -364,7 +391,7 @@ fn call(
     item: &Item,
     started_at: Micros,
     declared: Option<&Declared>,
-) -> std::result::Result<Jsonb, Failure> {
+) -> std::result::Result<Option<Jsonb>, Failure> {
     check_identity(tenant, row, handler)?;
     let rules = Rules::of(tenant, row, Some(handler));
     let outer = run::current();
@@ -403,7 +430,10 @@ fn call(
     }
     COMPLETING.set(true);
     // The handler may have enqueued or changed its own tenant's rows: see them.
-    subtransaction::with_snapshot(|| complete::done(tenant, item, started_at, &result, run::is_saved(&rules, tenant, row)))?;
+    subtransaction::with_snapshot(|| match &result {
+        Some(result) => complete::done(tenant, item, started_at, result, run::is_saved(&rules, tenant, row)),
+        None => complete::skipped(tenant, item, rules.save),
+    })?;
     Ok(result)
 }
 
@@ -414,7 +444,7 @@ fn handle(
     item: &Item,
     started_at: Micros,
     declared: Option<&Declared>,
-) -> std::result::Result<Jsonb, Failure> {
+) -> std::result::Result<Option<Jsonb>, Failure> {
     let body = || {
         let nest = Nest::enter();
         set("search_path", &tenant.search_path());
@@ -425,11 +455,8 @@ fn handle(
             }
         }
         run::apply_settings(handler);
-        events::before_run(tenant, row, handler, item, started_at)?;
-        let passed =
-            Rules::of(tenant, row, Some(handler)).pass.as_deref().map(|from| crate::flow::passed_result(tenant, from)).transpose()?;
-        let result = run::call(row, handler, passed)?;
-        events::after_run(tenant, row, handler, item, started_at, &result)?;
+        let rules = Rules::of(tenant, row, Some(handler));
+        let result = if run::is_wanted(&rules)? { Some(handled(tenant, row, handler, item, started_at, &rules)?) } else { None };
         match declared {
             Some(declared) => declared.fire()?,
             None => deferred::fire()?,
@@ -444,6 +471,21 @@ fn handle(
     let result = sandbox::keep_role(body)?;
     // It would be filled at the commit, as whoever the session is by then.
     portals::close_held_except(&held);
+    Ok(result)
+}
+
+fn handled(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+) -> std::result::Result<Jsonb, Failure> {
+    events::before_run(tenant, row, handler, item, started_at)?;
+    let passed = rules.pass.as_deref().map(|from| crate::flow::passed_result(tenant, from)).transpose()?;
+    let result = run::call(row, handler, passed)?;
+    events::after_run(tenant, row, handler, item, started_at, &result)?;
     Ok(result)
 }
 

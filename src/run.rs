@@ -310,7 +310,7 @@ fn function(
 }
 
 /// What the task's schedule asks before it lets it run, as the task's own role.
-fn is_wanted(rules: &Rules) -> Result<bool, Failure> {
+pub fn is_wanted(rules: &Rules) -> Result<bool, Failure> {
     rules.only_if.as_deref().map_or(Ok(true), condition::is_true)
 }
 

@@ -1,13 +1,16 @@
 //! tq_schedule and its kin: making schedules, looking ahead. What happens when one is due is in
 //! tick.rs, the arithmetic in schedule/.
 
+pub mod define;
 pub mod definition;
 pub mod follow;
 pub mod manage;
+pub mod planning;
 pub mod rezone;
 pub mod setback;
 
-pub use definition::{Definition, OnConflict, define};
+pub use define::{OnConflict, define};
+pub use definition::Definition;
 
 use crate::enqueue::Caller;
 use crate::error::{Error, Result};
@@ -83,7 +86,7 @@ fn schedule(args: &Args) -> Result<Ret> {
         Some("nothing") => OnConflict::Keep,
         Some(other) => {
             // What is wrong with the schedule itself comes first.
-            definition.check(&tenant, &author())?;
+            definition.check(&tenant, &author(), true)?;
             return Err(Error::invalid(format!("on_conflict \"{other}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
         }
     };
@@ -139,10 +142,19 @@ fn schedules(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.schedule, Access::Read)?;
     let limit = settings::view_rows();
     let mut rows = Vec::new();
+    let mut more = false;
     table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-        rows.push(describe_schedule(&tenant, &row));
-        rows.len() < limit
+        more = rows.len() >= limit;
+        if !more {
+            rows.push(describe_schedule(&tenant, &row));
+        }
+        !more
     });
+    if more {
+        Error::new("00000", format!("only the first {limit} schedules are shown"))
+            .hint(format!("Raise tenant_q.view_rows, or read {}.tq_schedule.", catalog::quote(&tenant.name)))
+            .notice();
+    }
     Ok(Ret::Json(rows.into()))
 }
 
@@ -190,6 +202,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         "fail_count": row.i64(scol::FAIL_COUNT),
         "after": parsed.as_ref().ok().map(|p| p.after.clone()).filter(|a| !a.is_empty()),
         "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
+        "tags": row.texts(scol::TAGS),
         "description": row.str(scol::DESCRIPTION),
         "created_by": row.str(scol::CREATED_BY),
         "of_all": parsed.as_ref().is_ok_and(|p| p.of_all.is_some()),

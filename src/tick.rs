@@ -705,7 +705,11 @@ fn fire(
                 served += 1;
                 transaction::see_own_writes();
             }
-            Err(error) => problem = Some(error.message),
+            Err(error) => {
+                problem = Some(error.message);
+                // It has made no task of it.
+                repeats += i32::from(repeats >= 0);
+            }
         }
     }
     if repeats == 0 {
@@ -724,6 +728,8 @@ fn fire(
         && repeats < 0
         && problem.is_none()
         && schedule.after.is_empty()
+        // That it has run is remembered for as long as it is defined.
+        && schedule.of_all.is_none()
         && follow::is_last(&state);
     Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), state, over })
 }
@@ -764,11 +770,12 @@ fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str
     Ok(Some(Jsonb::from_value(object)))
 }
 
-fn time_text(slot: DateTime<Utc>, zone: chrono_tz::Tz, kind: Option<u32>) -> String {
+pub fn time_text(slot: DateTime<Utc>, zone: chrono_tz::Tz, kind: Option<u32>) -> String {
     let local = slot.with_timezone(&zone);
     match kind {
         Some(1082) => local.format("%Y-%m-%d").to_string(),
         Some(1083) => local.format("%H:%M:%S%.6f").to_string(),
+        Some(1266) => local.format("%H:%M:%S%.6f%:z").to_string(),
         Some(1114) => local.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
         _ => local.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
     }

@@ -14,8 +14,10 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::schedule::next::Plan;
 use crate::schedule::zone::parse_zone;
-use crate::schedules::follow::{self, State};
-use crate::schedules::{Definition, author, definition};
+use crate::schedules::define::{announce, warn_of_delays};
+use crate::schedules::follow;
+use crate::schedules::planning::{Change, How, Planned, beginning, within_hours};
+use crate::schedules::{Definition, author};
 use crate::tenant::{self, Tenant};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{monitor, settings, task, wake};
@@ -82,7 +84,6 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let definition = Definition::of_args(args);
     definition.check_given()?;
     let (rule, month_end) = definition.check_alone()?;
-    definition.check_until()?;
     let conflict = args.text(24).unwrap_or_else(|| "error".into());
     if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
         return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
@@ -97,18 +98,6 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     }
     let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
     let now = clock::now();
-    let plan = Plan {
-        rule: &rule,
-        zone: parse_zone(&zone)?,
-        anchor: instant(now),
-        start_at: definition.start_at.map(instant),
-        until: definition.until.map(instant),
-        month_end,
-        seed: 0,
-    };
-    if plan.first().is_none() && definition.repeats != Some(0) && !rule.is_after() {
-        return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
-    }
     let table = definitions_to_change()?;
     check_after(&table, &definition)?;
     let before = find(&table, &definition.name);
@@ -122,6 +111,31 @@ fn schedule_all(args: &Args) -> Result<Ret> {
             }
         }
     }
+    let old = before.as_ref().map(Definition::of_row);
+    if old.as_ref().is_none_or(|old| old.until != definition.until) {
+        definition.check_until()?;
+    }
+    // Declared again, it goes on counting from where it did.
+    let kept =
+        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.time(scol::ANCHOR));
+    let anchor = kept.unwrap_or(now);
+    let plan = Plan {
+        rule: &rule,
+        zone: parse_zone(&zone)?,
+        anchor: instant(anchor),
+        start_at: definition.start_at.map(instant),
+        until: definition.until.map(instant),
+        month_end,
+        seed: 0,
+    };
+    match plan.first() {
+        Some(first) => {
+            within_hours(&definition, &plan, first)?;
+        }
+        None if definition.repeats == Some(0) || kept.is_some() || rule.is_after() => {}
+        None => return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until.")),
+    }
+    warn_of_delays(&definition, &plan, stagger);
     let author = author();
     let condition = before.as_ref().and_then(|row| Definition::of_row(row).only_if);
     if !author.superuser && condition != definition.only_if {
@@ -146,7 +160,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     for (column, value) in [
         (scol::NAME, Value::Text(&definition.name)),
         (scol::ID, Value::Uuid(id)),
-        (scol::ANCHOR, Value::Time(now)),
+        (scol::ANCHOR, Value::Time(anchor)),
         (scol::CREATED_BY, Value::Text(&author.name)),
         (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
         (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
@@ -274,7 +288,8 @@ pub(super) fn serve(row: &Row, tenant: &Rc<Tenant>) -> Result<Served> {
         Err(served) => return Ok(served),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), None)? {
+    let since = Since::Change(row.time(fcol::CREATED_AT).unwrap_or(0));
+    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), since)? {
         Reconciled::Right => Ok(Served::Defined),
         Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
     }
@@ -296,9 +311,30 @@ enum Reconciled {
     Problem(String),
 }
 
-/// Makes the tenant's row of this name what the definition says. `from`: whoever comes later fires from
-/// then on; None = from the definition's own beginning.
-fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, from: Option<Micros>) -> Result<Reconciled> {
+/// From when on a tenant that hasn't had the schedule yet has it.
+#[derive(Clone, Copy)]
+enum Since {
+    /// It comes later than the schedule.
+    Visit(Micros),
+    /// The schedule was made, or changed, at that time.
+    Change(Micros),
+}
+
+impl Since {
+    /// The first fire time there. A schedule declared again doesn't fire for what is past, but a one-time
+    /// schedule that hasn't reached a tenant is still to run there.
+    fn first(self, tenant: &Tenant, plan: &Plan) -> Option<chrono::DateTime<chrono::Utc>> {
+        match self {
+            Since::Visit(at) => plan.next_after(instant(at)),
+            Since::Change(at) if plan.anchor == instant(at) => plan.first(),
+            Since::Change(_) if plan.rule.fires_once() && instant(tenant.attached_at) <= plan.anchor => plan.first(),
+            Since::Change(at) => plan.next_after(instant(at)),
+        }
+    }
+}
+
+/// Makes the tenant's row of this name what the definition says.
+fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, since: Since) -> Result<Reconciled> {
     let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = find(table, name);
     let of_all = row.as_ref().and_then(OfAll::of_row);
@@ -328,38 +364,23 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         return Ok(Reconciled::Problem(format!("after makes a circle: {circle}")));
     }
     let schedule = Schedule::of(tenant, &definition)?;
-    let plan = schedule.plan();
-    let first = match from {
-        None => plan.first(),
-        Some(now) => plan.next_after(instant(now)),
-    };
-    let mut next = first.map(micros).filter(|_| definition.i32(scol::REPEATS) != Some(0) && definition.bool(scol::ENABLED) != Some(false));
-    if row.is_none() && first.is_none() && !schedule.rule.is_after() {
-        // It was for once, before this tenant's time.
-        return Ok(Reconciled::Right);
+    let Some(mut planned) = plan_here(tenant, &definition, row.as_ref(), schedule.plan(), since)? else { return Ok(Reconciled::Right) };
+    if row.is_none() {
+        planned.state.before = follow::comers_after(table, name);
     }
+    let state = planned.state.document();
     let mut options = definition.json(scol::OPTIONS).unwrap_or_else(|| json!({}));
     if let Some(map) = options.as_object_mut() {
         map.remove("tenants");
     }
     let options = Jsonb::from_value(options);
-    let mut state = row.as_ref().map(State::of).unwrap_or_default();
-    if row.is_none() {
-        state.before = follow::comers_after(table, name);
-    }
-    if after != old_after || definition.bool(scol::ENABLED) == Some(false) {
-        state.start_over();
-    }
-    if let Some(released) = state.released {
-        state.planned = next;
-        next = Some(released);
-    }
-    let state = state.document();
     let kept = |column: usize| row.as_ref().map(|r| r.value(column));
     let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
     for (column, value) in [
         (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(task::fan_id(all.id, &tenant.name)))),
-        (scol::NEXT_RUN, Value::time(next)),
+        (scol::NEXT_RUN, Value::time(planned.next)),
+        (scol::ANCHOR, Value::Time(planned.anchor)),
+        (scol::REPEATS, Value::I32(planned.repeats)),
         (scol::OPTIONS, Value::Json(&options)),
         (scol::LAST_RUN, kept(scol::LAST_RUN).unwrap_or(Value::Null)),
         (scol::LAST_TASK, kept(scol::LAST_TASK).unwrap_or(Value::Null)),
@@ -381,8 +402,21 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     transaction::see_own_writes();
     // Those that the tenant lacks are told when it has them.
     follow::link_present(table, name, &old_after, &after)?;
-    definition::announce(tenant, next)?;
+    announce(tenant, planned.next)?;
     Ok(Reconciled::Right)
+}
+
+/// When it fires in this tenant. None: it was for once, before the tenant's time.
+fn plan_here(tenant: &Tenant, definition: &Row, row: Option<&Row>, plan: Plan, since: Since) -> Result<Option<Planned>> {
+    let new = Definition::of_row(definition);
+    if let Some(row) = row {
+        let old = Definition::of_row(row);
+        return Change::new(row, &old, &new, How::Declared, plan, clock::now()).planned().map(Some);
+    }
+    match since.first(tenant, &plan) {
+        None if !plan.rule.is_after() => Ok(None),
+        first => beginning(&new, &plan, first).map(Some),
+    }
 }
 
 /// A tenant is new, ready, or has given up a schedule of its own: after the commit the scheduler brings it
@@ -422,8 +456,14 @@ pub(super) fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, now: Micros) -> Resul
     names.sort();
     names.dedup();
     for name in names {
-        let reconciled = reconcile(tenant, &table, &definitions, &name, Some(now))?;
-        if let Some(revision) = find(&definitions, &name).and_then(|d| OfAll::of_row(&d)).map(|all| all.revision) {
+        let definition = find(&definitions, &name);
+        let revision = definition.as_ref().and_then(OfAll::of_row).map(|all| all.revision);
+        // The visit may be faster than the spreading of the definition, which finds the tenant there already.
+        let begins = definition.as_ref().and_then(|d| d.time(scol::ANCHOR));
+        let expected =
+            begins.filter(|t| tenant.attached_at <= *t && revision.is_some_and(|r| super::outcome(outcomes, r, &tenant.name).is_none()));
+        let reconciled = reconcile(tenant, &table, &definitions, &name, expected.map_or(Since::Visit(now), Since::Change))?;
+        if let Some(revision) = revision {
             match &reconciled {
                 Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
                 Reconciled::Problem(reason) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),

@@ -4,14 +4,19 @@
 //! commas; wall-clock time of the schedule's zone. The beginning belongs to the window, its end does not;
 //! `24:00` is the end of a day. A window over midnight belongs to the weekday on which it begins.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::calendar::{DAY, weekday};
 use super::cron::weekday_named;
 use super::natural::time_of_day;
+use super::next::Plan;
 use super::rule::RuleError;
-use super::zone::{shortened, to_local};
+use super::zone::{shortened, to_instant, to_local};
+
+/// Windows that are looked into for a fire time: a rule that meets none of so many is one that never fires.
+/// Daily ones are enough for ten years, and so for what moves with the seasons.
+const OPENINGS: usize = 4_000;
 
 /// Parsed active hours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +61,33 @@ impl ActiveHours {
     }
 }
 
+impl ActiveHours {
+    /// The next moment after an instant at which a window begins.
+    pub fn next_opening(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let today = to_local(zone, after.timestamp()).div_euclid(DAY);
+        // Eight days on, for one that is today's weekday only and over already; a day back, for zones that cross the date line.
+        (today - 1..=today + 8)
+            .flat_map(|day| self.windows.iter().map(move |window| (day, window)))
+            .filter(|(day, window)| window.weekdays & (1 << weekday(*day)) != 0)
+            .filter_map(|(day, window)| DateTime::from_timestamp(to_instant(zone, day * DAY + window.start), 0))
+            .filter(|opening| *opening > after)
+            .min()
+    }
+
+    /// The first fire time of a plan, from this one on, that lies in a window.
+    pub fn first_within(&self, plan: &Plan, first: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut slot = first;
+        for _ in 0..OPENINGS {
+            if self.contain(plan.zone, slot) {
+                return Some(slot);
+            }
+            let opening = self.next_opening(plan.zone, slot)?;
+            slot = plan.next_after(opening - TimeDelta::nanoseconds(1))?;
+        }
+        None
+    }
+}
+
 fn window(position: usize, item: &str) -> Result<Window, RuleError> {
     let trimmed = item.trim_ascii();
     let position = position + (item.len() - item.trim_ascii_start().len());
@@ -65,8 +97,14 @@ fn window(position: usize, item: &str) -> Result<Window, RuleError> {
         position: Some(position),
         hint: Some("Write them as '08:00-18:00', '22:00-02:00' or 'mon-fri 08:00-18:00'.".to_owned()),
     };
-    let (days, hours) = match trimmed.split_once(|c: char| c.is_ascii_whitespace()) {
-        Some((days, hours)) => (Some(days), hours.trim_ascii_start()),
+    // Blanks may stand around each "-", so it is the first digit that ends the days.
+    let days_end = match trimmed.find(|c: char| c.is_ascii_digit()) {
+        Some(0) => None,
+        Some(at) if trimmed[..at].ends_with(|c: char| c.is_ascii_whitespace()) => Some(at),
+        _ => trimmed.find(|c: char| c.is_ascii_whitespace()),
+    };
+    let (days, hours) = match days_end {
+        Some(at) => (Some(trimmed[..at].trim_ascii_end()), trimmed[at..].trim_ascii_start()),
         None => (None, trimmed),
     };
     let weekdays = match days {
@@ -79,10 +117,10 @@ fn window(position: usize, item: &str) -> Result<Window, RuleError> {
     let Some((start, end)) = hours.split_once('-') else {
         return Err(error(hours_position, format!("\"{}\" is not a range of times", shortened(hours))));
     };
-    let end_position = hours_position + start.len() + 1;
     let not_a_time = |position, text| error(position, format!("\"{}\" is not a time of day", shortened(text)));
     let start_second = time_of_day(start.trim_ascii_end()).ok_or_else(|| not_a_time(hours_position, start))?;
     let end = end.trim_ascii_start();
+    let end_position = hours_position + hours.len() - end.len();
     let end_second = match end {
         "24:00" | "24:00:00" => 86_400,
         _ => time_of_day(end).ok_or_else(|| not_a_time(end_position, end))?,
@@ -96,6 +134,6 @@ fn window(position: usize, item: &str) -> Result<Window, RuleError> {
 /// `mon`, `mon-fri`, `sat-sun`, `fri-mon`.
 fn weekday_range(text: &str) -> Option<u64> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (weekday_named(first)?, weekday_named(last)?);
+    let (first, last) = (weekday_named(first.trim_ascii_end())?, weekday_named(last.trim_ascii_start())?);
     Some((0..=(last + 7 - first) % 7).fold(0, |days, step| days | 1 << ((first + step) % 7)))
 }

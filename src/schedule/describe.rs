@@ -39,7 +39,8 @@ pub fn describe(rule: &Rule) -> String {
         }
         Form::Aligned { every, at, .. } => format!("every {}, {}", counted(*every, "minute"), past(*at, "minute")),
         Form::Once => "once".to_owned(),
-        Form::After => "after other schedules".to_owned(),
+        Form::After { any: false } => "after other schedules".to_owned(),
+        Form::After { any: true } => "after any of other schedules".to_owned(),
         Form::At(timestamp) => format!("once at {}", describe_timestamp(timestamp)),
         Form::Solar(solar) => {
             let event = solar.event.name.replace('_', " ");

@@ -5,7 +5,7 @@
 //! slip of the pen somewhere, and guessing would hide it.
 //!
 //! ```text
-//! rule  = 'after' | 'once' ['at' timestamp] | letter | word ['at' time] | ['every'] what
+//! rule  = 'after' ['all' | 'any'] | 'once' ['at' timestamp] | letter | word ['at' time] | ['every'] what
 //! what  = n [unit {n unit}] ['at' time] | n 'to' n units | unit ['at' time]
 //!       | weekday {',' | 'and' weekday} ['at' time]
 //! time  = HH:MM[:SS] | for hours :MM or MM:SS | for minutes :SS, with or without quotes
@@ -56,8 +56,12 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
         }
         "after" => {
             reader.next();
+            let any = reader.take_word("any");
+            if !any {
+                reader.take_word("all");
+            }
             return match reader.peek() {
-                Token::End => Ok(Form::After),
+                Token::End => Ok(Form::After { any }),
                 _ => Err(reader
                     .unexpected("the end")
                     .hint("The schedules that this one comes after are a parameter of their own: after => '{…}'.")),
@@ -69,7 +73,10 @@ pub(super) fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
         reader.next();
         let form = match form {
             // `I 15` as Django-Q's pair of type and number.
-            Form::Interval { seconds: 60 } if let Token::Number(n) = reader.peek() => {
+            Form::Interval { seconds: 60 }
+                if typed == "I"
+                    && let Token::Number(n) = reader.peek() =>
+            {
                 let position = reader.position();
                 reader.next();
                 Form::Interval { seconds: multiplied(position, n, 60)? }
@@ -326,6 +333,11 @@ fn unit_named(word: &str) -> Option<(Unit, Grammatical)> {
         _ => return None,
     };
     Some((unit, Grammatical::Abbreviation))
+}
+
+/// Whether a word, in lower case, is the name of a unit.
+pub(super) fn is_unit(word: &str) -> bool {
+    unit_named(word).is_some()
 }
 
 fn interval(position: usize, seconds: i64) -> Result<Form, RuleError> {

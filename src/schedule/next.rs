@@ -6,8 +6,8 @@
 //! one: a clock that jumps, a restart or a missed wake-up can't move a schedule off its fire times.
 //!
 //! Rules that count (intervals, calendar periods, random gaps) compute fire time n from the anchor, never
-//! from the previous one, so nothing drifts, and find n by division, so a schedule that slept for a year
-//! costs no more than one that fired a second ago.
+//! from the previous one, so nothing drifts; the anchor itself is one only as a given `start_at`. They
+//! find n by division, so a schedule that slept for a year costs no more than one that fired a second ago.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -78,6 +78,8 @@ impl Plan<'_> {
             return None;
         }
         let after = after.max(FIRST_SECOND);
+        // What counts from its making fires one period after it for the first time, whoever asks from before.
+        let after = if self.start_at.is_none() && self.rule.counts() { after.max(origin) } else { after };
         let slot = match &self.rule.form {
             Form::Cron(cron) => self.cron(cron, after),
             Form::Interval { seconds } => Some(match after - origin {
@@ -95,7 +97,7 @@ impl Plan<'_> {
             Form::Once => Some(origin).filter(|instant| *instant > after),
             Form::At(timestamp) => Some(timestamp.instant(self.zone)).filter(|instant| *instant > after),
             Form::Solar(solar) => solar.next_after(after),
-            Form::After => None,
+            Form::After { .. } => None,
         }?;
         let slot = (FIRST_SECOND..=LAST_SECOND).contains(&slot).then_some(slot)?;
         DateTime::from_timestamp(slot, fraction)

@@ -15,7 +15,7 @@
 //! letters       O I H D W BW M BM Q Y
 //! clocked       once             2030-01-01 10:30      2030-01-01T10:30:00+02:00
 //! solar         sunset at 52.5,13.4
-//! none          after         (only after other schedules, which are a parameter of their own)
+//! none          after         after any       (only after other schedules, which are a parameter of their own)
 //! ```
 
 use super::cron::{self, Cron};
@@ -66,8 +66,10 @@ pub(super) enum Form {
     Once,
     At(Timestamp),
     Solar(Solar),
-    /// At no time of its own: only after other schedules.
-    After,
+    /// At no time of its own: only after other schedules, each of them or one (`any`).
+    After {
+        any: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,13 +193,32 @@ impl Rule {
             Form::Once => "once",
             Form::At(_) => "clocked",
             Form::Solar(_) => "solar",
-            Form::After => "after",
+            Form::After { .. } => "after",
         }
     }
 
     /// Whether it has no time of its own, but comes after other schedules.
     pub fn is_after(&self) -> bool {
-        self.form == Form::After
+        matches!(self.form, Form::After { .. })
+    }
+
+    /// Whether the end of one of them is enough.
+    pub fn is_after_any(&self) -> bool {
+        self.form == Form::After { any: true }
+    }
+
+    /// Whether it counts periods from the moment it was made, unless it is told where to begin.
+    pub fn counts(&self) -> bool {
+        match &self.form {
+            Form::Interval { .. } | Form::Random { .. } | Form::Calendar { .. } | Form::Aligned { .. } => true,
+            Form::Weekdays { at, .. } => at.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether it fires once, as soon as it may.
+    pub fn is_once(&self) -> bool {
+        self.form == Form::Once
     }
 
     /// Whether the rule counts time that passes, as opposed to naming times on the clock.
@@ -223,10 +244,13 @@ fn words(text: &str) -> Vec<(usize, &str)> {
     text.split_ascii_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word)).collect()
 }
 
-/// `10 seconds` and `-5 minutes` begin like cron but go on with a word.
+/// `10 seconds`, `1hour 30 minutes` and `-5 minutes` begin like cron but go on with a word.
 fn is_counted_unit(words: &[(usize, &str)]) -> bool {
-    let counts = words[0].1.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
-    counts && words.get(1).is_some_and(|(_, word)| word.starts_with(|c: char| c.is_alphabetic()))
+    let unit = words[0].1.trim_start_matches('-').trim_start_matches(|c: char| c.is_ascii_digit());
+    if !unit.is_empty() {
+        return natural::is_unit(unit);
+    }
+    words.get(1).is_some_and(|(_, word)| word.starts_with(|c: char| c.is_alphabetic()))
 }
 
 fn nickname(position: usize, name: &str, words: &[(usize, &str)]) -> Result<Cron, RuleError> {

@@ -6,25 +6,27 @@ use crate::error::{Error, Result};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, format_interval, micros_of};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Gone, Row, Value};
+use crate::postgres::relation::{Row, Value};
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
-use crate::postgres::{condition, sandbox, transaction};
+use crate::postgres::{condition, sandbox};
 use crate::schedule::active_hours::ActiveHours;
 use crate::schedule::catch_up::CatchUp;
 use crate::schedule::next::Plan;
 use crate::schedule::rule::{MonthEnd, Rule};
 use crate::schedule::zone;
-use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome, State};
+use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome};
+use crate::settings;
 use crate::surface::{task_object, time_json};
 use crate::tenant::Tenant;
-use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, micros, scol};
-use crate::{shared, task, wake};
+use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, scol, time_text};
 use pgrx::IntoDatum;
 use pgrx::datum::Interval;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
 pub const NAME_BYTES: usize = 200;
+/// 2020-02-29, what arguments are tried with in place of a fire time.
+const A_LEAP_DAY: Micros = 636_249_600_000_000;
 
 /// What a definition consists of, in the order of tq_schedule's parameters.
 pub const PARAMETERS: [&str; 24] = [
@@ -84,26 +86,13 @@ pub struct Definition {
     pub description: Option<String>,
 }
 
-/// What to do where a schedule of that name is there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
-    Error,
-    Replace,
-    Keep,
-}
-
 /// A definition that makes sense in its tenant.
 pub struct Checked {
     pub rule: Rule,
     pub zone: chrono_tz::Tz,
     pub month_end: MonthEnd,
-    pub handler: Rc<Handler>,
-}
-
-/// tq_schedule's answer: the schedule's id, and whether it was made just now.
-pub struct Defined {
-    pub id: u128,
-    pub made: bool,
+    /// None: not looked at.
+    pub handler: Option<Rc<Handler>>,
 }
 
 impl Definition {
@@ -150,21 +139,40 @@ impl Definition {
         Ok(())
     }
 
+    /// Whether counted rules count from the same moment.
+    pub fn begins_like(&self, other: &Definition) -> bool {
+        self.rule == other.rule && self.start_at == other.start_at && self.day_and.unwrap_or(false) == other.day_and.unwrap_or(false)
+    }
+
+    /// Whether each fire time has a task of its own.
+    pub fn overlaps(&self) -> bool {
+        match self.overlap.as_deref() {
+            Some(overlap) => overlap == "allow",
+            None => self.catch_up.as_deref() == Some("all"),
+        }
+    }
+
     /// Those that it comes after.
     pub fn after(&self) -> &[String] {
         self.after.as_deref().unwrap_or_default()
     }
 
-    /// Everything that can be wrong with it in this tenant, for `author`, who answers for it.
-    pub fn check(&self, tenant: &Rc<Tenant>, author: &Caller) -> Result<Checked> {
+    /// Everything that can be wrong with it in this tenant, for `author`, who answers for it. `fires`: its
+    /// handler is called, so it must be there and be called rightly.
+    pub fn check(&self, tenant: &Rc<Tenant>, author: &Caller, fires: bool) -> Result<Checked> {
         let (rule, month_end) = self.check_alone()?;
         let zone = zone::parse_zone(&self.tz.clone().unwrap_or_else(|| tenant.zone()))?;
+        let handler = if fires { Some(self.check_call(tenant, author)?) } else { None };
+        Ok(Checked { rule, zone, month_end, handler })
+    }
+
+    fn check_call(&self, tenant: &Rc<Tenant>, author: &Caller) -> Result<Rc<Handler>> {
         let handler = handler::require(tenant, &self.handler)?;
         self.check_args(tenant, &handler)?;
         if sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) && !author.superuser {
             return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may schedule it", self.handler)));
         }
-        Ok(Checked { rule, zone, month_end, handler })
+        Ok(handler)
     }
 
     /// What can be wrong with it whatever the tenant.
@@ -187,6 +195,11 @@ impl Definition {
                 return Err(Error::invalid(format!("{what} is negative")));
             }
         }
+        if self.deadline.is_some_and(|d| micros_of(&d) < 1_000_000) {
+            return Err(Error::invalid("deadline is shorter than 1 second")
+                .detail("A fire time is served a moment after it, so hardly any would be in time.")
+                .hint("catch_up => 'none' leaves out what was missed while the server was down."));
+        }
         if let Some(overlap) = &self.overlap
             && !OVERLAPS.contains(&overlap.as_str())
         {
@@ -198,6 +211,13 @@ impl Definition {
         self.check_after(&rule)?;
         if let Some(text) = &self.active_hours {
             ActiveHours::parse(text)?;
+        }
+        if let Some(args) = &self.args
+            && args.size() > settings::max_args_bytes()
+        {
+            return Err(Error::limit(format!("args take {} bytes", args.size()))
+                .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                .hint("Store the data in a table and pass its key."));
         }
         if self.repeats.is_some_and(|n| n < -1) {
             return Err(Error::invalid("repeats is below -1").hint("-1 fires for ever, 0 never, n that many times."));
@@ -261,13 +281,15 @@ impl Definition {
                 return Err(Error::invalid("time_arg needs args to be an object").hint("Pass args by name: {\"parameter\": value}."));
             }
         };
-        if let Some(sig) = &handler.signature
-            && !sig.params.iter().any(|p| p.name.as_ref() == Some(time_arg))
-        {
-            return Err(Error::invalid(format!("handler \"{}\" has no parameter \"{time_arg}\"", handler.name))
-                .detail(format!("Its function is {}.", sig.identity)));
+        let mut kind = None;
+        if let Some(sig) = &handler.signature {
+            let Some(param) = sig.params.iter().find(|p| p.name.as_ref() == Some(time_arg)) else {
+                return Err(Error::invalid(format!("handler \"{}\" has no parameter \"{time_arg}\"", handler.name))
+                    .detail(format!("Its function is {}.", sig.identity)));
+            };
+            kind = Some(param.type_oid);
         }
-        object[time_arg.as_str()] = "2020-02-29".into();
+        object[time_arg.as_str()] = time_text(instant(A_LEAP_DAY), chrono_tz::UTC, kind).into();
         let check = Jsonb::from_value(object);
         handler.check_args(tenant, Some(&check))
     }
@@ -457,6 +479,11 @@ pub struct Held {
 }
 
 impl Checked {
+    /// As it was registered; the definition may have an alias of it.
+    pub fn handler_name<'a>(&'a self, definition: &'a Definition) -> &'a str {
+        self.handler.as_ref().map_or(definition.handler.as_str(), |h| h.name.as_str())
+    }
+
     pub fn plan(&self, definition: &Definition, anchor: Micros, seed: u64) -> Plan<'_> {
         Plan {
             rule: &self.rule,
@@ -483,84 +510,4 @@ fn check_condition(expression: &str) -> Result<()> {
             .detail(format!("Parameter only_if{place}."))
             .hint("Write one SQL expression that is true or false, as after WHERE.")
     })
-}
-
-/// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
-pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
-    let checked = definition.check(tenant, author)?;
-    definition.check_until()?;
-    super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
-    let now = clock::now();
-    let id = task::new_id();
-    let repeats = definition.repeats.unwrap_or(-1);
-    let first = checked.plan(definition, now, id as u64).first().map(micros).filter(|_| repeats != 0);
-    if first.is_none() && repeats != 0 && !checked.rule.is_after() {
-        return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
-    }
-    let next = first.filter(|_| definition.enabled.unwrap_or(true));
-    let table = tenant.open(tenant.schedule, Access::Write)?;
-    if !definition.after().is_empty() && (conflict != OnConflict::Keep || follow::find(&table, &definition.name).is_none()) {
-        follow::check(tenant, &table, &definition.name, definition.after())?;
-    }
-    let (mut state, mut old_after) = (State::default(), vec![]);
-    // A tick may be advancing the row just now: it is looked at again then.
-    for attempt in 0.. {
-        let Some(row) = follow::find(&table, &definition.name) else { break };
-        if conflict == OnConflict::Replace {
-            crate::fanout::schedules::refuse(&row)?;
-            super::may_set_condition(tenant, Definition::of_row(&row).only_if.as_deref(), definition.only_if.as_deref())?;
-        }
-        match conflict {
-            OnConflict::Keep => return Ok(Defined { id: row.uuid(scol::ID).unwrap_or(0), made: false }),
-            OnConflict::Replace if attempt < 10 => {
-                if table.delete(row.tid) == Gone::Done {
-                    state.before = State::of(&row).before;
-                    old_after = follow::after_of(&row).0;
-                    transaction::see_own_writes();
-                    break;
-                }
-            }
-            OnConflict::Replace => return Err(super::contended(&definition.name)),
-            OnConflict::Error => {
-                return Err(Error::new("42710", format!("schedule \"{}\" exists already in tenant \"{}\"", definition.name, tenant.name))
-                    .hint("on_conflict => 'replace' replaces it."));
-            }
-        }
-    }
-    let held = definition.held();
-    let state = state.document();
-    let mut row = [Value::Null; scol::COUNT];
-    for (column, value) in definition.columns(&held).into_iter().chain([
-        (scol::NAME, Value::Text(&definition.name)),
-        (scol::ID, Value::Uuid(id)),
-        (scol::HANDLER, Value::Text(&checked.handler.name)),
-        (scol::NEXT_RUN, Value::time(next)),
-        (scol::ANCHOR, Value::Time(now)),
-        (scol::CREATED_BY, Value::Text(&author.name)),
-        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-        (scol::CREATED_AT, Value::Time(now)),
-        (scol::RUN_COUNT, Value::I64(0)),
-        (scol::FAIL_COUNT, Value::I64(0)),
-        (scol::STATE, Value::json(state.as_ref())),
-    ]) {
-        row[column - 1] = value;
-    }
-    table.insert(&row);
-    transaction::see_own_writes();
-    follow::link(&table, &definition.name, &old_after, definition.after())?;
-    crate::fanout::schedules::followed(&table, &definition.name)?;
-    announce(tenant, next)?;
-    Ok(Defined { id, made: true })
-}
-
-/// Whoever waits for due schedules is told of a new due time.
-pub fn announce(tenant: &Tenant, next: Option<Micros>) -> Result<()> {
-    if let Some(next) = next {
-        match tenant.entry(tenant.owner)? {
-            Some(entry) => wake::schedule_changed(entry, next),
-            None if shared::get().is_none() => crate::enqueue::warn_not_preloaded(),
-            None => {}
-        }
-    }
-    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{lock, shmem, transaction};
+use crate::schedule::rule::Rule;
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
 use crate::tick::scol;
@@ -49,6 +50,9 @@ pub struct State {
     /// The last task whose only_if was not true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// What its `repeats` was when it was declared; the column has what is left of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<i32>,
     /// How often the clock was set back so that fire times come again: they are not the same ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock: u32,
@@ -66,6 +70,11 @@ impl State {
     /// None: nothing worth a column.
     pub fn document(&self) -> Option<Jsonb> {
         (*self != State::default()).then(|| Jsonb::from_value(serde_json::to_value(self).expect("plain data")))
+    }
+    /// It is served at once, for this moment; after it comes the rule's own next time.
+    pub fn release(&mut self, at: Micros, planned: Option<Micros>) {
+        self.released = Some(at);
+        self.planned = planned;
     }
     /// It has run: whoever it comes after is to end anew.
     pub fn start_over(&mut self) {
@@ -291,9 +300,9 @@ fn after_end(row: &Row, name: &str, end: u8, now: Micros) -> Option<State> {
         return None;
     }
     state.ended.push(name.to_string());
-    if after.iter().all(|a| state.ended.contains(a)) {
-        state.planned = row.time(scol::NEXT_RUN);
-        state.released = Some(now);
+    let any = Rule::parse(row.str(scol::RULE).unwrap_or(""), false).is_ok_and(|rule| rule.is_after_any());
+    if any || after.iter().all(|a| state.ended.contains(a)) {
+        state.release(now, row.time(scol::NEXT_RUN));
     }
     Some(state)
 }

@@ -1,29 +1,34 @@
 //! What one does with schedules that are there: change, remove, fire, look ahead, carry elsewhere.
 
-use super::definition::{Definition, OnConflict, PARAMETERS, announce, define};
+use super::define::{OnConflict, announce, define, lock_name, warn_of_delays, write};
+use super::definition::{Definition, PARAMETERS};
 use super::follow::{self, State};
+use super::planning::{self, Change, How};
 use super::{author, contended, may_read, may_schedule, may_set_condition};
-use crate::enqueue::Queue;
+use crate::enqueue::{Caller, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::surface::time_json;
-use crate::tenant;
-use crate::tick::{Schedule, instant, is_date, micros, scol};
+use crate::tenant::{self, Tenant};
+use crate::tick::{Schedule, instant, micros, scol};
 use crate::{fanout, settings};
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 
 /// Times that a row which a tick keeps changing is looked at again.
 const TRIES: usize = 10;
 /// Fire times that tq_upcoming computes for one that it shows, where active hours leave most of them out.
 const COMPUTED_PER_SHOWN: usize = 1000;
+/// The place of `enabled` among the parameters.
+const ENABLED: usize = 21;
 
 fn unknown(name: &str, tenant: &tenant::Tenant) -> Error {
     Error::undefined(format!("schedule \"{name}\" does not exist in tenant \"{}\"", tenant.name)).hint("See the view tq_schedules.")
@@ -46,99 +51,87 @@ pub fn alter(args: &Args) -> Result<Ret> {
     if next_run.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
         return Err(Error::invalid("next_run is infinite").hint("enabled => false stops a schedule."));
     }
+    let only_disables = given.enabled == Some(false) && reset.is_empty() && (1..=24).all(|n| n == ENABLED || !args.is_given(n));
     let author = author();
     let table = tenant.open(tenant.schedule, Access::Write)?;
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
         fanout::schedules::refuse(&row)?;
-        let old = Definition::of_row(&row);
-        let new = merged(&old, &given, &reset);
-        may_set_condition(&tenant, old.only_if.as_deref(), new.only_if.as_deref())?;
-        let checked = new.check(&tenant, &author)?;
-        if given.until.is_some() {
-            new.check_until()?;
-        }
-        if new.after() != old.after() && !new.after().is_empty() {
-            follow::check(&tenant, &table, &name, new.after())?;
-        }
-        let now = clock::now();
-        let enabled = new.enabled.unwrap_or(true);
-        let repeats = new.repeats.unwrap_or(-1);
-        let rule_changed = new.rule != old.rule || new.day_and != old.day_and || new.start_at != old.start_at;
-        let mended = row.raw(scol::PROBLEM).is_some() || row.time(scol::NEXT_RUN).is_none();
-        let time_changed = rule_changed
-            || mended
-            || new.tz != old.tz
-            || new.until != old.until
-            || new.month_end != old.month_end
-            || new.active_hours != old.active_hours
-            || enabled != old.enabled.unwrap_or(true)
-            || (repeats == 0) != (old.repeats == Some(0));
-        let anchor = row.time(scol::ANCHOR).filter(|t| is_date(*t)).unwrap_or(now);
-        // One that has never fired begins when it is let: there is nothing that its times could keep to.
-        let begins_anew = checked.rule.fires_once() && row.i64(scol::RUN_COUNT).unwrap_or(0) == 0 && time_changed;
-        let anchor = if rule_changed || begins_anew { now } else { anchor };
-        let plan = checked.plan(&new, anchor, row.uuid(scol::ID).unwrap_or(0) as u64);
-        let mut state = State::of(&row);
-        if new.after() != old.after() || !enabled {
-            let (released, planned) = (state.released.is_some(), state.planned);
-            state.start_over();
-            if released && !time_changed {
-                state.planned = planned;
-            }
-        }
-        let stored = if state.released.is_some() { state.planned } else { row.time(scol::NEXT_RUN) };
-        let mut next = match next_run {
-            Some(at) => Some(at),
-            None if !time_changed => stored,
-            None if rule_changed || begins_anew => {
-                plan.first().filter(|t| *t > instant(now) || begins_anew).or_else(|| plan.next_after(instant(now))).map(micros)
-            }
-            None => plan.next_after(instant(now)).map(micros),
+        let changed = if only_disables {
+            disable(&table, &row) == Gone::Done
+        } else {
+            change(&tenant, &table, &row, &given, &reset, next_run, &author)?
         };
-        if next.is_none() && repeats != 0 && enabled && (rule_changed || !mended) && time_changed && !checked.rule.is_after() {
-            return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until."));
+        if changed {
+            return Ok(Ret::Void);
         }
-        if !enabled || repeats == 0 {
-            if next_run.is_some() {
-                return Err(Error::invalid("next_run is given for a schedule that does not fire").detail(if enabled {
-                    "Its repeats are used up."
-                } else {
-                    "It is disabled."
-                }));
-            }
-            next = None;
-        }
-        if let Some(released) = state.released {
-            state.planned = next;
-            next = Some(released);
-        }
-        let held = new.held();
-        let document = state.document();
-        let mut set = new.columns(&held);
-        set.extend([
-            (scol::HANDLER, Value::Text(&checked.handler.name)),
-            (scol::NEXT_RUN, Value::time(next)),
-            (scol::ANCHOR, Value::Time(anchor)),
-            // Who changes it answers for all of it.
-            (scol::CREATED_BY, Value::Text(&author.name)),
-            (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-            (scol::PROBLEM, Value::Null),
-            (scol::STATE, Value::json(document.as_ref())),
-        ]);
-        if table.update(&row, &set) == Gone::Lost {
-            continue;
-        }
-        transaction::see_own_writes();
-        if given.after.is_some() {
-            // Also those that it named before: it mends what somebody's DELETE took.
-            follow::link(&table, &name, &[], new.after())?;
-        }
-        follow::link(&table, &name, old.after(), new.after())?;
-        announce(&tenant, next)?;
-        return Ok(Ret::Void);
     }
     Err(contended(&name))
+}
+
+/// Whatever is wrong with it, it can be stopped.
+fn disable(table: &Table, row: &Row) -> Gone {
+    let mut state = State::of(row);
+    state.start_over();
+    let document = state.document();
+    let set = [
+        (scol::ENABLED, Value::Bool(false)),
+        (scol::NEXT_RUN, Value::Null),
+        (scol::PROBLEM, Value::Null),
+        (scol::STATE, Value::json(document.as_ref())),
+    ];
+    let gone = table.update(row, &set);
+    if gone == Gone::Done {
+        transaction::see_own_writes();
+    }
+    gone
+}
+
+/// False: the row was changed meanwhile.
+fn change(
+    tenant: &Rc<Tenant>,
+    table: &Table,
+    row: &Row,
+    given: &Definition,
+    reset: &[String],
+    next_run: Option<Micros>,
+    author: &Caller,
+) -> Result<bool> {
+    let old = Definition::of_row(row);
+    let new = merged(&old, given, reset);
+    may_set_condition(tenant, old.only_if.as_deref(), new.only_if.as_deref())?;
+    let enabled = new.enabled.unwrap_or(true);
+    let call_given = !given.handler.is_empty() || given.args.is_some() || given.time_arg.is_some();
+    let checked = new.check(tenant, author, enabled || call_given)?;
+    if given.until.is_some() {
+        new.check_until()?;
+    }
+    if new.after() != old.after() && !new.after().is_empty() {
+        follow::check(tenant, table, &new.name, new.after())?;
+    }
+    let now = clock::now();
+    let plan = checked.plan(&new, now, row.uuid(scol::ID).unwrap_or(0) as u64);
+    let mut planned = Change::new(row, &old, &new, How::Altered, plan, now).planned()?;
+    if let Some(at) = next_run {
+        if !enabled || planned.repeats == 0 {
+            let why = if enabled { "Its repeats are used up." } else { "It is disabled." };
+            return Err(Error::invalid("next_run is given for a schedule that does not fire").detail(why));
+        }
+        planning::run_at(&mut planned, &new, &plan, at, now)?;
+    }
+    if given.jitter.is_some() || given.overlap.is_some() || new.rule != old.rule {
+        warn_of_delays(&new, &plan, 0);
+    }
+    if write(table, row, &new, &checked, &planned, author) == Gone::Lost {
+        return Ok(false);
+    }
+    if given.after.is_some() {
+        // Also those that it named before: it mends what somebody's DELETE took.
+        follow::link(table, &new.name, &[], new.after())?;
+    }
+    follow::link(table, &new.name, old.after(), new.after())?;
+    announce(tenant, planned.next)?;
+    Ok(true)
 }
 
 /// Parameters that can go back to what is inherited, and aren't given at the same time.
@@ -337,7 +330,10 @@ pub fn export(args: &Args) -> Result<Ret> {
     table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
         // Those of all tenants are nobody's to carry.
         if !fanout::schedules::is_of_all(&row) {
-            definitions.push(Definition::of_row(&row));
+            let granted = State::of(&row).granted;
+            let definition = Definition::of_row(&row);
+            // What it has been granted, not what is left: how often it has fired stays here.
+            definitions.push(Definition { repeats: granted.or(definition.repeats), ..definition });
         }
         true
     });
@@ -377,6 +373,10 @@ pub fn import(args: &Args) -> Result<Ret> {
         }
         waiting.push((n, definition));
     }
+    // In one order, so that two imports wait for each other in line.
+    let mut names: Vec<&str> = waiting.iter().map(|(_, d)| d.name.as_str()).collect();
+    names.sort_unstable();
+    names.iter().for_each(|name| lock_name(&tenant, name));
     let author = author();
     let mut made = 0;
     // Whoever comes after others comes after them here too. What is left waits for each other, or for

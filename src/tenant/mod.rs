@@ -74,6 +74,7 @@ pub struct Tenant {
     /// A superuser has attached it, or confirmed it, while the present owner was one already.
     trusted: bool,
     pub suspended: Option<String>,
+    pub attached_at: Micros,
     /// Whether work for all tenants includes it.
     pub fan_out: bool,
     pub timezone: Option<String>,
@@ -207,6 +208,7 @@ mod tcol {
     pub const RATE: usize = 14;
     pub const FAN_OUT: usize = 15;
     pub const SUSPENDED: usize = 16;
+    pub const ATTACHED_AT: usize = 19;
     pub const OWNER: usize = 20;
     pub const TRUSTED: usize = 22;
 }
@@ -268,6 +270,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         ready: row.bool(tcol::READY).unwrap_or(true),
         trusted: row.bool(tcol::TRUSTED) == Some(true) && row.oid(tcol::OWNER) == Some(owner),
         suspended: row.text(tcol::SUSPENDED),
+        attached_at: row.time(tcol::ATTACHED_AT).unwrap_or(0),
         fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
         timezone: row.text(tcol::TIMEZONE),
         settings: row.json(tcol::SETTINGS),

@@ -65,7 +65,7 @@ SELECT args FROM tq_drain(2);
 SELECT args FROM tq_drain(NULL);
 SELECT count(tq_async('note', '["unsaved"]', save => false));
 SELECT handler, state, result, attempt FROM tq_drain();
-SELECT count(tq_async('note', '["in time"]', expires => '1 hour')), count(tq_async('note', '["too late"]', expires => '1 hour', delay => '2 hours'));
+SELECT count(tq_async('note', '["in time"]', expires => '1 hour')), count(tq_async('note', '["put off"]', expires => '1 hour', delay => '2 hours')), count(tq_async('note', '["too late"]', expires => '0'));
 SELECT args, state FROM tq_drain(as_of => now() + interval '1 day');
 ROLLBACK;
 

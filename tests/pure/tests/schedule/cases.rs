@@ -244,6 +244,8 @@ fn schedule_intervals() {
         ("1 second", UTC, after, &["2010-01-06 12:15:01"]),
         ("90s", UTC, after, &["2010-01-06 12:16:30"]),
         ("every 1 hour 30 minutes", UTC, after, &["2010-01-06 13:45", "2010-01-06 15:15"]),
+        ("1hour 30 minutes 10 seconds", UTC, after, &["2010-01-06 13:45:10", "2010-01-06 15:15:20"]),
+        ("1h 30min", UTC, after, &["2010-01-06 13:45", "2010-01-06 15:15"]),
         // Started at 23:30 and finished after midnight: the next day's run isn't skipped.
         ("daily", UTC, "2014-12-01 23:30", &["2014-12-02 23:30"]),
     ]);
@@ -414,5 +416,27 @@ fn the_ends_of_time() {
                 schedule.start_at = None;
             }
         }
+    }
+}
+
+/// Asked from before it was made, a rule that counts has no fire time there: it begins one period later.
+/// A `start_at` is a fire time of its own.
+#[test]
+fn what_counts_does_not_fire_at_its_making() {
+    for (rule, first) in [
+        ("hourly", "2023-01-02 13:00"),
+        ("every 5 to 10 minutes", "2023-01-02 12:08:26"),
+        ("daily", "2023-01-03 12:00"),
+        ("monthly", "2023-02-02 12:00"),
+        ("monday", "2023-01-09 12:00"),
+        ("every hour at :00", "2023-01-02 13:00"),
+        ("daily at 12:00", "2023-01-03 12:00"),
+    ] {
+        let made = Schedule::new(rule, UTC, "2023-01-02 12:00");
+        let long_before = instant("2022-11-11 11:11");
+        assert_eq!(made.plan().next_after(long_before), Some(instant(first)), "{rule}");
+        assert_eq!(made.plan().first(), Some(instant(first)), "{rule}");
+        let told = Schedule::new(rule, UTC, "2022-01-01 00:00").starting("2023-01-02 12:00");
+        assert_eq!(told.plan().next_after(long_before), Some(instant("2023-01-02 12:00")), "{rule}");
     }
 }

@@ -52,6 +52,9 @@ fn cron_is_caught_up_like_everything_else() {
     assert_eq!((serve, next.as_deref()), (vec![], Some("05-10 10:30")));
     let (serve, next) = decide("*/15 * * * *", "2010-05-10 06:45", "2010-05-10 10:15", once);
     assert_eq!((serve, next.as_deref()), (vec!["05-10 10:15".to_owned()], Some("05-10 10:30")));
+    // Served at 10:00, it isn't due a minute early.
+    let (serve, next) = decide("*/15 * * * *", "2010-05-10 10:15", "2010-05-10 10:14", once);
+    assert_eq!((serve, next.as_deref()), (vec![], Some("05-10 10:15")));
     let (serve, next) = decide("30 7 * * *", "2010-05-10 07:30", "2010-05-10 10:30", once);
     assert_eq!((serve, next.as_deref()), (vec!["05-10 07:30".to_owned()], Some("05-11 07:30")));
 }

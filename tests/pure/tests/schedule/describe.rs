@@ -45,6 +45,8 @@ fn rules_in_words() {
         ("every 90 to 600 seconds", "random", "every 1 minute 30 seconds to 10 minutes, at random"),
         ("every 1 to 2 hours", "random", "every 1 to 2 hours, at random"),
         ("after", "after", "after other schedules"),
+        ("after all", "after", "after other schedules"),
+        ("after any", "after", "after any of other schedules"),
         ("D", "daily", "every day"),
         ("daily at 10:30", "daily", "every day at 10:30"),
         ("W", "weekly", "every week"),

@@ -11,6 +11,7 @@ const WRONG_RULES: &[(&str, &str)] = &[
     // After other schedules.
     ("after ^nightly", "unexpected \"nightly\", expected the end"),
     ("after ^5 minutes", "unexpected \"5\", expected the end"),
+    ("after any ^nightly", "unexpected \"nightly\", expected the end"),
     ("^*", "a cron rule has 5 fields, or 6 with seconds first, not 1"),
     ("^* * * *", "a cron rule has 5 fields, or 6 with seconds first, not 4"),
     ("* * * * * * ^*", "a cron rule has 5 fields, or 6 with seconds first, not 7"),
@@ -81,6 +82,9 @@ const WRONG_RULES: &[(&str, &str)] = &[
     ("every ^minutes", "\"minutes\" needs a number before it"),
     ("^100000000000000000000 seconds", "an interval can't be longer than 1000 years"),
     ("every ^1001 years", "an interval can't be longer than 1000 years"),
+    ("minutely ^15", "unexpected \"15\", expected the end"),
+    ("hourly ^2", "unexpected \"2\", expected the end"),
+    ("1hour 30 ^minute", "\"minute\" is singular"),
     ("every 30 minutes 1 ^hour", "units must go from large to small"),
     ("every 1 day ^2 hours", "unexpected \"2\", expected the end"),
     ("every 5 minutes ^please", "unexpected \"please\", expected the end"),

@@ -1,0 +1,181 @@
+//! Making a schedule, or putting a definition in the place of one that is there: what tq_schedule and
+//! tq_import do, and tq_alter_schedule writes.
+
+use super::definition::{Checked, Definition};
+use super::follow;
+use super::planning::{self, Change, How, Planned};
+use crate::enqueue::Caller;
+use crate::error::{Error, Result};
+use crate::postgres::call::micros_of;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::{lock, shmem, transaction};
+use crate::schedule::next::Plan;
+use crate::tenant::Tenant;
+use crate::tick::scol;
+use crate::{fanout, shared, task, wake};
+use chrono::TimeDelta;
+use std::rc::Rc;
+
+/// Times that a row which a tick keeps changing is looked at again.
+const TRIES: usize = 10;
+
+/// What to do where a schedule of that name is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    Error,
+    Replace,
+    Keep,
+}
+
+/// tq_schedule's answer: the schedule's id, and whether the definition is its one now.
+pub struct Defined {
+    pub id: u128,
+    pub made: bool,
+}
+
+/// Locks the name for this transaction: who makes a schedule of the same one is waited for, so that one of
+/// them finds the other's.
+pub fn lock_name(tenant: &Tenant, name: &str) {
+    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(tenant.schedule as u128), name.as_bytes()).as_u128();
+    lock::task_id(shmem::my_database(), mixed);
+}
+
+/// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
+pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
+    let checked = definition.check(tenant, author, true)?;
+    super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    lock_name(tenant, &definition.name);
+    // A tick may be advancing the row just now: it is looked at again then.
+    for _ in 0..TRIES {
+        let Some(row) = follow::find(&table, &definition.name) else {
+            return Ok(Defined { id: make(tenant, &table, definition, &checked, author)?, made: true });
+        };
+        let id = row.uuid(scol::ID).unwrap_or(0);
+        match conflict {
+            OnConflict::Keep => return Ok(Defined { id, made: false }),
+            OnConflict::Error => {
+                return Err(Error::new("42710", format!("schedule \"{}\" exists already in tenant \"{}\"", definition.name, tenant.name))
+                    .hint("on_conflict => 'replace' replaces it."));
+            }
+            OnConflict::Replace if replace(tenant, &table, &row, definition, &checked, author)? => return Ok(Defined { id, made: true }),
+            OnConflict::Replace => {}
+        }
+    }
+    Err(super::contended(&definition.name))
+}
+
+fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &Checked, author: &Caller) -> Result<u128> {
+    definition.check_until()?;
+    if !definition.after().is_empty() {
+        follow::check(tenant, table, &definition.name, definition.after())?;
+    }
+    let now = clock::now();
+    let id = task::new_id();
+    let plan = checked.plan(definition, now, id as u64);
+    let planned = planning::anew(definition, &plan)?;
+    warn_of_delays(definition, &plan, 0);
+    let mut row = [Value::Null; scol::COUNT];
+    let held = definition.held();
+    let state = planned.state.document();
+    for (column, value) in definition.columns(&held).into_iter().chain([
+        (scol::NAME, Value::Text(&definition.name)),
+        (scol::ID, Value::Uuid(id)),
+        (scol::HANDLER, Value::Text(checked.handler_name(definition))),
+        (scol::NEXT_RUN, Value::time(planned.next)),
+        (scol::ANCHOR, Value::Time(now)),
+        (scol::CREATED_BY, Value::Text(&author.name)),
+        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
+        (scol::CREATED_AT, Value::Time(now)),
+        (scol::RUN_COUNT, Value::I64(0)),
+        (scol::FAIL_COUNT, Value::I64(0)),
+        (scol::STATE, Value::json(state.as_ref())),
+    ]) {
+        row[column - 1] = value;
+    }
+    table.insert(&row);
+    transaction::see_own_writes();
+    follow::link(table, &definition.name, &[], definition.after())?;
+    fanout::schedules::followed(table, &definition.name)?;
+    announce(tenant, planned.next)?;
+    Ok(id)
+}
+
+/// False: the row was changed meanwhile.
+fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definition, checked: &Checked, author: &Caller) -> Result<bool> {
+    fanout::schedules::refuse(row)?;
+    let old = Definition::of_row(row);
+    super::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
+    if definition.until != old.until {
+        definition.check_until()?;
+    }
+    if !definition.after().is_empty() {
+        follow::check(tenant, table, &definition.name, definition.after())?;
+    }
+    let now = clock::now();
+    let plan = checked.plan(definition, now, row.uuid(scol::ID).unwrap_or(0) as u64);
+    let planned = Change::new(row, &old, definition, How::Declared, plan, now).planned()?;
+    warn_of_delays(definition, &plan, 0);
+    if write(table, row, definition, checked, &planned, author) == Gone::Lost {
+        return Ok(false);
+    }
+    follow::link(table, &definition.name, old.after(), definition.after())?;
+    announce(tenant, planned.next)?;
+    Ok(true)
+}
+
+/// The definition and its times into a row that is there. Who changes it answers for all of it.
+pub fn write(table: &Table, row: &Row, definition: &Definition, checked: &Checked, planned: &Planned, author: &Caller) -> Gone {
+    let held = definition.held();
+    let state = planned.state.document();
+    let mut set = definition.columns(&held);
+    set.extend([
+        (scol::HANDLER, Value::Text(checked.handler_name(definition))),
+        (scol::NEXT_RUN, Value::time(planned.next)),
+        (scol::ANCHOR, Value::Time(planned.anchor)),
+        (scol::REPEATS, Value::I32(planned.repeats)),
+        (scol::CREATED_BY, Value::Text(&author.name)),
+        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
+        (scol::PROBLEM, Value::Null),
+        (scol::STATE, Value::json(state.as_ref())),
+    ]);
+    let gone = table.update(row, &set);
+    if gone == Gone::Done {
+        transaction::see_own_writes();
+    }
+    gone
+}
+
+/// Tasks that start later than the next fire time wait for each other, and coalesce: that may be meant.
+pub fn warn_of_delays(definition: &Definition, plan: &Plan, stagger: Micros) {
+    let delay = definition.jitter.map_or(0, |j| micros_of(&j)).saturating_add(stagger);
+    if delay == 0 || definition.overlaps() {
+        return;
+    }
+    let Some((first, second)) = plan.first().and_then(|first| Some((first, plan.next_after(first)?))) else { return };
+    let gap = second - first;
+    if TimeDelta::microseconds(delay) <= gap {
+        return;
+    }
+    let what = if stagger == 0 { "jitter is" } else { "jitter and stagger are" };
+    Error::new("01000", format!("{what} longer than the time between two fire times of schedule \"{}\"", definition.name))
+        .detail(format!(
+            "The first two are {} seconds apart. A task that still waits takes the next fire times with it.",
+            gap.num_seconds()
+        ))
+        .hint("Pass overlap => 'allow' to have a task for each of them.")
+        .warn();
+}
+
+/// Whoever waits for due schedules is told of a new due time.
+pub fn announce(tenant: &Tenant, next: Option<Micros>) -> Result<()> {
+    if let Some(next) = next {
+        match tenant.entry(tenant.owner)? {
+            Some(entry) => wake::schedule_changed(entry, next),
+            None if shared::get().is_none() => crate::enqueue::warn_not_preloaded(),
+            None => {}
+        }
+    }
+    Ok(())
+}

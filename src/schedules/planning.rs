@@ -1,0 +1,283 @@
+//! When a schedule fires next: one that is new, and one that was changed or declared again.
+//!
+//! What was served isn't served again, whoever declares a schedule however often. Where nothing was changed
+//! that decides its fire times, it goes on as if nobody had said anything: what is due and not served yet
+//! stays due. Otherwise it fires at the first time of its new rule that is still to come. Two things are
+//! made up for: a one-time schedule that has never run because something was wrong with it, and a
+//! `next_run` that is asked for by name. Both are releases, as after another schedule: served at once,
+//! whatever `catch_up` says of missed times.
+
+use super::definition::Definition;
+use super::follow::State;
+use crate::error::{Error, Result};
+use crate::postgres::call::micros_of;
+use crate::postgres::clock::Micros;
+use crate::postgres::relation::Row;
+use crate::schedule::active_hours::ActiveHours;
+use crate::schedule::catch_up::CatchUp;
+use crate::schedule::next::Plan;
+use crate::schedule::setback;
+use crate::tick::{instant, is_date, micros, scol};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// What a schedule's row is to say of its times.
+pub struct Planned {
+    pub next: Option<Micros>,
+    /// From when counted rules count.
+    pub anchor: Micros,
+    /// How often it may still fire; -1 = for ever.
+    pub repeats: i32,
+    pub state: State,
+}
+
+fn never(why: &str) -> Error {
+    Error::invalid("the schedule never fires").detail(why.to_string())
+}
+const NO_FIRE_TIME: &str = "Its rule has no fire time between start_at and until.";
+
+/// A new schedule. `plan` counts from the moment that it is made.
+pub fn anew(definition: &Definition, plan: &Plan) -> Result<Planned> {
+    let first = plan.first();
+    if first.is_none() && definition.repeats != Some(0) && !plan.rule.is_after() {
+        return Err(never(NO_FIRE_TIME));
+    }
+    beginning(definition, plan, first)
+}
+
+/// A new schedule whose first fire time is known.
+pub fn beginning(definition: &Definition, plan: &Plan, first: Option<DateTime<Utc>>) -> Result<Planned> {
+    let repeats = definition.repeats.unwrap_or(-1);
+    let first = first.filter(|_| repeats != 0).map(|first| within_hours(definition, plan, first)).transpose()?;
+    let next = first.filter(|_| definition.enabled.unwrap_or(true)).map(micros);
+    let state = State { granted: definition.repeats.filter(|n| *n > 0), ..State::default() };
+    Ok(Planned { next, anchor: micros(plan.anchor), repeats, state })
+}
+
+/// The fire time `first`, or where the rule is 'once' the first moment after it that lies in the active hours.
+/// An error if none of the rule's ever does.
+pub fn within_hours(definition: &Definition, plan: &Plan, first: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    let Some(hours) = definition.active_hours.as_deref().map(ActiveHours::parse).transpose()? else { return Ok(first) };
+    if !plan.rule.is_once() {
+        // What comes after others has fire times that aren't the rule's.
+        let ever = !definition.after().is_empty() || hours.first_within(plan, first).is_some();
+        return if ever { Ok(first) } else { Err(never("None of its fire times lies in active_hours.")) };
+    }
+    if hours.contain(plan.zone, first) {
+        return Ok(first);
+    }
+    let opening = hours.next_opening(plan.zone, first).filter(|t| plan.until.is_none_or(|until| *t <= until));
+    opening.ok_or_else(|| never("Its active_hours don't begin again before until."))
+}
+
+/// How a definition is put in another one's place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Parameters were changed: `repeats` is what is left.
+    Altered,
+    /// It was declared again as a whole: `repeats` is what it has been granted from the beginning.
+    Declared,
+}
+
+/// A schedule that is there, under a changed definition.
+pub struct Change<'a> {
+    row: &'a Row,
+    old: &'a Definition,
+    new: &'a Definition,
+    how: How,
+    now: Micros,
+    /// Of the new definition, counting from where it would begin if it were new.
+    plan: Plan<'a>,
+    state: State,
+    repeats: i32,
+    enabled: bool,
+    has_run: bool,
+    problem: bool,
+    /// Counted rules go on counting from the same moment.
+    begins_as_before: bool,
+    enabled_changed: bool,
+    /// Anything was changed that decides when it fires.
+    times_changed: bool,
+}
+
+impl<'a> Change<'a> {
+    pub fn new(row: &'a Row, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: Micros) -> Change<'a> {
+        let state = State::of(row);
+        let repeats = match how {
+            How::Altered => new.repeats.unwrap_or(-1),
+            How::Declared => repeats_left(new.repeats, state.granted, old.repeats),
+        };
+        let enabled = new.enabled.unwrap_or(true);
+        let enabled_changed = enabled != old.enabled.unwrap_or(true);
+        let problem = row.raw(scol::PROBLEM).is_some();
+        let begins_as_before = new.begins_like(old);
+        let times_changed = !begins_as_before
+            || enabled_changed
+            || problem
+            || row.time(scol::NEXT_RUN).is_none()
+            || (new.tz != old.tz || new.until != old.until || new.month_end != old.month_end || new.active_hours != old.active_hours)
+            || (repeats == 0) != (old.repeats == Some(0));
+        Change {
+            row,
+            old,
+            new,
+            how,
+            now,
+            plan,
+            state,
+            repeats,
+            enabled,
+            has_run: row.i64(scol::RUN_COUNT).unwrap_or(0) > 0,
+            problem,
+            begins_as_before,
+            enabled_changed,
+            times_changed,
+        }
+    }
+
+    pub fn planned(mut self) -> Result<Planned> {
+        let stored = if self.state.released.is_some() { self.state.planned } else { self.row.time(scol::NEXT_RUN) };
+        if self.new.after() != self.old.after() || !self.enabled {
+            self.state.start_over();
+        }
+        let plan = self.going_on().unwrap_or(self.plan);
+        let missed = self.missed()?;
+        let mut next = if missed.is_some() {
+            None
+        } else if self.times_changed {
+            self.next(&plan)?
+        } else {
+            stored
+        };
+        if let Some(missed) = missed {
+            self.state.release(missed, None);
+        }
+        if self.how == How::Declared && plan.rule.fires_once() && next.is_some() && self.has_run && self.times_changed {
+            // It has another time, and so is another one.
+            self.repeats = self.new.repeats.unwrap_or(-1);
+        }
+        if !self.enabled || self.repeats == 0 {
+            self.state.start_over();
+            next = None;
+        } else if let Some(released) = self.state.released {
+            self.state.planned = next;
+            next = Some(released);
+        }
+        if self.how == How::Declared || self.new.repeats != self.old.repeats {
+            self.state.granted = self.new.repeats.filter(|n| *n > 0);
+        }
+        Ok(Planned { next, anchor: micros(plan.anchor), repeats: self.repeats, state: self.state })
+    }
+
+    /// A one-time schedule that has never fired begins when it is let: there is nothing that its time could
+    /// keep to.
+    fn begins_anew(&self) -> bool {
+        self.plan.rule.fires_once() && self.times_changed && (!self.has_run || self.new.rule != self.old.rule)
+    }
+
+    /// The plan counting from where it did; None: it counts anew.
+    fn going_on(&self) -> Option<Plan<'a>> {
+        let counts_on = self.begins_as_before && (!self.begins_anew() || self.is_overdue());
+        let anchor = self.row.time(scol::ANCHOR).filter(|t| is_date(*t) && counts_on)?;
+        Some(Plan { anchor: instant(anchor), ..self.plan })
+    }
+
+    /// The first fire time that isn't past; of one that begins anew, its very first.
+    fn next(&self, plan: &Plan) -> Result<Option<Micros>> {
+        let from = instant(self.served_up_to());
+        let next = if self.begins_as_before && !self.begins_anew() {
+            plan.next_after(from)
+        } else {
+            plan.first().filter(|t| *t > from || self.begins_anew()).or_else(|| plan.next_after(from))
+        };
+        let fires = self.repeats != 0 && self.enabled && !plan.rule.is_after();
+        match next {
+            Some(next) if fires => Ok(Some(micros(within_hours(self.new, plan, next)?))),
+            None if fires && self.is_to_fire() => Err(self.never_again()),
+            next => Ok(next.map(micros)),
+        }
+    }
+
+    /// A one-time schedule whose time has passed without a run, because something was wrong with it.
+    fn is_overdue(&self) -> bool {
+        let at_once_again = self.how == How::Declared && self.plan.rule.is_once() && self.new.start_at.is_none();
+        self.plan.rule.fires_once()
+            && (self.problem && !self.has_run && self.begins_as_before && !self.enabled_changed)
+            && (self.enabled && self.repeats != 0 && !at_once_again)
+    }
+
+    /// That time.
+    fn missed(&self) -> Result<Option<Micros>> {
+        let Some(plan) = self.going_on().filter(|_| self.is_overdue()) else { return Ok(None) };
+        let Some(missed) = plan.next_after(DateTime::<Utc>::MIN_UTC).filter(|t| *t <= instant(self.now)) else { return Ok(None) };
+        let late = instant(self.now) - missed;
+        if self.new.deadline.is_some_and(|d| late > TimeDelta::microseconds(micros_of(&d))) {
+            return Err(never("It missed its only fire time, and the deadline has passed.")
+                .hint("Give it another rule or a longer deadline, or use tq_fire()."));
+        }
+        Ok(Some(micros(within_hours(self.new, &plan, missed)?)))
+    }
+
+    /// Until when fire times have been served. A clock that was far ahead tells nothing: see schedule/setback.rs.
+    fn served_up_to(&self) -> Micros {
+        let ahead = setback::LONG.num_microseconds().expect("hours");
+        self.row.time(scol::LAST_RUN).filter(|t| *t > self.now && *t - self.now < ahead).unwrap_or(self.now)
+    }
+
+    /// Whether somebody expects it to fire by what was changed.
+    fn is_to_fire(&self) -> bool {
+        if self.how == How::Declared && self.plan.rule.fires_once() && self.has_run {
+            // Declared again after it has run.
+            return false;
+        }
+        !self.begins_as_before || self.enabled_changed || self.problem || self.row.time(scol::NEXT_RUN).is_some()
+    }
+
+    fn never_again(&self) -> Error {
+        if self.plan.rule.fires_once() && self.enabled_changed {
+            return never("Its time has passed while it was disabled.").hint("Give it another rule, or use tq_fire().");
+        }
+        never(NO_FIRE_TIME)
+    }
+}
+
+/// What is left of `granted` fire times where `left` are left of those granted before.
+fn repeats_left(granted: Option<i32>, before: Option<i32>, left: Option<i32>) -> i32 {
+    let Some(granted) = granted.filter(|n| *n >= 0) else { return -1 };
+    let used = before.zip(left).map_or(0, |(before, left)| (before - left).max(0));
+    (granted - used).max(0)
+}
+
+/// `next_run`, asked for by name: in the future it takes the place of the next fire time; in the past it is
+/// served at once, even if it was served before.
+pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: Micros, now: Micros) -> Result<()> {
+    let refused = |why: &str| Error::invalid(why.to_string());
+    let hours = definition.active_hours.as_deref().map(ActiveHours::parse).transpose()?;
+    if hours.is_some_and(|h| !h.contain(plan.zone, instant(at))) {
+        return Err(refused("next_run is outside of active_hours"));
+    }
+    if at > now {
+        match planned.state.released {
+            Some(_) => planned.state.planned = Some(at),
+            None => planned.next = Some(at),
+        }
+        return Ok(());
+    }
+    if definition.deadline.is_some_and(|d| now.saturating_sub(at) > micros_of(&d)) {
+        return Err(refused("next_run is further back than the deadline"));
+    }
+    let rules_own = if planned.state.released.is_some() { planned.state.planned } else { planned.next };
+    let then = if definition.catch_up.as_deref().is_some_and(|c| CatchUp::parse(c) == Ok(CatchUp::All)) {
+        // Each fire time since then: what counts, counts from there.
+        if plan.rule.counts() && plan.start_at.is_none() {
+            planned.anchor = planned.anchor.min(at);
+        }
+        Plan { anchor: instant(planned.anchor), ..*plan }.next_after(instant(at)).map(micros)
+    } else {
+        rules_own
+    };
+    planned.state.release(at, then);
+    // Other ones than those that may have been served.
+    planned.state.clock += 1;
+    planned.next = Some(at);
+    Ok(())
+}
