@@ -69,7 +69,7 @@ Example: SELECT tq_schedule_all(''close_day'', ''close_day'', ''0 2 * * *'', tim
 CREATE FUNCTION @extschema@.tq_unschedule_all(name text) RETURNS boolean
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_unschedule_all';
 COMMENT ON FUNCTION @extschema@.tq_unschedule_all(text) IS
-'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. Errors: 2BP01 another one of all tenants comes after it. EXECUTE is granted to nobody by default. Example: SELECT tq_unschedule_all(''close_day'');';
+'Removes a schedule of all tenants from them, after the commit; tasks that it has enqueued stay. False = there is none. EXECUTE is granted to nobody by default. Errors: 2BP01 another one of all tenants comes after it. Example: SELECT tq_unschedule_all(''close_day'');';
 
 CREATE FUNCTION tenant_q.fanouts() RETURNS jsonb
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_fanouts';
