@@ -418,18 +418,25 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
     let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
     let mut due = Vec::new();
     let by_due = work.table.index_with(&[scol::NEXT_RUN as i16]);
-    let keys = [
-        Key { column: 1, compare: Compare::Ge, value: Value::Time(from) },
-        Key { column: 1, compare: Compare::Le, value: Value::Time(now) },
-    ];
-    work.table.scan(by_due, &keys, None, false, |row| {
-        due.push(row);
-        due.len() < SCHEDULES
-    });
+    let mut keys = vec![Key { column: 1, compare: Compare::Le, value: Value::Time(now) }];
+    if from > ready::LOWEST {
+        keys.push(Key { column: 1, compare: Compare::Ge, value: Value::Time(from) });
+    }
     // What is held up: until when, and since when at least.
     let (mut again, mut held) = (NEVER, NEVER);
+    work.table.scan(by_due, &keys, None, false, |row| {
+        // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
+        if row_lock::try_lock(&work.table, &row) {
+            due.push(row);
+        } else {
+            again = now + LOCKED_AGAIN;
+            held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
+        }
+        due.len() < SCHEDULES
+    });
     let mut more = due.len() == SCHEDULES;
     let mut left = FIRE_TIMES;
+    let mut any = false;
     let began = clock::tick();
     for row in &due {
         if left == 0 || began.elapsed() > TURN {
@@ -441,7 +448,10 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
             Care::Single => work.serve_alone(row, &mut left)?,
         };
         match served {
-            Turn::Over(next) => more |= next.is_some_and(|next| next <= now),
+            Turn::Over(next) => {
+                any = true;
+                more |= next.is_some_and(|next| next <= now);
+            }
             Turn::Held(at) => {
                 again = again.min(at);
                 held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
@@ -449,7 +459,9 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
         }
     }
     if more {
-        return Ok(Served { next: Step::More, nothing_before: None });
+        // Where all of them are held up, trying at once again would be in vain.
+        let next = if any { Step::More } else { Step::Next(again.min(now + LOCKED_AGAIN)) };
+        return Ok(Served { next, nothing_before: None });
     }
     transaction::refresh_snapshot();
     let mut next = again;
@@ -487,12 +499,8 @@ impl<'a> Work<'a> {
         Ok(Some(Work { s, tenant, table: table.fetch_at_most(ROW), queue, now }))
     }
 
-    /// `left`: fire times that this transaction may still serve.
+    /// A row that is locked. `left`: fire times that this transaction may still serve.
     fn serve(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
-        // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
-        if !row_lock::try_lock(&self.table, row) {
-            return Ok(Turn::Held(self.now + LOCKED_AGAIN));
-        }
         let changes = match Schedule::of(self.tenant, row) {
             Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
                 return Ok(Turn::Held(self.now + LOCKED_AGAIN));
@@ -524,9 +532,6 @@ impl<'a> Work<'a> {
             return Ok(Turn::Held(now + FAILED_AGAIN));
         }
         // Whatever is in it, it must not come again and again: not tried until somebody mends it.
-        if !row_lock::try_lock(&self.table, row) {
-            return Ok(Turn::Held(now + LOCKED_AGAIN));
-        }
         self.write(row, &Changes::broken(row, Error::new("XX000", failure.message)))
     }
 

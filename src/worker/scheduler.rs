@@ -9,7 +9,7 @@ use crate::handler;
 use crate::postgres::caught;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
-use crate::postgres::{catalog, latch, session, shmem, transaction, worker};
+use crate::postgres::{catalog, latch, session, shmem, timeout, transaction, worker};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::{self, Db, Shared, db_state};
@@ -23,6 +23,8 @@ use std::time::Duration;
 const TENANTS: usize = 1000;
 /// So many of them at least between two ticks.
 const TENANTS_A_TICK: usize = 10;
+/// Milliseconds that a lock is waited for.
+const LOCK_TIMEOUT: i32 = 5;
 /// One whose tables somebody held is looked at again.
 const LOCKED_AGAIN: Micros = 1_000_000;
 /// A scheduler that has lived so long doesn't die of its start.
@@ -215,7 +217,7 @@ impl Locked {
         }
         self.again = NEVER;
         for tenant in std::mem::take(&mut self.tenants) {
-            if let Ok(Looked::Locked) = transaction::run(|| look(s, database, tenant, self.moved)) {
+            if is_locked(s, database, tenant, self.moved) {
                 self.note(tenant);
             }
         }
@@ -253,7 +255,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
             return true;
         }
         // A broken tenant is shown in tq_problems; the sweep goes on.
-        if let Ok(Looked::Locked) = transaction::run(|| look(s, database, *tenant, moved)) {
+        if is_locked(s, database, *tenant, moved) {
             locked.note(*tenant);
         }
         db.sweep_from.store(*tenant, SeqCst);
@@ -296,6 +298,19 @@ enum Looked {
     Done,
     /// Somebody holds its tables.
     Locked,
+}
+
+/// Looks at one tenant. True: somebody holds what is to be looked at; whoever drops its schema, say, holds one
+/// table and waits for another that this process has.
+fn is_locked(s: &Shared, database: u32, tenant: u32, moved: Option<Move>) -> bool {
+    let looked = transaction::run(|| {
+        timeout::limit_locks(LOCK_TIMEOUT);
+        look(s, database, tenant, moved)
+    });
+    match looked {
+        Ok(looked) => matches!(looked, Looked::Locked),
+        Err(failure) => failure.sqlstate == "55P03",
+    }
 }
 
 /// One tenant: what is ready, what comes due, which schedules.
