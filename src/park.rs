@@ -121,8 +121,9 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
     if soon {
         ready::due(s, index, clock::now() + 50_000);
     }
-    // There may be more behind them.
-    ready::wake(s, index, NEVER);
+    // There may be more behind them; what was moved is found where looks have passed by already.
+    let moved = rows.iter().any(|(_, wait)| matches!(wait, Wait::Turn));
+    ready::wake(s, index, if moved { i64::MIN } else { NEVER });
     Ok(())
 }
 

@@ -179,7 +179,7 @@ fn ended(committed: bool) {
                         // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
                         ready::unpark(e);
                         ready::unblock(e);
-                        e.schedule_low.store(ready::LOWEST, SeqCst);
+                        ready::look_from(e, ready::LOWEST);
                     }
                     count(&s, e, p.added);
                     if p.low <= now {

@@ -66,11 +66,16 @@ pub const LOWEST: Micros = i64::MIN / 2;
 /// A schedule of this entry's tenant comes due at `at`, which its row has said before.
 pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
     let e = &s.entries[index as usize];
-    // First, and never to what it was: a tick that didn't see the row must not raise it above it.
-    let _ = e.schedule_low.fetch_update(SeqCst, SeqCst, |low| Some(low.min(at).max(LOWEST) - 1));
+    look_from(e, at);
     if at < e.schedule_due.fetch_min(at, SeqCst) {
         note_due(s, index, at);
     }
+}
+
+/// The next tick looks at schedules of this entry's tenant that are due from `at` on. Never leaves what it was:
+/// a tick that didn't see the row must not raise it above it.
+pub fn look_from(e: &Entry, at: Micros) {
+    let _ = e.schedule_low.fetch_update(SeqCst, SeqCst, |low| Some(low.min(at.max(LOWEST)) - 1));
 }
 
 fn note_due(s: &Shared, index: u32, at: Micros) {
