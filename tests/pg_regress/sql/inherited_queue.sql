@@ -329,7 +329,7 @@ SELECT count(tq_cancel(id)) > 0 FROM tq_tasks;
 
 -- Expiry: what is due when, until when it may start, how it ends.
 INSERT INTO cases (family, label, expected, actual) SELECT 'expiry', label, expected, played(task::jsonb) FROM (VALUES
-    ('past before it starts', 'expired 0', '{"handler": "add", "args": [1], "expires": "0"}'), ('past when it is due', 'expired 0', '{"handler": "add", "args": [1], "expires": "1 hour", "delay": "2 hours"}'), ('not past', 'done 1 done', '{"handler": "add", "args": [1], "expires": "1 hour"}'),
+    ('past before it starts', 'expired 0', '{"handler": "add", "args": [1], "expires": "0"}'), ('counted from when it is due', 'done 1 done', '{"handler": "add", "args": [1], "expires": "1 hour", "delay": "2 hours"}'), ('not past', 'done 1 done', '{"handler": "add", "args": [1], "expires": "1 hour"}'),
     ('past when it is to be tried again', 'expired 1 failed:XX001', '{"handler": "bang", "args": ["XX001"], "expires": "1 hour", "retry": {"kind": "fixed", "base": 7200}}')) AS v (label, expected, task);
 
 -- Cancelling: in which state, what is said, how it ends.

@@ -115,7 +115,7 @@ SELECT tq_result('01900000-0000-7000-8000-000000000021', wait => '20 s');
 SELECT test.await('(SELECT tenant = ''acme'' AND handler = ''ok'' AND done = 1 FROM tq_stats)');
 RESET ROLE;
 CREATE TABLE before AS SELECT pid FROM tq_workers WHERE kind = 'executor' AND state <> 'starting';
-SELECT tq_recycle() = count(*) AS all FROM before;
+SELECT tq_recycle() > 0 AS some;
 SELECT test.await('(SELECT count(*) = 0 FROM tq_workers JOIN before USING (pid))');
 SET ROLE acme;
 SELECT tq_async('ok', id => '01900000-0000-7000-8000-000000000022');
