@@ -10,11 +10,11 @@
 //!
 //! With `depends_mode => 'any'` a row waits for several: one *link* row for each of them stands in.
 
-use crate::enqueue::{NewTask, Queue};
+use crate::enqueue::{NewTask, Queue, TIME_MAX};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock;
+use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::task::{self, WAITS_INDEX, col, ended, rcol, stored};
@@ -211,13 +211,36 @@ pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<
     Ok(())
 }
 
+/// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
+pub fn due_again(row: &Row) -> Micros {
+    let run_at = row.time(col::RUN_AT).unwrap_or(0);
+    if row.char(col::STATE) != stored::WAITING || row.raw(col::OPTIONS).is_none() {
+        return run_at;
+    }
+    let delay = row.json(col::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64));
+    delay.map_or(run_at, |delay| run_at.max(clock::now().saturating_add(delay).min(TIME_MAX)))
+}
+
+/// What puts it back among the rows that picks walk.
+pub fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value<'a>)> {
+    let mut changes = Place::of(tenant, row.str(col::QUEUE)).changes().to_vec();
+    let later = run_at - row.time(col::RUN_AT).unwrap_or(0);
+    if later > 0 {
+        changes.push((col::RUN_AT, Value::Time(run_at)));
+        // Until when it may start counts from when it may run.
+        changes.extend(row.time(col::EXPIRES_AT).map(|e| (col::EXPIRES_AT, Value::Time(e.saturating_add(later).min(TIME_MAX)))));
+    }
+    changes
+}
+
 /// Back among the rows that picks walk, whoever else is changing it.
 pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<(), Failure> {
     loop {
-        if tasks.update(&row, &Place::of(tenant, row.str(col::QUEUE)).changes()) == Gone::Done {
+        let run_at = due_again(&row);
+        if tasks.update(&row, &back(tenant, &row, run_at)) == Gone::Done {
             let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
-                wake::enqueued(entry, row.time(col::RUN_AT).unwrap_or(0), 0);
+                wake::enqueued(entry, run_at, 0);
             }
             return Ok(());
         }

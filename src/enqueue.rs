@@ -57,6 +57,8 @@ pub struct NewTask {
     pub waits_for: Option<u128>,
     /// Gets the result of this task as its last argument.
     pub pass: Option<u128>,
+    /// Not before so long after the end of what it waits for: of a later step of a chain.
+    pub delay_after: Option<Micros>,
     /// Its args are many: the handler is called once for each.
     pub each: bool,
     /// Set by schedules.
@@ -71,7 +73,7 @@ pub struct NewTask {
 }
 
 /// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
-const TIME_MAX: Micros = 252_455_616_000_000_000;
+pub const TIME_MAX: Micros = 252_455_616_000_000_000;
 /// Longest text of a label.
 const LABEL: usize = 1024;
 
@@ -187,6 +189,7 @@ impl NewTask {
                 o.insert(key.into(), v);
             }
         };
+        put("delay", self.delay_after.map(Json::from));
         put("timeout", self.timeout.map(Json::from));
         put("max_attempts", self.max_attempts.map(Json::from));
         put("retry", self.retry.clone());

@@ -86,7 +86,8 @@ fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
     Ok((task_object(&Json::Object(own))?, inherited))
 }
 
-fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>> {
+/// `of_first`: what only the first one inherits.
+fn members(tasks: &[Json], inherited: &Map<String, Json>, of_first: &[&str]) -> Result<Vec<NewTask>> {
     tasks
         .iter()
         .enumerate()
@@ -101,7 +102,7 @@ fn members(tasks: &[Json], inherited: &Map<String, Json>) -> Result<Vec<NewTask>
                 Json::Object(map) => map.clone(),
                 _ => return Err(place(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}."))),
             };
-            for (key, value) in inherited {
+            for (key, value) in inherited.iter().filter(|(key, _)| n == 0 || !of_first.contains(&key.as_str())) {
                 object.entry(key.clone()).or_insert_with(|| value.clone());
             }
             if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
@@ -162,6 +163,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             let before = member_id(id, n - 1);
             new.depends_on = vec![before];
             new.waits_for = Some(before);
+            new.delay_after = new.delay.take();
             new.allow_failure = Some(allow_failure);
             new.pass = spec.pass_result.then_some(before);
         }
@@ -233,7 +235,7 @@ fn group(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_group()");
     let tasks = array(args, 0, "tasks")?;
     let (flow, inherited) = flow_object(args.json(1).map(|j| j.value()).as_ref())?;
-    let members = members(&tasks, &inherited)?;
+    let members = members(&tasks, &inherited, &[])?;
     let queue = Queue::open(tenant::resolve(args.text(2).as_deref())?)?;
     let spec = Spec { kind: "tq_group", flow, members, serial: false, pass_result: false, chunked: false };
     Ok(Ret::Uuid(create(&queue, spec)?))
@@ -251,7 +253,7 @@ fn chain(args: &Args) -> Result<Ret> {
             return Err(Error::invalid(format!("on_step_failure is \"{other}\"")).hint("It is one of stop, continue."));
         }
     }
-    let members = members(&steps, &inherited)?;
+    let members = members(&steps, &inherited, &["delay"])?;
     let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
     let pass_result = args.bool(1).unwrap_or(false);
     let spec = Spec { kind: "tq_chain", flow, members, serial: true, pass_result, chunked: false };

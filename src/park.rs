@@ -215,7 +215,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
                     None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };
                 if over && !row.in_flux {
-                    let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                    let _: Gone = table.update(row, &depend::back(tenant, row, depend::due_again(row)));
                 }
             }
             Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))

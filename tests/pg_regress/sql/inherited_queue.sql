@@ -237,9 +237,16 @@ INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'nothing is
 INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'the second comes, and it is told', '2', drain('2 days')::text);
 INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'once', 'told barrier done', (SELECT string_agg(what, ', ') FROM log)), ('flows', 'it is finished', '[2, 3]', tq_result(:'barrier')::text);
 COMMIT;
--- A step's own delay, else the chain's; both count from the enqueuing.
-SELECT tq_chain('[{"handler": "void", "delay": "2 hours"}, "void", {"handler": "void", "delay": "30 minutes"}]', task => '{"delay": "1 hour"}') AS slow \gset
-INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'delays of steps', '@ 2 hours, @ 1 hour, @ 30 mins', (SELECT string_agg((run_at - created_at)::text, ', ' ORDER BY id) FROM tq_task WHERE parent_id = :'slow'));
+-- The first step's own delay, else the chain's; a later step's counts from the end of the one before, and its expiry from then.
+SELECT tq_chain('["void", {"handler": "void", "delay": "30 minutes", "expires": "1 minute"}, "void"]', task => '{"delay": "1 hour"}') AS slow \gset
+CREATE FUNCTION steps(chain uuid) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(date_trunc('minute', run_at - now() + interval '2 seconds')::text || coalesce(' to ' || (expires_at - run_at), ''), ', ' ORDER BY id) FROM tq_task WHERE parent_id = chain $$;
+INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'delays of steps', '@ 1 hour, @ 0 to @ 1 min, @ 0', steps(:'slow'));
+SELECT count(*) FROM tq_drain(as_of => now() + interval '61 minutes', max_tasks => 1);
+INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'when the first has ended', '@ 30 mins to @ 1 min, @ 0', steps(:'slow'));
+SELECT state FROM tq_drain(as_of => now() + interval '30 minutes 30 seconds');
+INSERT INTO cases (family, label, expected, actual) VALUES ('flows', 'and all of them', 'done', (SELECT state FROM tq_fetch(:'slow')));
+SELECT tq_chain('["void", {"handler": "void", "delay": "1 hour"}]') AS slow \gset
+SELECT test.await(format('(SELECT count(*) = 1 FROM tq_task WHERE parent_id = %L AND run_at > now() + interval ''59 minutes'')', :'slow'));
 SELECT tq_cancel(:'slow');
 -- Waiting for a group that takes longer gives nothing, and stops nothing.
 SELECT tq_group('[{"handler": "add", "args": [1], "delay": "1 hour"}]') AS slow \gset
