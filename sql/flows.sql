@@ -13,7 +13,7 @@ CREATE FUNCTION @extschema@.tq_chain(steps jsonb, pass_result boolean DEFAULT fa
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_chain';
 COMMENT ON FUNCTION @extschema@.tq_chain(jsonb, boolean, text, jsonb, text) IS
 'Enqueues tasks that run one after the other, and returns the id of the flow that they make up; its result is the array of theirs.
-steps: as tasks of tq_group. pass_result: each step gets the result of the one before: behind the arguments of an array, as the first parameter that an object leaves out. on_step_failure: stop = what follows a failed step is cancelled; continue = it runs all the same. task: as in tq_group.
+steps: as tasks of tq_group; the delay of a later one counts from the end of the one before, one in task is the first step''s. pass_result: each step gets the result of the one before: behind the arguments of an array, as the first parameter that an object leaves out. on_step_failure: stop = what follows a failed step is cancelled; continue = it runs all the same. task: as in tq_group.
 Errors: as tq_group. Example: SELECT tq_chain(''[{"handler": "fetch_rates", "args": ["eur"]}, "convert", "store"]'', pass_result => true);';
 
 CREATE FUNCTION @extschema@.tq_async_iter(handler text, args jsonb[], chunk integer DEFAULT 1, task jsonb DEFAULT NULL, tenant text DEFAULT NULL) RETURNS uuid

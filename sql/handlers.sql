@@ -7,7 +7,7 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'tq_register';
 COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text) IS
 'Registers a function or procedure that tasks may call; registering a name again replaces it. True = new.
 function: SQL text such as ''send_invoice(bigint, text)''; NULL = the handler''s name; without a schema it is looked up in the tenant''s search_path; the schema''s owner needs USAGE on the schema that it is in. The rest are defaults for its tasks: queue, priority, timeout, max_attempts (0 = for ever), retry (tq_backoff), expires, save. run_as: the role it runs as, default the schema''s owner, who must be able to SET ROLE to it. result_ttl: how long results are kept at least. settings: {"name": "value"} while it runs. aliases: further names. shared: for all tenants (superusers only). max_running: of its tasks at a time in a tenant. rate: starts of them, ''10/m''. Not supported yet: external (0A000).
-Errors: 42883 no such function, 42725 several of that name, 42501 not the schema''s owner, or the owner may not use the function''s schema; 22023 a value that makes no sense.
+Errors: 42883 no such function, 42725 several of that name, 42501 not the schema''s owner, or the owner may not use the function''s schema; 22023 a value that makes no sense, 22008 one beyond the year 9999.
 Example: SELECT tq_register(''send_invoice'', ''send_invoice(bigint, text)'', max_attempts => 5);';
 
 CREATE FUNCTION @extschema@.tq_unregister(handler text, shared boolean DEFAULT false, tenant text DEFAULT NULL) RETURNS boolean

@@ -85,7 +85,7 @@ LANGUAGE sql STABLE AS $body$
         AS x(attempt integer, outcome pg_catalog.text, started_at pg_catalog.timestamptz, duration interval, sqlstate pg_catalog.text, message pg_catalog.text, detail pg_catalog.text, context pg_catalog.text, pid integer)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
-'What happened to a task, attempt by attempt (the last ten): outcome done | failed | retry | timeout | crashed | interrupted (its executors ended ten times while it ran). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
+'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (its executors ended ten times while it ran). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 
 CREATE FUNCTION tenant_q.why(id uuid, tenant text) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_why';

@@ -253,13 +253,7 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, sa
         tenant,
         &table,
         &row,
-        &End {
-            state: ended::DONE,
-            attempts: item.attempts + 1,
-            started_at: Some(started_at),
-            result: Some(result),
-            ..End::default()
-        },
+        &End { state: ended::DONE, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), ..End::default() },
         save,
     )
 }
@@ -380,13 +374,7 @@ pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Fa
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = remove(&table, item)?;
     events::ended_unrun(tenant, &row, state, failure);
-    end(
-        tenant,
-        &table,
-        &row,
-        &End { state, attempts: item.attempts, error: failure.map(error_document), ..End::default() },
-        true,
-    )
+    end(tenant, &table, &row, &End { state, attempts: item.attempts, error: failure.map(error_document), ..End::default() }, true)
 }
 
 /// Parks rows whose handler can't be called now; back to `q` by `unpark`. Their handlers' names.

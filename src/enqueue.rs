@@ -429,7 +429,9 @@ pub(crate) fn default_meta() -> Result<Option<Json>> {
         return Ok(None);
     }
     serde_json::from_str(&text).map(Some).map_err(|e| {
-        Error::invalid("tenant_q.meta is not a JSON document").detail(format!("{e}.")).hint("SET LOCAL tenant_q.meta = '{\"request\": 42}';")
+        Error::invalid("tenant_q.meta is not a JSON document")
+            .detail(format!("{e}."))
+            .hint("SET LOCAL tenant_q.meta = '{\"request\": 42}';")
     })
 }
 

@@ -319,7 +319,10 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
     let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results.find(&[rcol::ID as i16], Value::Uuid(id)).and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value())).unwrap_or(Json::Null))
+    Ok(results
+        .find(&[rcol::ID as i16], Value::Uuid(id))
+        .and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value()))
+        .unwrap_or(Json::Null))
 }
 
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
@@ -387,12 +390,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
                 .filter(|d| !d.is_empty());
         complete::error_document(&failure)
     });
-    let end = End {
-        state: if error.is_some() { ended::FAILED } else { ended::DONE },
-        result: Some(&result),
-        error,
-        ..End::default()
-    };
+    let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
     if let Some(entry) = tenant.entry(tenant.owner)? {
         wake::enqueued(entry, clock::NEVER, -1);

@@ -154,11 +154,9 @@ fn delete(args: &Args) -> Result<Ret> {
             let gone = transaction::with_latest_snapshot(|| delete_result(&tasks, &results, &row));
             Ok(Ret::Bool(gone == Gone::Done))
         }
-        Found::Unfinished(_) => {
-            Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
-                .detail("Deleting it would leave whoever waits for it without an answer.")
-                .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id)."))
-        }
+        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
+            .detail("Deleting it would leave whoever waits for it without an answer.")
+            .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id).")),
         Found::Nothing => Ok(Ret::Bool(false)),
     }
 }

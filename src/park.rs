@@ -161,8 +161,7 @@ pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
 pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
     let role = s.entries[index as usize].role.load(Relaxed);
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
-    let states: &[u8] =
-        if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
+    let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
     for state in states.iter().copied() {
         if let Err(failure) = review(tenant, state) {
             caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);

@@ -435,13 +435,7 @@ impl Scan<'_> {
     }
 
     /// Takes due rows of one priority; returns the first live row's key.
-    fn priority(
-        &mut self,
-        table: &Table,
-        source: &Source,
-        priority: i16,
-        from: Option<RowKey>,
-    ) -> Result<Option<(Micros, u128)>, Failure> {
+    fn priority(&mut self, table: &Table, source: &Source, priority: i16, from: Option<RowKey>) -> Result<Option<(Micros, u128)>, Failure> {
         let keys = [
             source.is_its(),
             Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },

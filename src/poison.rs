@@ -330,7 +330,14 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
 }
 
 /// The task is final, with everything that an end brings about.
-fn quarantine(tenant: &Tenant, table: &Table, row: &Row, crashes: i32, history: serde_json::Value, failure: &Failure) -> Result<(), Failure> {
+fn quarantine(
+    tenant: &Tenant,
+    table: &Table,
+    row: &Row,
+    crashes: i32,
+    history: serde_json::Value,
+    failure: &Failure,
+) -> Result<(), Failure> {
     events::ended_unrun(tenant, row, ended::QUARANTINED, Some(failure));
     transaction::see_own_writes();
     let end = End {

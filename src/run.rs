@@ -223,7 +223,8 @@ pub fn apply_settings(handler: &Handler) {
 fn apply_durability(handler: &Handler) {
     const NAME: &std::ffi::CStr = c"synchronous_commit";
     let settings = handler.settings.as_ref().and_then(Json::as_object);
-    let value = settings.and_then(|s| s.iter().find(|(name, _)| name.eq_ignore_ascii_case("synchronous_commit"))).and_then(|(_, v)| v.as_str());
+    let value =
+        settings.and_then(|s| s.iter().find(|(name, _)| name.eq_ignore_ascii_case("synchronous_commit"))).and_then(|(_, v)| v.as_str());
     if let Some(value) = value.and_then(|v| std::ffi::CString::new(v).ok()) {
         session::set_local(NAME, &value);
     }

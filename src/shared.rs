@@ -688,9 +688,9 @@ impl Shared {
         let entries = self.entries;
         let begin = hash_of(tenant_key(database, tenant)) % hash.len();
         (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load(Acquire)).take_while(|i| *i != NONE).filter(move |i| {
-            entries.get(*i as usize).is_some_and(|e| {
-                e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1
-            })
+            entries
+                .get(*i as usize)
+                .is_some_and(|e| e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1)
         })
     }
 

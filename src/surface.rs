@@ -229,7 +229,8 @@ fn cancel(args: &Args) -> Result<Ret> {
     if own == Some(id) {
         return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
     }
-    let mut members: Vec<u128> = if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+    let mut members: Vec<u128> =
+        if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
     members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.

@@ -167,7 +167,8 @@ fn ended(committed: bool) {
             let now = crate::postgres::clock::now();
             // Before the wakes: a tenant may be detached and attached again in one transaction.
             let detached = |e: &shared::Entry| {
-                n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed)) && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
+                n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed))
+                    && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
             };
             if committed && !n.detached.is_empty() {
                 s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);

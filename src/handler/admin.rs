@@ -1,6 +1,7 @@
 //! tq_register and its kin.
 
 use super::{Handler, all, check_retry, signature};
+use crate::enqueue::TIME_MAX;
 use crate::error::{Error, Result};
 use crate::monitor::interval_json;
 use crate::postgres::call::{Args, Ret};
@@ -45,6 +46,9 @@ fn register(args: &Args) -> Result<Ret> {
     for (what, n) in [("timeout", 4), ("expires", 7), ("result_ttl", 13)] {
         if args.interval(n).is_some_and(|i| i < 0) {
             return Err(Error::invalid(format!("{what} is negative")));
+        }
+        if args.interval(n).is_some_and(|i| crate::postgres::clock::now().saturating_add(i) >= TIME_MAX) {
+            return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
         }
     }
     if args.int(5).is_some_and(|n| n < 0) {
@@ -336,6 +340,8 @@ fn backoff_delay(args: &Args) -> Result<Ret> {
 fn handlers(args: &Args) -> Result<Ret> {
     let tenant = resolve(args.text(0).as_deref())?;
     let now = crate::postgres::clock::now();
+    // There may be a password in them.
+    let insider = crate::surface::may_read(&tenant).is_ok();
     let rows: Vec<Json> = all(&tenant)?
         .iter()
         .map(|h| {
@@ -366,7 +372,7 @@ fn handlers(args: &Args) -> Result<Ret> {
                 "aliases": h.aliases,
                 "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
                 "save": h.save,
-                "settings": h.settings,
+                "settings": h.settings.as_ref().filter(|_| insider),
             })
         })
         .collect();

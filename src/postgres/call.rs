@@ -107,7 +107,10 @@ impl Args {
 /// Microseconds of an interval; a month counts 30 days.
 pub fn micros_of(interval: &pgrx::datum::Interval) -> i64 {
     const DAY: i64 = 86_400_000_000;
-    (interval.months() as i64).saturating_mul(30 * DAY).saturating_add((interval.days() as i64).saturating_mul(DAY)).saturating_add(interval.micros())
+    (interval.months() as i64)
+        .saturating_mul(30 * DAY)
+        .saturating_add((interval.days() as i64).saturating_mul(DAY))
+        .saturating_add(interval.micros())
 }
 
 pub fn format_interval(interval: &pgrx::datum::Interval) -> String {

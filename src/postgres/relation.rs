@@ -95,8 +95,7 @@ unsafe fn is_in_flux(header: pg_sys::HeapTupleHeader) -> bool {
         }
         // As HEAP_XMAX_IS_LOCKED_ONLY has it.
         let locks = pg_sys::HEAP_XMAX_EXCL_LOCK;
-        let only_locked = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0
-            || mask & (pg_sys::HEAP_XMAX_IS_MULTI | pg_sys::HEAP_LOCK_MASK) == locks;
+        let only_locked = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0 || mask & (pg_sys::HEAP_XMAX_IS_MULTI | pg_sys::HEAP_LOCK_MASK) == locks;
         let multi = mask & pg_sys::HEAP_XMAX_IS_MULTI != 0;
         match (only_locked, multi) {
             (true, true) => pg_sys::ffi::pg_guard_ffi_boundary(|| raw::MultiXactIdIsRunning(xmax, true)),

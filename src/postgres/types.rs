@@ -38,11 +38,8 @@ impl Jsonb {
         let text = std::ffi::CString::new(text).unwrap_or_default();
         // SAFETY: jsonb_in reads a C string, and returns a jsonb that it has allocated.
         unsafe {
-            let datum: pg_sys::Datum = pg_sys::DirectFunctionCall1Coll(
-                Some(raw::jsonb_in),
-                pg_sys::InvalidOid,
-                pg_sys::Datum::from(text.as_ptr()),
-            );
+            let datum: pg_sys::Datum =
+                pg_sys::DirectFunctionCall1Coll(Some(raw::jsonb_in), pg_sys::InvalidOid, pg_sys::Datum::from(text.as_ptr()));
             let copy = Jsonb::from_datum(datum);
             pg_sys::pfree(datum.cast_mut_ptr());
             copy

@@ -123,6 +123,12 @@ SELECT tq_result(:'id', wait => '20 s'), (SELECT handler FROM tq_fetch(:'id'));
 SELECT tq_register('nought', queue => 'mail', priority => 5, timeout => '5 minutes', max_attempts => 7, retry => tq_backoff('fixed', '1 s'), expires => '1 hour', save => true, settings => '{"work_mem": "7MB"}', result_ttl => '1 day');
 SELECT handler, function, shared, status, reason, guarantee, run_as, queue, priority, timeout, max_attempts, retry, save, settings FROM tq_handlers WHERE handler = 'nought' \gx
 SELECT tq_async('nought', delay => '1 hour') AS id \gset
+-- Its settings are for those who may read tasks.
+RESET ROLE;
+GRANT USAGE ON SCHEMA acme TO other;
+SET ROLE other;
+SELECT handler, queue, settings FROM tq_handlers WHERE handler = 'nought';
+SET ROLE owner;
 SELECT queue, priority, max_attempts FROM tq_fetch(:'id');
 SELECT tq_cancel(:'id');
 SELECT tq_register('nought');
