@@ -708,7 +708,7 @@ impl Shared {
         loop {
             let before = self.header.zone_version.load(SeqCst);
             let zone = load_text(&self.header.zone);
-            if before % 2 == 0 && self.header.zone_version.load(SeqCst) == before {
+            if before.is_multiple_of(2) && self.header.zone_version.load(SeqCst) == before {
                 return Some(zone).filter(|z| !z.is_empty());
             }
             std::hint::spin_loop();

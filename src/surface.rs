@@ -265,9 +265,8 @@ fn cancel(args: &Args) -> Result<Ret> {
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    !(!task::is_task(row.char(col::STATE))
-        || !even_running && shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some())
-        || table.delete(row.tid) == Gone::Lost)
+    let runs = || shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some());
+    task::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row.tid) == Gone::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {

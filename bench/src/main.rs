@@ -48,8 +48,16 @@ pub struct Options {
 
 impl Options {
     fn from_arguments() -> Result<Options, String> {
-        let mut options =
-            Options { tasks: 200_000, rounds: 3, seconds: 15, idle_tenants: 0, noisy_tasks: 0, waiting_schedules: 0, only: Vec::new(), save: false };
+        let mut options = Options {
+            tasks: 200_000,
+            rounds: 3,
+            seconds: 15,
+            idle_tenants: 0,
+            noisy_tasks: 0,
+            waiting_schedules: 0,
+            only: Vec::new(),
+            save: false,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             if argument == "--save" {

@@ -305,7 +305,8 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
 
 /// What an executor of this role has used of a core so far.
 fn cpu_of(site: &Site, role: &str) -> Duration {
-    let pids = site.cluster.rows(DB, &format!("SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND backend_type = 'tenant_q executor'"));
+    let pids =
+        site.cluster.rows(DB, &format!("SELECT pid FROM pg_stat_activity WHERE usename = '{role}' AND backend_type = 'tenant_q executor'"));
     let used = |row: &cluster::Row| {
         let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", row.get(0))).unwrap_or_default();
         stat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
