@@ -212,17 +212,22 @@ pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<
 }
 
 /// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
-pub fn due_again(row: &Row) -> Micros {
+fn due_again(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Micros, Failure> {
     let run_at = row.time(col::RUN_AT).unwrap_or(0);
     if row.char(col::STATE) != stored::WAITING || row.raw(col::OPTIONS).is_none() {
-        return run_at;
+        return Ok(run_at);
     }
-    let delay = row.json(col::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64));
-    delay.map_or(run_at, |delay| run_at.max(clock::now().saturating_add(delay).min(TIME_MAX)))
+    let Some(delay) = row.json(col::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64)) else { return Ok(run_at) };
+    let results = tenant.open(tenant.result, Access::Read)?;
+    if matches!(transaction::with_latest_snapshot(|| evaluate(tasks, &results, row)), Answer::Never(_)) {
+        // That it can't run any more is said at once.
+        return Ok(run_at);
+    }
+    Ok(run_at.max(clock::now().saturating_add(delay).min(TIME_MAX)))
 }
 
 /// What puts it back among the rows that picks walk.
-pub fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value<'a>)> {
+fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value<'a>)> {
     let mut changes = Place::of(tenant, row.str(col::QUEUE)).changes().to_vec();
     let later = run_at - row.time(col::RUN_AT).unwrap_or(0);
     if later > 0 {
@@ -233,21 +238,21 @@ pub fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value
     changes
 }
 
-/// Back among the rows that picks walk, whoever else is changing it.
-pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<(), Failure> {
+/// Back among the rows that picks walk, whoever else is changing it. False: it doesn't wait for that any more.
+pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<bool, Failure> {
     loop {
-        let run_at = due_again(&row);
+        let run_at = due_again(tenant, tasks, &row)?;
         if tasks.update(&row, &back(tenant, &row, run_at)) == Gone::Done {
             let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
                 wake::enqueued(entry, run_at, 0);
             }
-            return Ok(());
+            return Ok(true);
         }
         let id = row.uuid(col::ID).unwrap_or(0);
         match transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id))) {
             Some(now) if matches!(now.char(col::STATE), stored::WAITING | stored::GATED) && now.uuid(col::WAITS_FOR) == from => row = now,
-            _ => return Ok(()),
+            _ => return Ok(false),
         }
     }
 }

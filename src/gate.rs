@@ -157,17 +157,26 @@ pub fn release(tenant: &Tenant, tasks: &Table, row: &Row, handler: Option<&Handl
 
 fn let_one_in(tenant: &Tenant, tasks: &Table, gate: u128) -> Result<(), Failure> {
     let now = clock::now();
-    let mut best = None;
-    transaction::with_latest_snapshot(|| {
-        depend::waiting_for(tasks, gate, |row| {
-            let due = row.time(col::RUN_AT).unwrap_or(0) <= now;
-            if due || best.is_none() {
-                best = Some(row);
-            }
-            !due
-        })
-    });
-    best.map_or(Ok(()), |row| depend::let_go(tenant, tasks, row, Some(gate)))
+    loop {
+        // Others that end now may be letting in the same ones: those are left to them, if there are more.
+        let (mut best, mut taken) = (None, None);
+        transaction::with_latest_snapshot(|| {
+            depend::waiting_for(tasks, gate, |row| {
+                let due = row.time(col::RUN_AT).unwrap_or(0) <= now;
+                let place = if row.in_flux { &mut taken } else { &mut best };
+                let first = place.is_none();
+                let stop = due && !row.in_flux;
+                if first || stop {
+                    *place = Some(row);
+                }
+                !stop
+            })
+        });
+        let Some(row) = best.or(taken) else { return Ok(()) };
+        if depend::let_go(tenant, tasks, row, Some(gate))? {
+            return Ok(());
+        }
+    }
 }
 
 /// After rows were put aside and committed: is there still something at each gate whose end will let

@@ -21,6 +21,8 @@ use std::sync::atomic::Ordering::*;
 
 /// How often tasks are looked at that wait for a role to be granted, in microseconds.
 const ROLE_RECHECK: i64 = 60_000_000;
+/// Microseconds after which rows are looked at again that somebody is changing.
+const IN_FLUX_AGAIN: i64 = 1_000_000;
 /// Rows of one transaction.
 const ROWS: usize = 500;
 
@@ -135,9 +137,10 @@ fn no_longer_due(tenant: &Tenant, table: &Table, row: &Row) -> Result<(), Failur
 
 fn look_again(s: &Shared, index: u32, at: i64) {
     let e = &s.entries[index as usize];
-    let before = e.unpark_at.load(Relaxed);
-    if before == 0 || at < before {
-        e.unpark_at.store(at, Relaxed);
+    let before = e.unpark_at.load(SeqCst);
+    // One that is past is about to be taken up.
+    if before <= clock::now() || at < before {
+        e.unpark_at.store(at, SeqCst);
     }
     ready::due(s, index, at);
 }
@@ -157,16 +160,29 @@ pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
     asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me), SeqCst, SeqCst).is_ok()
 }
 
+/// The slot's executor ends: what it had taken on is asked for again.
+pub fn leave(s: &Shared, slot: usize) {
+    for (index, e) in s.entries.iter().enumerate() {
+        if e.unpark.compare_exchange(taken_by(slot), 1, SeqCst, SeqCst).is_ok() {
+            ready::wake(s, index as u32, i64::MIN);
+        }
+    }
+}
+
 /// Lets go of the held rows that can run again, and ends those held for too long.
 pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
     let role = s.entries[index as usize].role.load(Relaxed);
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
     let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
     for state in states.iter().copied() {
-        if let Err(failure) = review(tenant, state) {
-            caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-            s.entries[index as usize].unpark.store(1, SeqCst);
-            return ready::block(s, index, crate::pick::reason::ERROR);
+        match review(tenant, state) {
+            Ok(true) => look_again(s, index, clock::now() + IN_FLUX_AGAIN),
+            Ok(false) => {}
+            Err(failure) => {
+                caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
+                s.entries[index as usize].unpark.store(1, SeqCst);
+                return ready::block(s, index, crate::pick::reason::ERROR);
+            }
         }
     }
     let mut from: Option<(i16, i64, u128)> = None;
@@ -191,8 +207,9 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
 }
 
 /// Lets go of rows whose wait was over without anybody having told them: after a crash between the
-/// two steps of `wait`, a restore, a change of limits.
-fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
+/// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
+fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
+    let mut in_flux = false;
     let mut from: Option<(i16, i64, u128)> = None;
     // As many at each gate as would have stayed in place: the end of each lets another one in.
     let mut let_in: HashMap<u128, usize> = HashMap::new();
@@ -201,27 +218,34 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<(), Failure> {
             let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
             let table = tenant.open(tenant.task, Access::Write)?;
             let rows = rows_after(&table, state, from);
-            for row in &rows {
+            let last = (rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1]));
+            for row in rows {
                 let over = match row.uuid(col::WAITS_FOR) {
                     Some(gate) if state == stored::GATED => {
+                        let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+                        let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|g| g.key == gate);
+                        // Where the gate has gone nobody ends a task of it any more.
                         let count = let_in.entry(gate).or_default();
                         *count += 1;
-                        *count <= gate::IN_PLACE
+                        !there_is || *count <= gate::IN_PLACE
                     }
                     _ if state != stored::WAITING => true,
                     Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !task::is_task(r.char(col::STATE))),
                     // One of several: its conditions tell. A flow has none.
                     None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };
+                in_flux |= over && row.in_flux;
                 if over && !row.in_flux {
-                    let _: Gone = table.update(row, &depend::back(tenant, row, depend::due_again(row)));
+                    // Wakes the entry of its handler's role, which may be another one.
+                    let waits_for = row.uuid(col::WAITS_FOR);
+                    depend::let_go(tenant, &table, row, waits_for)?;
                 }
             }
-            Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
+            Ok(last)
         })?;
         match next {
             Some(_) => from = next,
-            None => return Ok(()),
+            None => return Ok(in_flux),
         }
     }
 }
@@ -263,7 +287,12 @@ fn step(
     for row in &rows {
         let name = row.str(col::HANDLER).unwrap_or("");
         let handler = handler::find(tenant, name)?;
-        if handler.as_ref().map_or(tenant.owner, |h| h.run_as) != role || row.in_flux {
+        if handler.as_ref().map_or(tenant.owner, |h| h.run_as) != role {
+            continue;
+        }
+        if row.in_flux {
+            // Whoever is changing it wakes nobody if that is rolled back.
+            again = again.min(now + IN_FLUX_AGAIN);
             continue;
         }
         if let Some(until) = tenant.part_paused_until(name, row.str(col::QUEUE), now) {

@@ -227,6 +227,7 @@ fn look(
         last_handler: None,
         full: false,
         cut: false,
+        untouchable: 0,
         oldest: 0,
         busy_schedules: None,
         held_up: false,
@@ -246,6 +247,11 @@ fn look(
         exhausted &= !scan.full && !scan.cut;
         ends.push(scan.rows.len());
     }
+    let stays = |(source, priority, t, id): &(u64, i16, Micros, u128)| {
+        cursor_of(e, *source, *priority).is_some_and(|c| (c.time, c.id) >= (*t, *id))
+    };
+    // Looking again at once, by whomever, would find the same: `due` says when.
+    let in_vain = scan.rows.is_empty() && scan.untouchable > EXAMINED / 2 && moved.iter().all(stays);
     let Scan { rows, gates, park, wait, due, oldest, held_up, busy, .. } = scan;
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
@@ -265,7 +271,7 @@ fn look(
             set_cursor(e, source, priority, t, id);
         }
         // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
-        if (exhausted || limited) && park.is_empty() && wait.is_empty() {
+        if (exhausted || limited || in_vain) && park.is_empty() && wait.is_empty() {
             e.seen.store(generation, SeqCst);
         }
     } else {
@@ -288,11 +294,12 @@ fn look(
     }
     crate::ready::unblock(e);
     let mut due = due;
-    let unpark_at = e.unpark_at.load(Relaxed);
+    let unpark_at = e.unpark_at.load(SeqCst);
     if unpark_at > 0 {
         if unpark_at <= now {
             e.unpark.store(1, SeqCst);
-            e.unpark_at.store(0, Relaxed);
+            // Unless somebody has just asked for another look.
+            let _ = e.unpark_at.compare_exchange(unpark_at, 0, SeqCst, SeqCst);
         } else {
             due = due.min(unpark_at);
         }
@@ -403,6 +410,8 @@ struct Scan<'a> {
     full: bool,
     /// Enough rows were looked at for one turn.
     cut: bool,
+    /// Rows looked at that nobody can take now, whoever looks.
+    untouchable: usize,
     oldest: Micros,
 }
 
@@ -485,10 +494,12 @@ impl Scan<'_> {
         if row.in_flux {
             // Somebody is changing it: look again in a second.
             self.due = self.due.min(self.now + 1_000_000);
+            self.untouchable += 1;
             return Ok(true);
         }
         if let Some(until) = held_until(self.e, key.1, self.now) {
             self.due = self.due.min(until);
+            self.untouchable += 1;
             return Ok(true);
         }
         let name = row.str(col::HANDLER).unwrap_or("");
@@ -526,6 +537,7 @@ impl Scan<'_> {
                 depend::Answer::Ready | depend::Answer::Never(_) => {}
                 depend::Answer::Soon => {
                     self.due = self.due.min(self.now + 100_000);
+                    self.untouchable += 1;
                     return Ok(true);
                 }
                 answer => {
@@ -545,6 +557,7 @@ impl Scan<'_> {
         if suspect && !(self.rows.is_empty() && poison::may_take_alone(self.s, self.me)) {
             // Another one runs, or others are in this batch already: soon.
             self.due = self.due.min(self.now + 50_000);
+            self.untouchable += 1;
             return Ok(true);
         }
         // Last of all: who passes has used some of a rate up, and must be taken.

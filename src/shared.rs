@@ -194,6 +194,11 @@ shared_struct! {
         pub scheduler: AtomicU32,
         pub scheduler_pid: AtomicU32,
         pub sweep_wanted: AtomicU32,
+        /// Counts the orders for a sweep; and how many there had been when the present one began.
+        pub sweep_orders: AtomicU32,
+        pub sweep_seen: AtomicU32,
+        /// The present sweep has left tenants out whose tables somebody held.
+        pub sweep_missed: AtomicU32,
         /// Where the sweep goes on: the OID of the last tenant looked at.
         pub sweep_from: AtomicU32,
         pub sweep_started: AtomicI64,
@@ -220,7 +225,8 @@ shared_struct! {
 impl Db {
     /// All its tenants are to be looked at, from the first one on.
     pub fn order_sweep(&self) {
-        self.sweep_from.store(0, SeqCst);
+        // One that is under way goes on, and begins once more.
+        self.sweep_orders.fetch_add(1, SeqCst);
         self.sweep_wanted.store(1, SeqCst);
     }
     /// The extension came, went or changed there, or might have.
@@ -659,9 +665,11 @@ fn hash_of(parts: [u32; 3]) -> usize {
     (h ^ (h >> 32)) as usize
 }
 
+/// What stands in a table where something was.
+const REMOVED: u32 = NONE - 1;
+
 /// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
 fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
-    const REMOVED: u32 = NONE - 1;
     let mut at = hash_of(parts) % table.len();
     let mut free = None;
     for _ in 0..table.len() {
@@ -732,12 +740,12 @@ impl Shared {
                 return Some(self.reference(i));
             }
         }
-        let role_index = self.role(database, role)?;
         let _guard = Lock::Registry.exclusive();
         let (found, mut place) = probe(self.entry_hash, key, is);
         if let Some(i) = found {
             return Some(self.reference(i));
         }
+        let role_index = self.role(database, role)?;
         let index = match self.entries.iter().position(|e| e.in_use.load(Relaxed) == 0) {
             Some(i) => i,
             None => {
@@ -806,13 +814,17 @@ impl Shared {
 
     /// Frees an entry that nothing hangs on, orders a sweep of its database to find it again.
     fn evict(&self) -> Option<usize> {
-        const REMOVED: u32 = NONE - 1;
+        let now = crate::postgres::clock::now();
+        // What is taken off one while its schedules are served is put back.
+        let ticking: Vec<u32> = self.dbs.iter().map(|d| d.ticking.load(SeqCst)).filter(|t| *t > 0).collect();
+        let is_ticking = |e: &Entry| ticking.iter().any(|t| std::ptr::eq(&self.entries[*t as usize - 1], e));
         let idle = |e: &Entry| {
             e.pins.load(SeqCst) == 0
+                && !is_ticking(e)
                 && e.holder.load(Relaxed) == 0
                 && e.heap_in.load(Relaxed) == 0
                 && e.generation.load(SeqCst) == e.seen.load(Relaxed)
-                && e.hold_until.iter().all(|h| h.load(Relaxed) == 0)
+                && e.hold_until.iter().all(|h| h.load(Relaxed) <= now)
                 && e.blocked_until.load(Relaxed) == 0
                 && !self.slots.iter().any(|s| s.state.load(Relaxed) != 0 && s.tenant.load(Relaxed) == e.tenant.load(Relaxed))
         };
@@ -842,22 +854,44 @@ impl Shared {
         Some(index)
     }
 
-    /// The place of (database, role), made if there is none.
+    /// The place of (database, role), made if there is none. Under `Lock::Registry`.
     fn role(&self, database: u32, role: u32) -> Option<usize> {
         let is = |i: usize| self.roles[i].role.load(Relaxed) == role && self.roles[i].database.load(Relaxed) == database;
-        let _guard = Lock::Registry.exclusive();
-        let (found, place) = probe(self.role_hash, [database, role, 0], is);
+        let (found, mut place) = probe(self.role_hash, [database, role, 0], is);
         if let Some(i) = found {
             return Some(i);
         }
-        let index = self.roles.iter().position(|r| r.in_use.load(Relaxed) == 0)?;
+        let index = match self.roles.iter().position(|r| r.in_use.load(Relaxed) == 0) {
+            Some(index) => index,
+            None => {
+                let index = self.unneeded_role()?;
+                place = probe(self.role_hash, [database, role, 0], is).1;
+                index
+            }
+        };
         let r = &self.roles[index];
+        for zero in [&r.start_failures, &r.ends] {
+            zero.store(0, Relaxed);
+        }
+        r.start_after.store(0, Relaxed);
+        r.failing_since.store(0, Relaxed);
         r.database.store(database, Relaxed);
         r.role.store(role, Relaxed);
         r.heap_root.store(NONE, Relaxed);
-        r.ends.store(0, Relaxed);
         r.in_use.store(1, Release);
         self.role_hash[place].store(index as u32, Release);
+        Some(index)
+    }
+
+    /// Frees the place of a role that has neither work nor executors: dropped, say, or of a dropped database.
+    fn unneeded_role(&self) -> Option<usize> {
+        let needed: std::collections::HashSet<u32> =
+            self.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).map(|e| e.role_index.load(Relaxed)).collect();
+        let idle = |r: &Role| r.executors.load(SeqCst) == 0 && r.starting.load(SeqCst) == 0 && r.heap_count.load(SeqCst) == 0;
+        let index = (0..self.roles.len()).find(|i| idle(&self.roles[*i]) && !needed.contains(&(*i as u32)))?;
+        let r = &self.roles[index];
+        let (_, place) = probe(self.role_hash, [r.database.load(Relaxed), r.role.load(Relaxed), 0], |i| i == index);
+        self.role_hash[place].store(REMOVED, Release);
         Some(index)
     }
 
@@ -876,6 +910,9 @@ impl Shared {
             &db.scheduler_pid,
             &db.sweep_wanted,
             &db.sweep_from,
+            &db.sweep_orders,
+            &db.sweep_seen,
+            &db.sweep_missed,
             &db.swept_tenants,
             &db.ticks_wanted,
             &db.ticking,

@@ -164,7 +164,6 @@ fn ended(committed: bool) {
             return;
         }
         if let Some(s) = shared::get() {
-            let now = crate::postgres::clock::now();
             // Before the wakes: a tenant may be detached and attached again in one transaction.
             let detached = |e: &shared::Entry| {
                 n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed))
@@ -174,7 +173,11 @@ fn ended(committed: bool) {
                 s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);
             }
             for p in &n.wakes {
-                let Some(e) = s.at(p.entry) else { continue };
+                let Some(e) = s.at(p.entry) else {
+                    // Its place in a full table was given away before it could be noted.
+                    n.sweep |= committed;
+                    continue;
+                };
                 if committed {
                     if p.unpark {
                         // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
@@ -183,10 +186,8 @@ fn ended(committed: bool) {
                         ready::look_from(e, ready::LOWEST);
                     }
                     count(&s, e, p.added);
-                    if p.low <= now {
-                        ready::wake(&s, p.entry.index, p.low);
-                    } else if p.low != NEVER {
-                        ready::due(&s, p.entry.index, p.low);
+                    if p.low != NEVER {
+                        ready::wake_at(&s, p.entry.index, p.low);
                     }
                     if p.schedule != NEVER {
                         ready::schedule_due(&s, p.entry.index, p.schedule);
@@ -207,8 +208,7 @@ fn ended(committed: bool) {
                 if n.sweep
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())
                 {
-                    db.sweep_from.store(0, SeqCst);
-                    db.sweep_wanted.store(1, SeqCst);
+                    db.order_sweep();
                     s.call_launcher_now();
                 }
                 if n.fan_out

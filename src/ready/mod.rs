@@ -46,9 +46,13 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
     e.low_key.fetch_min(low_key, SeqCst);
     e.generation.fetch_add(1, SeqCst);
     s.mark_dirty(index);
-    // Paused and the like: what lifts it wakes somebody.
-    if e.blocked_until.load(SeqCst) <= clock::now() {
+    let blocked_until = e.blocked_until.load(SeqCst);
+    if blocked_until <= clock::now() {
         poke(s, e.role_index.load(Relaxed) as usize);
+    } else if blocked_until != clock::NEVER {
+        // The end of a pause and the like may have been noted behind what has just come due. One without
+        // an end is lifted by somebody, who wakes it.
+        due(s, index, blocked_until);
     }
 }
 

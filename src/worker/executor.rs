@@ -13,7 +13,7 @@ use crate::postgres::{caught, sandbox, session, shmem, timeout, transaction, wor
 use crate::run::{self, Outcome};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
-use crate::{poison, ready, retention, settings};
+use crate::{park, poison, ready, retention, settings};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -113,6 +113,7 @@ fn leave() {
     shared::free_slot(slot);
     role.executors.fetch_sub(1, SeqCst);
     ready::release_all_of(&s, place);
+    park::leave(&s, place);
     if had_work {
         // What it had picked is free again: the cursor may have passed it by now, and others may have been
         // held up by it.

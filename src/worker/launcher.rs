@@ -216,7 +216,10 @@ impl Launcher {
             }
             // Stale hints fall through: the entry says what is true.
             let next = e.next_due.load(SeqCst);
-            if next <= now && e.next_due.compare_exchange(next, NEVER, SeqCst, SeqCst).is_ok() {
+            if next <= now {
+                // First: with neither anything due nor anything to look at it could be given away.
+                e.generation.fetch_add(1, SeqCst);
+                let _ = e.next_due.compare_exchange(next, NEVER, SeqCst, SeqCst);
                 ready::wake(&s, index, NEVER);
             }
             if e.schedule_due.load(SeqCst) <= now

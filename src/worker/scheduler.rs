@@ -163,8 +163,7 @@ fn probe(s: &Shared, db: &Db) -> bool {
     match state {
         Ok(state) => {
             if state == db_state::SERVED {
-                db.sweep_from.store(0, SeqCst);
-                db.sweep_wanted.store(1, SeqCst);
+                db.order_sweep();
             }
             let _ = db.state.compare_exchange(db_state::UNKNOWN, state, SeqCst, SeqCst);
             if db.asked.load(SeqCst) != asked {
@@ -228,6 +227,8 @@ impl Locked {
 fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> bool {
     let from = db.sweep_from.load(SeqCst);
     if from == 0 {
+        db.sweep_seen.store(db.sweep_orders.load(SeqCst), SeqCst);
+        db.sweep_missed.store(0, SeqCst);
         db.sweep_started.store(clock::now(), Relaxed);
         db.swept_tenants.store(0, Relaxed);
         // Fan-outs that no commit announced, too: of the server's life before this one, say.
@@ -271,14 +272,26 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
         }
     }
     if tenants.len() > chunk.len() {
+        if !locked.tenants.is_empty() {
+            // The list goes with this process: the next sweep is to find them as this one has.
+            db.sweep_missed.store(1, SeqCst);
+        }
         return true;
     }
-    if let Err(failure) = transaction::run(|| rezone::note_zone(&zone)) {
+    let seen = db.sweep_seen.load(SeqCst);
+    if db.sweep_orders.load(SeqCst) == seen
+        && db.sweep_missed.load(SeqCst) == 0
+        && let Err(failure) = transaction::run(|| rezone::note_zone(&zone))
+    {
         caught::log_failure("the zone that schedules were planned by could not be noted", &failure);
     }
     db.sweep_from.store(0, SeqCst);
     db.swept_at.store(clock::now(), SeqCst);
     db.sweep_wanted.store(0, SeqCst);
+    // In this order: an order that this doesn't see says itself that a sweep is wanted.
+    if db.sweep_orders.load(SeqCst) != seen {
+        db.sweep_wanted.store(1, SeqCst);
+    }
     false
 }
 

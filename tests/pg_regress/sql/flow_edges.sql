@@ -136,3 +136,25 @@ INSERT INTO gate VALUES (true);
 SELECT tq_pause(queue => 'slow', drain => '20 s');
 SELECT state FROM tq_fetch(:'id');
 SELECT tq_resume(handler => 'barrier'), tq_resume(handler => 'note'), tq_resume(queue => 'slow'), tq_resume(queue => 'fast'), tq_resume(queue => 'fast') AS again;
+
+-- A pause that ends after something else has come due ends all the same.
+SELECT tq_async('note', '"due meanwhile"', delay => '300 ms') IS NOT NULL;
+SELECT tq_pause(duration => '1.5 s');
+SELECT tq_async('note', '"enqueued meanwhile"') IS NOT NULL;
+SELECT test.await('(SELECT count(*) = 2 FROM log WHERE what LIKE ''% meanwhile'')');
+-- Rows that were put aside at a limit, which goes.
+SELECT tq_set_queue('narrow', max_running => 1);
+DELETE FROM gate;
+TRUNCATE log;
+SELECT tq_async('gate', '"first"', queue => 'narrow', priority => 1) IS NOT NULL;
+SELECT test.await('(SELECT EXISTS (SELECT FROM tq_running WHERE handler = ''gate''))');
+SELECT count(tq_async('note', '"narrow"', queue => 'narrow')) FROM generate_series(1, 500);
+SELECT test.await('(SELECT count(*) > 300 FROM tq_task WHERE state = ''k'')');
+SELECT tq_set_queue('narrow', reset => '{max_running}');
+SELECT test.await('(SELECT count(*) = 500 FROM log WHERE what = ''narrow'')');
+INSERT INTO gate VALUES (true);
+SELECT test.await('(SELECT NOT EXISTS (SELECT FROM tq_task))');
+-- A chain whose first step fails says so at once, however long its further steps were to wait.
+SELECT tq_chain('[{"handler": "broken", "args": [1], "max_attempts": 1}, {"handler": "note", "args": ["x"], "delay": "1 day"}]') AS flow \gset
+SELECT tq_result(:'flow', wait => '20 s', propagate => false);
+SELECT state FROM tq_fetch(:'flow');
