@@ -1,5 +1,6 @@
 //! Chains, groups, dependencies, keys and limits: right whatever happens in between.
 
+use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
@@ -314,10 +315,15 @@ fn cpu_of(site: &Site, role: &str) -> Duration {
     Duration::from_nanos(pids.iter().map(used).sum())
 }
 
-/// Nothing is tried again and again while nothing can run: at the tenant's limit, and behind a used up rate.
+/// Nothing is tried again and again while nothing can run: at the tenant's limit, behind a used up rate, and where
+/// somebody has locked more rows than one pick looks at.
 #[test]
 fn who_can_run_nothing_does_nothing() {
-    let site = Site::start("", &["t1", "t2", "t3"]);
+    let site = Site::start("", &["t1", "t2", "t3", "t4"]);
+    site.run("t4", "SELECT tq_pause(); SELECT count(tq_async('ok', jsonb_build_array('locked ' || i))) FROM generate_series(1, 1500) i");
+    let mut other = site.client("t4");
+    other.batch_execute("BEGIN; SELECT id FROM t4.tq_task FOR UPDATE").expect("lock");
+    site.run("t4", "SELECT tq_resume()");
     site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 1)");
     let long = site.enqueue("t1", "gate", r#"["long"]"#, "");
     site.wait_running(&long);
@@ -333,9 +339,14 @@ fn who_can_run_nothing_does_nothing() {
     let (before, began) = (site.value("t3", rows), std::time::Instant::now());
     let used = |role: &str| cpu_of(&site, role);
     let cpu = [used("t1"), used("t3")];
+    let mut starts = HashSet::new();
     while began.elapsed() < Duration::from_secs(2) {
         site.assert_alive("t2");
+        let pids = "SELECT pid FROM pg_stat_activity WHERE usename = 't4' AND backend_type = 'tenant_q executor'";
+        starts.extend(site.cluster.rows(DB, pids).iter().map(|row| row.get(0).to_string()));
     }
+    // One look a second.
+    assert!(starts.len() < 8, "executors of t4 came and went: {starts:?}");
     for (role, before) in ["t1", "t3"].into_iter().zip(cpu) {
         let used = used(role).saturating_sub(before);
         assert!(used < began.elapsed() / 4, "{role} used {used:?} for nothing");
@@ -343,8 +354,9 @@ fn who_can_run_nothing_does_nothing() {
     assert_eq!(site.value("t3", rows), before, "rows were moved for nothing");
     site.run("t3", "SELECT tq_set_limit('mail', rate => '1000/s')");
     site.open_gate();
-    site.wait_idle_within(SOON, &["t1", "t3"]);
-    site.assert_once(1 + 20 + 250);
+    other.batch_execute("ROLLBACK").expect("unlock");
+    site.wait_idle_within(SOON, &["t1", "t3", "t4"]);
+    site.assert_once(1 + 20 + 250 + 1500);
     site.cluster.assert_log_clean();
 }
 
