@@ -346,9 +346,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20)));
     }
     let of_all = row.as_ref().and_then(OfAll::of_row);
-    let mut old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
-    // More is no definition's.
-    old_after.truncate(follow::AFTER_MAX);
+    let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
     let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
     let Some(definition) = definition else {
         if let (Some(row), Some(_)) = (&row, of_all)
