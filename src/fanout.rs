@@ -32,6 +32,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
+use std::time::Duration;
 
 /// Tenants of one transaction: each takes about fifteen locks.
 const TENANTS: usize = 50;
@@ -52,6 +53,10 @@ const LOCK_TIMEOUT: i32 = 5;
 const TRIES: usize = 20;
 /// The fan-out of those that are to be visited: what all tenants have is to reach them.
 const VISIT: u128 = 0;
+/// A tenant that one step has not brought everything goes on after this.
+const PART_AGAIN: Micros = 100_000;
+/// After so long the other tenants that are to be visited are left to the next transaction.
+const STEP: Duration = Duration::from_millis(100);
 /// Longest reason that is kept, in bytes.
 const REASON: usize = 1000;
 
@@ -437,7 +442,7 @@ fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<
     let outcomes = open("fanout_tenant", Access::Write)?;
     let (mut rows, mut later) = (Vec::new(), NEVER);
     let key = Key { column: 1, compare: Compare::Eq, value: Value::Uuid(VISIT) };
-    // `finished_at`: not before.
+    // `finished_at`: not before; `reason`: how far it has got.
     outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &[key], None, false, |row| {
         match row.time(ocol::FINISHED_AT) {
             Some(again) if again > now => later = later.min(again),
@@ -447,24 +452,34 @@ fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<
         }
         rows.len() < limit
     });
+    let began = clock::tick();
+    let mut visited = 0;
     for row in &rows {
+        if visited > 0 && began.elapsed() > STEP {
+            break;
+        }
         let name = row.text(ocol::TENANT).unwrap_or_default();
         *at.borrow_mut() = Some((VISIT, Some(name.clone())));
         // Whoever is no tenant any more is visited when it is one again.
-        let served = match catalog::schema_oid(&name).map(tenant::by_oid) {
-            Some(Ok(tenant)) if !tenant::keep(&tenant)? => Served::Locked,
-            Some(Ok(tenant)) => schedules::adopt(&tenant, &outcomes, now)?,
-            _ => Served::Defined,
+        let adopted = match catalog::schema_oid(&name).map(tenant::by_oid) {
+            Some(Ok(tenant)) if !tenant::keep(&tenant)? => Adopted::Locked,
+            Some(Ok(tenant)) => schedules::adopt(&tenant, &outcomes, row.str(ocol::REASON), now)?,
+            _ => Adopted::Whole,
         };
-        let gone = match served {
-            Served::Locked => outcomes.update(row, &[(ocol::FINISHED_AT, Value::Time(now + LOCKED_AGAIN))]),
-            _ => outcomes.delete(row.tid),
+        let gone = match adopted {
+            Adopted::Whole => outcomes.delete(row.tid),
+            Adopted::Part(place) => {
+                let again = Value::Time(now + PART_AGAIN);
+                outcomes.update(row, &[(ocol::REASON, Value::Text(&place)), (ocol::FINISHED_AT, again)])
+            }
+            Adopted::Locked => outcomes.update(row, &[(ocol::FINISHED_AT, Value::Time(now + LOCKED_AGAIN))]),
         };
         if gone == Gone::Lost {
             return Err(lost());
         }
+        visited += 1;
     }
-    Ok((rows.len(), later))
+    Ok((visited, later))
 }
 
 /// What a transaction of spreading was about: a fan-out, and there one tenant.
@@ -530,6 +545,15 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
         Gone::Done => Ok(Step::Served(tenants.len())),
         Gone::Lost => Err(lost()),
     }
+}
+
+/// What a visit has come to.
+enum Adopted {
+    Whole,
+    /// As far as this place.
+    Part(String),
+    /// Somebody holds its tables.
+    Locked,
 }
 
 enum Served {

@@ -49,9 +49,14 @@ const PASS: Duration = Duration::from_millis(500);
 /// Milliseconds that a lock is waited for: enough for a table to be extended, and nobody's transaction.
 const LOCK_TIMEOUT: i32 = 5;
 const LOCKED_AGAIN: Micros = 1_000_000;
+/// Rows of one tenant that somebody holds, and that one transaction looks at. More than fit into a page, so that the
+/// next one gets on (see [`Place`]).
+const HELD: usize = 1000;
 const FAILED_AGAIN: Micros = 5_000_000;
 /// An internal error is the first one again after this.
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// Rows in front that were held are left out for so long, while there is something to do behind them.
+const HELD_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
 const LOOK_AT_ALL: Micros = 10_000_000;
 /// Bytes of a tenant's row that are worth being read into a process which serves all of them.
@@ -313,6 +318,7 @@ pub fn tick(s: &Shared, database: u32) {
 fn take_turn(s: &Shared, index: usize) -> Micros {
     let e = &s.entries[index];
     let began = clock::tick();
+    let schema = e.tenant.load(Relaxed);
     let mut care = Care::Batch;
     loop {
         let now = clock::now();
@@ -321,10 +327,11 @@ fn take_turn(s: &Shared, index: usize) -> Micros {
         let low = e.schedule_low.load(SeqCst);
         let served = transaction::run(|| {
             timeout::limit_locks(LOCK_TIMEOUT);
-            serve(s, e.tenant.load(Relaxed), if all { ready::LOWEST } else { low }, care)
+            serve(s, schema, if all { ready::LOWEST } else { low }, Place::of(schema), care)
         });
         let failure = match served {
-            Ok(Served { next, nothing_before }) => {
+            Ok(Served { next, nothing_before, behind }) => {
+                Place::note(schema, behind);
                 if let Some(raised) = nothing_before {
                     // Unless somebody has announced another one meanwhile.
                     let _ = e.schedule_low.compare_exchange(low, raised.max(low), SeqCst, SeqCst);
@@ -393,16 +400,48 @@ struct Served {
     next: Step,
     /// What is left to be served comes due at this or later, as far as it could be seen.
     nothing_before: Option<Micros>,
+    /// So many rows are held that the next transaction begins behind these.
+    behind: Option<Place>,
 }
 
 impl Served {
     fn nothing(next: Micros) -> std::result::Result<Served, Failure> {
-        Ok(Served { next: Step::Next(next), nothing_before: None })
+        Ok(Served { next: Step::Next(next), nothing_before: None, behind: None })
     }
 }
 
-/// The schedules of one tenant that are due, from those of `from` on.
-fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Result<Served, Failure> {
+/// How far the rows of a tenant were looked at that came due first and are all held. Rows of one fire time are in
+/// the order of their pages; within a page HOT updates break it, so a page begun is looked at again.
+#[derive(Clone, Copy)]
+struct Place {
+    due: Micros,
+    page: u64,
+    since: Instant,
+}
+
+thread_local! {
+    static PLACES: RefCell<HashMap<u32, Place>> = RefCell::default();
+}
+
+impl Place {
+    /// Not for ever: where more comes due than can be served, nobody would look again at what was held once.
+    fn of(tenant: u32) -> Option<Place> {
+        let place = PLACES.with_borrow(|places| places.get(&tenant).copied())?;
+        (place.since.elapsed() < HELD_FOR).then_some(place)
+    }
+    fn note(tenant: u32, place: Option<Place>) {
+        PLACES.with_borrow_mut(|places| match place {
+            Some(place) => drop(places.insert(tenant, place)),
+            None => drop(places.remove(&tenant)),
+        });
+    }
+    fn key(&self) -> (Micros, u64) {
+        (self.due, self.page)
+    }
+}
+
+/// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found held.
+fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(t) => t,
         // Detached or dropped: whoever attaches it again wakes it.
@@ -419,22 +458,37 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
     let mut due = Vec::new();
     let by_due = work.table.index_with(&[scol::NEXT_RUN as i16]);
     let mut keys = vec![Key { column: 1, compare: Compare::Le, value: Value::Time(now) }];
+    let from = behind.map_or(from, |place| place.due.max(from));
     if from > ready::LOWEST {
         keys.push(Key { column: 1, compare: Compare::Ge, value: Value::Time(from) });
     }
     // What is held up: until when, and since when at least.
-    let (mut again, mut held) = (NEVER, NEVER);
-    work.table.scan(by_due, &keys, None, false, |row| {
-        // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
-        if row_lock::try_lock(&work.table, &row) {
-            due.push(row);
-        } else {
-            again = now + LOCKED_AGAIN;
-            held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
-        }
-        due.len() < SCHEDULES
+    let (mut again, mut held) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
+    let (mut looked_at_held, mut cut) = (0, None);
+    let began = clock::tick();
+    // What is due is fetched when it is served: two hundred times what one may take would be too much.
+    work.table.fetching_at_most(0, || {
+        work.table.scan(by_due, &keys, None, false, |row| {
+            let at = row.time(scol::NEXT_RUN).unwrap_or(from);
+            let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |b| b.since) };
+            if behind.is_none_or(|behind| place.key() >= behind.key()) {
+                // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
+                if row_lock::try_lock(&work.table, &row) {
+                    due.push(row);
+                } else {
+                    looked_at_held += 1;
+                    again = now + LOCKED_AGAIN;
+                    held = held.min(at);
+                }
+            }
+            // Somebody may hold any number of them.
+            if looked_at_held == HELD || began.elapsed() > TURN {
+                cut = Some(place);
+            }
+            due.len() < SCHEDULES && cut.is_none()
+        })
     });
-    let mut more = due.len() == SCHEDULES;
+    let mut more = due.len() == SCHEDULES || cut.is_some();
     let mut left = FIRE_TIMES;
     let mut any = false;
     let began = clock::tick();
@@ -443,6 +497,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
             more = true;
             break;
         }
+        let Some(row) = &work.table.fetch(row.tid) else { return Err(overtaken()) };
         let served = match care {
             Care::Batch => work.serve(row, &mut left)?,
             Care::Single => work.serve_alone(row, &mut left)?,
@@ -459,9 +514,14 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
         }
     }
     if more {
+        let behind = match cut {
+            // Where there are so many of one fire time that a turn does not get past them, it begins anew.
+            Some(cut) if !any => Some(cut).filter(|cut| behind.is_none_or(|behind| cut.key() > behind.key())),
+            _ => behind,
+        };
         // Where all of them are held up, trying at once again would be in vain.
-        let next = if any { Step::More } else { Step::Next(again.min(now + LOCKED_AGAIN)) };
-        return Ok(Served { next, nothing_before: None });
+        let next = if any || cut.is_some() && behind.is_some() { Step::More } else { Step::Next(again.min(now + LOCKED_AGAIN)) };
+        return Ok(Served { next, nothing_before: None, behind });
     }
     transaction::refresh_snapshot();
     let mut next = again;
@@ -469,7 +529,8 @@ fn serve(s: &Shared, schema: u32, from: Micros, care: Care) -> std::result::Resu
         next = next.min(row.time(scol::NEXT_RUN).unwrap_or(NEVER));
         false
     });
-    Ok(Served { next: Step::Next(next), nothing_before: Some(held.min(now)) })
+    let nothing_before = if behind.is_none() { Some(held.min(now)) } else { None };
+    Ok(Served { next: Step::Next(next), nothing_before, behind: None })
 }
 
 /// What came of a schedule that was due.

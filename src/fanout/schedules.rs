@@ -5,11 +5,11 @@
 //! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
-use super::{Served, fcol, kind, note, open, run, spi, state};
+use super::{Adopted, STEP, Served, fcol, kind, note, open, run, spi, state};
 use crate::error::{Error, Result};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, transaction};
 use crate::schedule::next::Plan;
@@ -19,15 +19,20 @@ use crate::schedules::follow;
 use crate::schedules::planning::{Change, How, Planned, beginning, within_hours};
 use crate::schedules::{Definition, author};
 use crate::tenant::{self, Tenant};
-use crate::tick::{Schedule, instant, micros, scol};
+use crate::tick::{ROW, Schedule, instant, micros, scol};
 use crate::{monitor, settings, task, wake};
 use pgrx::Spi;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
+use std::time::Instant;
 
 const YEAR: Micros = 365 * 86_400_000_000;
 /// Where more lines are kept, only those that are there are counted, not those to come.
 const COUNTED_AHEAD: i64 = 1000;
+/// Schedules that one step of a visit brings, or takes away.
+const NAMES: usize = 100;
+/// And rows of the tenant's that it looks at for that.
+const LOOKED_AT: usize = 1000;
 
 /// What a tenant's row says of the definition that it was made from; in its options.
 #[derive(Clone)]
@@ -303,7 +308,7 @@ fn open_both(tenant: &Tenant) -> std::result::Result<Table, Served> {
         Err(e) => Err(Served::Skipped(e.message)),
     };
     open(tenant.task, Access::Read)?;
-    open(tenant.schedule, Access::Write)
+    Ok(open(tenant.schedule, Access::Write)?.fetch_at_most(ROW))
 }
 
 enum Reconciled {
@@ -337,6 +342,9 @@ impl Since {
 fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, since: Since) -> Result<Reconciled> {
     let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = find(table, name);
+    if let Some(row) = row.as_ref().filter(|row| row.outside > ROW) {
+        return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20)));
+    }
     let of_all = row.as_ref().and_then(OfAll::of_row);
     let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
     let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
@@ -426,51 +434,95 @@ pub fn visit(tenant: &str) -> Result<()> {
     // A visit that is under way, and can't see this transaction yet, loses its row to it and begins anew.
     run(
         "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state) VALUES ($1, $2, 'o')
-         ON CONFLICT (fanout, tenant) DO UPDATE SET finished_at = NULL",
+         ON CONFLICT (fanout, tenant) DO UPDATE SET finished_at = NULL, reason = NULL",
         &[call::uuid(super::VISIT).into(), tenant.into()],
     )?;
     wake::fan_out();
     Ok(())
 }
 
-/// Everything that is defined for all tenants reaches one of them, by the scheduler.
-pub(super) fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, now: Micros) -> Result<Served> {
+/// Everything that is defined for all tenants reaches one of them, by the scheduler: a part of it, for the
+/// tenant's table is the tenant's own, with whatever rows, and so the others wait for no tenant. `place`: as the
+/// part before has returned it.
+pub(super) fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, place: Option<&str>, now: Micros) -> Result<Adopted> {
     let table = match open_both(tenant) {
         Ok(table) => table,
-        Err(served) => return Ok(served),
+        Err(Served::Locked) => return Ok(Adopted::Locked),
+        Err(_) => return Ok(Adopted::Whole),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    let by_name = [scol::NAME as i16];
-    let mut names = Vec::new();
-    definitions.scan(definitions.index_with(&by_name), &[], None, false, |row| {
-        names.extend(row.text(scol::NAME));
-        true
-    });
-    // What it brings from before, and is defined no more.
-    table.scan(table.index_with(&by_name), &[], None, false, |row| {
-        if is_of_all(&row) {
-            names.extend(row.text(scol::NAME));
+    let began = clock::tick();
+    // First what it brings from before, and is defined no more; then what is defined.
+    let behind = match place.and_then(|place| place.split_at_checked(PRESENT.len())) {
+        Some((DEFINED, name)) => name,
+        present => {
+            let name = present.filter(|(kind, _)| *kind == PRESENT).map_or("", |(_, name)| name);
+            if let Some(last) = remove_undefined(tenant, &table, &definitions, name, began)? {
+                return Ok(Adopted::Part(format!("{PRESENT}{last}")));
+            }
+            ""
         }
-        true
+    };
+    let mut names = Vec::new();
+    rows_behind(&definitions, behind, |row| {
+        names.extend(row.text(scol::NAME));
+        names.len() < NAMES
     });
-    names.sort();
-    names.dedup();
-    for name in names {
-        let definition = find(&definitions, &name);
+    for (n, name) in names.iter().enumerate() {
+        let definition = find(&definitions, name);
         let revision = definition.as_ref().and_then(OfAll::of_row).map(|all| all.revision);
         // The visit may be faster than the spreading of the definition, which finds the tenant there already.
         let begins = definition.as_ref().and_then(|d| d.time(scol::ANCHOR));
         let expected =
             begins.filter(|t| tenant.attached_at <= *t && revision.is_some_and(|r| super::outcome(outcomes, r, &tenant.name).is_none()));
-        let reconciled = reconcile(tenant, &table, &definitions, &name, expected.map_or(Since::Visit(now), Since::Change))?;
+        let reconciled = reconcile(tenant, &table, &definitions, name, expected.map_or(Since::Visit(now), Since::Change))?;
         if let Some(revision) = revision {
             match &reconciled {
                 Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
                 Reconciled::Problem(reason) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),
             }
         }
+        if n + 1 == NAMES || began.elapsed() > STEP {
+            return Ok(Adopted::Part(format!("{DEFINED}{name}")));
+        }
     }
-    Ok(Served::Defined)
+    Ok(Adopted::Whole)
+}
+
+/// How the place of a visit begins, before the last name: among the tenant's rows, or among the definitions.
+const PRESENT: &str = "p";
+const DEFINED: &str = "d";
+
+/// Takes rows away that claim to be of definitions which aren't there, from those behind a name on. The last one
+/// looked at, where that wasn't the end.
+fn remove_undefined(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, behind: &str, began: Instant) -> Result<Option<String>> {
+    let (mut looked_at, mut undefined, mut last) = (0, Vec::new(), None);
+    rows_behind(table, behind, |row| {
+        // One without a name that can be read is nobody's definition.
+        let Some(name) = row.text(scol::NAME) else { return true };
+        looked_at += 1;
+        if row.outside <= ROW && is_of_all(&row) && find(definitions, &name).is_none() {
+            undefined.push(name.clone());
+        }
+        if looked_at == LOOKED_AT || undefined.len() == NAMES || began.elapsed() > STEP {
+            last = Some(name);
+        }
+        last.is_none()
+    });
+    for (n, name) in undefined.iter().enumerate() {
+        // The first one at least, so that it gets on.
+        if n > 0 && began.elapsed() > 2 * STEP {
+            return Ok(Some(undefined[n - 1].clone()));
+        }
+        reconcile(tenant, table, definitions, name, Since::Visit(clock::now()))?;
+    }
+    Ok(last)
+}
+
+/// The rows behind a name, as the index over names has them.
+fn rows_behind(table: &Table, name: &str, f: impl FnMut(Row) -> bool) {
+    let key = Key { column: 1, compare: Compare::Gt, value: Value::Text(name) };
+    table.scan(table.index_with(&[scol::NAME as i16]), &[key], None, false, f);
 }
 
 /// Whether a tenant's row was made from a definition for all tenants.

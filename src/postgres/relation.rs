@@ -70,6 +70,9 @@ impl<'a> Value<'a> {
 pub struct Tid(pub u64);
 
 impl Tid {
+    pub fn page(self) -> u64 {
+        self.0 >> 16
+    }
     fn of(p: &pg_sys::ItemPointerData) -> Tid {
         Tid(((p.ip_blkid.bi_hi as u64) << 32) | ((p.ip_blkid.bi_lo as u64) << 16) | p.ip_posid as u64)
     }
@@ -182,12 +185,19 @@ impl Row {
             u128::from_be_bytes(bytes)
         })
     }
+    /// Whether the column, which is of a type of variable length, is here to be read. What was too large stays
+    /// outside: to read it would fetch it after all.
+    pub fn is_here(&self, n: usize) -> bool {
+        // SAFETY: a datum that isn't null, of a type of variable length.
+        self.raw(n).is_some_and(|d| !unsafe { pgrx::varatt_is_1b_e(d.cast_mut_ptr()) })
+    }
+    /// None also for what was not fetched; so do the other types of variable length.
     pub fn text(&self, n: usize) -> Option<String> {
-        self.get::<String>(n)
+        self.str(n).map(str::to_string)
     }
     /// The column's text without a copy.
     pub fn str(&self, n: usize) -> Option<&str> {
-        self.get::<&str>(n)
+        self.is_here(n).then(|| self.get::<&str>(n)).flatten()
     }
     pub fn char(&self, n: usize) -> u8 {
         self.raw(n).map_or(0, |d| d.value() as u8)
@@ -212,13 +222,14 @@ impl Row {
     }
     /// None also for what a jsonb may hold and serde_json can't: numbers beyond a double, deep nesting.
     pub fn json(&self, n: usize) -> Option<serde_json::Value> {
-        self.raw(n).and_then(super::types::parse_document)
+        self.raw(n).filter(|_| self.is_here(n)).and_then(super::types::parse_document)
     }
     pub fn interval(&self, n: usize) -> Option<pgrx::datum::Interval> {
         self.get(n)
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
+        let texts = self.is_here(n).then(|| self.get::<Vec<Option<String>>>(n)).flatten();
+        texts.map(|v| v.into_iter().flatten().collect())
     }
 }
 
@@ -335,6 +346,14 @@ impl Table {
     pub fn fetch_at_most(self, bytes: usize) -> Table {
         self.largest.set(bytes);
         self
+    }
+
+    /// The same while `f` reads.
+    pub fn fetching_at_most<T>(&self, bytes: usize, f: impl FnOnce() -> T) -> T {
+        let usual = self.largest.replace(bytes);
+        let value = f();
+        self.largest.set(usual);
+        value
     }
 
     /// Opens; waits for the lock. None: there is no such table (any more).
@@ -630,6 +649,7 @@ fn procedure(value: &Value, compare: Compare) -> u32 {
         (Value::Uuid(_), Eq) => pg_sys::F_UUID_EQ,
         (Value::Uuid(_), Gt) => pg_sys::F_UUID_GT,
         (Value::Text(_), Eq) => pg_sys::F_TEXTEQ,
+        (Value::Text(_), Gt) => pg_sys::F_TEXT_GT,
         (Value::Char(_), Eq) => pg_sys::F_CHAREQ,
         (Value::I16(_), Eq) => pg_sys::F_INT2EQ,
         (Value::I16(_), Lt) => pg_sys::F_INT2LT,

@@ -16,15 +16,18 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{lock, shmem, transaction};
 use crate::schedule::rule::Rule;
+use crate::schedules::definition::NAME_BYTES;
 use crate::task::{self, col, ended};
 use crate::tenant::Tenant;
 use crate::tick::scol;
 use crate::wake;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Schedules that one may come after.
 pub const AFTER_MAX: usize = 100;
+/// Schedules that are asked whether they close a circle. Rows are their owner's, who may have written any number.
+const CIRCLE: usize = 10_000;
 /// Times that a row which others keep changing is read again.
 const TRIES: usize = 100;
 
@@ -116,10 +119,13 @@ impl AfterOutcome {
     }
 }
 
-/// The names in `after`, and the ends that count, as a row's options have them.
+/// The names in `after`, and the ends that count, as a row's options have them; no more names than there may be.
 pub fn after_of(row: &Row) -> (Vec<String>, AfterOutcome) {
     let Some(options) = row.json(scol::OPTIONS) else { return (vec![], AfterOutcome::Success) };
-    let names = options.get("after").and_then(|a| a.as_array()).map(|a| a.iter().filter_map(|n| n.as_str()).map(str::to_string).collect());
+    let names = options
+        .get("after")
+        .and_then(|a| a.as_array())
+        .map(|a| a.iter().filter_map(|n| n.as_str()).filter(|n| n.len() <= NAME_BYTES).take(AFTER_MAX).map(str::to_string).collect());
     let outcome = options.get("after_outcome").and_then(|o| o.as_str()).and_then(|o| AfterOutcome::parse(o).ok());
     (names.unwrap_or_default(), outcome.unwrap_or_default())
 }
@@ -178,19 +184,23 @@ pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Re
 
 /// The circle that `name` would close if it came after those. `after_of`: those that another one comes after.
 pub fn circle(name: &str, after: &[String], after_of: impl Fn(&str) -> Option<Vec<String>>) -> Option<String> {
-    // Up from each of them; whoever was seen leads nowhere new.
-    let mut seen: HashSet<String> = HashSet::new();
-    let mut ways: Vec<Vec<String>> = after.iter().map(|a| vec![a.clone()]).collect();
-    while let Some(way) = ways.pop() {
-        let last = way.last().expect("ways begin with a name");
-        if last == name {
-            let names = std::iter::once(name).chain(way.iter().map(String::as_str)).collect::<Vec<_>>();
-            return Some(format!("\"{}\"", names.join("\" after \"")));
+    // Up from each of them, noting from where; whoever was seen leads nowhere new.
+    let mut seen: HashMap<String, String> = HashMap::new();
+    let mut ways = vec![name.to_string()];
+    while let Some(here) = ways.pop() {
+        let above = if here == name { after.to_vec() } else { after_of(&here).unwrap_or_default() };
+        for other in above {
+            if other == name {
+                let back = std::iter::successors(Some(&here), |below| seen.get(*below));
+                let mut names: Vec<&str> = std::iter::once(name).chain(back.map(String::as_str)).collect();
+                names.reverse();
+                return Some(format!("\"{}\"", names.join("\" after \"")));
+            }
+            if seen.len() < CIRCLE && !seen.contains_key(&other) {
+                seen.insert(other.clone(), here.clone());
+                ways.push(other);
+            }
         }
-        if !seen.insert(last.clone()) {
-            continue;
-        }
-        ways.extend(after_of(last).unwrap_or_default().into_iter().map(|next| way.iter().cloned().chain([next]).collect()));
     }
     None
 }

@@ -5,7 +5,7 @@ use super::follow::State;
 use crate::error::{Error, Result};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
 use crate::postgres::{row_lock, sandbox, transaction};
 use crate::schedule::zone::parse_zone;
 use crate::tenant::{self, Tenant, admin};
@@ -33,8 +33,9 @@ impl Move {
 pub fn tenant_moved(tenant: &Tenant, to: Move) -> Result<()> {
     // Where its tables aren't as they were made nothing fires anyway; what is to be said of the tenant can be said.
     let Ok(table) = tenant.open(tenant.schedule, Access::Write) else { return Ok(()) };
-    for row in candidates(&table) {
-        let Some(name) = row.text(scol::NAME) else { continue };
+    let table = table.fetch_at_most(ROW);
+    for tid in candidates(&table) {
+        let Some(name) = table.fetch(tid).and_then(|row| row.text(scol::NAME)) else { continue };
         super::follow::change(&table, &name, |row| {
             let (next, state) = planned_anew(tenant, row, to)?;
             Some(super::follow::Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(next))] })
@@ -51,7 +52,8 @@ pub fn server_moved(tenant: &Tenant, to: Move) -> std::result::Result<bool, Fail
     let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(false) };
     let table = table.fetch_at_most(ROW);
     let mut all = true;
-    for row in candidates(&table) {
+    for tid in candidates(&table) {
+        let Some(row) = table.fetch(tid) else { continue };
         let Some((next, state)) = planned_anew(tenant, &row, to) else { continue };
         if !row_lock::try_lock(&table, &row) {
             all = false;
@@ -64,16 +66,18 @@ pub fn server_moved(tenant: &Tenant, to: Move) -> std::result::Result<bool, Fail
     Ok(all)
 }
 
-/// Rows that wait for a fire time and have no zone of their own.
-fn candidates(table: &Table) -> Vec<Row> {
-    let mut rows = Vec::new();
-    table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
-        if row.raw(scol::TZ).is_none() && row.outside <= ROW {
-            rows.push(row);
-        }
-        true
+/// Rows that wait for a fire time and have no zone of their own: only their places, for there may be very many.
+fn candidates(table: &Table) -> Vec<Tid> {
+    let mut found = Vec::new();
+    table.fetching_at_most(0, || {
+        table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
+            if row.raw(scol::TZ).is_none() && row.outside <= ROW {
+                found.push(row.tid);
+            }
+            true
+        })
     });
-    rows
+    found
 }
 
 /// None: it waits for the same instant in both zones, or for one that somebody has chosen by hand; or it is

@@ -5,7 +5,7 @@
 use super::follow::State;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock;
-use crate::postgres::relation::{Access, Gone, Row, Value};
+use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
 use crate::postgres::row_lock;
 use crate::schedule::setback::{UNNOTICED, replan};
 use crate::tenant::Tenant;
@@ -15,26 +15,34 @@ use crate::tick::{ROW, Schedule, instant, micros, scol};
 /// transaction of its own. False: somebody holds the table, or one of its rows.
 pub fn mend(tenant: &Tenant) -> Result<bool, Failure> {
     let Some(table) = tenant.try_open(tenant.schedule, Access::Read)? else { return Ok(false) };
-    let table = table.fetch_at_most(ROW);
     let now = clock::now();
     let to_come = now + UNNOTICED.num_microseconds().expect("seconds");
-    let mut rows: Vec<Row> = Vec::new();
-    let mut all = true;
-    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-        if row.outside > ROW {
-            return true;
-        }
-        let later = |column| row.time(column).is_some_and(|t| t > to_come && t != i64::MAX);
-        if later(scol::LAST_RUN) || later(scol::ANCHOR) || later(scol::NEXT_RUN) && State::of(&row).released.is_some() {
-            rows.push(row);
-        }
-        true
+    let later = |row: &Row, column| row.time(column).is_some_and(|t| t > to_come && t != i64::MAX);
+    let is_wrong = |row: &Row| {
+        later(row, scol::LAST_RUN) || later(row, scol::ANCHOR) || later(row, scol::NEXT_RUN) && State::of(row).released.is_some()
+    };
+    // Only their places, and nothing that is stored outside is fetched: there may be very many.
+    let mut suspects: Vec<Tid> = Vec::new();
+    table.fetching_at_most(0, || {
+        table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+            let unknown = row.raw(scol::STATE).is_some() && !row.is_here(scol::STATE) && later(&row, scol::NEXT_RUN);
+            if row.outside <= ROW && (unknown || is_wrong(&row)) {
+                suspects.push(row.tid);
+            }
+            true
+        })
     });
-    if rows.is_empty() {
+    let mut all = true;
+    if suspects.is_empty() {
         return Ok(all);
     }
     let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(false) };
-    for row in rows.iter().filter(|row| row.bool(scol::ENABLED) == Some(true) && row.i32(scol::REPEATS) != Some(0)) {
+    let table = table.fetch_at_most(ROW);
+    for tid in suspects {
+        let Some(row) = &table.fetch(tid) else { continue };
+        if !is_wrong(row) || row.bool(scol::ENABLED) != Some(true) || row.i32(scol::REPEATS) == Some(0) {
+            continue;
+        }
         // A tick or somebody else is just there.
         if !row_lock::try_lock(&table, row) {
             all = false;
