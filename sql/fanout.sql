@@ -50,7 +50,7 @@ COMMENT ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, json
 'Enqueues one call of a handler in every tenant, exactly once each; returns the fan-out''s id at once. After the commit it is spread, at most 50 tenants a transaction; tq_fanouts shows how far it is.
 tenants: NULL = all, otherwise exactly these. stagger: tenants start at different times within that interval, each always at the same place in it. task: further parameters of tq_async as an object.
 Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas; and those where the handler is not registered, the arguments do not fit, or another task has the unique_key.
-EXECUTE is granted to nobody by default. Errors: 42704 a name in tenants is no tenant, 22023 a value that makes no sense, 54000 args too large.
+EXECUTE is granted to nobody by default. Errors: 42704 no tenant has the handler, or a name in tenants is no tenant; 22023 a value that makes no sense, 54000 args too large.
 Example: SELECT tq_async_all(''reindex_search'', stagger => ''10 minutes'', task => ''{"priority": -10}'');';
 
 CREATE FUNCTION @extschema@.tq_schedule_all(name text, handler text, rule text, args jsonb DEFAULT NULL, tz text DEFAULT NULL, start_at timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, repeats integer DEFAULT NULL,

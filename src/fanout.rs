@@ -22,6 +22,7 @@ use crate::schedule::spread;
 use crate::shared::Db;
 use crate::surface::task_object;
 use crate::task::{self, col};
+use crate::tenant::admin::require_any_handler;
 use crate::tenant::{self, Tenant};
 use crate::{monitor, settings, sql_functions, wake};
 use chrono::TimeDelta;
@@ -164,6 +165,7 @@ fn async_all(args: &Args) -> Result<Ret> {
         .text(0)
         .filter(|h| !h.is_empty())
         .ok_or_else(|| Error::new("22004", "handler is null or empty").hint("Pass the name of a registered handler."))?;
+    require_any_handler(&handler)?;
     let document = args.json(4);
     let mut base = document.as_ref().map_or(Ok(NewTask::default()), |d| task_object(&d.value()))?;
     if !base.handler.is_empty() || base.args.is_some() || base.id.is_some() {

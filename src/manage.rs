@@ -17,8 +17,11 @@ use crate::{gate, retention, shared, sql_functions, wake};
 /// Rows that are collected before they are deleted.
 const BATCH: usize = 2000;
 
-fn id_argument(args: &Args) -> Result<u128> {
-    args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))
+/// The task that a call is about.
+pub fn id_argument(args: &Args) -> Result<u128> {
+    args.uuid(0).ok_or_else(|| {
+        Error::new("22004", "id is null").hint("Where it is of tq_find(): that returns NULL if no task of this name is known.")
+    })
 }
 
 /// tq_update(id, run_at, queue, priority, args, expires, meta, tenant)

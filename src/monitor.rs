@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::handler;
+use crate::manage::id_argument;
 use crate::pick::reason;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros, NEVER};
@@ -405,7 +406,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
 
 /// tenant_q.why(id, tenant): every reason, the decisive one first.
 fn why(args: &Args) -> Result<Ret> {
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     let user = sandbox::current_user();
     if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task, user) && catalog::may_select(tenant.result, user)) {

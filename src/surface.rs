@@ -4,6 +4,7 @@ use crate::complete::{self, End};
 use crate::enqueue::{NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
+use crate::manage::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
@@ -217,7 +218,7 @@ pub(crate) fn may_operate(tenant: &Tenant) -> Result<()> {
 /// tq_cancel(id, running, tenant)
 fn cancel(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_cancel()");
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     may_operate(&tenant)?;
     let table = tenant.open(tenant.task, Access::Write)?;
@@ -292,7 +293,7 @@ pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::Entr
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
 fn requeue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_requeue()");
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(4).as_deref())?;
     may_operate(&tenant)?;
     let now = clock::now();
@@ -500,7 +501,7 @@ fn unknown(id: u128) -> Error {
 
 /// tq_result(id, wait, propagate, tenant)
 fn result(args: &Args) -> Result<Ret> {
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(3).as_deref())?;
     may_read(&tenant)?;
     let row = match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
@@ -547,7 +548,7 @@ fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result
 
 /// tenant_q.fetch(id, wait, tenant): an array of the task's document, or an empty one.
 fn fetch(args: &Args) -> Result<Ret> {
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     may_read(&tenant)?;
     Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
@@ -817,7 +818,7 @@ fn fail(args: &Args) -> Result<Ret> {
 
 /// tenant_q.attempts(id, tenant): what is remembered of each attempt.
 fn attempts(args: &Args) -> Result<Ret> {
-    let id = args.uuid(0).ok_or_else(|| Error::new("22004", "id is null"))?;
+    let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     may_read(&tenant)?;
     let history = match wait_for(&tenant, id, 0)? {

@@ -284,6 +284,10 @@ fn read_unit(reader: &mut Reader, count: i64) -> Result<Unit, RuleError> {
             .hint("A weekday comes every week: 'every monday at 10:30'. For every other week use cron or 'biweekly'."));
     }
     let Some((unit, number)) = unit_named(word) else {
+        if word.eq_ignore_ascii_case("m") {
+            let hint = format!("Write '{count} minutes' or '{count} months'.");
+            return Err(RuleError::rule(position, "\"m\" is minutes or months".to_string()).hint(&hint));
+        }
         return Err(RuleError::rule(position, format!("\"{}\" is not a unit of time", shortened(word))).hint(UNITS));
     };
     if count != 1 && number == Grammatical::Singular {

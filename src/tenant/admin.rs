@@ -544,8 +544,8 @@ fn resume(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(gone + freed > 0))
 }
 
-/// Refuses a handler that no tenant has.
-fn require_any_handler(name: &str) -> Result<()> {
+/// Refuses a handler that no tenant has, under whatever name.
+pub fn require_any_handler(name: &str) -> Result<()> {
     let known = |sql: &str, args: &[DatumWithOid]| -> Result<Vec<String>> {
         sandbox::as_extension(|| {
             Spi::connect(|c| Ok(c.select(sql, None, args)?.filter_map(|row| row.get::<String>(1).ok().flatten()).collect()))
@@ -553,7 +553,11 @@ fn require_any_handler(name: &str) -> Result<()> {
         .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
     };
     if name.is_empty()
-        || !known("SELECT name FROM tenant_q.handler WHERE name OPERATOR(pg_catalog.=) $1 LIMIT 1", &[name.into()])?.is_empty()
+        || !known(
+            "SELECT name FROM tenant_q.handler WHERE name OPERATOR(pg_catalog.=) $1 OR $1 OPERATOR(pg_catalog.=) ANY (aliases) LIMIT 1",
+            &[name.into()],
+        )?
+        .is_empty()
     {
         return Ok(());
     }

@@ -127,7 +127,9 @@ fn watch() {
     }
     invalidation::on_relation_change(|relation| {
         crate::postgres::relation::forget(relation);
-        if relation == 0 || REGISTRY_RELATIONS.get().contains(&relation) {
+        let registry = REGISTRY_RELATIONS.get();
+        // A process that is just finding out which they are has its snapshot already: this may be one of them.
+        if relation == 0 || registry[0] == 0 || registry.contains(&relation) {
             STALE.set(true);
         } else if let Some(tenant) = OURS.with(|o| o.try_borrow().map_or(Some(0), |o| o.get(&relation).copied())) {
             // In use just now: better too much than too little.
@@ -352,8 +354,12 @@ fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
 }
 
 pub fn not_attached(name: &str) -> Error {
-    Error::state(format!("schema \"{name}\" is not attached"))
-        .hint(format!("Run SELECT tq_attach({}) as the schema's owner.", pgrx::spi::quote_literal(name)))
+    let error = Error::state(format!("schema \"{name}\" is not attached"));
+    if settings::exclude_schemas().iter().any(|s| s == name) {
+        // Most often search_path was forgotten.
+        return error.hint("Name the tenant: SET search_path = <tenant>, public; or tenant => '<tenant>'.");
+    }
+    error.hint(format!("Run SELECT tq_attach({}) as the schema's owner.", pgrx::spi::quote_literal(name)))
 }
 
 impl Tenant {
