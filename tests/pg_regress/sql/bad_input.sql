@@ -285,6 +285,10 @@ SELECT tq_register('nothing', priority => 40000);
 \echo :SQLSTATE
 SELECT tq_register('nothing', timeout => '-1 s');
 \echo :SQLSTATE
+RESET ROLE;
+SELECT tq_async_all('nothin');
+\echo :SQLSTATE
+SET ROLE owner;
 SELECT tq_register('nothing', timeout => '9000 years');
 \echo :SQLSTATE
 SELECT tq_register('nothing', expires => '170000 years');
