@@ -12,16 +12,6 @@ CREATE TABLE log (n serial, what text, at timestamptz, value text);
 CREATE FUNCTION note(what text, value text DEFAULT NULL) RETURNS void LANGUAGE sql AS $$ INSERT INTO acme.log (what, at, value) VALUES (what, (tq_current()).scheduled_for, value) $$;
 CREATE FUNCTION globex.note(what text) RETURNS void LANGUAGE sql AS $$ INSERT INTO acme.log (what, at) VALUES (what, (tq_current()).scheduled_for) $$;
 SELECT tq_register('note'), tq_register('note', 'note(text)', tenant => 'globex');
--- What a call's error says: SQLSTATE, message, detail, hint.
-CREATE FUNCTION said(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE d text; h text;
-BEGIN
-    EXECUTE 'SELECT ' || call;
-    RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
-    RETURN concat_ws(' | ', SQLSTATE || ' ' || SQLERRM, nullif(d, ''), nullif(h, ''));
-END $$;
 
 -- Declared again, as by each deploy: what was served isn't served again, and the counts go on.
 -- Half an hour from now in both directions, nothing is due.
@@ -107,7 +97,7 @@ SELECT what, fix FROM tq_problems ORDER BY what;
 SELECT tq_register('late');
 SELECT what, fix FROM tq_problems ORDER BY what;
 UPDATE tq_schedule SET anchor = anchor - interval '2 hours' WHERE name = 'too late';
-SELECT said('tq_alter_schedule(''too late'', enabled => true)');
+SELECT test.said('tq_alter_schedule(''too late'', enabled => true)');
 SELECT tq_unschedule('too late');
 SELECT tq_alter_schedule(name, enabled => true) FROM tq_schedule;
 SELECT test.await('(SELECT count(*) = 4 FROM acme.log)');
@@ -120,20 +110,20 @@ TRUNCATE log;
 -- Disabled until its time had passed: that is said.
 SELECT tq_schedule('passed', 'note', '2100-01-01', '["x"]', enabled => false) IS NOT NULL;
 UPDATE tq_schedule SET rule = '2020-01-01';
-SELECT said('tq_alter_schedule(''passed'', enabled => true)');
+SELECT test.said('tq_alter_schedule(''passed'', enabled => true)');
 SELECT tq_alter_schedule('passed', rule => '2100-01-01', enabled => true);
 SELECT next_run FROM tq_schedules;
 SELECT tq_unschedule('passed');
 
 -- What would never fire is refused; 'once' waits for its hours.
-SELECT arguments, said('tq_schedule(''x'', ''note'', ' || arguments || ')') FROM unnest(ARRAY[
+SELECT arguments, test.said('tq_schedule(''x'', ''note'', ' || arguments || ')') FROM unnest(ARRAY[
     $$'0 3 * * *', '["x"]', active_hours => '09:00-17:00'$$, $$'monday at 10:00', '["x"]', active_hours => 'tue-sun 09:00 - 17:00'$$, $$'2100-01-01 20:00', '["x"]', tz => 'UTC', active_hours => '09:00-17:00'$$,
     $$'*/5 * * * *', '["x"]', tz => 'UTC', active_hours => '09:00-17:00', until => '2100-01-01 00:00Z', start_at => '2099-12-31 18:00Z'$$, $$'@daily', '["x"]', deadline => '0'$$, $$'@daily', '["x"]', deadline => '999 ms'$$]) arguments;
 CREATE TABLE hours AS SELECT date_trunc('minute', now() + interval '2 hours') AS opening, to_char(now() + interval '2 hours', 'HH24:MI') || '-' || to_char(now() + interval '3 hours', 'HH24:MI') AS text;
 SELECT tq_schedule('in time', 'note', 'once', '["x"]', tz => 'UTC', active_hours => text) IS NOT NULL FROM hours;
 SELECT next_run = opening AS at_the_opening FROM tq_schedule, hours WHERE name = 'in time';
-SELECT said(format('tq_alter_schedule(''in time'', rule => %L, active_hours => %L)', '30 3 * * *', '04:00-05:00'));
-SELECT said(format('tq_alter_schedule(''in time'', next_run => %L)', opening - interval '1 hour')) FROM hours;
+SELECT test.said(format('tq_alter_schedule(''in time'', rule => %L, active_hours => %L)', '30 3 * * *', '04:00-05:00'));
+SELECT test.said(format('tq_alter_schedule(''in time'', next_run => %L)', opening - interval '1 hour')) FROM hours;
 SELECT tq_unschedule('in time');
 -- Delays that are longer than the time to the next one
 SELECT tq_schedule('spread', 'note', '5 minutes', '["x"]', jitter => '10 minutes') IS NOT NULL;
@@ -144,7 +134,7 @@ SELECT tq_unschedule('spread');
 -- What is too large is too large now.
 RESET ROLE;
 SET tenant_q.max_args = '1kB';
-SELECT said($$tq_schedule('large', 'note', '@daily', jsonb_build_array(repeat('x', 2000)))$$);
+SELECT test.said($$tq_schedule('large', 'note', '@daily', jsonb_build_array(repeat('x', 2000)))$$);
 RESET tenant_q.max_args;
 SET ROLE owner;
 
@@ -157,7 +147,7 @@ UPDATE tq_schedule SET rule = 'whenever', tz = 'Mars/Olympus' WHERE name = 'garb
 SELECT tq_alter_schedule('broken', enabled => false), tq_alter_schedule('garbled', enabled => false);
 SELECT tq_alter_schedule('broken', description => 'later');
 SELECT name, enabled, next_run, description FROM tq_schedules ORDER BY name;
-SELECT said('tq_alter_schedule(''broken'', enabled => true)'), said('tq_alter_schedule(''broken'', args => ''[]'')'), said('tq_alter_schedule(''garbled'', enabled => true)');
+SELECT test.said('tq_alter_schedule(''broken'', enabled => true)'), test.said('tq_alter_schedule(''broken'', args => ''[]'')'), test.said('tq_alter_schedule(''garbled'', enabled => true)');
 SELECT tq_unschedule('broken'), tq_unschedule('garbled');
 
 -- next_run in the past: that very time, and with 'all' each since then; again, if it is asked for again.
@@ -169,7 +159,7 @@ SELECT test.await('(SELECT bool_and(next_run > now()) FROM acme.tq_schedule)');
 SELECT tq_alter_schedule('asked cron', next_run => this - interval '12 hours') FROM hour;
 SELECT test.await('(SELECT count(*) = 2 FROM acme.log WHERE what = ''asked cron'')');
 SELECT DISTINCT this - at AS ago FROM log, hour WHERE what = 'asked cron';
-SELECT said(format('tq_alter_schedule(''asked'', deadline => ''1 hour'', next_run => %L)', this - interval '3 hours')) FROM hour;
+SELECT test.said(format('tq_alter_schedule(''asked'', deadline => ''1 hour'', next_run => %L)', this - interval '3 hours')) FROM hour;
 SELECT count(tq_unschedule(name)) FROM tq_schedules;
 TRUNCATE log;
 -- Each overdue job once, whatever its period, for the time it was due.
@@ -214,7 +204,7 @@ SELECT count(tq_unschedule(name)) FROM tq_schedules;
 CREATE FUNCTION of_types(d date, t time, tz timetz, ts timestamp, tstz timestamptz, txt text) RETURNS void LANGUAGE sql AS $$ INSERT INTO log (what, value) SELECT 'types', concat_ws(' | ', d, t, tz, ts, tstz, txt) $$;
 CREATE FUNCTION of_int(i int) RETURNS void LANGUAGE sql AS $$ $$;
 SELECT tq_register('of_types'), tq_register('of_int');
-SELECT said('tq_schedule(''int'', ''of_int'', ''@daily'', time_arg => ''i'')');
+SELECT test.said('tq_schedule(''int'', ''of_int'', ''@daily'', time_arg => ''i'')');
 SELECT count(tq_schedule(p, 'of_types', '2100-01-01 10:30:15', '{"d": null, "t": null, "tz": null, "ts": null, "tstz": null, "txt": null}', tz => 'Asia/Tokyo', time_arg => p)) FROM unnest('{d,t,tz,ts,tstz,txt}'::text[]) p;
 TRUNCATE log;
 SELECT tq_alter_schedule(name, next_run => '2020-02-29 23:30:15Z') FROM tq_schedule;
@@ -292,5 +282,5 @@ CREATE FUNCTION public.note(what text) RETURNS void LANGUAGE sql AS $$ $$;
 SELECT tq_attach('public');
 SELECT tq_register('note', tenant => 'public');
 SET search_path = globex, public;
-SELECT acme.said($$tq_async('note', '["x"]')$$), acme.said($$tq_async('note', '["x"]', tenant => 'globex')$$), acme.said($$tq_schedule('x', 'note', '@daily', '["x"]')$$), acme.said($$tq_schedule('x', 'note', '@daily', '["x"]', tenant => 'globex')$$);
+SELECT test.said($$tq_async('note', '["x"]')$$), test.said($$tq_async('note', '["x"]', tenant => 'globex')$$), test.said($$tq_schedule('x', 'note', '@daily', '["x"]')$$), test.said($$tq_schedule('x', 'note', '@daily', '["x"]', tenant => 'globex')$$);
 SELECT (SELECT count(*) FROM public.tq_task) AS tasks, (SELECT count(*) FROM public.tq_schedule) AS schedules;

@@ -13,19 +13,9 @@ CREATE TABLE log (n serial, what text, at timestamptz, who text DEFAULT session_
 CREATE FUNCTION note(what text, day date DEFAULT NULL) RETURNS text LANGUAGE sql AS $$ INSERT INTO log (what, at) VALUES (what, (tq_current()).scheduled_for) RETURNING what $$;
 CREATE FUNCTION fails(what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no %', what; END $$;
 SELECT tq_register('note'), tq_register('fails', max_attempts => 1);
--- What a call's error says: SQLSTATE, message, detail, hint.
-CREATE FUNCTION said(call text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE d text; h text;
-BEGIN
-    EXECUTE 'SELECT ' || call;
-    RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
-    RETURN concat_ws(' | ', SQLSTATE || ' ' || SQLERRM, nullif(d, ''), nullif(h, ''));
-END $$;
 
 -- Wrong input: the parameter, and the place in it.
-SELECT arguments, said('tq_schedule(''x'', ''note'', ' || arguments || ')') FROM unnest(ARRAY[
+SELECT arguments, test.said('tq_schedule(''x'', ''note'', ' || arguments || ')') FROM unnest(ARRAY[
     $$NULL$$, $$''$$, $$'5 * * * * * *'$$, $$'every 2 day'$$, $$'after'$$, $$'after nightly'$$, $$'after', after => '{}'$$,
     $$'@daily', tz => 'Mars/Olympus'$$, $$'@daily', tz => ''$$, $$'@daily', active_hours => 'mon-fri 9-5'$$, $$'@daily', active_hours => '09:00-25:00'$$,
     $$'@daily', month_end => 'last'$$, $$'@daily', catch_up => 'twice'$$, $$'@daily', catch_up_limit => 0$$, $$'@daily', catch_up_limit => 100001$$, $$'@daily', overlap => 'no'$$,
@@ -53,7 +43,7 @@ SELECT tq_alter_schedule('nightly', active_hours => '00:00-12:00');
 SELECT next_run < '2100-01-01' AS planned_anew FROM tq_schedule;
 SELECT tq_alter_schedule('nightly', enabled => false);
 SELECT enabled, next_run FROM tq_schedules;
-SELECT call, said('tq_alter_schedule(' || call || ')') FROM unnest(ARRAY[$$NULL$$, $$'daily'$$, $$'nightly', rule => 'x'$$, $$'nightly', handler => 'nobody'$$, $$'nightly', reset => '{deadlin}'$$, $$'nightly', reset => '{rule}'$$, $$'nightly', tz => 'UTC', reset => '{tz}'$$,
+SELECT call, test.said('tq_alter_schedule(' || call || ')') FROM unnest(ARRAY[$$NULL$$, $$'daily'$$, $$'nightly', rule => 'x'$$, $$'nightly', handler => 'nobody'$$, $$'nightly', reset => '{deadlin}'$$, $$'nightly', reset => '{rule}'$$, $$'nightly', tz => 'UTC', reset => '{tz}'$$,
     $$'nightly', next_run => '2100-01-01'$$, $$'nightly', next_run => 'infinity'$$, $$'nightly', until => '2020-01-01'$$, $$'nightly', args => '["a", "b", "c"]'$$, $$'nightly', rule => 'after'$$]) call;
 SELECT rule, tz, enabled, overlap FROM tq_schedule;
 -- Enabling again doesn't serve what was missed; what it counted stays.
@@ -71,7 +61,7 @@ SELECT tq_unschedule('often');
 SELECT tq_fire('nightly') AS id \gset
 SELECT tq_result(:'id', wait => '20 s');
 SELECT enabled, next_run, run_count, fail_count, last_status, last_run IS NOT NULL AS ran FROM tq_schedules;
-SELECT said('tq_fire(''weekly'')'), said('tq_fire(NULL)');
+SELECT test.said('tq_fire(''weekly'')'), test.said('tq_fire(NULL)');
 SELECT tq_unschedule('nightly');
 
 -- tq_upcoming: in order, as far as asked, no more than view_rows.
@@ -84,7 +74,7 @@ SELECT count(*) FROM tq_upcoming('2020-01-01');
 SET tenant_q.view_rows = 3;
 SELECT schedule FROM tq_upcoming('infinity');
 RESET tenant_q.view_rows;
-SELECT said('(SELECT count(*) FROM tq_upcoming(NULL))');
+SELECT test.said('(SELECT count(*) FROM tq_upcoming(NULL))');
 
 -- tq_export and tq_import: there and back again.
 SELECT tq_schedule('all of it', 'note', '0 2 * * *', '{"what": "x"}', 'Europe/Berlin', '2090-01-01Z', '2099-01-01Z', 7, 'all', 50, '1 mon 2 days 03:04:05.6', 'allow', '90 s', 'skip', true, 'day', 'true', '08:00-09:00', '{three,twice}', 'any', '{"queue": "q", "timeout": "5 minutes"}', false, '{a,"b,c"}', 'words') IS NOT NULL;
@@ -99,23 +89,23 @@ SELECT tq_export() = doc AS same FROM exported;
 SELECT count(*) FROM tq_schedule s JOIN rows r USING (name) WHERE (s.handler, s.rule, s.enabled, s.repeats, s.options, s.state, s.task, s.tags, s.deadline, s.jitter, s.start_at, s.until) IS NOT DISTINCT FROM (r.handler, r.rule, r.enabled, r.repeats, r.options, r.state, r.task, r.tags, r.deadline, r.jitter, r.start_at, r.until);
 SELECT tq_import(doc, 'skip'), tq_import(doc, 'replace') FROM exported;
 SELECT tq_export() = doc AS same FROM exported;
-SELECT doc, said(format('tq_import(%L, %L)', doc, 'skip')) FROM unnest('{"{}","[7]","[{}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"overlaps\":\"skip\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"tenant\":\"x\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@dayly\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":7}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"jitter\":\"soon\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"until\":\"soon\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"tags\":\"a\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"},{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"m\"]},{\"name\":\"m\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"n\"]}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"},{\"name\":\"m\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"nobody\"]}]"}'::text[]) doc;
-SELECT said(format('tq_import(%L)', doc)), said(format('tq_import(%L, %L)', doc, 'keep')), said('tq_import(NULL)') FROM exported;
+SELECT doc, test.said(format('tq_import(%L, %L)', doc, 'skip')) FROM unnest('{"{}","[7]","[{}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"overlaps\":\"skip\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"tenant\":\"x\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@dayly\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":7}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"jitter\":\"soon\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"until\":\"soon\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\",\"tags\":\"a\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"},{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"m\"]},{\"name\":\"m\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"n\"]}]","[{\"name\":\"n\",\"handler\":\"note\",\"rule\":\"@daily\"},{\"name\":\"m\",\"handler\":\"note\",\"rule\":\"after\",\"after\":[\"nobody\"]}]"}'::text[]) doc;
+SELECT test.said(format('tq_import(%L)', doc)), test.said(format('tq_import(%L, %L)', doc, 'keep')), test.said('tq_import(NULL)') FROM exported;
 SELECT count(*) FROM tq_schedules;
 -- Rights
 RESET ROLE;
 SET ROLE stranger;
-SELECT call, acme.said(call) FROM unnest('{"tq_alter_schedule(''three'', description => ''mine'')",tq_fire(''three''),tq_export(),tq_import(''[]''),"(SELECT count(*) FROM tq_upcoming(now()))",tq_unschedule(''three'')}'::text[]) call;
+SELECT call, test.said(call) FROM unnest('{"tq_alter_schedule(''three'', description => ''mine'')",tq_fire(''three''),tq_export(),tq_import(''[]''),"(SELECT count(*) FROM tq_upcoming(now()))",tq_unschedule(''three'')}'::text[]) call;
 RESET ROLE;
 SET ROLE owner;
 
 -- after: a schedule that others come after can't go; circles are refused.
-SELECT said('tq_unschedule(''three'')');
+SELECT test.said('tq_unschedule(''three'')');
 SELECT tq_alter_schedule('follows', after => '{}', rule => '@daily'), tq_alter_schedule('all of it', reset => '{after,after_outcome}');
 SELECT tq_unschedule('three');
 SELECT count(tq_unschedule(name)) FROM tq_schedules;
 SELECT tq_schedule('a', 'note', '2100-01-01 00:00Z', '["a"]') IS NOT NULL, tq_schedule('b', 'note', 'after', '["b"]', after => '{a}') IS NOT NULL, tq_schedule('c', 'note', 'after', '["c"]', after => '{b,a}') IS NOT NULL;
-SELECT said('tq_alter_schedule(''a'', after => ''{c}'')'), said('tq_alter_schedule(''a'', after => ''{a}'')'), said('tq_schedule(''a'', ''note'', ''after'', ''["a"]'', after => ''{b}'', on_conflict => ''replace'')');
+SELECT test.said('tq_alter_schedule(''a'', after => ''{c}'')'), test.said('tq_alter_schedule(''a'', after => ''{a}'')'), test.said('tq_schedule(''a'', ''note'', ''after'', ''["a"]'', after => ''{b}'', on_conflict => ''replace'')');
 SELECT name, kind, after, next_run FROM tq_schedules ORDER BY name;
 -- Each end of a releases b, and both release c. Failures and any end are waited for where asked.
 SELECT tq_schedule('f', 'fails', '2100-01-01 00:00Z', '["f"]') IS NOT NULL, tq_schedule('on failure', 'note', 'after', '["on failure"]', after => '{f}', after_outcome => 'failure') IS NOT NULL, tq_schedule('on success', 'note', 'after', '["on success"]', after => '{f}') IS NOT NULL,
