@@ -1,12 +1,12 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test regress regress-accept isolation cluster pure bench fuzz install build lint clean distclean
+.PHONY: help demo demo-stop test regress regress-accept isolation cluster attack upgrade pure bench fuzz install build lint clean distclean
 
 # Cases for one tier.
 export CASE
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
-	@echo "make test                  all tests; make pure | regress | isolation | cluster: one tier"
+	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade: one tier"
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
 	@echo "make cluster CASE=smoke    the cluster tests whose names contain that"
 	@echo "make bench [N=200000]      throughput, latency, WAL, beside a hand-written loop"
@@ -30,7 +30,7 @@ pure:
 regress:
 	@scripts/test pg_regress
 
-isolation cluster:
+isolation cluster attack upgrade:
 	@scripts/test $@
 
 # TIER=isolation for the other one.

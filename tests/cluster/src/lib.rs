@@ -18,6 +18,7 @@
 mod clock;
 mod process;
 mod rows;
+pub mod site;
 
 use std::fs;
 use std::io::Write;

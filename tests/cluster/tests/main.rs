@@ -8,12 +8,12 @@ mod dst;
 mod fairness;
 mod fanout;
 mod flows;
-mod hostile;
 mod identity;
 mod lifecycle;
 mod observe;
 mod own_session;
 mod schedules;
 mod signals;
-mod site;
 mod smoke;
+
+use cluster::site;

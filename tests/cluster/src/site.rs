@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use cluster::{Client, Cluster};
+use crate::{Client, Cluster};
 
 pub const DB: &str = "postgres";
 
@@ -128,7 +128,7 @@ impl Site {
 
     /// Waits until these tenants have no unfinished tasks.
     pub fn wait_idle(&self, tenants: &[&str]) {
-        self.wait_idle_within(cluster::PATIENCE, tenants);
+        self.wait_idle_within(crate::PATIENCE, tenants);
     }
 
     pub fn wait_idle_within(&self, bound: Duration, tenants: &[&str]) {

@@ -1,0 +1,2 @@
+-- From 0.1.0 to 0.2.0. Brings the catalog to what the install script of 0.2.0 makes, object by object, comments and rights
+-- included: tests/upgrade compares the two. New columns come last in a table, as there.
