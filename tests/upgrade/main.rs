@@ -106,7 +106,7 @@ const WORK: &str = "
     SELECT tq_on('done', 'heard', for_handler => 'ok');
     SELECT tq_async('ok', jsonb_build_array(n)) FROM generate_series(1, 20) AS n;
     SELECT tq_async('ok', '[\"unique\"]', unique_key => 'u', limit_key => 'l', lock => 'k');
-    SELECT tq_group('[{\"handler\": \"ok\", \"args\": [\"a\"]}, {\"handler\": \"ok\", \"args\": [\"b\"]}]', task => '{\"on_success\": \"ok\"}');
+    SELECT tq_group('[{\"handler\": \"ok\", \"args\": [\"a\"]}, {\"handler\": \"ok\", \"args\": [\"b\"]}]', task => '{\"on_success\": \"heard\"}');
     SELECT tq_schedule('s', 'ok', '1 hour', args => '[\"scheduled\"]');
     SELECT tq_fire('s');";
 
