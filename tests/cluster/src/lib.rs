@@ -420,7 +420,7 @@ pub fn wait_for(what: &str, bound: Duration, mut condition: impl FnMut() -> bool
 
 /// The programs of a PostgreSQL that has the extension.
 pub fn pg_bin() -> PathBuf {
-    std::env::var_os("TENANT_Q_PG_BIN").map_or_else(|| checkout().join(".pg/prefix/usr/lib/postgresql/15/bin"), PathBuf::from)
+    std::env::var_os("TENANT_Q_PG_BIN").map_or_else(|| checkout().join(".pg/pg15/usr/lib/postgresql/15/bin"), PathBuf::from)
 }
 
 fn checkout() -> PathBuf {
