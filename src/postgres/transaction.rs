@@ -3,6 +3,7 @@
 //! pgrx's helper rethrows without aborting, which leaves the next one "in state STARTED".
 
 use super::caught::{Failure, catch};
+use super::worker::TurnMemory;
 use pgrx::pg_sys;
 
 /// Runs `f` in a transaction with a snapshot. An ERROR or an `Err` rolls it back.
@@ -53,6 +54,7 @@ pub fn commit() {
         }
         pg_sys::CommitTransactionCommand();
     }
+    TurnMemory::back();
 }
 
 /// Rolls back and leaves a clean session, whatever state the error found it in.
@@ -62,6 +64,7 @@ pub fn abort() {
         pg_sys::AbortCurrentTransaction();
         pg_sys::FlushErrorState();
     }
+    TurnMemory::back();
 }
 
 /// Makes every commit of this session so far durable.

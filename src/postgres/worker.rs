@@ -205,20 +205,38 @@ pub fn signal(pid: u32, signal: i32) {
     }
 }
 
-/// A memory context for one turn of a loop, emptied at the start of each.
+/// A memory context for what a worker does between transactions, emptied with every turn of its loop and with every
+/// task. PostgreSQL leaves TopMemoryContext behind as the current one when a transaction ends, and what is allocated
+/// there stays for ever: see [`TurnMemory::back`].
 pub struct TurnMemory(pg_sys::MemoryContext);
+
+thread_local! {
+    static TURN: std::cell::Cell<pg_sys::MemoryContext> = const { std::cell::Cell::new(std::ptr::null_mut()) };
+}
+
 impl TurnMemory {
     pub fn new() -> Self {
         // SAFETY: a child of TopMemoryContext that lives as long as the process.
-        TurnMemory(unsafe {
+        let own = unsafe {
             pg_sys::AllocSetContextCreateInternal(pg_sys::TopMemoryContext, c"tenant_q turn".as_ptr(), 0, 8 * 1024, 8 * 1024 * 1024)
-        })
+        };
+        TURN.set(own);
+        TurnMemory(own)
     }
+    /// Outside of any transaction.
     pub fn enter(&self) {
         // SAFETY: our own context; nothing allocated in it is kept across turns.
         unsafe {
             pg_sys::MemoryContextReset(self.0);
             pg_sys::MemoryContextSwitchTo(self.0);
+        }
+    }
+    /// A transaction is over: what comes next is allocated where it is given back.
+    pub(super) fn back() {
+        let own = TURN.get();
+        if !own.is_null() {
+            // SAFETY: see new().
+            unsafe { pg_sys::MemoryContextSwitchTo(own) };
         }
     }
 }

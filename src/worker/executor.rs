@@ -292,6 +292,8 @@ impl Executor {
         let mut one_shot = false;
         while let Some(n) = run::start_next(self.slot) {
             timeout::forget_cancel();
+            // Rows are Rust's; what was converted for the task before is not needed any more.
+            self.memory.enter();
             match rows.get(n) {
                 Some(Some((row, handler))) => {
                     one_shot |= self.one(index, e, &tenant, row, handler.as_ref());

@@ -95,3 +95,10 @@ pub fn process_exists(pid: i32) -> bool {
     // SAFETY: as above; signal 0 is never delivered.
     pid > 0 && unsafe { libc::kill(pid, 0) } == 0
 }
+
+/// Kilobytes that the process has for itself: neither shared memory nor files' pages.
+pub fn private_memory(pid: i32) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
