@@ -13,7 +13,7 @@ use crate::postgres::function::changes;
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, sandbox, session, transaction};
+use crate::postgres::{catalog, condition, sandbox, session, transaction};
 use crate::task::{self, col};
 use crate::tenant::admin::{announce_registry, run};
 use crate::tenant::{self, Tenant};
@@ -53,6 +53,8 @@ thread_local! {
     static CACHE: RefCell<(u64, HashMap<u128, Option<Rc<Listener>>>)> = RefCell::default();
     /// Tenants whose being detached was said.
     static SAID: RefCell<HashSet<String>> = RefCell::default();
+    /// Conditions that were found in order, of one epoch.
+    static TRUSTED: RefCell<(u64, HashSet<Trusted>)> = RefCell::default();
 }
 
 fn find(id: u128) -> Result<Option<Rc<Listener>>> {
@@ -123,24 +125,59 @@ impl Target {
         Ok(Target { oid, name, schema, owner })
     }
 
-    /// Where only_if looks names up: in the tenant's schema, if the table's owner is the tenant's too. Otherwise
-    /// functions and operators there are somebody else's, who would come to run in every session that changes the table.
-    fn condition_path(&self, tenant: &Tenant) -> String {
-        if sandbox::has_privs_of(pg_sys::Oid::from(self.owner), pg_sys::Oid::from(tenant.owner)) {
-            return tenant.search_path();
+    /// Where only_if looks names up: pg_catalog, and of the tenant's search_path and the table's schema what the table's
+    /// owner owns, or somebody who could be that owner anyway and lets nobody else create anything in it. What others can
+    /// put into a schema would come to run in every session that changes the table.
+    fn condition_path(&self, tenant: &Tenant) -> Result<String> {
+        let mut schemas = tenant.path_oids();
+        if !schemas.contains(&self.schema) {
+            schemas.push(self.schema);
         }
-        let own = catalog::schema_name(self.schema).unwrap_or_default();
-        format!("{}, pg_temp", catalog::quote(&own))
+        let schemas: Vec<pg_sys::Oid> = schemas.into_iter().map(pg_sys::Oid::from).collect();
+        let path = sandbox::as_extension(|| {
+            Spi::get_one_with_args::<String>(
+                "WITH d AS (SELECT datdba FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+                 SELECT pg_catalog.string_agg(pg_catalog.quote_ident(s.nspname), ', ' ORDER BY u.n)
+                   FROM d, ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[])) WITH ORDINALITY AS u(oid, n)
+                   JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) u.oid
+                  WHERE s.nspowner OPERATOR(pg_catalog.=) $2
+                     OR pg_catalog.pg_has_role(CASE s.nspowner WHEN 'pg_database_owner'::pg_catalog.regrole THEN d.datdba ELSE s.nspowner END, $2, 'MEMBER')
+                        AND NOT EXISTS (
+                            SELECT FROM pg_catalog.aclexplode(s.nspacl) a
+                             WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE'
+                               AND (a.grantee OPERATOR(pg_catalog.=) 0
+                                OR NOT pg_catalog.pg_has_role(CASE a.grantee WHEN 'pg_database_owner'::pg_catalog.regrole THEN d.datdba ELSE a.grantee END, $2, 'MEMBER')))",
+                &[schemas.into(), pg_sys::Oid::from(self.owner).into()],
+            )
+        });
+        let path = path.map_err(|e| Error::new("XX000", e.to_string()))?;
+        Ok(path.map_or("pg_catalog, pg_temp".into(), |path| format!("pg_catalog, {path}, pg_temp")))
+    }
+
+    /// A condition that names nothing of lesser roles, as far as its text tells: reading it runs the input functions of
+    /// types that it names, so this comes first.
+    fn check_condition(&self, condition: &str) -> Result<()> {
+        let named = condition::schemas_named(condition).map_err(|fault| {
+            let place = fault.at.map_or(String::new(), |at| format!(", at character {at}"));
+            Error::new("42601", format!("only_if: {}", fault.message))
+                .detail(format!("Parameter only_if{place}."))
+                .hint("Write one SQL expression about OLD and NEW that is true or false.")
+        })?;
+        let owner = pg_sys::Oid::from(self.owner);
+        for schema in named {
+            let Some(other) = catalog::schema_oid(&schema).and_then(catalog::schema_owner) else { continue };
+            let other = if other == catalog::DATABASE_OWNER { catalog::database_owner() } else { other };
+            if !sandbox::could_be(pg_sys::Oid::from(other), owner) {
+                let what = format!("schema {} of role \"{}\"", catalog::quote(&schema), catalog::role_name(other).unwrap_or_default());
+                return Err(untrusted(&what, &self.name, self.owner));
+            }
+        }
+        Ok(())
     }
 
     /// Runs DDL on the table as its owner, in the sandbox: the text is the caller's, who is the owner or could be.
     fn ddl(&self, path: &str, statement: &str) -> Result<()> {
-        sandbox::as_owner(pg_sys::Oid::from(self.owner), || {
-            if let Ok(path) = CString::new(path) {
-                session::set_local(c"search_path", &path);
-            }
-            Spi::run(statement).map_err(|e| Error::new("XX000", e.to_string()))
-        })
+        ddl(self.owner, path, statement)
     }
 }
 
@@ -149,8 +186,205 @@ fn qualified_name(relation: u32) -> String {
     format!("{}.{}", catalog::quote(&schema), catalog::quote(&catalog::relation_name(relation).unwrap_or_default()))
 }
 
+/// How the names of a listener's triggers begin.
+fn trigger_prefix(id: u128) -> String {
+    format!("tq_listen_{:016x}_", id as u64)
+}
+
 fn trigger_name(id: u128, operation: Operation) -> String {
-    format!("tq_listen_{:016x}_{}", id as u64, operation.name())
+    format!("{}{}", trigger_prefix(id), operation.name())
+}
+
+/// A condition would run what belongs to somebody who couldn't be the table's owner: that is, whatever they put there, as
+/// whoever changes the table.
+fn untrusted(what: &str, table: &str, owner: u32) -> Error {
+    let owner = catalog::role_name(owner).unwrap_or_default();
+    Error::denied(format!("only_if of table {table} uses {what}"))
+        .detail(format!("Whoever changes the table would run what that role puts there; the table belongs to role \"{owner}\"."))
+        .hint(format!(
+            "Let only_if use what pg_catalog has or \"{owner}\" owns, such as OPERATOR(pg_catalog.=), or look at the row in the handler."
+        ))
+}
+
+/// What conditions of listened tables use that isn't PostgreSQL's own, by the catalog's dependencies: of one table ($1), or
+/// of all (null); of triggers whose names begin so ($2). An operator brings its function, a type what it is made of. Enums
+/// have no code; types of the table's own columns run theirs at every write as it is. `trusted`: whoever owns it could be
+/// the table's owner. Run under a search_path of pg_catalog.
+const CONDITION_USES: &str = "
+    WITH RECURSIVE condition AS MATERIALIZED (
+        SELECT t.oid, t.tgname, t.tgrelid, t.tgfoid, c.relowner, c.reltype
+          FROM (SELECT DISTINCT l.relation_oid FROM tenant_q.table_listener l WHERE $1 IS NULL UNION SELECT $1) r(oid)
+          JOIN pg_catalog.pg_class c ON c.oid = r.oid
+          JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
+         WHERE NOT t.tgisinternal AND t.tgqual IS NOT NULL AND t.tgparentid = 0 AND pg_catalog.starts_with(t.tgname::text, $2)
+    ), used(condition, own, class, object) AS (
+        SELECT o.oid, false, d.refclassid, d.refobjid
+          FROM condition o
+          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_trigger'::regclass AND d.objid = o.oid
+         WHERE NOT (d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = o.tgrelid)
+           AND NOT (d.refclassid = 'pg_catalog.pg_proc'::regclass AND d.refobjid = o.tgfoid)
+        UNION SELECT o.oid, true, 'pg_catalog.pg_type'::regclass, o.reltype FROM condition o
+        UNION SELECT u.condition, u.own, x.class, x.object
+          FROM used u
+          CROSS JOIN LATERAL (
+                SELECT 'pg_catalog.pg_proc'::regclass, o.oprcode::oid FROM pg_catalog.pg_operator o
+                 WHERE u.class = 'pg_catalog.pg_operator'::regclass AND o.oid = u.object
+                UNION ALL
+                SELECT 'pg_catalog.pg_type'::regclass, p.part
+                  FROM pg_catalog.pg_type y
+                  CROSS JOIN LATERAL (
+                        SELECT y.typbasetype UNION ALL SELECT y.typelem
+                        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+                                   WHERE a.attrelid = y.typrelid AND y.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+                        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE y.oid IN (r.rngtypid, r.rngmultitypid)) p(part)
+                 WHERE u.class = 'pg_catalog.pg_type'::regclass AND y.oid = u.object) x(class, object)
+         WHERE x.object >= 16384
+    )
+    SELECT o.tgrelid, o.tgname::text, pg_catalog.pg_describe_object(u.class, u.object, 0), w.owner, pg_catalog.pg_has_role(w.owner, o.relowner, 'MEMBER')
+      FROM used u
+      JOIN condition o ON o.oid = u.condition
+      JOIN LATERAL (
+            SELECT proowner FROM pg_catalog.pg_proc WHERE u.class = 'pg_catalog.pg_proc'::regclass AND oid = u.object
+            UNION ALL SELECT oprowner FROM pg_catalog.pg_operator WHERE u.class = 'pg_catalog.pg_operator'::regclass AND oid = u.object
+            UNION ALL SELECT collowner FROM pg_catalog.pg_collation WHERE u.class = 'pg_catalog.pg_collation'::regclass AND oid = u.object
+            UNION ALL SELECT relowner FROM pg_catalog.pg_class WHERE u.class = 'pg_catalog.pg_class'::regclass AND oid = u.object
+            UNION ALL SELECT cfgowner FROM pg_catalog.pg_ts_config WHERE u.class = 'pg_catalog.pg_ts_config'::regclass AND oid = u.object
+            UNION ALL SELECT dictowner FROM pg_catalog.pg_ts_dict WHERE u.class = 'pg_catalog.pg_ts_dict'::regclass AND oid = u.object
+            UNION ALL SELECT y.typowner FROM pg_catalog.pg_type y
+                       WHERE u.class = 'pg_catalog.pg_type'::regclass AND y.oid = u.object AND y.typtype <> 'e'
+                         AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = y.oid)
+                         AND NOT EXISTS (SELECT FROM used m WHERE m.own AND m.condition = u.condition AND m.class = u.class AND m.object = y.oid)
+           ) w(owner) ON true
+     WHERE NOT u.own
+     ORDER BY 1, 2, 5, 3";
+
+/// Something that a condition uses.
+struct Use {
+    relation: u32,
+    trigger: String,
+    /// As messages name it.
+    what: String,
+    owner: u32,
+    trusted: bool,
+}
+
+impl Use {
+    fn what(&self) -> String {
+        format!("{} of role \"{}\"", self.what, catalog::role_name(self.owner).unwrap_or_default())
+    }
+}
+
+/// See CONDITION_USES; what this transaction has just made counts as well.
+fn condition_uses(relation: Option<u32>, triggers: &str) -> Result<Vec<Use>> {
+    let read = || {
+        Spi::connect(|c| {
+            c.select(CONDITION_USES, None, &[relation.map(pg_sys::Oid::from).into(), triggers.into()])?
+                .map(|row| {
+                    let oid = |n: usize| row.get::<pg_sys::Oid>(n).map(|o| o.map_or(0, |o| o.to_u32()));
+                    Ok(Use {
+                        relation: oid(1)?,
+                        trigger: row.get(2)?.unwrap_or_default(),
+                        what: row.get(3)?.unwrap_or_default(),
+                        owner: oid(4)?,
+                        trusted: row.get(5)?.unwrap_or(false),
+                    })
+                })
+                .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    };
+    transaction::with_latest_snapshot(|| sandbox::as_extension(read)).map_err(|e| Error::new("XX000", e.to_string()))
+}
+
+/// A listener's condition and the table's owner, of this epoch: what it uses may be used.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+struct Trusted {
+    relation: u32,
+    listener: u128,
+    owner: u32,
+}
+
+/// tenant_q.condition_is_trusted(relation, listener): whether what this listener's condition uses belongs to those who
+/// could be the table's owner, now; an error if not.
+///
+/// It stands in front of conditions that use anything but pg_catalog. Declared immutable, with constants for arguments,
+/// it is asked when a statement prepares the condition: before that folds or runs anything of it.
+fn condition_is_trusted(args: &Args) -> Result<Ret> {
+    let (Some(relation), Some(listener)) = (args.oid(0), args.uuid(1)) else { return Ok(Ret::Null) };
+    let Some(owner) = Table::open(relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { return Ok(Ret::Null) };
+    let epoch = tenant::epoch();
+    let key = Trusted { relation, listener, owner };
+    let known = TRUSTED.with_borrow_mut(|(cached, trusted)| {
+        if *cached != epoch {
+            trusted.clear();
+            *cached = epoch;
+        }
+        trusted.contains(&key)
+    });
+    if !known {
+        if let Some(one) = condition_uses(Some(relation), &trigger_prefix(listener))?.iter().find(|u| !u.trusted) {
+            let name = qualified_name(relation);
+            return Err(untrusted(&one.what(), &name, owner).hint(format!(
+                "Its owner can take the trigger away, DROP TRIGGER {} ON {name}, and listen again with another only_if.",
+                catalog::quote(&one.trigger)
+            )));
+        }
+        if tenant::epoch() == epoch {
+            TRUSTED.with_borrow_mut(|(_, trusted)| trusted.insert(key));
+        }
+    }
+    Ok(Ret::Bool(true))
+}
+
+/// Conditions that use what belongs to lesser roles than their tables' owners, one a trigger: for tq_problems, as
+/// (what, reason, fix). Those that were made before this was looked at run unasked.
+pub fn problems() -> Result<Vec<(String, String, String)>> {
+    let mut found: Vec<(String, String, String)> = Vec::new();
+    let mut last = (0, String::new());
+    for one in condition_uses(None, "tq_listen_")?.into_iter().filter(|u| !u.trusted) {
+        if last == (one.relation, one.trigger.clone()) {
+            continue;
+        }
+        let table = qualified_name(one.relation);
+        found.push((
+            format!("table {table}"),
+            format!("only_if of its trigger {} uses {}, who could run code as whoever changes the table", one.trigger, one.what()),
+            format!("DROP TRIGGER {} ON {table}, and tq_listen_table() with another only_if", catalog::quote(&one.trigger)),
+        ));
+        last = (one.relation, one.trigger);
+    }
+    Ok(found)
+}
+
+/// tenant_q.disable_untrusted_conditions(): for the update from a version that looked names up where tenants could put
+/// something; how many triggers it has disabled.
+fn disable_untrusted_conditions(_args: &Args) -> Result<Ret> {
+    let mut disabled = 0;
+    let mut last = (0, String::new());
+    for one in condition_uses(None, "tq_listen_")?.into_iter().filter(|u| !u.trusted) {
+        let Some(owner) = Table::open(one.relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { continue };
+        if last == (one.relation, one.trigger.clone()) {
+            continue;
+        }
+        let table = qualified_name(one.relation);
+        ddl(owner, "pg_catalog, pg_temp", &format!("ALTER TABLE {table} DISABLE TRIGGER {}", catalog::quote(&one.trigger)))?;
+        Error::new("01000", format!("trigger {} of table {table} is disabled: nothing is enqueued by it", one.trigger))
+            .detail(format!("Its condition uses {}, who could run code as whoever changes the table.", one.what()))
+            .hint("Listen again with tq_listen_table().")
+            .warn();
+        disabled += 1;
+        last = (one.relation, one.trigger);
+    }
+    Ok(Ret::Int(disabled))
+}
+
+/// Runs DDL on a table as its owner, in the sandbox.
+fn ddl(owner: u32, path: &str, statement: &str) -> Result<()> {
+    sandbox::as_owner(pg_sys::Oid::from(owner), || {
+        if let Ok(path) = CString::new(path) {
+            session::set_local(c"search_path", &path);
+        }
+        Spi::run(statement).map_err(|e| Error::new("XX000", e.to_string()))
+    })
 }
 
 fn operations(events: Option<Vec<String>>) -> Result<Vec<Operation>> {
@@ -195,6 +429,9 @@ fn listen_table(args: &Args) -> Result<Ret> {
     options.check()?;
     options.refuse_sync("a table's listener")?;
     may_enqueue(&tenant, target.owner)?;
+    if let Some(condition) = &only_if {
+        target.check_condition(condition)?;
+    }
     let handler = handler::require(&tenant, &name)?;
     let samples: Vec<Jsonb> = operations.iter().map(|o| document_for(*o, &target.name, by_row, &[])).collect::<Result<_>>()?;
     for sample in &samples {
@@ -207,29 +444,62 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let by_superuser = sandbox::is_superuser(caller) && sandbox::is_superuser(pg_sys::Oid::from(target.owner));
     remove(&target, &handler.name, &tenant)?;
     let id = task::new_id();
-    for operation in &operations {
-        let event = operation.name().to_ascii_uppercase();
-        let transition = match operation {
-            _ if by_row => "",
-            Operation::Insert => "REFERENCING NEW TABLE AS tq_new",
-            Operation::Update => "REFERENCING OLD TABLE AS tq_old NEW TABLE AS tq_new",
-            Operation::Delete => "REFERENCING OLD TABLE AS tq_old",
-            Operation::Truncate => "",
-        };
-        let level = if by_row && *operation != Operation::Truncate { "ROW" } else { "STATEMENT" };
-        let when = match &only_if {
-            Some(condition) if *operation != Operation::Truncate => format!("WHEN (\n{condition}\n)"),
-            _ => String::new(),
-        };
-        target.ddl(
-            &target.condition_path(&tenant),
-            &format!(
-                "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
-                trigger_name(id, *operation),
-                target.name,
-                task::uuid_text(id)
-            ),
-        )?;
+    let path = target.condition_path(&tenant)?;
+    let create = |guard: bool| {
+        // A truncate is asked nothing, and stays.
+        for operation in operations.iter().filter(|o| !(guard && **o == Operation::Truncate)) {
+            let event = operation.name().to_ascii_uppercase();
+            let transition = match operation {
+                _ if by_row => "",
+                Operation::Insert => "REFERENCING NEW TABLE AS tq_new",
+                Operation::Update => "REFERENCING OLD TABLE AS tq_old NEW TABLE AS tq_new",
+                Operation::Delete => "REFERENCING OLD TABLE AS tq_old",
+                Operation::Truncate => "",
+            };
+            let level = if by_row && *operation != Operation::Truncate { "ROW" } else { "STATEMENT" };
+            let when = match &only_if {
+                Some(condition) if *operation != Operation::Truncate && guard => format!(
+                    "WHEN (CASE WHEN tenant_q.condition_is_trusted({}::pg_catalog.regclass, '{}'::pg_catalog.uuid) THEN (\n{condition}\n) END)",
+                    pgrx::spi::quote_literal(&target.name),
+                    task::uuid_text(id)
+                ),
+                Some(condition) if *operation != Operation::Truncate => format!("WHEN (\n{condition}\n)"),
+                _ => String::new(),
+            };
+            target.ddl(
+                &path,
+                &format!(
+                    "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
+                    trigger_name(id, *operation),
+                    target.name,
+                    task::uuid_text(id)
+                ),
+            )?;
+        }
+        Ok::<(), Error>(())
+    };
+    create(false)?;
+    if only_if.is_some() {
+        let uses = condition_uses(Some(target.oid), &trigger_prefix(id))?;
+        if let Some(one) = uses.iter().find(|u| !u.trusted) {
+            return Err(untrusted(&one.what(), &target.name, target.owner));
+        }
+        if !uses.is_empty() {
+            let guard = Spi::get_one::<bool>(
+                "SELECT pg_catalog.to_regprocedure('tenant_q.condition_is_trusted(pg_catalog.regclass, pg_catalog.uuid)') IS NOT NULL",
+            );
+            if guard.ok().flatten() != Some(true) {
+                return Err(Error::state(
+                    "this database has an older version of the extension, without conditions that use your own functions",
+                )
+                .hint("ALTER EXTENSION tenant_q UPDATE"));
+            }
+            // Whom that belongs to may change: it is asked at each statement.
+            for operation in operations.iter().filter(|o| **o != Operation::Truncate) {
+                target.ddl("pg_catalog, pg_temp", &format!("DROP TRIGGER {} ON {}", trigger_name(id, *operation), target.name))?;
+            }
+            create(true)?;
+        }
     }
     run(
         "INSERT INTO tenant_q.table_listener (id, tenant, relation, relation_oid, owner, handler, events, each, only_if, task, by_superuser, created_by, created_at)
@@ -386,7 +656,7 @@ fn table_changed(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-/// A cast to json that somebody has made for a type of theirs runs as the table's owner.
+/// A cast to json that the table's owner has made for a type runs as the table's owner.
 fn as_owner<T>(owner: u32, f: impl FnOnce() -> T) -> T {
     sandbox::as_owner(pg_sys::Oid::from(owner), f)
 }
@@ -433,5 +703,7 @@ pub fn shown(tenant: &Tenant) -> Result<Vec<Json>> {
 sql_functions! {
     tq_listen_table, pg_finfo_tq_listen_table => listen_table;
     tq_unlisten_table, pg_finfo_tq_unlisten_table => unlisten_table;
+    tenant_q_condition_is_trusted, pg_finfo_tenant_q_condition_is_trusted => condition_is_trusted;
+    tenant_q_disable_untrusted_conditions, pg_finfo_tenant_q_disable_untrusted_conditions => disable_untrusted_conditions;
     tenant_q_table_changed, pg_finfo_tenant_q_table_changed => table_changed;
 }

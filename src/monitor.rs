@@ -344,6 +344,11 @@ fn problems(_args: &Args) -> Result<Ret> {
     for (what, reason, fix) in crate::fanout::schedules::problems()? {
         rows.push(problem(what, None, reason, fix));
     }
+    if sees_all() {
+        for (what, reason, fix) in crate::listen::problems()? {
+            rows.push(problem(what, None, reason, fix));
+        }
+    }
     if sees_all()
         && let Some(s) = &s
     {

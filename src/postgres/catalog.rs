@@ -69,6 +69,24 @@ pub fn relation_name(relation: u32) -> Option<String> {
     owned(unsafe { pg_sys::get_rel_name(oid(relation)) })
 }
 
+/// The role that stands for whoever owns the database.
+pub const DATABASE_OWNER: u32 = 6171;
+
+/// Who owns this database.
+pub fn database_owner() -> u32 {
+    // SAFETY: the tuple is released before the function returns; datdba is fixed-width.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::DATABASEOID as i32, pg_sys::Datum::from(pg_sys::MyDatabaseId));
+        if tuple.is_null() {
+            return 0;
+        }
+        let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_database;
+        let owner = (*form).datdba.to_u32();
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
 pub fn role_name(role: u32) -> Option<String> {
     // SAFETY: a look-up; no error when missing.
     owned(unsafe { pg_sys::GetUserNameFromId(oid(role), true) })

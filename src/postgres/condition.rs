@@ -23,11 +23,19 @@ pub struct SyntaxFault {
 
 /// Whether the text is one SQL expression, by the grammar alone.
 pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
+    schemas_named(expression).map(|_| ())
+}
+
+/// Schemas that an expression names explicitly, in names of functions, operators, types and collations, by the
+/// grammar alone: what lies in them is not looked at, nor is their existence.
+pub fn schemas_named(expression: &str) -> Result<Vec<String>, SyntaxFault> {
     let whole = |message: &str| SyntaxFault { message: message.into(), at: None };
     if expression.trim().is_empty() {
         return Err(whole("it is empty"));
     }
     let sql = statement(expression).map_err(|f| SyntaxFault { message: f.message, at: None })?;
+    let mut named: Vec<String> = Vec::new();
+    let into = &raw mut named;
     // SAFETY: the grammar reads a C string that outlives it and allocates in the current context;
     // the nodes are looked at as their tags say; call_parser brings the callers' callbacks back too.
     let one_expression = unsafe {
@@ -65,10 +73,14 @@ pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
                 ]
                 .iter()
                 .all(|list| list.is_null())
+                && {
+                    note_schemas(statement, into.cast());
+                    true
+                }
         })
     };
     match one_expression {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(named),
         Ok(false) => Err(whole("it is not one expression")),
         Err((message, position)) => {
             let length = expression.chars().count();
@@ -76,6 +88,32 @@ pub fn check_syntax(expression: &str) -> Result<(), SyntaxFault> {
             let at = position.map(|p| p.saturating_sub(BEFORE.len()).clamp(1, length));
             Err(SyntaxFault { message, at })
         }
+    }
+}
+
+/// Adds to a `Vec<String>` the schemas that a node and those beneath it name. False: go on, as walkers have it.
+unsafe extern "C-unwind" fn note_schemas(node: *mut pg_sys::Node, into: *mut std::ffi::c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: called under call_parser on nodes that the grammar has just made, of the kinds that their tags say; `into` is
+    // the vector of whoever walks. Nothing with a destructor is alive where the walker may raise an error.
+    unsafe {
+        let name = match (*node).type_ {
+            pg_sys::NodeTag::T_FuncCall => (*(node as *mut pg_sys::FuncCall)).funcname,
+            pg_sys::NodeTag::T_A_Expr => (*(node as *mut pg_sys::A_Expr)).name,
+            pg_sys::NodeTag::T_TypeName => (*(node as *mut pg_sys::TypeName)).names,
+            pg_sys::NodeTag::T_CollateClause => (*(node as *mut pg_sys::CollateClause)).collname,
+            _ => std::ptr::null_mut(),
+        };
+        if !name.is_null() && (*name).length > 1 {
+            let schema = (*(*name).elements.add((*name).length as usize - 2)).ptr_value as *mut pg_sys::String;
+            if (*schema).type_ == pg_sys::NodeTag::T_String {
+                let schema = std::ffi::CStr::from_ptr((*schema).sval).to_string_lossy().into_owned();
+                (*into.cast::<Vec<String>>()).push(schema);
+            }
+        }
+        raw::raw_expression_tree_walker(node, note_schemas, into)
     }
 }
 
@@ -106,10 +144,13 @@ pub fn is_true(expression: &str) -> Result<bool, Failure> {
 
 mod raw {
     use pgrx::pg_sys;
-    use std::ffi::{c_char, c_int, c_long};
+    use std::ffi::{c_char, c_int, c_long, c_void};
+    pub type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
     // Not pgrx's, which turn an ERROR into a panic: call_raw wants the jump.
     unsafe extern "C-unwind" {
         pub fn raw_parser(text: *const c_char, mode: pg_sys::RawParseMode::Type) -> *mut pg_sys::List;
+        #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
+        pub fn raw_expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
         pub fn SPI_connect() -> c_int;
         pub fn SPI_execute(sql: *const c_char, read_only: bool, count: c_long) -> c_int;
         pub fn SPI_finish() -> c_int;

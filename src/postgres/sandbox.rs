@@ -38,6 +38,12 @@ pub fn may_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
+/// Whether `member` could act as `role`: what it owns, that role may as well rely upon.
+pub fn could_be(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up inside a transaction.
+    unsafe { pg_sys::is_member_of_role(member, role) }
+}
+
 struct Switched {
     user: pg_sys::Oid,
     context: i32,

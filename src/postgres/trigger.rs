@@ -85,7 +85,8 @@ impl Fired {
             }
             // SAFETY: a row of the relation, whose descriptor is of its own row type.
             let row = unsafe { pg_sys::heap_copy_tuple_as_datum(tuple, (*data.tg_relation).rd_att) };
-            let document = changes::document_of(row)?;
+            // SAFETY: an open relation.
+            let document = changes::document_of(row, unsafe { (*data.tg_relation).rd_att })?;
             // SAFETY: the copy made above; nothing points into it.
             unsafe { pg_sys::pfree(row.cast_mut_ptr()) };
             Ok(Some(document))
@@ -147,7 +148,7 @@ impl Walk {
                 return Ok(None);
             }
             let row = pg_sys::ExecFetchSlotHeapTupleDatum(self.slot);
-            let document = changes::document_of(row)?;
+            let document = changes::document_of(row, (*self.slot).tts_tupleDescriptor)?;
             pg_sys::pfree(row.cast_mut_ptr());
             Ok(Some(document))
         }

@@ -1,1 +1,157 @@
+//! Conditions that a mightier role's tables ask, and work that waits for somebody else's COMMIT: whoever wrote it, it runs with
+//! no more than their rights.
 
+use crate::site::{DB, Site};
+
+/// Operators, functions, types and casts of the tenant that would be found before PostgreSQL's own, and tell who ran them.
+const TRAPS: &str = "
+    CREATE FUNCTION t1.trap() RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.fx (tenant, k) VALUES ('t1', 'trap'); RETURN true; END $$;
+    CREATE FUNCTION t1.gt(numeric, integer) RETURNS boolean LANGUAGE sql AS $$ SELECT t1.trap() $$;
+    CREATE OPERATOR t1.> (FUNCTION = t1.gt, LEFTARG = numeric, RIGHTARG = integer);
+    CREATE FUNCTION t1.folded(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN t1.trap(); END $$;
+    CREATE DOMAIN t1.checked AS text CHECK (t1.trap());
+    CREATE TYPE t1.pair AS (a t1.checked);
+    CREATE FUNCTION t1.see(change jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT change $$;
+    SELECT tq_register('see')";
+
+fn traps_as_another(site: &Site) -> i64 {
+    site.number("SELECT count(*) FROM fx WHERE k = 'trap' AND (who <> 't1' OR su = 'on')")
+}
+
+#[test]
+fn a_superusers_condition_runs_nothing_of_the_tenants() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", TRAPS);
+    site.cluster.run(
+        DB,
+        "CREATE TABLE public.orders (id int, total numeric);
+         SELECT tq_listen_table('public.orders', 'see', events => '{insert}', only_if => 'NEW.total > 100', tenant => 't1');
+         INSERT INTO orders VALUES (1, 1000), (2, 1)",
+    );
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap'"), 0, "the tenant's operator was taken");
+    site.cluster.wait_until(DB, "SELECT count(*) = 1 FROM t1.tq_result WHERE handler = 'see' AND state = 'd'");
+    // Named with its schema, in whatever way, at the time of listening.
+    for condition in [
+        "NEW.total OPERATOR(t1.>) 100",
+        "t1.trap()",
+        "t1.folded(1)",
+        "NEW.id::text::t1.checked = 'x'",
+        "'(x)'::t1.pair IS NULL",
+        "NEW.total > 100 AND CASE WHEN coalesce(t1.folded(NEW.id), false) THEN true END",
+    ] {
+        let sql =
+            format!("SELECT tq_listen_table('public.orders', 'see', events => '{{insert}}', only_if => $$ {condition} $$, tenant => 't1')");
+        let refused = site.cluster.try_run_as("postgres", DB, &sql).expect_err(condition);
+        assert_eq!(refused.code, "42501", "{condition}: {refused}");
+    }
+    // Nothing of the grammar is left to the text.
+    let sql = "SELECT tq_listen_table('public.orders', 'see', only_if => 'true) EXECUTE FUNCTION t1.x() --', tenant => 't1')";
+    assert_eq!(site.cluster.try_run_as("postgres", DB, sql).expect_err("no expression").code, "42601");
+    // What others have put into a schema of the table's owner is found, and refused.
+    site.cluster.run(DB, "CREATE SCHEMA open; GRANT ALL ON SCHEMA open TO t1; ALTER TABLE orders SET SCHEMA open");
+    site.run("t1", "CREATE OPERATOR open.> (FUNCTION = t1.gt, LEFTARG = numeric, RIGHTARG = integer)");
+    let sql = "SELECT tq_listen_table('open.orders', 'see', events => '{insert}', only_if => 'NEW.total > 100', tenant => 't1')";
+    let refused = site.cluster.try_run_as("postgres", DB, sql).expect_err("the tenant's operator");
+    assert_eq!((refused.code.as_str(), refused.message.contains("role \"t1\"")), ("42501", true), "{refused}");
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap'"), 0);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn whom_a_condition_belongs_to_is_asked_again_at_each_statement() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", TRAPS);
+    site.cluster.run(
+        DB,
+        "CREATE SCHEMA shop; CREATE TABLE shop.orders (id int, total numeric);
+         CREATE FUNCTION shop.large(numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 > 100 $$;
+         CREATE FUNCTION shop.always(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN true; END $$;
+         SELECT tq_listen_table('shop.orders', 'see', events => '{insert,truncate}', only_if => 'shop.always(7) AND large(NEW.total)', tenant => 't1');
+         INSERT INTO shop.orders VALUES (1, 1000), (2, 1)",
+    );
+    site.cluster.wait_until(DB, "SELECT count(*) = 1 FROM t1.tq_result WHERE handler = 'see' AND state = 'd'");
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what ~ 'shop'"), 0);
+    // The function becomes the tenant's, who puts something into it.
+    site.cluster.run(DB, "GRANT ALL ON SCHEMA shop TO t1; ALTER FUNCTION shop.always(integer) OWNER TO t1");
+    site.run(
+        "t1",
+        "CREATE OR REPLACE FUNCTION shop.always(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN t1.trap(); END $$",
+    );
+    let refused = site.cluster.try_run_as("postgres", DB, "INSERT INTO shop.orders VALUES (3, 1000)").expect_err("the tenant's function");
+    assert_eq!((refused.code.as_str(), refused.message.contains("shop.always")), ("42501", true), "{refused}");
+    assert_eq!(traps_as_another(&site), 0);
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'table shop.orders' AND reason ~ 'shop.always'"), 1);
+    // It's the owner who matters, not who writes; and the way back leads back.
+    site.cluster.run(DB, "ALTER TABLE shop.orders OWNER TO t1");
+    site.cluster.run(DB, "INSERT INTO shop.orders VALUES (4, 1)");
+    site.cluster.run(DB, "ALTER TABLE shop.orders OWNER TO postgres");
+    assert!(site.cluster.try_run_as("postgres", DB, "INSERT INTO shop.orders VALUES (5, 1)").is_err());
+    site.cluster.run(
+        DB,
+        "TRUNCATE shop.orders; SELECT tq_unlisten_table('shop.orders', 'see', tenant => 't1'); INSERT INTO shop.orders VALUES (6, 1)",
+    );
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_condition_from_before_is_disabled_and_shown() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", TRAPS);
+    // As the first version made them.
+    site.cluster.run(
+        DB,
+        "CREATE TABLE public.orders (id int, total numeric);
+         SELECT tq_listen_table('orders', 'see', events => '{insert}', only_if => 'NEW.total > 100', tenant => 't1');
+         DO $$ DECLARE made text := pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'orders'::regclass; BEGIN
+             EXECUTE format('DROP TRIGGER %I ON orders', split_part(made, ' ', 3));
+             EXECUTE regexp_replace(made, 'WHEN .* EXECUTE', 'WHEN (NEW.total OPERATOR(t1.>) 100) EXECUTE');
+         END $$",
+    );
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'table public.orders' AND reason ~ 'role \"t1\"'"), 1);
+    assert_eq!(site.number("SELECT tenant_q.disable_untrusted_conditions()"), 1);
+    site.cluster.run(DB, "INSERT INTO orders VALUES (1, 1000)");
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap'"), 0);
+    site.cluster.run(DB, "SELECT tq_listen_table('orders', 'see', events => '{insert}', only_if => 'NEW.total > 100', tenant => 't1')");
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems"), 0);
+    site.cluster.run(DB, "INSERT INTO orders VALUES (2, 1000)");
+    site.cluster.wait_until(DB, "SELECT count(*) = 1 FROM t1.tq_result WHERE state = 'd'");
+    assert!(site.cluster.try_run_as("t1", DB, "SELECT tenant_q.disable_untrusted_conditions()").is_err());
+}
+
+#[test]
+fn a_tenants_cast_to_json_doesn_t_run_for_a_superusers_table() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", TRAPS);
+    site.run(
+        "t1",
+        "CREATE TYPE t1.odd AS ENUM ('odd');
+         CREATE FUNCTION t1.tell(t1.odd) RETURNS json LANGUAGE plpgsql AS $$ BEGIN PERFORM t1.trap(); RETURN '\"told\"'; END $$",
+    );
+    site.cluster.run(
+        DB,
+        "CREATE TABLE public.odds (id int, o t1.odd, os t1.odd[], gone int); ALTER TABLE odds DROP COLUMN gone;
+         SELECT tq_listen_table('public.odds', 'see', events => '{insert}', tenant => 't1')",
+    );
+    site.run("t1", "CREATE CAST (t1.odd AS json) WITH FUNCTION t1.tell(t1.odd)");
+    site.cluster.run(DB, "INSERT INTO odds VALUES (1, 'odd', '{odd,odd}'), (2, NULL, NULL)");
+    site.cluster.run(DB, "SELECT tq_listen_table('public.odds', 'see', events => '{insert}', each => 'statement', tenant => 't1')");
+    site.cluster.run(DB, "INSERT INTO odds VALUES (3, 'odd', '{odd,NULL}')");
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'trap'"), 0, "the tenant's cast ran");
+    assert_eq!(
+        site.cluster
+            .value(DB, "SELECT string_agg(coalesce(args -> 'new', args #> '{rows,0,new}')::text, ' ' ORDER BY id) FROM t1.tq_result"),
+        r#"{"o": "odd", "id": 1, "os": "{odd,odd}"} {"o": null, "id": 2, "os": null} {"o": "odd", "id": 3, "os": "{odd,NULL}"}"#
+    );
+    // On a table of the tenant's own it is the tenant's.
+    site.run(
+        "t1",
+        "CREATE TABLE odds AS SELECT 'odd'::t1.odd AS o WHERE false; SELECT tq_listen_table('odds', 'see', events => '{insert}');
+         INSERT INTO odds VALUES ('odd')",
+    );
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE args #>> '{new,o}' = 'told'"), 1);
+    assert_eq!(traps_as_another(&site), 0);
+    site.cluster.assert_log_clean();
+}
