@@ -72,6 +72,18 @@ CREATE TABLE tenant_q.handler (
 -- Found by every CREATE FUNCTION: usually empty.
 CREATE INDEX handler_missing ON tenant_q.handler (tenant) WHERE missing_since IS NOT NULL;
 
+-- How it stands with a handler of all tenants in one of them. What comes of one tenant's schema, path or tasks is that
+-- tenant's affair; a handler of one tenant has it in its own row.
+CREATE TABLE tenant_q.handler_state (
+    tenant        text        NOT NULL,
+    name          text        NOT NULL,
+    missing_since timestamptz,
+    quarantined   timestamptz,
+    crashes       jsonb,
+    PRIMARY KEY (tenant, name)
+);
+CREATE INDEX handler_state_missing ON tenant_q.handler_state (tenant) WHERE missing_since IS NOT NULL;
+
 -- What is paused: '' = any. until = infinity: until tq_resume.
 CREATE TABLE tenant_q.pause (
     tenant text        NOT NULL,
@@ -114,10 +126,11 @@ CREATE TABLE tenant_q.identity (
     timezone          text
 );
 
-REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
+REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.handler_state, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.tenant', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.detached', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler', '');
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler_state', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.pause', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.limit_key', '');

@@ -20,3 +20,18 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'tenant_q_disable_untrusted_conditions';
 REVOKE ALL ON FUNCTION tenant_q.disable_untrusted_conditions() FROM PUBLIC;
 COMMENT ON FUNCTION tenant_q.disable_untrusted_conditions() IS 'disables the triggers of tq_listen_table whose condition uses what a lesser role than the table''s owner owns; how many. For updates from 0.1.0, which looked names of a superuser''s condition up in the tenant''s schema';
 SELECT tenant_q.disable_untrusted_conditions();
+
+-- What comes of one tenant's schema, path or tasks is no longer noted with the handler of all tenants. Who was stopped for all
+-- stays so until tq_resume_all.
+CREATE TABLE tenant_q.handler_state (
+    tenant        text        NOT NULL,
+    name          text        NOT NULL,
+    missing_since timestamptz,
+    quarantined   timestamptz,
+    crashes       jsonb,
+    PRIMARY KEY (tenant, name)
+);
+CREATE INDEX handler_state_missing ON tenant_q.handler_state (tenant) WHERE missing_since IS NOT NULL;
+REVOKE ALL ON tenant_q.handler_state FROM PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler_state', '');
+UPDATE tenant_q.handler SET missing_since = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) '';

@@ -313,19 +313,10 @@ fn problems(_args: &Args) -> Result<Ret> {
                             format!("handler {} of {what}", h.name),
                             h.missing_since,
                             fault.text().into(),
-                            format!("SELECT tq_register({}, '<function>', tenant => {})", quote(&h.name), quote(&name)),
+                            fault.fix(t, &h.name),
                         ));
-                    } else if h.quarantined {
-                        rows.push(problem(
-                            format!("handler {} of {what}", h.name),
-                            None,
-                            "its tasks crashed the server three times within a day".into(),
-                            if h.shared {
-                                format!("SELECT tq_resume_all(handler => {})", quote(&h.name))
-                            } else {
-                                format!("SELECT tq_resume({}, handler => {})", quote(&name), quote(&h.name))
-                            },
-                        ));
+                    } else if let Some(why) = h.why_quarantined() {
+                        rows.push(problem(format!("handler {} of {what}", h.name), None, why.into(), h.how_to_free(t)));
                     }
                 }
                 own_rows(t, &what, &mut rows);
@@ -517,14 +508,14 @@ fn why(args: &Args) -> Result<Ret> {
         ),
         Some(h) => {
             if let Some(fault) = &h.fault {
-                say("handler", fault.text().to_string(), "Bring the function back or register it again.");
+                let hint = match fault {
+                    handler::Fault::Role { .. } => fault.fix(&tenant, &name),
+                    _ => "Bring the function back or register it again.".into(),
+                };
+                say("handler", fault.text().to_string(), &hint);
             }
-            if h.quarantined {
-                say(
-                    "handler",
-                    format!("handler \"{name}\" is quarantined: its tasks crashed the server"),
-                    "SELECT tq_resume(handler => …).",
-                );
+            if let Some(why) = h.why_quarantined() {
+                say("handler", format!("handler \"{name}\" is quarantined: {why}"), &h.how_to_free(&tenant));
             }
         }
     }

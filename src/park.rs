@@ -15,7 +15,7 @@ use crate::task::{self, PICK_INDEX, col, ended, stored};
 use crate::tenant::{self, Tenant};
 use crate::turn::{self, Place};
 use crate::{gate, handler};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -41,7 +41,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
             handler::admin::note_missing(tenant, h)?;
             again = again.min(h.missing_since.unwrap_or(now) + grace);
-            if matches!(h.fault, Some(handler::Fault::Role(_))) {
+            if matches!(h.fault, Some(handler::Fault::Role { .. })) {
                 // No event tells of a role's grants.
                 again = again.min(now + ROLE_RECHECK);
             }
@@ -284,10 +284,17 @@ fn step(
     let rows = rows_after(&table, stored::HELD, from);
     let grace = settings::handler_grace().as_micros() as i64;
     let mut again = NEVER;
+    let mut others = HashSet::new();
     for row in &rows {
         let name = row.str(col::HANDLER).unwrap_or("");
         let handler = handler::find(tenant, name)?;
-        if handler.as_ref().map_or(tenant.owner, |h| h.run_as) != role {
+        let whose = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
+        if whose != role {
+            // Held while its own role could not be had: then it was the owner's, and nobody else has noted when to look.
+            let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            if role == tenant.owner && callable && !row.in_flux && tenant.part_paused_until(name, row.str(col::QUEUE), now).is_none() {
+                others.insert(whose);
+            }
             continue;
         }
         if row.in_flux {
@@ -316,7 +323,7 @@ fn step(
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
                 } else {
                     again = again.min(since + grace);
-                    if other.as_ref().is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role(_)))) {
+                    if other.as_ref().is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. }))) {
                         again = again.min(now + ROLE_RECHECK);
                     }
                 }
@@ -325,6 +332,12 @@ fn step(
     }
     if again != NEVER {
         look_again(s, index, again.max(now + 1_000_000));
+    }
+    for other in others {
+        if let Some(entry) = tenant.entry(other)? {
+            s.entries[entry.index as usize].unpark.store(1, SeqCst);
+            ready::wake(s, entry.index, i64::MIN);
+        }
     }
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }

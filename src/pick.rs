@@ -233,6 +233,7 @@ fn look(
         oldest: 0,
         busy_schedules: None,
         held_up: false,
+        homeless: false,
     };
     let sources = turn::sources(&tenant, e.turn.load(Relaxed));
     let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
@@ -254,6 +255,11 @@ fn look(
     };
     // Looking again at once, by whomever, would find the same: `due` says when.
     let in_vain = scan.rows.is_empty() && scan.untouchable > EXAMINED / 2 && moved.iter().all(stays);
+    if scan.homeless
+        && let Some(entry) = tenant.entry(tenant.owner)?
+    {
+        crate::ready::wake(s, entry.index, i64::MIN);
+    }
     let Scan { rows, gates, park, wait, due, oldest, held_up, busy, .. } = scan;
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
@@ -389,6 +395,8 @@ struct Scan<'a> {
     busy_schedules: Option<HashSet<String>>,
     /// A row waits for the end of another one: whoever ends it wakes the tenant.
     held_up: bool,
+    /// Rows that were this role's until its right was taken away: the owner's entry is to look.
+    homeless: bool,
     now: Micros,
     /// Rows of the batch, and how many of them there may be once the present source is walked.
     room: usize,
@@ -515,7 +523,9 @@ impl Scan<'_> {
         };
         let role = handler.as_ref().map_or(self.tenant.owner, |h| h.run_as);
         if role != self.role {
-            // Another executor's business; its entry has been woken for it.
+            // Another executor's business; its entry has been woken for it. But nothing tells of a role that was taken from the
+            // tenant's owner, who holds those tasks then.
+            self.homeless |= handler.is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. })));
             return Ok(false);
         }
         if !Place::of(self.tenant, row.str(col::QUEUE)).has(&row) {

@@ -8,18 +8,18 @@
 use crate::complete::{self, Rules, Verdict};
 use crate::depend;
 use crate::handler::signature::Signature;
-use crate::handler::{Handler, arguments, invoke};
+use crate::handler::{self, Handler, arguments, invoke};
 use crate::pick;
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{condition, sandbox, timeout, transaction};
+use crate::postgres::{condition, invalidation, sandbox, timeout, transaction};
 use crate::shared::{Item, Shared, Slot, Word, store_text};
 use crate::task::{self, col, ended};
-use crate::tenant::Tenant;
-use crate::{events, ready, settings, wake};
+use crate::tenant::{self, Tenant};
+use crate::{events, ready, settings, surface, wake};
 use serde_json::Value as Json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -77,6 +77,8 @@ pub enum Outcome {
     Retry,
     /// Cancelled, expired, or overtaken by a change of its row.
     Over,
+    /// Not begun: what it was picked by holds no more. It goes back, with the rest of its list.
+    Outdated,
     /// Its end could not be recorded: held back, to be tried again uncounted.
     Unrecorded,
 }
@@ -99,6 +101,16 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         }
     }
     let Some(handler) = handler else { return Outcome::Unrecorded };
+    invalidation::accept();
+    let current = match transaction_as_of_now(tenant, row, handler) {
+        Ok(current) => current,
+        Err(failure) if failure.sqlstate == OUTDATED => {
+            give_back(s, index, tenant, row);
+            return Outcome::Outdated;
+        }
+        Err(failure) => return over(s, index, &item, Err(failure)),
+    };
+    let (tenant, handler) = current.as_ref().map_or((tenant, handler), |(t, h)| (t, h));
     let rules = Rules::of(tenant, row, Some(handler));
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
@@ -166,6 +178,51 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 /// Whether a success leaves a result: a flow gathers its members'.
 pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
     rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some())
+}
+
+/// The SQLSTATE of an attempt that must not begin as it was picked; never seen outside.
+const OUTDATED: &str = "TQF05";
+
+fn outdated(why: impl Into<String>) -> Failure {
+    Failure::new(OUTDATED, why)
+}
+
+/// The tenant and the handler as they are now.
+///
+/// A picked task may wait behind others for long. Meanwhile its handler's owner may have lost the right to act as its role,
+/// the function or the tenant may have another owner, either may be paused. Whoever picks next sees to that; here it is
+/// only noticed, in the transaction that is to run it, which has just heard of all changes: while none came, a comparison.
+fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<(Rc<Tenant>, Rc<Handler>), Failure> {
+    if tenant::epoch() == tenant.epoch {
+        return Ok((tenant.clone(), handler.clone()));
+    }
+    let now = clock::now();
+    let name = row.str(col::HANDLER).unwrap_or("");
+    let fresh = tenant::by_oid(tenant.oid).map_err(|e| outdated(e.message))?;
+    if fresh.suspended.is_some() || !fresh.ready || fresh.paused_until(now).is_some() {
+        return Err(outdated("the tenant pauses"));
+    }
+    if fresh.part_paused_until(name, row.str(col::QUEUE), now).is_some() {
+        return Err(outdated("the handler or its queue pauses"));
+    }
+    // What the session was prepared for.
+    if fresh.search_path() != tenant.search_path() || fresh.zone() != tenant.zone() || fresh.settings != tenant.settings {
+        return Err(outdated("the tenant's tasks run under other settings now"));
+    }
+    let current = handler::find(&fresh, name)?.filter(|h| h.fault.is_none() && !h.quarantined);
+    match current.filter(|h| h.run_as == handler.run_as && h.is_procedure() == handler.is_procedure()) {
+        Some(current) => Ok((fresh, current)),
+        None => Err(outdated("the handler can't be called any more, or not as this role")),
+    }
+}
+
+/// The same in a transaction of its own, if anything may have changed: the handler's would lock the registry for as long as
+/// it runs. None: nothing has.
+fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Option<(Rc<Tenant>, Rc<Handler>)>, Failure> {
+    if tenant::epoch() == tenant.epoch {
+        return Ok(None);
+    }
+    transaction::run(|| as_of_now(tenant, row, handler)).map(Some)
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
@@ -278,15 +335,16 @@ pub fn call(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Jsonb,
 }
 
 fn function(
-    tenant: &Tenant,
+    tenant: &Rc<Tenant>,
     row: &Row,
-    handler: &Handler,
+    handler: &Rc<Handler>,
     item: &Item,
     started_at: Micros,
     rules: &Rules,
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
+        let (tenant, handler) = &as_of_now(tenant, row, handler)?;
         check_identity(tenant, row, handler)?;
         apply_durability(handler);
         let nest = Nest::enter();
@@ -324,15 +382,16 @@ fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Resu
 }
 
 fn procedure(
-    tenant: &Tenant,
+    tenant: &Rc<Tenant>,
     row: &Row,
-    handler: &Handler,
+    handler: &Rc<Handler>,
     item: &Item,
     started_at: Micros,
     rules: &Rules,
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
     transaction::run(|| {
+        let (tenant, handler) = &as_of_now(tenant, row, handler)?;
         check_identity(tenant, row, handler)?;
         timeout::limit_locks(0);
         apply_settings(handler);
@@ -375,6 +434,10 @@ fn fail(
         && slot.cancel_stamp.load(Relaxed) == item.stamp
         && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
         && slot.cancel_low.load(Relaxed) == item.id as u64;
+    if failure.sqlstate == OUTDATED {
+        give_back(s, index, tenant, row);
+        return Outcome::Outdated;
+    }
     let own_doing = failure.sqlstate == complete::GONE && is_unchanged(tenant, item);
     let failure = if own_doing { complete::deleted_itself() } else { failure };
     if complete::is_fenced(&failure) {
@@ -452,6 +515,21 @@ fn fail(
             ready::wake(s, index, i64::MIN);
             Outcome::Unrecorded
         }
+    }
+}
+
+/// Lets the task be picked again, by whoever it belongs to now.
+fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row) {
+    ready::wake(s, index, i64::MIN);
+    let entry = transaction::run(|| {
+        // Detached, dropped: nobody's.
+        let Ok(fresh) = tenant::by_oid(tenant.oid) else { return Ok(None) };
+        Ok(surface::entry_of(&fresh, row)?)
+    });
+    if let Ok(Some(entry)) = entry
+        && entry.index != index
+    {
+        ready::wake(s, entry.index, i64::MIN);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::tenant::admin::{announce_registry, check_settings, require_owner, run, wake_all};
-use crate::tenant::{Tenant, resolve};
+use crate::tenant::{Tenant, registry, resolve};
 use crate::{retry, sql_functions};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
@@ -130,6 +130,7 @@ fn register(args: &Args) -> Result<Ret> {
             args.text(9).into(),
         ],
     )?;
+    forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
     announce_registry()?;
     transaction::see_own_writes();
     if let Some(t) = &tenant {
@@ -197,19 +198,62 @@ fn unregister(args: &Args) -> Result<Ret> {
         "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
         &[tenant.as_ref().map_or("", |t| t.name.as_str()).into(), name.as_str().into()],
     )? > 0;
+    if shared {
+        forget_states(None, &name)?;
+    }
     announce_registry()?;
     Ok(Ret::Bool(gone))
 }
 
-/// Remembers since when the handler can't be called.
+/// Nothing that was noted of this shared handler in single tenants holds any more; or, in one tenant, because it has
+/// its own of that name now.
+fn forget_states(tenant: Option<&str>, name: &str) -> Result<()> {
+    if registry()?.handler_state == 0 {
+        return Ok(());
+    }
+    let sql =
+        "DELETE FROM tenant_q.handler_state WHERE name OPERATOR(pg_catalog.=) $2 AND ($1 IS NULL OR tenant OPERATOR(pg_catalog.=) $1)";
+    run(sql, &[tenant.into(), name.into()]).map(|_| ())
+}
+
+/// Frees a handler of a tenant that was stopped for crashing the server: its own, or what a shared one is stopped for there.
+/// True if there was any.
+pub fn free(tenant: &str, name: &str) -> Result<bool> {
+    let mut freed = 0;
+    for table in ["handler", "handler_state"].iter().take(if registry()?.handler_state == 0 { 1 } else { 2 }) {
+        freed += run(
+            &format!(
+                "UPDATE tenant_q.{table} SET quarantined = NULL, crashes = NULL
+                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1"
+            ),
+            &[tenant.into(), name.into()],
+        )?;
+    }
+    Ok(freed > 0)
+}
+
+/// Frees a shared handler in all tenants.
+pub fn free_for_all(name: &str) -> Result<()> {
+    free("", name)?;
+    if registry()?.handler_state != 0 {
+        run("UPDATE tenant_q.handler_state SET quarantined = NULL, crashes = NULL WHERE name OPERATOR(pg_catalog.=) $1", &[name.into()])?;
+    }
+    Ok(())
+}
+
+/// Remembers since when the handler can't be called in this tenant.
 pub fn note_missing(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
     if handler.missing_since.is_some() {
         return Ok(());
     }
-    run(
-        "UPDATE tenant_q.handler SET missing_since = pg_catalog.clock_timestamp() WHERE tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, '']) AND name OPERATOR(pg_catalog.=) $2 AND missing_since IS NULL",
-        &[tenant.name.as_str().into(), handler.name.as_str().into()],
-    )?;
+    let sql = if handler.shared {
+        "INSERT INTO tenant_q.handler_state AS s (tenant, name, missing_since) VALUES ($1, $2, pg_catalog.clock_timestamp())
+         ON CONFLICT (tenant, name) DO UPDATE SET missing_since = coalesce(s.missing_since, EXCLUDED.missing_since)"
+    } else {
+        "UPDATE tenant_q.handler SET missing_since = pg_catalog.clock_timestamp()
+          WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND missing_since IS NULL"
+    };
+    run(sql, &[tenant.name.as_str().into(), handler.name.as_str().into()])?;
     announce_registry()?;
     Ok(())
 }
@@ -219,33 +263,45 @@ pub fn note_back(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), 
     if handler.missing_since.is_none() {
         return Ok(());
     }
+    let table = if handler.shared { "handler_state" } else { "handler" };
     run(
-        "UPDATE tenant_q.handler SET missing_since = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-        &[if handler.shared { "" } else { tenant.name.as_str() }.into(), handler.name.as_str().into()],
+        &format!(
+            "UPDATE tenant_q.{table} SET missing_since = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1"
+        ),
+        &[tenant.name.as_str().into(), handler.name.as_str().into()],
     )?;
     announce_registry()?;
     Ok(())
 }
 
+/// Tenants that one CREATE FUNCTION looks into; where a shared handler is missing in more of them, a sweep does.
+const LOOKED_INTO: usize = 50;
+
 /// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
 /// were held for it are looked at again.
 fn routine_changed(_args: &Args) -> Result<Ret> {
     let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let mut sql = "SELECT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL".to_string();
+    if registry()?.handler_state != 0 {
+        sql.push_str(" UNION SELECT tenant FROM tenant_q.handler_state WHERE missing_since IS NOT NULL");
+    }
     let tenants: Vec<String> = sandbox::as_extension(|| {
         Spi::connect(|c| {
-            c.select("SELECT DISTINCT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL", None, &[])?
+            c.select(&sql, Some(LOOKED_INTO as i64 + 1), &[])?
                 .map(|row| row.get::<String>(1).map(Option::unwrap_or_default))
                 .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
         })
     })
     .map_err(fail)?;
+    if tenants.len() > LOOKED_INTO {
+        crate::tenant::admin::wake_every_tenant()?;
+        return Ok(Ret::Void);
+    }
     for name in tenants {
-        if name.is_empty() {
-            crate::tenant::admin::wake_every_tenant()?;
-        } else if let Some(schema) = catalog::schema_oid(&name)
+        if let Some(schema) = catalog::schema_oid(&name)
             && let Ok(tenant) = crate::tenant::by_oid(schema)
         {
-            for handler in all(&tenant)?.iter().filter(|h| h.fault.is_none() && !h.shared) {
+            for handler in all(&tenant)?.iter().filter(|h| h.fault.is_none()) {
                 note_back(&tenant, handler).map_err(Error::from)?;
             }
             wake_all(&tenant)?;
@@ -254,25 +310,34 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
+/// So many tenants, of as many owners, in which a shared handler was stopped within a day: then it is the function's own
+/// fault and not what one of them gives it, and it is stopped for all.
+const TENANTS_CONVICT: i64 = 3;
+
 /// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
 /// tenant after `limit` crashes within `window` microseconds by two or more tasks.
 pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+    let Some(handler) = super::find(tenant, name)? else { return Ok(()) };
+    sandbox::as_extension(|| write_crash(tenant, &handler, id, window, limit))
+}
+
+fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
     let now = crate::postgres::clock::now();
     let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
-    // The tenant's own registration, else the shared one: a handler of all tenants that crashes the
-    // server is stopped for all.
-    let who: Option<String> = Spi::get_one_with_args(
-        "SELECT pg_catalog.max(tenant) FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, '']) AND name OPERATOR(pg_catalog.=) $2",
-        &[tenant.name.as_str().into(), name.into()],
-    )
+    let (who, name) = (tenant.name.as_str(), handler.name.as_str());
+    let table = if handler.shared { "handler_state" } else { "handler" };
+    let known: Option<Option<JsonB>> = Spi::connect(|c| {
+        c.select(
+            &format!("SELECT crashes FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
+            Some(1),
+            &[who.into(), name.into()],
+        )?
+        .map(|row| row.get::<JsonB>(1))
+        .next()
+        .transpose()
+    })
     .map_err(fail)?;
-    let Some(who) = who else { return Ok(()) };
-    let known: Option<JsonB> = Spi::get_one_with_args(
-        "SELECT crashes FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2",
-        &[who.as_str().into(), name.into()],
-    )
-    .map_err(fail)?;
-    let mut crashes: Vec<Json> = match known {
+    let mut crashes: Vec<Json> = match known.flatten() {
         Some(JsonB(Json::Array(c))) => c,
         _ => vec![],
     };
@@ -282,12 +347,38 @@ pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32
     ids.sort();
     ids.dedup();
     let convicted = crashes.len() >= limit as usize && ids.len() >= 2;
-    let stamp = if convicted { "coalesce(quarantined, pg_catalog.clock_timestamp())" } else { "quarantined" };
-    Spi::run_with_args(
-        &format!("UPDATE tenant_q.handler SET crashes = $3, quarantined = {stamp} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
-        &[who.as_str().into(), name.into(), JsonB(Json::Array(crashes)).into()],
-    )
-    .map_err(fail)?;
+    let values = [who.into(), name.into(), JsonB(Json::Array(crashes)).into(), convicted.into()];
+    const STOPPED: &str = "CASE WHEN $4 THEN pg_catalog.clock_timestamp() END";
+    if handler.shared {
+        Spi::run_with_args(
+            &format!(
+                "INSERT INTO tenant_q.handler_state AS s (tenant, name, crashes, quarantined) VALUES ($1, $2, $3, {STOPPED})
+                 ON CONFLICT (tenant, name) DO UPDATE SET crashes = EXCLUDED.crashes, quarantined = coalesce(s.quarantined, EXCLUDED.quarantined)"
+            ),
+            &values,
+        )
+        .map_err(fail)?;
+    } else {
+        Spi::run_with_args(
+            &format!(
+                "UPDATE tenant_q.handler SET crashes = $3, quarantined = coalesce(quarantined, {STOPPED})
+                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
+            ),
+            &values,
+        )
+        .map_err(fail)?;
+    }
+    // Where nothing is pinned it is another function in each tenant.
+    if handler.shared && convicted {
+        Spi::run_with_args(
+            "UPDATE tenant_q.handler SET quarantined = pg_catalog.clock_timestamp()
+              WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1 AND identity IS NOT NULL AND quarantined IS NULL
+                AND $2 OPERATOR(pg_catalog.<=) (SELECT pg_catalog.count(DISTINCT t.owner) FROM tenant_q.handler_state s JOIN tenant_q.tenant t ON t.name OPERATOR(pg_catalog.=) s.tenant
+                     WHERE s.name OPERATOR(pg_catalog.=) $1 AND s.quarantined OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
+            &[name.into(), TENANTS_CONVICT.into(), (window as f64 / 1e6).into()],
+        )
+        .map_err(fail)?;
+    }
     announce_registry()?;
     Ok(())
 }
@@ -358,7 +449,7 @@ fn handlers(args: &Args) -> Result<Ret> {
                 "function": h.signature.as_ref().map_or(h.function.as_str(), |s| s.identity.as_str()),
                 "shared": h.shared,
                 "status": status,
-                "reason": h.fault.as_ref().map(|f| f.text()),
+                "reason": h.fault.as_ref().map(|f| f.text()).or_else(|| h.why_quarantined()),
                 "guarantee": if h.is_procedure() { "at_least_once" } else { "exactly_once" },
                 "run_as": catalog::role_name(h.run_as),
                 "queue": h.queue,

@@ -46,6 +46,8 @@ pub struct Handler {
     pub save: Option<bool>,
     pub external: bool,
     pub quarantined: bool,
+    /// It is one of all tenants, and quarantined in all of them.
+    pub quarantined_for_all: bool,
     /// Further names that it is found by.
     pub aliases: Vec<String>,
     pub missing_since: Option<Micros>,
@@ -63,19 +65,31 @@ pub enum Fault {
     /// It belongs to somebody else now.
     Changed(String),
     /// The schema's owner may not act as run_as, or not use the schema that the function is in.
-    Role(String),
+    Role {
+        why: String,
+        /// What lets them, if a GRANT does.
+        grant: Option<String>,
+    },
 }
 
 impl Fault {
     pub fn text(&self) -> &str {
         match self {
-            Fault::Missing(t) | Fault::Changed(t) | Fault::Role(t) => t,
+            Fault::Missing(t) | Fault::Changed(t) | Fault::Role { why: t, .. } => t,
         }
+    }
+    /// The statement that mends it.
+    pub fn fix(&self, tenant: &Tenant, handler: &str) -> String {
+        if let Fault::Role { grant: Some(grant), .. } = self {
+            return grant.clone();
+        }
+        let quote = pgrx::spi::quote_literal::<&str>;
+        format!("SELECT tq_register({}, '<function>', tenant => {})", quote(handler), quote(&tenant.name))
     }
     pub fn status(&self) -> &'static str {
         match self {
             Fault::Missing(_) => "missing",
-            Fault::Changed(_) | Fault::Role(_) => "changed",
+            Fault::Changed(_) | Fault::Role { .. } => "changed",
         }
     }
 }
@@ -102,6 +116,33 @@ pub(crate) mod hcol {
     pub const EXTERNAL: usize = 19;
     pub const MISSING_SINCE: usize = 20;
     pub const QUARANTINED: usize = 21;
+}
+
+/// Columns of tenant_q.handler_state (sql/registry.sql).
+mod scol {
+    pub const NAME: usize = 2;
+    pub const MISSING_SINCE: usize = 3;
+    pub const QUARANTINED: usize = 4;
+}
+
+/// How it stands with a shared handler in one tenant.
+#[derive(Default)]
+struct State {
+    missing_since: Option<Micros>,
+    quarantined: bool,
+}
+
+fn state_of(tenant: &Tenant, name: &str) -> State {
+    let table = tenant::registry().ok().filter(|r| r.handler_state != 0).and_then(|r| Table::open(r.handler_state, Access::Read));
+    let mut state = State::default();
+    if let Some(table) = table {
+        rows_of(&table, &tenant.name, |row| {
+            if row.str(scol::NAME) == Some(name) {
+                state = State { missing_since: row.time(scol::MISSING_SINCE), quarantined: row.raw(scol::QUARANTINED).is_some() };
+            }
+        });
+    }
+    state
 }
 
 thread_local! {
@@ -233,24 +274,34 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         && !(shared && identity.is_some())
         && let Err(e) = may_reach(tenant, s)
     {
-        fault = Some(Fault::Role(e.message));
+        fault = Some(Fault::Role { why: e.message, grant: e.hint });
     }
     let run_as = match row.text(hcol::RUN_AS) {
         None => tenant.owner,
         Some(name) => match catalog::role_oid(&name) {
             Some(role) if sandbox::may_set_role(pg_sys::Oid::from(tenant.owner), pg_sys::Oid::from(role)) => role,
             Some(_) => {
-                fault = Some(Fault::Role(format!("the schema's owner may not SET ROLE to \"{name}\"")));
+                let owner = catalog::role_name(tenant.owner).unwrap_or_default();
+                fault = Some(Fault::Role {
+                    why: format!("the schema's owner may not SET ROLE to \"{name}\""),
+                    grant: Some(format!("GRANT {} TO {};", catalog::quote(&name), catalog::quote(&owner))),
+                });
                 tenant.owner
             }
             None => {
-                fault = Some(Fault::Role(format!("role \"{name}\" does not exist")));
+                fault = Some(Fault::Role { why: format!("role \"{name}\" does not exist"), grant: None });
                 tenant.owner
             }
         },
     };
+    let name = row.text(hcol::NAME).unwrap_or_default();
+    let stopped = row.raw(hcol::QUARANTINED).is_some();
+    let state = match shared {
+        true => state_of(tenant, &name),
+        false => State { missing_since: row.time(hcol::MISSING_SINCE), quarantined: stopped },
+    };
     Handler {
-        name: row.text(hcol::NAME).unwrap_or_default(),
+        name,
         shared,
         function,
         run_as,
@@ -267,8 +318,9 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
         save: row.bool(hcol::SAVE),
         external: row.bool(hcol::EXTERNAL).unwrap_or(false),
-        quarantined: row.raw(hcol::QUARANTINED).is_some(),
-        missing_since: row.time(hcol::MISSING_SINCE),
+        quarantined: state.quarantined || stopped,
+        quarantined_for_all: shared && stopped,
+        missing_since: state.missing_since,
         fault,
         signature,
         checked: Cell::new(false),
@@ -302,6 +354,22 @@ impl Handler {
     }
     pub fn is_procedure(&self) -> bool {
         self.signature.as_ref().is_some_and(|s| matches!(s.kind, signature::Kind::Procedure))
+    }
+    /// What is said of it while it is quarantined.
+    pub fn why_quarantined(&self) -> Option<&'static str> {
+        match (self.quarantined_for_all, self.quarantined) {
+            (true, _) => Some("its tasks crashed the server in several tenants, three times within a day each: it is stopped in all"),
+            (_, true) => Some("its tasks crashed the server three times within a day"),
+            _ => None,
+        }
+    }
+    /// The call that frees it.
+    pub fn how_to_free(&self, tenant: &Tenant) -> String {
+        let quote = pgrx::spi::quote_literal::<&str>;
+        if self.quarantined_for_all {
+            return format!("SELECT tq_resume_all(handler => {})", quote(&self.name));
+        }
+        format!("SELECT tq_resume({}, handler => {})", quote(&tenant.name), quote(&self.name))
     }
     pub fn was_checked(&self) -> bool {
         self.checked.replace(true)

@@ -531,17 +531,11 @@ fn resume(args: &Args) -> Result<Ret> {
     let handler = args.text(2).filter(|h| !h.is_empty());
     let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
     let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
-    let mut freed = 0;
-    if let Some(handler) = handler.as_deref() {
-        // A handler that was stopped for crashing the server is released by resuming it.
-        freed = run(
-            "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1",
-            &[tenant.name.as_str().into(), handler.into()],
-        )?;
-    }
+    // A handler that was stopped for crashing the server is released by resuming it.
+    let freed = handler.as_deref().map(|h| handler::admin::free(&tenant.name, h)).transpose()? == Some(true);
     announce_registry()?;
     wake_all(&tenant)?;
-    Ok(Ret::Bool(gone + freed > 0))
+    Ok(Ret::Bool(gone > 0 || freed))
 }
 
 /// Refuses a handler that no tenant has, under whatever name.
@@ -585,10 +579,7 @@ fn resume_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume_all()");
     unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
     if let Some(handler) = args.text(0) {
-        run(
-            "UPDATE tenant_q.handler SET quarantined = NULL, crashes = NULL WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1",
-            &[handler.into()],
-        )?;
+        handler::admin::free_for_all(&handler)?;
     }
     announce_registry()?;
     wake_every_tenant()?;

@@ -26,6 +26,8 @@ pub struct Registry {
     pub schema: u32,
     pub tenant: u32,
     pub handler: u32,
+    /// 0: the extension's objects are of before 0.2.0, and nothing runs until they are updated.
+    pub handler_state: u32,
     pub pause: u32,
     pub queue: u32,
     pub limit_key: u32,
@@ -180,6 +182,7 @@ pub fn registry() -> Result<Registry> {
         schema,
         tenant: table("tenant")?,
         handler: table("handler")?,
+        handler_state: table("handler_state").unwrap_or(0),
         pause: table("pause")?,
         queue: table("queue")?,
         limit_key: table("limit_key")?,

@@ -17,7 +17,13 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 
 /// Tables of the registry whose rows belong to a tenant by its name.
-const BELONGINGS: [&str; 5] = ["handler", "pause", "queue", "limit_key", "listener"];
+const BELONGINGS: [&str; 6] = ["handler", "handler_state", "pause", "queue", "limit_key", "listener"];
+
+/// Those that there are: one of them came with 0.2.0.
+fn belongings() -> Result<impl Iterator<Item = &'static str>> {
+    let before = tenant::registry()?.handler_state == 0;
+    Ok(BELONGINGS.into_iter().filter(move |table| !(before && *table == "handler_state")))
+}
 /// What the tenant decides for itself (tq_set_tenant). The rest of its row is the administrator's: quotas stay with a
 /// schema for as long as it exists, whoever owns, detaches or attaches it.
 const OWN: &str = "timezone = NULL, shared_schemas = NULL, settings = NULL, save_limit = NULL, save_limit_per = NULL, result_ttl = NULL, failure_ttl = NULL";
@@ -38,7 +44,7 @@ fn oid(oid: u32) -> DatumWithOid<'static> {
 /// Deletes what is registered under this name; true if there was anything.
 fn forget(name: &str) -> Result<bool> {
     let mut gone = 0;
-    for table in BELONGINGS {
+    for table in belongings()? {
         gone += run(&format!("DELETE FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1 RETURNING 1"), &[name.into()])?;
     }
     gone += run(
@@ -195,7 +201,7 @@ fn rename(old: &str, new: &str) -> Result<()> {
         )?;
         run(&format!("UPDATE tenant_q.{table} SET name = $2 WHERE name OPERATOR(pg_catalog.=) $1"), &[old.into(), new.into()])?;
     }
-    for table in BELONGINGS.into_iter().chain(["table_listener"]) {
+    for table in belongings()?.chain(["table_listener"]) {
         run(&format!("UPDATE tenant_q.{table} SET tenant = $2 WHERE tenant OPERATOR(pg_catalog.=) $1"), &[old.into(), new.into()])?;
     }
     Ok(())

@@ -290,20 +290,24 @@ impl Executor {
             return false;
         }
         let mut one_shot = false;
+        let mut outdated = false;
         while let Some(n) = run::start_next(self.slot) {
             timeout::forget_cancel();
             // Rows are Rust's; what was converted for the task before is not needed any more.
             self.memory.enter();
             match rows.get(n) {
                 Some(Some((row, handler))) => {
-                    one_shot |= self.one(index, e, &tenant, row, handler.as_ref());
+                    let outcome = self.one(index, e, &tenant, row, handler.as_ref());
+                    one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure());
+                    outdated = outcome == Outcome::Outdated;
                 }
                 _ => {
                     run::ended_one(self.slot);
                     ready::wake(s, index, NEVER);
                 }
             }
-            if one_shot || self.slot.leave.load(SeqCst) != 0 {
+            // What holds no more for one of the list may hold for none.
+            if one_shot || outdated || self.slot.leave.load(SeqCst) != 0 {
                 break;
             }
         }
@@ -335,15 +339,14 @@ impl Executor {
         one_shot
     }
 
-    /// Runs one task; true if this session may not run another.
-    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> bool {
+    /// Runs one task. After a procedure this session may not run another.
+    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> Outcome {
         let s = &self.s;
         if sandbox::current_user() != sandbox::session_user() {
             // Whatever did this: don't repair, leave.
             worker::exit(1);
         }
-        let procedure = handler.is_some_and(|h| h.is_procedure());
-        if procedure {
+        if handler.is_some_and(|h| h.is_procedure()) {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
@@ -359,7 +362,7 @@ impl Executor {
             crate::wake::count(s, e, -1);
         }
         self.count(e, outcome);
-        if outcome != Outcome::Unrecorded && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
+        if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
             self.s.roles[self.role_index].ends.store(0, Relaxed);
         }
         if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
@@ -383,7 +386,7 @@ impl Executor {
                 Ok(())
             });
         }
-        procedure
+        outcome
     }
 
     fn count(&self, e: &Entry, outcome: Outcome) {
