@@ -5,7 +5,7 @@
 //! rolled-back savepoint, costs one look. What costs more, a stop or a detached tenant, is forgotten with
 //! its savepoint. PREPARE TRANSACTION does nothing either: the sweep finds what COMMIT PREPARED commits.
 
-use crate::postgres::clock::{Micros, NEVER};
+use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::{release, worker};
 use crate::shared::{EntryRef, Shared, Word};
 use crate::{ready, shared};
@@ -20,6 +20,10 @@ struct Pending {
     /// Rows were added.
     added: i64,
     unpark: bool,
+    /// There may be rows that no commit has announced.
+    found: bool,
+    /// What has changed may have kept schedules from firing, which are looked at under this entry.
+    schedules: bool,
     schedule: Micros,
 }
 
@@ -70,7 +74,7 @@ fn pending(notes: &mut Notes, entry: EntryRef) -> &mut Pending {
             e.pins.fetch_add(1, SeqCst);
         }
         notes.places.insert(entry, notes.wakes.len());
-        notes.wakes.push(Pending { entry, low: NEVER, added: 0, unpark: false, schedule: NEVER });
+        notes.wakes.push(Pending { entry, low: NEVER, added: 0, unpark: false, found: false, schedules: false, schedule: NEVER });
         notes.wakes.len() - 1
     });
     &mut notes.wakes[at]
@@ -84,13 +88,31 @@ pub fn enqueued(entry: EntryRef, run_at: Micros, added: i64) {
         p.added += added;
     });
 }
-/// Something that kept rows from running has changed: look at everything, parked rows too.
-pub fn changed(entry: EntryRef) {
+/// Something that kept rows from running, or schedules from firing, has changed: look at everything, parked rows too.
+/// `schedules`: they are looked at under this entry.
+pub fn changed(entry: EntryRef, schedules: bool) {
+    set_up(entry, schedules);
+    note(|n| pending(n, entry).found = true);
+}
+/// The same of what is, as a rule, set up before there is anything to do: where nothing has ever been, nobody is called.
+pub fn set_up(entry: EntryRef, schedules: bool) {
     note(|n| {
         let p = pending(n, entry);
-        p.low = i64::MIN;
         p.unpark = true;
+        p.schedules |= schedules;
     });
+}
+
+/// Whether the entry's tenant has had nothing to do since the server's start: it was made after all tenants had been looked
+/// at, which leaves those with work in the table, and has not been woken since. Read after the commit: whoever enqueues
+/// meanwhile either has woken it by now, or wakes it and then sees what was committed.
+fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
+    s.header.evictions.load(SeqCst) == 0
+        && e.generation.load(SeqCst) == 0
+        && e.unfinished.load(SeqCst) == 0
+        && e.next_due.load(SeqCst) == NEVER
+        // Each word of a schedule lowers it further.
+        && e.schedule_low.load(SeqCst) == ready::LOWEST
 }
 pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
     note(|n| {
@@ -179,18 +201,21 @@ fn ended(committed: bool) {
                     continue;
                 };
                 if committed {
-                    if p.unpark {
+                    let anew = p.unpark && (p.found || !is_untouched(&s, e));
+                    if anew {
                         // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
                         ready::unpark(e);
                         ready::unblock(e);
                         ready::look_from(e, ready::LOWEST);
                     }
                     count(&s, e, p.added);
-                    if p.low != NEVER {
-                        ready::wake_at(&s, p.entry.index, p.low);
+                    let low = if anew { i64::MIN } else { p.low };
+                    if low != NEVER {
+                        ready::wake_at(&s, p.entry.index, low);
                     }
-                    if p.schedule != NEVER {
-                        ready::schedule_due(&s, p.entry.index, p.schedule);
+                    let schedule = if anew && p.schedules { clock::now().min(p.schedule) } else { p.schedule };
+                    if schedule != NEVER {
+                        ready::schedule_due(&s, p.entry.index, schedule);
                     }
                 }
                 e.pins.fetch_sub(1, SeqCst);

@@ -7,7 +7,7 @@ use crate::monitor::interval_json;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::{catalog, sandbox, transaction};
-use crate::tenant::admin::{announce_registry, check_settings, require_owner, run, wake_all};
+use crate::tenant::admin::{announce_registry, check_settings, require_owner, run, wake_all, wake_if_used};
 use crate::tenant::{Tenant, registry, resolve};
 use crate::{retry, sql_functions};
 use pgrx::{JsonB, Spi, pg_sys};
@@ -136,7 +136,7 @@ fn register(args: &Args) -> Result<Ret> {
     if let Some(t) = &tenant {
         // Its held tasks may go on, and others may have to run as another role now.
         if let Ok(fresh) = resolve(Some(&t.name)) {
-            wake_all(&fresh)?;
+            wake_if_used(&fresh)?;
         }
     } else {
         crate::tenant::admin::wake_every_tenant()?;

@@ -14,6 +14,7 @@ pub mod latch;
 pub mod lock;
 pub mod lwlock;
 pub mod mapping;
+pub mod memory;
 pub mod portals;
 pub mod relation;
 pub mod release;

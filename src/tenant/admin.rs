@@ -7,6 +7,7 @@ use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
 use crate::schedule::zone;
 use crate::schedules::rezone;
+use crate::shared::EntryRef;
 use crate::task::col;
 use crate::{handler, sql_functions, wake};
 use pgrx::datum::DatumWithOid;
@@ -115,7 +116,8 @@ fn attach(args: &Args) -> Result<Ret> {
     transaction::see_own_writes();
     registered::confirm_superuser(oid, owner)?;
     if let Ok(tenant) = super::by_oid(oid) {
-        wake_all(&tenant)?;
+        // Tables that have just been made are empty: nobody need come and look.
+        for_each_entry(&tenant, if adopt { wake::changed } else { wake::set_up })?;
     }
     crate::fanout::schedules::visit(&name)?;
     Ok(Ret::Bool(true))
@@ -254,14 +256,21 @@ fn tenant_name(_args: &Args) -> Result<Ret> {
 
 /// Everything of this tenant is to be looked at again.
 pub fn wake_all(tenant: &Tenant) -> Result<()> {
+    for_each_entry(tenant, wake::changed)
+}
+
+/// The same where a tenant is being set up.
+pub fn wake_if_used(tenant: &Tenant) -> Result<()> {
+    for_each_entry(tenant, wake::set_up)
+}
+
+/// For each of the tenant's entries, and whether it is the one under which its schedules are looked at.
+fn for_each_entry(tenant: &Tenant, f: impl Fn(EntryRef, bool)) -> Result<()> {
     let mut roles = handler::roles(tenant)?;
     roles.push(tenant.owner);
     for role in roles {
         if let Some(entry) = tenant.entry(role)? {
-            wake::changed(entry);
-            if role == tenant.owner {
-                wake::schedule_changed(entry, crate::postgres::clock::now());
-            }
+            f(entry, role == tenant.owner);
         }
     }
     Ok(())
@@ -277,7 +286,7 @@ pub(crate) fn wake_every_tenant() -> Result<()> {
             let kept =
                 e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
             if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
-                wake::changed(crate::shared::EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) });
+                wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) }, false);
             }
         }
         wake::sweep_database();

@@ -9,7 +9,7 @@ use crate::pick::{self, Batch, Picked};
 use crate::postgres::clock::{self, NEVER};
 use crate::postgres::latch;
 use crate::postgres::relation::Row;
-use crate::postgres::{caught, sandbox, session, shmem, timeout, transaction, worker};
+use crate::postgres::{caught, memory, sandbox, session, shmem, timeout, transaction, worker};
 use crate::run::{self, Outcome};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
@@ -47,6 +47,9 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
     // Losing the commit loses effects and completion together; the batch is flushed at its end.
     (c"synchronous_commit", "off"),
 ];
+
+/// How often an executor looks how much memory it holds: the look is three system calls.
+const WEIGHED_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// A tenant whose settings can't be set is looked at again after so long.
 const UNSETTABLE: clock::Micros = 10_000_000;
@@ -89,8 +92,17 @@ pub fn main(argument: u64) {
     s.roles[role_index].starting.fetch_sub(1, SeqCst);
     s.roles[role_index].start_failures.store(0, Relaxed);
 
-    let mut executor =
-        Executor { s, place, slot, role_index, tenant: None, memory: worker::TurnMemory::new(), flushed: clock::tick(), based: Vec::new() };
+    let mut executor = Executor {
+        s,
+        place,
+        slot,
+        role_index,
+        tenant: None,
+        memory: worker::TurnMemory::new(),
+        flushed: clock::tick(),
+        weighed: clock::tick(),
+        based: Vec::new(),
+    };
     executor.work();
 }
 
@@ -157,6 +169,7 @@ struct Executor {
     tenant: Option<(u64, Rc<Tenant>)>,
     memory: worker::TurnMemory,
     flushed: std::time::Instant,
+    weighed: std::time::Instant,
     /// Settings that the present tenant has set.
     based: Vec<String>,
 }
@@ -179,6 +192,10 @@ impl Executor {
                 if one_shot {
                     return;
                 }
+                if self.has_grown() {
+                    transaction::flush_commits();
+                    return;
+                }
                 continue;
             }
             transaction::flush_commits();
@@ -195,6 +212,16 @@ impl Executor {
             }
             role.idle.fetch_and(!(1 << self.place), SeqCst);
         }
+    }
+
+    /// Whether it holds more memory than it may: what its session keeps of every tenant's tables is given back by
+    /// leaving. The next one is started as for any role with work.
+    fn has_grown(&mut self) -> bool {
+        if self.weighed.elapsed() < WEIGHED_EVERY {
+            return false;
+        }
+        self.weighed = clock::tick();
+        memory::exceeds(settings::executor_memory())
     }
 
     fn must_leave(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::handler;
 use crate::postgres::caught;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
-use crate::postgres::{catalog, latch, session, shmem, timeout, transaction, worker};
+use crate::postgres::{catalog, latch, memory, session, shmem, timeout, transaction, worker};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::{self, Db, Shared, db_state};
@@ -70,14 +70,15 @@ pub fn main(argument: u64) {
 }
 
 fn work(s: &Shared, db: &Db, database: u32) {
-    let memory = worker::TurnMemory::new();
+    let turn_memory = worker::TurnMemory::new();
     let mut spreader = fanout::Spreader::default();
     let mut locked = Locked::default();
     let began = clock::tick();
+    let mut weighed = began;
     let planned_by = || (settings::exclude_schemas(), tenant::default_zone());
     let mut known = planned_by();
     loop {
-        memory.enter();
+        turn_memory.enter();
         if worker::take_reload() && planned_by() != known {
             // The launcher orders a sweep as well, but may have heard of it before this process.
             known = planned_by();
@@ -85,6 +86,13 @@ fn work(s: &Shared, db: &Db, database: u32) {
         }
         if began.elapsed() > STEADY {
             db.start_failures.store(0, Relaxed);
+        }
+        if weighed.elapsed() > STEADY {
+            weighed = clock::tick();
+            if memory::exceeds(settings::executor_memory()) {
+                // A fresh process goes on, as after a sweep of many tenants.
+                return;
+            }
         }
         let now = clock::now();
         if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
