@@ -79,11 +79,15 @@ impl<T> OrRaise<T> for Result<T> {
     }
 }
 
-/// A SQLSTATE as the static text that `Error` keeps; each distinct one is leaked once.
+const INTERNED: usize = 1000;
+
+/// A SQLSTATE as the static text that `Error` keeps; each distinct one is leaked once. Handlers make their own, as many
+/// as they like: beyond so many it is an error of theirs like any other.
 pub fn intern(sqlstate: &str) -> &'static str {
     thread_local! { static KNOWN: std::cell::RefCell<Vec<&'static str>> = const { std::cell::RefCell::new(Vec::new()) }; }
     KNOWN.with_borrow_mut(|known| match known.iter().find(|k| **k == sqlstate) {
         Some(k) => *k,
+        None if known.len() >= INTERNED => "P0001",
         None => {
             let leaked: &'static str = Box::leak(sqlstate.to_string().into_boxed_str());
             known.push(leaked);

@@ -7,6 +7,7 @@
 //! Tasks of handlers that listen fire no events themselves, so nothing goes round in circles. A
 //! tenant without listeners pays a look into this process's memory.
 
+use crate::cache::Bounded;
 use crate::complete;
 use crate::enqueue::{Caller, NewTask, Queue};
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ use crate::tenant::{self, Tenant};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -111,6 +112,11 @@ struct Listeners {
 }
 
 impl Listeners {
+    /// About what they take.
+    fn bytes(&self) -> usize {
+        let of = |l: &Rc<Listener>| size_of::<Listener>() + 100 + 2 * l.handler.len() + l.for_handler.as_ref().map_or(0, String::len);
+        size_of::<Listeners>() + self.all.iter().map(of).sum::<usize>()
+    }
     fn of(&self, event: Event, handler: &str) -> Vec<Rc<Listener>> {
         if self.all.is_empty() || self.handlers.contains(handler) {
             return Vec::new();
@@ -120,13 +126,22 @@ impl Listeners {
     }
 }
 
-#[derive(Default)]
 struct Cache {
     epoch: u64,
     /// Whether any tenant has any: usually that is all there is to know.
     any: Option<bool>,
-    tenants: HashMap<u32, Rc<Listeners>>,
+    tenants: Bounded<u32, Rc<Listeners>>,
 }
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { epoch: 0, any: None, tenants: Bounded::new(KEPT, KEPT_BYTES) }
+    }
+}
+
+/// Tenants whose listeners a process remembers, and the bytes that these may take.
+const KEPT: usize = 16_384;
+const KEPT_BYTES: usize = 8 << 20;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -143,7 +158,7 @@ fn listeners(tenant: &Tenant) -> Result<Rc<Listeners>> {
         }
         match c.any {
             Some(false) => Some(NONE.with(Rc::clone)),
-            _ => c.tenants.get(&tenant.oid).cloned(),
+            _ => c.tenants.get(&tenant.oid),
         }
     });
     if let Some(listeners) = known {
@@ -155,7 +170,7 @@ fn listeners(tenant: &Tenant) -> Result<Rc<Listeners>> {
     if tenant::epoch() == epoch {
         CACHE.with_borrow_mut(|c| {
             c.any = Some(any);
-            c.tenants.insert(tenant.oid, listeners.clone());
+            c.tenants.insert(tenant.oid, listeners.clone(), listeners.bytes());
         });
     }
     Ok(listeners)

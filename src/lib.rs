@@ -5,6 +5,7 @@
 //! `enqueue → wake → ready → pick → run → complete → retention`, `tick → enqueue`.
 
 // Ground
+pub mod cache;
 pub mod error;
 pub mod postgres;
 pub mod settings;

@@ -5,6 +5,7 @@
 //! enqueued for the table's owner, whose right to enqueue is checked each time. A trigger that
 //! somebody makes by hand on a table of theirs names a listener of somebody else's in vain.
 
+use crate::cache::Bounded;
 use crate::enqueue::{Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
@@ -21,7 +22,7 @@ use crate::{settings, sql_functions, surface};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -50,12 +51,18 @@ struct Listener {
 
 thread_local! {
     /// Listeners by id, of one epoch of the registry.
-    static CACHE: RefCell<(u64, HashMap<u128, Option<Rc<Listener>>>)> = RefCell::default();
+    static CACHE: RefCell<(u64, Bounded<u128, Option<Rc<Listener>>>)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
     /// Tenants whose being detached was said.
     static SAID: RefCell<HashSet<String>> = RefCell::default();
     /// Conditions that were found in order, of one epoch.
     static TRUSTED: RefCell<(u64, HashSet<Trusted>)> = RefCell::default();
 }
+
+/// Listeners that a session remembers, and the bytes that they may take.
+const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 8 << 20;
+/// Tenants of which it is remembered that this was said.
+const SAID_MAX: usize = 1000;
 
 fn find(id: u128) -> Result<Option<Rc<Listener>>> {
     let epoch = tenant::epoch();
@@ -64,14 +71,15 @@ fn find(id: u128) -> Result<Option<Rc<Listener>>> {
             listeners.clear();
             *cached = epoch;
         }
-        listeners.get(&id).cloned()
+        listeners.get(&id)
     });
     if let Some(listener) = known {
         return Ok(listener);
     }
     let listener = transaction::with_latest_snapshot(|| read(id))?.map(Rc::new);
     if tenant::epoch() == epoch {
-        CACHE.with_borrow_mut(|(_, listeners)| listeners.insert(id, listener.clone()));
+        let args = listener.as_ref().and_then(|l| l.task.args.as_ref()).map_or(0, Jsonb::size);
+        CACHE.with_borrow_mut(|(_, listeners)| listeners.insert(id, listener.clone(), size_of::<Listener>() + 500 + args));
     }
     Ok(listener)
 }
@@ -630,7 +638,13 @@ fn table_changed(args: &Args) -> Result<Ret> {
         Ok(tenant) => tenant,
         // Detached: its owner's tables work on without it.
         Err(error) => {
-            if SAID.with_borrow_mut(|said| said.insert(listener.tenant.clone())) {
+            let is_new = SAID.with_borrow_mut(|said| {
+                if said.len() >= SAID_MAX {
+                    said.clear();
+                }
+                said.insert(listener.tenant.clone())
+            });
+            if is_new {
                 Error::new("01000", format!("nothing is enqueued for changes of {}", qualified_name(relation)))
                     .detail(format!("{}.", error.message))
                     .warn();

@@ -54,7 +54,11 @@ const LOCKED_AGAIN: Micros = 1_000_000;
 const HELD: usize = 1000;
 const FAILED_AGAIN: Micros = 5_000_000;
 /// An internal error is the first one again after this.
+/// So many are remembered; with one more all begin anew.
+const FAILED_MAX: usize = 1000;
 const REMEMBERED: Duration = Duration::from_secs(600);
+/// Tenants whose rows in front are held, remembered at a time.
+const PLACES_MAX: usize = 10_000;
 /// Rows in front that were held are left out for so long, while there is something to do behind them.
 const HELD_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
@@ -99,6 +103,18 @@ pub mod scol {
     pub const STATE: usize = 33;
     pub const COUNT: usize = 33;
 }
+
+/// Texts of a row whose meaning is looked for in them, by the parameters that set them, and their longest.
+const TEXTS: [(&str, usize); 7] = [
+    ("rule", scol::RULE),
+    ("tz", scol::TZ),
+    ("catch_up", scol::CATCH_UP),
+    ("overlap", scol::OVERLAP),
+    ("month_end", scol::MONTH_END),
+    ("time_arg", scol::TIME_ARG),
+    ("created_by", scol::CREATED_BY),
+];
+const TEXT: usize = 8 * 1024;
 
 /// A row of tq_schedule, understood.
 pub struct Schedule {
@@ -194,10 +210,18 @@ impl Schedule {
     /// Nothing in the row is taken on trust: its owner can write to it.
     pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
         let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
-        let name = row.text(scol::NAME).unwrap_or_default();
-        if name.is_empty() || name.len() > NAME_BYTES {
+        // By their lengths, before any of them is read.
+        let fits = |column, most| row.length(column).is_none_or(|length| length <= most);
+        if !fits(scol::NAME, NAME_BYTES) || row.length(scol::NAME) == Some(0) {
             return wrong("name", "its name does not have 1 to 200 bytes");
         }
+        if !fits(scol::HANDLER, handler::NAME_MAX) || row.length(scol::HANDLER) == Some(0) {
+            return wrong("handler", &format!("its handler's name does not have 1 to {} bytes", handler::NAME_MAX));
+        }
+        if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
+            return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));
+        }
+        let name = row.text(scol::NAME).unwrap_or_default();
         if row.outside > ROW {
             return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
         }
@@ -386,6 +410,9 @@ fn is_first(tenant: u32, name: &str, sqlstate: &str) -> bool {
     sqlstate.starts_with("XX")
         && FAILED_ONCE.with_borrow_mut(|failed| {
             failed.retain(|_, at| at.elapsed() < REMEMBERED);
+            if failed.len() >= FAILED_MAX {
+                failed.clear();
+            }
             failed.insert((tenant, name.to_string()), Instant::now()).is_none()
         })
 }
@@ -430,9 +457,15 @@ impl Place {
         (place.since.elapsed() < HELD_FOR).then_some(place)
     }
     fn note(tenant: u32, place: Option<Place>) {
-        PLACES.with_borrow_mut(|places| match place {
-            Some(place) => drop(places.insert(tenant, place)),
-            None => drop(places.remove(&tenant)),
+        PLACES.with_borrow_mut(|places| {
+            if places.len() >= PLACES_MAX {
+                // What is forgotten is found again, by looking from the beginning.
+                places.clear();
+            }
+            match place {
+                Some(place) => drop(places.insert(tenant, place)),
+                None => drop(places.remove(&tenant)),
+            }
         });
     }
     fn key(&self) -> (Micros, u64) {

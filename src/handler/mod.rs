@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod invoke;
 pub mod signature;
 
+use crate::cache::Bounded;
 use crate::error::{Error, Result};
 use crate::postgres::clock::Micros;
 use crate::postgres::relation::{Access, Row, Table, Value};
@@ -20,7 +21,6 @@ use crate::tenant::{self, Tenant};
 use pgrx::pg_sys;
 use signature::Signature;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Longest name of a handler, in bytes.
@@ -146,19 +146,27 @@ fn state_of(tenant: &Tenant, name: &str) -> State {
 }
 
 thread_local! {
-    /// (tenant, name) → handler, of one epoch of the registry.
-    static CACHE: RefCell<(u64, HashMap<(u32, String), Option<Rc<Handler>>>)> = RefCell::default();
+    /// (tenant, name) → handler, of one epoch of the registry. Names that nobody has registered too: rows ask for them.
+    static CACHE: RefCell<(u64, Bounded<(u32, String), Option<Rc<Handler>>>)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
 }
+
+/// Handlers that a process remembers, and the bytes that they may take: those of thousands of tenants, as a rule.
+const KEPT: usize = 16_384;
+const KEPT_BYTES: usize = 16 << 20;
 
 /// The handler of this name, or None where nothing of the name is registered.
 pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
+    // A row may ask for anything: what can't be registered isn't looked for.
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Ok(None);
+    }
     let epoch = tenant::epoch();
     let known = CACHE.with_borrow_mut(|(cached, handlers)| {
         if *cached != epoch {
             handlers.clear();
             *cached = epoch;
         }
-        handlers.get(&(tenant.oid, name.to_string())).cloned()
+        handlers.get(&(tenant.oid, name.to_string()))
     });
     if let Some(handler) = known {
         return Ok(handler);
@@ -170,7 +178,8 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
     let handler = transaction::with_latest_snapshot(|| read(tenant, name))?.map(Rc::new);
     // Reading may have brought in invalidations: what was read then belongs to the next epoch.
     if tenant.epoch == epoch && tenant::epoch() == epoch {
-        CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone()));
+        let bytes = size_of::<Handler>() + name.len() + handler.as_ref().map_or(0, |h| h.bytes());
+        CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone(), bytes));
     }
     Ok(handler)
 }
@@ -340,6 +349,12 @@ pub(crate) fn may_reach(tenant: &Tenant, signature: &Signature) -> Result<()> {
 }
 
 impl Handler {
+    /// About what it holds beside itself.
+    fn bytes(&self) -> usize {
+        let signature = self.signature.as_ref().map_or(0, |s| 500 + s.params.len() * 100);
+        let settings = self.settings.as_ref().map_or(0, |s| 4 * s.to_string().len());
+        self.name.len() + self.function.len() + self.aliases.iter().map(|a| a.len() + 50).sum::<usize>() + signature + settings
+    }
     /// Whether the arguments fit, without calling anything.
     pub fn check_args(&self, _tenant: &Tenant, args: Option<&Jsonb>) -> Result<()> {
         // A handler that is gone for the moment keeps its queue: its tasks are checked at start.

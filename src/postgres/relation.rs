@@ -4,10 +4,10 @@
 //! nothing attached to it. Then nothing that runs here can be the tenant's code.
 
 use super::types::Jsonb;
+use crate::cache::Bounded;
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A value for a column or an index key.
@@ -112,6 +112,9 @@ unsafe fn is_in_flux(header: pg_sys::HeapTupleHeader) -> bool {
     }
 }
 
+/// Bytes of a text, or of an array of texts, that a row is asked for.
+const TEXT_MAX: usize = 1 << 20;
+
 /// A row, copied out: owns its memory, lives as long as one likes.
 pub struct Row {
     _memory: Box<[u64]>,
@@ -195,9 +198,15 @@ impl Row {
     pub fn text(&self, n: usize) -> Option<String> {
         self.str(n).map(str::to_string)
     }
-    /// The column's text without a copy.
+    /// Bytes of the column, which is of a type of variable length, as it would be in memory; without reading it.
+    pub fn length(&self, n: usize) -> Option<usize> {
+        // SAFETY: a datum that isn't null, of a type of variable length; its header says it, or the pointer's does.
+        self.raw(n).map(|d| unsafe { pg_sys::toast_raw_datum_size(d) } - size_of::<i32>())
+    }
+    /// The column's text without a copy. None also for more than anybody could mean: a row's owner can write anything, and
+    /// it would be unpacked for it.
     pub fn str(&self, n: usize) -> Option<&str> {
-        self.is_here(n).then(|| self.get::<&str>(n)).flatten()
+        (self.is_here(n) && self.length(n)? <= TEXT_MAX).then(|| self.get::<&str>(n)).flatten()
     }
     pub fn char(&self, n: usize) -> u8 {
         self.raw(n).map_or(0, |d| d.value() as u8)
@@ -228,7 +237,7 @@ impl Row {
         self.get(n)
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        let texts = self.is_here(n).then(|| self.get::<Vec<Option<String>>>(n)).flatten();
+        let texts = (self.is_here(n) && self.length(n)? <= TEXT_MAX).then(|| self.get::<Vec<Option<String>>>(n)).flatten();
         texts.map(|v| v.into_iter().flatten().collect())
     }
 }
@@ -312,16 +321,20 @@ struct Index {
     info: *mut pg_sys::IndexInfo,
 }
 
+/// Relations whose indexes a process remembers, and the bytes that these may take.
+const KEPT: usize = 65_536;
+const KEPT_BYTES: usize = 16 << 20;
+
 thread_local! {
     /// Indexes of the relations used lately: opening all of them for each use would cost more than
     /// the use.
-    static SHAPES: RefCell<HashMap<u32, Rc<Vec<IndexShape>>>> = RefCell::default();
+    static SHAPES: RefCell<Bounded<u32, Rc<Vec<IndexShape>>>> = RefCell::new(Bounded::new(KEPT, KEPT_BYTES));
     static FORGET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A relation's definition has changed (0: any may have). From the invalidation callback.
 pub fn forget(relation: u32) {
-    let known = SHAPES.with(|s| s.try_borrow().map_or(true, |s| relation == 0 || s.contains_key(&relation)));
+    let known = SHAPES.with(|s| s.try_borrow().map_or(true, |s| relation == 0 || s.contains(&relation)));
     if known {
         FORGET.set(true);
     }
@@ -394,11 +407,12 @@ impl Table {
             if FORGET.replace(false) {
                 SHAPES.with_borrow_mut(|s| s.clear());
             }
-            if let Some(known) = SHAPES.with_borrow(|s| s.get(&self.oid()).cloned()) {
+            if let Some(known) = SHAPES.with_borrow_mut(|s| s.get(&self.oid())) {
                 return known;
             }
             let read = Rc::new(self.read_shapes());
-            SHAPES.with_borrow_mut(|s| s.insert(self.oid(), read.clone()));
+            let bytes = read.iter().map(|shape| size_of::<IndexShape>() + 2 * shape.columns.len()).sum::<usize>() + 100;
+            SHAPES.with_borrow_mut(|s| s.insert(self.oid(), read.clone(), bytes));
             read
         })
     }

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod registered;
 pub mod shape;
 
+use crate::cache::Bounded;
 use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::relation::{Access, Table, Value};
@@ -103,12 +104,26 @@ pub struct Tenant {
     all_entries: RefCell<(Option<std::time::Instant>, Vec<EntryRef>)>,
 }
 
-#[derive(Default)]
 struct Cache {
     registry: Option<Registry>,
-    tenants: HashMap<u32, Rc<Tenant>>,
-    current: HashMap<(String, u32), u32>,
+    tenants: Bounded<u32, Rc<Tenant>>,
+    current: Bounded<(String, u32), u32>,
 }
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { registry: None, tenants: Bounded::new(KEPT, KEPT_BYTES), current: Bounded::new(PATHS_KEPT, PATHS_BYTES) }
+    }
+}
+
+/// Tenants that a process remembers, and the bytes that they may take.
+const KEPT: usize = 16_384;
+const KEPT_BYTES: usize = 16 << 20;
+/// Values of search_path whose first schema a process remembers.
+const PATHS_KEPT: usize = 1000;
+const PATHS_BYTES: usize = 1 << 20;
+/// Relations whose tenants are known: those of all tenants in the cache and in use, and more. Beyond, all is forgotten.
+const RELATIONS: usize = 8 * KEPT;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -225,7 +240,7 @@ const ENTRIES_KNOWN: std::time::Duration = std::time::Duration::from_millis(200)
 /// The tenant of this schema, or why there is none.
 pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
     refresh();
-    if let Some(t) = CACHE.with_borrow(|c| c.tenants.get(&schema).cloned()) {
+    if let Some(t) = CACHE.with_borrow_mut(|c| c.tenants.get(&schema)) {
         return Ok(t);
     }
     // What is remembered must not be older than the last change that was heard of, as the present
@@ -303,7 +318,10 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
             o.insert(r, schema);
         }
     });
-    CACHE.with_borrow_mut(|c| c.tenants.insert(schema, tenant.clone()));
+    if OURS.with_borrow(|o| o.len()) > RELATIONS {
+        STALE.set(true);
+    }
+    CACHE.with_borrow_mut(|c| c.tenants.insert(schema, tenant.clone(), tenant.bytes()));
     Ok(tenant)
 }
 
@@ -366,6 +384,14 @@ pub fn not_attached(name: &str) -> Error {
 }
 
 impl Tenant {
+    /// About what it takes.
+    fn bytes(&self) -> usize {
+        let settings = self.settings.as_ref().map_or(0, |s| 4 * s.to_string().len());
+        let queues = self.queues.iter().map(|q| size_of::<QueueSetup>() + q.name.len()).sum::<usize>();
+        let limits = self.limits.iter().map(|l| size_of::<Limit>() + l.key.len()).sum::<usize>();
+        let pauses = self.pauses.iter().map(|p| size_of::<Pause>() + p.queue.len() + p.handler.len()).sum::<usize>();
+        size_of::<Tenant>() + 500 + settings + queues + limits + pauses
+    }
     /// How this queue was set up, if it was; None = the default queue.
     pub fn queue(&self, name: Option<&str>) -> Option<&QueueSetup> {
         if self.queues.is_empty() {
@@ -500,7 +526,7 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
         None => {
             let path = session::show(c"search_path");
             let key = (path, user.to_u32());
-            match CACHE.with_borrow(|c| c.current.get(&key).copied()) {
+            match CACHE.with_borrow_mut(|c| c.current.get(&key)) {
                 Some(oid) => oid,
                 None => {
                     let name = first_of_path(&key.0).ok_or_else(|| {
@@ -518,7 +544,8 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
                         "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.",
                     )?;
                     // Attached or not is by_oid's business; only names are remembered here.
-                    CACHE.with_borrow_mut(|c| c.current.insert(key, oid));
+                    let bytes = key.0.len();
+                    CACHE.with_borrow_mut(|c| c.current.insert(key, oid, bytes));
                     oid
                 }
             }
