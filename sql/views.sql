@@ -56,9 +56,9 @@ COMMENT ON VIEW @extschema@.tq_running IS 'Tasks that run in this database now. 
 GRANT SELECT ON @extschema@.tq_running TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_workers AS
-    SELECT x.kind, x.pid, x.database, x.role, x.state, x.since, x.tasks_done, x.tasks_failed, x.listed
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.workers()) AS x(kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer);
-COMMENT ON VIEW @extschema@.tq_workers IS 'The launcher, schedulers and executors of the server. Example: SELECT * FROM tq_workers;';
+    SELECT x.kind, x.pid, x.database, x.role, x.state, x.since, x.tasks_done, x.tasks_failed, x.listed, x.wakes, x.vain
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.workers()) AS x(kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer, wakes jsonb, vain jsonb);
+COMMENT ON VIEW @extschema@.tq_workers IS 'The launcher, schedulers and executors of the server. wakes: how often the process has woken up since it began, by reason; vain: and nothing came of it. Reasons: call (somebody told it), more (it went on without a sleep), due (a task or schedule), sweep, databases (which there are), clock (was it set), retry (of a start), stuck (a list behind a long task), cancel (to be repeated), watch (somebody waits for a place), idle, spread (work for all tenants), locked (by somebody). Whoever wakes in vain again and again for one reason does so less and less often, once a minute in the end; tq_health() says so in its row wakes. Example: SELECT kind, pid, wakes, vain FROM tq_workers;';
 GRANT SELECT ON @extschema@.tq_workers TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_problems AS
@@ -106,7 +106,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
                      WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['tq_task', 'tq_result', 'tq_schedule']::name[])
                        AND has_table_privilege(c.oid, 'SELECT')) AS q) AS w
 $body$;
-COMMENT ON FUNCTION @extschema@.tq_health() IS 'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check. value: what was found; detail and hint: only where it is not ok. Checks: preloaded, version, enabled, launcher, database, scheduler, worker_slots, roles, places, shared_memory, sweep, disk (for pg_monitor), restart, xmin, xid_age, bloat. Example: SELECT * FROM tq_health() WHERE NOT ok;';
+COMMENT ON FUNCTION @extschema@.tq_health() IS 'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check. value: what was found; detail and hint: only where it is not ok. Checks: preloaded, version, enabled, launcher, database, scheduler, worker_slots, wakes, roles, places, shared_memory, sweep, disk (for pg_monitor), restart, xmin, xid_age, bloat. Example: SELECT * FROM tq_health() WHERE NOT ok;';
 
 CREATE FUNCTION tenant_q.created() RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_created';

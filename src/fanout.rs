@@ -260,6 +260,10 @@ impl Spreader {
             _ => self.again,
         }
     }
+    /// Tenants that were handed something.
+    pub fn reached(&self) -> usize {
+        self.reached
+    }
     /// A fresh process is to go on.
     pub fn is_worn(&self) -> bool {
         self.reached >= WORN

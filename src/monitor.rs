@@ -11,16 +11,17 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::{activity, catalog, sandbox, shmem, worker};
-use crate::shared::{self, Entry, Shared, Word, db_state, load_text};
+use crate::shared::{self, Entry, Shared, Wakes, Word, db_state, load_text};
 use crate::surface::{self, Found, time_json};
 use crate::task::{self, State, col};
 use crate::tenant::{self, Tenant};
+use crate::worker::wakes;
 use crate::{settings, sql_functions, tick};
 use pgrx::pg_sys;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub(crate) fn sees_all() -> bool {
     let user = sandbox::current_user();
@@ -198,6 +199,21 @@ fn running(_args: &Args) -> Result<Ret> {
     Ok(Ret::Json(rows.into()))
 }
 
+/// What a process woke up for, and in vain: two objects, reason → how often.
+fn wake_counts(of: &Wakes) -> (Json, Json) {
+    let object = |counts: &[AtomicU64]| -> Json {
+        let present = wakes::ALL.iter().map(|r| (r.name(), counts[*r as usize].load(Relaxed))).filter(|(_, n)| *n > 0);
+        Json::Object(present.map(|(name, n)| (name.to_string(), n.into())).collect())
+    };
+    (object(&of.woken), object(&of.vain))
+}
+
+/// The reasons for which a process wakes in vain again and again, through a fault of ours.
+fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
+    let fault = |r: &&wakes::Reason| r.is_fault() && of.in_a_row[**r as usize].load(Relaxed) >= wakes::FAULT;
+    wakes::ALL.iter().filter(fault).map(|r| r.name()).collect()
+}
+
 /// tenant_q.workers(): rows of tq_workers; of all databases.
 fn workers(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
@@ -205,16 +221,19 @@ fn workers(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     let launcher = s.header.launcher_pid.load(SeqCst);
     if all && launcher > 0 {
-        rows.push(json!({ "kind": "launcher", "pid": launcher, "state": "on" }));
+        let (woken, vain) = wake_counts(s.launcher_wakes());
+        rows.push(json!({ "kind": "launcher", "pid": launcher, "state": "on", "wakes": woken, "vain": vain }));
     }
     for db in s.dbs {
         let pid = db.scheduler_pid.load(SeqCst);
         if all && db.state.load(SeqCst) != db_state::FREE && pid > 0 {
+            let (woken, vain) = wake_counts(s.scheduler_wakes(db));
             rows.push(json!({ "kind": "scheduler", "pid": pid, "database": worker::database_name(db.database.load(Relaxed)),
+                              "wakes": woken, "vain": vain,
                               "state": if db.sweep_wanted.load(SeqCst) == 1 { "sweeping" } else { "on" } }));
         }
     }
-    for slot in s.slots {
+    for (place, slot) in s.slots.iter().enumerate() {
         let state = slot.state.load(SeqCst);
         let role = slot.role.load(Relaxed);
         if state == 0 || !(all || sees(role)) {
@@ -222,7 +241,10 @@ fn workers(_args: &Args) -> Result<Ret> {
         }
         let word = Word::load(slot);
         let since = slot.since.load(Relaxed);
+        let (woken, vain) = if state == 2 { wake_counts(s.executor_wakes(place)) } else { (Json::Null, Json::Null) };
         rows.push(json!({
+            "wakes": woken,
+            "vain": vain,
             "kind": "executor",
             "pid": Some(slot.pid.load(Relaxed)).filter(|p| *p > 0),
             "database": worker::database_name(slot.database.load(Relaxed)),
@@ -235,6 +257,12 @@ fn workers(_args: &Args) -> Result<Ret> {
         }));
     }
     Ok(Ret::Json(rows.into()))
+}
+
+/// Whether starts fail for want of a background worker slot: they are tried once a second, so the last one was lately.
+fn no_slot(s: &Shared) -> bool {
+    let last = s.header.last_no_slot.load(Relaxed);
+    last != 0 && (clock::now() - last).abs() < 10_000_000
 }
 
 fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
@@ -566,7 +594,7 @@ fn why(args: &Args) -> Result<Ret> {
         let role_waits = s.roles.iter().find(|r| r.role.load(Relaxed) == role && r.database.load(Relaxed) == shmem::my_database());
         if role_waits.is_some_and(|r| r.start_failures.load(Relaxed) > 0) {
             rows.push(json!({ "reason": "role", "detail": "executors of its role could not start", "hint": "SELECT * FROM tq_problems; the server's log has the error." }));
-        } else if s.header.last_no_slot.load(Relaxed) > 0 {
+        } else if no_slot(&s) {
             rows.push(json!({ "reason": "worker_slots", "detail": "no background worker slot is free", "hint": "Raise max_worker_processes (restart), or lower tenant_q.max_executors." }));
         } else if used >= max {
             rows.push(json!({ "reason": "busy", "detail": format!("all {max} executors are busy"), "hint": "Raise tenant_q.max_executors, or see tq_running." }));
@@ -655,7 +683,7 @@ fn health(_args: &Args) -> Result<Ret> {
         let needed = max + 2;
         check(
             "worker_slots",
-            s.header.last_no_slot.load(Relaxed) == 0 && needed as i32 <= shmem::max_worker_processes(),
+            !no_slot(&s) && needed as i32 <= shmem::max_worker_processes(),
             format!(
                 "{} of {max} executors, max_worker_processes {}",
                 s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(),
@@ -663,6 +691,22 @@ fn health(_args: &Args) -> Result<Ret> {
             ),
             "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
             &format!("Set max_worker_processes to {} or more (restart).", needed + 8),
+        );
+        let launcher = [("launcher", s.launcher_wakes())].into_iter().filter(|_| alive);
+        let schedulers = s.dbs.iter().filter(|db| db.scheduler_pid.load(SeqCst) > 0).map(|db| ("a scheduler", s.scheduler_wakes(db)));
+        let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load(SeqCst) == 2);
+        let executors = live.map(|(place, _)| ("an executor", s.executor_wakes(place)));
+        let in_vain: Vec<String> = (launcher.chain(schedulers).chain(executors))
+            .map(|(who, of)| (who, vain_reasons(of)))
+            .filter(|(_, reasons)| !reasons.is_empty())
+            .map(|(who, reasons)| format!("{who}: {}", reasons.join(", ")))
+            .collect();
+        check(
+            "wakes",
+            in_vain.is_empty(),
+            if in_vain.is_empty() { "none in vain again and again".into() } else { in_vain.join("; ") },
+            "Processes wake up for these reasons again and again, and nothing comes of it: a fault of tenant_q's. They do so less and less often, so it costs little; what they wake for is late.",
+            "SELECT kind, pid, wakes, vain FROM tq_workers; please report it.",
         );
         let failing = s.roles.iter().filter(|r| r.in_use.load(Relaxed) == 1 && r.start_failures.load(Relaxed) > 0).count();
         check(

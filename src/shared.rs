@@ -16,6 +16,7 @@ use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
 use crate::stats::{FailedAttempt, Stat};
+use crate::worker::wakes::REASONS;
 use crate::{ready, settings, shared_struct};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
@@ -228,6 +229,15 @@ impl Db {
         // One that is under way goes on, and begins once more.
         self.sweep_orders.fetch_add(1, SeqCst);
         self.sweep_wanted.store(1, SeqCst);
+        self.call_scheduler();
+    }
+    /// Its scheduler, if there is one, looks what there is to do. It may just be leaving: the launcher sees to that.
+    pub fn call_scheduler(&self) {
+        let scheduler = self.scheduler.load(SeqCst);
+        // 1 = it is being started.
+        if scheduler > 1 {
+            crate::postgres::latch::wake(scheduler - 1);
+        }
     }
     /// The extension came, went or changed there, or might have.
     pub fn look_again(&self) {
@@ -324,6 +334,16 @@ shared_struct! {
 }
 
 shared_struct! {
+    /// How often a process woke up for each reason, and how often in vain; see worker/wakes.rs. Written by that process.
+    pub struct Wakes {
+        pub woken: [AtomicU64; REASONS],
+        pub vain: [AtomicU64; REASONS],
+        /// In vain one after the other, until something came of it.
+        pub in_a_row: [AtomicU32; REASONS],
+    }
+}
+
+shared_struct! {
     /// A task whose attempt ended with its executor and is to be recorded: it was running, alone
     /// unmarked, when the server went down; or its timeout terminated the executor. In the mapped
     /// file, so that it is blamed even if the server goes down again before that was written.
@@ -377,6 +397,7 @@ struct Layout {
     at_dbs: usize,
     at_waiters: usize,
     at_rates: usize,
+    at_wakes: usize,
     at_entry_hash: usize,
     at_role_hash: usize,
     at_roles: usize,
@@ -400,6 +421,7 @@ fn layout() -> Layout {
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(WAITERS));
     let at_rates = take(shmem::size_of::<RateUse>(RATES));
+    let at_wakes = take(shmem::size_of::<Wakes>(1 + DATABASES + SLOTS));
     let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_roles = take(shmem::size_of::<Role>(entries));
@@ -413,6 +435,7 @@ fn layout() -> Layout {
         at_dbs,
         at_waiters,
         at_rates,
+        at_wakes,
         at_entry_hash,
         at_role_hash,
         at_roles,
@@ -444,6 +467,7 @@ pub struct Shared {
     pub failures: &'static [FailedAttempt],
     pub slots: &'static [Slot],
     pub rates: &'static [RateUse],
+    wakes: &'static [Wakes],
     pub culprits: &'static [Culprit],
     pub suspects: &'static [Suspect],
     pub file: &'static SlotFile,
@@ -476,6 +500,7 @@ fn attach() -> Shared {
         dbs: shmem::slice(l.at_dbs, DATABASES),
         waiters: shmem::slice(l.at_waiters, WAITERS),
         rates: shmem::slice(l.at_rates, RATES),
+        wakes: shmem::slice(l.at_wakes, 1 + DATABASES + SLOTS),
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
@@ -848,7 +873,7 @@ impl Shared {
         if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
             && let Some(db) = self.db(database)
         {
-            db.sweep_wanted.store(1, Relaxed);
+            db.order_sweep();
             self.call_launcher();
         }
         Some(index)
@@ -951,6 +976,17 @@ impl Shared {
                 true
             }
         })
+    }
+
+    pub fn launcher_wakes(&self) -> &'static Wakes {
+        &self.wakes[0]
+    }
+    pub fn scheduler_wakes(&self, db: &Db) -> &'static Wakes {
+        let n = self.dbs.iter().position(|d| std::ptr::eq(d, db)).expect("one of ours");
+        &self.wakes[1 + n]
+    }
+    pub fn executor_wakes(&self, place: usize) -> &'static Wakes {
+        &self.wakes[1 + DATABASES + place]
     }
 
     pub fn mark_dirty(&self, index: u32) {

@@ -312,30 +312,35 @@ impl Schedule {
 }
 
 /// Serves what is due in tenants of this database whose time has come: the one that has waited longest first,
-/// and for so long only; the others stay due.
-pub fn tick(s: &Shared, database: u32) {
+/// and for so long only; the others stay due. False: nothing came of it.
+pub fn tick(s: &Shared, database: u32) -> bool {
     let (began, now) = (clock::tick(), clock::now());
     let is_due = |e: &Entry| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now;
     let mut due: Vec<(Micros, usize)> =
         s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(SeqCst), index)).collect();
     due.sort();
-    let Some(db) = s.db(database) else { return };
+    let Some(db) = s.db(database) else { return false };
+    let mut came = false;
     for (_, index) in due {
         if began.elapsed() > PASS {
             // Nobody else notes them again.
             db.ticks_wanted.store(1, SeqCst);
-            return;
+            break;
         }
         // Should this process end meanwhile, the launcher puts it back.
         db.ticking.store(index as u32 + 1, SeqCst);
         // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
         s.entries[index].schedule_due.store(NEVER, SeqCst);
+        let before = clock::now();
         let again = take_turn(s, index);
+        // One that is due as it was before has had nothing done for it.
+        came |= again > before;
         if again != NEVER {
             ready::schedule_due(s, index as u32, again);
         }
         db.ticking.store(0, SeqCst);
     }
+    came
 }
 
 /// Serves one tenant; when to come again.

@@ -240,10 +240,7 @@ fn ended(committed: bool) {
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())
                 {
                     db.fanouts.fetch_add(1, SeqCst);
-                    let scheduler = db.scheduler.load(SeqCst);
-                    if scheduler > 0 {
-                        crate::postgres::latch::wake(scheduler - 1);
-                    }
+                    db.call_scheduler();
                     // It may just be leaving, or there is none.
                     s.call_launcher_now();
                 }

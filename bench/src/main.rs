@@ -6,6 +6,7 @@
 //!   --only A,B       some of: drain, tenants, roles, yardstick, enqueue, bulk, latency, schedules; or none
 //!   --idle N         idle CPU with N attached tenants (only when given; 10000 is the promise)
 //!   --waiting N      idle CPU with N schedules, none due (only when given; 100000 is the promise)
+//!   --ticking N      CPU in N seconds with a schedule and a sweep every 5 s (only when given)
 //!   --noisy N        latency beside another tenant's N queued tasks (only when given; 1000000 is the promise)
 //!   --save           the table to bench/results/<date>.txt, too
 //!
@@ -41,6 +42,7 @@ pub struct Options {
     pub seconds: u64,
     pub idle_tenants: i64,
     pub noisy_tasks: i64,
+    pub ticking_seconds: u64,
     pub waiting_schedules: i64,
     only: Vec<String>,
     save: bool,
@@ -54,6 +56,7 @@ impl Options {
             seconds: 15,
             idle_tenants: 0,
             noisy_tasks: 0,
+            ticking_seconds: 0,
             waiting_schedules: 0,
             only: Vec::new(),
             save: false,
@@ -72,6 +75,7 @@ impl Options {
                 "--seconds" => options.seconds = number()? as u64,
                 "--idle" => options.idle_tenants = number()?,
                 "--noisy" => options.noisy_tasks = number()?,
+                "--ticking" => options.ticking_seconds = number()? as u64,
                 "--waiting" => options.waiting_schedules = number()?,
                 "--only" => {
                     options.only = value.split(',').map(str::to_owned).collect();
@@ -142,6 +146,9 @@ fn main() {
     }
     if options.noisy_tasks > 0 {
         report.part("noisy", |report| latency::beside_a_flood(&server, &options, report));
+    }
+    if options.ticking_seconds > 0 {
+        report.part("ticking", |report| tenants::ticking_cpu(&server, &options, report));
     }
     if options.idle_tenants > 0 {
         report.part("idle", |report| tenants::idle_cpu(&server, &options, report));

@@ -135,13 +135,31 @@ pub fn idle_share(server: &Server) -> f64 {
     // What was done before has to be over: autovacuum's work, executors that wait for more.
     server.settle();
     std::thread::sleep(Duration::from_secs(30));
+    cpu_share(server, SECONDS)
+}
 
+/// What all processes of the extension and the postmaster use while a schedule keeps the scheduler alive and sweeps
+/// come as often: a process that spins takes most of a core.
+pub fn ticking_cpu(server: &Server, options: &Options, report: &mut Report) {
+    server.run("ALTER SYSTEM SET tenant_q.sweep_interval = '5s'");
+    server.run("SELECT pg_reload_conf()");
+    server.run("SELECT tq_schedule('ticking', 'bench_noop', 'every 5 seconds', tenant => 'one')");
+    std::thread::sleep(Duration::from_secs(10));
+    let used = cpu_share(server, options.ticking_seconds);
+    server.run("SELECT tq_unschedule('ticking', tenant => 'one')");
+    server.run("ALTER SYSTEM RESET tenant_q.sweep_interval");
+    server.run("SELECT pg_reload_conf()");
+    report.add("CPU, a schedule and a sweep every 5 s, % of one core".to_owned(), used, "%");
+}
+
+/// How much of one core is used in the next so many seconds, in percent.
+fn cpu_share(server: &Server, seconds: u64) -> f64 {
     let before = cpu_ticks(server);
-    std::thread::sleep(Duration::from_secs(SECONDS));
+    std::thread::sleep(Duration::from_secs(seconds));
     let after = cpu_ticks(server);
     let used: u64 = after.iter().map(|(pid, ticks)| ticks - before.get(pid).copied().unwrap_or(0).min(*ticks)).sum();
     // A tick is a hundredth of a second on every Linux that matters.
-    used as f64 / SECONDS as f64
+    used as f64 / seconds as f64
 }
 
 /// Clock ticks used so far by each process of the extension and by the postmaster.

@@ -71,6 +71,16 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
     woken
 }
 
+/// Sleeps, whoever calls meanwhile: what they call for is done together afterwards. Short: no interrupt ends it.
+pub fn pause(length: Duration) {
+    let events = (pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
+    // SAFETY: no latch is waited for.
+    unsafe {
+        pg_sys::WaitLatch(std::ptr::null_mut(), events, length.as_micros().div_ceil(1000).min(1000) as i64, pg_sys::PG_WAIT_EXTENSION)
+    };
+    pgrx::check_for_interrupts!();
+}
+
 mod raw {
     use pgrx::pg_sys;
     unsafe extern "C-unwind" {

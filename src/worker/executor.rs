@@ -13,6 +13,7 @@ use crate::postgres::{caught, memory, sandbox, session, shmem, timeout, transact
 use crate::run::{self, Outcome};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
+use crate::worker::wakes::{Reason, Turn, Waiter};
 use crate::{park, poison, ready, retention, settings};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -174,27 +175,56 @@ struct Executor {
     based: Vec<String>,
 }
 
+/// What became of a batch.
+enum Worked {
+    /// Tasks were run, or rows changed.
+    Something,
+    Nothing,
+    /// A procedure was run: this executor goes.
+    Procedure,
+}
+
 impl Executor {
     fn work(&mut self) {
         let role = &self.s.roles[self.role_index];
+        let mut waiter = Waiter::new(self.s.executor_wakes(self.place));
         let mut idle_since = clock::tick();
         loop {
             self.memory.enter();
-            worker::take_reload();
+            let mut turn = Turn::begin();
+            if worker::take_reload() {
+                waiter.start_over();
+                turn.did(Reason::Call);
+            }
             if self.must_leave() {
                 return;
             }
             poison::settle(&self.s, shmem::my_database());
             if let Some(index) = self.next_entry() {
-                let one_shot = self.batch(index);
+                waiter.about(index);
+                let worked = self.batch(index);
                 poison::end_alone(&self.s, self.place);
-                idle_since = clock::tick();
-                if one_shot {
-                    return;
+                match worked {
+                    Worked::Something => {
+                        turn.did(Reason::More);
+                        idle_since = clock::tick();
+                    }
+                    Worked::Nothing => {}
+                    Worked::Procedure => return,
                 }
                 if self.has_grown() {
                     transaction::flush_commits();
                     return;
+                }
+                turn.at_once(Reason::More);
+                let sleep = waiter.plan(&turn);
+                if sleep.is_none() {
+                    waiter.sleep(sleep);
+                } else {
+                    // One entry is looked at again and again, in vain: others' work may call meanwhile.
+                    role.idle.fetch_or(1 << self.place, SeqCst);
+                    waiter.sleep(sleep);
+                    role.idle.fetch_and(!(1 << self.place), SeqCst);
                 }
                 continue;
             }
@@ -204,12 +234,19 @@ impl Executor {
             if waited >= idle || (self.s.header.waiting_roles.load(SeqCst) > 0 && role.heap_count.load(SeqCst) == 0) {
                 return;
             }
-            session::report_activity(None);
-            session::report_statistics(false);
+            self.wait_for_lists(&mut turn);
             role.idle.fetch_or(1 << self.place, SeqCst);
             if role.heap_count.load(SeqCst) == 0 && !self.s.any_dirty() {
-                latch::wait(Some(idle - waited));
+                turn.after(Reason::Idle, idle - waited);
+            } else {
+                turn.at_once(Reason::More);
             }
+            let sleep = waiter.plan(&turn);
+            if !sleep.is_none() {
+                session::report_activity(None);
+                session::report_statistics(false);
+            }
+            waiter.sleep(sleep);
             role.idle.fetch_and(!(1 << self.place), SeqCst);
         }
     }
@@ -222,6 +259,26 @@ impl Executor {
         }
         self.weighed = clock::tick();
         memory::exceeds(settings::executor_memory())
+    }
+
+    /// Lists behind long tasks: those of this role are taken over when their time has come; for the others' sake
+    /// the launcher may want this place.
+    fn wait_for_lists(&self, turn: &mut Turn) {
+        let mut of_others = false;
+        for slot in self.s.slots {
+            let (since, word) = (slot.busy_since.load(SeqCst), Word::load(slot));
+            if slot.state.load(SeqCst) != 2 || since == 0 || word.next >= word.end {
+                continue;
+            }
+            if slot.role_index.load(Relaxed) as usize == self.role_index {
+                turn.at_ns(Reason::Stuck, since + pick::TAKE_OVER_AFTER.as_nanos() as u64);
+            } else {
+                of_others = true;
+            }
+        }
+        if of_others {
+            self.s.call_launcher();
+        }
     }
 
     fn must_leave(&self) -> bool {
@@ -247,8 +304,8 @@ impl Executor {
         ready::acquire(&self.s, self.role_index, self.place)
     }
 
-    /// Picks and runs one batch of this entry. True: this executor has done a procedure and goes.
-    fn batch(&mut self, index: u32) -> bool {
+    /// Picks and runs one batch of this entry.
+    fn batch(&mut self, index: u32) -> Worked {
         let shared = self.s;
         let s = &shared;
         let e = &s.entries[index as usize];
@@ -270,7 +327,7 @@ impl Executor {
                     ready::unblock(e);
                 }
                 ready::release(s, index);
-                return false;
+                return Worked::Nothing;
             }
             Err(failure) => {
                 if matches!(failure.sqlstate.as_str(), "55000" | "42704" | "3F000" | "42P01") {
@@ -282,10 +339,11 @@ impl Executor {
                     ready::block(s, index, pick::reason::ERROR);
                 }
                 ready::release(s, index);
-                return false;
+                return Worked::Nothing;
             }
         };
         let Batch { tenant, rows, park, wait, unpark, unparks } = batch;
+        let mut worked = if rows.is_empty() && park.is_empty() && wait.is_empty() && !unpark { Worked::Nothing } else { Worked::Something };
         // While the entry is held: nobody else may pick these rows meanwhile.
         if !wait.is_empty()
             && let Err(failure) = crate::park::wait(s, index, &tenant, &wait)
@@ -314,7 +372,7 @@ impl Executor {
             ready::block_until(s, index, clock::now() + UNSETTABLE, pick::reason::ERROR);
             self.give_back(index);
             ready::charge(s, index, clock::monotonic_ns() - began);
-            return false;
+            return Worked::Nothing;
         }
         let mut one_shot = false;
         let mut outdated = false;
@@ -363,7 +421,10 @@ impl Executor {
         }
         session::report_statistics(false);
         retention::after_batch(s, index, &tenant);
-        one_shot
+        if one_shot {
+            worked = Worked::Procedure;
+        }
+        worked
     }
 
     /// Runs one task. After a procedure this session may not run another.

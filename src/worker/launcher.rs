@@ -1,9 +1,9 @@
 //! The launcher: the timer of everything that is due, and the supervisor of all other workers.
 //! Static, restarted by the postmaster, connected to no database, so nothing is pinned by it.
 //!
-//! It sleeps until the next due time or until it is called. While anything runs that somebody must
-//! look after (a list behind a long task, a role without a place, a cancel to repeat) it looks
-//! every 50 ms; otherwise not at all.
+//! It sleeps until the next due time or until it is called (wakes.rs). While somebody waits (a role for a
+//! place, a list behind a long task) and things change without a call, it looks every 50 ms, and
+//! later and later while nothing does; otherwise not at all.
 
 use crate::pick;
 use crate::postgres::clock::{self, Micros, NEVER};
@@ -12,8 +12,9 @@ use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{latch, session, shmem, transaction};
 use crate::ready;
 use crate::settings;
-use crate::shared::{self, Db, Shared, Word, db_state};
+use crate::shared::{self, Db, SLOTS, Shared, Word, db_state};
 use crate::tenant;
+use crate::worker::wakes::{Reason, Turn, Waiter};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::Ordering::*;
@@ -23,6 +24,7 @@ const WATCH: Duration = Duration::from_millis(50);
 /// Look at the databases at least so often.
 const ROUND: Duration = Duration::from_secs(60);
 const SECOND: Micros = 1_000_000;
+const CANCEL_AGAIN_NS: u64 = 1_000_000_000;
 /// A difference between wall clock and real time that is no matter of keeping it right.
 const CLOCK_SET: Micros = 5 * SECOND;
 /// A scheduler is kept while something is due within this time.
@@ -43,12 +45,15 @@ pub fn main() {
     });
     let mut launcher = Launcher {
         s,
+        waiter: Waiter::new(s.launcher_wakes()),
         due: BinaryHeap::new(),
         executors: HashMap::new(),
         schedulers: HashMap::new(),
         memory: worker::TurnMemory::new(),
         rescan_at: 0,
-        starved_logged: 0,
+        starved: Starved::default(),
+        stuck: [0; SLOTS],
+        watched: 0,
         seen: (clock::now(), clock::monotonic_ns()),
         planned_by: what_plans_depend_on(),
     };
@@ -59,6 +64,7 @@ pub fn main() {
 
 struct Launcher {
     s: Shared,
+    waiter: Waiter,
     /// (due, entry): hints, checked against the entry when they come up.
     due: BinaryHeap<Reverse<(Micros, u32)>>,
     /// Slot → its start, until it has checked in or ended.
@@ -66,12 +72,30 @@ struct Launcher {
     schedulers: HashMap<u32, Handle>,
     memory: worker::TurnMemory,
     rescan_at: Micros,
-    starved_logged: Micros,
+    starved: Starved,
+    /// `Slot::busy_since` of the lists that were found stuck.
+    stuck: [u64; SLOTS],
+    /// What those who wait wait for, as it was at the last look: a digest.
+    watched: u64,
     /// The wall clock and the monotonic one, at the last look.
     seen: (Micros, u64),
     /// As it was when all tenants were last told to look.
     planned_by: (Vec<String>, String),
 }
+
+/// The server's background worker slots are all taken.
+#[derive(Default)]
+struct Starved {
+    /// Monotonic, in nanoseconds; 0 = not now. And of the last line in the log.
+    since: u64,
+    logged: u64,
+    /// Starts that failed for it, one after the other.
+    failures: u32,
+}
+
+/// Slots of workers that have just ended are free when the postmaster gets to it: shorter is no shortage.
+const SHORTAGE_NS: u64 = 2_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
 
 /// Settings that decide whether and when schedules fire: the schemas left out, and the zone of those without.
 fn what_plans_depend_on() -> (Vec<String>, String) {
@@ -93,50 +117,84 @@ impl Launcher {
     fn run(&mut self) -> ! {
         loop {
             self.memory.enter();
+            let mut turn = Turn::begin();
             if worker::take_reload() {
                 self.reload();
+                self.waiter.start_over();
+                turn.did(Reason::Call);
             }
             self.s.header.sleeping_until.store(NEVER, SeqCst);
             self.s.header.attention.store(0, SeqCst);
             let now = clock::now();
-            self.watch_clock(now);
+            self.watch_clock(now, &mut turn);
             let unknown = self.s.dbs.iter().any(|d| d.state.load(SeqCst) == db_state::UNKNOWN);
             if self.s.header.rescan.swap(0, SeqCst) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
                 self.rescan_at = now + ROUND.as_micros() as i64;
             }
-            self.fire_due(now);
-            let mut busy = self.look_after_executors();
-            if settings::enabled() {
-                busy |= self.balance();
+            turn.at(Reason::Databases, self.rescan_at);
+            // Switched off, nothing is served that comes due: what is noted meanwhile keeps.
+            let enabled = settings::enabled();
+            if enabled {
+                self.fire_due(now, &mut turn);
             }
-            busy |= self.look_after_databases(now);
-            busy |= self.repeat_cancels();
-            let next = self.next_due().min(self.rescan_at).min(self.next_sweep());
-            let mut sleep = Duration::from_micros((next - clock::now()).max(0) as u64);
-            if self.next_due() != NEVER {
-                sleep = sleep.min(clock::LOOK);
+            let mut watch = self.look_after_executors(&mut turn);
+            if enabled {
+                watch |= self.balance(&mut turn);
             }
-            if busy {
+            watch |= self.look_after_databases(now, &mut turn);
+            self.repeat_cancels(&mut turn);
+            if enabled {
+                turn.at(Reason::Due, self.next_due());
+                turn.at(Reason::Sweep, self.next_sweep());
+                if self.next_due() != NEVER {
+                    turn.after(Reason::Clock, clock::LOOK);
+                }
+            }
+            if watch {
+                self.watch(&mut turn);
+            }
+            let sleep = self.waiter.plan(&turn);
+            let length = sleep.length().unwrap_or(ROUND);
+            if watch && length <= WATCH {
                 // Calls needn't wake us meanwhile: we look anyway.
-                sleep = sleep.min(WATCH);
                 self.s.header.attention.store(1, SeqCst);
             }
-            let until = clock::now() + sleep.as_micros() as i64;
-            self.s.header.sleeping_until.store(until, SeqCst);
+            let until = clock::now() + length.as_micros() as i64;
+            self.s.header.sleeping_until.store(if enabled { until } else { Micros::MIN }, SeqCst);
             session::report_activity(None);
-            latch::wait(Some(sleep));
+            self.waiter.sleep(sleep);
         }
     }
 
+    /// Somebody waits: another look, soon if anything has changed since the last one.
+    fn watch(&mut self, turn: &mut Turn) {
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |n: u64| digest = (digest ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        for slot in self.s.slots {
+            add(slot.word.load(SeqCst));
+            add(u64::from(slot.generation.load(Relaxed)) << 32 | u64::from(slot.state.load(SeqCst)));
+        }
+        for role in self.s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
+            add(u64::from(role.heap_count.load(SeqCst)) << 32 | u64::from(role.executors.load(SeqCst)));
+            add(role.idle.load(SeqCst));
+        }
+        if std::mem::replace(&mut self.watched, digest) != digest {
+            turn.did(Reason::Watch);
+        }
+        turn.after(Reason::Watch, WATCH);
+    }
+
     /// Whether the wall clock was set since the last look.
-    fn watch_clock(&mut self, now: Micros) {
+    fn watch_clock(&mut self, now: Micros, turn: &mut Turn) {
         let (wall, monotonic) = self.seen;
         let ticked = clock::monotonic_ns();
         self.seen = (now, ticked);
         let set = (now - wall) - (ticked.saturating_sub(monotonic) / 1000) as Micros;
         if set.abs() >= CLOCK_SET {
             self.clock_was_set(set, now);
+            self.waiter.start_over();
+            turn.did(Reason::Clock);
         }
     }
 
@@ -148,7 +206,6 @@ impl Launcher {
             return;
         }
         self.rescan_at = now;
-        self.starved_logged = self.starved_logged.min(now);
         let shift = |t: &std::sync::atomic::AtomicI64| {
             let _ = t.fetch_update(SeqCst, SeqCst, |t| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1)));
         };
@@ -166,10 +223,6 @@ impl Launcher {
             shift(&db.swept_at);
             if db.state.load(SeqCst) == db_state::SERVED {
                 db.order_sweep();
-                let scheduler = db.scheduler.load(SeqCst);
-                if scheduler > 1 {
-                    latch::wake(scheduler - 1);
-                }
             }
         }
         self.rebuild();
@@ -186,16 +239,12 @@ impl Launcher {
             self.planned_by = planned_by;
             for db in self.s.dbs.iter().filter(|db| db.state.load(SeqCst) == db_state::SERVED) {
                 db.order_sweep();
-                let scheduler = db.scheduler.load(SeqCst);
-                if scheduler > 1 {
-                    latch::wake(scheduler - 1);
-                }
             }
         }
     }
 
     /// Entries whose time has come are woken.
-    fn fire_due(&mut self, now: Micros) {
+    fn fire_due(&mut self, now: Micros, turn: &mut Turn) {
         let (s, due) = (self.s, &mut self.due);
         s.take_due(|index| {
             let e = &s.entries[index];
@@ -210,6 +259,8 @@ impl Launcher {
                 break;
             }
             self.due.pop();
+            // A hint that is over is off the list: that, too, is something.
+            turn.did(Reason::Due);
             let e = &s.entries[index as usize];
             if e.in_use.load(Relaxed) != 1 {
                 continue;
@@ -227,10 +278,7 @@ impl Launcher {
             {
                 db.ticks_wanted.store(1, SeqCst);
                 db.keep_until.fetch_max(now + KEEP_SCHEDULER, SeqCst);
-                let scheduler = db.scheduler.load(SeqCst);
-                if scheduler > 0 {
-                    latch::wake(scheduler - 1);
-                }
+                db.call_scheduler();
             }
         }
         // The heap is of hints only: when stale ones outnumber the entries, make it anew.
@@ -248,9 +296,10 @@ impl Launcher {
         self.due.peek().map_or(NEVER, |Reverse((at, _))| *at)
     }
 
-    /// Starts that failed, and lists that wait behind a long task. True: look again soon.
-    fn look_after_executors(&mut self) -> bool {
+    /// Starts that failed, and lists that wait behind a long task. True: somebody waits.
+    fn look_after_executors(&mut self, turn: &mut Turn) -> bool {
         let s = self.s;
+        let stuck = &mut self.stuck;
         let mut busy = false;
         self.executors.retain(|place, handle| {
             let slot = &s.slots[*place];
@@ -259,6 +308,7 @@ impl Launcher {
                     if slot.state.load(SeqCst) == 1 {
                         failed_start(&s, *place);
                     }
+                    turn.did(Reason::Call);
                     handle.forget();
                     false
                 }
@@ -272,28 +322,40 @@ impl Launcher {
             if slot.state.load(SeqCst) == 1 && !self.executors.contains_key(&place) {
                 // Started by a launcher that is gone: it checks in soon, or never.
                 let pid = slot.pid.load(SeqCst);
-                if pid != 0 && !worker::is_alive(pid) || clock::now() - slot.since.load(Relaxed) > 10 * SECOND {
+                let late = slot.since.load(Relaxed) + 10 * SECOND;
+                if pid != 0 && !worker::is_alive(pid) || clock::now() > late {
                     failed_start(&s, place);
+                    turn.did(Reason::Retry);
+                } else {
+                    turn.at(Reason::Retry, late + 1);
                 }
                 busy = true;
             }
             let word = Word::load(slot);
-            if slot.state.load(SeqCst) == 2 && word.next < word.end {
-                busy = true;
-                if pick::is_stuck(slot) {
-                    // An idle executor of the role takes it over; balance() may start one.
-                    let role = &s.roles[slot.role_index.load(Relaxed) as usize];
-                    if role.idle.load(SeqCst) != 0 {
-                        ready::poke(&s, slot.role_index.load(Relaxed) as usize);
-                    }
+            let since = slot.busy_since.load(SeqCst);
+            if slot.state.load(SeqCst) != 2 || word.next >= word.end {
+                continue;
+            }
+            busy = true;
+            if pick::is_stuck(slot) {
+                if std::mem::replace(&mut stuck[place], since) != since {
+                    turn.did(Reason::Stuck);
                 }
+                // An idle executor of the role takes it over; balance() may start one.
+                let role = slot.role_index.load(Relaxed) as usize;
+                if s.roles[role].idle.load(SeqCst) != 0 {
+                    ready::poke(&s, role);
+                    turn.did(Reason::Stuck);
+                }
+            } else if since != 0 {
+                turn.at_ns(Reason::Stuck, since + pick::TAKE_OVER_AFTER.as_nanos() as u64);
             }
         }
         busy
     }
 
     /// Gives places to roles that wait. True: somebody waits.
-    fn balance(&mut self) -> bool {
+    fn balance(&mut self, turn: &mut Turn) -> bool {
         let s = self.s;
         ready::gather_now(&s);
         let now = clock::now();
@@ -301,7 +363,6 @@ impl Launcher {
         let mut waiting: Vec<(u64, usize)> = Vec::new();
         let mut wanting: Vec<(u64, usize)> = Vec::new();
         let mut least = u64::MAX;
-        let mut blocked = false;
         for (i, r) in s.roles.iter().enumerate() {
             if r.in_use.load(Relaxed) == 0 {
                 break;
@@ -331,8 +392,9 @@ impl Launcher {
             if db.state.load(SeqCst) != db_state::SERVED || db.away_until.load(SeqCst) > now {
                 continue;
             }
-            if r.start_after.load(Relaxed) > now {
-                blocked = true;
+            let start_after = r.start_after.load(Relaxed);
+            if start_after > now {
+                turn.at(Reason::Retry, start_after);
                 continue;
             }
             if executors == 0 {
@@ -341,6 +403,7 @@ impl Launcher {
                 wanting.push((r.vtime.load(Relaxed), i));
             } else if r.idle.load(SeqCst) != 0 {
                 ready::poke(&s, i);
+                turn.did(Reason::Watch);
             }
         }
         waiting.sort();
@@ -352,7 +415,7 @@ impl Launcher {
         let mut used = s.slots.iter().filter(|slot| slot.state.load(SeqCst) != 0).count();
         let mut left = waiting.len();
         for (_, role) in &waiting {
-            if used >= max || !self.start(*role) {
+            if used >= max || !self.start(*role, turn) {
                 break;
             }
             used += 1;
@@ -362,20 +425,23 @@ impl Launcher {
         s.header.waiting_roles.store(left as u32, SeqCst);
         if used >= max && (left > 0 || !wanting.is_empty()) {
             // One that idles for a role without work makes room at once.
-            self.dismiss_idle();
+            if self.dismiss_idle() {
+                turn.did(Reason::Watch);
+            }
         }
         if left == 0 {
             for (_, role) in wanting.iter() {
-                if used >= max || !self.start(*role) {
+                if used >= max || !self.start(*role, turn) {
                     break;
                 }
                 used += 1;
             }
         }
-        !waiting.is_empty() || !wanting.is_empty() || blocked
+        !waiting.is_empty() || !wanting.is_empty()
     }
 
-    fn dismiss_idle(&self) {
+    /// False: nobody idles for nothing.
+    fn dismiss_idle(&self) -> bool {
         let s = self.s;
         for (place, slot) in s.slots.iter().enumerate() {
             let role = &s.roles[slot.role_index.load(Relaxed) as usize];
@@ -385,13 +451,14 @@ impl Launcher {
                 if proc > 0 {
                     latch::wake(proc - 1);
                 }
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// Starts an executor of this role; false: there is no worker slot.
-    fn start(&mut self, role_index: usize) -> bool {
+    fn start(&mut self, role_index: usize, turn: &mut Turn) -> bool {
         let s = self.s;
         let Some(place) = s.slots.iter().position(|slot| slot.state.load(SeqCst) == 0) else { return false };
         if let Some(handle) = self.executors.remove(&place) {
@@ -409,33 +476,48 @@ impl Launcher {
         r.executors.fetch_add(1, SeqCst);
         r.starting.fetch_add(1, SeqCst);
         let argument = ((generation as u64) << 16) | place as u64;
+        turn.did(Reason::Retry);
         match worker::start("tenant_q executor", "tenant_q executor", "tenant_q_executor_main", argument) {
             Some(handle) => {
                 self.executors.insert(place, handle);
-                s.header.last_no_slot.store(0, Relaxed);
+                self.fed();
                 true
             }
             None => {
                 r.executors.fetch_sub(1, SeqCst);
                 r.starting.fetch_sub(1, SeqCst);
                 shared::free_slot(slot);
-                r.start_after.store(clock::now() + SECOND, Relaxed);
-                self.starved();
+                r.start_after.store(self.starved(turn), Relaxed);
                 false
             }
         }
     }
 
-    /// The server's background worker slots are all taken: said once a minute.
-    fn starved(&mut self) {
-        let now = clock::now();
-        self.s.header.last_no_slot.store(now, Relaxed);
-        if now - self.starved_logged > 60 * SECOND {
-            self.starved_logged = now;
-            pgrx::log!(
-                "tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors"
-            );
+    /// A start that found no background worker slot; when to try again. Said when it lasts, and once a minute.
+    fn starved(&mut self, turn: &mut Turn) -> Micros {
+        let (now, ticked) = (clock::now(), clock::monotonic_ns());
+        let starved = &mut self.starved;
+        if starved.failures == 0 {
+            starved.since = ticked;
         }
+        starved.failures += 1;
+        if ticked - starved.since >= SHORTAGE_NS {
+            self.s.header.last_no_slot.store(now, Relaxed);
+            if starved.logged == 0 || ticked - starved.logged >= MINUTE_NS {
+                starved.logged = ticked;
+                pgrx::log!(
+                    "tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors"
+                );
+            }
+        }
+        let again = now + (20_000 << starved.failures.min(10)).min(SECOND);
+        turn.at(Reason::Retry, again);
+        again
+    }
+
+    fn fed(&mut self) {
+        self.starved.failures = 0;
+        self.s.header.last_no_slot.store(0, Relaxed);
     }
 
     /// Databases that could have the extension.
@@ -471,8 +553,8 @@ impl Launcher {
         }
     }
 
-    /// A scheduler for each database that needs one. True: look again soon.
-    fn look_after_databases(&mut self, now: Micros) -> bool {
+    /// A scheduler for each database that needs one. True: somebody waits.
+    fn look_after_databases(&mut self, now: Micros, turn: &mut Turn) -> bool {
         let mut busy = false;
         for db in self.s.dbs {
             let state = db.state.load(SeqCst);
@@ -480,10 +562,17 @@ impl Launcher {
             if state == db_state::FREE {
                 continue;
             }
+            // Whoever serves it now is told: a scheduler that lives is no reason not to.
+            let sweep = self.sweep_due(db, now, turn);
+            let away_until = db.away_until.load(SeqCst);
+            if away_until > now {
+                turn.at(Reason::Retry, away_until);
+            }
             if let Some(handle) = self.schedulers.get(&oid) {
                 match handle.life() {
                     Life::Stopped => {
                         self.schedulers.remove(&oid).expect("just seen").forget();
+                        turn.did(Reason::Call);
                         if db.scheduler.swap(0, SeqCst) != 0 {
                             // It left without signing off: killed. Not at once again.
                             self.go_on_without(db, now);
@@ -498,7 +587,7 @@ impl Launcher {
                             latch::wake(scheduler - 1);
                             busy = true;
                         }
-                        busy |= life == Life::NotYet || db.away_until.load(SeqCst) > now;
+                        busy |= life == Life::NotYet;
                         continue;
                     }
                 }
@@ -519,28 +608,27 @@ impl Launcher {
                 // The same of one that a launcher before this one had started.
                 self.go_on_without(db, now);
             }
-            let sweep = self.sweep_due(db, now);
             let wanted = match state {
                 db_state::UNKNOWN => db.excluded.load(SeqCst) == 0,
                 db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || db.fanouts.load(SeqCst) != 0 || sweep),
                 _ => false,
             };
-            if !wanted || db.away_until.load(SeqCst) > now {
+            if !wanted || away_until > now {
                 continue;
             }
-            if db.start_after.load(Relaxed) > now {
-                busy = true;
+            let start_after = db.start_after.load(Relaxed);
+            if start_after > now {
+                turn.at(Reason::Retry, start_after);
                 continue;
             }
+            turn.did(Reason::Retry);
             match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
                 Some(handle) => {
                     db.scheduler.store(1, SeqCst);
                     self.schedulers.insert(oid, handle);
+                    self.fed();
                 }
-                None => {
-                    db.start_after.store(now + SECOND, Relaxed);
-                    self.starved();
-                }
+                None => db.start_after.store(self.starved(turn), Relaxed),
             }
             busy = true;
         }
@@ -561,35 +649,36 @@ impl Launcher {
         }
     }
 
-    fn sweep_due(&self, db: &Db, now: Micros) -> bool {
+    /// Whether a sweep is wanted there; one whose time has come is ordered, and told to the scheduler that lives.
+    fn sweep_due(&self, db: &Db, now: Micros, turn: &mut Turn) -> bool {
         if db.sweep_wanted.load(SeqCst) == 1 {
             return true;
         }
-        match settings::sweep_interval() {
-            Some(interval)
-                if db.state.load(SeqCst) == db_state::SERVED && now - db.swept_at.load(Relaxed) > interval.as_micros() as i64 =>
-            {
-                db.sweep_wanted.store(1, SeqCst);
-                true
-            }
-            _ => false,
+        if self.sweep_at(db) > now {
+            return false;
         }
+        db.sweep_wanted.store(1, SeqCst);
+        turn.did(Reason::Sweep);
+        db.call_scheduler();
+        true
     }
 
-    /// When the first database is to be swept again.
-    fn next_sweep(&self) -> Micros {
+    /// When this database is to be swept again, if that is to be and isn't wanted already.
+    fn sweep_at(&self, db: &Db) -> Micros {
         let Some(interval) = settings::sweep_interval().filter(|_| settings::enabled()) else { return NEVER };
-        let swept = |db: &Db| {
-            // One that is wanted already has its scheduler, or `busy` looks after it.
-            let idle = db.state.load(SeqCst) == db_state::SERVED && db.sweep_wanted.load(SeqCst) == 0;
-            idle.then(|| db.swept_at.load(Relaxed))
-        };
-        self.s.dbs.iter().filter_map(swept).min().map_or(NEVER, |at| at + interval.as_micros() as i64 + 1)
+        if db.state.load(SeqCst) != db_state::SERVED || db.sweep_wanted.load(SeqCst) == 1 {
+            return NEVER;
+        }
+        db.swept_at.load(Relaxed) + interval.as_micros() as i64
     }
 
-    /// Cancel, cancel again, terminate. True: one is on its way.
-    fn repeat_cancels(&mut self) -> bool {
-        let mut busy = false;
+    /// When the first database is. One that is wanted already has its scheduler, or is waited for.
+    fn next_sweep(&self) -> Micros {
+        self.s.dbs.iter().map(|db| self.sweep_at(db)).min().unwrap_or(NEVER)
+    }
+
+    /// Cancel, cancel again, terminate.
+    fn repeat_cancels(&mut self, turn: &mut Turn) {
         for slot in self.s.slots {
             if slot.state.load(SeqCst) != 2 || slot.cancel_reason.load(SeqCst) == 0 {
                 continue;
@@ -601,15 +690,16 @@ impl Launcher {
             if !same {
                 continue;
             }
-            busy = true;
-            let waited = clock::monotonic_ns().saturating_sub(slot.cancel_at.load(Relaxed));
-            let signals = slot.cancel_signals.load(Relaxed);
-            if waited > 1_000_000_000 * signals as u64 {
+            let (at, signals) = (slot.cancel_at.load(Relaxed), slot.cancel_signals.load(Relaxed));
+            let mut next = at + CANCEL_AGAIN_NS * u64::from(signals);
+            if clock::monotonic_ns() >= next {
                 slot.cancel_signals.store(signals + 1, Relaxed);
                 worker::signal(slot.pid.load(SeqCst), if signals < 2 { libc::SIGINT } else { libc::SIGTERM });
+                turn.did(Reason::Cancel);
+                next += CANCEL_AGAIN_NS;
             }
+            turn.at_ns(Reason::Cancel, next);
         }
-        busy
     }
 }
 

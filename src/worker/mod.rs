@@ -3,3 +3,4 @@
 pub mod executor;
 pub mod launcher;
 pub mod scheduler;
+pub mod wakes;

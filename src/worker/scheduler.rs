@@ -15,6 +15,7 @@ use crate::schedules::setback;
 use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Registry, Tenant};
+use crate::worker::wakes::{Reason, Turn, Waiter};
 use crate::{ddl, fanout, identity, ready, settings, tick, turn};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
@@ -29,6 +30,11 @@ const LOCK_TIMEOUT: i32 = 5;
 const LOCKED_AGAIN: Micros = 1_000_000;
 /// A scheduler that has lived so long doesn't die of its start.
 const STEADY: Duration = Duration::from_secs(5);
+/// It stays while something is due within this time.
+const KEEP: Micros = 60_000_000;
+/// The next one comes after this, doubled each time it is in vain, but not more often than so many times.
+const TROUBLE_AGAIN: Micros = 250_000;
+const TROUBLES: u32 = 8;
 /// Rows that are counted where nobody knows how many there are.
 const COUNTED: i64 = 10_000;
 
@@ -60,17 +66,35 @@ pub fn main(argument: u64) {
         if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
             db.scheduler_pid.store(0, SeqCst);
         }
+        // A launcher after the one that has started this process hears of its end by no signal.
+        if let Some(s) = shared::get() {
+            s.call_launcher_now();
+        }
     });
-    work(&s, db, database);
+    match work(&s, db, database) {
+        Left::Done => db.start_failures.store(0, Relaxed),
+        Left::InTrouble => {
+            // The next one would most likely do no better: later and later.
+            let failures = db.start_failures.fetch_add(1, Relaxed).min(TROUBLES);
+            db.start_after.store(clock::now() + (TROUBLE_AGAIN << failures), Relaxed);
+        }
+    }
     // Signed off: the launcher need not think that it was killed.
-    db.start_failures.store(0, Relaxed);
     db.scheduler_pid.store(0, SeqCst);
     db.scheduler.store(0, SeqCst);
     s.call_launcher_now();
 }
 
-fn work(s: &Shared, db: &Db, database: u32) {
+/// How a scheduler leaves of its own accord.
+enum Left {
+    Done,
+    /// The database could not be looked into, or its tenants not be read.
+    InTrouble,
+}
+
+fn work(s: &Shared, db: &Db, database: u32) -> Left {
     let turn_memory = worker::TurnMemory::new();
+    let mut waiter = Waiter::new(s.scheduler_wakes(db));
     let mut spreader = fanout::Spreader::default();
     let mut locked = Locked::default();
     let began = clock::tick();
@@ -79,10 +103,15 @@ fn work(s: &Shared, db: &Db, database: u32) {
     let mut known = planned_by();
     loop {
         turn_memory.enter();
-        if worker::take_reload() && planned_by() != known {
-            // The launcher orders a sweep as well, but may have heard of it before this process.
-            known = planned_by();
-            db.order_sweep();
+        let mut turn = Turn::begin();
+        if worker::take_reload() {
+            waiter.start_over();
+            turn.did(Reason::Call);
+            if planned_by() != known {
+                // The launcher orders a sweep as well, but may have heard of it before this process.
+                known = planned_by();
+                db.order_sweep();
+            }
         }
         if began.elapsed() > STEADY {
             db.start_failures.store(0, Relaxed);
@@ -91,45 +120,59 @@ fn work(s: &Shared, db: &Db, database: u32) {
             weighed = clock::tick();
             if memory::exceeds(settings::executor_memory()) {
                 // A fresh process goes on, as after a sweep of many tenants.
-                return;
+                return Left::Done;
             }
         }
         let now = clock::now();
         if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
-            return;
+            return Left::Done;
         }
-        if db.state.load(SeqCst) == db_state::UNKNOWN && !probe(s, db) {
-            return;
+        if db.state.load(SeqCst) == db_state::UNKNOWN {
+            turn.did(Reason::Call);
+            match probe(s, db) {
+                Probed::Served => {}
+                Probed::Not => return Left::Done,
+                Probed::Unknown => return Left::InTrouble,
+            }
         }
         if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED {
-            return;
+            return Left::Done;
         }
         if db.ticks_wanted.swap(0, SeqCst) == 1 {
             session::report_activity(Some("tenant_q: serving schedules"));
-            tick::tick(s, database);
+            if tick::tick(s, database) {
+                turn.did(Reason::Due);
+            }
             session::report_statistics(false);
             // However many schedules are due, the others get their turns.
         }
         if db.sweep_wanted.load(SeqCst) == 1 {
             session::report_activity(Some("tenant_q: sweeping"));
-            let more = sweep(s, db, database, &mut spreader, &mut locked);
+            turn.did(Reason::Sweep);
+            let swept = sweep(s, db, database, &mut spreader, &mut locked);
             session::report_statistics(true);
-            if more {
+            match swept {
+                Swept::All => {}
                 // A fresh process goes on: memory of a thousand tenants is given back.
-                return;
+                Swept::Some => return Left::Done,
+                Swept::Failed => return Left::InTrouble,
             }
-            continue;
         }
         if spreader.due(db) <= clock::now() {
             session::report_activity(Some("tenant_q: spreading work over the tenants"));
+            let reached = spreader.reached();
             if spreader.turn(db) {
                 if spreader.is_worn() {
-                    return;
+                    return Left::Done;
                 }
-                continue;
+                if spreader.reached() > reached || spreader.due(db) > clock::now() {
+                    turn.did(Reason::Spread);
+                }
             }
         }
-        locked.look_again(s, database);
+        if locked.look_again(s, database) {
+            turn.did(Reason::Locked);
+        }
         let next = s
             .entries
             .iter()
@@ -138,27 +181,37 @@ fn work(s: &Shared, db: &Db, database: u32) {
             .min()
             .unwrap_or(NEVER);
         let now = clock::now();
-        let spread = spreader.due(db);
-        if spread <= now {
-            continue;
-        }
         if next <= now {
             db.ticks_wanted.store(1, SeqCst);
-            continue;
         }
-        let next = next.min(spread).min(locked.again);
-        if next > now + 60_000_000 {
-            return;
+        if db.sweep_wanted.load(SeqCst) == 1 {
+            turn.at_once(Reason::Sweep);
+        } else if next.min(spreader.due(db)).min(locked.again) > now + KEEP {
+            return Left::Done;
         }
-        session::report_activity(None);
-        session::report_statistics(false);
+        turn.at(Reason::Due, next);
+        turn.at(Reason::Spread, spreader.due(db));
+        turn.at(Reason::Locked, locked.again);
         // Latches count real time: a clock that was set is noticed by looking at it.
-        latch::wait(Some(Duration::from_micros((next - now).max(0) as u64).min(clock::LOOK)));
+        turn.after(Reason::Clock, clock::LOOK);
+        let sleep = waiter.plan(&turn);
+        if !sleep.is_none() {
+            session::report_activity(None);
+            session::report_statistics(false);
+        }
+        waiter.sleep(sleep);
     }
 }
 
-/// Looks whether this database is to be served; false: it isn't.
-fn probe(s: &Shared, db: &Db) -> bool {
+/// What a look at the database found.
+enum Probed {
+    Served,
+    Not,
+    Unknown,
+}
+
+/// Looks whether this database is to be served.
+fn probe(s: &Shared, db: &Db) -> Probed {
     let asked = db.asked.load(SeqCst);
     let state = transaction::run(|| {
         Ok(match catalog::extension_version() {
@@ -177,7 +230,7 @@ fn probe(s: &Shared, db: &Db) -> bool {
             if db.asked.load(SeqCst) != asked {
                 // CREATE EXTENSION, say, committed after our snapshot.
                 db.state.store(db_state::UNKNOWN, SeqCst);
-                return false;
+                return Probed::Not;
             }
             if state == db_state::WITHOUT {
                 // What still runs could not be completed any more.
@@ -188,11 +241,11 @@ fn probe(s: &Shared, db: &Db) -> bool {
                     "tenant_q: the extension's version is not the library's: run ALTER EXTENSION tenant_q UPDATE, or restart the server"
                 );
             }
-            state == db_state::SERVED
+            if state == db_state::SERVED { Probed::Served } else { Probed::Not }
         }
         Err(failure) => {
             caught::log_failure("the database could not be looked into", &failure);
-            false
+            Probed::Unknown
         }
     }
 }
@@ -218,21 +271,33 @@ impl Locked {
             self.again = self.again.min(clock::now() + LOCKED_AGAIN);
         }
     }
-    fn look_again(&mut self, s: &Shared, database: u32) {
+    /// True: one of them was let go.
+    fn look_again(&mut self, s: &Shared, database: u32) -> bool {
         if clock::now() < self.again {
-            return;
+            return false;
         }
         self.again = NEVER;
+        let before = self.tenants.len();
         for tenant in std::mem::take(&mut self.tenants) {
             if is_locked(s, database, tenant, self.moved) {
                 self.note(tenant);
             }
         }
+        self.tenants.len() < before
     }
 }
 
-/// Looks at tenants' tables for work; true: there are more tenants than one process does.
-fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> bool {
+/// What came of a sweep.
+enum Swept {
+    All,
+    /// There are more tenants than one process does, or the database is to be left.
+    Some,
+    /// Which tenants there are could not be read.
+    Failed,
+}
+
+/// Looks at tenants' tables for work.
+fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> Swept {
     let from = db.sweep_from.load(SeqCst);
     if from == 0 {
         db.sweep_seen.store(db.sweep_orders.load(SeqCst), SeqCst);
@@ -249,9 +314,9 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     let (mut tenants, (moved, zone)) = match tenants {
         Ok(t) => t,
         Err(_) => {
-            // The extension went away.
+            // The extension went away, most likely.
             db.look_again();
-            return true;
+            return Swept::Failed;
         }
     };
     tenants.retain(|t| *t > from);
@@ -261,7 +326,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     let mut ticked = 0;
     for (n, tenant) in chunk.iter().enumerate() {
         if db.away_until.load(SeqCst) > clock::now() {
-            return true;
+            return Swept::Some;
         }
         // A broken tenant is shown in tq_problems; the sweep goes on.
         if is_locked(s, database, *tenant, moved) {
@@ -284,7 +349,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
             // The list goes with this process: the next sweep is to find them as this one has.
             db.sweep_missed.store(1, SeqCst);
         }
-        return true;
+        return Swept::Some;
     }
     let seen = db.sweep_seen.load(SeqCst);
     if db.sweep_orders.load(SeqCst) == seen
@@ -300,7 +365,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     if db.sweep_orders.load(SeqCst) != seen {
         db.sweep_wanted.store(1, SeqCst);
     }
-    false
+    Swept::All
 }
 
 /// Schema OIDs of all attached tenants.

@@ -1,1 +1,161 @@
+//! Processes: whatever comes due and isn't served, none of them spins; who holds the places is known and can be made to
+//! let one go; what is missing is said.
 
+use std::time::Duration;
+
+use crate::site::{DB, Site};
+
+/// How often the processes of this kind that live now have woken up, and in vain, for the reasons for which `condition` holds.
+fn wakes(site: &Site, kind: &str, condition: &str) -> (i64, i64) {
+    let sum = |column: &str| {
+        site.number(&format!(
+            "SELECT coalesce(sum(value::bigint), 0) FROM tq_workers, jsonb_each_text({column}) WHERE kind = '{kind}' AND {condition}"
+        ))
+    };
+    (sum("wakes"), sum("vain"))
+}
+
+/// A row that no commit announces; waits until its task has run.
+fn raw_insert_runs(site: &Site, tenant: &str, k: &str) {
+    site.run(tenant, &format!("INSERT INTO tq_task (handler, args) VALUES ('ok', '[\"{k}\"]')"));
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, &format!("SELECT EXISTS (SELECT FROM fx WHERE k = '{k}')"));
+}
+
+fn assert_nobody_spins(site: &Site) {
+    let faults = site.cluster.rows(DB, "SELECT value FROM tq_health() WHERE check_name = 'wakes' AND NOT ok");
+    assert!(faults.is_empty(), "{}", faults[0].get(0));
+}
+
+#[test]
+fn sweeps_go_on_beside_a_scheduler_that_lives_and_nobody_spins() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2", "t3"]);
+    site.run("t2", "SELECT tq_schedule('often', 'ok', 'every 5 seconds', args => '[\"often\"]', overlap => 'allow')");
+    // Due, and served by nobody.
+    site.run("t3", "SELECT tq_schedule('paused', 'ok', 'every 5 seconds', args => '[\"paused\"]'); SELECT tq_pause()");
+    site.run("t3", "SELECT tq_async('ok', '[\"later\"]', delay => '1 second') FROM generate_series(1, 10)");
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM fx WHERE k = 'often')");
+    let scheduler = site.cluster.value(DB, "SELECT pid FROM tq_workers WHERE kind = 'scheduler'");
+    for n in 0..2 {
+        raw_insert_runs(&site, "t1", &format!("raw {n}"));
+    }
+    let before = (wakes(&site, "launcher", "true"), wakes(&site, "scheduler", "true"));
+    let began = std::time::Instant::now();
+    for n in 2..5 {
+        raw_insert_runs(&site, "t1", &format!("raw {n}"));
+    }
+    let seconds = began.elapsed().as_secs() as i64 + 1;
+    let after = (wakes(&site, "launcher", "true"), wakes(&site, "scheduler", "true"));
+    assert_eq!(site.cluster.value(DB, "SELECT pid FROM tq_workers WHERE kind = 'scheduler'"), scheduler, "it has lived all the while");
+    // A sweep a second, a fire time in five, three tasks, a look at the clock in two.
+    assert!(after.0.0 - before.0.0 <= 10 * seconds + 30, "the launcher woke {} times in {seconds} s", after.0.0 - before.0.0);
+    assert!(after.1.0 - before.1.0 <= 10 * seconds + 30, "the scheduler woke {} times in {seconds} s", after.1.0 - before.1.0);
+    assert_nobody_spins(&site);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k IN ('paused', 'later')"), 0);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn switched_off_the_launcher_sleeps_whatever_comes_due() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1"]);
+    site.run("t1", "SELECT tq_schedule('often', 'ok', 'every 5 seconds', args => '[\"often\"]')");
+    site.run(
+        "t1",
+        "SELECT tq_async('ok', jsonb_build_array('before ' || n), delay => n * interval '50 ms') FROM generate_series(1, 40) AS n",
+    );
+    site.cluster.run(DB, "ALTER SYSTEM SET tenant_q.enabled = off");
+    site.cluster.reload();
+    site.cluster.wait_until(DB, "SELECT array_agg(kind) = '{launcher}' FROM tq_workers");
+    let done = site.number("SELECT count(*) FROM t1.tq_result");
+    let before = wakes(&site, "launcher", "true").0;
+    for n in 0..20 {
+        site.enqueue("t1", "ok", &format!(r#"["after {n}"]"#), ", delay => '50 ms'");
+        site.enqueue("t1", "ok", &format!(r#"["now {n}"]"#), "");
+    }
+    let queued = "SELECT count(*) FROM t1.tq_task WHERE run_at > clock_timestamp()";
+    site.cluster.wait_until(DB, &format!("SELECT ({queued}) = 0"));
+    let came = wakes(&site, "launcher", "true").0 - before;
+    assert!(came <= 80, "{came} wakes of the launcher for 40 tasks that nobody is to run");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), done, "nothing ran meanwhile");
+    assert_eq!(
+        site.cluster.value(DB, "SELECT detail FROM tq_health() WHERE check_name = 'enabled'"),
+        "tenant_q.enabled is off: nothing is started."
+    );
+    // And all of it runs when it is on again.
+    site.cluster.run(DB, "ALTER SYSTEM RESET tenant_q.enabled");
+    site.cluster.reload();
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, "SELECT count(*) = 80 FROM fx WHERE k <> 'often'");
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, "SELECT EXISTS (SELECT FROM fx WHERE k = 'often')");
+    assert_nobody_spins(&site);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_database_that_is_not_served_keeps_nobody_awake() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\ntenant_q.exclude_databases = 'left\\_out'\n", &["t1"]);
+    site.cluster.run(DB, "CREATE DATABASE left_out");
+    site.cluster.run("left_out", "CREATE EXTENSION tenant_q; CREATE SCHEMA t1 AUTHORIZATION t1");
+    site.cluster.run_as("t1", "left_out", "CREATE FUNCTION t1.ok() RETURNS void LANGUAGE sql AS ''; SELECT tq_attach(), tq_register('ok')");
+    site.cluster.run_as("t1", "left_out", "SELECT tq_schedule('often', 'ok', 'every 1 second')");
+    site.cluster.run_as("t1", "left_out", "SELECT tq_async('ok', delay => n * interval '100 ms') FROM generate_series(1, 20) AS n");
+    raw_insert_runs(&site, "t1", "first");
+    let before = wakes(&site, "launcher", "true").0;
+    let began = std::time::Instant::now();
+    raw_insert_runs(&site, "t1", "second");
+    raw_insert_runs(&site, "t1", "third");
+    let seconds = began.elapsed().as_secs() as i64 + 1;
+    let came = wakes(&site, "launcher", "true").0 - before;
+    assert!(came <= 20 * seconds + 30, "{came} wakes in {seconds} s");
+    assert_eq!(site.cluster.number("left_out", "SELECT count(*) FROM t1.tq_task"), 20);
+    assert_eq!(site.cluster.value("left_out", "SELECT reason FROM tq_why((SELECT min(id::text)::uuid FROM t1.tq_task), 't1')"), "excluded");
+    assert_nobody_spins(&site);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_clock_that_is_set_forward_leaves_nothing_unserved() {
+    const START: i64 = 1_906_502_400;
+    let site = Site::start_at(START, &["t1", "t2"]);
+    site.run("t2", "SELECT tq_schedule('often', 'ok', 'every 5 seconds', args => '[\"often\"]', overlap => 'allow')");
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM fx WHERE k = 'often')");
+    site.cluster.clock().set(START + 6 * 3600, 1);
+    // The sweep is long overdue.
+    raw_insert_runs(&site, "t1", "raw");
+    let before = (wakes(&site, "launcher", "true").0, wakes(&site, "scheduler", "true").0);
+    let often = site.number("SELECT count(*) FROM fx WHERE k = 'often'");
+    site.cluster.wait_until(DB, &format!("SELECT count(*) > {often} FROM fx WHERE k = 'often'"));
+    let after = (wakes(&site, "launcher", "true").0, wakes(&site, "scheduler", "true").0);
+    assert!(after.0 - before.0 <= 100 && after.1 - before.1 <= 100, "{before:?} {after:?}");
+    // Back again.
+    site.cluster.clock().set(START + 3600, 1);
+    let often = site.number("SELECT count(*) FROM fx WHERE k = 'often'");
+    site.cluster.wait_until(DB, &format!("SELECT count(*) > {often} FROM fx WHERE k = 'often'"));
+    let last = (wakes(&site, "launcher", "true").0, wakes(&site, "scheduler", "true").0);
+    assert!(last.0 - after.0 <= 150 && last.1 - after.1 <= 150, "{after:?} {last:?}");
+    assert_nobody_spins(&site);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn who_waits_for_a_place_is_looked_after_without_haste_and_gets_it_at_once() {
+    let site = Site::start("tenant_q.max_executors = 1\ntenant_q.sweep_interval = 0\n", &["t1", "t2"]);
+    let long = site.enqueue("t1", "gate", r#"["long"]"#, "");
+    site.wait_running(&long);
+    let waits = site.enqueue("t2", "ok", r#"["waits"]"#, "");
+    site.run("t1", "SELECT tq_async('ok', jsonb_build_array(n::text)) FROM generate_series(1, 100) AS n");
+    site.cluster.wait_until(DB, "SELECT NOT ok FROM tq_health() WHERE check_name = 'places'");
+    let before = wakes(&site, "launcher", "true").0;
+    // Pauses between looks in vain grow: they are seen to.
+    let watched = || wakes(&site, "launcher", "key = 'watch'");
+    cluster::wait_for("looks in vain", cluster::PATIENCE, || watched().1 >= 10);
+    let (looks, began) = (watched().0, std::time::Instant::now());
+    cluster::wait_for("one more", cluster::PATIENCE, || watched().0 > looks + 1);
+    assert!(began.elapsed() > Duration::from_secs(1), "twice in {:?}", began.elapsed());
+    assert!(wakes(&site, "launcher", "true").0 - before < 60);
+    assert_nobody_spins(&site);
+    let began = std::time::Instant::now();
+    site.open_gate();
+    site.wait_ended("t2", &waits, 'd');
+    assert!(began.elapsed() < Duration::from_secs(3), "the place was given after {:?}", began.elapsed());
+    site.wait_idle(&["t1"]);
+    site.cluster.assert_log_clean();
+}
