@@ -75,6 +75,7 @@ extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"], f
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::register();
+    postgres::deferred::register();
     if !postgres::shmem::is_preloading() || postgres::shmem::is_binary_upgrade() {
         return;
     }

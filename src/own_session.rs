@@ -467,11 +467,12 @@ fn handle(
     if sandbox::is_own_session() {
         return body();
     }
-    let held = portals::held();
-    let result = sandbox::keep_role(body)?;
-    // It would be filled at the commit, as whoever the session is by then.
-    portals::close_held_except(&held);
-    Ok(result)
+    subtransaction::run(|| {
+        let result = sandbox::keep_role(body)?;
+        // It would be filled at the commit, as whoever the session is by then.
+        portals::close_held();
+        Ok(result)
+    })
 }
 
 fn handled(

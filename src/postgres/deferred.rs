@@ -6,6 +6,11 @@
 
 use super::caught::{self, Failure};
 use pgrx::{Spi, pg_sys};
+use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What is fired may defer more: so often it is looked for again.
+pub const ROUNDS: usize = 1000;
 
 /// How constraints are declared in this database, so that they can be put back to it.
 pub struct Declared {
@@ -41,7 +46,62 @@ impl Declared {
 
 /// The same where the transaction ends next: constraints stay immediate.
 pub fn fire() -> Result<(), Failure> {
-    set_all(false)
+    for _ in 0..ROUNDS {
+        DEFERRED_AGAIN.store(false, Relaxed);
+        set_all(false)?;
+        // What is queued while all constraints are immediate is fired in the same round. Only a trigger that has
+        // set some deferred again can have left anything, which would wait for a commit by somebody else.
+        if !DEFERRED_AGAIN.load(Relaxed) {
+            return Ok(());
+        }
+    }
+    Err(without_end())
+}
+
+/// Deferred work that brings more of it, for ever.
+pub fn without_end() -> Failure {
+    let mut failure = Failure::new("54001", "deferred triggers or cursors have brought more of them again and again");
+    failure.detail = Some(format!("After {ROUNDS} rounds there was still something left."));
+    failure.hint = Some("Look for a deferred trigger that changes its own table.".into());
+    failure
+}
+
+/// Some constraint has been set deferred by a statement of this session.
+static DEFERRED_AGAIN: AtomicBool = AtomicBool::new(false);
+static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+/// Hooks in; in _PG_init of every process, preloaded or not: tasks run in anybody's session.
+pub fn register() {
+    // SAFETY: _PG_init, once a process.
+    unsafe {
+        PREVIOUS = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(process);
+    }
+}
+
+/// Not pg_guard'ed, and the raw symbols called, as in utility.rs: an ERROR jumps through this frame, which holds nothing.
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn process(
+    pstmt: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    env: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    qc: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a planned utility statement, whose tag says what it is; the call is handed on with the arguments it came with.
+    unsafe {
+        let statement = (*pstmt).utilityStmt;
+        if (*statement).type_ == pg_sys::NodeTag::T_ConstraintsSetStmt && (*(statement as *mut pg_sys::ConstraintsSetStmt)).deferred {
+            DEFERRED_AGAIN.store(true, Relaxed);
+        }
+        match PREVIOUS {
+            Some(next) => next(pstmt, query, read_only, context, params, env, dest, qc),
+            None => raw::standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc),
+        }
+    }
 }
 
 fn set_all(deferred: bool) -> Result<(), Failure> {
@@ -54,6 +114,16 @@ fn set_all(deferred: bool) -> Result<(), Failure> {
 mod raw {
     use pgrx::pg_sys;
     unsafe extern "C-unwind" {
+        pub fn standard_ProcessUtility(
+            pstmt: *mut pg_sys::PlannedStmt,
+            query: *const std::ffi::c_char,
+            read_only: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo,
+            env: *mut pg_sys::QueryEnvironment,
+            dest: *mut pg_sys::DestReceiver,
+            qc: *mut pg_sys::QueryCompletion,
+        );
         pub fn AfterTriggerSetState(statement: *mut pg_sys::ConstraintsSetStmt);
     }
 }

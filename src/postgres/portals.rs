@@ -4,21 +4,18 @@ use super::sandbox;
 use pgrx::{Spi, pg_sys};
 use std::ffi::CString;
 
-/// Names of the holdable cursors that are open.
-pub fn held() -> Vec<String> {
+/// Closes those that the subtransaction that is open has made, or one beneath it. By that, not by name: what was open
+/// before may have been closed, and another one opened under its name.
+pub fn close_held() {
     let names =
         sandbox::as_self(|| Spi::get_one::<Vec<String>>("SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_cursor() WHERE is_holdable"));
-    names.ok().flatten().unwrap_or_default()
-}
-
-/// Closes those that are not among `known`.
-pub fn close_held_except(known: &[String]) {
-    for name in held().iter().filter(|n| !known.contains(n)) {
-        if let Ok(name) = CString::new(name.as_str()) {
-            // SAFETY: NULL for an unknown name; nothing runs in it: the handler has returned.
+    for name in names.ok().flatten().unwrap_or_default() {
+        if let Ok(name) = CString::new(name) {
+            // SAFETY: NULL for an unknown name; nothing runs in it: the handler has returned. Portals of
+            // subtransactions that were released belong to the one above.
             unsafe {
                 let portal = pg_sys::GetPortalByName(name.as_ptr());
-                if !portal.is_null() {
+                if !portal.is_null() && (*portal).createSubid == pg_sys::GetCurrentSubTransactionId() {
                     pg_sys::PortalDrop(portal, false);
                 }
             }

@@ -95,7 +95,7 @@ pub fn flush_all() {
 /// Runs deferred triggers and drops portals now, until nothing is left: at commit they would run
 /// outside the tenant's search_path.
 pub fn fire_deferred() -> Result<(), Failure> {
-    loop {
+    for _ in 0..super::deferred::ROUNDS {
         // SAFETY: what CommitTransaction does, a little earlier; no query is running.
         unsafe {
             super::caught::call_raw(|| raw::AfterTriggerFireDeferred())?;
@@ -104,6 +104,7 @@ pub fn fire_deferred() -> Result<(), Failure> {
             }
         }
     }
+    Err(super::deferred::without_end())
 }
 
 /// Advisory, listening, cursors, prepared statements, temp tables: nothing of a task stays.

@@ -155,3 +155,86 @@ fn a_tenants_cast_to_json_doesn_t_run_for_a_superusers_table() {
     assert_eq!(traps_as_another(&site), 0);
     site.cluster.assert_log_clean();
 }
+
+/// A deferred trigger that says who runs it, defers again whatever its own insert queues, a few times, and leaves cursors.
+const CLINGING: &str = "
+    CREATE TABLE t1.d (n int);
+    CREATE FUNCTION t1.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.fx (tenant, k) VALUES ('t1', 'again ' || NEW.n);
+        SET CONSTRAINTS ALL DEFERRED;
+        IF NEW.n < 5 THEN INSERT INTO t1.d VALUES (NEW.n + 1); END IF;
+        IF NEW.n < 0 THEN INSERT INTO t1.d VALUES (NEW.n); END IF;
+        IF NEW.n = 5 THEN
+            IF EXISTS (SELECT FROM pg_cursors WHERE name = 'mine') THEN EXECUTE 'CLOSE ALL'; END IF;
+            EXECUTE 'DECLARE mine CURSOR WITH HOLD FOR SELECT t1.note()';
+            EXECUTE 'DECLARE another CURSOR WITH HOLD FOR SELECT t1.note()';
+        END IF;
+        RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER d AFTER INSERT ON t1.d DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION t1.again();
+    CREATE CONSTRAINT TRIGGER e AFTER INSERT ON t1.d DEFERRABLE FOR EACH ROW EXECUTE FUNCTION t1.again();
+    CREATE FUNCTION t1.note() RETURNS integer LANGUAGE sql AS $$ INSERT INTO public.fx (tenant, k) VALUES ('t1', 'cursor') RETURNING 1 $$;
+    CREATE FUNCTION t1.cling(n int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        SET CONSTRAINTS ALL DEFERRED; INSERT INTO t1.d VALUES (n); END $$;
+    SELECT tq_register('cling', max_attempts => 1)";
+
+#[test]
+fn what_a_task_defers_again_and_again_is_over_before_its_role_is_left() {
+    let site = Site::start("tenant_q.enabled = off\n", &["t1"]);
+    site.run("t1", CLINGING);
+    let ways = [
+        "SELECT tq_async('cling', '[1]', tenant => 't1'); SELECT tq_drain(tenant => 't1')",
+        "SELECT tq_async('cling', '[1]', tenant => 't1', sync => true)",
+        "SELECT tq_group('[{\"handler\": \"cling\", \"args\": [1]}, {\"handler\": \"cling\", \"args\": [3]}]', '{\"sync\": true}', tenant => 't1')",
+    ];
+    for (n, way) in ways.iter().enumerate() {
+        site.cluster.run(DB, "DELETE FROM fx; DELETE FROM t1.d");
+        // A cursor of the caller's own lives on, unless the task closes it: then nothing of its name does.
+        let mut client = site.client("postgres");
+        client
+            .batch_execute(&format!(
+                "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT 1; SET LOCAL ROLE t1; SET LOCAL search_path = t1, public; {way}; RESET ROLE; COMMIT"
+            ))
+            .unwrap_or_else(|error| panic!("{way}: {error}"));
+        let rows = site.cluster.rows(DB, "SELECT k, who, su FROM fx GROUP BY 1, 2, 3 ORDER BY 1");
+        assert!(rows.len() >= 5, "{n}: {} kinds ran", rows.len());
+        for row in &rows {
+            assert_eq!((row.get(1), row.get(2)), ("t1", "off"), "{n}: {}", row.joined(" "));
+        }
+        assert_eq!(
+            site.number("SELECT count(*) FROM t1.d WHERE n = 5"),
+            site.number("SELECT count(*) / 2 FROM fx WHERE k = 'again 5'"),
+            "{n}: all of it ran"
+        );
+    }
+    // A commit after each task.
+    site.cluster.run(DB, "DELETE FROM fx; DELETE FROM t1.d; SELECT tq_async('cling', '[1]', tenant => 't1')");
+    let mut client = site.client("postgres");
+    client.batch_execute("SET ROLE t1").expect("role");
+    client.batch_execute("CALL tq_run_pending(tenant => 't1')").expect("run");
+    client.batch_execute("RESET ROLE").expect("role");
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE who <> 't1' OR su <> 'off'"), 0);
+    assert!(site.number("SELECT count(*) FROM fx WHERE k = 'again 5'") > 0);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn deferred_work_without_end_fails_its_attempt() {
+    let site = Site::start("tenant_q.enabled = off\n", &["t1"]);
+    site.run("t1", CLINGING);
+    site.run("t1", "DROP TRIGGER e ON d; SELECT tq_async('cling', '[-1]'), tq_async('ok', '[\"innocent\"]')");
+    let rows = site.cluster.rows_as(
+        "t1",
+        DB,
+        "SET statement_timeout = '30s'; SELECT handler, state, error ->> 'sqlstate' FROM tq_drain() ORDER BY 1",
+    );
+    assert_eq!(rows.iter().map(|r| r.joined(" ")).collect::<Vec<_>>(), ["cling failed 54001", "ok done "]);
+    assert_eq!(site.number("SELECT count(*) FROM fx"), 1);
+    // What the caller has deferred itself is as bounded.
+    let endless = site.cluster.try_run_as(
+        "t1",
+        DB,
+        "SET statement_timeout = '30s'; BEGIN; SELECT tq_async('ok', '[\"x\"]'); INSERT INTO d VALUES (-1); SELECT tq_drain(); COMMIT",
+    );
+    assert_eq!(endless.expect_err("it has no end").code, "54001");
+    site.cluster.assert_log_clean();
+}
