@@ -22,7 +22,7 @@ COMMENT ON FUNCTION tenant_q.metrics() IS 'behind tq_metrics';
 CREATE VIEW @extschema@.tq_failures AS
     SELECT x.at, x.tenant, x.handler, x.id, x.attempt, x.sqlstate, x.message, x.schedule, x.role
       FROM pg_catalog.jsonb_to_recordset(tenant_q.failures()) AS x(at timestamptz, tenant text, handler text, id uuid, attempt integer, sqlstate text, message text, schedule text, role text);
-COMMENT ON VIEW @extschema@.tq_failures IS 'The last failed attempts in this database, newest first: as many as tenant_q.failure_ring, since the server started. Seen by members of the tenant''s owner; pg_monitor sees all. message is cut to 200 bytes; tq_attempts(id) has more. role: as whom it ran. Example: SELECT * FROM tq_failures WHERE at > now() - interval ''10 minutes'';';
+COMMENT ON VIEW @extschema@.tq_failures IS 'The last failed attempts in this database, newest first: as many as tenant_q.failure_ring, since the server started; interrupted ones, which are not counted, too. Seen by members of the tenant''s owner; pg_monitor sees all. message is cut to 200 bytes; tq_attempts(id) has more. role: as whom it ran. Example: SELECT * FROM tq_failures WHERE at > now() - interval ''10 minutes'';';
 GRANT SELECT ON @extschema@.tq_failures TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_stats AS

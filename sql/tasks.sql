@@ -85,7 +85,7 @@ LANGUAGE sql STABLE AS $body$
         AS x(attempt integer, outcome pg_catalog.text, started_at pg_catalog.timestamptz, duration interval, sqlstate pg_catalog.text, message pg_catalog.text, detail pg_catalog.text, context pg_catalog.text, pid integer)
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
-'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (its executors ended ten times while it ran). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
+'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (cancelled from outside, or its executor ended: not counted, and one line for all in a row; ten in a row are a failed attempt). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 
 CREATE FUNCTION tenant_q.why(id uuid, tenant text) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_why';
@@ -112,10 +112,10 @@ Example: SELECT (tq_current()).attempt;';
 CREATE FUNCTION @extschema@.tq_retry(delay interval DEFAULT NULL, message text DEFAULT NULL) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_retry';
 COMMENT ON FUNCTION @extschema@.tq_retry(interval, text) IS
-'Ends this attempt; its effects roll back, and the task is tried again after delay (NULL = as its policy says), as long as attempts are left. Raises TQ001, 55000 outside of a task.
+'Ends this attempt; its effects roll back, and the task is tried again after delay (NULL = as its policy says), as long as attempts are left. Raises TQ001, 55000 outside of a task. An error of that SQLSTATE which this call has not raised is an error like any other.
 Example: PERFORM tq_retry(''1 minute'', ''the bank is closed'');';
 
 CREATE FUNCTION @extschema@.tq_fail(message text) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_fail';
 COMMENT ON FUNCTION @extschema@.tq_fail(text) IS
-'Ends the task as failed, without further attempts; its effects roll back. Raises TQ003, 55000 outside of a task. Example: PERFORM tq_fail(''no such order'');';
+'Ends the task as failed, without further attempts; its effects roll back. Raises TQ003, 55000 outside of a task. An error of that SQLSTATE which this call has not raised is an error like any other. Example: PERFORM tq_fail(''no such order'');';

@@ -7,7 +7,7 @@ use crate::enqueue::{self, Caller, NewTask};
 use crate::error::Error;
 use crate::events;
 use crate::handler::{self, Handler};
-use crate::postgres::caught::Failure;
+use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
 use crate::postgres::types::Jsonb;
@@ -25,14 +25,12 @@ const TEXT: usize = 8 * 1024;
 /// Attempts that a task remembers.
 const HISTORY: usize = 10;
 
-/// The SQLSTATE of our own fence: the row that was to be completed has been changed or ended by others.
-pub const FENCED: &str = "TQF00";
-/// The same where it isn't to be seen at all: it was ended by others, or the handler has deleted it.
-pub const GONE: &str = "TQF03";
+/// Attempts of a task that were interrupted one after the other: the last of so many counts as a failed one.
+const INTERRUPTIONS: i64 = 10;
 
 /// Whether the row that was to be completed was not there.
 pub fn is_fenced(failure: &Failure) -> bool {
-    matches!(failure.sqlstate.as_str(), FENCED | GONE)
+    matches!(failure.own, Some(Own::Fenced | Own::Gone))
 }
 
 /// How a finished task is recorded.
@@ -48,21 +46,24 @@ pub struct End<'a> {
     pub history: Option<Json>,
 }
 
-/// Deletes the very row, or fails with FENCED or GONE.
+/// Deletes the very row, or fails: Fenced or Gone.
 pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
     let is_it = |r: &Row| {
         r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
-    let fenced = |how: &str| Failure::new(how, "the task was changed, cancelled or finished meanwhile");
+    let fenced = |how: Own| {
+        let sqlstate = if how == Own::Gone { "TQF03" } else { "TQF00" };
+        Failure::ours(how, sqlstate, "the task was changed, cancelled or finished meanwhile")
+    };
     // Usually it is where it was picked; after a rewrite of the table the index knows.
     let row = table
         .fetch(Tid(item.tid))
         .filter(|r| is_it(r))
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
-        .ok_or_else(|| fenced(GONE))?;
+        .ok_or_else(|| fenced(Own::Gone))?;
     match table.delete(row.tid) {
         Gone::Done => Ok(row),
-        Gone::Lost => Err(fenced(FENCED)),
+        Gone::Lost => Err(fenced(Own::Fenced)),
     }
 }
 
@@ -293,19 +294,7 @@ pub fn failed(
     let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
-    let entry = json!({
-        "attempt": attempts,
-        "outcome": outcome,
-        "started_at": started_at,
-        "duration": (now - started_at).max(0),
-        "sqlstate": failure.sqlstate,
-        "message": cut(&failure.message),
-        "detail": failure.detail.as_deref().map(cut),
-        "hint": failure.hint.as_deref().map(cut),
-        "context": failure.context.as_deref().map(cut),
-        "pid": std::process::id(),
-    });
-    let history = with_entry(row.json(col::HISTORY), entry);
+    let history = with_entry(row.json(col::HISTORY), attempt_document(attempts, outcome, started_at, failure));
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
     let mut reclaimed = None;
@@ -313,7 +302,7 @@ pub fn failed(
     if again {
         match unique::reclaim(tenant, &table, &row) {
             Ok(own) => reclaimed = own,
-            Err(f) if f.sqlstate == unique::SUPERSEDED => superseded = Some(f),
+            Err(f) if f.is(Own::Superseded) => superseded = Some(f),
             Err(f) => return Err(f),
         }
         again = superseded.is_none();
@@ -353,7 +342,77 @@ pub fn failed(
     Ok(Verdict::Failed)
 }
 
-/// Whether this very incarnation is there, now that what its attempt did is rolled back. If it was GONE for
+/// What became of an interrupted attempt.
+pub enum Interrupted {
+    /// So many in a row by now: noted with the task, not counted.
+    Again(i64),
+    /// Once too often: a failed attempt, with what was said of it.
+    Counted(Failure, Verdict),
+    Overtaken,
+}
+
+/// An attempt that somebody cancelled without a word for its task: in a transaction of its own. It isn't counted, so that
+/// an administrator's pg_cancel_backend costs a task nothing; but a task that makes that happen each time would go on for ever.
+pub fn interrupted(
+    tenant: &Tenant,
+    item: &Item,
+    handler: Option<&Handler>,
+    started_at: Micros,
+    failure: &Failure,
+) -> Result<Interrupted, Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Interrupted::Overtaken) };
+    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+        return Ok(Interrupted::Overtaken);
+    }
+    let attempt = item.attempts + 1;
+    let mut entries = match row.json(col::HISTORY) {
+        Some(Json::Array(entries)) => entries,
+        _ => vec![],
+    };
+    let before = entries.last().and_then(|last| interruptions(last, attempt)).unwrap_or(0);
+    let times = before + 1;
+    if times >= INTERRUPTIONS {
+        let failure = Failure {
+            hint: Some("What is cancelled from outside ends earlier than its task; tq_cancel() ends the task.".into()),
+            ..Failure::new("57014", format!("{times} attempts were interrupted one after the other, the last one at: {}", failure.message))
+        };
+        let verdict = failed(tenant, item, handler, started_at, &failure, "interrupted", None, false)?;
+        return Ok(Interrupted::Counted(failure, verdict));
+    }
+    if before > 0 {
+        // One entry for all of them: the attempts before are not to be pushed out of the history.
+        entries.pop();
+    }
+    let noted = Failure {
+        detail: Some(format!("Interrupted {times} times in a row; it is not counted, and runs again.")),
+        hint: Some(format!("At {INTERRUPTIONS} in a row it counts as a failed attempt.")),
+        ..failure.clone()
+    };
+    let mut entry = attempt_document(attempt, "interrupted", started_at, &noted);
+    entry["times"] = times.into();
+    let history = Jsonb::from_value(with_entry(Some(entries.into()), entry));
+    match table.update(&row, &[(col::HISTORY, Value::Json(&history))]) {
+        Gone::Done => Ok(Interrupted::Again(times)),
+        Gone::Lost => Ok(Interrupted::Overtaken),
+    }
+}
+
+/// How often in a row this attempt was interrupted, if that is what the entry of a task's history says.
+pub fn interruptions(entry: &Json, attempt: i32) -> Option<i64> {
+    (entry["attempt"].as_i64() == Some(attempt.into())).then(|| entry["times"].as_i64()).flatten()
+}
+
+/// How often in a row the present attempt of this task was interrupted, by what its row says.
+pub fn interruptions_of(row: &Row) -> i64 {
+    let attempt = row.i32(col::ATTEMPTS).unwrap_or(0) + 1;
+    match row.json(col::HISTORY) {
+        Some(Json::Array(entries)) => entries.last().and_then(|last| interruptions(last, attempt)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Whether this very incarnation is there, now that what its attempt did is rolled back. If it was gone for
 /// the attempt, the handler itself had deleted it.
 pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
     let table = tenant.open(tenant.task, Access::Read)?;
@@ -400,7 +459,7 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
 
 pub fn error_document(failure: &Failure) -> Json {
     let mut error = json!({ "sqlstate": failure.sqlstate, "message": cut(&failure.message) });
-    for (key, text) in [("detail", &failure.detail), ("hint", &failure.hint), ("context", &failure.context)] {
+    for (key, text) in [("detail", failure.detail.as_deref()), ("hint", failure.hint.as_deref()), ("context", failure.context.as_deref())] {
         if let Some(t) = text {
             error[key] = cut(t).into();
         }
@@ -419,6 +478,22 @@ fn cut(text: &str) -> String {
         end -= 1;
     }
     format!("{}…", &clean[..end])
+}
+
+/// One attempt as its task remembers it.
+fn attempt_document(attempt: i32, outcome: &str, started_at: Micros, failure: &Failure) -> Json {
+    json!({
+        "attempt": attempt,
+        "outcome": outcome,
+        "started_at": started_at,
+        "duration": (clock::now() - started_at).max(0),
+        "sqlstate": failure.sqlstate,
+        "message": cut(&failure.message),
+        "detail": failure.detail.as_deref().map(cut),
+        "hint": failure.hint.as_deref().map(cut),
+        "context": failure.context.as_deref().map(cut),
+        "pid": std::process::id(),
+    })
 }
 
 fn with_entry(history: Option<Json>, entry: Json) -> Json {

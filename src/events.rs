@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::handler::{self, Handler, arguments, invoke};
 use crate::listen;
 use crate::postgres::call::{self, Args, Ret};
-use crate::postgres::caught::{self, Failure};
+use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
@@ -83,8 +83,6 @@ impl Event {
 
 /// The SQLSTATE of a listener's "no" to a task that is being enqueued.
 const VETO: &str = "TQ005";
-/// A listener's "no" to a task that was about to run; never seen outside.
-pub const SKIPPED: &str = "TQF01";
 
 /// Columns of tenant_q.listener (sql/events.sql).
 mod lcol {
@@ -277,7 +275,7 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at
 }
 
 /// A task is about to run: in its transaction, as its role, in its search_path. A listener's false
-/// ends it, SKIPPED.
+/// ends it: Skipped.
 pub fn before_run(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> std::result::Result<(), Failure> {
     let listening = listeners(tenant)?.of(Event::BeforeRun, &handler.name);
     if listening.is_empty() {
@@ -287,15 +285,10 @@ pub fn before_run(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, st
     let document = Jsonb::from_value(document(tenant, row, Event::BeforeRun, &seen));
     for listener in listening {
         if is_no(&ask(&*listening_handler(tenant, &listener)?, &document)?) {
-            return Err(Failure::new(SKIPPED, format!("listener \"{}\" skipped it", listener.handler)));
+            return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" skipped it", listener.handler)));
         }
     }
     Ok(())
-}
-
-/// A listener's "no" as its task's error.
-pub fn skipped(failure: &Failure) -> Failure {
-    Failure::new(VETO, failure.message.clone())
 }
 
 /// A handler has returned: in its transaction, as its role, in its search_path. An error fails the

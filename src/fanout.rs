@@ -13,7 +13,7 @@ use crate::enqueue::{Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{self, Args, Ret};
-use crate::postgres::caught::{self, Failure};
+use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
@@ -284,7 +284,7 @@ impl Spreader {
             }
             Err(failure) => failure,
         };
-        if failure.sqlstate == CHANGED {
+        if failure.is(Own::Changed) {
             // Nothing was written: once more, as it is now.
             return Step::Served(0);
         }
@@ -328,9 +328,8 @@ fn passes(sqlstate: &str) -> bool {
 }
 
 /// Somebody changed what was to be written.
-const CHANGED: &str = "40001";
 fn lost() -> Failure {
-    Failure::new(CHANGED, "the fan-out was changed meanwhile")
+    Failure::ours(Own::Changed, "40001", "the fan-out was changed meanwhile")
 }
 
 /// The other fan-outs go on before one that can't be ended.

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::manage::id_argument;
-use crate::pick::reason;
+use crate::pick::{self, reason};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Row, Table, Value};
@@ -265,6 +265,51 @@ fn no_slot(s: &Shared) -> bool {
     last != 0 && (clock::now() - last).abs() < 10_000_000
 }
 
+/// Executors in a row that have ended while they ran this task, by what the entries of its tenant know.
+pub(crate) fn ends_of(tenant: &Tenant, id: u128) -> u32 {
+    let Some(s) = shared::get() else { return 0 };
+    entries(&s, tenant.oid).iter().flat_map(|e| pick::held(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
+}
+
+/// What is said of that.
+pub(crate) fn ends_text(ends: u32) -> String {
+    let what = if ends == 1 { "1 executor ended while it".into() } else { format!("{ends} executors in a row ended while they") };
+    format!("{what} ran this task: not counted, it runs again; {} in a row count as a failed attempt", crate::poison::ENDS)
+}
+
+/// Interruptions in a row of one attempt that are worth a line in tq_problems: one or two are an administrator's doing.
+const INTERRUPTIONS_SHOWN: i64 = 3;
+
+/// Tasks whose attempts come to no end, by what entries know of them and their rows say.
+fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Json>) {
+    let now = clock::now();
+    let held: Vec<_> = es.iter().flat_map(|e| pick::held(e)).collect();
+    let Some(table) = (!held.is_empty()).then(|| t.try_open(t.task, Access::Read).ok().flatten()).flatten() else { return };
+    for h in held {
+        let Some(row) = table.find(&[col::ID as i16], Value::Uuid(h.id)) else { continue };
+        let times = crate::complete::interruptions_of(&row);
+        let reason = if times >= INTERRUPTIONS_SHOWN {
+            format!("its attempts were interrupted {times} times in a row, by cancels from outside")
+        } else if i64::from(h.ends) >= INTERRUPTIONS_SHOWN {
+            ends_text(h.ends)
+        } else if h.until > now && h.ends == 0 && times == 0 {
+            format!(
+                "the end of its last attempt could not be recorded; it runs again at {}",
+                time_json(Some(h.until)).as_str().unwrap_or("")
+            )
+        } else {
+            continue;
+        };
+        let id = task::uuid_text(h.id);
+        rows.push(problem(
+            format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
+            None,
+            reason,
+            format!("the server's log says more; SELECT tq_cancel('{id}', tenant => {}) ends it", pgrx::spi::quote_literal(&t.name)),
+        ));
+    }
+}
+
 fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
     json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
 }
@@ -348,6 +393,9 @@ fn problems(_args: &Args) -> Result<Ret> {
                     }
                 }
                 own_rows(t, &what, &mut rows);
+                if may_select(t.task) {
+                    interrupted_rows(t, &what, by_tenant.get(&oid).map_or(&[][..], |v| v), &mut rows);
+                }
             }
             Err(e) => rows.push(problem(what.clone(), None, e.message.clone(), e.hint.clone().unwrap_or_default())),
         }
@@ -387,12 +435,15 @@ fn problems(_args: &Args) -> Result<Ret> {
     Ok(Ret::Json(rows.into()))
 }
 
+fn may_select(relation: u32) -> bool {
+    let user = sandbox::current_user();
+    sandbox::is_superuser(user) || catalog::may_select(relation, user)
+}
+
 /// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.
 fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
     use crate::postgres::relation::{Compare, Key};
-    let user = sandbox::current_user();
-    let may = |relation: u32| sandbox::is_superuser(user) || catalog::may_select(relation, user);
-    if may(t.task)
+    if may_select(t.task)
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
         table.scan(
@@ -415,7 +466,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
             },
         );
     }
-    if may(t.schedule)
+    if may_select(t.schedule)
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
     {
         table.scan(table.index_with(&[tick::scol::NAME as i16]), &[], None, false, |row| {
@@ -488,6 +539,7 @@ fn why(args: &Args) -> Result<Ret> {
             ),
             "SELECT * FROM tq_running.",
         );
+        say_interrupted(&tenant, &row, id, &mut rows);
         return Ok(Ret::Json(rows.into()));
     }
     let Some(s) = s else {
@@ -575,6 +627,16 @@ fn why(args: &Args) -> Result<Ret> {
         if let Some(text) = reason::text(e.blocked_reason.load(Relaxed)).filter(|_| e.blocked_since.load(Relaxed) > 0) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
+        if let Some(held) = pick::held(e).find(|h| h.id == id && h.until > now) {
+            say(
+                "held",
+                format!(
+                    "its last attempt was interrupted, or its end could not be recorded: it runs again at {}",
+                    time_json(Some(held.until)).as_str().unwrap_or("")
+                ),
+                "The server's log says why.",
+            );
+        }
     }
     if tenant.max_running.is_some_and(|max| {
         s.slots.iter().filter(|slot| slot.tenant.load(Relaxed) == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>()
@@ -602,7 +664,18 @@ fn why(args: &Args) -> Result<Ret> {
             rows.push(json!({ "reason": "queued", "detail": "it is ready and starts in its turn", "hint": "" }));
         }
     }
+    say_interrupted(&tenant, &row, id, &mut rows);
     Ok(Ret::Json(rows.into()))
+}
+
+/// That attempts of the task came to no end, from the first one on.
+fn say_interrupted(tenant: &Tenant, row: &Row, id: u128, rows: &mut Vec<Json>) {
+    let times = crate::complete::interruptions_of(row);
+    let ends = ends_of(tenant, id);
+    let cancelled = (times > 0).then(|| format!("its attempt was interrupted {times} times in a row by cancels from outside: not counted"));
+    for detail in cancelled.into_iter().chain((ends > 0).then(|| ends_text(ends))) {
+        rows.push(json!({ "reason": "interrupted", "detail": detail, "hint": "SELECT * FROM tq_attempts(id)." }));
+    }
 }
 
 /// tq_health(): checks.

@@ -15,14 +15,15 @@ use crate::gate;
 use crate::handler::{self, Handler};
 use crate::pick::item_of;
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::caught::Failure;
+use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::deferred::{self, Declared};
+use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
-use crate::run::{self, Asked, Current};
+use crate::run::{self, Asked, Call, Cause, Current};
 use crate::shared::{self, Item};
 use crate::surface::{self, Found};
 use crate::task::{self, State, col, ended};
@@ -260,6 +261,8 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     let started_at = clock::now();
     COMPLETING.set(false);
     TIMED_OUT.set(false);
+    interrupt::watch();
+    let since = Mark::now();
     let first = subtransaction::run(|| {
         let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
         // With time travel, as late as it would have been started.
@@ -300,35 +303,36 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
         Ok(other) => return Ok(other),
         Err(failure) => failure,
     };
-    let failure = match failure.sqlstate == complete::GONE && complete::is_unchanged(tenant, item)? {
+    let failure = match failure.is(Own::Gone) && complete::is_unchanged(tenant, item)? {
         true => {
             COMPLETING.set(false);
             complete::deleted_itself()
         }
         false => failure,
     };
-    if complete::is_fenced(&failure) || (COMPLETING.get() && failure.sqlstate == "23505") {
-        // Somebody has changed it, or done it before.
+    if COMPLETING.get() && failure.sqlstate == "23505" {
+        // Somebody has done it before.
         return Ok(Try::Theirs);
     }
-    if failure.sqlstate == events::SKIPPED {
-        subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure))))?;
-        over(tenant, item.id)?;
-        return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
-    }
-    let timed_out = TIMED_OUT.get();
-    if COMPLETING.get() || (failure.sqlstate == "57014" && !timed_out) {
-        // None of the handler's: the caller is cancelled, a lock wasn't to be had.
-        return Err(failure.into());
-    }
-    let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
-    let timeout_ms = handler_timeout(tenant, item, handler.as_deref())?;
-    let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
-        "57014" => (complete::took_too_long(timeout_ms), "timeout", None, false),
-        "TQ001" => (failure, "retry", asked.retry_after, false),
-        "TQ003" => (failure, "failed", None, true),
-        _ => (failure, "failed", None, asked.in_vain),
+    let (failure, outcome, delay, last) = match run::judge(failure, since, TIMED_OUT.get(), &asked) {
+        Cause::Overtaken(_) => return Ok(Try::Theirs),
+        Cause::Skipped(why) => {
+            subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
+            over(tenant, item.id)?;
+            return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
+        }
+        // None of the handler's: a lock wasn't to be had, the caller is cancelled.
+        Cause::Asked(_, failure) | Cause::Failed(failure) if COMPLETING.get() => return Err(failure.into()),
+        Cause::Cancelled(failure) => return Err(failure.into()),
+        Cause::TimedOut => {
+            let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
+            (complete::took_too_long(handler_timeout(tenant, item, handler.as_deref())?), "timeout", None, false)
+        }
+        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
+        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
+        Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
     };
+    let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
     let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
     Ok(match verdict {
         Verdict::RetryAt(at) => {
@@ -419,7 +423,7 @@ fn call(
         let fired = timeout::disarm();
         if fired && result.is_ok() {
             // It came just too late.
-            timeout::forget_cancel();
+            interrupt::forget_cancel();
         }
         TIMED_OUT.set(fired && result.is_err());
     }
@@ -555,6 +559,7 @@ pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
 /// `go_on`: the failure of one is recorded with it, and is no error of the caller's.
 pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) -> Result<()> {
     let tenant = &queue.tenant;
+    interrupt::watch();
     let declared = Declared::read();
     for id in ids {
         let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
@@ -567,22 +572,22 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         let (item, started_at) = (item_of(&row), clock::now());
         COMPLETING.set(false);
         TIMED_OUT.set(false);
+        let since = Mark::now();
         let attempt = || call(tenant, &row, &handler, &item, started_at, Some(&declared));
         let ran = if go_on { subtransaction::run(attempt) } else { subtransaction::with_snapshot(attempt) };
         if let Err(failure) = ran {
             let timed_out = TIMED_OUT.get();
-            let failure = if timed_out {
-                complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms)
-            } else if failure.sqlstate == events::SKIPPED {
-                events::skipped(&failure)
-            } else {
-                failure
+            let (failure, outcome) = match run::judge(failure, since, timed_out, &Asked::default()) {
+                Cause::TimedOut => (complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms), "timeout"),
+                Cause::Skipped(failure) | Cause::Asked(_, failure) | Cause::Failed(failure) => (failure, "failed"),
+                // None of the handler's: the caller is cancelled.
+                Cause::Cancelled(failure) => return Err(failure.into()),
+                Cause::Overtaken(failure) => return Err(failure.into()),
             };
-            // None of the handler's: the caller is cancelled, a lock wasn't to be had.
-            if !go_on || COMPLETING.get() || failure.sqlstate == "57014" && !timed_out {
+            // Nor this: a lock wasn't to be had.
+            if !go_on || COMPLETING.get() {
                 return Err(failure.into());
             }
-            let outcome = if timed_out { "timeout" } else { "failed" };
             subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
         }
         over(tenant, id)?;

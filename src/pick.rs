@@ -13,7 +13,7 @@ use crate::depend;
 use crate::gate::{self, Busy, Pass};
 use crate::handler::{self, Handler};
 use crate::poison;
-use crate::postgres::caught::Failure;
+use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
 use crate::postgres::{lock, shmem, transaction};
@@ -99,7 +99,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let taken = take_over(s, me, index);
     if taken > 0 {
         return transaction::run(|| {
-            let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
+            let tenant = tenant_of(e)?;
             let table = tenant.open(tenant.task, Access::Read)?;
             let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
             Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
@@ -154,6 +154,11 @@ fn lower_cursors(e: &Entry, low: Micros) {
     }
 }
 
+/// The entry's tenant; NoTenant where there is none (any more), or the extension is gone.
+fn tenant_of(e: &Entry) -> Result<Rc<Tenant>, Failure> {
+    tenant::by_oid(e.tenant.load(Relaxed)).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
+}
+
 #[allow(clippy::too_many_arguments)]
 fn look(
     s: &Shared,
@@ -167,7 +172,7 @@ fn look(
     limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
-    let tenant = tenant::by_oid(e.tenant.load(Relaxed))?;
+    let tenant = tenant_of(e)?;
     e.weight.store(tenant.weight, Relaxed);
     if tenant.suspended.is_some() {
         return Ok(Picked::Blocked { reason: reason::SUSPENDED, until: Some(NEVER) });
@@ -670,17 +675,55 @@ fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
 pub fn hold_back(s: &Shared, index: u32, id: u128) {
     let e = &s.entries[index as usize];
     let now = clock::now();
-    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
-    let place = own.or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now));
     // No place left: leave the whole tenant alone for a while.
-    let Some(h) = place else { return crate::ready::block(s, index, reason::ERROR) };
-    let delay = if own.is_some() { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
+    let Some((h, own)) = hold_place(e, id) else { return crate::ready::block(s, index, reason::ERROR) };
+    let delay = if own { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
     e.hold_high[h].store((id >> 64) as u64, Relaxed);
     e.hold_low[h].store(id as u64, Relaxed);
     e.hold_delay[h].store(delay, Relaxed);
     e.hold_ends[h].store(0, Relaxed);
     e.hold_until[h].store(now + delay, Relaxed);
     crate::ready::due(s, index, now + delay);
+}
+
+/// The attempt was interrupted so often in a row: the next one waits a little.
+pub fn pause_interrupted(s: &Shared, index: u32, id: u128, times: u32) {
+    let e = &s.entries[index as usize];
+    let until = clock::now() + delay_after_ends(times.min(5));
+    // No place left: it isn't held up then; how often it was is known from its row.
+    if let Some((h, own)) = hold_place(e, id) {
+        if !own {
+            e.hold_delay[h].store(0, Relaxed);
+            e.hold_ends[h].store(0, Relaxed);
+        }
+        e.hold_high[h].store((id >> 64) as u64, Relaxed);
+        e.hold_low[h].store(id as u64, Relaxed);
+        e.hold_until[h].store(until, Relaxed);
+        crate::ready::due(s, index, until);
+    }
+}
+
+/// Where this task is held back, or could be; and whether it is there already.
+fn hold_place(e: &Entry, id: u128) -> Option<(usize, bool)> {
+    let now = clock::now();
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
+    own.map(|h| (h, true)).or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now).map(|h| (h, false)))
+}
+
+/// What is known of a task that is held back: until when, and how many executors in a row have ended while they ran it.
+pub struct Held {
+    pub id: u128,
+    pub until: Micros,
+    pub ends: u32,
+}
+
+/// The tasks that this entry knows such of, also of a while ago: some may have ended since.
+pub fn held(e: &Entry) -> impl Iterator<Item = Held> {
+    (0..HOLDS).filter(|h| e.hold_until[*h].load(Relaxed) != 0).map(|h| Held {
+        id: ((e.hold_high[h].load(Relaxed) as u128) << 64) | e.hold_low[h].load(Relaxed) as u128,
+        until: e.hold_until[h].load(Relaxed),
+        ends: e.hold_ends[h].load(Relaxed),
+    })
 }
 
 /// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
@@ -693,12 +736,11 @@ pub fn delay_after_ends(ends: u32) -> Micros {
 pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
     let e = &s.entries[index as usize];
     let now = clock::now();
-    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
-    let Some(h) = own.or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now)) else {
+    let Some((h, own)) = hold_place(e, id) else {
         crate::ready::block(s, index, reason::ERROR);
         return 1;
     };
-    let ends = if own.is_some() { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
+    let ends = if own { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
     let delay = delay_after_ends(ends);
     e.hold_high[h].store((id >> 64) as u64, Relaxed);
     e.hold_low[h].store(id as u64, Relaxed);

@@ -5,13 +5,14 @@
 //! because at commit it would run with the session's settings. Nothing of ours locks the tenant's
 //! tables while the handler runs.
 
-use crate::complete::{self, Rules, Verdict};
+use crate::complete::{self, Interrupted, Rules, Verdict};
 use crate::depend;
 use crate::handler::signature::Signature;
 use crate::handler::{self, Handler, arguments, invoke};
 use crate::pick;
-use crate::postgres::caught::{self, Failure};
+use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::interrupt::Mark;
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
@@ -42,16 +43,74 @@ pub struct Current {
 /// What the handler asked for before it raised TQ001 or TQ003.
 #[derive(Clone, Default)]
 pub struct Asked {
-    pub retry_after: Option<Micros>,
+    pub call: Option<Call>,
     /// Another attempt could end no other way.
     pub in_vain: bool,
+}
+
+/// A call by which a handler ends its attempt.
+#[derive(Clone, Copy)]
+pub enum Call {
+    /// tq_retry, with its delay.
+    Retry(Option<Micros>),
+    /// tq_fail.
+    Fail,
+}
+
+impl Call {
+    /// What the call raises.
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Call::Retry(_) => "TQ001",
+            Call::Fail => "TQ003",
+        }
+    }
+}
+
+/// Whose statements an attempt runs at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Ours, before anything of the tenant's.
+    Preparing,
+    /// The tenant's: conditions, listeners, the handler, what it has deferred.
+    Handler,
+    /// Ours again: what fails now is no attempt of the handler's.
+    Completing,
+}
+
+/// What ended an attempt that was not done. Judged by where its error came from; its SQLSTATE alone says nothing, because
+/// a handler, and any server that it asks, can raise each.
+pub enum Cause {
+    /// Somebody cancelled, changed or finished the task.
+    Overtaken(Failure),
+    /// A listener said no.
+    Skipped(Failure),
+    TimedOut,
+    /// This process was cancelled meanwhile.
+    Cancelled(Failure),
+    /// The handler called this.
+    Asked(Call, Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// `since`: the attempt's beginning. `timed_out`: its timer has fired.
+pub fn judge(failure: Failure, since: Mark, timed_out: bool, asked: &Asked) -> Cause {
+    let is_cancel = failure.sqlstate == "57014";
+    match (failure.own, asked.call) {
+        (Some(Own::Fenced | Own::Gone), _) => Cause::Overtaken(failure),
+        (Some(Own::Skipped), _) => Cause::Skipped(failure),
+        _ if is_cancel && timed_out => Cause::TimedOut,
+        _ if is_cancel && since.has_passed() => Cause::Cancelled(failure),
+        (_, Some(call)) if failure.sqlstate == call.sqlstate() => Cause::Asked(call, failure),
+        _ => Cause::Failed(failure),
+    }
 }
 
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
     static ASKED: RefCell<Asked> = RefCell::default();
-    /// The handler has returned: what fails now is our own.
-    static COMPLETING: Cell<bool> = const { Cell::new(false) };
+    static STAGE: Cell<Stage> = const { Cell::new(Stage::Preparing) };
 }
 
 pub fn current() -> Option<Current> {
@@ -60,8 +119,9 @@ pub fn current() -> Option<Current> {
 pub fn set_current(current: Option<Current>) {
     CURRENT.with_borrow_mut(|c| *c = current);
 }
-pub fn ask_retry(after: Option<Micros>) {
-    ASKED.with_borrow_mut(|a| a.retry_after = after);
+/// The handler calls this, whose error is about to be raised.
+pub fn ask(call: Call) {
+    ASKED.with_borrow_mut(|a| a.call = Some(call));
 }
 
 /// Puts `asked` in place of what the handler has asked for so far, and returns that.
@@ -83,8 +143,8 @@ pub enum Outcome {
     Unrecorded,
 }
 
-/// Runs one picked task whose slot says so already.
-pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> Outcome {
+/// Runs one picked task whose slot says so already. `since`: before anybody could have meant this attempt.
+pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
     let item = pick::item_of(row);
     let started_at = clock::now();
     if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
@@ -104,7 +164,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     invalidation::accept();
     let current = match transaction_as_of_now(tenant, row, handler) {
         Ok(current) => current,
-        Err(failure) if failure.sqlstate == OUTDATED => {
+        Err(failure) if failure.is(Own::Outdated) => {
             give_back(s, index, tenant, row);
             return Outcome::Outdated;
         }
@@ -138,7 +198,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         meta: row.json(col::META),
     }));
     ASKED.with_borrow_mut(|a| *a = Asked::default());
-    COMPLETING.set(false);
+    STAGE.set(Stage::Preparing);
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
     let passed = rules.pass.as_deref().map(|from| transaction::run(|| crate::flow::passed_result(tenant, from))).transpose();
@@ -156,7 +216,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, timed_out, rules.timeout_ms),
+        Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, timed_out, rules.timeout_ms),
     };
     if let Some(limit) = settings::log_min_duration()
         && elapsed as u128 >= limit.as_micros()
@@ -180,11 +240,9 @@ pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
     rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some())
 }
 
-/// The SQLSTATE of an attempt that must not begin as it was picked; never seen outside.
-const OUTDATED: &str = "TQF05";
-
+/// An attempt must not begin as it was picked; never seen outside.
 fn outdated(why: impl Into<String>) -> Failure {
-    Failure::new(OUTDATED, why)
+    Failure::ours(Own::Outdated, "TQF05", why)
 }
 
 /// The tenant and the handler as they are now.
@@ -250,7 +308,7 @@ fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), F
 /// From here on nothing is the handler's any more. Who holds a lock on the queue is waited for as
 /// long as the attempt has run, so that long work isn't thrown away, but a place isn't lost either.
 fn begin_completion(started_at: Micros) {
-    COMPLETING.set(true);
+    STAGE.set(Stage::Completing);
     timeout::limit_locks(patience(started_at));
 }
 
@@ -349,6 +407,7 @@ fn function(
         apply_durability(handler);
         let nest = Nest::enter();
         timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
         apply_settings(handler);
         if !is_wanted(rules)? {
             transaction::fire_deferred()?;
@@ -394,6 +453,7 @@ fn procedure(
         let (tenant, handler) = &as_of_now(tenant, row, handler)?;
         check_identity(tenant, row, handler)?;
         timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
         apply_settings(handler);
         if !is_wanted(rules)? {
             transaction::fire_deferred()?;
@@ -426,6 +486,7 @@ fn fail(
     item: &Item,
     started_at: Micros,
     failure: Failure,
+    since: Mark,
     timed_out: bool,
     timeout_ms: i64,
 ) -> Outcome {
@@ -434,87 +495,80 @@ fn fail(
         && slot.cancel_stamp.load(Relaxed) == item.stamp
         && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
         && slot.cancel_low.load(Relaxed) == item.id as u64;
-    if failure.sqlstate == OUTDATED {
+    if failure.is(Own::Outdated) {
         give_back(s, index, tenant, row);
         return Outcome::Outdated;
     }
-    let own_doing = failure.sqlstate == complete::GONE && is_unchanged(tenant, item);
+    let own_doing = failure.is(Own::Gone) && is_unchanged(tenant, item);
     let failure = if own_doing { complete::deleted_itself() } else { failure };
-    if complete::is_fenced(&failure) {
-        // Somebody cancelled, changed or finished it: their word stands, our effects are gone.
-        ready::wake(s, index, i64::MIN);
-        return Outcome::Over;
-    }
-    if failure.sqlstate == events::SKIPPED {
-        return over(
-            s,
-            index,
-            item,
-            transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&events::skipped(&failure)))),
-        );
-    }
-    let interrupted = failure.sqlstate == "57014" && !timed_out;
-    if interrupted && (!cancelled || is_unchanged(tenant, item)) {
-        // pg_cancel_backend, or a word for an attempt that is over: run it again, uncounted.
-        pick::hold_back(s, index, item.id);
-        ready::wake(s, index, i64::MIN);
-        return Outcome::Unrecorded;
-    }
-    if COMPLETING.get() && passes(&failure.sqlstate) {
-        // No attempt of the handler's: it did its work, and does it again.
-        caught::log_failure(
-            &format!("{}: task {} could not be completed", caught::one_line(&tenant.name), task::uuid_text(item.id)),
-            &failure,
-        );
-        pick::hold_back(s, index, item.id);
-        ready::wake(s, index, i64::MIN);
-        return Outcome::Unrecorded;
-    }
     let asked = ASKED.with_borrow(|a| a.clone());
-    let (failure, outcome, delay, last) = match failure.sqlstate.as_str() {
-        "57014" if timed_out => (complete::took_too_long(timeout_ms), "timeout", None, false),
-        "TQ001" => (failure, "retry", asked.retry_after, false),
-        "TQ003" => (failure, "failed", None, true),
-        _ => (failure, "failed", None, asked.in_vain),
+    let named =
+        |what: &str| format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&handler.name), task::uuid_text(item.id));
+    let unrecorded = |failure: &Failure| {
+        caught::log_failure(&named("could not be completed"), failure);
+        pick::hold_back(s, index, item.id);
+        ready::wake(s, index, i64::MIN);
+        Outcome::Unrecorded
+    };
+    let mut interrupted = false;
+    let (failure, outcome, delay, last) = match judge(failure, since, timed_out, &asked) {
+        Cause::Overtaken(_) => {
+            // Their word stands, our effects are gone.
+            ready::wake(s, index, i64::MIN);
+            return Outcome::Over;
+        }
+        Cause::Skipped(why) => {
+            return over(s, index, item, transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))));
+        }
+        // pg_cancel_backend, or a word for an attempt that is over.
+        Cause::Cancelled(failure) if !cancelled || is_unchanged(tenant, item) => {
+            interrupted = true;
+            (failure, "interrupted", None, false)
+        }
+        // No attempt of the handler's: it did its work, and does it again, or it never began.
+        Cause::Failed(failure) if STAGE.get() != Stage::Handler && passes(&failure.sqlstate) => return unrecorded(&failure),
+        Cause::TimedOut => (complete::took_too_long(timeout_ms), "timeout", None, false),
+        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
+        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
+        Cause::Cancelled(failure) | Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
     };
     let recorded = transaction::run(|| {
         timeout::limit_locks(patience(started_at));
-        complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)
+        if interrupted {
+            return complete::interrupted(tenant, item, Some(handler), started_at, &failure);
+        }
+        let verdict = complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)?;
+        Ok(Interrupted::Counted(failure.clone(), verdict))
     });
-    if matches!(recorded, Ok(Verdict::RetryAt(_) | Verdict::Failed)) {
+    let (failure, verdict) = match recorded {
+        Ok(Interrupted::Counted(failure, verdict)) => (failure, verdict),
+        Ok(Interrupted::Overtaken) => return Outcome::Over,
+        Ok(Interrupted::Again(times)) => {
+            crate::stats::failed(s, tenant.oid, handler.run_as, row, &failure, false);
+            caught::log_failure(&named(&format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1)), &failure);
+            pick::pause_interrupted(s, index, item.id, times as u32);
+            ready::wake(s, index, i64::MIN);
+            return Outcome::Unrecorded;
+        }
+        Err(why) => return unrecorded(&why),
+    };
+    if verdict != Verdict::Overtaken {
         crate::stats::failed(s, tenant.oid, handler.run_as, row, &failure, outcome == "timeout");
+        pick::forget_ends(s, index, item.id);
     }
-    match recorded {
-        Ok(Verdict::RetryAt(at)) => {
+    match verdict {
+        Verdict::RetryAt(at) => {
             e.retried.fetch_add(1, Relaxed);
             // The slot still names the task: lower the cursor before it leaves it.
             ready::wake_at(s, index, at);
             Outcome::Retry
         }
-        Ok(Verdict::Failed) => {
-            caught::log_failure(
-                &format!(
-                    "{} {} {} failed at attempt {}",
-                    caught::one_line(&tenant.name),
-                    caught::one_line(&handler.name),
-                    task::uuid_text(item.id),
-                    item.attempts + 1
-                ),
-                &failure,
-            );
+        Verdict::Failed => {
+            caught::log_failure(&named(&format!("failed at attempt {}", item.attempts + 1)), &failure);
             wake::announce(s, item.id);
             Outcome::Failed
         }
-        Ok(Verdict::Overtaken) => Outcome::Over,
-        Err(why) => {
-            caught::log_failure(
-                &format!("{}: the end of task {} could not be recorded", caught::one_line(&tenant.name), task::uuid_text(item.id)),
-                &why,
-            );
-            pick::hold_back(s, index, item.id);
-            ready::wake(s, index, i64::MIN);
-            Outcome::Unrecorded
-        }
+        Verdict::Overtaken => Outcome::Over,
     }
 }
 
@@ -544,7 +598,8 @@ fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Out
             Outcome::Over
         }
         Err(f) if complete::is_fenced(&f) => Outcome::Over,
-        Err(_) => {
+        Err(why) => {
+            caught::log_failure(&format!("task {} could not be ended", task::uuid_text(item.id)), &why);
             pick::hold_back(s, index, item.id);
             ready::wake(s, index, i64::MIN);
             Outcome::Unrecorded

@@ -806,14 +806,16 @@ fn retry(args: &Args) -> Result<Ret> {
     if delay.is_some_and(|d| d < 0) {
         return Err(Error::invalid("delay is negative"));
     }
-    run::ask_retry(delay);
-    Err(Error::new("TQ001", args.text(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
+    let call = run::Call::Retry(delay);
+    run::ask(call);
+    Err(Error::new(call.sqlstate(), args.text(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
 }
 
 /// tq_fail(message): doesn't return.
 fn fail(args: &Args) -> Result<Ret> {
     inside("tq_fail")?;
-    Err(Error::new("TQ003", args.text(0).unwrap_or_else(|| "the handler gave up".into())))
+    run::ask(run::Call::Fail);
+    Err(Error::new(run::Call::Fail.sqlstate(), args.text(0).unwrap_or_else(|| "the handler gave up".into())))
 }
 
 /// tenant_q.attempts(id, tenant): what is remembered of each attempt.
@@ -823,7 +825,19 @@ fn attempts(args: &Args) -> Result<Ret> {
     may_read(&tenant)?;
     let history = match wait_for(&tenant, id, 0)? {
         Found::Nothing => return Err(unknown(id)),
-        Found::Unfinished(row) => row.json(col::HISTORY),
+        Found::Unfinished(row) => {
+            let mut entries = match row.json(col::HISTORY) {
+                Some(Json::Array(h)) => h,
+                _ => vec![],
+            };
+            // Who ended with it wrote nothing down.
+            let ends = crate::monitor::ends_of(&tenant, id);
+            if ends > 0 {
+                let message = crate::monitor::ends_text(ends);
+                entries.push(json!({ "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "interrupted", "message": message }));
+            }
+            Some(entries.into())
+        }
         Found::Finished(row) => {
             let mut entries = match row.json(rcol::HISTORY) {
                 Some(Json::Array(h)) => h,

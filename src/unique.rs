@@ -5,7 +5,7 @@
 
 use crate::enqueue::{NewTask, Queue};
 use crate::error::{Error, Result};
-use crate::postgres::caught::Failure;
+use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{lock, shmem, transaction};
@@ -98,7 +98,7 @@ fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
-/// one does the work: SUPERSEDED. Otherwise the key is its own again: its row's key and options then;
+/// one does the work: Superseded. Otherwise the key is its own again: its row's key and options then;
 /// None = they stay as they are.
 pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
     let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
@@ -107,13 +107,13 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
     lock_key(tenant, &key);
     match holder(tasks, &key) {
         None => Ok(Some((key, Jsonb::from_value(options)))),
-        Some(other) => Err(Failure::new(
-            SUPERSEDED,
+        Some(other) => Err(Failure::ours(
+            Own::Superseded,
+            "TQ006",
             format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
         )),
     }
 }
-pub const SUPERSEDED: &str = "TQ006";
 
 /// Whether the key stays taken when the task is final.
 pub fn keeps(row: &Row) -> bool {

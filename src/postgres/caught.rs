@@ -18,18 +18,46 @@ pub struct Failure {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
-    pub context: Option<String>,
+    pub context: Option<Box<str>>,
+    /// What this code itself has to say with it.
+    pub own: Option<Own>,
+}
+
+/// What is decided by. Only our own code says it, in a value that it returns: an ERROR that was caught has none, whatever
+/// its SQLSTATE, which a tenant's code chooses as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// The row that was to be completed has been changed or ended by others.
+    Fenced,
+    /// It isn't to be seen at all: it was ended by others, or the handler has deleted it.
+    Gone,
+    /// A listener said no to a task that was about to run.
+    Skipped,
+    /// A newcomer of the same unique_key does the work.
+    Superseded,
+    /// Somebody else was first: nothing was written, and it is to be looked at anew.
+    Changed,
+    /// The tenant isn't there, or not any more.
+    NoTenant,
+    /// What an attempt was picked by holds no more: it must not begin.
+    Outdated,
 }
 
 impl Failure {
     pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {
         Failure { sqlstate: sqlstate.into(), message: message.into(), ..Default::default() }
     }
+    pub fn ours(own: Own, sqlstate: &str, message: impl Into<String>) -> Self {
+        Failure { own: Some(own), ..Failure::new(sqlstate, message) }
+    }
+    pub fn is(&self, own: Own) -> bool {
+        self.own == Some(own)
+    }
 }
 
 impl From<crate::error::Error> for Failure {
     fn from(e: crate::error::Error) -> Self {
-        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, context: None }
+        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
     }
 }
 
@@ -67,7 +95,7 @@ fn failure_of(error: CaughtError) -> Failure {
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
-        context: None,
+        ..Default::default()
     }
 }
 
@@ -82,7 +110,8 @@ pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failu
             message: text((*data).message).unwrap_or_default(),
             detail: text((*data).detail),
             hint: text((*data).hint),
-            context: text((*data).context),
+            context: text((*data).context).map(Into::into),
+            own: None,
         })
     }
 }

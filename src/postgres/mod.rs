@@ -9,6 +9,7 @@ pub mod clock;
 pub mod condition;
 pub mod deferred;
 pub mod function;
+pub mod interrupt;
 pub mod invalidation;
 pub mod latch;
 pub mod lock;

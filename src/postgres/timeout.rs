@@ -29,6 +29,7 @@ mod raw {
 
 unsafe extern "C-unwind" fn expired() {
     let fired = FIRED.fetch_add(1, Ordering::Relaxed) + 1;
+    super::interrupt::count();
     // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal
     // handler, where timeouts are delivered.
     unsafe {
@@ -86,15 +87,6 @@ pub fn disarm() -> bool {
 /// Whether it is this timer that terminates the process.
 pub fn has_terminated() -> bool {
     FIRED.load(Ordering::Relaxed) > CANCELS
-}
-
-/// Forgets a cancel that came too late for the attempt it was meant for.
-pub fn forget_cancel() {
-    // SAFETY: flags of this process; a lost wake-up can't come of it because the caller checks
-    // the slot's cancel word again before the next attempt.
-    unsafe {
-        pg_sys::QueryCancelPending = false as _;
-    }
 }
 
 // ---- locks

@@ -115,6 +115,7 @@ pub fn set_up_signals() {
         pqsignal(libc::SIGTERM, Some(raw::die));
         pqsignal(libc::SIGINT, Some(raw::StatementCancelHandler));
         pqsignal(libc::SIGHUP, Some(raw::SignalHandlerForConfigReload));
+        super::interrupt::watch();
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

@@ -6,10 +6,12 @@
 
 use crate::handler::Handler;
 use crate::pick::{self, Batch, Picked};
+use crate::postgres::caught::{self, Own};
 use crate::postgres::clock::{self, NEVER};
+use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::latch;
 use crate::postgres::relation::Row;
-use crate::postgres::{caught, memory, sandbox, session, shmem, timeout, transaction, worker};
+use crate::postgres::{memory, sandbox, session, shmem, timeout, transaction, worker};
 use crate::run::{self, Outcome};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
@@ -330,7 +332,7 @@ impl Executor {
                 return Worked::Nothing;
             }
             Err(failure) => {
-                if matches!(failure.sqlstate.as_str(), "55000" | "42704" | "3F000" | "42P01") {
+                if failure.is(Own::NoTenant) {
                     // Not attached (any more), or the extension is gone: nothing to come back
                     // for. Whatever attaches or confirms it wakes it, meanwhile perhaps.
                     e.seen.store(generation, SeqCst);
@@ -377,12 +379,14 @@ impl Executor {
         let mut one_shot = false;
         let mut outdated = false;
         while let Some(n) = run::start_next(self.slot) {
-            timeout::forget_cancel();
+            // In this order: what comes in between is forgotten, and was not for this attempt.
+            let since = Mark::now();
+            interrupt::forget_cancel();
             // Rows are Rust's; what was converted for the task before is not needed any more.
             self.memory.enter();
             match rows.get(n) {
                 Some(Some((row, handler))) => {
-                    let outcome = self.one(index, e, &tenant, row, handler.as_ref());
+                    let outcome = self.one(index, e, &tenant, row, handler.as_ref(), since);
                     one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure());
                     outdated = outcome == Outcome::Outdated;
                 }
@@ -428,7 +432,7 @@ impl Executor {
     }
 
     /// Runs one task. After a procedure this session may not run another.
-    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>) -> Outcome {
+    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
         let s = &self.s;
         if sandbox::current_user() != sandbox::session_user() {
             // Whatever did this: don't repair, leave.
@@ -437,7 +441,7 @@ impl Executor {
         if handler.is_some_and(|h| h.is_procedure()) {
             self.slot.one_shot.store(1, Relaxed);
         }
-        let outcome = run::attempt(s, self.slot, index, tenant, row, handler);
+        let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
         crate::stats::ended(s, tenant.oid, row, outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {

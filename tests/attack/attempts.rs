@@ -1,1 +1,133 @@
+//! What one attempt does to the executor that runs it, and what is done to both: errors that say what they are not,
+//! signals, clocks, a postmaster that is gone, no room on the disk.
 
+use std::time::Duration;
+
+use crate::site::{DB, Site};
+
+/// Waits until the task has failed for good; its attempts' outcomes and its SQLSTATE.
+fn failed(site: &Site, tenant: &str, id: &str) -> (String, String) {
+    site.wait_ended(tenant, id, 'f');
+    (outcomes(site, tenant, id), site.value(tenant, &format!("SELECT error ->> 'sqlstate' FROM {tenant}.tq_result WHERE id = '{id}'")))
+}
+
+fn outcomes(site: &Site, tenant: &str, id: &str) -> String {
+    site.value(tenant, &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{id}')"))
+}
+
+const RAISING: &str = "
+    CREATE FUNCTION raising(code text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM ok(code); RAISE EXCEPTION 'not what it says' USING ERRCODE = code; END $$;
+    SELECT tq_register('raising', max_attempts => 2, retry => tq_backoff('fixed', '0 seconds'))";
+
+#[test]
+fn an_error_with_anybody_s_sqlstate_is_the_handler_s_own() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", RAISING);
+    // Cancelled, shut down, locks, conflicts; the engine's own words; what it tells about itself.
+    let codes = [
+        "57014", "57P01", "55P03", "40P01", "40001", "TQF00", "TQF01", "TQF03", "TQ001", "TQ003", "TQ005", "TQ006", "42883", "55000",
+        "42P01", "XX000",
+    ];
+    let ids: Vec<_> = codes.iter().map(|code| (code, site.enqueue("t1", "raising", &format!(r#"["{code}"]"#), ""))).collect();
+    for (code, id) in &ids {
+        assert_eq!(failed(&site, "t1", id), ("failed failed".into(), code.to_string()));
+        assert_eq!(site.counts("t1", id), (2, 0));
+        assert_eq!(site.number(&format!("SELECT count(*) FROM tq_failures WHERE id = '{id}' AND sqlstate = '{code}'")), 2);
+    }
+    // What the handler left to the end of its transaction is its own as well.
+    site.run(
+        "t1",
+        "CREATE TABLE later (code text); CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'late' USING ERRCODE = NEW.code; END $$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON later DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late();
+         CREATE FUNCTION deferring(code text) RETURNS void LANGUAGE sql AS $$ INSERT INTO later VALUES (code) $$;
+         SELECT tq_register('deferring', max_attempts => 1)",
+    );
+    for code in ["57014", "55P03", "TQF03"] {
+        let id = site.enqueue("t1", "deferring", &format!(r#"["{code}"]"#), "");
+        assert_eq!(failed(&site, "t1", &id), ("failed".into(), code.to_string()));
+    }
+    site.assert_once(0);
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_lock_that_was_waited_for_in_vain_is_no_cancel() {
+    let site = Site::start("", &["t1"]);
+    site.run(
+        "t1",
+        "CREATE TABLE held (); CREATE FUNCTION waiting() RETURNS void LANGUAGE plpgsql SET lock_timeout = '20ms' AS
+             $$ BEGIN BEGIN LOCK TABLE held; EXCEPTION WHEN lock_not_available THEN NULL; END;
+                RAISE EXCEPTION 'elsewhere' USING ERRCODE = 'query_canceled'; END $$;
+         SELECT tq_register('waiting', max_attempts => 1)",
+    );
+    let mut other = site.client("t1");
+    other.batch_execute("BEGIN; LOCK TABLE held").expect("a lock");
+    let id = site.enqueue("t1", "waiting", "[]", "");
+    assert_eq!(failed(&site, "t1", &id), ("failed".into(), "57014".into()));
+}
+
+#[test]
+fn an_error_with_anybody_s_sqlstate_is_the_handler_s_own_in_one_s_own_session_too() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", RAISING);
+    site.run("t1", "SELECT tq_pause()");
+    let codes = ["57014", "TQF00", "TQF01", "TQF03", "TQ001", "TQ003"];
+    let ids: Vec<_> = codes.iter().map(|code| (code, site.enqueue("t1", "raising", &format!(r#"["{code}"]"#), ""))).collect();
+    let drained = site.value("t1", "BEGIN; SELECT tq_resume(); SELECT count(*) FROM tq_drain(); COMMIT; SELECT count(*) FROM tq_results");
+    assert_eq!(drained, codes.len().to_string());
+    for (code, id) in &ids {
+        assert_eq!(failed(&site, "t1", id), ("failed failed".into(), code.to_string()));
+    }
+    // Who is cancelled himself has that for an error, and nothing is said of the task.
+    let id = site.enqueue("t1", "slow", r#"["cancelled", 600]"#, ", delay => '1 hour'");
+    let error = (site.cluster)
+        .try_run_as("t1", DB, "SET statement_timeout = '300ms'; SELECT tq_drain(as_of => now() + interval '2 hours')")
+        .expect_err("it takes longer");
+    assert_eq!(error.code, "57014");
+    assert_eq!(site.counts("t1", &id), (0, 0));
+    site.assert_once(0);
+}
+
+#[test]
+fn attempts_that_are_always_interrupted_come_to_an_end_and_are_shown_from_the_first_on() {
+    let site = Site::start("", &["t1"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION suicidal() RETURNS void LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_cancel_backend(pg_backend_pid()); PERFORM pg_sleep(600); END $$;
+         SELECT tq_register('suicidal', max_attempts => 1)",
+    );
+    let id = site.enqueue("t1", "suicidal", "[]", "");
+    let shown = |question: &str| site.cluster.wait_until(DB, &format!("SET search_path = t1, public; SELECT EXISTS ({question})"));
+    shown(&format!("SELECT FROM tq_attempts('{id}') WHERE attempt = 1 AND outcome = 'interrupted' AND sqlstate = '57014'"));
+    shown(&format!("SELECT FROM tq_why('{id}') WHERE reason = 'interrupted'"));
+    shown(&format!("SELECT FROM tq_failures WHERE id = '{id}'"));
+    shown(&format!("SELECT FROM tq_problems WHERE what LIKE '%{id}%' AND reason LIKE '%interrupted%'"));
+    assert!(site.cluster.log_contains(&format!("{id} was interrupted at attempt 1")), "in the log");
+    assert_eq!(failed(&site, "t1", &id), ("interrupted interrupted".into(), "57014".into()));
+    assert_eq!(site.counts("t1", &id), (1, 0));
+
+    // One that is cancelled by mistake, or whose executor has to go, costs nothing, and is shown all the same.
+    let id = site.enqueue("t1", "gate", r#"["a"]"#, "");
+    for (nth, call) in ["pg_cancel_backend", "pg_terminate_backend"].into_iter().enumerate() {
+        let since = site.cluster.value(DB, "SELECT clock_timestamp()");
+        let pid = site.wait_running(&id);
+        site.value("postgres", &format!("SELECT {call}({pid})"));
+        site.cluster.wait_until_within(
+            Duration::from_secs(10),
+            DB,
+            &format!("SELECT EXISTS (SELECT FROM tq_running WHERE id = '{id}' AND since > '{since}')"),
+        );
+        shown(&format!("SELECT FROM tq_why('{id}') WHERE reason = 'interrupted' OFFSET {nth}"));
+        assert_eq!(outcomes(&site, "t1", &id), ["interrupted"].repeat(nth + 1).join(" "));
+    }
+    site.open_gate();
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.counts("t1", &id), (1, 0));
+    assert_eq!(outcomes(&site, "t1", &id), "interrupted done");
+    site.assert_once(1);
+    site.cluster.assert_log_clean();
+}
