@@ -12,7 +12,7 @@ use crate::handler::{self, Handler, arguments, invoke};
 use crate::pick;
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::interrupt::Mark;
+use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
@@ -490,6 +490,8 @@ fn fail(
     timed_out: bool,
     timeout_ms: i64,
 ) -> Outcome {
+    // Without the postmaster much fails that is none of the task's faults.
+    interrupt::leave_orphaned();
     let e = &s.entries[index as usize];
     let cancelled = slot.cancel_reason.load(SeqCst) == 1
         && slot.cancel_stamp.load(Relaxed) == item.stamp

@@ -46,7 +46,7 @@ pub fn is_process(procno: u32, pid: u32) -> bool {
     unsafe { procno < (*pg_sys::ProcGlobal).allProcCount && (*(*pg_sys::ProcGlobal).allProcs.add(procno as usize)).pid as u32 == pid }
 }
 
-/// Sleeps until the latch is set or `timeout` is over, takes interrupts, and resets the latch.
+/// Sleeps until the latch is set or `timeout` is over, takes interrupts before and after, and resets the latch.
 /// Leaves the process if the postmaster died.
 pub fn wait(timeout: Option<Duration>) -> Woken {
     let mut events = (pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
@@ -58,6 +58,8 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
         }
         None => -1,
     };
+    // Whoever set a flag may have set the latch for something that has reset it since: a wait for a standby, say.
+    pgrx::check_for_interrupts!();
     // SAFETY: MyLatch is this process's own latch.
     let rc = unsafe { pg_sys::WaitLatch(pg_sys::MyLatch, events, millis, pg_sys::PG_WAIT_EXTENSION) };
     let woken = if rc & pg_sys::WL_LATCH_SET as i32 != 0 {
@@ -74,6 +76,7 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
 /// Sleeps, whoever calls meanwhile: what they call for is done together afterwards. Short: no interrupt ends it.
 pub fn pause(length: Duration) {
     let events = (pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32;
+    pgrx::check_for_interrupts!();
     // SAFETY: no latch is waited for.
     unsafe {
         pg_sys::WaitLatch(std::ptr::null_mut(), events, length.as_micros().div_ceil(1000).min(1000) as i64, pg_sys::PG_WAIT_EXTENSION)

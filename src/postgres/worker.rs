@@ -118,6 +118,7 @@ pub fn set_up_signals() {
         super::interrupt::watch();
         pg_sys::BackgroundWorkerUnblockSignals();
     }
+    super::interrupt::watch_postmaster();
 }
 
 static ON_QUIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());

@@ -114,6 +114,10 @@ fn leave() {
     let Some(s) = shared::get() else { return };
     let place = MY_SLOT.get();
     let slot = &s.slots[place];
+    if interrupt::is_orphaned() {
+        // What is shared ends with the last of us; but who reads the file after the next start must not find a task in it.
+        return shared::free_slot(slot);
+    }
     let role = &s.roles[slot.role_index.load(Relaxed) as usize];
     role.idle.fetch_and(!(1 << place), SeqCst);
     if slot.state.load(SeqCst) == 1 {
@@ -193,6 +197,7 @@ impl Executor {
         let mut idle_since = clock::tick();
         loop {
             self.memory.enter();
+            interrupt::heed();
             let mut turn = Turn::begin();
             if worker::take_reload() {
                 waiter.start_over();
@@ -378,7 +383,9 @@ impl Executor {
         }
         let mut one_shot = false;
         let mut outdated = false;
-        while let Some(n) = run::start_next(self.slot) {
+        loop {
+            interrupt::heed();
+            let Some(n) = run::start_next(self.slot) else { break };
             // In this order: what comes in between is forgotten, and was not for this attempt.
             let since = Mark::now();
             interrupt::forget_cancel();

@@ -9,7 +9,7 @@ use crate::pick;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
-use crate::postgres::{latch, session, shmem, transaction};
+use crate::postgres::{interrupt, latch, session, shmem, transaction};
 use crate::ready;
 use crate::settings;
 use crate::shared::{self, Db, SLOTS, Shared, Word, db_state};
@@ -117,6 +117,7 @@ impl Launcher {
     fn run(&mut self) -> ! {
         loop {
             self.memory.enter();
+            interrupt::heed();
             let mut turn = Turn::begin();
             if worker::take_reload() {
                 self.reload();

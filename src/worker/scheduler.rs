@@ -9,7 +9,7 @@ use crate::handler;
 use crate::postgres::caught;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
-use crate::postgres::{catalog, latch, memory, session, shmem, timeout, transaction, worker};
+use crate::postgres::{catalog, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::{self, Db, Shared, db_state};
@@ -103,6 +103,7 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
     let mut known = planned_by();
     loop {
         turn_memory.enter();
+        interrupt::heed();
         let mut turn = Turn::begin();
         if worker::take_reload() {
             waiter.start_over();

@@ -1,7 +1,9 @@
 //! What one attempt does to the executor that runs it, and what is done to both: errors that say what they are not,
 //! signals, clocks, a postmaster that is gone, no room on the disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use cluster::{Stop, wait_for};
 
 use crate::site::{DB, Site};
 
@@ -130,4 +132,91 @@ fn attempts_that_are_always_interrupted_come_to_an_end_and_are_shown_from_the_fi
     assert_eq!(outcomes(&site, "t1", &id), "interrupted done");
     site.assert_once(1);
     site.cluster.assert_log_clean();
+}
+
+/// kill -9 of the postmaster; how long its workers outlive it is bounded, and the server starts again.
+fn lose_postmaster(site: &Site) {
+    let workers: Vec<i32> = (site.cluster.rows(DB, "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'tenant_q%'").iter())
+        .map(|row| row.get(0).parse().expect("a pid"))
+        .collect();
+    assert!(workers.len() >= 2, "the launcher and executors");
+    let postmaster = site.cluster.postmaster().expect("it runs");
+    cluster::kill9(postmaster);
+    wait_for("the workers to be gone", Duration::from_secs(5), || !workers.iter().any(|pid| cluster::process_exists(*pid)));
+    wait_for("the server to start", Duration::from_secs(10), || site.cluster.try_server_start().is_ok());
+}
+
+#[test]
+fn workers_do_not_outlive_the_postmaster() {
+    let site = Site::start("", &["t1", "t2", "t3"]);
+    // One in the middle of a handler that looks at nothing but itself.
+    site.run("t2", "CREATE FUNCTION busy() RETURNS void LANGUAGE plpgsql AS 'BEGIN LOOP END LOOP; END'; SELECT tq_register('busy')");
+    let busy = site.enqueue("t2", "busy", "[]", "");
+    site.wait_running(&busy);
+    site.run("t3", "SELECT tq_schedule('each', 'ok', '1 second', args => '[\"tick\"]', overlap => 'allow')");
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array(n::text))) FROM generate_series(1, 20000) AS n");
+    site.cluster.wait_until(DB, "SELECT count(*) > 100 FROM t1.tq_result");
+    lose_postmaster(&site);
+    site.wait_running(&busy);
+    assert_eq!(site.counts("t2", &busy), (0, 0), "nobody's fault");
+    assert_eq!(site.value("t2", &format!("SELECT tq_cancel('{busy}')")), "t");
+    site.run("t3", "SELECT tq_unschedule('each')");
+    site.wait_idle(&["t1", "t3"]);
+    assert_eq!(
+        site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'd' AND attempts = 1 AND crashes = 0 AND history IS NULL"),
+        20_000
+    );
+    assert_eq!(site.number("SELECT count(*) - count(DISTINCT k) FROM fx WHERE tenant = 't1'"), 0, "effects twice");
+    assert_eq!(site.number("SELECT count(DISTINCT k) FROM fx WHERE tenant = 't1'"), 20_000);
+}
+
+/// Without the postmaster there is no connecting any more, so such tasks fail all at once: not by their own fault.
+#[test]
+fn what_fails_because_the_postmaster_is_gone_counts_for_nothing() {
+    let site = Site::start("", &["t1"]);
+    let socket = site.cluster.socket().display().to_string();
+    site.cluster.run(
+        DB,
+        &format!(
+            "CREATE EXTENSION dblink;
+             CREATE FUNCTION public.asking(k text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS
+                 $$ BEGIN PERFORM * FROM dblink('host={socket} user=postgres dbname=postgres', 'SELECT 1') AS x (n integer); END $$"
+        ),
+    );
+    site.run("t1", "SELECT tq_register('asking', max_attempts => 1)");
+    site.run("t1", "SELECT count(tq_async('asking', jsonb_build_array(n::text))) FROM generate_series(1, 400) AS n");
+    site.cluster.wait_until(DB, "SELECT count(*) > 20 FROM t1.tq_result");
+    lose_postmaster(&site);
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'd' AND attempts = 1 AND crashes = 0"), 400);
+}
+
+/// Told to go while its commit waits for a standby that isn't there, an executor has answered by the time it would sleep.
+#[test]
+fn a_stop_during_a_wait_for_a_standby_is_soon_over() {
+    let site = Site::start("synchronous_standby_names = 'nobody'\nsynchronous_commit = local\n", &["t1"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION sure() RETURNS void LANGUAGE sql AS $$ SELECT ok('sure') $$;
+         SELECT tq_register('sure', settings => '{\"synchronous_commit\": \"remote_apply\"}')",
+    );
+    let id = site.enqueue("t1", "sure", "[]", "");
+    site.cluster
+        .wait_until(DB, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'tenant_q executor')");
+    let began = Instant::now();
+    site.cluster.stop(Stop::Fast);
+    assert!(began.elapsed() < Duration::from_secs(8), "a fast stop took {:?}", began.elapsed());
+    site.cluster.append_settings("synchronous_standby_names = ''");
+    site.cluster.server_start();
+    site.wait_ended("t1", &id, 'd');
+    site.assert_once(1);
+    // The same of one that is told to go alone.
+    site.cluster.append_settings("synchronous_standby_names = 'nobody'");
+    site.cluster.reload();
+    site.enqueue("t1", "sure", "[]", "");
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'tenant_q executor'";
+    site.cluster.wait_until(DB, &format!("SELECT EXISTS ({waiting})"));
+    let pid: i32 = site.cluster.value(DB, waiting).parse().expect("a pid");
+    cluster::kill(pid, libc::SIGTERM);
+    wait_for("the executor to be gone", Duration::from_secs(5), || !cluster::process_exists(pid));
 }
