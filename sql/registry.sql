@@ -127,6 +127,18 @@ CREATE TABLE tenant_q.identity (
 );
 
 REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.handler_state, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
+
+-- What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
+-- owner's eyes only.
+CREATE TABLE tenant_q.secret (
+    id     smallint PRIMARY KEY CHECK (id = 1),
+    first  uuid     NOT NULL,
+    second uuid     NOT NULL
+);
+
+REVOKE ALL ON tenant_q.secret FROM PUBLIC;
+INSERT INTO tenant_q.secret VALUES (1, pg_catalog.gen_random_uuid(), pg_catalog.gen_random_uuid());
+
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.tenant', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.detached', '');
 SELECT pg_catalog.pg_extension_config_dump('tenant_q.handler', '');

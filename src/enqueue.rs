@@ -308,7 +308,7 @@ impl Queue {
         // scheduler: it enqueues hundreds at a time, each a lock, and the row of the schedule or fan-out
         // keeps a second one like it out.
         if !worker::is_scheduler() {
-            crate::postgres::lock::task_id(crate::postgres::shmem::my_database(), id);
+            crate::tenant::lock::task_id(&self.tenant, id)?;
         }
         crate::postgres::transaction::with_latest_snapshot(|| self.is_there(id))
     }

@@ -101,8 +101,8 @@ pub enum Pass {
 
 impl<'a> Busy<'a> {
     /// Locks the tenant's gates until the end of the transaction, then looks.
-    pub fn look(s: &'a Shared, me: usize, tenant: u32) -> Busy<'a> {
-        crate::postgres::lock::gates(shmem::my_database(), tenant);
+    pub fn look(s: &'a Shared, me: usize, tenant: u32) -> Result<Busy<'a>, Failure> {
+        crate::tenant::lock::gates(tenant)?;
         let mut running: HashMap<u64, i32> = HashMap::new();
         let mut seen = Vec::new();
         for item in live_items(s, me, tenant) {
@@ -111,7 +111,7 @@ impl<'a> Busy<'a> {
                 *running.entry(gate).or_default() += 1;
             }
         }
-        Busy { s, tenant, running, seen }
+        Ok(Busy { s, tenant, running, seen })
     }
 
     /// Whether a task may pass all of its gates; if so it has.

@@ -16,7 +16,7 @@ use crate::poison;
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
-use crate::postgres::{lock, shmem, transaction};
+use crate::postgres::{shmem, transaction};
 use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
 use crate::task::{self, col};
 use crate::tenant::{self, Tenant};
@@ -202,7 +202,7 @@ fn look(
     if let Some(max) = tenant.max_running {
         // Two executors may pick here at once, under different roles: from here to the end of the
         // transaction, when the own slot is written, they take turns.
-        lock::gates(shmem::my_database(), tenant.oid);
+        tenant::lock::gates(tenant.oid)?;
         seen_running.extend(gate::live_items(s, me, tenant.oid).map(|item| item.id));
         let free = (max as usize).saturating_sub(seen_running.len());
         if free < room {
@@ -585,7 +585,10 @@ impl Scan<'_> {
                 self.full = true;
                 return Ok(true);
             }
-            let busy = self.busy.get_or_insert_with(|| Busy::look(self.s, self.me, self.tenant.oid));
+            let busy = match &mut self.busy {
+                Some(busy) => busy,
+                none => none.insert(Busy::look(self.s, self.me, self.tenant.oid)?),
+            };
             match busy.pass(&gates, self.now) {
                 Pass::Yes(names) => passed = names,
                 Pass::No(gate, until) => {

@@ -7,11 +7,11 @@ use crate::enqueue::{NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{lock, shmem, transaction};
 use crate::surface;
 use crate::task::{self, col, stored};
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, lock};
 use crate::{shared, wake};
 use serde_json::{Value as Json, json};
 
@@ -21,12 +21,6 @@ pub enum Claim {
     Theirs(u128),
     /// The key's holder was taken out; the new task takes its id.
     Replaced(u128),
-}
-
-/// Locks the key for this transaction: who enqueues the same one is waited for.
-fn lock_key(tenant: &Tenant, key: &str) {
-    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(tenant.oid as u128), key.as_bytes()).as_u128();
-    lock::task_id(shmem::my_database(), mixed);
 }
 
 /// The row that holds the key, whoever wrote it.
@@ -48,7 +42,7 @@ fn until(row: &Row) -> String {
 /// Before a task with a key is written.
 pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     let Some(key) = new.unique_key.as_deref() else { return Ok(Claim::Free) };
-    lock_key(&queue.tenant, key);
+    lock::unique_key(&queue.tenant, key)?;
     loop {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
         let id = row.uuid(col::ID).unwrap_or(0);
@@ -104,7 +98,7 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
     let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
     let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
     let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
-    lock_key(tenant, &key);
+    lock::unique_key(tenant, &key)?;
     match holder(tasks, &key) {
         None => Ok(Some((key, Jsonb::from_value(options)))),
         Some(other) => Err(Failure::ours(
@@ -142,7 +136,7 @@ pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
 
 /// Before a finished task runs again: is its key free?
 pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result<()> {
-    lock_key(tenant, key);
+    lock::unique_key(tenant, key)?;
     match holder(tasks, key) {
         Some(row) if row.uuid(col::ID) == Some(id) && row.char(col::STATE) == stored::KEY => {
             let _: Gone = tasks.delete(row.tid);

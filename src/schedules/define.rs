@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::postgres::call::micros_of;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
-use crate::postgres::{lock, shmem, transaction};
+use crate::postgres::transaction;
 use crate::schedule::next::Plan;
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, lock};
 use crate::tick::scol;
 use crate::{fanout, shared, task, wake};
 use chrono::TimeDelta;
@@ -34,19 +34,12 @@ pub struct Defined {
     pub made: bool,
 }
 
-/// Locks the name for this transaction: who makes a schedule of the same one is waited for, so that one of
-/// them finds the other's.
-pub fn lock_name(tenant: &Tenant, name: &str) {
-    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(tenant.schedule as u128), name.as_bytes()).as_u128();
-    lock::task_id(shmem::my_database(), mixed);
-}
-
 /// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
 pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
     let checked = definition.check(tenant, author, true)?;
     super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
     let table = tenant.open(tenant.schedule, Access::Write)?;
-    lock_name(tenant, &definition.name);
+    lock::schedule_name(tenant, &definition.name)?;
     // A tick may be advancing the row just now: it is looked at again then.
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &definition.name) else {

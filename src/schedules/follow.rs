@@ -13,12 +13,12 @@ use crate::handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{lock, shmem, transaction};
 use crate::schedule::rule::Rule;
 use crate::schedules::definition::NAME_BYTES;
 use crate::task::{self, col, ended};
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, lock};
 use crate::tick::scol;
 use crate::wake;
 use serde::{Deserialize, Serialize};
@@ -161,7 +161,7 @@ pub struct Change {
 /// other sessions off that change an `after` in this tenant, until this transaction ends: two that each
 /// close half a circle must not miss each other.
 pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Result<()> {
-    lock::task_id(shmem::my_database(), u128::from(tenant.schedule));
+    lock::after(tenant)?;
     for other in after {
         if other != name && find(table, other).is_none() {
             let error = Error::undefined(format!("after names schedule \"{other}\", which does not exist in tenant \"{}\"", tenant.name));

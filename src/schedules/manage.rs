@@ -1,6 +1,6 @@
 //! What one does with schedules that are there: change, remove, fire, look ahead, carry elsewhere.
 
-use super::define::{OnConflict, announce, define, lock_name, warn_of_delays, write};
+use super::define::{OnConflict, announce, define, warn_of_delays, write};
 use super::definition::{Definition, PARAMETERS};
 use super::follow::{self, State};
 use super::planning::{self, Change, How};
@@ -14,7 +14,7 @@ use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::surface::time_json;
-use crate::tenant::{self, Tenant};
+use crate::tenant::{self, Tenant, lock};
 use crate::tick::{Schedule, instant, micros, scol};
 use crate::{fanout, settings};
 use chrono::{DateTime, Utc};
@@ -376,7 +376,7 @@ pub fn import(args: &Args) -> Result<Ret> {
     // In one order, so that two imports wait for each other in line.
     let mut names: Vec<&str> = waiting.iter().map(|(_, d)| d.name.as_str()).collect();
     names.sort_unstable();
-    names.iter().for_each(|name| lock_name(&tenant, name));
+    names.iter().try_for_each(|name| lock::schedule_name(&tenant, name))?;
     let author = author();
     let mut made = 0;
     // Whoever comes after others comes after them here too. What is left waits for each other, or for

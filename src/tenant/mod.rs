@@ -5,6 +5,7 @@
 //! nothing to do.
 
 pub mod admin;
+pub mod lock;
 pub mod registered;
 pub mod shape;
 
@@ -106,13 +107,14 @@ pub struct Tenant {
 
 struct Cache {
     registry: Option<Registry>,
+    secret: Option<[u8; 16]>,
     tenants: Bounded<u32, Rc<Tenant>>,
     current: Bounded<(String, u32), u32>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { registry: None, tenants: Bounded::new(KEPT, KEPT_BYTES), current: Bounded::new(PATHS_KEPT, PATHS_BYTES) }
+        Cache { registry: None, secret: None, tenants: Bounded::new(KEPT, KEPT_BYTES), current: Bounded::new(PATHS_KEPT, PATHS_BYTES) }
     }
 }
 
@@ -208,6 +210,29 @@ pub fn registry() -> Result<Registry> {
     REGISTRY_RELATIONS.set([r.tenant, r.handler, r.pause, r.queue, r.limit_key]);
     CACHE.with_borrow_mut(|c| c.registry = Some(r));
     Ok(r)
+}
+
+/// What the keys of locks are hashed with (tenant/lock.rs): drawn by CREATE EXTENSION, in no dump.
+fn secret() -> Result<[u8; 16]> {
+    refresh();
+    if let Some(secret) = CACHE.with_borrow(|c| c.secret) {
+        return Ok(secret);
+    }
+    let Some(relation) = catalog::relation_oid(registry()?.schema, "secret") else {
+        // The objects are of a version that had none. Locks are a courtesy: a unique index decides.
+        return Ok(*b"before ALTER EXT");
+    };
+    let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
+    let row = transaction::with_latest_snapshot(|| table.find(&[1], Value::I16(1)));
+    let Some((first, second)) = row.and_then(|row| row.uuid(2).zip(row.uuid(3))) else {
+        return Err(Error::state("table tenant_q.secret has no row")
+            .detail("CREATE EXTENSION makes it; somebody has deleted it since.")
+            .hint("As a superuser: INSERT INTO tenant_q.secret VALUES (1, gen_random_uuid(), gen_random_uuid())"));
+    };
+    // Six bits of each are fixed; so they fall on random ones.
+    let secret = (first ^ second.rotate_left(64)).to_be_bytes();
+    CACHE.with_borrow_mut(|c| c.secret = Some(secret));
+    Ok(secret)
 }
 
 /// Columns of tenant_q.tenant (sql/registry.sql).

@@ -1,0 +1,63 @@
+//! Locks between the sessions of one tenant, until the end of the transaction: who enqueues the same id or
+//! unique key, or defines the same schedule, as somebody else just now waits for them and finds what they made.
+//!
+//! A tenant may hold them for as long as it likes, in a prepared transaction even. So each is of one tenant only:
+//! its key is a hash keyed by a secret of the database, over the tenant and what is locked. No other tenant's
+//! lock is the same, and what pg_locks shows to everybody confirms no guess.
+
+use crate::error::{Error, Result};
+use crate::postgres::{lock, shmem, worker};
+use crate::tenant::{self, Tenant};
+use siphasher::sip::SipHasher24;
+use std::hash::Hasher;
+
+/// What a lock is of; also its class.
+#[derive(Clone, Copy, Debug)]
+#[repr(u16)]
+enum Kind {
+    TaskId = 7471,
+    UniqueKey,
+    ScheduleName,
+    /// The order in which schedules of the tenant come after one another.
+    After,
+    /// One pick at a time of a tenant whose tasks have limits.
+    Gates,
+}
+
+fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
+    let mut hasher = SipHasher24::new_with_key(&tenant::secret()?);
+    hasher.write_u32(tenant);
+    hasher.write_u16(kind as u16);
+    hasher.write(what);
+    // Whom the scheduler would wait for may hold up all tenants' schedules; it comes again.
+    if lock::acquire(shmem::my_database(), kind as u16, hasher.finish(), !worker::is_scheduler()) {
+        return Ok(());
+    }
+    Err(Error::new("55P03", "another transaction of the tenant is enqueuing or defining the same"))
+}
+
+/// Who enqueues the same id is waited for: the second then finds the first's task instead of failing.
+pub fn task_id(tenant: &Tenant, id: u128) -> Result<()> {
+    take(tenant.oid, Kind::TaskId, &id.to_be_bytes())
+}
+
+/// Who enqueues the same unique key is waited for.
+pub fn unique_key(tenant: &Tenant, key: &str) -> Result<()> {
+    take(tenant.oid, Kind::UniqueKey, key.as_bytes())
+}
+
+/// Who makes a schedule of the same name is waited for, so that one of them finds the other's.
+pub fn schedule_name(tenant: &Tenant, name: &str) -> Result<()> {
+    take(tenant.oid, Kind::ScheduleName, name.as_bytes())
+}
+
+/// Who changes an `after` in this tenant is waited for: two that each close half a circle must not miss each other.
+pub fn after(tenant: &Tenant) -> Result<()> {
+    take(tenant.oid, Kind::After, &[])
+}
+
+/// Picks of one tenant under different roles take turns: from here to the end of the transaction, when the own
+/// slot is written.
+pub fn gates(tenant: u32) -> Result<()> {
+    take(tenant, Kind::Gates, &[])
+}
