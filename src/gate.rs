@@ -13,10 +13,12 @@ use crate::depend;
 use crate::handler::Handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::lwlock::Lock;
 use crate::postgres::relation::{Row, Table, Tid, Value};
 use crate::postgres::{shmem, transaction};
 use crate::rate::Rate;
-use crate::shared::{self, GATES, Item, Shared, Slot};
+use crate::share::Owner;
+use crate::shared::{self, GATES, Item, RateFound, Shared, Slot};
 use crate::task::{col, stored};
 use crate::tenant::Tenant;
 use std::collections::HashMap;
@@ -114,28 +116,44 @@ impl<'a> Busy<'a> {
         Ok(Busy { s, tenant, running, seen })
     }
 
+    /// One start of each of the rates, if all of them allow it; else which doesn't, until when.
+    fn use_rates(&self, gates: &[Gate], now: Micros) -> Result<(), (u128, Micros)> {
+        let owner = Owner::here(self.tenant);
+        let (mut places, mut after) = ([0; GATES + 1], [(0, 0, 0); GATES + 1]);
+        let mut n = 0;
+        // Places change hands when all are taken: from the look to the note nobody else is at them.
+        let _guard = Lock::Rates.exclusive();
+        for gate in gates {
+            let Some(rate) = gate.rate else { continue };
+            let Some(place) = self.s.rate(owner, gate.key, gate.place == GATES, &places[..n]) else {
+                // No place to count in: soon there will be one.
+                return Err((gate.key, now + 1_000_000));
+            };
+            let r = &self.s.rates[place];
+            let state = rate.bounded((r.first.load(Relaxed), r.second.load(Relaxed)), now);
+            r.first.store(state.0, Relaxed);
+            let (first, second) = rate.admit(state, now).map_err(|at| (gate.key, at))?;
+            (places[n], after[n]) = (place, (first, second, rate.over_at((first, second))));
+            n += 1;
+        }
+        for (place, (first, second, until)) in places.iter().zip(after).take(n) {
+            let r = &self.s.rates[*place];
+            r.first.store(first, Relaxed);
+            r.second.store(second, Relaxed);
+            r.until.store(until, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Whether a task may pass all of its gates; if so it has.
     pub fn pass(&mut self, gates: &[Gate], now: Micros) -> Pass {
         if let Some(full) = gates.iter().find(|g| g.max.is_some_and(|max| self.running.get(&g.short()).copied().unwrap_or(0) >= max)) {
             return Pass::No(full.key, None);
         }
-        let mut admitted = Vec::new();
-        for gate in gates {
-            let Some(rate) = gate.rate else { continue };
-            let Some(place) = self.s.rate(shmem::my_database(), self.tenant, gate.key) else {
-                // No place to count in: soon there will be one.
-                return Pass::No(gate.key, Some(now + 1_000_000));
-            };
-            let state = rate.bounded((place.first.load(Relaxed), place.second.load(Relaxed)), now);
-            place.first.store(state.0, Relaxed);
-            match rate.admit(state, now) {
-                Ok(after) => admitted.push((place, after)),
-                Err(at) => return Pass::No(gate.key, Some(at)),
-            }
-        }
-        for (place, after) in admitted {
-            place.first.store(after.0, Relaxed);
-            place.second.store(after.1, Relaxed);
+        if gates.iter().any(|g| g.rate.is_some())
+            && let Err((gate, at)) = self.use_rates(gates, now)
+        {
+            return Pass::No(gate, Some(at));
         }
         let mut names = [0; GATES];
         for gate in gates.iter().filter(|g| g.place < GATES) {
@@ -213,7 +231,15 @@ pub fn put_aside(tasks: &Table, row: &Row, gate: u128) {
 }
 
 /// What of a waiting task is busy, for people.
-pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<(String, String)> {
+pub struct Shut {
+    /// 'limit' or 'rate'.
+    pub reason: &'static str,
+    pub what: String,
+    pub detail: String,
+    pub hint: &'static str,
+}
+
+pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
     let Some(s) = shared::get() else { return vec![] };
     let mut found = Vec::new();
     for gate in of(tenant, row, handler) {
@@ -230,16 +256,37 @@ pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<(String
             1 => format!("limit \"{}\"", row.str(col::LIMIT_KEY).unwrap_or("")),
             2 => format!("handler \"{}\"", row.str(col::HANDLER).unwrap_or("")),
             3 => format!("queue \"{}\"", row.str(col::QUEUE).unwrap_or("default")),
-            _ => "the tenant's rate".to_string(),
+            _ => "the tenant".to_string(),
         };
         if let Some(max) = gate.max.filter(|max| running >= *max) {
-            found.push((format!("{what} is at its limit"), format!("{running} running, {max} allowed")));
-        } else if let Some(rate) = gate.rate
-            && let Some(place) = s.rate(shmem::my_database(), tenant.oid, gate.key)
-            && let Err(at) = rate.admit((place.first.load(Relaxed), place.second.load(Relaxed)), clock::now())
-        {
-            let at = crate::surface::time_json(Some(at));
-            found.push((format!("{what} is at its rate"), format!("the next may start at {}", at.as_str().unwrap_or(""))));
+            found.push(Shut {
+                reason: "limit",
+                what: format!("{what} is at its limit"),
+                detail: format!("{running} running, {max} allowed"),
+                hint: "It goes on when one of those that run ends, or the limit is raised.",
+            });
+            continue;
+        }
+        let Some(rate) = gate.rate else { continue };
+        match s.rate_used(Owner::here(tenant.oid), gate.key) {
+            RateFound::Used(first, second) => {
+                if let Err(at) = rate.admit((first, second), clock::now()) {
+                    let at = crate::surface::time_json(Some(at));
+                    found.push(Shut {
+                        reason: "rate",
+                        what: format!("{what} is at its rate of {rate}"),
+                        detail: format!("the next may start at {}", at.as_str().unwrap_or("")),
+                        hint: "It starts by itself then, or when the rate is raised.",
+                    });
+                }
+            }
+            RateFound::Unused => {}
+            RateFound::NoPlace => found.push(Shut {
+                reason: "rate",
+                what: format!("{what} has a rate of {rate}, and there is no place to count it in"),
+                detail: format!("{} rates are in use", s.rates.len()),
+                hint: "It goes on as soon as one of them is over. Raise tenant_q.max_tenants (restart): places grow with it.",
+            }),
         }
     }
     found

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod error;
 pub mod postgres;
 pub mod settings;
+pub mod share;
 pub mod shared;
 // What there is
 pub mod handler;

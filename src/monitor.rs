@@ -11,6 +11,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::{activity, catalog, sandbox, shmem, worker};
+use crate::share::{self, Owner};
 use crate::shared::{self, Entry, Shared, Wakes, Word, db_state, load_text};
 use crate::surface::{self, Found, time_json};
 use crate::task::{self, State, col};
@@ -310,6 +311,33 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
     }
 }
 
+/// Tables of shared memory that were full lately, and who has last lost something by it.
+fn full(s: &Shared) -> impl Iterator<Item = (share::Kind, Owner)> {
+    let now = clock::now();
+    share::KINDS.into_iter().filter_map(move |kind| Some((kind, s.header.pressure[kind as usize].told(kind, now)?)))
+}
+
+/// The same as it concerns one tenant: it has lost something, or holds so much that others might.
+fn crowded(s: &Shared, owner: Owner, what: &str) -> Vec<Json> {
+    let concerned = full(s).filter_map(|(kind, last)| {
+        let (held, places) = match kind {
+            share::Kind::Rates => (s.rate_tally.held(owner) as usize, s.rates.len()),
+            share::Kind::Stats => (s.stat_tally.held(owner) as usize, s.stats.len()),
+            _ => (0, usize::MAX),
+        };
+        let share = if held > 0 { format!(", of whose {places} places it has {held}") } else { String::new() };
+        (last == owner || held > places / 4).then(|| {
+            problem(
+                what.into(),
+                Some(s.header.pressure[kind as usize].at.load(Relaxed)),
+                format!("the server's table of {} is full{share}: {}", kind.name(), kind.consequence()),
+                kind.remedy(),
+            )
+        })
+    });
+    concerned.collect()
+}
+
 fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
     json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
 }
@@ -399,6 +427,7 @@ fn problems(_args: &Args) -> Result<Ret> {
             }
             Err(e) => rows.push(problem(what.clone(), None, e.message.clone(), e.hint.clone().unwrap_or_default())),
         }
+        rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
         for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
             let since = e.blocked_since.load(Relaxed);
             if since > 0
@@ -419,6 +448,22 @@ fn problems(_args: &Args) -> Result<Ret> {
     if sees_all()
         && let Some(s) = &s
     {
+        for (kind, whose) in full(s) {
+            let pressure = &s.header.pressure[kind as usize];
+            let whose = Some(whose).filter(|o| o.is_here()).and_then(|o| catalog::schema_name(o.tenant()));
+            rows.push(problem(
+                "the server".into(),
+                Some(pressure.at.load(Relaxed)),
+                format!(
+                    "the table of {} is full: {}; {} places were missing so far, last for tenant {}",
+                    kind.name(),
+                    kind.consequence(),
+                    pressure.lost.load(Relaxed),
+                    whose.as_deref().unwrap_or("of another database")
+                ),
+                kind.remedy(),
+            ));
+        }
         for r in s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
             let failures = r.start_failures.load(Relaxed);
             if failures > 0 && r.database.load(Relaxed) == shmem::my_database() {
@@ -615,8 +660,8 @@ fn why(args: &Args) -> Result<Ret> {
             if flow { "SELECT * FROM tq_tasks WHERE parent_id = id." } else { "SELECT * FROM tq_why(…) of that task." },
         );
     } else {
-        for (what, detail) in crate::gate::why(&tenant, &row, handler.as_deref()) {
-            say("limit", format!("{what}: {detail}"), "It goes on when one of those that run ends, or the limit is raised.");
+        for shut in crate::gate::why(&tenant, &row, handler.as_deref()) {
+            say(shut.reason, format!("{}: {}", shut.what, shut.detail), shut.hint);
         }
     }
     if matches!(state, State::Delayed | State::Retrying) && row.time(col::RUN_AT).is_some_and(|t| t > now) {
@@ -799,12 +844,18 @@ fn health(_args: &Args) -> Result<Ret> {
         );
         let entries = s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).count();
         let evictions = s.header.evictions.load(Relaxed);
+        let tables: Vec<_> = full(&s).map(|(kind, _)| kind).collect();
+        let names = tables.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         check(
             "shared_memory",
-            evictions == 0,
+            evictions == 0 && tables.is_empty(),
             format!("{entries} of {} entries", settings::max_tenants()),
-            "Entries had to be evicted; idle tenants are found again by sweeps.",
-            "Raise tenant_q.max_tenants (restart).",
+            &if tables.is_empty() {
+                "Entries had to be evicted; idle tenants are found again by sweeps.".to_string()
+            } else {
+                format!("Tables were full within the last hour: {names}. SELECT * FROM tq_problems says what comes of it.")
+            },
+            &tables.first().map_or("Raise tenant_q.max_tenants (restart).".to_string(), |kind| format!("{};", kind.remedy())),
         );
         if let Some(db) = s.db(shmem::my_database()) {
             let swept = db.swept_at.load(Relaxed);

@@ -287,8 +287,8 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
             }
         }
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
-        if let Some((what, _)) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
-            return Ok(Try::Waits(what));
+        if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Ok(Try::Waits(shut.what));
         }
         let result = call(tenant, &row, &handler, item, started_at, declared)?;
         let state = if result.is_some() { State::Done } else { State::Cancelled };
@@ -566,8 +566,8 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         // An id that was known already is a task already, and is none of this call.
         let Some(row) = row.filter(|r| r.own && task::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else { continue };
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
-        if let Some((what, why)) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
-            return Err(Error::new("55P03", what).detail(why).hint("Leave sync out: the task then runs as soon as it may."));
+        if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Err(Error::new("55P03", shut.what).detail(shut.detail).hint("Leave sync out: the task then runs as soon as it may."));
         }
         let (item, started_at) = (item_of(&row), clock::now());
         COMPLETING.set(false);

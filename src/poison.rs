@@ -19,6 +19,7 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{shmem, timeout, transaction, worker};
 use crate::settings;
+use crate::share::{self, Owner, Pressure, Says};
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
 use crate::task::{self, col, ended, stored};
 use crate::tenant::{self, Tenant};
@@ -68,11 +69,15 @@ fn read_the_crash(s: &Shared) {
             note(s, slot, kind::CRASHED);
         }
         _ => {
-            let mut keys: Vec<u64> =
-                unmarked.iter().map(|x| key_of(x.database.load(Relaxed), x.tenant.load(Relaxed), &load_text(&x.handler))).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys.into_iter().for_each(|key| suspect(s, key));
+            let mut found: Vec<(u64, u64)> = (unmarked.iter())
+                .map(|x| {
+                    let (database, tenant) = (x.database.load(Relaxed), x.tenant.load(Relaxed));
+                    (Owner::new(database, tenant).0, key_of(database, tenant, &load_text(&x.handler)))
+                })
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            found.into_iter().for_each(|(owner, key)| suspect(s, Owner(owner), key));
         }
     }
 }
@@ -89,12 +94,19 @@ fn place_of(s: &Shared, key: u64) -> Option<&'static Suspect> {
 }
 
 /// One more event at which this handler was running and nobody could be blamed.
-fn suspect(s: &Shared, key: u64) {
-    // A new one takes the place of who has been seen least.
-    let place = place_of(s, key).or_else(|| s.suspects.iter().min_by_key(|x| x.events.load(Relaxed)));
+fn suspect(s: &Shared, owner: Owner, key: u64) {
+    let whose = |x: &Suspect| Owner(x.owner.load(Relaxed));
+    let held = |o: Owner| s.suspects.iter().filter(|x| x.events.load(Relaxed) > 0 && whose(x) == o).count() as u32;
+    let says = |x: &Suspect| match x.events.load(Relaxed) {
+        0 => (Owner(0), Says::Free),
+        events => (whose(x), Says::Something(events.into())),
+    };
+    let place =
+        place_of(s, key).or_else(|| share::choose(owner, held, s.suspects.iter().map(says)).map(|chosen| &s.suspects[chosen.place]));
     if let Some(x) = place {
         if x.key.swap(key, Relaxed) != key {
             x.events.store(0, Relaxed);
+            x.owner.store(owner.0, Relaxed);
         }
         x.events.fetch_add(1, Relaxed);
         s.file.suspects.store(1, Relaxed);
@@ -143,8 +155,18 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
         return;
     }
     let item = slot.item(word.next - 1);
-    // Full: the oldest knowledge is as good as this; the task is simply run again.
-    let Some(c) = s.culprits.iter().find(|c| c.kind.compare_exchange(kind::FREE, kind::FILLING, SeqCst, SeqCst).is_ok()) else { return };
+    let free = |c: &&Culprit| c.kind.compare_exchange(kind::FREE, kind::FILLING, SeqCst, SeqCst).is_ok();
+    let owner = Owner::new(slot.database.load(Relaxed), slot.tenant.load(Relaxed));
+    // None: the task is simply run again.
+    let Some(c) = s.culprits.iter().find(free).or_else(|| {
+        let displaced = displace(s.culprits, &s.header.pressure[share::Kind::Culprits as usize], owner);
+        if displaced.is_some() {
+            s.header.culprits.fetch_sub(1, SeqCst);
+        }
+        displaced
+    }) else {
+        return;
+    };
     c.database.store(slot.database.load(Relaxed), Relaxed);
     c.tenant.store(slot.tenant.load(Relaxed), Relaxed);
     c.id_high.store((item.id >> 64) as u64, Relaxed);
@@ -158,6 +180,23 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     c.again.store(0, Relaxed);
     c.kind.store(what, SeqCst);
     s.header.culprits.fetch_add(1, SeqCst);
+}
+
+/// All places are taken: one of what is known least of goes, of whoever has most (share.rs). Never a crash: its count
+/// must be written before anything of its tenant starts.
+fn displace(s: &'static [Culprit], pressure: &Pressure, owner: Owner) -> Option<&'static Culprit> {
+    let whose = |c: &Culprit| Owner::new(c.database.load(Relaxed), c.tenant.load(Relaxed));
+    let ended = |what: u32| matches!(what, kind::TIMED_OUT | kind::INTERRUPTED);
+    let held = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
+    let says = |c: &Culprit| {
+        let may = ended(c.kind.load(SeqCst)) && c.claim.load(SeqCst) == 0;
+        (whose(c), if may { Says::Something(c.started_at.load(Relaxed)) } else { Says::Fixed })
+    };
+    let chosen = share::choose(owner, held, s.iter().map(says));
+    pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), clock::now());
+    let c = &s[chosen?.place];
+    let what = c.kind.load(SeqCst);
+    (ended(what) && c.kind.compare_exchange(what, kind::FILLING, SeqCst, SeqCst).is_ok()).then_some(c)
 }
 
 /// The timeout of the slot's task terminates its executor, which is this process: whoever comes

@@ -52,6 +52,11 @@ impl Rate {
         if self.window { state } else { (state.0.min(now + self.period), state.1) }
     }
 
+    /// From when on this state says nothing: it is as before the first.
+    pub fn over_at(&self, state: (i64, i64)) -> Micros {
+        if self.window { state.0.saturating_add(self.period) } else { state.0 }
+    }
+
     /// Whether one may start now: the state after it, or when one may.
     /// The state is 0 before the first.
     pub fn admit(&self, state: (i64, i64), now: Micros) -> Result<(i64, i64), Micros> {

@@ -16,11 +16,14 @@ static MAX_EXECUTORS: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// Tenant entries in shared memory (one per tenant and role that has had work). 800 bytes each;
 /// when full, idle ones are evicted and a sweep is ordered.
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
-/// Failed attempts that tq_failures remembers. 600 bytes each: 6 MB. 0 = none.
-static FAILURE_RING: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-/// Handlers of tenants that tq_stats counts. 256 bytes each: 2.5 MB; beyond, the one longest
-/// unused goes. 0 = none.
-static MAX_STATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+/// Failed attempts that tq_failures remembers. 600 bytes each: 10 MB. 0 = none, -1 = as many as
+/// tenant_q.max_tenants, 10,000 at the least.
+static FAILURE_RING: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Handlers of tenants that tq_stats counts. 256 bytes each: 4 MB; beyond, the one longest
+/// unused goes of whoever has most. 0 = none, -1 as above.
+static MAX_STATS: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Places of tables that grow with the tenants, at the least.
+const LEAST_PLACES: usize = 10_000;
 /// How long an executor works for one tenant before it asks whose turn it is. 10 ms keeps a
 /// neighbour's wait far below the promised 100 ms while a pick costs under 1 % of it.
 static BATCH_TIME: GucSetting<i32> = GucSetting::<i32>::new(10);
@@ -117,9 +120,9 @@ pub fn register() {
         i(
             c"tenant_q.failure_ring",
             c"Failed attempts that tq_failures remembers.",
-            c"About 600 bytes each. 0 = none.",
+            c"About 600 bytes each. 0 = none, -1 = as many as tenant_q.max_tenants, at least 10000.",
             &FAILURE_RING,
-            0,
+            -1,
             1_000_000,
             Postmaster,
             flags,
@@ -127,9 +130,9 @@ pub fn register() {
         i(
             c"tenant_q.max_stats",
             c"Handlers of tenants that tq_stats counts.",
-            c"About 256 bytes each. When full, the one longest unused goes. 0 = none.",
+            c"About 256 bytes each. When full, the one longest unused goes of whoever has most. 0 = none, -1 = as many as tenant_q.max_tenants, at least 10000.",
             &MAX_STATS,
-            0,
+            -1,
             1_000_000,
             Postmaster,
             flags,
@@ -292,11 +295,15 @@ pub fn max_executors(worker_processes: i32) -> u32 {
 pub fn max_tenants() -> usize {
     MAX_TENANTS.get() as usize
 }
+/// As it was set, or with the tenants.
+fn places(setting: &GucSetting<i32>) -> usize {
+    usize::try_from(setting.get()).unwrap_or_else(|_| max_tenants().max(LEAST_PLACES))
+}
 pub fn failure_ring() -> usize {
-    FAILURE_RING.get() as usize
+    places(&FAILURE_RING)
 }
 pub fn max_stats() -> usize {
-    MAX_STATS.get() as usize
+    places(&MAX_STATS)
 }
 pub fn batch_time() -> Duration {
     millis(&BATCH_TIME)

@@ -9,15 +9,20 @@
 //!   what the after-commit callback touches, which may take no lock.
 //! - a slot's items: its executor, while it holds the entry; its `word`: compare-and-swap.
 //! - counters per handler and the ring of failures: see stats.rs.
+//! - what is used of rates: under `Lock::Rates`.
+//! - who holds how much of a table, and gets a place when it is full: share.rs.
 //!
 //! Slots are in the mapped file (postgres/mapping.rs), the rest in shared memory.
 
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
+use crate::share::{self, Owner, Pressure, Says, Tally};
 use crate::stats::{FailedAttempt, Stat};
 use crate::worker::wakes::REASONS;
 use crate::{ready, settings, shared_struct};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 /// Picked tasks a slot can hold: the largest batch.
@@ -25,16 +30,14 @@ pub const BATCH: usize = 64;
 /// Executors' slots; also bits of `Role::idle`.
 pub const SLOTS: usize = settings::EXECUTORS_LIMIT as usize;
 pub const DATABASES: usize = 64;
-pub const WAITERS: usize = 256;
 /// Priorities of one tenant whose scan position is remembered.
 pub const CURSORS: usize = 4;
 /// Tasks of one tenant and role that could be neither finished nor failed, held back.
 pub const HOLDS: usize = 8;
-pub const CULPRITS: usize = 32;
 /// Gates (gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
 pub const GATES: usize = 4;
-/// Rates that are counted at a time, in all tenants.
-pub const RATES: usize = 8192;
+/// Rates that are counted at a time, in all tenants, at the least.
+const RATES: usize = 8192;
 const NONE: u32 = u32::MAX;
 
 shared_struct! {
@@ -58,6 +61,8 @@ shared_struct! {
         pub role_vtime: AtomicU64,
         /// Bits: which words of `dirty` / `due_dirty` have bits.
         pub waiters: AtomicU32,
+        /// No place of `waiters` from here on was ever taken.
+        pub waiters_end: AtomicU32,
         pub evictions: AtomicU64,
         pub recycle: AtomicU64,
         pub last_no_slot: AtomicI64,
@@ -68,8 +73,14 @@ shared_struct! {
         pub rescan: AtomicU32,
         /// Failed attempts ever written into the ring.
         pub failures: AtomicU64,
+        /// Where the next failure looks for a place, once all are taken.
+        pub failure_hand: AtomicU64,
         /// How many of `culprits` are to be written down.
         pub culprits: AtomicU32,
+        /// Random, anew at every start, shown to nobody: where in a table a key of a tenant's choice lies.
+        pub secret: [AtomicU64; 2],
+        /// Which tables were full lately.
+        pub pressure: [Pressure; share::KINDS.len()],
         /// The server's TimeZone, by the launcher; odd while it writes.
         pub zone_version: AtomicU32,
         pub zone: [AtomicU8; 64],
@@ -273,11 +284,17 @@ shared_struct! {
 }
 
 shared_struct! {
-    /// How much of a rate (rate.rs) is used up; written under the tenant's lock of gates.
+    /// How much of a rate (rate.rs) is used up; read and written under `Lock::Rates`.
     pub struct RateUse {
+        /// A hash of tenant and gate; 0 = never used.
         pub key: AtomicU64,
+        pub owner: AtomicU64,
         pub first: AtomicI64,
         pub second: AtomicI64,
+        /// From then on it says nothing.
+        pub until: AtomicI64,
+        /// It is the administrator's word: the tenant can't have it forgotten.
+        pub fixed: AtomicU32,
     }
 }
 
@@ -384,19 +401,29 @@ shared_struct! {
     /// is done clears it. The handler, not the task: where one is broken, all of its tasks are.
     pub struct Suspect {
         pub key: AtomicU64,
+        pub owner: AtomicU64,
         pub events: AtomicU32,
     }
 }
-const MAGIC: u64 = 0x7471_0002_0000_0000 | std::mem::size_of::<Slot>() as u64;
+const MAGIC: u64 = 0x7471_0003_0000_0000 | std::mem::size_of::<Slot>() as u64;
 
 #[derive(Clone, Copy)]
 struct Layout {
     entries: usize,
+    waiters: usize,
+    rates: usize,
+    stats: usize,
+    failures: usize,
+    counters: usize,
     at_dirty: usize,
     at_due_dirty: usize,
     at_dbs: usize,
     at_waiters: usize,
     at_rates: usize,
+    at_rate_tally: usize,
+    at_stat_tally: usize,
+    at_failure_tally: usize,
+    at_failure_owners: usize,
     at_wakes: usize,
     at_entry_hash: usize,
     at_role_hash: usize,
@@ -410,6 +437,11 @@ struct Layout {
 fn layout() -> Layout {
     let entries = settings::max_tenants();
     let words = entries.div_ceil(64);
+    let waiters = shmem::max_sessions();
+    let rates = RATES.max(entries * 2);
+    let stats = settings::max_stats();
+    let failures = settings::failure_ring();
+    let counters = Tally::counters(entries);
     let mut at = shmem::size_of::<Header>(1);
     let mut take = |bytes: usize| {
         let here = at;
@@ -419,22 +451,35 @@ fn layout() -> Layout {
     let at_dirty = take(shmem::size_of::<AtomicU64>(words));
     let at_due_dirty = take(shmem::size_of::<AtomicU64>(words));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
-    let at_waiters = take(shmem::size_of::<Waiter>(WAITERS));
-    let at_rates = take(shmem::size_of::<RateUse>(RATES));
+    let at_waiters = take(shmem::size_of::<Waiter>(waiters));
+    let at_rates = take(shmem::size_of::<RateUse>(rates));
+    let at_rate_tally = take(shmem::size_of::<AtomicU32>(counters));
+    let at_stat_tally = take(shmem::size_of::<AtomicU32>(counters));
+    let at_failure_tally = take(shmem::size_of::<AtomicU32>(counters));
+    let at_failure_owners = take(shmem::size_of::<AtomicU64>(failures));
     let at_wakes = take(shmem::size_of::<Wakes>(1 + DATABASES + SLOTS));
     let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
     let at_roles = take(shmem::size_of::<Role>(entries));
     let at_entries = take(shmem::size_of::<Entry>(entries));
-    let at_stats = take(shmem::size_of::<Stat>(settings::max_stats()));
-    let at_failures = take(shmem::size_of::<FailedAttempt>(settings::failure_ring()));
+    let at_stats = take(shmem::size_of::<Stat>(stats));
+    let at_failures = take(shmem::size_of::<FailedAttempt>(failures));
     Layout {
         entries,
+        waiters,
+        rates,
+        stats,
+        failures,
+        counters,
         at_dirty,
         at_due_dirty,
         at_dbs,
         at_waiters,
         at_rates,
+        at_rate_tally,
+        at_stat_tally,
+        at_failure_tally,
+        at_failure_owners,
         at_wakes,
         at_entry_hash,
         at_role_hash,
@@ -446,10 +491,19 @@ fn layout() -> Layout {
     }
 }
 
+/// Each crash that blames nobody can make as many suspects as there are slots.
+const SUSPECTS: usize = 4 * SLOTS;
 const FILE_SLOTS: usize = shmem::size_of::<SlotFile>(1);
-const FILE_CULPRITS: usize = FILE_SLOTS + shmem::size_of::<Slot>(SLOTS);
-const FILE_SUSPECTS: usize = FILE_CULPRITS + shmem::size_of::<Culprit>(CULPRITS);
-const FILE_SIZE: usize = FILE_SUSPECTS + shmem::size_of::<Suspect>(SLOTS);
+const FILE_SUSPECTS: usize = FILE_SLOTS + shmem::size_of::<Slot>(SLOTS);
+const FILE_CULPRITS: usize = FILE_SUSPECTS + shmem::size_of::<Suspect>(SUSPECTS);
+
+/// A tenant has no more of them than executors at once: nothing of it starts before they are written down.
+fn culprits() -> usize {
+    2 * SLOTS + settings::max_tenants() / 64
+}
+fn file_size() -> usize {
+    FILE_CULPRITS + shmem::size_of::<Culprit>(culprits())
+}
 
 /// Everything shared, as slices.
 #[derive(Clone, Copy)]
@@ -465,6 +519,11 @@ pub struct Shared {
     role_hash: &'static [AtomicU32],
     pub stats: &'static [Stat],
     pub failures: &'static [FailedAttempt],
+    /// Whose they are: apart, so that a look at many is a look at one cache line.
+    pub failure_owners: &'static [AtomicU64],
+    pub stat_tally: Tally,
+    pub failure_tally: Tally,
+    pub rate_tally: Tally,
     pub slots: &'static [Slot],
     pub rates: &'static [RateUse],
     wakes: &'static [Wakes],
@@ -498,18 +557,22 @@ fn attach() -> Shared {
         entries: shmem::slice(l.at_entries, l.entries),
         roles: shmem::slice(l.at_roles, l.entries),
         dbs: shmem::slice(l.at_dbs, DATABASES),
-        waiters: shmem::slice(l.at_waiters, WAITERS),
-        rates: shmem::slice(l.at_rates, RATES),
+        waiters: shmem::slice(l.at_waiters, l.waiters),
+        rates: shmem::slice(l.at_rates, l.rates),
         wakes: shmem::slice(l.at_wakes, 1 + DATABASES + SLOTS),
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, l.entries * 2),
-        stats: shmem::slice(l.at_stats, settings::max_stats()),
-        failures: shmem::slice(l.at_failures, settings::failure_ring()),
+        stats: shmem::slice(l.at_stats, l.stats),
+        failures: shmem::slice(l.at_failures, l.failures),
+        failure_owners: shmem::slice(l.at_failure_owners, l.failures),
+        stat_tally: Tally::new(shmem::slice(l.at_stat_tally, l.counters)),
+        failure_tally: Tally::new(shmem::slice(l.at_failure_tally, l.counters)),
+        rate_tally: Tally::new(shmem::slice(l.at_rate_tally, l.counters)),
         slots: mapping::slice(FILE_SLOTS, SLOTS),
-        culprits: mapping::slice(FILE_CULPRITS, CULPRITS),
-        suspects: mapping::slice(FILE_SUSPECTS, SLOTS),
+        culprits: mapping::slice(FILE_CULPRITS, culprits()),
+        suspects: mapping::slice(FILE_SUSPECTS, SUSPECTS),
         file: &mapping::slice::<SlotFile>(0, 1)[0],
     }
 }
@@ -522,10 +585,14 @@ pub fn size() -> usize {
 /// Runs in the postmaster each time shared memory is made anew. Reads what the mapped file says of
 /// the life before, then empties it.
 pub fn initialise() {
-    mapping::open(FILE_SIZE);
+    mapping::open(file_size());
     let s = attach();
     let epoch = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
     s.header.epoch.store(epoch, Relaxed);
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    // Six of the bits are not random; the epoch's are others.
+    s.header.secret[0].store(high, Relaxed);
+    s.header.secret[1].store(low, Relaxed);
     s.header.started_at.store(crate::postgres::clock::now(), Relaxed);
     s.header.sleeping_until.store(NEVER, Relaxed);
     for e in s.entries {
@@ -673,6 +740,16 @@ pub fn store_text(target: &[AtomicU8], text: &str) {
 pub fn load_text(source: &[AtomicU8]) -> String {
     let bytes: Vec<u8> = source.iter().map(|b| b.load(Relaxed)).take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What is known of the use of a rate.
+pub enum RateFound {
+    /// The state that rate.rs goes on from.
+    Used(i64, i64),
+    /// Nothing is.
+    Unused,
+    /// There is no place to count it in.
+    NoPlace,
 }
 
 /// A tenant's entry, with the stamp that tells whether the place still is its own.
@@ -957,25 +1034,99 @@ impl Shared {
         Some(db)
     }
 
-    /// Where the use of this rate is counted; None: all places are of rates in use.
-    pub fn rate(&self, database: u32, tenant: u32, key: u128) -> Option<&'static RateUse> {
-        const TRIES: usize = 16;
-        let key = (key as u64 ^ (database as u64) << 32 ^ tenant as u64) | 1;
-        let at = |n: usize| &self.rates[(key as usize / 2 + n) % RATES];
-        if let Some(found) = (0..TRIES).map(at).find(|r| r.key.load(SeqCst) == key) {
-            return Some(found);
-        }
-        let now = crate::postgres::clock::now();
-        (0..TRIES).map(at).find(|r| {
-            // Used up a day ago is not in use; a window's start lies in the past anyway.
-            let old = r.key.load(SeqCst);
-            let idle = old == 0 || r.first.load(Relaxed) < now - 86_400_000_000 && r.first.load(Relaxed) != 0;
-            idle && r.key.compare_exchange(old, key, SeqCst, SeqCst).is_ok() && {
-                r.first.store(0, Relaxed);
-                r.second.store(0, Relaxed);
-                true
+    /// Where the use of this rate is counted, if it is.
+    fn rate_at(&self, owner: Owner, gate: u128) -> (u64, usize, Option<usize>) {
+        let secret = |n: usize| self.header.secret[n].load(Relaxed).to_ne_bytes();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&secret(0));
+        bytes[8..].copy_from_slice(&secret(1));
+        let mut hasher = SipHasher13::new_with_key(&bytes);
+        hasher.write_u64(owner.0);
+        hasher.write_u128(gate);
+        let key = hasher.finish() | 1;
+        let begin = (key >> 1) as usize % self.rates.len();
+        let mut found = None;
+        for n in 0..share::WINDOW.min(self.rates.len()) {
+            let place = (begin + n) % self.rates.len();
+            match self.rates[place].key.load(Relaxed) {
+                // Places are taken in this order, and never given back.
+                0 => break,
+                k if k == key && self.rates[place].owner.load(Relaxed) == owner.0 => {
+                    found = Some(place);
+                    break;
+                }
+                _ => {}
             }
-        })
+        }
+        (key, begin, found)
+    }
+
+    /// What is used of this rate, for people.
+    pub fn rate_used(&self, owner: Owner, gate: u128) -> RateFound {
+        let _guard = Lock::Rates.shared();
+        let (_, begin, found) = self.rate_at(owner, gate);
+        match found {
+            Some(place) => RateFound::Used(self.rates[place].first.load(Relaxed), self.rates[place].second.load(Relaxed)),
+            None if self.rate_for(owner, begin, &[]).is_some() => RateFound::Unused,
+            None => RateFound::NoPlace,
+        }
+    }
+
+    /// Which place a rate that has none would get.
+    fn rate_for(&self, owner: Owner, begin: usize, except: &[usize]) -> Option<(usize, Option<Owner>)> {
+        let now = crate::postgres::clock::now();
+        let n = self.rates.len();
+        let says = |place: usize| {
+            let r = &self.rates[place];
+            let says = if except.contains(&place) {
+                Says::Fixed
+            } else if r.key.load(Relaxed) == 0 {
+                Says::Free
+            } else if r.until.load(Relaxed) <= now {
+                Says::Nothing
+            } else if r.fixed.load(Relaxed) == 1 {
+                Says::Fixed
+            } else {
+                Says::Something(r.until.load(Relaxed))
+            };
+            (Owner(r.owner.load(Relaxed)), says)
+        };
+        let places = (0..share::WINDOW.min(n)).map(|i| says((begin + i) % n));
+        share::choose(owner, |o| self.rate_tally.held(o), places).map(|c| ((begin + c.place) % n, c.displaced))
+    }
+
+    /// The place of this rate, made if there is none; None: all that it could have are of rates in use. `except`:
+    /// places that the caller is at. Under `Lock::Rates`, exclusive.
+    pub fn rate(&self, owner: Owner, gate: u128, fixed: bool, except: &[usize]) -> Option<usize> {
+        let (key, begin, found) = self.rate_at(owner, gate);
+        if found.is_some() {
+            return found;
+        }
+        let pressure = &self.header.pressure[share::Kind::Rates as usize];
+        let Some((place, displaced)) = self.rate_for(owner, begin, except) else {
+            pressure.note(owner, crate::postgres::clock::now());
+            return None;
+        };
+        if let Some(displaced) = displaced {
+            pressure.note(displaced, crate::postgres::clock::now());
+        }
+        let r = &self.rates[place];
+        if r.key.load(Relaxed) != 0 {
+            self.rate_tally.sub(Owner(r.owner.load(Relaxed)));
+        }
+        self.rate_tally.add(owner);
+        r.key.store(key, Relaxed);
+        r.owner.store(owner.0, Relaxed);
+        r.fixed.store(fixed.into(), Relaxed);
+        for zero in [&r.first, &r.second, &r.until] {
+            zero.store(0, Relaxed);
+        }
+        Some(place)
+    }
+
+    /// Those who wait for tasks, and free places among them.
+    pub fn waiting(&self) -> &'static [Waiter] {
+        &self.waiters[..self.header.waiters_end.load(SeqCst) as usize]
     }
 
     pub fn launcher_wakes(&self) -> &'static Wakes {

@@ -2,7 +2,8 @@
 //!
 //! Both live in shared memory, sized at start. Counters are atomics that executors add to; an
 //! executor remembers where its last handler's are. New places, and the ring, are written under
-//! `Lock::Announce`: a failure costs a transaction anyway.
+//! `Lock::Announce`: a failure costs a transaction anyway. When all places are taken, share.rs says
+//! who gives one up: one tenant's handlers and failures don't displace all others'.
 
 use crate::error::{Error, Result};
 use crate::monitor::{self, interval_json};
@@ -13,6 +14,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::{catalog, shmem, worker};
 use crate::run::Outcome;
+use crate::share::{self, Owner, Says};
 use crate::shared::{self, Shared, load_text, store_text};
 use crate::surface::{self, time_json};
 use crate::task::{self, State, col};
@@ -26,8 +28,8 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Or
 /// Texts in shared memory are cut to this.
 const LABEL: usize = 128;
 const MESSAGE: usize = 200;
-/// Places that one handler's counters may be in: when all are taken, the one longest unused goes.
-const WINDOW: usize = 32;
+/// Counters that nobody has added to for so long say nothing any more.
+const FORGOTTEN: Micros = 7 * 86_400_000_000;
 /// Rows that tq_queues reads at most.
 const QUEUE_ROWS: usize = 100_000;
 
@@ -64,7 +66,8 @@ shared_struct! {
         pub attempt: AtomicI32,
         pub id_high: AtomicU64,
         pub id_low: AtomicU64,
-        /// 0 = never written.
+        /// Counts those written before; 0 = none is here.
+        pub number: AtomicU64,
         pub at: AtomicI64,
         pub sqlstate: [AtomicU8; 8],
         pub handler: [AtomicU8; LABEL],
@@ -93,7 +96,7 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
     }
     let database = shmem::my_database();
     let hash = hash(database, schema, handler);
-    let window = || (0..WINDOW.min(n)).map(|i| &s.stats[(hash as usize).wrapping_add(i) % n]);
+    let window = || (0..share::WINDOW.min(n)).map(|i| &s.stats[(hash as usize).wrapping_add(i) % n]);
     let is = |stat: &&Stat| {
         stat.in_use.load(Acquire) == 1
             && stat.hash.load(Relaxed) == hash
@@ -108,8 +111,23 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
     if let Some(found) = window().find(is) {
         return Some(found);
     }
-    let stat = window().min_by_key(|stat| if stat.in_use.load(Relaxed) == 0 { i64::MIN } else { stat.used.load(Relaxed) })?;
-    stat.in_use.store(0, SeqCst);
+    let owner = Owner::here(schema);
+    let of = |stat: &Stat| Owner::new(stat.database.load(Relaxed), stat.tenant.load(Relaxed));
+    let says = |stat: &Stat| match (stat.in_use.load(Relaxed), stat.used.load(Relaxed)) {
+        (0, _) => Says::Free,
+        (_, used) if used < now - FORGOTTEN => Says::Nothing,
+        (_, used) => Says::Something(used),
+    };
+    let pressure = &s.header.pressure[share::Kind::Stats as usize];
+    let chosen = share::choose(owner, |o| s.stat_tally.held(o), window().map(|stat| (of(stat), says(stat))));
+    if chosen.is_none_or(|c| c.displaced.is_some()) {
+        pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), now);
+    }
+    let stat = window().nth(chosen?.place)?;
+    if stat.in_use.swap(0, SeqCst) == 1 {
+        s.stat_tally.sub(of(stat));
+    }
+    s.stat_tally.add(owner);
     stat.stamp.fetch_add(1, SeqCst);
     zero(stat, now);
     stat.database.store(database, Relaxed);
@@ -201,7 +219,10 @@ pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, 
     let id = row.uuid(col::ID).unwrap_or(0);
     let now = clock::now();
     let _guard = Lock::Announce.exclusive();
-    let f = &s.failures[s.header.failures.fetch_add(1, Relaxed) as usize % n];
+    let number = s.header.failures.fetch_add(1, Relaxed) + 1;
+    let place = failure_place(s, Owner::here(schema), now);
+    let f = &s.failures[place];
+    f.number.store(number, Relaxed);
     f.database.store(shmem::my_database(), Relaxed);
     f.tenant.store(schema, Relaxed);
     f.role.store(role, Relaxed);
@@ -213,6 +234,40 @@ pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, 
     put(&f.handler, handler);
     put(&f.schedule, row.str(col::SCHEDULE).unwrap_or(""));
     put(&f.message, &failure.message);
+}
+
+/// Where the next failure of this tenant is written. Under `Lock::Announce`, exclusive.
+///
+/// A hand goes round: what it meets first of whoever gives a place up is the oldest of theirs, or nearly so. Each
+/// call moves it on, so a long run of others' is passed once, not at each failure.
+fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
+    let n = s.failures.len();
+    let hand = &s.header.failure_hand;
+    let of = |place: usize| Owner(s.failure_owners[place].load(Relaxed));
+    let mut begin = hand.load(Relaxed) as usize % n;
+    let mut chosen = None;
+    for _ in 0..n.div_ceil(share::WINDOW) {
+        let window = share::WINDOW.min(n);
+        let says = |i: usize| match of((begin + i) % n) {
+            Owner(0) => (Owner(0), Says::Free),
+            of => (of, Says::Something(i as i64)),
+        };
+        chosen = share::choose(owner, |o| s.failure_tally.held(o), (0..window).map(says));
+        if chosen.is_some() {
+            break;
+        }
+        begin = (begin + window) % n;
+    }
+    // There always is one: the newcomer's own, or of somebody who holds more; else each holds one.
+    let place = (begin + chosen.map_or(0, |c| c.place)) % n;
+    hand.store((place + 1) as u64, Relaxed);
+    if of(place) != Owner(0) {
+        s.header.pressure[share::Kind::Failures as usize].note(of(place), now);
+        s.failure_tally.sub(of(place));
+    }
+    s.failure_tally.add(owner);
+    s.failure_owners[place].store(owner.0, Relaxed);
+    place
 }
 
 /// Whose rows the caller may see, asked once a tenant.
@@ -235,13 +290,11 @@ fn failures(_args: &Args) -> Result<Ret> {
     // Copied under the lock, looked up without it: look-ups may fail.
     let mut found = Vec::new();
     {
-        let n = s.failures.len() as u64;
         let _guard = Lock::Announce.shared();
-        let written = s.header.failures.load(Relaxed);
-        for i in (written.saturating_sub(n)..written).rev() {
-            let f = &s.failures[(i % n) as usize];
-            if f.database.load(Relaxed) == shmem::my_database() {
+        for f in s.failures {
+            if f.number.load(Relaxed) > 0 && f.database.load(Relaxed) == shmem::my_database() {
                 found.push((
+                    f.number.load(Relaxed),
                     (f.tenant.load(Relaxed), f.role.load(Relaxed), f.attempt.load(Relaxed), f.at.load(Relaxed)),
                     ((f.id_high.load(Relaxed) as u128) << 64) | f.id_low.load(Relaxed) as u128,
                     [load_text(&f.sqlstate), load_text(&f.handler), load_text(&f.schedule), load_text(&f.message)],
@@ -249,9 +302,10 @@ fn failures(_args: &Args) -> Result<Ret> {
             }
         }
     }
+    found.sort_unstable_by_key(|(number, ..)| std::cmp::Reverse(*number));
     let mut visible = Visible::new();
-    let rows = found.into_iter().filter(|((schema, ..), ..)| visible.sees(*schema)).map(
-        |((schema, role, attempt, at), id, [sqlstate, handler, schedule, message])| {
+    let rows = found.into_iter().filter(|(_, (schema, ..), ..)| visible.sees(*schema)).map(
+        |(_, (schema, role, attempt, at), id, [sqlstate, handler, schedule, message])| {
             json!({
                 "at": time_json(Some(at)),
                 "tenant": catalog::schema_name(schema),
@@ -311,7 +365,9 @@ fn stats_reset(_args: &Args) -> Result<Ret> {
     if let Some(s) = shared::get() {
         let _guard = Lock::Announce.exclusive();
         for stat in s.stats.iter().filter(|stat| stat.database.load(Relaxed) == shmem::my_database()) {
-            stat.in_use.store(0, SeqCst);
+            if stat.in_use.swap(0, SeqCst) == 1 {
+                s.stat_tally.sub(Owner::new(stat.database.load(Relaxed), stat.tenant.load(Relaxed)));
+            }
             stat.stamp.fetch_add(1, SeqCst);
         }
     }

@@ -389,15 +389,20 @@ impl Waiting {
     /// For a task, or with `group` for the next end of a member of that group.
     pub(crate) fn for_any(s: Shared, id: u128, group: u64) -> Option<Waiting> {
         let me = latch::my_procno() + 1;
-        for place in s.waiters {
-            let holder = place.pid.load(SeqCst);
-            let dead = holder != 0 && !crate::postgres::worker::is_alive(holder);
-            if dead {
-                place.proc.store(0, SeqCst);
-                s.header.waiters.fetch_sub(1, SeqCst);
-                place.pid.store(0, SeqCst);
-            }
-            if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_ok() {
+        // A place for every session that there can be: only who died in it is in the way.
+        for clean in [false, true] {
+            for (n, place) in s.waiters.iter().enumerate() {
+                let holder = place.pid.load(SeqCst);
+                if clean && holder != 0 && !crate::postgres::worker::is_alive(holder) {
+                    if place.proc.swap(0, SeqCst) != 0 {
+                        s.header.waiters.fetch_sub(1, SeqCst);
+                    }
+                    let _ = place.pid.compare_exchange(holder, 0, SeqCst, SeqCst);
+                }
+                if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_err() {
+                    continue;
+                }
+                s.header.waiters_end.fetch_max(n as u32 + 1, SeqCst);
                 place.id_high.store((id >> 64) as u64, SeqCst);
                 place.id_low.store(id as u64, SeqCst);
                 place.group.store(group, SeqCst);

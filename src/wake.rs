@@ -307,7 +307,7 @@ pub fn announce(s: &Shared, id: u128) {
         return;
     }
     let (high, low) = ((id >> 64) as u64, id as u64);
-    for w in s.waiters {
+    for w in s.waiting() {
         let proc = w.proc.load(SeqCst);
         if proc > 0 && w.id_high.load(SeqCst) == high && w.id_low.load(SeqCst) == low {
             crate::postgres::latch::wake(proc - 1);
@@ -320,7 +320,7 @@ pub fn announce_group(s: &Shared, group: u64) {
     if s.header.waiters.load(SeqCst) == 0 {
         return;
     }
-    for w in s.waiters {
+    for w in s.waiting() {
         let proc = w.proc.load(SeqCst);
         if proc > 0 && w.group.load(SeqCst) == group {
             crate::postgres::latch::wake(proc - 1);

@@ -16,10 +16,12 @@ pub enum Lock {
     Ready = 1,
     /// Waiters for results and the ring of failures.
     Announce = 2,
+    /// How much of each rate is used up.
+    Rates = 3,
 }
 
 pub const TRANCHE: &std::ffi::CStr = c"tenant_q";
-pub const LOCKS: i32 = 3;
+pub const LOCKS: i32 = 4;
 
 pub struct Guard {
     lock: *mut pg_sys::LWLock,

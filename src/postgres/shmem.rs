@@ -141,6 +141,11 @@ pub fn max_worker_processes() -> i32 {
     // SAFETY: reads a static.
     unsafe { pg_sys::max_worker_processes }
 }
+/// Sessions and workers that there can be: known as soon as the configuration has been read.
+pub fn max_sessions() -> usize {
+    // SAFETY: reads statics.
+    unsafe { (pg_sys::MaxConnections + pg_sys::max_worker_processes) as usize }
+}
 /// The postmaster's view of its own pid: 0 in the postmaster, set in children.
 pub fn is_child() -> bool {
     // SAFETY: reads a static.

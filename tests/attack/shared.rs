@@ -97,3 +97,77 @@ fn a_dump_has_no_secret_and_a_restored_database_has_one_of_its_own() {
     site.cluster.run("other", "INSERT INTO tenant_q.secret VALUES (1, gen_random_uuid(), gen_random_uuid())");
     site.cluster.run("other", "SELECT tq_async('f', unique_key => 'k', tenant => 's')");
 }
+
+#[test]
+fn nine_thousand_rates_of_one_tenant_stop_nobody_elses_and_lose_no_quota() {
+    let site = Site::start("tenant_q.max_tenants = 64\ntenant_q.max_executors = 2\n", &["t1", "t2"]);
+    // What t1 could do by 9,000 calls; and the administrator's word on it, which its own keys must not push out.
+    site.cluster.run(
+        DB,
+        "INSERT INTO tenant_q.limit_key (tenant, key, rate, algorithm) SELECT 't1', 'k' || n, '1/d', 'bucket' FROM generate_series(1, 9000) AS n;
+         SELECT tq_set_quota('t1', rate => '8700/d')",
+    );
+    site.run("t2", "SELECT tq_set_limit('mail', rate => '1/h')");
+    let first = site.enqueue("t2", "ok", r#"["first"]"#, ", limit_key => 'mail'");
+    site.wait_ended("t2", &first, 'd');
+    let waiting = site.enqueue("t2", "ok", r#"["second"]"#, ", limit_key => 'mail'");
+    site.run(
+        "t1",
+        "SELECT tq_async('ok', jsonb_build_array(n), limit_key => 'k' || n, name => 'n' || n) FROM generate_series(1, 9000) AS n",
+    );
+    site.cluster.wait_until(DB, "SELECT count(*) >= 8700 FROM fx WHERE tenant = 't1'");
+    // Others: whoever has a rate goes on to use it, and whoever has used it up still has.
+    site.run("t2", "SELECT tq_register('slow', rate => '10/s'); SELECT tq_set_limit('other', rate => '5/s')");
+    for n in 0..5 {
+        let id = site.enqueue("t2", "slow", &format!(r#"["other {n}", 0]"#), ", limit_key => 'other'");
+        site.cluster.wait_until_within(
+            Duration::from_secs(10),
+            DB,
+            &format!("SELECT EXISTS (SELECT FROM t2.tq_result WHERE id = '{id}' AND state = 'd')"),
+        );
+    }
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'second'"), 0, "another tenant's rates were forgotten");
+    // A day's worth is one in ten seconds.
+    let ran = site.number("SELECT count(*) FROM fx WHERE tenant = 't1'");
+    assert!((8700..8730).contains(&ran), "{ran}: the quota was forgotten");
+    // It is said.
+    let why = site.cluster.rows_as("t2", DB, &format!("SELECT reason, detail FROM tq_why('{waiting}')"));
+    assert_eq!(why[0].get(0), "rate", "{}", why[0].joined(" | "));
+    assert!(why[0].get(1).contains("limit \"mail\" is at its rate of 1/h: the next may start at "), "{}", why[0].get(1));
+    let full = "what = 'tenant t1' AND reason LIKE '%table of rates is full%' AND fix LIKE 'ALTER SYSTEM SET tenant_q.max_tenants = 128%'";
+    for who in ["t1", "postgres"] {
+        assert_eq!(site.value(who, &format!("SELECT count(*) FROM tq_problems WHERE {full}")), "1", "{who}");
+    }
+    assert_eq!(site.value("t2", "SELECT count(*) FROM tq_problems WHERE reason LIKE '%rates%'"), "0", "t2 has nothing to do with it");
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'the server' AND reason LIKE '%last for tenant t1%'"), 1);
+    assert_eq!(site.number("SELECT count(*) FROM tq_health() WHERE check_name = 'shared_memory' AND NOT ok AND detail LIKE '%rates%'"), 1);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn failures_and_counters_of_one_tenant_displace_its_own() {
+    let site = Site::start("tenant_q.failure_ring = 20\ntenant_q.max_stats = 20\n", &["t1", "t2", "t3"]);
+    site.run("t2", "SELECT tq_async('bad', jsonb_build_array(n), max_attempts => 1) FROM generate_series(1, 5) AS n");
+    site.run("t2", "SELECT tq_async('ok', '[\"counted\"]')");
+    site.wait_idle(&["t2"]);
+    site.run(
+        "t1",
+        "SELECT tq_register('h' || n, 'public.bad(text)') FROM generate_series(1, 30) AS n;
+         SELECT tq_async('h' || n, jsonb_build_array('h' || n), max_attempts => 1) FROM generate_series(1, 30) AS n",
+    );
+    site.wait_idle(&["t1"]);
+    let told = |tenant: &str| site.number(&format!("SELECT count(*) FROM tq_failures WHERE tenant = '{tenant}'"));
+    site.cluster.wait_until(DB, "SELECT count(*) = 20 FROM tq_failures");
+    assert_eq!((told("t1"), told("t2")), (15, 5));
+    // A third one gets its places from whoever has most, the oldest first.
+    site.run("t3", "SELECT tq_async('bad', jsonb_build_array(n), max_attempts => 1) FROM generate_series(1, 3) AS n");
+    site.wait_idle(&["t3"]);
+    site.cluster.wait_until(DB, "SELECT count(*) = 3 FROM tq_failures WHERE tenant = 't3'");
+    assert_eq!((told("t1"), told("t2")), (12, 5));
+    let sorted = "SELECT bool_and(at <= before) FROM (SELECT at, coalesce(lag(at) OVER (), at) AS before FROM tq_failures) AS x";
+    assert_eq!(site.cluster.value(DB, sorted), "t", "newest first");
+    assert_eq!(site.number("SELECT count(*) FROM tq_stats WHERE tenant = 't2' AND handler IN ('ok', 'bad')"), 2);
+    assert_eq!(site.number("SELECT count(*) FROM tq_stats WHERE tenant = 't3' AND handler = 'bad'"), 1);
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'tenant t1' AND reason LIKE '%counters of handlers%'"), 1);
+    site.cluster.assert_log_clean();
+}
