@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod invalidation;
 pub mod latch;
 pub mod lock;
+pub mod lock_wait;
 pub mod lwlock;
 pub mod mapping;
 pub mod memory;

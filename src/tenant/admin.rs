@@ -1,6 +1,6 @@
 //! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
 
-use super::{Tenant, registered, registry, resolve, shape};
+use super::{Tenant, patience, registered, registry, resolve, shape};
 use crate::error::{Error, Result};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::relation::{Access, Table, Value};
@@ -601,15 +601,15 @@ fn table_text(args: &Args) -> Result<Ret> {
 }
 
 sql_functions! {
-    tq_attach, pg_finfo_tq_attach => attach;
-    tq_detach, pg_finfo_tq_detach => detach;
+    tq_attach, pg_finfo_tq_attach => |args| patience::bounded("tq_attach()", || attach(args));
+    tq_detach, pg_finfo_tq_detach => |args| patience::bounded("tq_detach()", || detach(args));
     tq_tenant, pg_finfo_tq_tenant => tenant_name;
-    tq_set_tenant, pg_finfo_tq_set_tenant => set_tenant;
-    tq_set_quota, pg_finfo_tq_set_quota => set_quota;
-    tq_pause, pg_finfo_tq_pause => pause;
-    tq_resume, pg_finfo_tq_resume => resume;
-    tq_pause_all, pg_finfo_tq_pause_all => pause_all;
-    tq_resume_all, pg_finfo_tq_resume_all => resume_all;
+    tq_set_tenant, pg_finfo_tq_set_tenant => |args| patience::bounded("tq_set_tenant()", || set_tenant(args));
+    tq_set_quota, pg_finfo_tq_set_quota => |args| patience::bounded("tq_set_quota()", || set_quota(args));
+    tq_pause, pg_finfo_tq_pause => |args| patience::bounded("tq_pause()", || pause(args));
+    tq_resume, pg_finfo_tq_resume => |args| patience::bounded("tq_resume()", || resume(args));
+    tq_pause_all, pg_finfo_tq_pause_all => |args| patience::bounded("tq_pause_all()", || pause_all(args));
+    tq_resume_all, pg_finfo_tq_resume_all => |args| patience::bounded("tq_resume_all()", || resume_all(args));
     tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
     tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
 }

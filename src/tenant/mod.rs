@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod lock;
+pub mod patience;
 pub mod registered;
 pub mod shape;
 

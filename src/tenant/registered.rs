@@ -11,7 +11,7 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::sql_functions;
 use crate::task::col;
-use crate::tenant::{self, Tenant};
+use crate::tenant::{self, Tenant, patience};
 use crate::tick::scol;
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
@@ -363,6 +363,6 @@ fn disown<K>(table: &Table, by_superuser: usize, key: impl Fn(&Row) -> Option<K>
 }
 
 sql_functions! {
-    tenant_q_renamed, pg_finfo_tenant_q_renamed => altered;
-    tenant_q_dropped, pg_finfo_tenant_q_dropped => dropped;
+    tenant_q_renamed, pg_finfo_tenant_q_renamed => |args| patience::bounded("following ALTER SCHEMA in the registry", || altered(args));
+    tenant_q_dropped, pg_finfo_tenant_q_dropped => |args| patience::bounded("following DROP in the registry", || dropped(args));
 }

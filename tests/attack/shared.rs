@@ -171,3 +171,42 @@ fn failures_and_counters_of_one_tenant_displace_its_own() {
     assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'tenant t1' AND reason LIKE '%counters of handlers%'"), 1);
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn an_administrator_is_told_who_holds_a_tenant_and_waits_for_nobody_for_ever() {
+    let site = Site::start("max_prepared_transactions = 5\n", &["t1", "t2"]);
+    site.cluster.run(DB, "SELECT tq_pause('t1', queue => 'q')");
+    let held =
+        "BEGIN; SELECT tq_async('ok', '[\"held\"]', unique_key => 'k'), tq_set_tenant(save_limit => 7), tq_pause(duration => '1 hour'),
+                    tq_register('ok', max_attempts => 2);";
+    let calls = ["SELECT tq_set_quota('t1', max_running => 1)", "SELECT tq_detach('t1')", "SELECT tq_pause('t1')"];
+    let mut hostage = site.client("t1");
+    hostage.batch_execute(held).expect("hold");
+    let pid: i32 = hostage.query_one("SELECT pg_backend_pid()", &[]).expect("pid").get(0);
+    let refused = |call: &str| {
+        let began = Instant::now();
+        let error = site.cluster.try_run_as("postgres", DB, call).expect_err(call);
+        assert!(began.elapsed() < Duration::from_secs(15), "{call}: {:?}", began.elapsed());
+        assert_eq!(error.code, "55P03", "{call}: {error}");
+        error
+    };
+    for call in calls {
+        let error = refused(call);
+        assert_eq!(error.detail, format!("Held by process {pid} of role \"t1\"."), "{call}: {error}");
+        assert_eq!(error.hint, format!("SELECT pg_terminate_backend({pid}); then call it again."), "{call}");
+    }
+    // Others are nobody's hostage, and what was refused has left nothing.
+    site.cluster.run(DB, "SELECT tq_set_quota('t2', max_running => 3), tq_pause('t2'), tq_resume('t2')");
+    site.assert_alive("t2");
+    hostage.batch_execute("PREPARE TRANSACTION 'it''s mine'").expect("prepare");
+    for call in calls {
+        let error = refused(call);
+        assert!(error.detail.contains("prepared transaction 'it''s mine' of role \"t1\""), "{call}: {error}");
+        assert_eq!(error.hint, "ROLLBACK PREPARED 'it''s mine'; then call it again.", "{call}");
+    }
+    site.cluster.run(DB, "ROLLBACK PREPARED 'it''s mine'");
+    for call in [calls[0], calls[2], calls[1]] {
+        site.cluster.run(DB, call);
+    }
+    site.cluster.assert_log_clean();
+}
