@@ -55,6 +55,9 @@ COMMENT ON VIEW @extschema@.tq_failures IS 'The last failed attempts in this dat
 
 -- Locks of one tenant are no longer other tenants' too. What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
 -- owner's eyes only.
+
+-- Locks of one tenant are no longer other tenants' too. What their keys are hashed with, which everybody sees in pg_locks: in no
+-- dump, for its owner's eyes only.
 CREATE TABLE tenant_q.secret (
     id     smallint PRIMARY KEY CHECK (id = 1),
     first  uuid     NOT NULL,
