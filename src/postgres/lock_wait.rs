@@ -70,9 +70,9 @@ fn seen() -> Option<Lock> {
     })
 }
 
-/// Runs `f` in a savepoint, waiting for no lock longer than `millis`, or than lock_timeout if that is less. With the
-/// error: the lock that was waited for last, if one was for a noticeable time.
-pub fn bounded<T>(millis: i32, f: impl FnOnce() -> Result<T, Failure>) -> Result<T, (Failure, Option<Lock>)> {
+/// Runs `f` in a savepoint, waiting for no lock longer than `millis`, or than lock_timeout if that is less. And the
+/// lock that was waited for last, if one was for a noticeable time.
+pub fn bounded<T>(millis: i32, f: impl FnOnce() -> Result<T, Failure>) -> (Result<T, Failure>, Option<Lock>) {
     // SAFETY: the subsystem was initialised by the connection; a timer is registered once a process. lock_timeout is
     // this process's own variable, read when a wait begins, and put back below: every error under `f` is caught.
     let before = unsafe {
@@ -95,5 +95,5 @@ pub fn bounded<T>(millis: i32, f: impl FnOnce() -> Result<T, Failure>) -> Result
         pg_sys::ffi::pg_guard_ffi_boundary(|| raw::disable_timeout(id, false));
         pg_sys::LockTimeout = before;
     }
-    result.map_err(|failure| (failure, seen()))
+    (result, seen())
 }

@@ -14,9 +14,9 @@ const PATIENCE_MS: i32 = 5000;
 /// Runs a call that changes the registry. 55P03: somebody held what it needs.
 pub fn bounded(call: &str, f: impl FnOnce() -> Result<Ret>) -> Result<Ret> {
     match lock_wait::bounded(PATIENCE_MS, || f().map_err(Failure::from)) {
-        Ok(value) => Ok(value),
-        Err((failure, Some(lock))) if failure.sqlstate == "55P03" => Err(held(call, lock).unwrap_or_else(|| failure.into())),
-        Err((failure, _)) => Err(failure.into()),
+        (Ok(value), _) => Ok(value),
+        (Err(failure), Some(lock)) if failure.sqlstate == "55P03" => Err(held(call, lock).unwrap_or_else(|| failure.into())),
+        (Err(failure), _) => Err(failure.into()),
     }
 }
 
