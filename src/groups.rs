@@ -172,7 +172,7 @@ fn count_group(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     surface::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(false);
-    let found = members(&tenant.open(tenant.task, Access::Read)?, &tenant.open(tenant.result, Access::Read)?, &group);
+    let found = members(&tenant.open_to_look(tenant.task)?, &tenant.open_to_look(tenant.result)?, &group);
     Ok(Ret::Bigint(found.finished.iter().filter(|row| !failures || is_failure(row)).count() as i64))
 }
 
@@ -226,7 +226,7 @@ fn queue_size(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     surface::may_read(&tenant)?;
     let running = running_ids(tenant.oid);
-    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let tasks = tenant.open_to_look(tenant.task)?;
     let mut size = 0;
     tasks.scan(tasks.index_with(&task::PICK_INDEX), &[], None, false, |row| {
         let here = queue.as_deref().is_none_or(|q| row.str(col::QUEUE).unwrap_or("default") == q);

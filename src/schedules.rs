@@ -139,7 +139,7 @@ fn describe_rule(args: &Args) -> Result<Ret> {
 fn schedules(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(0).as_deref())?;
     may_read(&tenant)?;
-    let table = tenant.open(tenant.schedule, Access::Read)?;
+    let table = tenant.open_to_look(tenant.schedule)?;
     let limit = settings::view_rows();
     let mut rows = Vec::new();
     let mut more = false;
@@ -161,8 +161,8 @@ fn schedules(args: &Args) -> Result<Ret> {
 fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
     let parsed = Schedule::of(tenant, row);
     let last_status = row.uuid(scol::LAST_TASK).and_then(|id| {
-        let tasks = tenant.open(tenant.task, Access::Read).ok()?;
-        let results = tenant.open(tenant.result, Access::Read).ok()?;
+        let tasks = tenant.try_open(tenant.task, Access::Read).ok()??;
+        let results = tenant.try_open(tenant.result, Access::Read).ok()??;
         match crate::surface::look_up(&tasks, &results, id) {
             crate::surface::Found::Finished(r) => Some(task::finished(r.char(task::rcol::STATE)).name()),
             crate::surface::Found::Unfinished(r) => {

@@ -11,7 +11,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::lwlock::Lock;
-use crate::postgres::relation::{Access, Row};
+use crate::postgres::relation::Row;
 use crate::postgres::{catalog, shmem, worker};
 use crate::run::Outcome;
 use crate::share::{self, Owner, Says};
@@ -388,7 +388,7 @@ fn queues(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(0).as_deref())?;
     surface::may_read(&tenant)?;
     let running = crate::groups::running_ids(tenant.oid);
-    let table = tenant.open(tenant.task, Access::Read)?;
+    let table = tenant.open_to_look(tenant.task)?;
     let now = clock::now();
     let mut found: BTreeMap<String, Counts> = BTreeMap::new();
     let (mut seen, mut more) = (0, false);

@@ -31,7 +31,7 @@ impl Args {
         unsafe { (*self.0).nargs as usize }
     }
     pub fn text(&self, n: usize) -> Option<String> {
-        self.get(n)
+        self.datum(n).map(super::text::of_datum)
     }
     pub fn bool(&self, n: usize) -> Option<bool> {
         self.get(n)
@@ -73,7 +73,7 @@ impl Args {
         self.datum(n).map(Jsonb::from_datum)
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        self.get::<Vec<Option<String>>>(n).map(|v| v.into_iter().flatten().collect())
+        self.datum(n).map(super::text::of_array)
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
         self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())

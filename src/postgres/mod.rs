@@ -25,6 +25,7 @@ pub mod sandbox;
 pub mod session;
 pub mod shmem;
 pub mod subtransaction;
+pub mod text;
 pub mod timeout;
 pub mod transaction;
 pub mod trigger;

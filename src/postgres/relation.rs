@@ -3,6 +3,7 @@
 //! table checks its shape first (tenant/shape.rs): ordinary table, our columns, our indexes,
 //! nothing attached to it. Then nothing that runs here can be the tenant's code.
 
+use super::text;
 use super::types::Jsonb;
 use crate::cache::Bounded;
 use pgrx::pg_sys;
@@ -128,6 +129,8 @@ pub struct Row {
     pub own: bool,
     /// Bytes of what is stored out of line, as it would be in memory.
     pub outside: usize,
+    /// Texts that had to be converted to be read.
+    converted: RefCell<Vec<Box<str>>>,
 }
 
 impl Row {
@@ -165,7 +168,7 @@ impl Row {
             }
             let own = mask & pg_sys::HEAP_XMIN_COMMITTED == 0
                 && raw::TransactionIdIsCurrentTransactionId((*(*tuple).t_data).t_choice.t_heap.t_xmin);
-            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux, own, outside }
+            Row { _memory: memory, values, nulls, tid: Tid::of(&(*tuple).t_self), in_flux, own, outside, converted: RefCell::default() }
         }
     }
 
@@ -206,7 +209,16 @@ impl Row {
     /// The column's text without a copy. None also for more than anybody could mean: a row's owner can write anything, and
     /// it would be unpacked for it.
     pub fn str(&self, n: usize) -> Option<&str> {
-        (self.is_here(n) && self.length(n)? <= TEXT_MAX).then(|| self.get::<&str>(n)).flatten()
+        let readable = self.is_here(n) && self.length(n)? <= TEXT_MAX;
+        if text::is_utf8() {
+            return readable.then(|| self.get::<&str>(n)).flatten();
+        }
+        let datum = self.raw(n).filter(|_| readable)?;
+        let converted = text::of_datum(datum).into_boxed_str();
+        let place: *const str = &*converted;
+        self.converted.borrow_mut().push(converted);
+        // SAFETY: the row keeps the box, whose content doesn't move with it, for as long as itself.
+        Some(unsafe { &*place })
     }
     pub fn char(&self, n: usize) -> u8 {
         self.raw(n).map_or(0, |d| d.value() as u8)
@@ -237,8 +249,8 @@ impl Row {
         self.get(n)
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        let texts = (self.is_here(n) && self.length(n)? <= TEXT_MAX).then(|| self.get::<Vec<Option<String>>>(n)).flatten();
-        texts.map(|v| v.into_iter().flatten().collect())
+        let datum = self.raw(n).filter(|_| self.is_here(n))?;
+        (self.length(n)? <= TEXT_MAX).then(|| text::of_array(datum))
     }
 }
 

@@ -87,7 +87,10 @@ impl IntoDatum for Jsonb {
 
 /// A jsonb datum as a value; None where serde_json can't hold it.
 pub fn parse_document(datum: pg_sys::Datum) -> Option<serde_json::Value> {
-    document_text(datum, |text| serde_json::from_slice(text).ok())
+    document_text(datum, |text| match super::text::is_utf8() {
+        true => serde_json::from_slice(text).ok(),
+        false => serde_json::from_str(&super::text::of_bytes(text)).ok(),
+    })
 }
 
 fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {

@@ -269,7 +269,7 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
     let until = args.time(0).ok_or_else(|| Error::new("22004", "until is null"))?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     may_read(&tenant)?;
-    let table = tenant.open(tenant.schedule, Access::Read)?;
+    let table = tenant.open_to_look(tenant.schedule)?;
     let limit = settings::view_rows();
     let mut ahead: Vec<Ahead> = Vec::new();
     let mut heap: BinaryHeap<Reverse<(Micros, usize)>> = BinaryHeap::new();
@@ -463,7 +463,7 @@ fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTr
     if schedule.after.is_empty() {
         return None;
     }
-    let table = tenant.open(tenant.schedule, Access::Read).ok()?;
+    let table = tenant.try_open(tenant.schedule, Access::Read).ok()??;
     let (mut message, mut missing) = (None, String::new());
     let mut after = Vec::new();
     for name in &schedule.after {

@@ -14,11 +14,12 @@ use crate::cache::Bounded;
 use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::relation::{Access, Table, Value};
-use crate::postgres::{catalog, invalidation, row_lock, sandbox, session, transaction};
+use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
 use crate::rate::Rate;
 use crate::settings;
 use crate::shared::EntryRef;
 use crate::turn::Pick;
+use pgrx::{Spi, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -505,8 +506,46 @@ impl Tenant {
     /// Opens one of its tables, after its shape was found right.
     pub fn open(&self, relation: u32, access: Access) -> Result<Table> {
         let table = Table::open(relation, access).ok_or_else(|| self.gone())?;
-        self.check_shape(&table)?;
+        self.check_shape(&table, |other| Ok(Some(Table::open(other, Access::Read).ok_or_else(|| self.gone())?)))?;
         Ok(table)
+    }
+    /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
+    pub fn open_to_look(&self, relation: u32) -> Result<Table> {
+        const STEP: std::time::Duration = std::time::Duration::from_millis(20);
+        for _ in 0..50 {
+            if let Some(table) = self.try_open(relation, Access::Read)? {
+                return Ok(table);
+            }
+            latch::wait(Some(STEP));
+            pgrx::check_for_interrupts!();
+        }
+        let (detail, hint) = self.who_locks();
+        Err(Error::new("55P03", format!("the tables of tenant \"{}\" are locked", self.name)).detail(format!("{detail}.")).hint(hint))
+    }
+    /// Who holds a lock on its tables that keeps everybody out, and how it ends.
+    pub fn who_locks(&self) -> (String, String) {
+        let sql = "SELECT l.pid, x.gid FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_prepared_xacts x
+                       ON l.pid IS NULL AND l.virtualtransaction OPERATOR(pg_catalog.=) ('-1/' OPERATOR(pg_catalog.||) x.transaction::pg_catalog.text)
+                    WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
+                      AND l.database OPERATOR(pg_catalog.=) $1 AND l.relation OPERATOR(pg_catalog.=) ANY ($2) LIMIT 1";
+        let relations: Vec<pg_sys::Oid> = [self.task, self.result, self.schedule].into_iter().map(pg_sys::Oid::from).collect();
+        let found = sandbox::as_extension(|| {
+            Spi::connect(|c| {
+                let mut rows = c.select(sql, Some(1), &[pg_sys::Oid::from(shmem::my_database()).into(), relations.into()])?;
+                rows.next().map(|row| Ok((row.get::<i32>(1)?, row.get::<String>(2)?))).transpose()
+            })
+        });
+        match found {
+            Ok::<_, pgrx::spi::Error>(Some((Some(pid), _))) => (
+                format!("Process {pid} holds a lock on them"),
+                format!("It goes on when that transaction ends: SELECT pg_terminate_backend({pid})"),
+            ),
+            Ok(Some((None, Some(gid)))) => (
+                "A prepared transaction holds a lock on them".into(),
+                format!("It goes on when that is ended: ROLLBACK PREPARED {}", pgrx::spi::quote_literal(gid)),
+            ),
+            _ => ("Somebody holds a lock on them, or waits for one".into(), "It goes on when that transaction ends.".into()),
+        }
     }
     /// The same without waiting for a lock: `Ok(None)` = somebody has it.
     pub fn try_open(&self, relation: u32, access: Access) -> Result<Option<Table>> {
@@ -514,29 +553,30 @@ impl Tenant {
             Err(()) => Ok(None),
             Ok(None) => Err(self.gone()),
             Ok(Some(table)) => {
-                self.check_shape(&table)?;
-                Ok(Some(table))
+                let other = |other| Table::try_open(other, Access::Read).map_or(Ok(None), |t| t.map(Some).ok_or_else(|| self.gone()));
+                Ok(self.check_shape(&table, other)?.then_some(table))
             }
         }
     }
     fn gone(&self) -> Error {
         Error::new("42P01", format!("a table of tenant \"{}\" is gone", self.name))
     }
-    fn check_shape(&self, table: &Table) -> Result<()> {
+    /// False: one of the others, as `open` opens them, is locked.
+    fn check_shape(&self, table: &Table, open: impl Fn(u32) -> Result<Option<Table>>) -> Result<bool> {
         if self.shape_checked.get() && RESHAPED.with_borrow(|r| !r.contains(&self.oid)) && !STALE.get() {
-            return Ok(());
+            return Ok(true);
         }
         shape::check(self, table)?;
         if table.oid() == self.task {
             // The other two are checked when they are opened: a flag per table would be no gain,
             // so the flag is set only after all three.
             for other in [self.result, self.schedule] {
-                let other = Table::open(other, Access::Read).ok_or_else(|| self.gone())?;
+                let Some(other) = open(other)? else { return Ok(false) };
                 shape::check(self, &other)?;
             }
             self.shape_checked.set(true);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
