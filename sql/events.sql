@@ -82,5 +82,5 @@ COMMENT ON FUNCTION tenant_q.events(text) IS 'behind the view tq_events';
 CREATE VIEW @extschema@.tq_events AS
     SELECT x.events, x.relation, x.for_handler, x.handler, x.status, x.how, x.each, x.only_if, x.task, x.created_by
       FROM pg_catalog.jsonb_to_recordset(tenant_q.events()) AS x(events text[], relation text, for_handler text, handler text, status text, how text, each text, only_if text, task jsonb, created_by text);
-COMMENT ON VIEW @extschema@.tq_events IS 'What the current tenant''s handlers listen to: events of tasks (tq_on) and changes of tables (tq_listen_table). how: call = inside the transaction, task = a task of its own. status: ok | missing | changed. Example: SELECT * FROM tq_events;';
+COMMENT ON VIEW @extschema@.tq_events IS 'What the current tenant''s handlers listen to: events of tasks (tq_on) and changes of tables (tq_listen_table). how: call = inside the transaction, task = a task of its own. status: ok | missing | changed. only_if and task only for whoever may read the tenant''s tasks. Example: SELECT * FROM tq_events;';
 GRANT SELECT ON @extschema@.tq_events TO PUBLIC;

@@ -65,3 +65,6 @@ CREATE TABLE tenant_q.secret (
 );
 REVOKE ALL ON tenant_q.secret FROM PUBLIC;
 INSERT INTO tenant_q.secret VALUES (1, pg_catalog.gen_random_uuid(), pg_catalog.gen_random_uuid());
+
+-- What listens to tables, without what it looks at and what it enqueues, is for everybody who may use the schema.
+COMMENT ON VIEW @extschema@.tq_events IS 'What the current tenant''s handlers listen to: events of tasks (tq_on) and changes of tables (tq_listen_table). how: call = inside the transaction, task = a task of its own. status: ok | missing | changed. only_if and task only for whoever may read the tenant''s tasks. Example: SELECT * FROM tq_events;';

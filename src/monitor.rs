@@ -338,6 +338,12 @@ fn crowded(s: &Shared, owner: Owner, what: &str) -> Vec<Json> {
     concerned.collect()
 }
 
+/// A sentence as the end of another one.
+fn lower_case(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
 fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
     json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
 }
@@ -400,13 +406,22 @@ fn problems(_args: &Args) -> Result<Ret> {
         let t = tenant::by_oid(oid);
         match &t {
             Ok(t) => {
-                if let Err(e) = t.try_open(t.task, Access::Read) {
-                    rows.push(problem(
+                match t.try_open(t.task, Access::Read) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        let (who, fix) = t.who_locks();
+                        rows.push(problem(what.clone(), None, format!("its tables are locked: {}", lower_case(&who)), fix));
+                    }
+                    Err(e) => rows.push(problem(
                         what.clone(),
                         None,
                         format!("{}: {}", e.message, e.detail.unwrap_or_default()),
                         e.hint.unwrap_or_default(),
-                    ));
+                    )),
+                }
+                if let Some(Err(e)) = t.settings.as_ref().map(crate::tenant::admin::check_settings) {
+                    let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
+                    rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
                 }
                 for h in handler::all(t)? {
                     if let Some(fault) = &h.fault {
@@ -532,9 +547,17 @@ fn why(args: &Args) -> Result<Ret> {
     if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task, user) && catalog::may_select(tenant.result, user)) {
         return Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name)));
     }
-    let tasks = tenant.open(tenant.task, Access::Read)?;
-    let results = tenant.open(tenant.result, Access::Read)?;
     let mut rows = Vec::new();
+    let (tasks, results) = match (tenant.try_open(tenant.task, Access::Read)?, tenant.try_open(tenant.result, Access::Read)?) {
+        (Some(tasks), Some(results)) => (tasks, results),
+        _ => {
+            let (who, hint) = tenant.who_locks();
+            rows.push(
+                json!({ "reason": "locked", "detail": format!("the tenant's tables are locked: {}", lower_case(&who)), "hint": hint }),
+            );
+            return Ok(Ret::Json(rows.into()));
+        }
+    };
     let mut say = |reason: &str, detail: String, hint: &str| rows.push(json!({ "reason": reason, "detail": detail, "hint": hint }));
     let row = match surface::look_up(&tasks, &results, id) {
         Found::Nothing => {

@@ -228,6 +228,7 @@ fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     if tenant.paused_until(clock::now()).is_some() {
         return Err(state("paused").hint("SELECT tq_resume()"));
     }
+    tenant::admin::check_reserved(tenant.settings.as_ref())?;
     Ok(tenant)
 }
 

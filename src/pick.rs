@@ -67,6 +67,7 @@ pub mod reason {
     pub const BROKEN: u32 = 5;
     pub const ERROR: u32 = 6;
     pub const UNRECORDED: u32 = 7;
+    pub const SETTINGS: u32 = 8;
     pub fn text(reason: u32) -> Option<&'static str> {
         Some(match reason {
             LOCKED => "its tables are locked",
@@ -75,6 +76,7 @@ pub mod reason {
             SUSPENDED => "suspended",
             BROKEN => "its tables are not as tq_attach made them",
             ERROR => "its tables could not be read",
+            SETTINGS => "its settings can't be set",
             UNRECORDED => "how an attempt ended is still to be written down",
             _ => return None,
         })

@@ -663,7 +663,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
 
 /// What a row that no pick has looked at yet has to wait for, for people.
 fn still_depends(tenant: &Tenant, row: &Row) -> Option<String> {
-    let (tasks, results) = (tenant.open(tenant.task, Access::Read).ok()?, tenant.open(tenant.result, Access::Read).ok()?);
+    let (tasks, results) = (tenant.try_open(tenant.task, Access::Read).ok()??, tenant.try_open(tenant.result, Access::Read).ok()??);
     match transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row)) {
         depend::Answer::Wait(id) => Some(format!("waits for task {}", task::uuid_text(id))),
         depend::Answer::WaitAny(_) | depend::Answer::Soon => Some("waits for one of several tasks".into()),
@@ -752,7 +752,7 @@ fn tasks(args: &Args) -> Result<Ret> {
     let finished = args.bool(0).unwrap_or(false);
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     may_read(&tenant)?;
-    let table = tenant.open(if finished { tenant.result } else { tenant.task }, Access::Read)?;
+    let table = tenant.open_to_look(if finished { tenant.result } else { tenant.task })?;
     let limit = settings::view_rows();
     let now = clock::now();
     let mut rows = Vec::new();
@@ -850,20 +850,38 @@ fn attempts(args: &Args) -> Result<Ret> {
             };
             if row.char(rcol::STATE) == ended::DONE {
                 let (from, to) = (row.time(rcol::STARTED_AT).unwrap_or(0), row.time(rcol::FINISHED_AT).unwrap_or(0));
-                entries.push(json!({ "attempt": row.i32(rcol::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to - from }));
+                entries.push(
+                    json!({ "attempt": row.i32(rcol::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_sub(from) }),
+                );
             }
             Some(entries.into())
         }
     };
-    let mut entries = match history {
+    let entries = match history {
         Some(Json::Array(h)) => h,
         _ => vec![],
     };
-    for e in &mut entries {
-        e["started_at"] = time_json(e["started_at"].as_i64());
-        e["duration"] = e["duration"].as_i64().map_or(Json::Null, |d| format!("{} microseconds", d).into());
+    Ok(Ret::Json(entries.iter().filter_map(described_attempt).collect::<Vec<Json>>().into()))
+}
+
+/// An entry of a task's history for the columns of tq_attempts. Owners write into their tables what they like: what isn't of
+/// our making is left out.
+fn described_attempt(entry: &Json) -> Option<Json> {
+    // What a timestamptz can hold.
+    const TIMES: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
+    let entry = entry.as_object()?;
+    let number = |key: &str| entry.get(key).and_then(Json::as_i64);
+    let int = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
+    let mut shown = json!({
+        "attempt": int("attempt"),
+        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t))),
+        "duration": number("duration").map(|d| format!("{d} microseconds")),
+        "pid": int("pid"),
+    });
+    for key in ["outcome", "sqlstate", "message", "detail", "context"] {
+        shown[key] = entry.get(key).and_then(Json::as_str).into();
     }
-    Ok(Ret::Json(entries.into()))
+    Some(shown)
 }
 
 sql_functions! {

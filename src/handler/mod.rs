@@ -62,7 +62,7 @@ pub struct Handler {
 pub enum Fault {
     /// No such function any more.
     Missing(String),
-    /// It belongs to somebody else now.
+    /// It belongs to somebody else now, or what was said of it is no longer accepted.
     Changed(String),
     /// The schema's owner may not act as run_as, or not use the schema that the function is in.
     Role {
@@ -303,6 +303,10 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
             }
         },
     };
+    let settings = row.json(hcol::SETTINGS);
+    if let Err(e) = tenant::admin::check_reserved(settings.as_ref()) {
+        fault = Some(Fault::Changed(e.message));
+    }
     let name = row.text(hcol::NAME).unwrap_or_default();
     let stopped = row.raw(hcol::QUARANTINED).is_some();
     let state = match shared {
@@ -323,7 +327,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         result_ttl: interval(hcol::RESULT_TTL),
         max_running: row.i32(hcol::MAX_RUNNING),
         rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
-        settings: row.json(hcol::SETTINGS),
+        settings,
         aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
         save: row.bool(hcol::SAVE),
         external: row.bool(hcol::EXTERNAL).unwrap_or(false),

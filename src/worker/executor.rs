@@ -6,7 +6,7 @@
 
 use crate::handler::Handler;
 use crate::pick::{self, Batch, Picked};
-use crate::postgres::caught::{self, Own};
+use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, NEVER};
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::latch;
@@ -15,6 +15,7 @@ use crate::postgres::{memory, sandbox, session, shmem, timeout, transaction, wor
 use crate::run::{self, Outcome};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
 use crate::tenant::Tenant;
+use crate::tenant::admin::check_reserved;
 use crate::worker::wakes::{Reason, Turn, Waiter};
 use crate::{park, poison, ready, retention, settings};
 use std::cell::Cell;
@@ -371,12 +372,14 @@ impl Executor {
             s.call_launcher();
         }
         if count > 0
-            && let Err(failure) = caught::catch(|| self.prepare(&tenant))
+            && let Err(failure) = caught::catch(|| self.prepare(&tenant)).and_then(|prepared| prepared)
         {
             caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
             self.tenant = None;
             // Whoever sets them otherwise wakes it.
-            ready::block_until(s, index, clock::now() + UNSETTABLE, pick::reason::ERROR);
+            ready::block_until(s, index, clock::now() + UNSETTABLE, pick::reason::SETTINGS);
+            // An error, unlike a pause.
+            e.blocked_since.store(clock::now(), Relaxed);
             self.give_back(index);
             ready::charge(s, index, clock::monotonic_ns() - began);
             return Worked::Nothing;
@@ -537,11 +540,12 @@ impl Executor {
     }
 
     /// The session's base settings for this tenant's tasks.
-    fn prepare(&mut self, tenant: &Rc<Tenant>) {
+    fn prepare(&mut self, tenant: &Rc<Tenant>) -> Result<(), Failure> {
         let epoch = crate::tenant::epoch();
         if self.tenant.as_ref().is_some_and(|(seen, t)| *seen == epoch && Rc::ptr_eq(t, tenant)) {
-            return;
+            return Ok(());
         }
+        check_reserved(tenant.settings.as_ref())?;
         let other = self.tenant.as_ref().is_some_and(|(_, t)| t.oid != tenant.oid);
         if other && worker::has_interpreter() {
             // Its globals would reach the next tenant: a fresh process takes over.
@@ -562,6 +566,7 @@ impl Executor {
         }
         store_text(&self.slot.tenant_name, &tenant.name);
         self.tenant = Some((epoch, tenant.clone()));
+        Ok(())
     }
 
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
