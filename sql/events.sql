@@ -66,7 +66,7 @@ CREATE FUNCTION @extschema@.tq_on(event text, handler text, for_handler text DEF
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_on';
 COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
 'Lets a handler listen to what happens to the tenant''s tasks; it gets the task as one jsonb document, as tq_tasks shows it, with the event''s name under "event". Doing it again changes nothing. Returns the listener''s id.
-Called at once, inside the transaction: enqueue (as the listener''s role, in a sandbox; false refuses the task with TQ005, an error passes through), before_run (as the task''s role; false ends the task as cancelled), after_run (an error fails the attempt).
+Called at once, inside the transaction: enqueue (in a session of the listener''s role in the statement that enqueues, in a sandbox: false refuses the task with TQ005, an error passes through; for everybody else before the task runs, by an executor of that role: false ends it as cancelled), before_run (as the task''s role; false ends the task as cancelled), after_run (an error fails the attempt).
 As tasks of their own, enqueued with what they tell: attempt_failed, retry, failed, done, cancelled, expired, schedule_fired.
 for_handler: tasks of that handler only. Tasks of a handler that listens fire no events.
 Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.

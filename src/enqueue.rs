@@ -70,12 +70,16 @@ pub struct NewTask {
     pub only_if: Option<String>,
     /// Set by fan-outs: the one it belongs to.
     pub fanout: Option<u128>,
+    /// Whoever listens to tasks being enqueued has been asked about it, and need not be asked at its start.
+    pub asked: bool,
 }
 
 /// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
 pub const TIME_MAX: Micros = 252_455_616_000_000_000;
 /// Longest text of a label.
 const LABEL: usize = 1024;
+/// Among a row's options: whoever listens to tasks being enqueued has been asked. True, or the names of those who have.
+pub const ASKED: &str = "asked";
 
 fn check_label(what: &str, text: &Option<String>) -> Result<()> {
     match text {
@@ -209,6 +213,7 @@ impl NewTask {
         put("each", self.each.then_some(Json::Bool(true)));
         put("only_if", self.only_if.clone().map(Json::String));
         put("fanout", self.fanout.map(|id| task::uuid_text(id).into()));
+        put(ASKED, self.asked.then_some(Json::Bool(true)));
         (!o.is_empty()).then_some(Json::Object(o))
     }
 }
@@ -233,23 +238,33 @@ impl Caller {
     }
 }
 
+/// In whose doing a task is enqueued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// Somebody's statement, in whose session code of their own may run.
+    Caller,
+    /// The engine: what it enqueues is data, whoever's session it is in.
+    Engine,
+}
+
 /// A tenant's table, open for enqueuing.
 pub struct Queue {
     pub tenant: Rc<Tenant>,
     pub table: Table,
     pub caller: Caller,
+    pub by: By,
 }
 
 impl Queue {
     pub fn open(tenant: Rc<Tenant>) -> Result<Queue> {
         let caller = Caller::check(&tenant)?;
         let table = tenant.open(tenant.task, Access::Write)?;
-        Ok(Queue { tenant, table, caller })
+        Ok(Queue { tenant, table, caller, by: By::Caller })
     }
 
-    /// The same for the engine itself, which acts for `caller`.
-    pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller) -> Queue {
-        Queue { tenant, table, caller }
+    /// The same for `caller`, whose right to it is known.
+    pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller, by: By) -> Queue {
+        Queue { tenant, table, caller, by }
     }
 
     /// Checks and inserts one task; returns its id.
@@ -280,16 +295,25 @@ impl Queue {
             }
         }
         let run_at = new.run_at.or(new.delay.map(|d| clock::now().saturating_add(d))).unwrap_or_else(clock::now);
-        crate::events::enqueue(self, new, &handler, id, run_at)?;
+        let marked;
+        let new = match crate::events::enqueue(self, new, &handler, id, run_at)? {
+            true => {
+                marked = NewTask { asked: true, ..new.clone() };
+                &marked
+            }
+            false => new,
+        };
         insert(&self.tenant, &self.table, &self.caller, new, id, waits_for, Some(&handler))?;
         Ok(id)
     }
 
     fn check_args(&self, handler: &Handler, new: &NewTask) -> Result<()> {
+        let code = if self.by == By::Caller { handler.code_at_enqueue(&self.tenant) } else { None };
+        let code = code.as_ref();
         if new.each {
             if let Some(Json::Array(items)) = new.args.as_ref().map(Jsonb::value) {
                 for item in items {
-                    handler.check_args(&self.tenant, Some(&Jsonb::from_value(item)))?;
+                    handler.check_args(Some(&Jsonb::from_value(item)), code)?;
                 }
             }
             return Ok(());
@@ -297,9 +321,9 @@ impl Queue {
         if new.pass.is_some() {
             // What is handed on is known later; null stands for it, which fits every type.
             let args = crate::flow::with_result(handler, new.args.as_ref().map(Jsonb::value), Json::Null)?;
-            return handler.check_args(&self.tenant, Some(&Jsonb::from_value(args)));
+            return handler.check_args(Some(&Jsonb::from_value(args)), code);
         }
-        handler.check_args(&self.tenant, new.args.as_ref())
+        handler.check_args(new.args.as_ref(), code)
     }
 
     /// Whether a task of this id is here already: enqueuing an id twice is one task.

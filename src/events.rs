@@ -4,21 +4,27 @@
 //! task of the listener's handler in the very transaction that records the event, by OID like all
 //! of the engine's own writing: atomic, retried, visible, and without running anybody's code.
 //!
+//! A listener is code of the tenant's. So one to `enqueue` is called in the statement that enqueues only
+//! where that is a session of the listener's role; about every other task it is asked before the first
+//! attempt, by an executor of its role. If that is the task's role too, it is in the attempt's own
+//! transaction, and the answer is rolled back with it; else in one of its own, which notes the answer.
+//!
 //! Tasks of handlers that listen fire no events themselves, so nothing goes round in circles. A
 //! tenant without listeners pays a look into this process's memory.
 
 use crate::cache::Bounded;
 use crate::complete;
-use crate::enqueue::{Caller, NewTask, Queue};
+use crate::enqueue::{ASKED, By, Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler::{self, Handler, arguments, invoke};
 use crate::listen;
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros};
-use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
+use crate::postgres::code::MayRunCode;
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Tid, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, sandbox, session, transaction, worker};
+use crate::postgres::{catalog, sandbox, session, transaction};
 use crate::shared::Item;
 use crate::surface::time_json;
 use crate::task::{self, col, ended};
@@ -91,6 +97,7 @@ mod lcol {
     pub const FOR_HANDLER: usize = 4;
     pub const BY_SUPERUSER: usize = 6;
     pub const CREATED_BY: usize = 7;
+    pub const CREATED_AT: usize = 8;
 }
 
 struct Listener {
@@ -100,6 +107,7 @@ struct Listener {
     for_handler: Option<String>,
     by_superuser: bool,
     created_by: String,
+    created_at: Micros,
 }
 
 /// Those of one tenant.
@@ -175,9 +183,18 @@ fn listeners(tenant: &Tenant) -> Result<Rc<Listeners>> {
 }
 
 /// Reads them in the present transaction, which is a short one: a task's own would hold the lock of the
-/// registry's table for as long as its handler runs.
-pub fn preload(tenant: &Tenant) -> Result<()> {
-    listeners(tenant).map(|_| ())
+/// registry's tables for as long as its handler runs. Returns whether any of them is asked about tasks being enqueued.
+pub fn preload(tenant: &Tenant) -> Result<bool> {
+    let listeners = listeners(tenant)?;
+    for listener in listeners.all.iter().filter(|l| l.event.calls()) {
+        handler::find(tenant, &listener.handler)?;
+    }
+    Ok(listeners.all.iter().any(|l| l.event == Event::Enqueue))
+}
+
+/// Whether anybody is asked about this tenant's tasks being enqueued.
+pub fn asks(tenant: &Tenant) -> Result<bool> {
+    Ok(listeners(tenant)?.all.iter().any(|l| l.event == Event::Enqueue))
 }
 
 fn read(tenant: &str) -> Result<(bool, Listeners)> {
@@ -200,6 +217,7 @@ fn read(tenant: &str) -> Result<(bool, Listeners)> {
                 for_handler: row.text(lcol::FOR_HANDLER).filter(|h| !h.is_empty()),
                 by_superuser: row.bool(lcol::BY_SUPERUSER).unwrap_or(false),
                 created_by: row.text(lcol::CREATED_BY).unwrap_or_default(),
+                created_at: row.time(lcol::CREATED_AT).unwrap_or(0),
             }));
         }
         true
@@ -210,7 +228,7 @@ fn read(tenant: &str) -> Result<(bool, Listeners)> {
 // ---- what is called at once
 
 /// The listener's function, called in the present transaction as the present user.
-fn ask(handler: &Handler, document: &Jsonb) -> std::result::Result<Jsonb, Failure> {
+fn ask(handler: &Handler, document: &Jsonb, code: &MayRunCode) -> std::result::Result<Jsonb, Failure> {
     let signature = match (&handler.signature, &handler.fault) {
         (Some(signature), None) if !handler.is_procedure() => signature,
         (_, Some(fault)) => return Err(Failure::new("42883", format!("listener \"{}\": {}", handler.name, fault.text()))),
@@ -218,8 +236,8 @@ fn ask(handler: &Handler, document: &Jsonb) -> std::result::Result<Jsonb, Failur
     };
     let was = ASKING.replace(true);
     let answer = caught::catch(|| {
-        let bound = arguments::bind(signature, Some(document), handler.run_as, true)?;
-        invoke::call(signature, &bound)
+        let bound = arguments::bind(signature, Some(document), code)?;
+        invoke::call(signature, &bound, code)
     });
     ASKING.set(was);
     answer.and_then(|r| r)
@@ -236,33 +254,48 @@ fn listening_handler(tenant: &Tenant, listener: &Listener) -> Result<Rc<Handler>
     })
 }
 
-/// A task is being enqueued: a listener's false refuses it, as its error does.
+/// A listener runs as a superuser only if one let it listen and one has enqueued the task.
+fn check_superuser(tenant: &Tenant, listener: &Listener, role: u32, by_superuser: bool) -> Result<()> {
+    let trusted = || by_superuser && listener.by_superuser && settings::allow_superuser() && tenant.distrust().is_none();
+    if sandbox::is_superuser(pgrx::pg_sys::Oid::from(role)) && !trusted() {
+        return Err(Error::denied(format!("listener \"{}\" would run as a superuser", listener.handler))
+            .hint("Register the handler with run_as, or let the schema belong to an ordinary role."));
+    }
+    Ok(())
+}
+
+/// A task is being enqueued: a listener's false refuses it, as its error does. Returns whether nobody need be asked any
+/// more: in any session but that of all the listeners' role they are asked before the first attempt.
 ///
-/// The listener runs as its own role in the sandbox: who enqueues may be mightier than its maker.
-/// Not in the scheduler, which runs nobody's code: before_run is there for its tasks too.
-pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: Micros) -> Result<()> {
+/// In the sandbox: who enqueues may not know what it would leave behind in their session.
+pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: Micros) -> Result<bool> {
     let tenant = &queue.tenant;
     let listening = listeners(tenant)?.of(Event::Enqueue, &handler.name);
-    if listening.is_empty() || ASKING.get() || worker::is_scheduler() {
-        return Ok(());
+    if listening.is_empty() {
+        return Ok(false);
     }
-    let document = Jsonb::from_value(new_document(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue));
+    if ASKING.get() {
+        return Ok(true);
+    }
+    if queue.by == By::Engine {
+        return Ok(false);
+    }
+    let mut able = Vec::with_capacity(listening.len());
     for listener in listening {
         let listening_handler = listening_handler(tenant, &listener)?;
-        let role = pgrx::pg_sys::Oid::from(listening_handler.run_as);
-        if sandbox::is_superuser(role)
-            && !(queue.caller.superuser && listener.by_superuser && settings::allow_superuser() && tenant.distrust().is_none())
-        {
-            return Err(Error::denied(format!("listener \"{}\" would run as a superuser", listener.handler))
-                .hint("Register the handler with run_as, or let the schema belong to an ordinary role."));
-        }
-        let answer = sandbox::as_owner(role, || {
+        check_superuser(tenant, &listener, listening_handler.run_as, queue.caller.superuser)?;
+        let Some(code) = listening_handler.code_at_enqueue(tenant) else { return Ok(false) };
+        able.push((listener, listening_handler, code));
+    }
+    let document = Jsonb::from_value(new_document(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue));
+    for (listener, listening_handler, code) in able {
+        let answer = sandbox::as_owner(pgrx::pg_sys::Oid::from(code.role()), || {
             for (name, value) in [("search_path", tenant.search_path()), ("TimeZone", tenant.zone())] {
                 if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
                     session::set_local(&name, &value);
                 }
             }
-            ask(&listening_handler, &document)
+            ask(&listening_handler, &document, &code)
         })?;
         if is_no(&answer) {
             return Err(Error::new(VETO, format!("listener \"{}\" refused a task of handler \"{}\"", listener.handler, handler.name))
@@ -271,24 +304,161 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at
     }
     // What listeners have written is to be seen by what follows.
     transaction::see_own_writes();
-    Ok(())
+    Ok(true)
+}
+
+/// Who is still to be asked about a task that is in the table. Not those who came to listen after it was enqueued.
+fn pending(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
+    let mut listening = listeners(tenant)?.of(Event::Enqueue, &handler.name);
+    if !listening.is_empty() {
+        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let asked = options.as_ref().and_then(|o| o.get(ASKED));
+        let was_asked = |name: &str| match asked {
+            Some(Json::Bool(all)) => *all,
+            Some(Json::Array(names)) => names.iter().any(|n| n.as_str() == Some(name)),
+            _ => false,
+        };
+        let created_at = row.time(col::CREATED_AT).unwrap_or(0);
+        listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
+    }
+    Ok(listening)
+}
+
+/// Before the task is run an executor of this role asks who runs as it; None: those of the task's own role do.
+pub fn asked_next(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Option<u32>> {
+    for listener in pending(tenant, row, handler)? {
+        if let Some(asked) = handler::find(tenant, &listener.handler)?.filter(|h| h.run_as != handler.run_as) {
+            return Ok(Some(asked.run_as));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks those about a task's being enqueued who run as the present role, which is `code`'s; returns their names, and
+/// those who run as others.
+fn ask_pending(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    let mut made = None;
+    for listener in pending(tenant, row, handler)? {
+        let listening_handler = listening_handler(tenant, &listener)?;
+        if listening_handler.run_as != code.role() {
+            others.push(listener.handler.clone());
+            continue;
+        }
+        check_superuser(tenant, &listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;
+        let document = made.get_or_insert_with(|| running_document(tenant, row, Event::Enqueue, item, started_at));
+        if is_no(&ask(&listening_handler, document, code)?) {
+            return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" refused it", listener.handler)));
+        }
+        names.push(listener.handler.clone());
+    }
+    Ok((names, others))
+}
+
+/// The same in an executor that isn't the task's own. Whom it has asked is to be noted by `note_asked`.
+pub fn ask_for_others(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<Vec<String>, Failure> {
+    ask_pending(tenant, row, handler, item, started_at, code).map(|(names, _)| names)
+}
+
+/// These need not be asked about the task any more.
+pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    let row = table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it));
+    let overtaken = || Failure::ours(Own::Fenced, "TQF00", "the task was changed, cancelled or finished meanwhile");
+    let row = row.ok_or_else(overtaken)?;
+    let mut options = row.json(col::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
+    if !options[ASKED].is_array() {
+        options[ASKED] = json!([]);
+    }
+    if let Some(asked) = options[ASKED].as_array_mut() {
+        asked.extend(names.into_iter().map(Json::String));
+    }
+    match table.update(&row, &[(col::OPTIONS, Value::Json(&Jsonb::from_value(options)))]) {
+        Gone::Done => Ok(()),
+        Gone::Lost => Err(overtaken()),
+    }
+}
+
+/// What a finished or changed task's options say of it if it is run again: who was asked has said yes to what was done
+/// then, and is asked anew about other arguments.
+pub fn options_again(tenant: &Tenant, options: Option<Json>, was_done: bool, other_args: bool) -> Result<Option<Json>> {
+    if !asks(tenant)? {
+        return Ok(options);
+    }
+    let mut options = options.filter(Json::is_object).unwrap_or_else(|| json!({}));
+    if let Some(map) = options.as_object_mut() {
+        match (other_args, was_done) {
+            (true, _) => drop(map.remove(ASKED)),
+            (_, true) => drop(map.insert(ASKED.into(), true.into())),
+            _ => {}
+        }
+    }
+    Ok(Some(options).filter(|o| o.as_object().is_some_and(|map| !map.is_empty())))
+}
+
+/// One who listens to runs of tasks runs as the task's role: not one that was registered to run as a third.
+fn listening_to_run(tenant: &Tenant, listener: &Listener, row: &Row, code: &MayRunCode) -> std::result::Result<Rc<Handler>, Failure> {
+    let handler = listening_handler(tenant, listener)?;
+    if handler.run_as != code.role() && handler.run_as != tenant.owner {
+        let role = catalog::role_name(handler.run_as).unwrap_or_default();
+        let failure = Failure::new("42501", format!("listener \"{}\" runs as role \"{role}\", the task does not", listener.handler));
+        return Err(Failure { hint: Some("Register the listener without run_as: it then runs as the task's role.".into()), ..failure });
+    }
+    check_superuser(tenant, listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;
+    Ok(handler)
 }
 
 /// A task is about to run: in its transaction, as its role, in its search_path. A listener's false
-/// ends it: Skipped.
-pub fn before_run(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> std::result::Result<(), Failure> {
+/// ends it: Skipped. First those who listen to tasks being enqueued and could not be asked then.
+pub fn before_run(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<(), Failure> {
+    if listeners(tenant)?.all.is_empty() {
+        return Ok(());
+    }
+    let (_, others) = ask_pending(tenant, row, handler, item, started_at, code)?;
+    if let Some(other) = others.first() {
+        let failure = Failure::new("55000", format!("listener \"{other}\" is to be asked first, as another role than the task's"));
+        return Err(Failure { hint: Some("An executor of its role asks it: leave the task to the workers.".into()), ..failure });
+    }
     let listening = listeners(tenant)?.of(Event::BeforeRun, &handler.name);
     if listening.is_empty() {
         return Ok(());
     }
-    let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
-    let document = Jsonb::from_value(document(tenant, row, Event::BeforeRun, &seen));
+    let document = running_document(tenant, row, Event::BeforeRun, item, started_at);
     for listener in listening {
-        if is_no(&ask(&*listening_handler(tenant, &listener)?, &document)?) {
+        if is_no(&ask(&*listening_to_run(tenant, &listener, row, code)?, &document, code)?) {
             return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" skipped it", listener.handler)));
         }
     }
     Ok(())
+}
+
+fn running_document(tenant: &Tenant, row: &Row, event: Event, item: &Item, started_at: Micros) -> Jsonb {
+    let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
+    Jsonb::from_value(document(tenant, row, event, &seen))
 }
 
 /// A handler has returned: in its transaction, as its role, in its search_path. An error fails the
@@ -300,6 +470,7 @@ pub fn after_run(
     item: &Item,
     started_at: Micros,
     result: &Jsonb,
+    code: &MayRunCode,
 ) -> std::result::Result<(), Failure> {
     let listening = listeners(tenant)?.of(Event::AfterRun, &handler.name);
     if listening.is_empty() {
@@ -308,7 +479,7 @@ pub fn after_run(
     let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result.value()), error: None };
     let document = Jsonb::from_value(document(tenant, row, Event::AfterRun, &seen));
     for listener in listening {
-        ask(&*listening_handler(tenant, &listener)?, &document)?;
+        ask(&*listening_to_run(tenant, &listener, row, code)?, &document, code)?;
     }
     Ok(())
 }
@@ -390,7 +561,7 @@ fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: impl FnOnce() -
                 meta: Some(json!({ "event": listener.event.name() })),
                 ..NewTask::default()
             };
-            Queue::of(tenant, table, caller).add(&new)
+            Queue::of(tenant, table, caller, By::Engine).add(&new)
         };
         if let Err(error) = add() {
             let what = format!(
@@ -500,7 +671,8 @@ fn on(args: &Args) -> Result<Ret> {
             .detail(format!("Event {} calls the listener inside another transaction, where it can't COMMIT.", event.name()))
             .hint("Register a function."));
     }
-    handler.check_args(&tenant, Some(&Jsonb::from_value(json!({ "event": event.name() })))).map_err(|e| {
+    let sample = Jsonb::from_value(json!({ "event": event.name() }));
+    handler.check_args(Some(&sample), handler.code_at_enqueue(&tenant).as_ref()).map_err(|e| {
         let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
         e.detail(format!("{detail}It gets the task as one document.")).hint("Let the handler take one parameter of type jsonb.")
     })?;

@@ -9,7 +9,7 @@
 
 pub mod schedules;
 
-use crate::enqueue::{Caller, NewTask, Queue};
+use crate::enqueue::{By, Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{self, Args, Ret};
@@ -603,7 +603,7 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
         ..base
     };
     let caller = Caller { name: row.text(fcol::CREATED_BY).unwrap_or_default(), superuser: row.bool(fcol::BY_SUPERUSER).unwrap_or(false) };
-    let queue = Queue::of(tenant.clone(), table, caller);
+    let queue = Queue::of(tenant.clone(), table, caller, By::Engine);
     match queue.add(&new) {
         Ok(id) if new.id != Some(id) && !is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.into())),
         Ok(id) => Ok(Served::Enqueued(id)),

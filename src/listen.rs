@@ -6,7 +6,7 @@
 //! somebody makes by hand on a table of theirs names a listener of somebody else's in vain.
 
 use crate::cache::Bounded;
-use crate::enqueue::{Caller, NewTask, Queue};
+use crate::enqueue::{By, Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{Args, Ret};
@@ -443,7 +443,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let handler = handler::require(&tenant, &name)?;
     let samples: Vec<Jsonb> = operations.iter().map(|o| document_for(*o, &target.name, by_row, &[])).collect::<Result<_>>()?;
     for sample in &samples {
-        handler.check_args(&tenant, Some(sample)).map_err(|e| {
+        handler.check_args(Some(sample), handler.code_at_enqueue(&tenant).as_ref()).map_err(|e| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
             e.detail(format!("{detail}Its args are {}.", shape(by_row))).hint("Let the handler take one parameter of type jsonb.")
         })?;
@@ -655,46 +655,38 @@ fn table_changed(args: &Args) -> Result<Ret> {
     may_enqueue(&tenant, owner)?;
     let superuser = listener.by_superuser && sandbox::is_superuser(pg_sys::Oid::from(owner));
     let caller = Caller { name: catalog::role_name(owner).unwrap_or_default(), superuser };
-    let queue = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, caller);
+    let queue = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, caller, By::Caller);
     let table = qualified_name(relation);
     let operation = fired.operation();
     let enqueue = |args: Jsonb| queue.add(&NewTask { args: Some(args), ..listener.task.clone() }).map(|_| ());
     match operation {
         Operation::Truncate => enqueue(document_for(operation, &table, false, &[])?)?,
         _ if fired.is_for_row() => {
-            let change = as_owner(owner, || fired.row())?;
-            enqueue(document_for(operation, &table, true, &[change])?)?;
+            enqueue(document_for(operation, &table, true, &[fired.row()?])?)?;
         }
-        _ => statement(&fired, owner, |rows| enqueue(document_for(operation, &table, false, rows)?))?,
+        _ => statement(&fired, |rows| enqueue(document_for(operation, &table, false, rows)?))?,
     }
     Ok(Ret::Void)
 }
 
-/// A cast to json that the table's owner has made for a type runs as the table's owner.
-fn as_owner<T>(owner: u32, f: impl FnOnce() -> T) -> T {
-    sandbox::as_owner(pg_sys::Oid::from(owner), f)
-}
-
 /// A statement's rows, as many at a time as a task's arguments take.
-fn statement(fired: &Fired, owner: u32, mut enqueue: impl FnMut(&[Change]) -> Result<()>) -> Result<()> {
+fn statement(fired: &Fired, mut enqueue: impl FnMut(&[Change]) -> Result<()>) -> Result<()> {
     let room = settings::max_args_bytes() / 2;
     let mut rows: Vec<Change> = Vec::new();
     let mut bytes = 0;
     let size = |d: &Option<Jsonb>| d.as_ref().map_or(0, Jsonb::size);
-    as_owner(owner, || {
-        fired.rows(|change| {
-            let more = size(&change.0) + size(&change.1);
-            if rows.len() >= ROWS || (bytes + more > room && !rows.is_empty()) {
-                enqueue(&rows)?;
-                rows.clear();
-                bytes = 0;
-            }
-            bytes += more;
-            rows.push(change);
-            Ok(())
-        })?;
-        if rows.is_empty() { Ok(()) } else { enqueue(&rows) }
-    })
+    fired.rows(|change| {
+        let more = size(&change.0) + size(&change.1);
+        if rows.len() >= ROWS || (bytes + more > room && !rows.is_empty()) {
+            enqueue(&rows)?;
+            rows.clear();
+            bytes = 0;
+        }
+        bytes += more;
+        rows.push(change);
+        Ok(())
+    })?;
+    if rows.is_empty() { Ok(()) } else { enqueue(&rows) }
 }
 
 /// Listeners of this tenant's tables, for tq_events.

@@ -61,7 +61,7 @@ fn update(args: &Args) -> Result<Ret> {
     let by = catalog::role_name(user.to_u32()).unwrap_or_default();
     if let Some(handler) = &handler {
         if new.args.is_some() {
-            handler.check_args(&tenant, new.args.as_ref())?;
+            handler.check_args(new.args.as_ref(), handler.code_at_enqueue(&tenant).as_ref())?;
         }
         if answers && !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
             return Err(Error::denied(format!(
@@ -99,6 +99,11 @@ fn update(args: &Args) -> Result<Ret> {
     }
     if changes.len() == 1 {
         return Ok(Ret::Bool(false));
+    }
+    let options =
+        if answers { crate::events::options_again(&tenant, row.json(col::OPTIONS), false, true)?.map(Jsonb::from_value) } else { None };
+    if answers && (options.is_some() || row.raw(col::OPTIONS).is_some()) {
+        changes.push((col::OPTIONS, Value::json(options.as_ref())));
     }
     let place = Place::of(&tenant, new.queue.as_deref().or(row.str(col::QUEUE)));
     if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || task::is_runnable(row.char(col::STATE)) && !place.has(&row) {

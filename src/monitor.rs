@@ -667,7 +667,12 @@ fn why(args: &Args) -> Result<Ret> {
             }
         }
     }
-    let role = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
+    let asked_by = handler.as_ref().and_then(|h| crate::events::asked_next(&tenant, &row, h).ok().flatten());
+    if let Some(role) = asked_by {
+        let role = catalog::role_name(role).unwrap_or_default();
+        say("listener", format!("a listener who runs as role \"{role}\" is asked about it first"), "SELECT * FROM tq_events.");
+    }
+    let role = asked_by.unwrap_or(handler.as_ref().map_or(tenant.owner, |h| h.run_as));
     if !worker::NOLOGIN_WORKS && !catalog::may_login(role) {
         say(
             "role",

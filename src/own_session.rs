@@ -17,6 +17,7 @@ use crate::pick::item_of;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::code::MayRunCode;
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
@@ -204,6 +205,10 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
         return Ok(Some(format!("handler \"{name}\" runs as role \"{role}\"")));
+    }
+    if let Some(role) = events::asked_next(tenant, row, &handler)? {
+        let role = catalog::role_name(role).unwrap_or_default();
+        return Ok(Some(format!("a listener who runs as role \"{role}\" is to be asked first")));
     }
     if handler.is_procedure() {
         return Ok(Some(format!("handler \"{name}\" is a procedure, which may COMMIT")));
@@ -461,7 +466,9 @@ fn handle(
         }
         run::apply_settings(handler);
         let rules = Rules::of(tenant, row, Some(handler));
-        let result = if run::is_wanted(&rules)? { Some(handled(tenant, row, handler, item, started_at, &rules)?) } else { None };
+        let code = MayRunCode::in_attempt(handler.run_as)?;
+        let result =
+            if run::is_wanted(&rules, &code)? { Some(handled(tenant, row, handler, item, started_at, &rules, &code)?) } else { None };
         match declared {
             Some(declared) => declared.fire()?,
             None => deferred::fire()?,
@@ -487,11 +494,12 @@ fn handled(
     item: &Item,
     started_at: Micros,
     rules: &Rules,
+    code: &MayRunCode,
 ) -> std::result::Result<Jsonb, Failure> {
-    events::before_run(tenant, row, handler, item, started_at)?;
+    events::before_run(tenant, row, handler, item, started_at, code)?;
     let passed = rules.pass.as_deref().map(|from| crate::flow::passed_result(tenant, from)).transpose()?;
-    let result = run::call(row, handler, passed)?;
-    events::after_run(tenant, row, handler, item, started_at, &result)?;
+    let result = run::call(row, handler, passed, code)?;
+    events::after_run(tenant, row, handler, item, started_at, &result, code)?;
     Ok(result)
 }
 

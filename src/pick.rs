@@ -194,7 +194,7 @@ fn look(
             return Ok(Picked::Blocked { reason: reason::BROKEN, until: None });
         }
     };
-    crate::events::preload(&tenant)?;
+    let asks = crate::events::preload(&tenant)?;
     let role = e.role.load(Relaxed);
     let mut room = limit.min(BATCH);
     let mut limited = false;
@@ -241,6 +241,8 @@ fn look(
         busy_schedules: None,
         held_up: false,
         homeless: false,
+        asks,
+        asking: HashMap::new(),
     };
     let sources = turn::sources(&tenant, e.turn.load(Relaxed));
     let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
@@ -267,7 +269,12 @@ fn look(
     {
         crate::ready::wake(s, entry.index, i64::MIN);
     }
-    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, .. } = scan;
+    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, .. } = scan;
+    for (role, at) in &asking {
+        if let Some(theirs) = tenant.entry(*role)? {
+            crate::ready::wake(s, theirs.index, *at);
+        }
+    }
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
@@ -323,7 +330,7 @@ fn look(
     if due != NEVER {
         crate::ready::due(s, index, due);
     }
-    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && wait.is_empty() && due == NEVER {
+    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && wait.is_empty() && asking.is_empty() && due == NEVER {
         // Rolled-back savepoints and the like let the gauge drift: here it is known exactly, but for what was committed meanwhile.
         let _ = e.unfinished.compare_exchange(unfinished, 0, SeqCst, Relaxed);
     }
@@ -404,6 +411,10 @@ struct Scan<'a> {
     held_up: bool,
     /// Rows that were this role's until its right was taken away: the owner's entry is to look.
     homeless: bool,
+    /// Somebody listens to tasks being enqueued.
+    asks: bool,
+    /// Roles whose executors ask about a row before it may run, and when the first of these came due.
+    asking: HashMap<u32, Micros>,
     now: Micros,
     /// Rows of the batch, and how many of them there may be once the present source is walked.
     room: usize,
@@ -529,9 +540,19 @@ impl Scan<'_> {
             }
         };
         let role = handler.as_ref().map_or(self.tenant.owner, |h| h.run_as);
+        let asked_by = match &handler {
+            Some(handler) if self.asks => crate::events::asked_next(self.tenant, &row, handler)?,
+            _ => None,
+        };
         if role != self.role {
-            // Another executor's business; its entry has been woken for it. But nothing tells of a role that was taken from the
-            // tenant's owner, who holds those tasks then.
+            // Another executor's business; its entry has been woken for it. But for what is asked first: then what
+            // keeps the task from running is theirs to look at all the same.
+            if asked_by == Some(self.role) && self.would_run(table, &row, handler.as_deref())? {
+                self.rows.push((row, handler));
+                self.gates.push([0; GATES]);
+                return Ok(true);
+            }
+            // Nothing tells of a role that was taken from the tenant's owner, who holds those tasks then.
             self.homeless |= handler.is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. })));
             return Ok(false);
         }
@@ -564,6 +585,13 @@ impl Scan<'_> {
                     return Ok(true);
                 }
             }
+        }
+        if let Some(role) = asked_by.filter(|_| !expired) {
+            // Once that is done this entry is woken.
+            let first = self.asking.entry(role).or_insert(key.0);
+            *first = key.0.min(*first);
+            self.untouchable += 1;
+            return Ok(true);
         }
         // A procedure gets an executor of its own: nothing else in its batch.
         let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
@@ -609,6 +637,21 @@ impl Scan<'_> {
         self.rows.push((row, handler));
         self.gates.push(passed);
         Ok(true)
+    }
+
+    /// Whether nothing but limits keeps a row of another role's from running.
+    fn would_run(&self, table: &Table, row: &Row, handler: Option<&Handler>) -> Result<bool, Failure> {
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now).is_some();
+        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now) || !callable || paused {
+            return Ok(false);
+        }
+        if row.raw(col::WAITS).is_none() {
+            return Ok(true);
+        }
+        let results = self.tenant.open(self.tenant.result, Access::Read)?;
+        Ok(matches!(depend::evaluate(table, &results, row), depend::Answer::Ready))
     }
 
     /// This row finds its gate shut. The first ones stay where they are; further ones are put aside, so that

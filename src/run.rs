@@ -7,11 +7,13 @@
 
 use crate::complete::{self, Interrupted, Rules, Verdict};
 use crate::depend;
+use crate::handler::arguments::Unfit;
 use crate::handler::signature::Signature;
 use crate::handler::{self, Handler, arguments, invoke};
 use crate::pick;
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::code::MayRunCode;
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
@@ -141,6 +143,8 @@ pub enum Outcome {
     Outdated,
     /// Its end could not be recorded: held back, to be tried again uncounted.
     Unrecorded,
+    /// Listeners of this session's role were asked, and let it pass: its own executors are next.
+    Asked,
 }
 
 /// Runs one picked task whose slot says so already. `since`: before anybody could have meant this attempt.
@@ -172,6 +176,8 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     };
     let (tenant, handler) = current.as_ref().map_or((tenant, handler), |(t, h)| (t, h));
     let rules = Rules::of(tenant, row, Some(handler));
+    // A pick takes a task of another role for one reason only.
+    let asks = handler.run_as != sandbox::session_user().to_u32();
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
     slot.attempt.store(item.attempts + 1, Relaxed);
@@ -201,10 +207,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     STAGE.set(Stage::Preparing);
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
-    let passed = rules.pass.as_deref().map(|from| transaction::run(|| crate::flow::passed_result(tenant, from))).transpose();
+    let passed =
+        rules.pass.as_deref().filter(|_| !asks).map(|from| transaction::run(|| crate::flow::passed_result(tenant, from))).transpose();
     timeout::arm(rules.timeout_ms);
     let result = passed.and_then(|passed| {
-        if handler.is_procedure() {
+        if asks {
+            ask_listeners(tenant, row, handler, &item, started_at)
+        } else if handler.is_procedure() {
             procedure(tenant, row, handler, &item, started_at, &rules, passed)
         } else {
             function(tenant, row, handler, &item, started_at, &rules, passed)
@@ -379,10 +388,22 @@ enum Arguments {
     Each(Vec<Jsonb>),
 }
 
+/// Arguments that nobody could look at before, and that don't fit: another attempt would find the same.
+fn unfit(unfit: Unfit) -> Failure {
+    let of_foreign_type = unfit.of_foreign_type;
+    let mut failure = Failure::from(unfit);
+    // A lock, a deadlock: none of the value's.
+    if of_foreign_type && !passes(&failure.sqlstate) {
+        ASKED.with_borrow_mut(|a| a.in_vain = true);
+        failure.hint.get_or_insert_with(|| "It is not tried again. tq_requeue(id, args => '…') runs it with other arguments.".into());
+    }
+    failure
+}
+
 /// Calls the handler, once or for each of a chunk.
-pub fn call(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Jsonb, Failure> {
+pub fn call(row: &Row, handler: &Handler, passed: Option<Json>, code: &MayRunCode) -> Result<Jsonb, Failure> {
     let signature = signature_of(handler)?;
-    let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, handler.run_as, true)?);
+    let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, code).map_err(unfit)?, code);
     match arguments_of(row, handler, passed)? {
         Arguments::One(args) => once(args.as_ref()),
         Arguments::Each(items) => {
@@ -404,19 +425,20 @@ fn function(
     transaction::run(|| {
         let (tenant, handler) = &as_of_now(tenant, row, handler)?;
         check_identity(tenant, row, handler)?;
+        let code = MayRunCode::in_attempt(handler.run_as)?;
         apply_durability(handler);
         let nest = Nest::enter();
         timeout::limit_locks(0);
         STAGE.set(Stage::Handler);
         apply_settings(handler);
-        if !is_wanted(rules)? {
+        if !is_wanted(rules, &code)? {
             transaction::fire_deferred()?;
             nest.leave();
             return skip(tenant, item, started_at, rules);
         }
-        events::before_run(tenant, row, handler, item, started_at)?;
-        let result = call(row, handler, passed)?;
-        events::after_run(tenant, row, handler, item, started_at, &result)?;
+        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        let result = call(row, handler, passed, &code)?;
+        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
@@ -427,9 +449,26 @@ fn function(
     })
 }
 
+/// Asks listeners who run as this session's role about a task of another role's.
+fn ask_listeners(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> Result<Outcome, Failure> {
+    transaction::run(|| {
+        let code = MayRunCode::in_attempt(sandbox::session_user().to_u32())?;
+        let nest = Nest::enter();
+        timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
+        let asked = events::ask_for_others(tenant, row, handler, item, started_at, &code)?;
+        transaction::fire_deferred()?;
+        nest.leave();
+        begin_completion(started_at);
+        transaction::refresh_snapshot();
+        events::note_asked(tenant, item, asked)?;
+        Ok(Outcome::Asked)
+    })
+}
+
 /// What the task's schedule asks before it lets it run, as the task's own role.
-pub fn is_wanted(rules: &Rules) -> Result<bool, Failure> {
-    rules.only_if.as_deref().map_or(Ok(true), condition::is_true)
+pub fn is_wanted(rules: &Rules, code: &MayRunCode) -> Result<bool, Failure> {
+    rules.only_if.as_deref().map_or(Ok(true), |expression| condition::is_true(expression, code))
 }
 
 /// Ends the task without a call, in the transaction that asked.
@@ -452,10 +491,11 @@ fn procedure(
     transaction::run(|| {
         let (tenant, handler) = &as_of_now(tenant, row, handler)?;
         check_identity(tenant, row, handler)?;
+        let code = MayRunCode::in_attempt(handler.run_as)?;
         timeout::limit_locks(0);
         STAGE.set(Stage::Handler);
         apply_settings(handler);
-        if !is_wanted(rules)? {
+        if !is_wanted(rules, &code)? {
             transaction::fire_deferred()?;
             return skip(tenant, item, started_at, rules);
         }
@@ -463,10 +503,10 @@ fn procedure(
         let Arguments::One(args) = arguments_of(row, handler, passed)? else {
             return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
         };
-        let bound = arguments::bind(signature, args.as_ref(), handler.run_as, true)?;
-        events::before_run(tenant, row, handler, item, started_at)?;
-        let result = invoke::call_procedure(signature, &bound)?;
-        events::after_run(tenant, row, handler, item, started_at, &result)?;
+        let bound = arguments::bind(signature, args.as_ref(), &code).map_err(unfit)?;
+        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        let result = invoke::call_procedure(signature, &bound, &code)?;
+        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
         transaction::fire_deferred()?;
         begin_completion(started_at);
         transaction::ensure_snapshot();

@@ -313,7 +313,7 @@ fn requeue(args: &Args) -> Result<Ret> {
     let check = |name: &str| -> Result<Rc<handler::Handler>> {
         let handler = handler::require(&tenant, name)?;
         if let Some(a) = &new_args {
-            handler.check_args(&tenant, Some(a))?;
+            handler.check_args(Some(a), handler.code_at_enqueue(&tenant).as_ref())?;
         }
         if !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
             return Err(Error::denied(format!("handler \"{name}\" runs as a superuser, so only a superuser may run its tasks again")));
@@ -346,6 +346,9 @@ fn requeue(args: &Args) -> Result<Ret> {
         if let Some(args) = &new_args {
             set(col::ARGS, Value::Json(args));
         }
+        let was_done = row.char(rcol::STATE) == ended::DONE;
+        let options = crate::events::options_again(&tenant, row.json(rcol::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
+        set(col::OPTIONS, Value::json(options.as_ref()));
         if let Some(on) = wait {
             set(col::STATE, Value::Char(task::stored::WAITING));
             set(col::WAITS, Value::I32(1));

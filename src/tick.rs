@@ -2,7 +2,7 @@
 //! time is served exactly once, whoever is killed in between. The task's id is computed from the
 //! schedule and the fire time: a second attempt finds the first.
 
-use crate::enqueue::{Caller, NewTask, Queue};
+use crate::enqueue::{By, Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::fanout::schedules::{self, OfAll};
 use crate::handler;
@@ -594,7 +594,7 @@ impl<'a> Work<'a> {
         let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(None) };
         let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(None) };
         let nobody = Caller { name: String::new(), superuser: false };
-        let queue = Queue::of(tenant.clone(), tasks.fetch_at_most(ROW), nobody);
+        let queue = Queue::of(tenant.clone(), tasks.fetch_at_most(ROW), nobody, By::Engine);
         Ok(Some(Work { s, tenant, table: table.fetch_at_most(ROW), queue, now }))
     }
 

@@ -1,20 +1,20 @@
 //! A task's arguments: one jsonb document into one value for each parameter.
 //!
 //! An object gives parameters by name, an array by position, anything else is the single
-//! parameter; `f(jsonb)` gets the document as it is. Checked when a task is enqueued, and again
-//! when it starts: the function may have been replaced in between.
+//! parameter; `f(jsonb)` gets the document as it is. Checked when a task is enqueued, as far as that runs
+//! nobody's code, and again when it starts: the function may have been replaced in between.
 
 use super::signature::{Param, Signature, nearest};
 use crate::error::{Error, Result};
 use crate::postgres::caught::Failure;
+use crate::postgres::code::MayRunCode;
 use crate::postgres::function::catalog;
 use crate::postgres::function::document::{self, Document, Item, Shape};
-use crate::postgres::function::{Argument, Value, is_built_in};
+use crate::postgres::function::{Argument, Value};
 use crate::postgres::sandbox;
 use crate::postgres::types::Jsonb;
-use crate::postgres::worker;
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 /// One value for each parameter of one function. The values live in the memory context that was
@@ -32,63 +32,63 @@ enum Source<'a> {
     Item(Item<'a>),
 }
 
-thread_local! {
-    static ONLY_BUILT_IN: Cell<bool> = const { Cell::new(false) };
+/// Why arguments can't be handed over.
+pub struct Unfit {
+    pub error: Error,
+    /// A value doesn't fit a type that isn't PostgreSQL's own: nobody may have looked at it before.
+    pub of_foreign_type: bool,
 }
 
-/// Whatever is bound in `f` is not converted to types that bring code of their own: for a session that only
-/// wants to know what is wrong.
-pub fn without_foreign_code<T>(f: impl FnOnce() -> T) -> T {
-    struct Back(bool);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            ONLY_BUILT_IN.set(self.0);
-        }
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Unfit {
+        Unfit { error, of_foreign_type: false }
     }
-    let _back = Back(ONLY_BUILT_IN.replace(true));
-    f()
 }
 
-/// Converts `args` to the parameters' types. Types that aren't PostgreSQL's own bring code of
-/// their makers' (a domain's CHECK, an input function): that runs as `role`, in the sandbox unless
-/// `inside_task`, where the session is that role already. The scheduler, which all tenants need, doesn't
-/// convert to them at all: what doesn't fit fails at its start.
-pub fn bind(sig: &Signature, args: Option<&Jsonb>, role: u32, inside_task: bool) -> Result<Bound> {
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Failure {
+        unfit.error.into()
+    }
+}
+
+/// Converts `args` to the parameters' types, all of them.
+pub fn bind(sig: &Signature, args: Option<&Jsonb>, code: &MayRunCode) -> std::result::Result<Bound, Unfit> {
     let document = args.map(Document::of);
     let sources = assign(sig, document.as_ref())?;
     let mut arguments: Vec<Argument> = Vec::with_capacity(sources.len());
-    let mut foreign = false;
     for (i, source) in sources.iter().enumerate() {
         let type_oid = sig.params[i].type_oid;
-        let value = match source {
-            Source::Default => Value::Default,
-            _ if !inside_task && !is_built_in(type_oid) => {
-                foreign = true;
-                Value::Null
-            }
-            _ => convert(sig, i, source, document.as_ref())?,
-        };
+        let value = convert(sig, i, source, document.as_ref(), Some(code))
+            .map_err(|error| Unfit { error, of_foreign_type: !catalog::runs_nobodys_code(type_oid) })?;
         arguments.push(Argument { type_oid, value });
-    }
-    if foreign && !worker::is_scheduler() && !ONLY_BUILT_IN.get() {
-        sandbox::as_owner(pg_sys::Oid::from(role), || {
-            for (i, source) in sources.iter().enumerate() {
-                if !matches!(source, Source::Default) && !is_built_in(sig.params[i].type_oid) {
-                    arguments[i].value = convert(sig, i, source, document.as_ref())?;
-                }
-            }
-            Ok::<(), Error>(())
-        })?;
     }
     Ok(Bound { function: sig.oid, arguments })
 }
 
-fn convert(sig: &Signature, i: usize, source: &Source, document: Option<&Document>) -> Result<Value> {
+/// Whether `args` fit. Types that aren't PostgreSQL's own, but for enums, bring code of their makers' (a domain's CHECK,
+/// an input function): they are asked in the sandbox with leave, and else not at all: then what doesn't fit fails at its start.
+pub fn check(sig: &Signature, args: Option<&Jsonb>, code: Option<&MayRunCode>) -> Result<()> {
+    let document = args.map(Document::of);
+    let sources = assign(sig, document.as_ref())?;
+    let check = |i: usize, code: Option<&MayRunCode>| convert(sig, i, &sources[i], document.as_ref(), code).map(drop);
+    let given = |i: &usize| !matches!(sources[*i], Source::Default);
+    let (own, foreign): (Vec<usize>, Vec<usize>) =
+        (0..sources.len()).filter(given).partition(|i| catalog::runs_nobodys_code(sig.params[*i].type_oid));
+    own.into_iter().try_for_each(|i| check(i, None))?;
+    match code {
+        Some(code) if !foreign.is_empty() => {
+            sandbox::as_owner(pg_sys::Oid::from(code.role()), || foreign.into_iter().try_for_each(|i| check(i, Some(code))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn convert(sig: &Signature, i: usize, source: &Source, document: Option<&Document>, code: Option<&MayRunCode>) -> Result<Value> {
     let param = &sig.params[i];
     let name = param.name.as_deref().unwrap_or("?");
     let converted = match (source, document) {
-        (Source::Item(item), _) => document::convert(item, name, param.type_oid),
-        (Source::Whole, Some(document)) => document::convert_whole(document, name, param.type_oid),
+        (Source::Item(item), _) => document::convert(item, name, param.type_oid, code),
+        (Source::Whole, Some(document)) => document::convert_whole(document, name, param.type_oid, code),
         _ => return Ok(Value::Default),
     };
     match converted {

@@ -6,6 +6,7 @@
 use super::arguments::Bound;
 use super::signature::{Kind, Signature};
 use crate::postgres::caught::Failure;
+use crate::postgres::code::MayRunCode;
 use crate::postgres::function::execute::{self, Call, Outcome};
 use crate::postgres::types::Jsonb;
 use crate::settings;
@@ -16,12 +17,12 @@ const RESULT_FACTOR: usize = 10;
 /// Calls the function in the transaction that is open. void and SQL NULL give JSON null, as does a
 /// strict function that is given a NULL; a set gives the array of its rows. A procedure can be
 /// called as well, but can't COMMIT.
-pub fn call(sig: &Signature, bound: &Bound) -> Result<Jsonb, Failure> {
+pub fn call(sig: &Signature, bound: &Bound, code: &MayRunCode) -> Result<Jsonb, Failure> {
     let call = prepare(sig, bound);
     let outcome = match sig.kind {
-        Kind::Procedure => execute::procedure(&call),
-        Kind::Function if sig.returns_set => execute::rows(&call),
-        Kind::Function => execute::single(&call),
+        Kind::Procedure => execute::procedure(&call, code),
+        Kind::Function if sig.returns_set => execute::rows(&call, code),
+        Kind::Function => execute::single(&call, code),
     };
     result_of(sig, outcome?)
 }
@@ -29,8 +30,8 @@ pub fn call(sig: &Signature, bound: &Bound) -> Result<Jsonb, Failure> {
 /// CALLs the procedure so that it may COMMIT. For a background worker's own transaction, outside
 /// of any function or SPI. On return a transaction is open: on `Ok` one with a snapshot, maybe
 /// another one than before; on `Err` the one to be aborted.
-pub fn call_procedure(sig: &Signature, bound: &Bound) -> Result<Jsonb, Failure> {
-    result_of(sig, execute::procedure_with_transactions(&prepare(sig, bound))?)
+pub fn call_procedure(sig: &Signature, bound: &Bound, code: &MayRunCode) -> Result<Jsonb, Failure> {
+    result_of(sig, execute::procedure_with_transactions(&prepare(sig, bound), code)?)
 }
 
 fn prepare<'a>(sig: &Signature, bound: &'a Bound) -> Call<'a> {

@@ -12,6 +12,7 @@ pub mod signature;
 use crate::cache::Bounded;
 use crate::error::{Error, Result};
 use crate::postgres::clock::Micros;
+use crate::postgres::code::MayRunCode;
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, catalog, sandbox, transaction};
@@ -359,8 +360,15 @@ impl Handler {
         let settings = self.settings.as_ref().map_or(0, |s| 4 * s.to_string().len());
         self.name.len() + self.function.len() + self.aliases.iter().map(|a| a.len() + 50).sum::<usize>() + signature + settings
     }
-    /// Whether the arguments fit, without calling anything.
-    pub fn check_args(&self, _tenant: &Tenant, args: Option<&Jsonb>) -> Result<()> {
+    /// Leave to run its role's code where one of its tasks is enqueued, if this is a session of that role. What a
+    /// schema's former owner has registered is not run as a superuser.
+    pub fn code_at_enqueue(&self, tenant: &Tenant) -> Option<MayRunCode> {
+        let trusted =
+            || !sandbox::is_superuser(pg_sys::Oid::from(self.run_as)) || crate::settings::allow_superuser() && tenant.distrust().is_none();
+        MayRunCode::at_enqueue(self.run_as).filter(|_| trusted())
+    }
+    /// Whether the arguments fit; `code` as in arguments::check.
+    pub fn check_args(&self, args: Option<&Jsonb>, code: Option<&MayRunCode>) -> Result<()> {
         // A handler that is gone for the moment keeps its queue: its tasks are checked at start.
         let Some(signature) = &self.signature else { return Ok(()) };
         if self.fault.is_some() {
@@ -369,7 +377,7 @@ impl Handler {
         if signature.params.is_empty() && args.is_none() {
             return Ok(());
         }
-        arguments::bind(signature, args, self.run_as, false).map(|_| ())
+        arguments::check(signature, args, code)
     }
     pub fn is_procedure(&self) -> bool {
         self.signature.as_ref().is_some_and(|s| matches!(s.kind, signature::Kind::Procedure))

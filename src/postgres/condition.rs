@@ -4,6 +4,7 @@
 //! does, so it is asked only in a session of the role that answers for it.
 
 use super::caught::{Failure, call_parser, call_raw};
+use super::code::MayRunCode;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -119,7 +120,8 @@ unsafe extern "C-unwind" fn note_schemas(node: *mut pg_sys::Node, into: *mut std
 
 /// Whether the expression is true, asked in the transaction that is open, as the current user with
 /// the session's search_path. False and NULL are no. After an `Err` the caller rolls back.
-pub fn is_true(expression: &str) -> Result<bool, Failure> {
+pub fn is_true(expression: &str, code: &MayRunCode) -> Result<bool, Failure> {
+    code.check()?;
     let sql = statement(expression)?;
     // SAFETY: SPI's protocol; a C string that outlives the call. After an ERROR the rollback
     // closes what SPI had open.

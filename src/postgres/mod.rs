@@ -6,6 +6,7 @@ pub mod call;
 pub mod catalog;
 pub mod caught;
 pub mod clock;
+pub mod code;
 pub mod condition;
 pub mod deferred;
 pub mod function;

@@ -107,6 +107,14 @@ pub fn keep_role<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Whether the current user can't become anybody else for now: under `keep_role` and in the sandbox.
+pub fn is_role_kept() -> bool {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads statics.
+    unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
+    context & pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32 != 0
+}
+
 /// Whether the session is the current user's own: nobody else has connected and become it.
 pub fn is_own_session() -> bool {
     // SAFETY: reads this process's own entry.

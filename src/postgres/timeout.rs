@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 static ID: AtomicI32 = AtomicI32::new(-1);
 static FIRED: AtomicU32 = AtomicU32::new(0);
+/// An attempt is under way, whether or not its timeout is 0.
+static ARMED: AtomicBool = AtomicBool::new(false);
 /// In somebody's own session: it is cancelled again and again, but never ended.
 static CANCELS_ONLY: AtomicBool = AtomicBool::new(false);
 /// So often it cancels.
@@ -56,6 +58,7 @@ pub fn register() {
 /// Arms the timer: cancel after `millis`, again a second later, then terminate.
 pub fn arm(millis: i64) {
     FIRED.store(0, Ordering::Relaxed);
+    ARMED.store(true, Ordering::Relaxed);
     let id = ID.load(Ordering::Relaxed);
     if millis > 0 && id >= 0 {
         let at = super::clock::now() + millis * 1000;
@@ -76,12 +79,18 @@ pub fn arm_cancels(millis: i64) {
 
 /// Disarms it and says whether it had fired.
 pub fn disarm() -> bool {
+    ARMED.store(false, Ordering::Relaxed);
     let id = ID.load(Ordering::Relaxed);
     if id >= 0 {
         // SAFETY: a timer registered above.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::disable_timeout(id, false)) };
     }
     FIRED.load(Ordering::Relaxed) > 0
+}
+
+/// Whether an attempt is under way here, from `arm` to `disarm`.
+pub fn is_armed() -> bool {
+    ARMED.load(Ordering::Relaxed)
 }
 
 /// Whether it is this timer that terminates the process.

@@ -293,6 +293,14 @@ pub fn is_alive(pid: u32) -> bool {
     unsafe { libc::kill(pid as i32, 0) == 0 || *libc::__errno_location() == libc::EPERM }
 }
 
+/// Whether this process is a worker of ours.
+pub fn is_ours() -> bool {
+    // SAFETY: NULL in all but background workers, else this process's own entry.
+    unsafe {
+        !pg_sys::MyBgworkerEntry.is_null() && std::ffi::CStr::from_ptr((*pg_sys::MyBgworkerEntry).bgw_library_name.as_ptr()) == c"tenant_q"
+    }
+}
+
 /// Whether this process is a scheduler of ours: a superuser's session that runs nobody's code.
 pub fn is_scheduler() -> bool {
     // SAFETY: NULL in all but background workers, else this process's own entry.

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, format_interval, micros_of};
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::code::MayRunCode;
 use crate::postgres::relation::{Row, Value};
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
 use crate::postgres::{condition, sandbox};
@@ -168,7 +169,7 @@ impl Definition {
 
     fn check_call(&self, tenant: &Rc<Tenant>, author: &Caller) -> Result<Rc<Handler>> {
         let handler = handler::require(tenant, &self.handler)?;
-        self.check_args(tenant, &handler)?;
+        self.check_args(&handler, handler.code_at_enqueue(tenant).as_ref())?;
         if sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) && !author.superuser {
             return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may schedule it", self.handler)));
         }
@@ -272,8 +273,8 @@ impl Definition {
     }
 
     /// The arguments as they will be at a fire time.
-    pub fn check_args(&self, tenant: &Tenant, handler: &Handler) -> Result<()> {
-        let Some(time_arg) = &self.time_arg else { return handler.check_args(tenant, self.args.as_ref()) };
+    pub fn check_args(&self, handler: &Handler, code: Option<&MayRunCode>) -> Result<()> {
+        let Some(time_arg) = &self.time_arg else { return handler.check_args(self.args.as_ref(), code) };
         let mut object = match self.args.as_ref().map(|a| a.parsed().ok_or_else(|| unreadable(&self.name))).transpose()? {
             None | Some(Json::Null) => json!({}),
             Some(Json::Object(o)) => Json::Object(o),
@@ -291,7 +292,7 @@ impl Definition {
         }
         object[time_arg.as_str()] = time_text(instant(A_LEAP_DAY), chrono_tz::UTC, kind).into();
         let check = Jsonb::from_value(object);
-        handler.check_args(tenant, Some(&check))
+        handler.check_args(Some(&check), code)
     }
 
     /// The rare parameters, kept as one document.

@@ -5,7 +5,7 @@ use super::definition::{Definition, PARAMETERS};
 use super::follow::{self, State};
 use super::planning::{self, Change, How};
 use super::{author, contended, may_read, may_schedule, may_set_condition};
-use crate::enqueue::{Caller, Queue};
+use crate::enqueue::{By, Caller, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::postgres::call::{Args, Ret};
@@ -244,7 +244,7 @@ pub fn fire(args: &Args) -> Result<Ret> {
     let schedule = Schedule::of(&tenant, &row)?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     // Who fires it answers for the task.
-    let queue = Queue::of(tenant.clone(), tasks, author());
+    let queue = Queue::of(tenant.clone(), tasks, author(), By::Caller);
     let now = clock::now();
     let handler_name = row.text(scol::HANDLER).unwrap_or_default();
     let id = queue.add(&schedule.task(&tenant, &row, &handler_name, now)?)?;
@@ -442,9 +442,8 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
         return Some((fault.message, fix));
     }
     let text = problem?;
-    let fits = || handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(tenant, &h)).is_ok();
     // Whoever looks at problems may be anybody, and doesn't wait for code of the tenant's.
-    let fits = handler::arguments::without_foreign_code(fits);
+    let fits = handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(&h, None)).is_ok();
     // Where nothing is wrong with it any more it is only to be planned again.
     let fix = if fits { alter("enabled => true") } else { alter("args => '…'") };
     Some((text, fix))

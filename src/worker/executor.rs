@@ -397,7 +397,7 @@ impl Executor {
             match rows.get(n) {
                 Some(Some((row, handler))) => {
                     let outcome = self.one(index, e, &tenant, row, handler.as_ref(), since);
-                    one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure());
+                    one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure() && h.run_as == sandbox::session_user().to_u32());
                     outdated = outcome == Outcome::Outdated;
                 }
                 _ => {
@@ -448,7 +448,11 @@ impl Executor {
             // Whatever did this: don't repair, leave.
             worker::exit(1);
         }
-        if handler.is_some_and(|h| h.is_procedure()) {
+        // Another role's is in this executor only for its listeners to be asked.
+        let theirs = handler.map(|h| h.run_as).filter(|role| *role != sandbox::session_user().to_u32());
+        let theirs = theirs.and_then(|role| tenant.entry(role).ok().flatten()).map(|r| r.index);
+        let procedure = theirs.is_none() && handler.is_some_and(|h| h.is_procedure());
+        if procedure {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
@@ -458,10 +462,13 @@ impl Executor {
             // Its row is still there: a pick since it was announced has passed it over, for it was
             // in this slot.
             ready::wake(s, index, NEVER);
+            if let Some(theirs) = theirs {
+                ready::wake(s, theirs, i64::MIN);
+            }
         }
         // Before anybody who waits for it is told: they may enqueue the next one.
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::wake::count(s, e, -1);
+            crate::wake::count(s, theirs.map_or(e, |i| &s.entries[i as usize]), -1);
         }
         self.count(e, outcome);
         if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {

@@ -299,6 +299,23 @@ pub fn is_pseudo(type_oid: u32) -> bool {
     unsafe { pg_sys::get_typtype(oid(type_oid)) as u8 == b'p' }
 }
 
+/// Whether values of the type are made without code of anybody's: PostgreSQL's own, enums, arrays of these. What such a
+/// type is can't be changed; a composite's columns could be, just before a value is made.
+pub fn runs_nobodys_code(type_oid: u32) -> bool {
+    if super::is_built_in(type_oid) {
+        return true;
+    }
+    // SAFETY: catalog look-ups; NUL and InvalidOid for an unknown type.
+    unsafe {
+        let element = pg_sys::get_element_type(oid(type_oid)).to_u32();
+        match pg_sys::get_typtype(oid(type_oid)) as u8 {
+            b'e' => true,
+            b'b' => element != 0 && runs_nobodys_code(element),
+            _ => false,
+        }
+    }
+}
+
 /// The type below a domain, or the type itself.
 pub fn base_type(type_oid: u32) -> u32 {
     if super::is_built_in(type_oid) {

@@ -11,8 +11,8 @@ use pgrx::pg_sys::{self, Datum, JsonbIteratorToken, JsonbParseState, JsonbValue,
 
 /// A row (a composite value of that descriptor) as to_jsonb has it.
 ///
-/// Types that aren't PostgreSQL's own may bring a cast to json, which runs as the current user: where its function belongs
-/// to somebody who couldn't be that user, the column is written as its text instead.
+/// Types that aren't PostgreSQL's own may bring a cast to json, which would run in the session of whoever changes the row:
+/// where its function isn't a superuser's, the column is written as its text instead.
 pub fn document_of(row: Datum, desc: TupleDesc) -> Result<Jsonb, Failure> {
     match as_text(row, desc) {
         None => execute::record(row),
@@ -69,8 +69,8 @@ unsafe fn text_of(type_oid: pg_sys::Oid, value: Datum) -> Datum {
     }
 }
 
-/// Whether to_jsonb, given a value of that type, would call a cast to json whose function belongs to somebody who couldn't be
-/// the current user; also for what the type is made of.
+/// Whether to_jsonb, given a value of that type, would call a cast to json whose function isn't a superuser's; also for what
+/// the type is made of.
 unsafe fn brings_foreign_cast(type_oid: pg_sys::Oid) -> bool {
     if is_built_in(type_oid.to_u32()) {
         return false;
@@ -109,7 +109,7 @@ unsafe fn brings_foreign_cast(type_oid: pg_sys::Oid) -> bool {
         }
         let owner = (*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_proc)).proowner;
         pg_sys::ReleaseSysCache(tuple);
-        !sandbox::could_be(owner, sandbox::current_user())
+        !sandbox::is_superuser(owner)
     }
 }
 

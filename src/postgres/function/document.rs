@@ -3,8 +3,9 @@
 //! Nothing is parsed: PostgreSQL keeps an object's keys sorted, so that a parameter is found by a
 //! binary search in the document's own bytes.
 
-use super::{is_built_in, raw};
+use super::{catalog, is_built_in, raw};
 use crate::postgres::caught::{Failure, call_raw};
+use crate::postgres::code::MayRunCode;
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{self, JsonbIteratorToken, JsonbValue, jbvType};
 use std::ffi::{CStr, CString};
@@ -152,7 +153,7 @@ unsafe fn text_of(value: &JsonbValue) -> &[u8] {
 }
 
 /// The whole document as jsonb or json: JSON null stays JSON null.
-pub fn convert_whole(document: &Document, name: &str, type_oid: u32) -> Result<Option<pg_sys::Datum>, Failure> {
+pub fn convert_whole(document: &Document, name: &str, type_oid: u32, code: Option<&MayRunCode>) -> Result<Option<pg_sys::Datum>, Failure> {
     let (original, size) = (document.jsonb.datum().cast_mut_ptr::<u8>(), document.jsonb.size());
     let root = document.root;
     // SAFETY: copies a whole varlena; json's text is made from a live container. The closures hold
@@ -165,7 +166,7 @@ pub fn convert_whole(document: &Document, name: &str, type_oid: u32) -> Result<O
                 Some(pg_sys::Datum::from(copy))
             }),
             pg_sys::JSONOID => call_raw(|| Some(json_text(root, size))),
-            _ => convert(&document.whole(), name, type_oid),
+            _ => convert(&document.whole(), name, type_oid, code),
         }
     }
 }
@@ -173,8 +174,11 @@ pub fn convert_whole(document: &Document, name: &str, type_oid: u32) -> Result<O
 /// `item` as a value of the type; None = SQL NULL. As jsonb_to_record has it, by shorter ways for
 /// the types that arguments usually have. `name` is what PostgreSQL's hints call the value.
 ///
-/// Of a type that isn't PostgreSQL's own this runs the code of whoever made it, as the current user.
-pub fn convert(item: &Item, name: &str, type_oid: u32) -> Result<Option<pg_sys::Datum>, Failure> {
+/// Of most types that aren't PostgreSQL's own this runs the code of whoever made them, as the current user: not without leave.
+pub fn convert(item: &Item, name: &str, type_oid: u32, code: Option<&MayRunCode>) -> Result<Option<pg_sys::Datum>, Failure> {
+    if !catalog::runs_nobodys_code(type_oid) {
+        code.ok_or_else(|| Failure::new("XX000", "a value of somebody's type is data here"))?.check()?;
+    }
     let mut value = item.value;
     let type_oid = oid(type_oid);
     if value.type_ == jbvType::jbvNull && is_built_in(type_oid.to_u32()) && type_oid.to_u32() < pg_sys::FirstGenbkiObjectId {

@@ -5,6 +5,7 @@
 
 use super::{Argument, Value, raw};
 use crate::postgres::caught::{Failure, call_raw};
+use crate::postgres::code::MayRunCode;
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{
     self, Datum, FmgrInfo, FunctionCallInfo, FunctionCallInfoBaseData, JsonbIteratorToken, JsonbValue, MemoryContext, jbvType,
@@ -83,7 +84,8 @@ fn in_own_memory(f: impl FnOnce(MemoryContext) -> Result<Raw, Failure>) -> Resul
 }
 
 /// Calls a function that returns one value.
-pub fn single(call: &Call) -> Result<Outcome, Failure> {
+pub fn single(call: &Call, code: &MayRunCode) -> Result<Outcome, Failure> {
+    code.check()?;
     let collation = input_collation(call.arguments);
     // SAFETY: the closure holds references to plain data.
     in_own_memory(|own| unsafe { call_raw(|| call_single(call, own, collation)) })
@@ -128,7 +130,8 @@ unsafe fn call_single(call: &Call, own: MemoryContext, collation: pg_sys::Oid) -
 /// Calls a set-returning function: an array of all its rows in order.
 ///
 /// As a SELECT list would call it, a row at a time: what returns too much is stopped where it can be.
-pub fn rows(call: &Call) -> Result<Outcome, Failure> {
+pub fn rows(call: &Call, code: &MayRunCode) -> Result<Outcome, Failure> {
+    code.check()?;
     let collation = input_collation(call.arguments);
     // SAFETY: the closure holds references to plain data.
     in_own_memory(|own| unsafe { call_raw(|| call_rows(call, own, collation)) })
@@ -206,7 +209,8 @@ unsafe fn call_rows(call: &Call, own: MemoryContext, collation: pg_sys::Oid) -> 
 }
 
 /// Calls a procedure in the transaction that is open; its COMMIT is an error (2D000).
-pub fn procedure(call: &Call) -> Result<Outcome, Failure> {
+pub fn procedure(call: &Call, code: &MayRunCode) -> Result<Outcome, Failure> {
+    code.check()?;
     let collation = input_collation(call.arguments);
     // SAFETY: the closure holds references to plain data.
     in_own_memory(|own| unsafe { call_raw(|| call_procedure(call, own, collation, true)) })
@@ -219,7 +223,8 @@ pub fn procedure(call: &Call) -> Result<Outcome, Failure> {
 ///
 /// PostgreSQL ties the snapshot of a procedure to the portal of its CALL, so this makes one. All
 /// that must outlive a COMMIT lives in the portal's memory.
-pub fn procedure_with_transactions(call: &Call) -> Result<Outcome, Failure> {
+pub fn procedure_with_transactions(call: &Call, code: &MayRunCode) -> Result<Outcome, Failure> {
+    code.check()?;
     let collation = input_collation(call.arguments);
     // SAFETY: the order of things is PortalRun's and PortalRunUtility's. The globals are restored
     // on both ways out, before anything that could fail. An active portal survives COMMIT; one

@@ -80,18 +80,35 @@ SELECT handler, state FROM tq_drain();
 SELECT handler, status FROM tq_events;
 ROLLBACK;
 
--- Called when a task is enqueued: as the listener's role, wherever it is enqueued from.
+-- Called when a task is enqueued: in a session of the listener's role.
 SELECT count(tq_on('enqueue', 'clerks', 'note'));
-SET ROLE app;
+GRANT INSERT (handler, args) ON tq_task TO clerk;
+\c - clerk
+SET search_path = acme, public;
 SELECT tq_async('note', '["no"]');
 \echo :SQLSTATE
 SELECT count(tq_async('note', '["yes"]', name => 'label', priority => 3));
 SELECT count(*) FROM tq_async_many('[{"handler": "other", "args": ["not asked"]}, {"handler": "note", "args": ["one of many"]}]');
 SELECT count(*) FROM tq_async_many('[{"handler": "note", "args": ["fine"]}, {"handler": "note", "args": ["no"]}]');
-RESET ROLE;
+\c - owner
+SET search_path = acme, public;
+REVOKE INSERT (handler, args) ON tq_task FROM clerk;
 SELECT doc - 'id' - 'created_at' - 'run_at' AS task, who, path FROM seen ORDER BY n;
 SELECT handler, args FROM tq_tasks ORDER BY id;
+-- In any other before it runs, by an executor of the listener's role; nobody else calls it.
+SET ROLE app;
+SELECT count(tq_async('note', '["no"]'));
+RESET ROLE;
+SELECT handler, state, args FROM tq_drain();
+SELECT doc -> 'args' AS args, who FROM seen ORDER BY n;
 SELECT tq_off('enqueue', 'clerks');
+SELECT count(tq_on('enqueue', 'see', 'note'));
+SET ROLE app;
+SELECT count(tq_async('note', jsonb_build_array(x))) FROM unnest('{no,late}'::text[]) x;
+RESET ROLE;
+SELECT handler, state, args, error FROM tq_drain();
+SELECT doc -> 'args' AS args, doc ->> 'event' AS event, doc ->> 'state' AS state, who FROM seen ORDER BY n DESC LIMIT 1;
+SELECT tq_off('enqueue', 'see');
 SELECT count(tq_on('enqueue', 'objecting'));
 SELECT tq_async('note', '["x"]');
 \echo :SQLSTATE
@@ -105,9 +122,9 @@ SELECT tq_off('enqueue', 'chatty');
 SELECT count(tq_on('enqueue', 'snooping'));
 \c - postgres
 SET search_path = acme, public;
-SELECT tq_async('note', '["x"]');
-\echo :SQLSTATE
+SELECT count(tq_async('note', '["x"]'));
 SET ROLE owner;
+SELECT state, error FROM tq_drain();
 SELECT tq_off('enqueue', 'snooping');
 DELETE FROM tq_task;
 DELETE FROM tq_result;
@@ -263,7 +280,7 @@ INSERT INTO theirs.mine VALUES (1);
 DROP TRIGGER forged ON theirs.mine;
 CREATE TRIGGER forged AFTER INSERT ON theirs.mine FOR EACH ROW EXECUTE FUNCTION tenant_q.table_changed('x');
 INSERT INTO theirs.mine VALUES (1);
--- A cast of one's own runs as oneself, whoever writes.
+-- A cast of one's own is not run: whoever writes would.
 CREATE TYPE theirs.odd AS ENUM ('odd');
 CREATE FUNCTION theirs.tell(theirs.odd) RETURNS json LANGUAGE sql AS $$ SELECT to_json(current_user::text) $$;
 CREATE CAST (theirs.odd AS json) WITH FUNCTION theirs.tell(theirs.odd);

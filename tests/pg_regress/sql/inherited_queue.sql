@@ -399,7 +399,7 @@ INSERT INTO cases (family, label, expected, actual) VALUES ('pauses', 'not run',
 SELECT tq_resume();
 INSERT INTO cases (family, label, expected, actual) VALUES ('pauses', 'run', '"paused"', tq_result(:'paused', wait => '20 s')::text);
 
--- Listeners: called with the task before it is enqueued, before and after it runs; one that says no, one that breaks.
+-- Listeners: called about its being enqueued (at its start, for this is no session of the listener's), before and after it runs; one that says no, one that breaks.
 CREATE FUNCTION listening(task jsonb) RETURNS boolean LANGUAGE sql AS $$ SELECT note(concat_ws(' ', task ->> 'event', task ->> 'id', task -> 'result')) IS NOT NULL AND task -> 'args' ->> 0 IS DISTINCT FROM 'skip' $$;
 CREATE FUNCTION broken_listener(task jsonb) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken' USING ERRCODE = 'XL001'; END $$;
 SELECT tq_register('listening'), tq_register('broken_listener'), tq_register('count_letters', max_attempts => 1);
@@ -419,7 +419,7 @@ SELECT tq_on('done', 'broken_hook', 'count_letters') IS NULL;
 INSERT INTO cases (family, label, expected, actual) VALUES ('listeners', 'broken, told of it afterwards', 'done 1', heard('abc'));
 SELECT tq_off('done', 'broken_hook');
 SELECT tq_on('enqueue', 'listening', 'count_letters') IS NULL;
-INSERT INTO cases (family, label, expected, actual) VALUES ('listeners', 'no before it is enqueued', 'TQ005', said($$tq_async('count_letters', '["skip"]')$$)), ('listeners', 'yes', 'no error', said($$tq_async('count_letters', '["abc"]')$$));
+INSERT INTO cases (family, label, expected, actual) VALUES ('listeners', 'no to its being enqueued: it doesn''t run', 'cancelled 0 TQ005', heard('skip')), ('listeners', 'yes', 'done 1 enqueue its id null', heard('abc'));
 SELECT tq_off('enqueue', 'listening');
 
 -- Again, as often as it says, by enqueuing itself: not where it has failed.
