@@ -100,12 +100,15 @@ pub struct Tenant {
     pub rate: Option<Rate>,
     /// The epoch that this picture is of.
     pub(crate) epoch: u64,
-    /// Set once the tables' shape has been found right; cleared by invalidation of any of them.
-    pub(crate) shape_checked: Cell<bool>,
+    /// When the tables' shape has been found right: true for as long as nothing has changed since.
+    shape_checked: Cell<Option<ShapeEpoch>>,
     entries: RefCell<HashMap<u32, EntryRef>>,
     /// Its entries of all roles, and when they were looked for.
     all_entries: RefCell<(Option<std::time::Instant>, Vec<EntryRef>)>,
 }
+
+/// The epoch of all that is cached, and how often the tenant's tables had been changed in it.
+type ShapeEpoch = (u64, u64);
 
 struct Cache {
     registry: Option<Registry>,
@@ -138,7 +141,11 @@ thread_local! {
     static WATCHING: Cell<bool> = const { Cell::new(false) };
     /// Relations of tenants in the cache, so that changes of anything else cost nothing.
     static OURS: RefCell<HashMap<u32, u32>> = RefCell::default();
-    static RESHAPED: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// How often a table of this tenant has been changed in this epoch, and whether the next look-up is to forget the
+    /// tenant for it. Counts that only grow: whoever holds on to a tenant, for as long as a task takes, sees a change
+    /// that others have taken note of meanwhile.
+    static RESHAPED: RefCell<HashMap<u32, (u64, bool)>> = RefCell::default();
+    static RESHAPED_ANEW: Cell<bool> = const { Cell::new(false) };
     static EPOCH: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -154,7 +161,14 @@ fn watch() {
             STALE.set(true);
         } else if let Some(tenant) = OURS.with(|o| o.try_borrow().map_or(Some(0), |o| o.get(&relation).copied())) {
             // In use just now: better too much than too little.
-            let noted = RESHAPED.with(|r| r.try_borrow_mut().map(|mut r| r.push(tenant)).is_ok());
+            let noted = RESHAPED.with(|r| {
+                r.try_borrow_mut().is_ok_and(|mut r| {
+                    let (count, anew) = r.entry(tenant).or_default();
+                    (*count, *anew) = (*count + 1, true);
+                    true
+                })
+            });
+            RESHAPED_ANEW.set(true);
             if tenant == 0 || !noted {
                 STALE.set(true);
             }
@@ -168,18 +182,25 @@ fn refresh() {
     if STALE.replace(false) {
         CACHE.with_borrow_mut(|c| *c = Cache::default());
         OURS.with_borrow_mut(|o| o.clear());
+        // What was counted in the epoch before means nothing in this one.
         RESHAPED.with_borrow_mut(|r| r.clear());
+        RESHAPED_ANEW.set(false);
         EPOCH.set(EPOCH.get() + 1);
-    } else {
-        let reshaped = RESHAPED.with_borrow_mut(std::mem::take);
-        if !reshaped.is_empty() {
-            CACHE.with_borrow_mut(|c| {
-                for tenant in reshaped {
-                    c.tenants.remove(&tenant);
-                }
-            });
-        }
+    } else if RESHAPED_ANEW.replace(false) {
+        let reshaped: Vec<u32> = RESHAPED.with_borrow_mut(|r| {
+            let anew = r.iter_mut().filter_map(|(tenant, (_, anew))| std::mem::take(anew).then_some(*tenant));
+            anew.collect()
+        });
+        CACHE.with_borrow_mut(|c| {
+            for tenant in reshaped {
+                c.tenants.remove(&tenant);
+            }
+        });
     }
+}
+
+fn shape_epoch(tenant: u32) -> ShapeEpoch {
+    (EPOCH.get(), RESHAPED.with_borrow(|r| r.get(&tenant).map_or(0, |(count, _)| *count)))
 }
 
 /// Changes whenever anything that is cached may have changed.
@@ -336,15 +357,11 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         queues,
         limits,
         epoch,
-        shape_checked: Cell::new(false),
+        shape_checked: Cell::new(None),
         entries: RefCell::default(),
         all_entries: RefCell::default(),
     });
-    OURS.with_borrow_mut(|o| {
-        for r in [tenant.task, tenant.result, tenant.schedule] {
-            o.insert(r, schema);
-        }
-    });
+    tenant.watch();
     if OURS.with_borrow(|o| o.len()) > RELATIONS {
         STALE.set(true);
     }
@@ -561,11 +578,19 @@ impl Tenant {
     fn gone(&self) -> Error {
         Error::new("42P01", format!("a table of tenant \"{}\" is gone", self.name))
     }
+    /// From here on changes of its tables are noted.
+    fn watch(&self) {
+        OURS.with_borrow_mut(|o| o.extend([self.task, self.result, self.schedule].map(|relation| (relation, self.oid))));
+    }
     /// False: one of the others, as `open` opens them, is locked.
     fn check_shape(&self, table: &Table, open: impl Fn(u32) -> Result<Option<Table>>) -> Result<bool> {
-        if self.shape_checked.get() && RESHAPED.with_borrow(|r| !r.contains(&self.oid)) && !STALE.get() {
+        // Before the look: what changes meanwhile belongs to the next one.
+        let epoch = shape_epoch(self.oid);
+        if self.shape_checked.get() == Some(epoch) && !STALE.get() {
             return Ok(true);
         }
+        // Whoever holds on to a tenant across a change of the epoch is heard of no more.
+        self.watch();
         shape::check(self, table)?;
         if table.oid() == self.task {
             // The other two are checked when they are opened: a flag per table would be no gain,
@@ -574,7 +599,7 @@ impl Tenant {
                 let Some(other) = open(other)? else { return Ok(false) };
                 shape::check(self, &other)?;
             }
-            self.shape_checked.set(true);
+            self.shape_checked.set(Some(epoch));
         }
         Ok(true)
     }

@@ -242,6 +242,33 @@ fn a_cast_of_a_tenants_does_not_run_where_others_change_a_table_that_is_listened
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task"), 6);
 }
 
+#[test]
+fn a_table_that_changes_under_a_running_task_is_not_written() {
+    let site = Site::start("tenant_q.sweep_interval = '1s'\n", &["t1"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION looks(k text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM public.ok(k);
+            WHILE NOT EXISTS (SELECT FROM public.gate) LOOP PERFORM pg_sleep(0.01); END LOOP;
+            -- What the registry's caches knew of the change is taken note of here, and so must not be forgotten.
+            PERFORM tenant_q.is_attached('t1'); PERFORM tenant_q.is_attached('t1');
+            END $$;
+         SELECT tq_register('looks', max_attempts => 1);
+         CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;",
+    );
+    let id = site.enqueue("t1", "looks", r#"["x"]"#, "");
+    site.wait_running(&id);
+    site.run("t1", "CREATE TRIGGER z AFTER DELETE ON tq_task FOR EACH ROW EXECUTE FUNCTION trap()");
+    site.open_gate();
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
+    site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_running)");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), 0, "it was completed all the same");
+    assert_eq!(site.number("SELECT count(*) FROM fx"), 0);
+    site.run("t1", "DROP TRIGGER z ON tq_task");
+    site.wait_ended("t1", &id, 'd');
+    site.assert_once(1);
+}
+
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a directory of the sources") {
         let path = entry.expect("an entry").path();
