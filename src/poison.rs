@@ -288,8 +288,10 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     transaction::flush_commits();
     if let Some((role, at)) = woken {
         wake::announce(s, id_of(c));
-        if let (Some(at), Some(entry)) = (at, s.entry(shmem::my_database(), oid, role)) {
-            ready::wake_at(s, entry.index, at);
+        match (at, s.entry(shmem::my_database(), oid, role), s.db(shmem::my_database())) {
+            (Some(at), Some(entry), _) => ready::wake_at(s, entry.index, at),
+            (Some(at), None, Some(db)) => s.seek_at(db, at),
+            _ => {}
         }
     }
     Ok(())

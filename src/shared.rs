@@ -38,6 +38,10 @@ pub const HOLDS: usize = 8;
 pub const GATES: usize = 4;
 /// Rates that are counted at a time, in all tenants, at the least.
 const RATES: usize = 8192;
+/// Roles: one for each entry, for each executor, and one that is just coming.
+fn roles_for(entries: usize) -> usize {
+    entries + SLOTS + 1
+}
 const NONE: u32 = u32::MAX;
 
 shared_struct! {
@@ -64,6 +68,8 @@ shared_struct! {
         /// No place of `waiters` from here on was ever taken.
         pub waiters_end: AtomicU32,
         pub evictions: AtomicU64,
+        /// Newcomers among tenants that have found no room: so many entries rest after their turns.
+        pub newcomers: AtomicU32,
         pub recycle: AtomicU64,
         pub last_no_slot: AtomicI64,
         pub started_at: AtomicI64,
@@ -221,6 +227,10 @@ shared_struct! {
         pub ticking: AtomicU32,
         /// Something is to be spread over the tenants; counts the calls, so that none is taken for an older one.
         pub fanouts: AtomicU32,
+        /// When work of tenants comes due for which there was no entry: then a sweep finds it. NEVER = there is none.
+        pub unplaced_due: AtomicI64,
+        /// The first tenant for which the last sweep found no room: the next one begins there.
+        pub unplaced_first: AtomicU32,
         pub keep_until: AtomicI64,
         /// Leave and stay away until then: somebody drops or copies the database.
         pub away_until: AtomicI64,
@@ -459,8 +469,8 @@ fn layout() -> Layout {
     let at_failure_owners = take(shmem::size_of::<AtomicU64>(failures));
     let at_wakes = take(shmem::size_of::<Wakes>(1 + DATABASES + SLOTS));
     let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
-    let at_role_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
-    let at_roles = take(shmem::size_of::<Role>(entries));
+    let at_role_hash = take(shmem::size_of::<AtomicU32>(roles_for(entries) * 2));
+    let at_roles = take(shmem::size_of::<Role>(roles_for(entries)));
     let at_entries = take(shmem::size_of::<Entry>(entries));
     let at_stats = take(shmem::size_of::<Stat>(stats));
     let at_failures = take(shmem::size_of::<FailedAttempt>(failures));
@@ -555,7 +565,7 @@ fn attach() -> Shared {
     Shared {
         header: &shmem::slice::<Header>(0, 1)[0],
         entries: shmem::slice(l.at_entries, l.entries),
-        roles: shmem::slice(l.at_roles, l.entries),
+        roles: shmem::slice(l.at_roles, roles_for(l.entries)),
         dbs: shmem::slice(l.at_dbs, DATABASES),
         waiters: shmem::slice(l.at_waiters, l.waiters),
         rates: shmem::slice(l.at_rates, l.rates),
@@ -563,7 +573,7 @@ fn attach() -> Shared {
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
-        role_hash: shmem::slice(l.at_role_hash, l.entries * 2),
+        role_hash: shmem::slice(l.at_role_hash, roles_for(l.entries) * 2),
         stats: shmem::slice(l.at_stats, l.stats),
         failures: shmem::slice(l.at_failures, l.failures),
         failure_owners: shmem::slice(l.at_failure_owners, l.failures),
@@ -825,9 +835,24 @@ impl Shared {
         }
     }
 
-    /// The entry of (database, tenant, role), made if there is none. None: the table is full of
-    /// entries that are needed.
+    /// The entry of (database, tenant, role), made if there is none. None: the table is full of entries that are needed.
+    /// Whatever there is to do is left to a sweep then; the caller orders it (`seek_at`), after its commit.
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
+        let made = self.entry_at_cost(database, tenant, role, true);
+        if made.is_none() {
+            self.header.pressure[share::Kind::Entries as usize].note(Owner::new(database, tenant), crate::postgres::clock::now());
+            let most = self.entries.len() as u32 / 2;
+            let _ = self.header.newcomers.fetch_update(SeqCst, SeqCst, |n| (n < most).then_some(n + 1));
+        }
+        made
+    }
+
+    /// The same for work that is not due yet: nobody's entry goes for it that has something to do, ever.
+    pub fn entry_if_room(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
+        self.entry_at_cost(database, tenant, role, false)
+    }
+
+    fn entry_at_cost(&self, database: u32, tenant: u32, role: u32, evict_due: bool) -> Option<EntryRef> {
         let is = |i: usize| {
             let e = &self.entries[i];
             e.tenant.load(Relaxed) == tenant
@@ -851,7 +876,7 @@ impl Shared {
         let index = match self.entries.iter().position(|e| e.in_use.load(Relaxed) == 0) {
             Some(i) => i,
             None => {
-                let i = self.evict()?;
+                let i = self.evict(evict_due)?;
                 place = probe(self.entry_hash, key, is).1;
                 i
             }
@@ -895,9 +920,10 @@ impl Shared {
         }
         e.weight.store(1, Relaxed);
         e.batch.store(1, Relaxed);
-        // Once all tenants have been looked at, one that has no entry has nothing unfinished.
+        // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
         let swept = self.db(database).is_some_and(|db| db.swept_at.load(Relaxed) > 0);
-        e.unfinished.store(if swept { 0 } else { -1 }, Relaxed);
+        let room = self.header.evictions.load(Relaxed) == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load(Relaxed) == 0;
+        e.unfinished.store(if swept && room { 0 } else { -1 }, Relaxed);
         e.heap_in.store(0, Relaxed);
         e.heap_child.store(NONE, Relaxed);
         e.heap_next.store(NONE, Relaxed);
@@ -914,8 +940,9 @@ impl Shared {
         (e.in_use.load(Relaxed) == 1 && e.stamp.load(Relaxed) == r.stamp).then_some(e)
     }
 
-    /// Frees an entry that nothing hangs on, orders a sweep of its database to find it again.
-    fn evict(&self) -> Option<usize> {
+    /// Frees an entry that nothing hangs on; a sweep finds it again when it has something to do. `due`: also one that
+    /// will have, some time.
+    fn evict(&self, due: bool) -> Option<usize> {
         let now = crate::postgres::clock::now();
         // What is taken off one while its schedules are served is put back.
         let ticking: Vec<u32> = self.dbs.iter().map(|d| d.ticking.load(SeqCst)).filter(|t| *t > 0).collect();
@@ -936,7 +963,7 @@ impl Shared {
             .iter()
             .position(|e| idle(e) && e.next_due.load(Relaxed) == NEVER && e.schedule_due.load(Relaxed) == NEVER)
             .or_else(|| {
-                (0..self.entries.len()).filter(|i| idle(&self.entries[*i])).max_by_key(|i| {
+                (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| {
                     let e = &self.entries[*i];
                     e.next_due.load(Relaxed).min(e.schedule_due.load(Relaxed))
                 })
@@ -947,13 +974,20 @@ impl Shared {
         e.in_use.store(0, Relaxed);
         self.entry_hash[place].store(REMOVED, Release);
         self.header.evictions.fetch_add(1, Relaxed);
-        if (e.next_due.load(Relaxed) != NEVER || e.schedule_due.load(Relaxed) != NEVER)
+        let at = e.next_due.load(SeqCst).min(e.schedule_due.load(SeqCst));
+        if at != NEVER
             && let Some(db) = self.db(database)
         {
-            db.order_sweep();
-            self.call_launcher();
+            self.seek_at(db, at);
         }
         Some(index)
+    }
+
+    /// A sweep is to find, then, what has no entry.
+    pub fn seek_at(&self, db: &Db, at: Micros) {
+        if at < db.unplaced_due.fetch_min(at, SeqCst) && at < self.header.sleeping_until.load(SeqCst) {
+            self.call_launcher_now();
+        }
     }
 
     /// The place of (database, role), made if there is none. Under `Lock::Registry`.
@@ -1023,12 +1057,14 @@ impl Shared {
             &db.start_failures,
             &db.excluded,
             &db.asked,
+            &db.unplaced_first,
         ] {
             zero.store(0, Relaxed);
         }
         for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.away_until, &db.start_after] {
             zero.store(0, Relaxed);
         }
+        db.unplaced_due.store(NEVER, Relaxed);
         db.database.store(database, Relaxed);
         db.state.store(state, Release);
         Some(db)

@@ -748,12 +748,6 @@ fn fire(
     if state.released.is_some() || !slots.is_empty() {
         state.start_over();
     }
-    if !slots.is_empty()
-        && let Ok(Some(handler)) = handler::find(tenant, &handler_name)
-    {
-        // Before anything is written: a full table of entries is everybody's trouble, and passes.
-        tenant.entry(handler.run_as)?;
-    }
     for slot in slots {
         if repeats == 0 {
             break;

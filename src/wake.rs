@@ -48,6 +48,8 @@ struct Notes {
     sweep: bool,
     /// Something is to be spread over all tenants.
     fan_out: bool,
+    /// Something was written for which there was no entry.
+    unplaced: bool,
     /// Schemas that are tenants no more, with the subtransaction that noted it.
     detached: Vec<(u32, u32)>,
     finished: Vec<u128>,
@@ -148,6 +150,10 @@ pub fn sweep_database() {
 pub fn fan_out() {
     note(|n| n.fan_out = true);
 }
+/// What is written has no entry: the table is full.
+pub fn unplaced() {
+    note(|n| n.unplaced = true);
+}
 /// How many tasks this transaction has enqueued in the tenant, under whatever roles, not committed yet.
 pub fn enqueued_here(s: &Shared, tenant: u32) -> i64 {
     let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
@@ -179,6 +185,7 @@ fn ended(committed: bool) {
             && !n.databases
             && !n.sweep
             && !n.fan_out
+            && !n.unplaced
             && n.detached.is_empty()
             && n.finished.is_empty()
             && n.groups.is_empty()
@@ -235,6 +242,11 @@ fn ended(committed: bool) {
                 {
                     db.order_sweep();
                     s.call_launcher_now();
+                }
+                if n.unplaced
+                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
+                {
+                    s.seek_at(db, clock::now());
                 }
                 if n.fan_out
                     && let Some(db) = s.db(crate::postgres::shmem::my_database())

@@ -211,7 +211,14 @@ pub fn release(s: &Shared, index: u32) {
         let _guard = Lock::Ready.exclusive();
         let e = &s.entries[index as usize];
         e.holder.store(0, SeqCst);
-        let ready = is_ready(e, clock::now());
+        let now = clock::now();
+        let ready = is_ready(e, now);
+        if ready && s.header.newcomers.load(Relaxed) > 0 && makes_room(s) {
+            // It has had its turn, and others wait for a place: until then one of them may have this one.
+            e.seen.store(e.generation.load(SeqCst), SeqCst);
+            due(s, index, now + REST);
+            return;
+        }
         if ready {
             enlist(s, index as usize);
         }
@@ -221,6 +228,14 @@ pub fn release(s: &Shared, index: u32) {
         // Another executor may help.
         poke(s, s.entries[index as usize].role_index.load(Relaxed) as usize);
     }
+}
+
+/// How long an entry stands back for newcomers: at least until the next sweep finds them.
+const REST: Micros = 3_000_000;
+
+/// Whether a newcomer waits for which nobody has made room yet.
+fn makes_room(s: &Shared) -> bool {
+    s.header.newcomers.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok()
 }
 
 /// A dead executor's holds are let go, so that others may pick there.

@@ -666,11 +666,16 @@ impl Launcher {
 
     /// When this database is to be swept again, if that is to be and isn't wanted already.
     fn sweep_at(&self, db: &Db) -> Micros {
-        let Some(interval) = settings::sweep_interval().filter(|_| settings::enabled()) else { return NEVER };
-        if db.state.load(SeqCst) != db_state::SERVED || db.sweep_wanted.load(SeqCst) == 1 {
+        if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED || db.sweep_wanted.load(SeqCst) == 1 {
             return NEVER;
         }
-        db.swept_at.load(Relaxed) + interval.as_micros() as i64
+        let (began, swept) = (db.sweep_started.load(Relaxed), db.swept_at.load(Relaxed));
+        // Where there is no room for all, sweeps take turns with everything else.
+        let unplaced = match db.unplaced_due.load(SeqCst) {
+            NEVER => NEVER,
+            at => at.max(swept + SECOND.max(4 * (swept - began))),
+        };
+        settings::sweep_interval().map_or(NEVER, |interval| swept + interval.as_micros() as i64).min(unplaced)
     }
 
     /// When the first database is. One that is wanted already has its scheduler, or is waited for.

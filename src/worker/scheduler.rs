@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Tenants that one process sweeps: each costs it memory for good.
 const TENANTS: usize = 1000;
+/// Tenants without room for which a sweep begins there.
+const UNPLACED: usize = 100;
 /// So many of them at least between two ticks.
 const TENANTS_A_TICK: usize = 10;
 /// Milliseconds that a lock is waited for.
@@ -307,6 +309,8 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
         db.swept_tenants.store(0, Relaxed);
         // Fan-outs that no commit announced, too: of the server's life before this one, say.
         db.fanouts.fetch_add(1, SeqCst);
+        // Noted anew by those that find no room.
+        db.unplaced_due.store(NEVER, SeqCst);
     }
     let tenants = transaction::run(|| {
         let registry = tenant::registry()?;
@@ -323,6 +327,15 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     tenants.retain(|t| *t > from);
     tenants.sort();
     let chunk = &tenants[..tenants.len().min(TENANTS)];
+    if from == 0 {
+        // Those that found no room come first, else the same ones would have it each time.
+        let first = db.unplaced_first.swap(0, SeqCst);
+        if first != 0 {
+            for tenant in tenants.iter().filter(|t| **t >= first).take(UNPLACED) {
+                is_locked(s, database, *tenant, moved);
+            }
+        }
+    }
     locked.moved = moved.or(locked.moved);
     let mut ticked = 0;
     for (n, tenant) in chunk.iter().enumerate() {
@@ -458,8 +471,19 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     roles.push(tenant.owner);
     roles.sort();
     roles.dedup();
+    let first = due.min(schedule_due.unwrap_or(NEVER));
     for role in roles {
-        let Some(entry) = s.entry(database, schema, role) else { continue };
+        let now_or_never = held || first <= now;
+        let entry = if now_or_never { s.entry(database, schema, role) } else { s.entry_if_room(database, schema, role) };
+        let Some(entry) = entry else {
+            if let Some(db) = s.db(database) {
+                s.seek_at(db, if held { now } else { first });
+                if now_or_never {
+                    let _ = db.unplaced_first.compare_exchange(0, schema, SeqCst, SeqCst);
+                }
+            }
+            continue;
+        };
         let e = &s.entries[entry.index as usize];
         e.weight.store(tenant.weight, Relaxed);
         // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
@@ -491,10 +515,12 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
 
 /// Whatever there may be is due in a moment: this process may be gone by then, and its list with it.
 fn look_later(s: &Shared, database: u32, tenant: &Tenant) -> Looked {
-    if let Some(entry) = s.entry(database, tenant.oid, tenant.owner) {
-        let at = clock::now() + LOCKED_AGAIN;
+    let at = clock::now() + LOCKED_AGAIN;
+    if let Some(entry) = s.entry_if_room(database, tenant.oid, tenant.owner) {
         ready::due(s, entry.index, at);
         ready::schedule_due(s, entry.index, at);
+    } else if let Some(db) = s.db(database) {
+        s.seek_at(db, at);
     }
     Looked::Locked
 }

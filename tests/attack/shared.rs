@@ -210,3 +210,50 @@ fn an_administrator_is_told_who_holds_a_tenant_and_waits_for_nobody_for_ever() {
     }
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn more_tenants_with_work_than_places_are_all_served_and_none_is_refused() {
+    let site = Site::start("tenant_q.max_tenants = 64\ntenant_q.max_executors = 2\n", &["t1"]);
+    let make = |from: i32, to: i32| {
+        site.cluster.run(
+            DB,
+            &format!(
+                "DO $$ BEGIN FOR n IN {from}..{to} LOOP
+                     EXECUTE format('CREATE SCHEMA s%s AUTHORIZATION t1', n);
+                     PERFORM tq_attach('s' || n), tq_register('ok', tenant => 's' || n), tq_register('slow', tenant => 's' || n);
+                 END LOOP; END $$"
+            ),
+        );
+    };
+    make(1, 38);
+    make(39, 76);
+    let done = |k: &str, n: i64| format!("SELECT count(DISTINCT tenant) = {n} FROM fx WHERE k = '{k}'");
+    // One transaction holds on to all entries that there are; what it writes beyond is written all the same.
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"now\"]', tenant => 's' || n) FROM generate_series(1, 76) AS n");
+    site.cluster.wait_until_within(Duration::from_secs(30), DB, &done("now", 76));
+    // Work to come, and schedules: their tenants' places go to others meanwhile, not their times.
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"later\"]', tenant => 's' || n, delay => '2 seconds') FROM generate_series(1, 76) AS n");
+    site.cluster.run(
+        DB,
+        "SELECT tq_schedule('once', 'ok', '3 seconds', args => '[\"fired\"]', tenant => 's' || n) FROM generate_series(1, 76) AS n",
+    );
+    site.cluster.wait_until_within(Duration::from_secs(30), DB, &done("later", 76));
+    site.cluster.wait_until_within(Duration::from_secs(40), DB, &done("fired", 76));
+    site.cluster.run(DB, "SELECT tq_unschedule('once', tenant => 's' || n) FROM generate_series(1, 76) AS n");
+    // Those who have a place have work without end: they stand back for the others.
+    site.cluster.run(
+        DB,
+        "SELECT tq_async('slow', '[\"long\", 0.01]', tenant => 's' || n) FROM generate_series(1, 64) AS n, generate_series(1, 100);
+         SELECT tq_async('ok', '[\"newcomer\"]', tenant => 's' || n) FROM generate_series(65, 76) AS n",
+    );
+    site.cluster.wait_until_within(Duration::from_secs(40), DB, &done("newcomer", 12));
+    assert!(site.number("SELECT count(*) FROM fx WHERE k = 'long'") < 6400, "they had work all the time");
+    assert_eq!(site.number("SELECT count(*) FROM tq_health() WHERE check_name = 'shared_memory' AND NOT ok"), 1);
+    assert_eq!(
+        site.number(
+            "SELECT count(*) FROM tq_problems WHERE what = 'the server' AND reason LIKE '%entries of tenants%' AND fix LIKE '%max_tenants%'"
+        ),
+        1
+    );
+    site.cluster.assert_log_clean();
+}
