@@ -423,6 +423,20 @@ fn problems(_args: &Args) -> Result<Ret> {
                     let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
                     rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
                 }
+                for relation in [t.task, t.result, t.schedule] {
+                    let Ok(Some(table)) = t.try_open(relation, Access::Read) else { continue };
+                    for (constraint, of) in catalog::referring(&table) {
+                        rows.push(problem(
+                            format!("foreign key {constraint} of {of}"),
+                            None,
+                            format!(
+                                "it refers to {}, whose rows tenant_q deletes without regard to it: it may not hold",
+                                catalog::qualified_name(relation)
+                            ),
+                            format!("ALTER TABLE {of} DROP CONSTRAINT {}", catalog::quote(&constraint)),
+                        ));
+                    }
+                }
                 for h in handler::all(t)? {
                     if let Some(fault) = &h.fault {
                         rows.push(problem(

@@ -185,10 +185,10 @@ pub mod rcol {
 }
 
 /// Columns of the pick index.
-pub const PICK_INDEX: [i16; 4] = [col::STATE as i16, col::PRIORITY as i16, col::RUN_AT as i16, col::ID as i16];
+pub const PICK_INDEX: [i16; 4] = [col::STATE as i16, -(col::PRIORITY as i16), col::RUN_AT as i16, col::ID as i16];
 
 /// Columns of the index of what rows wait for.
-pub const WAITS_INDEX: [i16; 4] = [col::WAITS_FOR as i16, col::PRIORITY as i16, col::RUN_AT as i16, col::ID as i16];
+pub const WAITS_INDEX: [i16; 4] = [col::WAITS_FOR as i16, -(col::PRIORITY as i16), col::RUN_AT as i16, col::ID as i16];
 
 /// A UUID as people write it.
 pub fn uuid_text(id: u128) -> String {

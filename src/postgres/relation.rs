@@ -319,12 +319,23 @@ pub enum Gone {
 }
 
 /// What is known of an index without opening it.
+///
+/// Not only ours: whoever owns a table may have others (tenant/shape.rs), and while an index is built or built anew
+/// concurrently there are copies that aren't valid yet or any more. All are written, ours are read.
+#[derive(PartialEq)]
 struct IndexShape {
     oid: pg_sys::Oid,
+    /// Those of INCLUDE last.
     columns: Vec<i16>,
+    keys: usize,
     unique: bool,
     /// Partial: holds rows where its first column isn't null (all our partial indexes are that).
     partial: bool,
+    valid: bool,
+    /// A valid btree that has all rows, in the usual order of its columns' types.
+    readable: bool,
+    /// By column.
+    descending: Vec<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -342,6 +353,25 @@ thread_local! {
     /// the use.
     static SHAPES: RefCell<Bounded<u32, Rc<Vec<IndexShape>>>> = RefCell::new(Bounded::new(KEPT, KEPT_BYTES));
     static FORGET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What is read of a table's indexes, as of one moment. While one takes the place of another, a look at the one before and at
+/// the other after that would find none of them valid: where there is any that isn't, it is looked at again until nothing
+/// has changed.
+pub(super) fn settled<T: PartialEq>(read: impl Fn() -> Vec<T>, is_valid: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut found = read();
+    for _ in 0..10 {
+        if found.iter().all(&is_valid) {
+            break;
+        }
+        super::invalidation::accept();
+        let again = read();
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    found
 }
 
 /// A relation's definition has changed (0: any may have). From the invalidation callback.
@@ -422,7 +452,7 @@ impl Table {
             if let Some(known) = SHAPES.with_borrow_mut(|s| s.get(&self.oid())) {
                 return known;
             }
-            let read = Rc::new(self.read_shapes());
+            let read = Rc::new(settled(|| self.read_shapes(), |index| index.valid));
             let bytes = read.iter().map(|shape| size_of::<IndexShape>() + 2 * shape.columns.len()).sum::<usize>() + 100;
             SHAPES.with_borrow_mut(|s| s.insert(self.oid(), read.clone(), bytes));
             read
@@ -441,11 +471,20 @@ impl Table {
                     continue;
                 }
                 let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_index;
+                let (columns, keys) = ((*form).indnatts as usize, (*form).indnkeyatts as usize);
+                let options = super::catalog::index_options(tuple, keys);
+                let classes = super::catalog::index_classes(tuple, keys);
                 found.push(IndexShape {
                     oid,
-                    columns: (0..(*form).indnatts as usize).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
+                    columns: (0..columns).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
+                    keys,
                     unique: (*form).indisunique,
                     partial: !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut()),
+                    valid: (*form).indisvalid,
+                    readable: (*form).indisvalid
+                        && keys == columns
+                        && classes.iter().all(|class| super::catalog::is_usual_btree_class(*class)),
+                    descending: options.iter().map(|o| *o as u32 & pg_sys::INDOPTION_DESC != 0).collect(),
                 });
                 pg_sys::ReleaseSysCache(tuple);
             }
@@ -470,7 +509,7 @@ impl Table {
                 let info = pg_sys::palloc0(std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
                 (*info).type_ = pg_sys::NodeTag::T_IndexInfo;
                 (*info).ii_NumIndexAttrs = shape.columns.len() as i32;
-                (*info).ii_NumIndexKeyAttrs = shape.columns.len() as i32;
+                (*info).ii_NumIndexKeyAttrs = shape.keys as i32;
                 for (k, column) in shape.columns.iter().enumerate() {
                     (*info).ii_IndexAttrNumbers[k] = *column;
                 }
@@ -487,11 +526,18 @@ impl Table {
         f(&index)
     }
 
+    /// A row of these values; what its owner has added behind our columns is null.
     fn tuple(&self, values: &[Value]) -> pg_sys::HeapTuple {
         let (mut datums, mut nulls): (Vec<_>, Vec<_>) = values.iter().map(Value::datum).unzip();
-        // SAFETY: one value a column, of the column's type.
+        // SAFETY: one value a column, of the column's type; a dropped one has none.
         unsafe {
-            assert_eq!(values.len(), (*self.desc()).natts as usize, "one value a column");
+            let columns = (*self.desc()).natts as usize;
+            assert!(values.len() <= columns, "no more values than columns");
+            datums.resize(columns, pg_sys::Datum::from(0usize));
+            nulls.resize(columns, true);
+            for (i, null) in nulls.iter_mut().enumerate() {
+                *null |= (*super::catalog::attribute(self.desc(), i as i32)).attisdropped;
+            }
             pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr())
         }
     }
@@ -510,15 +556,20 @@ impl Table {
             if shape.partial && nulls[shape.columns[0] as usize - 1] {
                 continue;
             }
-            let mut key_values = [pg_sys::Datum::from(0usize); 8];
-            let mut key_nulls = [true; 8];
+            let mut key_values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
+            let mut key_nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
             for (k, column) in shape.columns.iter().enumerate() {
                 key_values[k] = values[*column as usize - 1];
                 key_nulls[k] = nulls[*column as usize - 1];
             }
             let check = if shape.unique { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES } else { pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO };
-            // SAFETY: our indexes have plain columns; key arrays outlive the call.
+            // SAFETY: indexes of plain columns; key arrays outlive the call.
             self.with_index(n, |index| unsafe {
+                // Asked of the open index, as it is by now: one that is being built concurrently is to be written from a
+                // moment on that the table's own definition doesn't tell of.
+                if !(*(*index.rel).rd_index).indisready {
+                    return;
+                }
                 pg_sys::index_insert(
                     index.rel,
                     key_values.as_mut_ptr(),
@@ -652,9 +703,16 @@ impl Table {
         })
     }
 
-    /// Which of this table's indexes has these columns (from 1).
+    /// Which of this table's indexes has these columns (from 1; negative: descending) and can be read. Of several it is one of
+    /// ours, or one that is the same: ours are partial or unique or have an order that is said here.
     pub fn index_with(&self, columns: &[i16]) -> usize {
-        self.shapes().iter().position(|i| i.columns == columns).expect("the table's shape was checked")
+        let is_it = |i: &IndexShape| {
+            i.readable
+                && i.keys == columns.len()
+                && (0..i.keys).all(|k| i.columns[k] == columns[k].abs() && i.descending[k] == (columns[k] < 0))
+        };
+        let found = self.shapes().iter().enumerate().filter(|(_, i)| is_it(i));
+        found.max_by_key(|(_, i)| (i.partial, i.unique)).map(|(n, _)| n).expect("the table's shape was checked")
     }
 
     /// The first row with `value` in the first column of the index over `columns`.

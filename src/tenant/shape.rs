@@ -1,27 +1,49 @@
-//! Is this table ours, with nothing attached to it?
+//! Is this table ours, with nothing attached to it that can run somebody's code or break our writing?
 //!
 //! Whoever owns a table can hang a trigger, a rule, a policy or an index on a function on it, and
 //! all of these run code when the table is used. We use tenants' tables by OID, below the level
 //! where most of that happens; this check closes the rest. The comparison is with the template
 //! tables that CREATE EXTENSION made from the same text.
+//!
+//! What can do neither is its owner's: columns behind ours, which we leave null; plain indexes, which we write; indexes
+//! that are being built anew, and what a cancelled REINDEX CONCURRENTLY leaves; foreign keys of other tables, whose
+//! triggers we don't fire (tq_problems says so). Hints are statements that mend it, wherever there is one.
 
 use super::{Tenant, registry};
 use crate::error::{Error, Result};
-use crate::postgres::catalog;
+use crate::postgres::catalog::{self, Column, ColumnKind, Index, Oddity, Shape};
 use crate::postgres::relation::{Access, Table};
+use crate::postgres::sandbox;
+use pgrx::Spi;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 thread_local! {
-    static TEMPLATES: RefCell<HashMap<u32, catalog::Shape>> = RefCell::default();
+    static TEMPLATES: RefCell<HashMap<u32, Shape>> = RefCell::default();
 }
 
-fn template(relation: u32) -> Result<catalog::Shape> {
+/// How the names of our indexes begin, in the template at least.
+const OURS: &str = "tq_";
+/// Columns that may be null in the template but that we always fill.
+const ALWAYS_FILLED: [&str; 2] = ["created_by", "created_at"];
+
+/// Definitions only, each once: what state the template's own indexes are in, and what else somebody has
+/// made on it, is no tenant's concern.
+fn template(relation: u32) -> Result<Shape> {
     if let Some(shape) = TEMPLATES.with_borrow(|t| t.get(&relation).cloned()) {
         return Ok(shape);
     }
     let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the template tables are gone"))?;
-    let shape = catalog::shape(&table);
+    let mut shape = catalog::shape(&table);
+    let mut indexes: Vec<Index> = Vec::new();
+    for index in shape.indexes.into_iter().filter(|i| i.name.starts_with(OURS)) {
+        match indexes.iter_mut().find(|i| i.definition == index.definition) {
+            Some(same) if index.valid => *same = index,
+            Some(_) => {}
+            None => indexes.push(index),
+        }
+    }
+    shape.indexes = indexes;
     TEMPLATES.with_borrow_mut(|t| t.insert(relation, shape.clone()));
     Ok(shape)
 }
@@ -42,41 +64,159 @@ pub fn check_new(schema: &str, owner: u32, table: &Table, template_relation: u32
     check_against(schema, owner, table, &template(template_relation)?)
 }
 
-fn check_against(schema: &str, owner: u32, table: &Table, expected: &catalog::Shape) -> Result<()> {
+fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> Result<()> {
     let name = catalog::relation_name(table.oid()).unwrap_or_default();
-    let fail = |why: String, hint: String| {
-        Err(Error::new("55000", format!("table {name} of tenant \"{schema}\" is not as tq_attach made it")).detail(why).hint(hint))
+    let anew = || {
+        format!(
+            "Save what you need of its rows; SELECT tq_detach({0}); DROP TABLE IF EXISTS {1}.tq_task, {1}.tq_result, {1}.tq_schedule; SELECT tq_attach({0}); makes it anew.",
+            pgrx::spi::quote_literal(schema),
+            catalog::quote(schema)
+        )
+    };
+    let fail = |why: String, fix: Option<String>| {
+        Err(Error::new("55000", format!("table {name} of tenant \"{schema}\" is not as tq_attach made it"))
+            .detail(why)
+            .hint(fix.unwrap_or_else(anew)))
     };
     if catalog::relation_owner(table) != owner {
         return fail(
             "It does not belong to the schema's owner.".into(),
-            format!(
+            Some(format!(
                 "ALTER TABLE {}.{name} OWNER TO {};",
                 catalog::quote(schema),
                 catalog::quote(&catalog::role_name(owner).unwrap_or_default())
-            ),
+            )),
         );
     }
-    if let Some(oddity) = catalog::oddity(table) {
-        return fail(format!("Table {name}: {oddity}."), "Remove it; the tenant's tasks go on by themselves then.".into());
+    if let Some(Oddity { what, fix }) = catalog::oddity(table) {
+        let fix = fix.or_else(|| detach(table)).unwrap_or_else(|| "Remove it; the tenant's tasks go on by themselves then.".into());
+        return fail(format!("Table {name}: {what}."), Some(fix));
     }
     let found = catalog::shape(table);
-    if found.columns != expected.columns {
-        let differs = expected
-            .columns
-            .iter()
-            .find(|c| !found.columns.contains(c))
-            .or_else(|| found.columns.iter().find(|c| !expected.columns.contains(c)));
-        return fail(
-            format!("Its columns differ, first at \"{}\".", differs.map_or("their order", |c| &c.0)),
-            "Rename the table away, run tq_detach and tq_attach, and copy the rows back.".into(),
-        );
+    if let Some((why, fix)) = wrong_column(&found.columns, &expected.columns) {
+        let alter = fix.map(|fix| format!("ALTER TABLE {} {fix};", catalog::qualified_name(table.oid())));
+        return fail(why, alter);
     }
-    if found.indexes != expected.indexes {
-        return fail(
-            format!("It has {} indexes where {} of ours are expected, or they differ.", found.indexes.len(), expected.indexes.len()),
-            "Drop the additional index; the tenant's tasks go on by themselves then.".into(),
-        );
+    if let Some((why, fix)) = wrong_index(table, &found.indexes, &expected.indexes) {
+        return fail(why, Some(fix));
     }
     Ok(())
+}
+
+/// The statement that takes a rule, a child or a parent away.
+fn detach(table: &Table) -> Option<String> {
+    const STATEMENT: &str = "
+        SELECT pg_catalog.format('DROP RULE %I ON %s;', r.rulename, $2) FROM pg_catalog.pg_rewrite r WHERE r.ev_class OPERATOR(pg_catalog.=) $1 AND r.ev_type OPERATOR(pg_catalog.<>) '1'
+        UNION ALL SELECT pg_catalog.format('ALTER TABLE %I.%I NO INHERIT %s;', n.nspname, c.relname, $2)
+          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE i.inhparent OPERATOR(pg_catalog.=) $1
+        UNION ALL SELECT pg_catalog.format('ALTER TABLE %I.%I DETACH PARTITION %s;', n.nspname, c.relname, $2)
+          FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhparent
+          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace WHERE i.inhrelid OPERATOR(pg_catalog.=) $1 AND c.relkind OPERATOR(pg_catalog.=) 'p'
+        LIMIT 1";
+    let name = catalog::qualified_name(table.oid());
+    sandbox::as_extension(|| {
+        Spi::get_one_with_args::<String>(STATEMENT, &[pgrx::pg_sys::Oid::from(table.oid()).into(), name.as_str().into()])
+    })
+    .ok()
+    .flatten()
+}
+
+/// The first column that isn't as it must be, and how ALTER TABLE mends it.
+fn wrong_column(found: &[Column], expected: &[Column]) -> Option<(String, Option<String>)> {
+    for (i, ours) in expected.iter().enumerate() {
+        let name = catalog::quote(&ours.name);
+        let Some(theirs) = found.get(i).filter(|c| c.kind != ColumnKind::Dropped) else {
+            return Some((format!("Its column {name} is gone."), None));
+        };
+        if theirs.name != ours.name {
+            let renamed = !found.iter().any(|c| c.name == ours.name);
+            let fix = renamed.then(|| format!("RENAME COLUMN {} TO {name}", catalog::quote(&theirs.name)));
+            return Some((format!("Its columns differ, first at \"{}\".", ours.name), fix));
+        }
+        if theirs.kind == ColumnKind::Identity {
+            return Some((format!("Its column {name} is an identity column."), Some(format!("ALTER COLUMN {name} DROP IDENTITY"))));
+        }
+        if theirs.kind != ColumnKind::Plain {
+            return Some((format!("Its column {name} is generated."), None));
+        }
+        if (theirs.type_oid, theirs.typmod) != (ours.type_oid, ours.typmod) {
+            let type_name = catalog::type_name(ours.type_oid);
+            let fix = format!("ALTER COLUMN {name} TYPE {type_name} USING {name}::{type_name}");
+            return Some((format!("Its column {name} is not of type {type_name}."), Some(fix)));
+        }
+        match (theirs.not_null, ours.not_null) {
+            (true, false) if !ALWAYS_FILLED.contains(&ours.name.as_str()) => {
+                return Some((format!("Its column {name} must not be NOT NULL."), Some(format!("ALTER COLUMN {name} DROP NOT NULL"))));
+            }
+            (false, true) => {
+                return Some((format!("Its column {name} must be NOT NULL."), Some(format!("ALTER COLUMN {name} SET NOT NULL"))));
+            }
+            _ => {}
+        }
+    }
+    for theirs in found.iter().skip(expected.len()) {
+        let name = catalog::quote(&theirs.name);
+        return Some(match theirs.kind {
+            ColumnKind::Dropped => continue,
+            ColumnKind::Generated => (format!("Its additional column {name} is generated."), Some(format!("DROP COLUMN {name}"))),
+            ColumnKind::Identity => (
+                format!("Its additional column {name} is an identity column."),
+                Some(format!("ALTER COLUMN {name} DROP IDENTITY, ALTER COLUMN {name} DROP NOT NULL")),
+            ),
+            ColumnKind::Plain if theirs.not_null => (
+                format!("Its additional column {name} is NOT NULL, and tenant_q leaves it null."),
+                Some(format!("ALTER COLUMN {name} DROP NOT NULL")),
+            ),
+            ColumnKind::Plain => continue,
+        });
+    }
+    None
+}
+
+/// An index that is missing or must not be there, and the statement that mends it.
+fn wrong_index(table: &Table, found: &[Index], expected: &[Index]) -> Option<(String, String)> {
+    let schema = || catalog::qualified_name(table.oid()).rsplit_once('.').map(|(s, _)| s.to_string()).unwrap_or_default();
+    for ours in expected {
+        let same: Vec<&Index> = found.iter().filter(|i| i.definition == ours.definition).collect();
+        if same.iter().any(|i| i.valid) {
+            continue;
+        }
+        return Some(match same.first() {
+            Some(invalid) => (
+                format!("Its index {} is not valid.", invalid.name),
+                format!("REINDEX INDEX {}.{};", schema(), catalog::quote(&invalid.name)),
+            ),
+            // One that has its name stands in its way.
+            None => (
+                format!("Its index {} is missing or differs.", ours.name),
+                found.iter().filter(|i| i.name == ours.name).map(|i| format!("{} ", drop_index(table, i))).collect::<String>()
+                    + &create(ours, &schema()),
+            ),
+        });
+    }
+    let other = found.iter().find(|i| !expected.iter().any(|ours| ours.definition == i.definition) && !i.definition.is_harmless())?;
+    let why = format!("Its index {} has an expression, a condition or a method that is not plain, or is unique.", other.name);
+    Some((why, drop_index(table, other)))
+}
+
+/// The statement that drops an index, or the constraint that it is of.
+fn drop_index(table: &Table, index: &Index) -> String {
+    match catalog::is_constraint(index.oid) {
+        true => format!("ALTER TABLE {} DROP CONSTRAINT {};", catalog::qualified_name(table.oid()), catalog::quote(&index.name)),
+        false => format!("DROP INDEX {};", catalog::qualified_name(index.oid)),
+    }
+}
+
+/// The statement that makes one of our indexes in that schema.
+fn create(ours: &Index, schema: &str) -> String {
+    let text = sandbox::as_extension(|| {
+        Spi::get_one_with_args::<String>(
+            "SELECT pg_catalog.pg_get_indexdef(oid) FROM pg_catalog.pg_class
+              WHERE relname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND relnamespace OPERATOR(pg_catalog.=) 'tenant_q'::pg_catalog.regnamespace",
+            &[ours.name.as_str().into()],
+        )
+    });
+    let text = text.ok().flatten().unwrap_or_default();
+    format!("{};", text.replacen(" ON tenant_q.", &format!(" ON {schema}."), 1))
 }

@@ -60,7 +60,7 @@ SELECT test.await('(SELECT spread AND outstanding = 0 FROM tq_fanouts WHERE name
 SELECT tenant, state FROM tq_fanout_tenants('some');
 -- Left out: not ready, paused, by an administrator, broken, without the handler
 SELECT tq_set_tenant('alpha', ready => false), tq_set_quota('beta', fan_out => false), tq_pause('Gämma ''1');
-ALTER TABLE delta.tq_task ADD COLUMN more int;
+ALTER TABLE delta.tq_task ADD COLUMN more int NOT NULL DEFAULT 0;
 SELECT tq_async_all('note', '["two"]', task => '{"name": "two"}') IS NOT NULL;
 SELECT test.await('(SELECT spread AND outstanding = 0 FROM tq_fanouts WHERE name = ''two'')');
 SELECT tenants, done, failed, outstanding, skipped FROM tq_fanouts WHERE name = 'two';

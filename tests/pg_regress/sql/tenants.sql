@@ -81,11 +81,11 @@ SELECT tq_async('hello');
 \echo :SQLSTATE
 SELECT what, reason, fix FROM tq_problems;
 DROP TRIGGER evil ON tq_task;
-CREATE INDEX mine ON tq_result (handler);
+CREATE INDEX mine ON tq_result (lower(handler));
 SELECT tq_async('hello');
 \echo :SQLSTATE
 DROP INDEX mine;
-ALTER TABLE tq_task ADD extra int;
+ALTER TABLE tq_task ADD extra int NOT NULL DEFAULT 0;
 SELECT tq_async('hello');
 \echo :SQLSTATE
 ALTER TABLE tq_task DROP extra;
@@ -93,7 +93,7 @@ ALTER TABLE tq_task ENABLE ROW LEVEL SECURITY;
 SELECT tq_async('hello');
 \echo :SQLSTATE
 ALTER TABLE tq_task DISABLE ROW LEVEL SECURITY;
-SELECT tq_async('hello');
+SELECT tq_async('hello') IS NOT NULL;
 \echo :SQLSTATE
 SELECT tq_detach('acme', drop_data => true), tq_attach('acme'), tq_register('hello');
 SELECT tq_async('hello') AS id \gset
