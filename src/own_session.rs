@@ -407,6 +407,9 @@ fn call(
     let outer = run::current();
     // Inside of another task its timer is the one.
     let timed = outer.is_none();
+    if timed {
+        timeout::register()?;
+    }
     let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
     run::set_current(Some(Current {
         id: item.id,

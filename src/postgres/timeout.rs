@@ -3,11 +3,27 @@
 //! Nothing arms statement_timeout in a background worker, and a handler may swallow a cancel. So
 //! this is a timer of our own: it cancels, a second later cancels again, and then terminates,
 //! which no handler can catch. Never SIGKILL: that restarts the whole server.
+//!
+//! Not one of PostgreSQL's timers: these compare the wall clock. Set back, it would stop the timeout for as long; set
+//! forward, an attempt would be out of time with the next alarm for anything. This one counts CLOCK_MONOTONIC.
+//!
+//! Attempts follow each other closely, so the kernel is asked only for an earlier alarm than the one that it has ordered
+//! already: an alarm that comes too early for the present attempt orders the next one. With one timeout for all tasks a
+//! task costs no system call.
 
+use super::clock::monotonic_ns;
+use crate::error::Error;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
-static ID: AtomicI32 = AtomicI32::new(-1);
+/// The kernel's timer of this process, if it is made: its number may be 0.
+static MADE: AtomicBool = AtomicBool::new(false);
+static TIMER: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+/// When the attempt's time is up, in nanoseconds of the monotonic clock; 0: no attempt has a limit.
+static DEADLINE: AtomicU64 = AtomicU64::new(0);
+/// When the kernel's alarm comes; 0: none is ordered.
+static ALARM: AtomicU64 = AtomicU64::new(0);
 static FIRED: AtomicU32 = AtomicU32::new(0);
 /// An attempt is under way, whether or not its timeout is 0.
 static ARMED: AtomicBool = AtomicBool::new(false);
@@ -15,87 +31,133 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 static CANCELS_ONLY: AtomicBool = AtomicBool::new(false);
 /// So often it cancels.
 const CANCELS: u32 = 2;
-
-#[cfg(any(feature = "pg15", feature = "pg16"))]
-const USER_TIMEOUT: i32 = 12;
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-const USER_TIMEOUT: i32 = 13;
+/// From one cancel to the next, in nanoseconds.
+const AGAIN: u64 = 1_000_000_000;
+/// What neither PostgreSQL's sessions nor its workers have a use for: they ignore it.
+const SIGNAL: c_int = libc::SIGUSR2;
 
 mod raw {
+    use pgrx::pg_sys;
     unsafe extern "C-unwind" {
-        pub fn RegisterTimeout(id: i32, handler: Option<unsafe extern "C-unwind" fn()>) -> i32;
-        pub fn enable_timeout_every(id: i32, fin_time: i64, delay_ms: i32);
-        pub fn disable_timeout(id: i32, keep_indicator: bool);
+        pub fn SetLatch(latch: *mut pg_sys::Latch);
     }
 }
 
-unsafe extern "C-unwind" fn expired() {
-    let fired = FIRED.fetch_add(1, Ordering::Relaxed) + 1;
+/// The kernel's alarm. Anybody's signal does no harm: the clock is asked.
+extern "C" fn alarm(_signal: c_int) {
+    // SAFETY: this thread's own variable, put back as the interrupted code has it.
+    let errno = unsafe { *libc::__errno_location() };
+    let (now, deadline) = (monotonic_ns(), DEADLINE.load(SeqCst));
+    if deadline == 0 {
+        ALARM.store(0, SeqCst);
+    } else if now < deadline {
+        order(deadline, now);
+    } else {
+        DEADLINE.store(now + AGAIN, SeqCst);
+        order(now + AGAIN, now);
+        expired();
+    }
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// In a signal handler.
+fn expired() {
+    let fired = FIRED.fetch_add(1, Relaxed) + 1;
     super::interrupt::count();
-    // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal
-    // handler, where timeouts are delivered.
+    // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal handler as they do.
     unsafe {
-        if fired <= CANCELS || CANCELS_ONLY.load(Ordering::Relaxed) {
+        if fired <= CANCELS || CANCELS_ONLY.load(Relaxed) {
             pg_sys::QueryCancelPending = true as _;
         } else {
             pg_sys::ProcDiePending = true as _;
         }
         pg_sys::InterruptPending = true as _;
-        libc::kill(libc::getpid(), 0);
-        SetLatch(pg_sys::MyLatch);
+        raw::SetLatch(pg_sys::MyLatch);
     }
 }
-unsafe extern "C-unwind" {
-    fn SetLatch(latch: *mut pg_sys::Latch);
+
+/// Orders the alarm for that time.
+fn order(at: u64, now: u64) {
+    ALARM.store(at, SeqCst);
+    // Never zero, which would take the order back.
+    let rest = at.saturating_sub(now).max(1);
+    let rest = libc::timespec { tv_sec: (rest / 1_000_000_000) as _, tv_nsec: (rest % 1_000_000_000) as _ };
+    let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: rest };
+    // SAFETY: our timer, made before anything is ordered; may be done in a signal handler.
+    unsafe { libc::timer_settime(TIMER.load(SeqCst), 0, &once, std::ptr::null_mut()) };
 }
 
-/// Reserves the timer; once per worker, after it has connected.
-pub fn register() {
-    // SAFETY: the subsystem was initialised by the connection.
-    ID.store(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::RegisterTimeout(USER_TIMEOUT, Some(expired))) }, Ordering::Relaxed);
+/// Makes the timer, before the first attempt; again and again is once.
+pub fn register() -> Result<(), Error> {
+    if MADE.load(SeqCst) {
+        return Ok(());
+    }
+    let mut timer = std::ptr::null_mut();
+    // SAFETY: `alarm` does what a signal handler may, and never unloads. The signal is for the thread that runs the server's
+    // code, whatever others an interpreter may have.
+    let made = unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = alarm as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigemptyset(&mut action.sa_mask);
+        let mut event = std::mem::zeroed::<libc::sigevent>();
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = SIGNAL;
+        event.sigev_notify_thread_id = libc::gettid();
+        libc::sigaction(SIGNAL, &action, std::ptr::null_mut()) == 0
+            && libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) == 0
+    };
+    if !made {
+        // Rather no attempt than one without its timeout.
+        return Err(Error::new("53000", "the timer for timeouts could not be made")
+            .detail(std::io::Error::last_os_error().to_string())
+            .hint("The limit on pending signals of the server's user may be used up: raise it (ulimit -i)."));
+    }
+    TIMER.store(timer, SeqCst);
+    MADE.store(true, SeqCst);
+    Ok(())
 }
 
 /// Arms the timer: cancel after `millis`, again a second later, then terminate.
 pub fn arm(millis: i64) {
-    FIRED.store(0, Ordering::Relaxed);
-    ARMED.store(true, Ordering::Relaxed);
-    let id = ID.load(Ordering::Relaxed);
-    if millis > 0 && id >= 0 {
-        let at = super::clock::now() + millis * 1000;
-        // SAFETY: a timer registered above.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::enable_timeout_every(id, at, 1000)) };
+    FIRED.store(0, Relaxed);
+    ARMED.store(true, Relaxed);
+    if millis <= 0 || !MADE.load(SeqCst) {
+        return DEADLINE.store(0, SeqCst);
+    }
+    let now = monotonic_ns();
+    let deadline = now.saturating_add((millis as u64).saturating_mul(1_000_000));
+    DEADLINE.store(deadline, SeqCst);
+    // In this order: an alarm meanwhile has either seen the deadline, or is seen here to be over.
+    let alarm = ALARM.load(SeqCst);
+    if alarm == 0 || alarm > deadline {
+        order(deadline, now);
     }
 }
 
 /// The same in a session that isn't a worker's: only cancels. statement_timeout is another timer
 /// and goes on beside it.
 pub fn arm_cancels(millis: i64) {
-    CANCELS_ONLY.store(true, Ordering::Relaxed);
-    if ID.load(Ordering::Relaxed) < 0 {
-        register();
-    }
+    CANCELS_ONLY.store(true, Relaxed);
     arm(millis);
 }
 
 /// Disarms it and says whether it had fired.
 pub fn disarm() -> bool {
-    ARMED.store(false, Ordering::Relaxed);
-    let id = ID.load(Ordering::Relaxed);
-    if id >= 0 {
-        // SAFETY: a timer registered above.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| raw::disable_timeout(id, false)) };
-    }
-    FIRED.load(Ordering::Relaxed) > 0
+    ARMED.store(false, Relaxed);
+    DEADLINE.store(0, SeqCst);
+    FIRED.load(Relaxed) > 0
 }
 
 /// Whether an attempt is under way here, from `arm` to `disarm`.
 pub fn is_armed() -> bool {
-    ARMED.load(Ordering::Relaxed)
+    ARMED.load(Relaxed)
 }
 
 /// Whether it is this timer that terminates the process.
 pub fn has_terminated() -> bool {
-    FIRED.load(Ordering::Relaxed) > CANCELS
+    FIRED.load(Relaxed) > CANCELS
 }
 
 // ---- locks

@@ -87,7 +87,10 @@ pub fn main(argument: u64) {
         session::set_session(name, value);
     }
     session::report_appname("tenant_q executor");
-    timeout::register();
+    if let Err(error) = timeout::register() {
+        caught::log_failure("an executor could not start", &error.into());
+        worker::exit(1);
+    }
     slot.since.store(clock::now(), Relaxed);
     slot.tasks_done.store(0, Relaxed);
     slot.tasks_failed.store(0, Relaxed);

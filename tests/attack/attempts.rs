@@ -220,3 +220,46 @@ fn a_stop_during_a_wait_for_a_standby_is_soon_over() {
     cluster::kill(pid, libc::SIGTERM);
     wait_for("the executor to be gone", Duration::from_secs(5), || !cluster::process_exists(pid));
 }
+
+/// 2030-06-01 00:00 UTC.
+const START: i64 = 1_906_502_400;
+
+#[test]
+fn a_timeout_counts_real_time_whatever_is_done_to_the_clock() {
+    let site = Site::start_at(START, &["t1"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION swallow(k text) RETURNS void LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM ok(k); LOOP BEGIN LOOP END LOOP; EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;
+         CREATE FUNCTION watch(k text) RETURNS void LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM ok(k); WHILE NOT EXISTS (SELECT FROM public.gate) LOOP END LOOP; END $$;
+         SELECT tq_register(h) FROM unnest('{swallow,watch}'::text[]) AS h",
+    );
+    let rest = ", timeout => '1.5 seconds', max_attempts => 1";
+    let plain = site.enqueue("t1", "slow", r#"["plain", 600]"#, rest);
+    let stubborn = site.enqueue("t1", "swallow", r#"["stubborn"]"#, rest);
+    let patient = site.enqueue("t1", "watch", r#"["patient"]"#, ", timeout => '10 minutes'");
+    for id in [&plain, &stubborn, &patient] {
+        site.wait_running(id);
+    }
+    site.cluster.clock().set(START - 3_600, 1);
+    for (id, bound) in [(&plain, 8), (&stubborn, 15)] {
+        site.cluster.wait_until_within(
+            Duration::from_secs(bound),
+            DB,
+            &format!("SELECT EXISTS (SELECT FROM t1.tq_result WHERE id = '{id}' AND state = 'f')"),
+        );
+        assert_eq!(outcomes(&site, "t1", id), "timeout");
+        let message = site.value("t1", &format!("SELECT error ->> 'message' FROM t1.tq_result WHERE id = '{id}'"));
+        assert!(message.contains("timeout of 1500 ms"), "{message}");
+    }
+    // Set forward, beyond its timeout: it has had none of that time. Another one's timeout rings the bell.
+    site.cluster.clock().set(START + 3_600, 1);
+    let other = site.enqueue("t1", "slow", r#"["other", 600]"#, ", timeout => '0.2 seconds', max_attempts => 1");
+    site.wait_ended("t1", &other, 'f');
+    site.open_gate();
+    site.wait_ended("t1", &patient, 'd');
+    assert_eq!(site.counts("t1", &patient), (1, 0));
+    site.assert_once(1);
+    site.cluster.assert_log_clean();
+}
