@@ -501,7 +501,8 @@ fn problems(_args: &Args) -> Result<Ret> {
                     format!("role {name}"),
                     Some(r.failing_since.load(Relaxed)),
                     format!("its executors could not start, {failures} times; the server's log says why"),
-                    "the role needs LOGIN (before PostgreSQL 17) and CONNECT on this database".into(),
+                    "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)"
+                        .into(),
                 ));
             }
         }

@@ -1,5 +1,6 @@
 //! Settings of this session: of a moment, of a batch, of a worker's whole life.
 
+use super::{catalog, sandbox, transaction};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -42,6 +43,24 @@ pub fn set_base(name: &str, value: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Makes a worker's session its own role's again, where ALTER ROLE or ALTER DATABASE … SET role, or, of a superuser,
+/// session_authorization has made it another's from the start; for RESET, too. False: it is still another's.
+pub fn be_role(role: u32) -> bool {
+    let role = pg_sys::Oid::from(role);
+    if sandbox::session_user() != role {
+        // Looked up by name, so in a transaction. Where it fails, the answer says so.
+        let _ = transaction::run(|| {
+            if let Some(name) = catalog::role_name(role.to_u32()) {
+                set_session(c"session_authorization", &name);
+            }
+            Ok(())
+        });
+    }
+    // Of itself, too: RESET ROLE would go back to what was set.
+    set_session(c"role", "none");
+    sandbox::session_user() == role && sandbox::current_user() == role
 }
 
 fn is_known(name: &CStr) -> bool {

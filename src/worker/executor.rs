@@ -48,6 +48,8 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
     // A crash in a parallel worker would be blamed on nobody, and the workers are few.
     (c"max_parallel_workers_per_gather", "0"),
     (c"row_security", "on"),
+    // A failed attempt is no reason to leave.
+    (c"exit_on_error", "off"),
     // Losing the commit loses effects and completion together; the batch is flushed at its end.
     (c"synchronous_commit", "off"),
 ];
@@ -81,11 +83,16 @@ pub fn main(argument: u64) {
     worker::set_up_signals();
     slot.pid.store(shmem::my_pid(), SeqCst);
     worker::connect(slot.database.load(Relaxed), slot.role.load(Relaxed));
-    slot.proc.store(latch::my_procno() + 1, SeqCst);
-    worker::on_exit(leave);
+    // Who can't get so far has not started: the launcher tries later and later, and tq_problems shows the role.
     for (name, value) in OVERRIDES {
         session::set_session(name, value);
     }
+    if !session::be_role(slot.role.load(Relaxed)) {
+        pgrx::log!("tenant_q: an executor's session is not its role's: see the role's and the database's settings (pg_db_role_setting)");
+        worker::exit(1);
+    }
+    slot.proc.store(latch::my_procno() + 1, SeqCst);
+    worker::on_exit(leave);
     session::report_appname("tenant_q executor");
     if let Err(error) = timeout::register() {
         caught::log_failure("an executor could not start", &error.into());

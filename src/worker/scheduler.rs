@@ -32,6 +32,8 @@ const LOCK_TIMEOUT: i32 = 5;
 const LOCKED_AGAIN: Micros = 1_000_000;
 /// A scheduler that has lived so long doesn't die of its start.
 const STEADY: Duration = Duration::from_secs(5);
+/// The role that initdb makes: PostgreSQL's BOOTSTRAP_SUPERUSERID.
+const BOOTSTRAP: u32 = 10;
 /// It stays while something is due within this time.
 const KEEP: Micros = 60_000_000;
 /// The next one comes after this, doubled each time it is in vain, but not more often than so many times.
@@ -56,8 +58,13 @@ pub fn main(argument: u64) {
         (c"search_path", "pg_catalog, pg_temp"),
         (c"transaction_timeout", "0"),
         (c"idle_session_timeout", "0"),
+        (c"exit_on_error", "off"),
     ] {
         session::set_session(name, value);
+    }
+    if !session::be_role(BOOTSTRAP) {
+        pgrx::log!("tenant_q: the scheduler's session is not its own: see the database's settings (pg_db_role_setting)");
+        worker::exit(1);
     }
     let Some(db) = s.db(database) else { return };
     // In this order: a launcher that finds the one looks for the other.

@@ -159,3 +159,61 @@ fn who_waits_for_a_place_is_looked_after_without_haste_and_gets_it_at_once() {
     site.wait_idle(&["t1"]);
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn settings_of_a_role_that_would_make_its_executors_somebody_else_s_are_overridden() {
+    let site = Site::start("", &["t1"]);
+    site.cluster.run(DB, "CREATE ROLE low LOGIN; GRANT low TO t1; CREATE ROLE boss SUPERUSER LOGIN; CREATE SCHEMA boss AUTHORIZATION boss");
+    site.cluster.run_as("boss", DB, "SELECT tq_attach('boss'); SELECT tq_register('ok', 'public.ok(text)', tenant => 'boss')");
+    let settings = [
+        "ALTER ROLE t1 SET role = 'low'",
+        "ALTER ROLE t1 IN DATABASE postgres SET role = 'low'",
+        "ALTER ROLE t1 SET exit_on_error = on",
+        "ALTER ROLE t1 SET search_path = 'nowhere, pg_temp'",
+        "ALTER ROLE t1 SET default_tablespace = 'nowhere'",
+        "ALTER ROLE t1 SET local_preload_libraries = 'nowhere'",
+    ];
+    for (n, setting) in settings.iter().enumerate() {
+        site.cluster
+            .run(DB, &format!("ALTER ROLE t1 RESET ALL; ALTER ROLE t1 IN DATABASE postgres RESET ALL; {setting}; SELECT tq_recycle()"));
+        site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_workers WHERE kind = 'executor')");
+        let enqueue = |handler: &str, k: &str, more: &str| {
+            site.cluster.value(DB, &format!("SELECT tq_async('{handler}', '[\"{k}\"]', tenant => 't1'{more})"))
+        };
+        // An attempt that fails costs no executor either.
+        let bad = enqueue("bad", "bad", ", max_attempts => 1");
+        let ok = enqueue("ok", &format!("ok {n}"), "");
+        site.wait_ended("t1", &bad, 'f');
+        site.wait_ended("t1", &ok, 'd');
+        let identity = site.cluster.value(DB, &format!("SELECT concat_ws(' ', who, sess, su) FROM fx WHERE k = 'ok {n}'"));
+        assert_eq!(identity, "t1 t1 off", "{setting}");
+    }
+    for end in ["tenant_q executor FATAL", "exited with exit code 1"] {
+        assert!(!site.cluster.log_contains(end), "{}", site.cluster.log());
+    }
+    site.cluster.run(DB, "ALTER ROLE t1 RESET ALL");
+    // A superuser's session could be made another's altogether.
+    let id = site.cluster.value_as("boss", DB, "SELECT tq_async('ok', '[\"boss\"]', tenant => 'boss', delay => '0.5 seconds')");
+    site.cluster.run(DB, "ALTER ROLE boss SET session_authorization = 'low'");
+    site.wait_ended("boss", &id, 'd');
+    assert_eq!(site.cluster.value(DB, "SELECT concat_ws(' ', who, sess, su) FROM fx WHERE k = 'boss'"), "boss boss on");
+    // A whole database's sessions, its scheduler's too.
+    site.cluster.run(DB, "CREATE DATABASE other");
+    site.cluster.run(
+        "other",
+        "CREATE EXTENSION tenant_q; CREATE SCHEMA t1 AUTHORIZATION t1; CREATE TABLE t1.fx (who text, sess text);
+         ALTER TABLE t1.fx OWNER TO t1; SELECT tq_attach('t1')",
+    );
+    site.cluster.run_as(
+        "t1",
+        "other",
+        "CREATE FUNCTION t1.ok() RETURNS void LANGUAGE sql AS 'INSERT INTO t1.fx VALUES (current_user, session_user)';
+         SELECT tq_register('ok', tenant => 't1')",
+    );
+    site.cluster.run("other", "SELECT tq_pause_all(); SELECT tq_schedule('often', 'ok', 'every 1 second', tenant => 't1')");
+    site.cluster.run("other", "ALTER DATABASE other SET role = 'low'");
+    site.cluster.run("other", "RESET ROLE; SET ROLE none; SELECT tq_resume_all()");
+    let fired = "SET ROLE none; SELECT string_agg(DISTINCT concat_ws(' ', who, sess), ',') FROM t1.fx";
+    cluster::wait_for("a fire time", cluster::PATIENCE, || site.cluster.value("other", fired) == "t1 t1");
+    site.cluster.assert_log_clean();
+}
