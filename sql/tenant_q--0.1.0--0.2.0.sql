@@ -85,3 +85,8 @@ As tasks of their own, enqueued with what they tell: attempt_failed, retry, fail
 for_handler: tasks of that handler only. Tasks of a handler that listens fire no events.
 Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
 Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
+
+-- A lower max_running makes room at once.
+COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
+'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
+EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';

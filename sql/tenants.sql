@@ -48,7 +48,7 @@ Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_set_quota';
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
-'What an administrator decides for a tenant. max_running: tasks of it at a time. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
+'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean

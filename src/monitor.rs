@@ -474,6 +474,9 @@ fn problems(_args: &Args) -> Result<Ret> {
             rows.push(problem(what, None, reason, fix));
         }
     }
+    if let Some(s) = &s {
+        rows.extend(held_places(s));
+    }
     if sees_all()
         && let Some(s) = &s
     {
@@ -501,8 +504,7 @@ fn problems(_args: &Args) -> Result<Ret> {
                     format!("role {name}"),
                     Some(r.failing_since.load(Relaxed)),
                     format!("its executors could not start, {failures} times; the server's log says why"),
-                    "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)"
-                        .into(),
+                    "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)".into(),
                 ));
             }
         }
@@ -513,6 +515,55 @@ fn problems(_args: &Args) -> Result<Ret> {
 fn may_select(relation: u32) -> bool {
     let user = sandbox::current_user();
     sandbox::is_superuser(user) || catalog::may_select(relation, user)
+}
+
+/// Somebody waits for so long that it isn't only for his turn.
+const WAITS_LONG: Micros = 3_000_000;
+
+/// Who holds the places that a role has been waiting for.
+fn held_places(s: &Shared) -> Vec<Json> {
+    let now = clock::now();
+    let waiting: Vec<Micros> = (s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1))
+        .map(|r| r.waiting_since.load(Relaxed))
+        .filter(|since| *since > 0 && now - since > WAITS_LONG)
+        .collect();
+    let Some(first) = waiting.iter().min() else { return vec![] };
+    let (max, seconds) = (settings::max_executors(shmem::max_worker_processes()), (now - first) / 1_000_000);
+    let why = match waiting.len() {
+        1 => format!("of {max} places, while a role has waited for one for {seconds} s"),
+        n => format!("of {max} places, while {n} roles wait for one, the first for {seconds} s"),
+    };
+    let all = sees_all();
+    let mut rows = Vec::new();
+    for slot in s.slots {
+        let (word, since) = (Word::load(slot), slot.started_at.load(Relaxed));
+        if slot.state.load(SeqCst) != 2 || !word.running || since == 0 || now - since < WAITS_LONG {
+            continue;
+        }
+        if slot.database.load(Relaxed) != shmem::my_database() {
+            if let Some(name) = worker::database_name(slot.database.load(Relaxed)).filter(|_| all) {
+                rows.push(problem(
+                    format!("database {name}"),
+                    Some(since),
+                    format!("a task of it holds one {why}"),
+                    "SELECT * FROM tq_problems in that database".into(),
+                ));
+            }
+            continue;
+        }
+        let schema = slot.tenant.load(Relaxed);
+        let Some(name) = catalog::schema_name(schema) else { continue };
+        if !(all || catalog::schema_owner(schema).is_some_and(sees)) {
+            continue;
+        }
+        rows.push(problem(
+            format!("tenant {name}"),
+            Some(since),
+            format!("a task of its handler {} holds one {why}", load_text(&slot.handler)),
+            format!("SELECT tq_cancel('{}', tenant => {})", task::uuid_text(slot.item_id(word.next - 1)), pgrx::spi::quote_literal(&name)),
+        ));
+    }
+    rows
 }
 
 /// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.
@@ -792,7 +843,7 @@ fn health(_args: &Args) -> Result<Ret> {
         "enabled",
         settings::enabled(),
         settings::enabled().to_string(),
-        "tenant_q.enabled is off: nothing is started.",
+        "tenant_q.enabled is off: no task is started and no schedule fires.",
         "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();",
     );
     if let Some(s) = s {
@@ -841,10 +892,10 @@ fn health(_args: &Args) -> Result<Ret> {
             );
         }
         let max = settings::max_executors(shmem::max_worker_processes());
-        let needed = max + 2;
+        let needed = settings::slots_needed(shmem::max_worker_processes());
         check(
             "worker_slots",
-            !no_slot(&s) && needed as i32 <= shmem::max_worker_processes(),
+            !no_slot(&s) && needed <= shmem::max_worker_processes(),
             format!(
                 "{} of {max} executors, max_worker_processes {}",
                 s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(),

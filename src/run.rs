@@ -19,7 +19,7 @@ use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{condition, invalidation, sandbox, timeout, transaction};
-use crate::shared::{Item, Shared, Slot, Word, store_text};
+use crate::shared::{Item, Shared, Slot, Word, stop, store_text};
 use crate::task::{self, col, ended};
 use crate::tenant::{self, Tenant};
 use crate::{events, ready, settings, surface, wake};
@@ -533,7 +533,7 @@ fn fail(
     // Without the postmaster much fails that is none of the task's faults.
     interrupt::leave_orphaned();
     let e = &s.entries[index as usize];
-    let cancelled = slot.cancel_reason.load(SeqCst) == 1
+    let cancelled = slot.cancel_reason.load(SeqCst) == stop::CANCELLED
         && slot.cancel_stamp.load(Relaxed) == item.stamp
         && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
         && slot.cancel_low.load(Relaxed) == item.id as u64;

@@ -7,12 +7,16 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 use std::time::Duration;
 
-/// Master switch of the server. Off: enqueue and schedule go on, nothing runs. For one database:
+/// Master switch of the server. Off: tasks and schedules can be made, no task is started and no schedule fires: fire
+/// times that are missed are made up for as after a stop of the server. For one database:
 /// tq_pause_all() there.
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Executors in the whole server. -1 = half of max_worker_processes less one, at least one: the
 /// other half stays for parallel query, logical replication, the launcher and the schedulers.
 static MAX_EXECUTORS: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// Places that no role gets that has one already: whoever fills its own with tasks without an end leaves room for
+/// the others. One is enough for them to get on; more only where many hold on to theirs. 0 = none.
+static RESERVED_PLACES: GucSetting<i32> = GucSetting::<i32>::new(1);
 /// Tenant entries in shared memory (one per tenant and role that has had work). 800 bytes each;
 /// when full, idle ones are evicted and a sweep is ordered.
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
@@ -91,7 +95,7 @@ pub fn register() {
     b(
         c"tenant_q.enabled",
         c"Whether tasks and schedules run.",
-        c"Off: enqueuing goes on, nothing is started. Takes effect on reload; for one database there is tq_pause_all().",
+        c"Off: tasks can be enqueued, none is started, and no schedule fires. For one database there is tq_pause_all().",
         &ENABLED,
         Sighup,
     );
@@ -101,6 +105,16 @@ pub fn register() {
         c"-1 = max_worker_processes / 2 - 1, at least 1.",
         &MAX_EXECUTORS,
         -1,
+        EXECUTORS_LIMIT,
+        Sighup,
+        flags,
+    );
+    i(
+        c"tenant_q.reserved_places",
+        c"Places of executors that no role gets that has one already.",
+        c"So that one role's tasks never keep all others from running. 0 = none.",
+        &RESERVED_PLACES,
+        0,
         EXECUTORS_LIMIT,
         Sighup,
         flags,
@@ -291,6 +305,13 @@ pub fn max_executors(worker_processes: i32) -> u32 {
     let set = MAX_EXECUTORS.get();
     let auto = (worker_processes / 2 - 1).max(1);
     (if set < 0 { auto } else { set }).min(EXECUTORS_LIMIT) as u32
+}
+pub fn reserved_places() -> usize {
+    RESERVED_PLACES.get() as usize
+}
+/// Background worker slots that executors, the launcher and one scheduler take.
+pub fn slots_needed(worker_processes: i32) -> i32 {
+    max_executors(worker_processes) as i32 + 2
 }
 pub fn max_tenants() -> usize {
     MAX_TENANTS.get() as usize

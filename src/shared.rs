@@ -199,6 +199,8 @@ shared_struct! {
         pub ends: AtomicU32,
         /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
         pub batch: AtomicU32,
+        /// Since when it has work and no place; 0 = it doesn't wait.
+        pub waiting_since: AtomicI64,
     }
 }
 
@@ -242,6 +244,14 @@ shared_struct! {
         /// Counts the calls to look into it again: an answer to an older one is none.
         pub asked: AtomicU32,
     }
+}
+
+/// What `Slot::cancel_reason` says.
+pub mod stop {
+    /// The task is cancelled: its row is gone.
+    pub const CANCELLED: u32 = 1;
+    /// More of its tenant run than may: it goes back into the queue.
+    pub const ROOM: u32 = 2;
 }
 
 impl Db {
@@ -336,7 +346,7 @@ shared_struct! {
         pub since: AtomicI64,
         pub tasks_done: AtomicU64,
         pub tasks_failed: AtomicU64,
-        /// The cancel word: which task, which incarnation, why (1 cancelled, 2 timeout).
+        /// The cancel word: which task, which incarnation, why (`stop`).
         pub cancel_high: AtomicU64,
         pub cancel_low: AtomicU64,
         pub cancel_stamp: AtomicI64,
@@ -1011,6 +1021,7 @@ impl Shared {
         }
         r.start_after.store(0, Relaxed);
         r.failing_since.store(0, Relaxed);
+        r.waiting_since.store(0, Relaxed);
         r.database.store(database, Relaxed);
         r.role.store(role, Relaxed);
         r.heap_root.store(NONE, Relaxed);

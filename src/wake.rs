@@ -27,12 +27,18 @@ struct Pending {
     schedule: Micros,
 }
 
-/// A running task that is to stop.
+/// Running tasks that are to stop.
 struct Stop {
     tenant: u32,
-    id: u128,
-    stamp: Micros,
+    what: Stopped,
     subtransaction: u32,
+}
+
+enum Stopped {
+    /// This one, cancelled.
+    Task { id: u128, stamp: Micros },
+    /// Whatever runs beyond so many; it goes back into the queue.
+    Beyond(usize),
 }
 
 #[derive(Default)]
@@ -124,7 +130,14 @@ pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
 }
 /// The task of this tenant, if it runs, is to be stopped.
 pub fn cancelled(tenant: u32, id: u128, stamp: Micros) {
-    note(|n| n.stops.push(Stop { tenant, id, stamp, subtransaction: release::subtransaction_id() }));
+    stop(tenant, Stopped::Task { id, stamp });
+}
+/// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
+pub fn limited(tenant: u32, max_running: usize) {
+    stop(tenant, Stopped::Beyond(max_running));
+}
+fn stop(tenant: u32, what: Stopped) {
+    note(|n| n.stops.push(Stop { tenant, what, subtransaction: release::subtransaction_id() }));
 }
 /// The task is final: whoever waits for it may look.
 pub fn finished(id: u128) {
@@ -228,8 +241,11 @@ fn ended(committed: bool) {
                 e.pins.fetch_sub(1, SeqCst);
             }
             if committed {
-                for stop in &n.stops {
-                    stop_running(&s, stop, 1);
+                for Stop { tenant, what, .. } in &n.stops {
+                    match *what {
+                        Stopped::Task { id, stamp } => stop_task(&s, *tenant, id, stamp),
+                        Stopped::Beyond(max) => stop_beyond(&s, *tenant, max),
+                    }
                 }
                 for id in &n.finished {
                     announce(&s, *id);
@@ -290,27 +306,55 @@ pub fn count(s: &Shared, e: &shared::Entry, added: i64) {
     }
 }
 
-/// Sets the cancel word of the slot that runs this incarnation and interrupts it.
-fn stop_running(s: &Shared, stop: &Stop, reason: u32) -> bool {
-    let Stop { tenant, id, stamp, .. } = *stop;
+/// Stops this incarnation of a task if it runs.
+fn stop_task(s: &Shared, tenant: u32, id: u128, stamp: Micros) {
     for slot in s.slots {
         let word = Word::load(slot);
         if slot.runs(&word, tenant, id, stamp) {
-            slot.cancel_high.store((id >> 64) as u64, Relaxed);
-            slot.cancel_low.store(id as u64, Relaxed);
-            slot.cancel_stamp.store(stamp, Relaxed);
-            slot.cancel_at.store(crate::postgres::clock::monotonic_ns(), Relaxed);
-            slot.cancel_signals.store(1, Relaxed);
-            slot.cancel_reason.store(reason, SeqCst);
-            if Word::load(slot) == word {
-                worker::signal(slot.pid.load(SeqCst), libc::SIGINT);
-                // The launcher repeats it, and terminates in the end.
-                s.call_launcher();
-            }
-            return true;
+            return interrupt(s, slot, word, id, stamp, shared::stop::CANCELLED);
         }
     }
-    false
+}
+
+/// Stops tasks of this tenant beyond the first `max`: whoever has begun last has least to lose.
+fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
+    let database = crate::postgres::shmem::my_database();
+    let mut running = [(0, 0); shared::SLOTS];
+    let mut n = 0;
+    for (place, slot) in s.slots.iter().enumerate() {
+        if slot.state.load(SeqCst) == 2
+            && slot.database.load(Relaxed) == database
+            && slot.tenant.load(SeqCst) == tenant
+            && Word::load(slot).running
+        {
+            running[n] = (slot.started_at.load(Relaxed), place);
+            n += 1;
+        }
+    }
+    running[..n].sort_unstable();
+    for (_, place) in running[..n].iter().skip(max) {
+        let slot = &s.slots[*place];
+        let word = Word::load(slot);
+        if word.running && slot.tenant.load(SeqCst) == tenant {
+            let item = slot.item(word.next - 1);
+            interrupt(s, slot, word, item.id, item.stamp, shared::stop::ROOM);
+        }
+    }
+}
+
+/// Sets the cancel word of a slot and interrupts what it runs.
+fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: u32) {
+    slot.cancel_high.store((id >> 64) as u64, Relaxed);
+    slot.cancel_low.store(id as u64, Relaxed);
+    slot.cancel_stamp.store(stamp, Relaxed);
+    slot.cancel_at.store(crate::postgres::clock::monotonic_ns(), Relaxed);
+    slot.cancel_signals.store(1, Relaxed);
+    slot.cancel_reason.store(reason, SeqCst);
+    if Word::load(slot) == word {
+        worker::signal(slot.pid.load(SeqCst), libc::SIGINT);
+        // The launcher repeats it, and terminates in the end.
+        s.call_launcher();
+    }
 }
 
 /// Wakes whoever waits for this task.

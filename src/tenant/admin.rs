@@ -467,6 +467,9 @@ fn set_quota(args: &Args) -> Result<Ret> {
     }
     changes.reset(&args.texts(6).unwrap_or_default(), &["max_running", "max_queued", "weight", "rate", "fan_out"])?;
     changes.write(&tenant)?;
+    if let Some(max) = args.int(1) {
+        crate::wake::limited(tenant.oid, max as usize);
+    }
     Ok(Ret::Void)
 }
 

@@ -415,8 +415,9 @@ impl Executor {
                     ready::wake(s, index, NEVER);
                 }
             }
-            // What holds no more for one of the list may hold for none.
-            if one_shot || outdated || self.slot.leave.load(SeqCst) != 0 {
+            // What holds no more for one of the list may hold for none; where too many run, the rest is not for this one.
+            let too_many = self.slot.cancel_reason.load(SeqCst) == shared::stop::ROOM;
+            if one_shot || outdated || too_many || self.slot.leave.load(SeqCst) != 0 {
                 break;
             }
         }

@@ -12,7 +12,7 @@ use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{interrupt, latch, session, shmem, transaction};
 use crate::ready;
 use crate::settings;
-use crate::shared::{self, Db, SLOTS, Shared, Word, db_state};
+use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state};
 use crate::tenant;
 use crate::worker::wakes::{Reason, Turn, Waiter};
 use std::cmp::Reverse;
@@ -86,11 +86,16 @@ struct Launcher {
 /// The server's background worker slots are all taken.
 #[derive(Default)]
 struct Starved {
-    /// Monotonic, in nanoseconds; 0 = not now. And of the last line in the log.
-    since: u64,
-    logged: u64,
-    /// Starts that failed for it, one after the other.
+    /// Starts that failed for it, one after the other; 0 = not now.
     failures: u32,
+    /// Monotonic, in nanoseconds: of the first and the last of them, and of the last line in the log.
+    since: u64,
+    last: u64,
+    logged: u64,
+    /// No further try before.
+    until: Micros,
+    /// A scheduler waits for one: it goes first.
+    scheduler: bool,
 }
 
 /// Slots of workers that have just ended are free when the postmaster gets to it: shorter is no shortage.
@@ -207,6 +212,7 @@ impl Launcher {
             return;
         }
         self.rescan_at = now;
+        self.starved.until = 0;
         let shift = |t: &std::sync::atomic::AtomicI64| {
             let _ = t.fetch_update(SeqCst, SeqCst, |t| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1)));
         };
@@ -300,7 +306,7 @@ impl Launcher {
     /// Starts that failed, and lists that wait behind a long task. True: somebody waits.
     fn look_after_executors(&mut self, turn: &mut Turn) -> bool {
         let s = self.s;
-        let stuck = &mut self.stuck;
+        let (stuck, starved) = (&mut self.stuck, &mut self.starved);
         let mut busy = false;
         self.executors.retain(|place, handle| {
             let slot = &s.slots[*place];
@@ -310,6 +316,8 @@ impl Launcher {
                         failed_start(&s, *place);
                     }
                     turn.did(Reason::Call);
+                    // Its worker slot is free.
+                    starved.until = 0;
                     handle.forget();
                     false
                 }
@@ -360,7 +368,7 @@ impl Launcher {
         let s = self.s;
         ready::gather_now(&s);
         let now = clock::now();
-        let max = settings::max_executors(shmem::max_worker_processes()) as usize;
+        let mut max = settings::max_executors(shmem::max_worker_processes()) as usize;
         let mut waiting: Vec<(u64, usize)> = Vec::new();
         let mut wanting: Vec<(u64, usize)> = Vec::new();
         let mut least = u64::MAX;
@@ -377,6 +385,9 @@ impl Launcher {
             }
             let executors = r.executors.load(SeqCst);
             let ready = r.heap_count.load(SeqCst) > 0;
+            if !ready || executors > 0 {
+                r.waiting_since.store(0, Relaxed);
+            }
             if executors > 0 {
                 least = least.min(r.vtime.load(Relaxed));
             }
@@ -414,25 +425,43 @@ impl Launcher {
         }
         s.header.role_vtime.store(least, Relaxed);
         let mut used = s.slots.iter().filter(|slot| slot.state.load(SeqCst) != 0).count();
+        let scheduler = self.starved.scheduler;
+        if self.starved.until > now || scheduler {
+            // There are no more places than there are slots: who has one goes when it is another's turn.
+            max = max.min(used);
+            if self.starved.until > now {
+                turn.at(Reason::Retry, self.starved.until);
+            }
+        }
         let mut left = waiting.len();
         for (_, role) in &waiting {
-            if used >= max || !self.start(*role, turn) {
+            if used >= max {
+                break;
+            }
+            if !self.start(*role, turn) {
+                max = used;
                 break;
             }
             used += 1;
             left -= 1;
         }
-        s.header.waiting_vtime.store(waiting.get(waiting.len() - left).map_or(u64::MAX, |w| w.0), SeqCst);
-        s.header.waiting_roles.store(left as u32, SeqCst);
-        if used >= max && (left > 0 || !wanting.is_empty()) {
-            // One that idles for a role without work makes room at once.
-            if self.dismiss_idle() {
-                turn.did(Reason::Watch);
-            }
+        for (_, role) in &waiting[waiting.len() - left..] {
+            let _ = s.roles[*role].waiting_since.compare_exchange(0, now, Relaxed, Relaxed);
         }
-        if left == 0 {
+        let first = if scheduler { Some(0) } else { waiting.get(waiting.len() - left).map(|w| w.0) };
+        s.header.waiting_vtime.store(first.unwrap_or(u64::MAX), SeqCst);
+        s.header.waiting_roles.store(left as u32 + u32::from(scheduler), SeqCst);
+        // The last ones are for roles that have none.
+        let shared = max.saturating_sub(settings::reserved_places());
+        let idle = s.slots.iter().enumerate().filter(|(place, slot)| self.idles_for_nothing(*place, slot)).count();
+        let room = if left > 0 || scheduler { max } else { shared };
+        if (left > 0 || scheduler || !wanting.is_empty()) && used >= room && used - idle < room && self.dismiss_idle() {
+            // One that idles for a role without work makes room at once.
+            turn.did(Reason::Watch);
+        }
+        if left == 0 && !scheduler {
             for (_, role) in wanting.iter() {
-                if used >= max || !self.start(*role, turn) {
+                if used >= shared || !self.start(*role, turn) {
                     break;
                 }
                 used += 1;
@@ -441,21 +470,22 @@ impl Launcher {
         !waiting.is_empty() || !wanting.is_empty()
     }
 
+    fn idles_for_nothing(&self, place: usize, slot: &Slot) -> bool {
+        let role = &self.s.roles[slot.role_index.load(Relaxed) as usize];
+        slot.state.load(SeqCst) == 2 && role.idle.load(SeqCst) & (1 << place) != 0 && role.heap_count.load(SeqCst) == 0
+    }
+
     /// False: nobody idles for nothing.
     fn dismiss_idle(&self) -> bool {
-        let s = self.s;
-        for (place, slot) in s.slots.iter().enumerate() {
-            let role = &s.roles[slot.role_index.load(Relaxed) as usize];
-            if slot.state.load(SeqCst) == 2 && role.idle.load(SeqCst) & (1 << place) != 0 && role.heap_count.load(SeqCst) == 0 {
-                slot.leave.store(1, SeqCst);
-                let proc = slot.proc.load(SeqCst);
-                if proc > 0 {
-                    latch::wake(proc - 1);
-                }
-                return true;
-            }
+        let Some((_, slot)) = self.s.slots.iter().enumerate().find(|(place, slot)| self.idles_for_nothing(*place, slot)) else {
+            return false;
+        };
+        slot.leave.store(1, SeqCst);
+        let proc = slot.proc.load(SeqCst);
+        if proc > 0 {
+            latch::wake(proc - 1);
         }
-        false
+        true
     }
 
     /// Starts an executor of this role; false: there is no worker slot.
@@ -488,21 +518,24 @@ impl Launcher {
                 r.executors.fetch_sub(1, SeqCst);
                 r.starting.fetch_sub(1, SeqCst);
                 shared::free_slot(slot);
-                r.start_after.store(self.starved(turn), Relaxed);
+                self.starved(turn);
                 false
             }
         }
     }
 
-    /// A start that found no background worker slot; when to try again. Said when it lasts, and once a minute.
-    fn starved(&mut self, turn: &mut Turn) -> Micros {
+    /// A start that found no background worker slot. Said when it lasts, and once a minute.
+    fn starved(&mut self, turn: &mut Turn) {
         let (now, ticked) = (clock::now(), clock::monotonic_ns());
         let starved = &mut self.starved;
-        if starved.failures == 0 {
-            starved.since = ticked;
+        if starved.failures == 0 || ticked - starved.last > SHORTAGE_NS {
+            (starved.failures, starved.since) = (0, ticked);
         }
         starved.failures += 1;
-        if ticked - starved.since >= SHORTAGE_NS {
+        starved.last = ticked;
+        // Where there can't be enough there is no need to see whether it lasts.
+        let too_few = settings::slots_needed(shmem::max_worker_processes()) > shmem::max_worker_processes();
+        if too_few || ticked - starved.since >= SHORTAGE_NS {
             self.s.header.last_no_slot.store(now, Relaxed);
             if starved.logged == 0 || ticked - starved.logged >= MINUTE_NS {
                 starved.logged = ticked;
@@ -511,13 +544,13 @@ impl Launcher {
                 );
             }
         }
-        let again = now + (20_000 << starved.failures.min(10)).min(SECOND);
-        turn.at(Reason::Retry, again);
-        again
+        starved.until = now + (10_000 << starved.failures.min(10)).min(SECOND);
+        turn.at(Reason::Retry, starved.until);
     }
 
     fn fed(&mut self) {
         self.starved.failures = 0;
+        self.starved.until = 0;
         self.s.header.last_no_slot.store(0, Relaxed);
     }
 
@@ -557,6 +590,7 @@ impl Launcher {
     /// A scheduler for each database that needs one. True: somebody waits.
     fn look_after_databases(&mut self, now: Micros, turn: &mut Turn) -> bool {
         let mut busy = false;
+        self.starved.scheduler = false;
         for db in self.s.dbs {
             let state = db.state.load(SeqCst);
             let oid = db.database.load(Relaxed);
@@ -622,6 +656,11 @@ impl Launcher {
                 turn.at(Reason::Retry, start_after);
                 continue;
             }
+            if self.starved.until > now {
+                turn.at(Reason::Retry, self.starved.until);
+                self.starved.scheduler = true;
+                continue;
+            }
             turn.did(Reason::Retry);
             match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
                 Some(handle) => {
@@ -629,7 +668,10 @@ impl Launcher {
                     self.schedulers.insert(oid, handle);
                     self.fed();
                 }
-                None => db.start_after.store(self.starved(turn), Relaxed),
+                None => {
+                    self.starved(turn);
+                    self.starved.scheduler = true;
+                }
             }
             busy = true;
         }

@@ -78,7 +78,7 @@ fn switched_off_the_launcher_sleeps_whatever_comes_due() {
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), done, "nothing ran meanwhile");
     assert_eq!(
         site.cluster.value(DB, "SELECT detail FROM tq_health() WHERE check_name = 'enabled'"),
-        "tenant_q.enabled is off: nothing is started."
+        "tenant_q.enabled is off: no task is started and no schedule fires."
     );
     // And all of it runs when it is on again.
     site.cluster.run(DB, "ALTER SYSTEM RESET tenant_q.enabled");
@@ -157,6 +157,144 @@ fn who_waits_for_a_place_is_looked_after_without_haste_and_gets_it_at_once() {
     site.wait_ended("t2", &waits, 'd');
     assert!(began.elapsed() < Duration::from_secs(3), "the place was given after {:?}", began.elapsed());
     site.wait_idle(&["t1"]);
+    site.cluster.assert_log_clean();
+}
+
+/// A handler that can't be cancelled.
+const SWALLOW: &str = "
+    CREATE FUNCTION swallow(k text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM ok(k);
+           LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$;
+    SELECT tq_register('swallow', timeout => '0')";
+
+#[test]
+fn tasks_without_an_end_leave_room_and_can_be_made_to_leave_more() {
+    let site = Site::start("tenant_q.max_executors = 3\ntenant_q.reserved_places = 1\n", &["t1", "t2", "t3"]);
+    site.run("t1", SWALLOW);
+    for n in 0..5 {
+        site.enqueue("t1", "swallow", &format!(r#"["hog {n}"]"#), "");
+    }
+    let running = "SELECT count(*) FROM tq_running WHERE tenant = 't1'";
+    site.cluster.wait_until(DB, &format!("SELECT ({running}) = 2"));
+    // The last place is the others'.
+    site.assert_alive("t2");
+    site.assert_alive("t3");
+    assert_eq!(site.number(running), 2, "and stays theirs");
+    // Somebody takes it for long.
+    let gate = site.enqueue("t2", "gate", r#"["gate"]"#, "");
+    site.wait_running(&gate);
+    let waits = site.enqueue("t3", "ok", r#"["waits"]"#, "");
+    let holders = "SELECT count(*) FROM tq_problems WHERE reason LIKE '%holds one of 3 places, while a role has waited%'";
+    site.cluster.wait_until(DB, &format!("SELECT ({holders}) = 3"));
+    assert_eq!(site.cluster.value_as("t1", DB, holders), "2", "its own are what a tenant sees");
+    assert_eq!(site.cluster.value_as("t3", DB, holders), "0");
+    assert_eq!(site.value("t3", &format!("SELECT reason FROM tq_why('{waits}')")), "busy");
+    // The call that is given frees one, whatever the task does against it.
+    let row = "FROM tq_problems WHERE what = 'tenant t1' AND reason LIKE 'a task of its handler swallow holds%' LIMIT 1";
+    site.cluster.run(DB, &site.cluster.value(DB, &format!("SELECT fix {row}")));
+    site.cluster.wait_until_within(
+        Duration::from_secs(15),
+        DB,
+        &format!("SELECT EXISTS (SELECT FROM t3.tq_result WHERE id = '{waits}' AND state = 'd')"),
+    );
+    // Neither cancelled nor one too many: never ended.
+    assert!(site.running(&gate).is_some());
+    assert_eq!(site.number(running), 1, "the last place is not for who has one");
+    site.open_gate();
+    site.wait_ended("t2", &gate, 'd');
+    site.cluster.wait_until(DB, &format!("SELECT ({holders}) = 0"));
+    // Lowering what may run frees places, too; what goes back into the queue has lost nothing.
+    site.cluster.wait_until_within(Duration::from_secs(10), DB, &format!("SELECT ({running}) = 2"));
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 1)");
+    site.cluster.wait_until_within(Duration::from_secs(15), DB, &format!("SELECT ({running}) = 1"));
+    let waits = site.enqueue("t3", "ok", r#"["again"]"#, "");
+    site.wait_ended("t3", &waits, 'd');
+    site.cluster.run(DB, "BEGIN; SELECT tq_set_quota('t1', max_running => 0); ROLLBACK");
+    site.assert_alive("t3");
+    assert_eq!(site.number(running), 1, "only what is committed counts");
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 0)");
+    site.cluster.wait_until_within(Duration::from_secs(15), DB, &format!("SELECT ({running}) = 0"));
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE attempts = 0 AND crashes = 0"), 4);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), 1, "cancelled by the call");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn worker_slots_that_others_take_are_missed_aloud_and_used_as_they_come_free() {
+    let site = Site::start("max_worker_processes = 9\ntenant_q.executor_idle = 100ms\n", &["t1", "t2"]);
+    site.cluster.run(
+        DB,
+        "CREATE TABLE big AS SELECT n, repeat('x', 1000) AS x FROM generate_series(1, 2000) AS n; ALTER TABLE big SET (parallel_workers = 7)",
+    );
+    site.cluster.wait_until(DB, "SELECT array_agg(kind) = '{launcher}' FROM tq_workers");
+    let mut query = site.cluster.client("postgres", DB);
+    query
+        .batch_execute("SET max_parallel_workers_per_gather = 7; SET max_parallel_workers = 7; SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_tuple_cost = 0")
+        .expect("settings");
+    let cancel = query.cancel_token();
+    let busy = std::thread::spawn(move || query.batch_execute("SELECT count(*) FROM big WHERE pg_sleep(600) IS NOT NULL").is_err());
+    site.cluster.wait_until(DB, "SELECT count(*) = 7 FROM pg_stat_activity WHERE backend_type = 'parallel worker'");
+    let id = site.enqueue("t1", "ok", r#"["waits"]"#, "");
+    let said = "no background worker slot is free";
+    cluster::wait_for("the line in the log", Duration::from_secs(10), || site.cluster.log_contains(said));
+    site.cluster.wait_until_within(Duration::from_secs(10), DB, "SELECT NOT ok FROM tq_health() WHERE check_name = 'worker_slots'");
+    assert_eq!(site.value("t1", &format!("SELECT reason FROM tq_why('{id}')")), "worker_slots");
+    assert_eq!(site.counts("t1", &id), (0, 0));
+    let before = wakes(&site, "launcher", "true").0;
+    let began = std::time::Instant::now();
+    cluster::wait_for("three tries", Duration::from_secs(10), || {
+        wakes(&site, "launcher", "key = 'retry'").0 >= 3 && began.elapsed() > Duration::from_secs(2)
+    });
+    assert!(wakes(&site, "launcher", "true").0 - before < 40, "it does not try all the time");
+    cancel.cancel_query(cluster::NoTls).expect("cancelled");
+    assert!(busy.join().expect("joined"));
+    site.cluster.wait_until_within(
+        Duration::from_secs(5),
+        DB,
+        &format!("SELECT EXISTS (SELECT FROM t1.tq_result WHERE id = '{id}' AND state = 'd')"),
+    );
+    site.cluster.wait_until(DB, "SELECT ok FROM tq_health() WHERE check_name = 'worker_slots'");
+    assert_eq!(site.cluster.log().matches(said).count(), 1, "said once");
+    assert_nobody_spins(&site);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn roles_that_come_and_go_are_no_shortage_of_worker_slots() {
+    let tenants: Vec<String> = (0..24).map(|n| format!("r{n}")).collect();
+    let names: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    let site = Site::start(
+        "max_worker_processes = 10\ntenant_q.max_executors = 7\ntenant_q.executor_idle = 100ms\ntenant_q.role_quantum = 1ms\n",
+        &names,
+    );
+    for n in 0..3 {
+        let all: String = (tenants.iter())
+            .map(|t| {
+                format!("SELECT tq_async('slow', jsonb_build_array('{n} ' || k, 0.002), tenant => '{t}') FROM generate_series(1, 8) AS k;")
+            })
+            .collect();
+        site.cluster.run(DB, &all);
+        site.wait_idle(&names);
+    }
+    site.assert_once(3 * 24 * 8);
+    assert!(!site.cluster.log_contains("no background worker slot is free"), "{}", site.cluster.log());
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn more_executors_than_worker_slots_take_turns_in_those_there_are() {
+    // One is logical replication's, one the launcher's: two are left.
+    let site = Site::start("max_worker_processes = 4\ntenant_q.max_executors = 8\n", &["t1", "t2", "t3", "t4"]);
+    site.run("t1", "SELECT tq_schedule('often', 'ok', 'every 5 seconds', args => '[\"often\"]', overlap => 'allow')");
+    // Without an end of their own work, they would stay.
+    for t in ["t1", "t2", "t3"] {
+        site.run(t, "SELECT tq_async('slow', jsonb_build_array(n::text, 0.05)) FROM generate_series(1, 200) AS n");
+    }
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, "SELECT count(DISTINCT tenant) = 3 FROM fx WHERE k <> 'often'");
+    site.assert_alive("t4");
+    site.cluster.wait_until_within(Duration::from_secs(20), DB, "SELECT run_count > 0 FROM t1.tq_schedule");
+    assert!(site.cluster.log_contains("no background worker slot is free"));
+    assert!(site.number("SELECT count(*) FROM t1.tq_task") > 0, "too soon over to prove anything");
     site.cluster.assert_log_clean();
 }
 

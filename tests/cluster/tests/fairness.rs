@@ -14,7 +14,8 @@ fn latency(site: &Site, tenant: &str, k: &str) -> Duration {
 
 #[test]
 fn tasks_picked_behind_a_long_one_are_taken_over() {
-    let site = Site::start("tenant_q.max_executors = 2\n", &["t1"]);
+    // Two of one role, and one that no role gets that has one.
+    let site = Site::start("tenant_q.max_executors = 3\n", &["t1"]);
     for round in 0..3 {
         // Quick ones first, so that batches are large by the time the long one is met.
         site.run(
