@@ -311,10 +311,8 @@ impl Queue {
         let code = if self.by == By::Caller { handler.code_at_enqueue(&self.tenant) } else { None };
         let code = code.as_ref();
         if new.each {
-            if let Some(Json::Array(items)) = new.args.as_ref().map(Jsonb::value) {
-                for item in items {
-                    handler.check_args(Some(&Jsonb::from_value(item)), code)?;
-                }
+            for item in new.args.iter().filter_map(Jsonb::elements).flatten() {
+                handler.check_args(Some(&Jsonb::from_value(item)), code)?;
             }
             return Ok(());
         }
@@ -404,7 +402,10 @@ pub fn insert(
     // From when it may run: what is put off on purpose doesn't grow old meanwhile.
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| run_at.max(now).saturating_add(e).min(TIME_MAX));
     let options = new.options().map(Jsonb::from_value);
-    let meta = new.meta.clone().map_or_else(default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
+    let meta = match &new.meta {
+        Some(meta) => Some(Jsonb::of(meta)),
+        None => default_meta()?.map(Jsonb::from_value),
+    };
     let queue = new.queue.as_deref().or(handler.and_then(|h| h.queue.as_deref()));
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);

@@ -13,8 +13,8 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock;
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
-use crate::postgres::transaction;
-use crate::postgres::types::Jsonb;
+use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::{memory, transaction};
 use crate::surface::{self, Found, task_object};
 use crate::task::{self, col, ended, rcol, stored};
 use crate::tenant::{self, Tenant};
@@ -37,10 +37,13 @@ pub fn member_id(flow: u128, n: usize) -> u128 {
     keep | (random & !LOW) | n as u128
 }
 
-struct Spec {
+/// Read one at a time: there may be a hundred thousand of them.
+type Members<'a> = Box<dyn ExactSizeIterator<Item = Result<NewTask>> + 'a>;
+
+struct Spec<'a> {
     kind: &'static str,
     flow: NewTask,
-    members: Vec<NewTask>,
+    members: Members<'a>,
     /// Chain: each step waits for the one before.
     serial: bool,
     pass_result: bool,
@@ -87,37 +90,32 @@ fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
 }
 
 /// `of_first`: what only the first one inherits.
-fn members(tasks: &[Json], inherited: &Map<String, Json>, of_first: &[&str]) -> Result<Vec<NewTask>> {
-    tasks
-        .iter()
-        .enumerate()
-        .map(|(n, object)| {
-            let place = |e: Error| {
-                let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
-                e.detail(format!("Member {} of {}.{detail}", n + 1, tasks.len()))
-            };
-            let mut object = match object {
-                // A handler's name alone is a task without arguments.
-                Json::String(name) => Map::from_iter([("handler".to_string(), Json::String(name.clone()))]),
-                Json::Object(map) => map.clone(),
-                _ => return Err(place(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}."))),
-            };
-            for (key, value) in inherited.iter().filter(|(key, _)| n == 0 || !of_first.contains(&key.as_str())) {
-                object.entry(key.clone()).or_insert_with(|| value.clone());
-            }
-            if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
-                return Err(place(Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
-                    "sync" => "Pass it in task: then all members run at once.",
-                    _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
-                })));
-            }
-            task_object(&Json::Object(object)).map_err(place)
-        })
-        .collect()
+fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json>, of_first: &'a [&str]) -> Result<Members<'a>> {
+    let tasks = tasks
+        .elements()
+        .ok_or_else(|| Error::invalid(format!("{what} is not an array")).hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."))?;
+    Ok(Box::new(tasks.enumerate().map(|(n, object)| {
+        let mut object = match object {
+            // A handler's name alone is a task without arguments.
+            Json::String(name) => Map::from_iter([("handler".to_string(), Json::String(name))]),
+            Json::Object(map) => map,
+            _ => return Err(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}.")),
+        };
+        for (key, value) in inherited.iter().filter(|(key, _)| n == 0 || !of_first.contains(&key.as_str())) {
+            object.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
+            return Err(Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
+                "sync" => "Pass it in task: then all members run at once.",
+                _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
+            }));
+        }
+        task_object(&Json::Object(object))
+    })))
 }
 
 fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
-    if spec.members.is_empty() {
+    if spec.members.len() == 0 {
         return Err(Error::invalid(format!("the {} is empty", if spec.kind == "tq_async_iter" { "iteration" } else { &spec.kind[3..] }))
             .hint("Pass at least one task."));
     }
@@ -153,25 +151,30 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         queue.check_superuser(&hook)?;
     }
     let allow_failure = spec.flow.allow_failure == Some(true);
-    for (n, new) in spec.members.iter_mut().enumerate() {
-        if spec.flow.sync {
-            own_session::check_sync(queue, new)?;
-        }
-        new.id = Some(member_id(id, n));
-        new.parent = Some(id);
-        if spec.serial && n > 0 {
-            let before = member_id(id, n - 1);
-            new.depends_on = vec![before];
-            new.waits_for = Some(before);
-            new.delay_after = new.delay.take();
-            new.allow_failure = Some(allow_failure);
-            new.pass = spec.pass_result.then_some(before);
-        }
+    let scratch = memory::Scratch::new();
+    for n in 0..count {
+        let mut add = || {
+            let mut new = spec.members.next().ok_or_else(|| Error::state("a member is missing"))??;
+            if spec.flow.sync {
+                own_session::check_sync(queue, &new)?;
+            }
+            new.id = Some(member_id(id, n));
+            new.parent = Some(id);
+            if spec.serial && n > 0 {
+                let before = member_id(id, n - 1);
+                new.depends_on = vec![before];
+                new.waits_for = Some(before);
+                new.delay_after = new.delay.take();
+                new.allow_failure = Some(allow_failure);
+                new.pass = spec.pass_result.then_some(before);
+            }
+            queue.add(&new)
+        };
         let place = |e: Error| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
             e.detail(format!("Member {} of {count}.{detail}", n + 1))
         };
-        let theirs = queue.add(new).map_err(place)?;
+        let theirs = scratch.run(&mut add).map_err(place)?;
         if theirs != member_id(id, n) {
             // The flow waits for a task of its own, under an id of its own.
             return Err(place(
@@ -222,20 +225,16 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     Ok(id)
 }
 
-fn array(args: &Args, n: usize, what: &str) -> Result<Vec<Json>> {
-    match args.json(n).map(|j| j.value()) {
-        Some(Json::Array(list)) => Ok(list),
-        Some(_) => Err(Error::invalid(format!("{what} is not an array")).hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …].")),
-        None => Err(Error::new("22004", format!("{what} is null"))),
-    }
+fn array(args: &Args, n: usize, what: &str) -> Result<Jsonb> {
+    args.json(n).ok_or_else(|| Error::new("22004", format!("{what} is null")))
 }
 
 /// tq_group(tasks, task, tenant)
 fn group(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_group()");
     let tasks = array(args, 0, "tasks")?;
-    let (flow, inherited) = flow_object(args.json(1).map(|j| j.value()).as_ref())?;
-    let members = members(&tasks, &inherited, &[])?;
+    let (flow, inherited) = flow_object(args.setting(1).as_ref())?;
+    let members = members(&tasks, "tasks", &inherited, &[])?;
     let queue = Queue::open(tenant::resolve(args.text(2).as_deref())?)?;
     let spec = Spec { kind: "tq_group", flow, members, serial: false, pass_result: false, chunked: false };
     Ok(Ret::Uuid(create(&queue, spec)?))
@@ -245,7 +244,7 @@ fn group(args: &Args) -> Result<Ret> {
 fn chain(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_chain()");
     let steps = array(args, 0, "steps")?;
-    let (mut flow, inherited) = flow_object(args.json(3).map(|j| j.value()).as_ref())?;
+    let (mut flow, inherited) = flow_object(args.setting(3).as_ref())?;
     match args.text(2).as_deref() {
         None | Some("stop") => {}
         Some("continue") => flow.allow_failure = Some(true),
@@ -253,7 +252,7 @@ fn chain(args: &Args) -> Result<Ret> {
             return Err(Error::invalid(format!("on_step_failure is \"{other}\"")).hint("It is one of stop, continue."));
         }
     }
-    let members = members(&steps, &inherited, &["delay"])?;
+    let members = members(&steps, "steps", &inherited, &["delay"])?;
     let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
     let pass_result = args.bool(1).unwrap_or(false);
     let spec = Spec { kind: "tq_chain", flow, members, serial: true, pass_result, chunked: false };
@@ -264,21 +263,26 @@ fn chain(args: &Args) -> Result<Ret> {
 fn iter(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_iter()");
     let handler = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    // What stands for SQL NULL.
+    let no_value = Jsonb::null();
+    let null = no_value.datum();
     let items = args.jsons(1).ok_or_else(|| Error::new("22004", "args is null"))?;
     let chunk = args.int(2).unwrap_or(1);
     if chunk < 1 {
         return Err(Error::invalid(format!("chunk is {chunk}")).hint("Pass how many arguments one task works off, at least 1."));
     }
-    let (flow, inherited) = flow_object(args.json(3).map(|j| j.value()).as_ref())?;
+    let (flow, inherited) = flow_object(args.setting(3).as_ref())?;
     let template = task_object(&Json::Object(inherited))?;
-    let items: Vec<Json> = items.into_iter().map(|i| i.unwrap_or(Json::Null)).collect();
-    let members = items
-        .chunks(chunk as usize)
-        .map(|part| {
-            let args = if chunk > 1 { Json::Array(part.to_vec()) } else { part[0].clone() };
-            NewTask { handler: handler.clone(), args: Some(Jsonb::from_value(args)), each: chunk > 1, ..template.clone() }
-        })
-        .collect();
+    let members = Box::new(items.chunks(chunk as usize).map(|part| {
+        let args = if chunk > 1 {
+            let mut rows = Rows::default();
+            part.iter().for_each(|item| rows.add(item.unwrap_or(null)));
+            Jsonb::from_datum(rows.array())
+        } else {
+            Jsonb::from_datum(part[0].unwrap_or(null))
+        };
+        Ok(NewTask { handler: handler.clone(), args: Some(args), each: chunk > 1, ..template.clone() })
+    }));
     let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
     let spec = Spec { kind: "tq_async_iter", flow, members, serial: false, pass_result: false, chunked: chunk > 1 };
     Ok(Ret::Uuid(create(&queue, spec)?))

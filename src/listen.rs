@@ -429,7 +429,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
     if only_if.is_some() && !by_row {
         return Err(Error::invalid("only_if goes with each => 'row' only").hint("Let the handler look at the rows."));
     }
-    let document = args.json(5).map(|d| d.value());
+    let document = args.setting(5);
     let options = document.as_ref().map_or(Ok(NewTask::default()), surface::task_object)?;
     if !options.handler.is_empty() || options.args.is_some() || options.id.is_some() {
         return Err(Error::invalid("task sets handler, args or id").hint("These come from the listener; task is for the other parameters."));

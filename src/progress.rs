@@ -55,7 +55,7 @@ fn progress(args: &Args) -> Result<Ret> {
     if !(0.0..=1.0).contains(&fraction) {
         return Err(Error::invalid(format!("fraction {fraction} is not from 0 to 1")));
     }
-    let note = args.json(1).map(|j| j.value().to_string()).unwrap_or_default();
+    let note = args.setting(1).map(|note| note.to_string()).unwrap_or_default();
     if note.len() > NOTE {
         return Err(Error::limit(format!("note takes {} bytes", note.len()))
             .detail(format!("It is kept in shared memory, in {NOTE} bytes."))

@@ -175,7 +175,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         Err(failure) => return over(s, index, &item, Err(failure)),
     };
     let (tenant, handler) = current.as_ref().map_or((tenant, handler), |(t, h)| (t, h));
-    let rules = Rules::of(tenant, row, Some(handler));
+    ASKED.with_borrow_mut(|a| *a = Asked::default());
+    STAGE.set(Stage::Preparing);
+    // Not in a transaction: what can't be read is caught here.
+    let (rules, meta) = match caught::catch(|| (Rules::of(tenant, row, Some(handler)), row.json(col::META))) {
+        Ok(read) => read,
+        Err(failure) => return fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, false, 0),
+    };
     // A pick takes a task of another role for one reason only.
     let asks = handler.run_as != sandbox::session_user().to_u32();
     let name = row.str(col::HANDLER).unwrap_or("");
@@ -201,10 +207,8 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         schedule: row.text(col::SCHEDULE),
         scheduled_for: row.time(col::SCHEDULED_FOR),
         deadline,
-        meta: row.json(col::META),
+        meta,
     }));
-    ASKED.with_borrow_mut(|a| *a = Asked::default());
-    STAGE.set(Stage::Preparing);
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
     let passed =
@@ -375,9 +379,9 @@ fn arguments_of(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Ar
     if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
         let options = row.json(col::OPTIONS).unwrap_or_default();
         if options.get("each").is_some()
-            && let Some(Json::Array(items)) = args.as_ref().map(Jsonb::value)
+            && let Some(items) = args.as_ref().and_then(Jsonb::elements)
         {
-            return Ok(Arguments::Each(items.into_iter().map(Jsonb::from_value).collect()));
+            return Ok(Arguments::Each(items.map(Jsonb::from_value).collect()));
         }
     }
     Ok(Arguments::One(args))

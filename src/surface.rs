@@ -8,8 +8,8 @@ use crate::manage::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
-use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
+use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::{catalog, latch, memory, sandbox, shmem, transaction};
 use crate::shared::{self, Shared, Word};
 use crate::task::{self, State, col, ended, rcol};
 use crate::tenant::{self, Tenant};
@@ -65,7 +65,7 @@ fn enqueue(args: &Args) -> Result<Ret> {
         delay: args.interval(7),
         timeout: args.interval(8),
         max_attempts: args.int(9),
-        retry: args.json(10).map(|j| j.value()),
+        retry: args.setting(10),
         expires: args.interval(11),
         save: args.bool(23),
         result_ttl: args.interval(24),
@@ -110,7 +110,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         };
         match key.as_str() {
             "handler" => new.handler = text()?,
-            "args" => new.args = Some(Jsonb::from_value(value.clone())),
+            "args" => new.args = Some(Jsonb::of(value)),
             "name" => new.name = Some(text()?),
             "group_id" => new.group_id = Some(text()?),
             "queue" => new.queue = Some(text()?),
@@ -167,24 +167,27 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
 fn enqueue_many(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_many()");
     let Some(tasks) = args.json(0) else { return Err(Error::new("22004", "tasks is null")) };
-    let Json::Array(tasks) = tasks.value() else {
+    let Some(tasks) = tasks.elements() else {
         return Err(Error::invalid("tasks is not an array").hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."));
     };
+    let count = tasks.len();
     let queue = Queue::open(tenant::resolve(args.text(1).as_deref())?)?;
-    let mut ids = Vec::with_capacity(tasks.len());
-    for (n, object) in tasks.iter().enumerate() {
+    memory::require(count * size_of::<u128>());
+    let mut ids = Vec::with_capacity(count);
+    let scratch = memory::Scratch::new();
+    for (n, object) in tasks.enumerate() {
         let add = || {
-            let new = task_object(object)?;
+            let new = task_object(&object)?;
             if new.handler.is_empty() {
                 return Err(Error::invalid("the task has no handler"));
             }
             if new.sync { own_session::enqueue_and_run(&queue, &new) } else { queue.add(&new) }
         };
-        ids.push(add().map_err(|e| {
+        ids.push(scratch.run(add).map_err(|e| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
-            e.detail(format!("Task {} of {}.{detail}", n + 1, tasks.len()))
+            e.detail(format!("Task {} of {count}.{detail}", n + 1))
         })?);
-        if queue_sees(&tasks[n]) {
+        if queue_sees(&object) {
             transaction::see_own_writes();
         }
     }
@@ -749,6 +752,9 @@ pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
     })
 }
 
+/// Bytes of the rows that a view shows: they are unpacked several times on their way.
+const VIEW_BYTES: usize = 64 << 20;
+
 /// tenant_q.tasks(finished, tenant): rows of tq_tasks or tq_results, as documents, at most
 /// tenant_q.view_rows of them.
 fn tasks(args: &Args) -> Result<Ret> {
@@ -758,7 +764,7 @@ fn tasks(args: &Args) -> Result<Ret> {
     let table = tenant.open_to_look(if finished { tenant.result } else { tenant.task })?;
     let limit = settings::view_rows();
     let now = clock::now();
-    let mut rows = Vec::new();
+    let mut rows = Rows::default();
     let mut more = false;
     let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&task::PICK_INDEX) };
     table.scan(index, &[], None, finished, |row| {
@@ -770,18 +776,23 @@ fn tasks(args: &Args) -> Result<Ret> {
             return false;
         }
         rows.push(if finished { describe_result(&tenant, &row) } else { describe_task(&tenant, &row, now) });
-        true
+        // The next one might be too much.
+        more = rows.bytes() > VIEW_BYTES;
+        !more
     });
     if more {
-        Error::new("00000", format!("only the {} {limit} rows are shown", if finished { "newest" } else { "first" }))
-            .hint(format!(
-                "Raise tenant_q.view_rows, or read {}.{} directly.",
-                catalog::quote(&tenant.name),
-                if finished { "tq_result" } else { "tq_task" }
-            ))
-            .notice();
+        let which = if finished { "newest" } else { "first" };
+        let shown =
+            if rows.len() < limit { format!("{} rows, of {} MB,", rows.len(), rows.bytes() >> 20) } else { format!("{limit} rows") };
+        let table = format!("{}.{}", catalog::quote(&tenant.name), if finished { "tq_result" } else { "tq_task" });
+        let hint = if rows.len() < limit {
+            format!("Read {table} directly.")
+        } else {
+            format!("Raise tenant_q.view_rows, or read {table} directly.")
+        };
+        Error::new("00000", format!("only the {which} {shown} are shown")).hint(hint).notice();
     }
-    Ok(Ret::Json(rows.into()))
+    Ok(Ret::Rows(rows))
 }
 
 /// tenant_q.current(): what runs in this session, as a document; NULL outside of a task.
@@ -816,14 +827,14 @@ fn retry(args: &Args) -> Result<Ret> {
     }
     let call = run::Call::Retry(delay);
     run::ask(call);
-    Err(Error::new(call.sqlstate(), args.text(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
+    Err(Error::new(call.sqlstate(), args.message(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
 }
 
 /// tq_fail(message): doesn't return.
 fn fail(args: &Args) -> Result<Ret> {
     inside("tq_fail")?;
     run::ask(run::Call::Fail);
-    Err(Error::new(run::Call::Fail.sqlstate(), args.text(0).unwrap_or_else(|| "the handler gave up".into())))
+    Err(Error::new(run::Call::Fail.sqlstate(), args.message(0).unwrap_or_else(|| "the handler gave up".into())))
 }
 
 /// tenant_q.attempts(id, tenant): what is remembered of each attempt.

@@ -215,8 +215,8 @@ impl Schedule {
         if !fits(scol::NAME, NAME_BYTES) || row.length(scol::NAME) == Some(0) {
             return wrong("name", "its name does not have 1 to 200 bytes");
         }
-        if !fits(scol::HANDLER, handler::NAME_MAX) || row.length(scol::HANDLER) == Some(0) {
-            return wrong("handler", &format!("its handler's name does not have 1 to {} bytes", handler::NAME_MAX));
+        if !fits(scol::HANDLER, handler::NAME_MAX) {
+            return wrong("handler", &format!("its handler's name is longer than {} bytes", handler::NAME_MAX));
         }
         if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
             return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));

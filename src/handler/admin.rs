@@ -54,11 +54,11 @@ fn register(args: &Args) -> Result<Ret> {
     if args.int(5).is_some_and(|n| n < 0) {
         return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
     }
-    if let Some(policy) = args.json(6) {
-        check_retry(&policy.value())?;
+    if let Some(policy) = args.setting(6) {
+        check_retry(&policy)?;
     }
-    if let Some(settings) = args.json(11) {
-        check_settings(&settings.value())?;
+    if let Some(settings) = args.setting(11) {
+        check_settings(&settings)?;
     }
     // A shared, unqualified function is looked up in the running tenant's path each time, so there
     // is nothing to pin; anything else is pinned: signature and owner.
@@ -119,9 +119,9 @@ fn register(args: &Args) -> Result<Ret> {
             args.int(3).into(),
             seconds(4).into(),
             args.int(5).into(),
-            args.json(6).map(|j| JsonB(j.value())).into(),
+            args.setting(6).map(JsonB).into(),
             seconds(7).into(),
-            args.json(11).map(|j| JsonB(j.value())).into(),
+            args.setting(11).map(JsonB).into(),
             args.bool(12).into(),
             seconds(13).into(),
             args.texts(14).into(),
@@ -419,8 +419,8 @@ fn backoff(args: &Args) -> Result<Ret> {
 
 /// tenant_q.backoff_delay(policy, attempt): what the policy would wait, in seconds, without chance.
 fn backoff_delay(args: &Args) -> Result<Ret> {
-    let policy = match args.json(0) {
-        Some(json) => check_retry(&json.value())?,
+    let policy = match args.setting(0) {
+        Some(json) => check_retry(&json)?,
         None => retry::Policy::default(),
     };
     let exact = retry::Policy { jitter: Some(0.0), ..policy };

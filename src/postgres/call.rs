@@ -30,8 +30,28 @@ impl Args {
         // SAFETY: a live call.
         unsafe { (*self.0).nargs as usize }
     }
+    /// Raises 54000 for more than anybody could mean: what is said of it would be as long.
     pub fn text(&self, n: usize) -> Option<String> {
+        self.limit(n, TEXT_MAX);
         self.datum(n).map(super::text::of_datum)
+    }
+    /// The beginning of a text that is only shown.
+    pub fn message(&self, n: usize) -> Option<String> {
+        super::memory::require(2 * self.size(n));
+        let mut text = self.datum(n).map(super::text::of_datum)?;
+        text.truncate(text.floor_char_boundary(MESSAGE));
+        Some(text)
+    }
+    /// Bytes of an argument of a type of variable length, without unpacking it.
+    fn size(&self, n: usize) -> usize {
+        // SAFETY: a datum that isn't null; only its header is read.
+        self.datum(n).map_or(0, |d| unsafe { pg_sys::toast_raw_datum_size(d) })
+    }
+    fn limit(&self, n: usize, most: usize) {
+        let bytes = self.size(n);
+        if bytes > most {
+            Error::limit(format!("argument {} has {bytes} bytes, which is more than {most}", n + 1)).raise();
+        }
     }
     pub fn bool(&self, n: usize) -> Option<bool> {
         self.get(n)
@@ -72,14 +92,41 @@ impl Args {
     pub fn json(&self, n: usize) -> Option<Jsonb> {
         self.datum(n).map(Jsonb::from_datum)
     }
+    /// A document that says how something is to be, not what is to be done: a small one.
+    pub fn setting(&self, n: usize) -> Option<serde_json::Value> {
+        self.limit(n, TEXT_MAX);
+        self.json(n).map(|j| j.value())
+    }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
+        self.limit(n, TEXT_MAX);
         self.datum(n).map(super::text::of_array)
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
+        self.limit(n, UUIDS_MAX);
+        super::memory::require(4 * self.size(n));
         self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
     }
-    pub fn jsons(&self, n: usize) -> Option<Vec<Option<serde_json::Value>>> {
-        self.get::<Vec<Option<pgrx::JsonB>>>(n).map(|v| v.into_iter().map(|j| j.map(|j| j.0)).collect())
+    /// The documents of a jsonb[], which point into it: one by one they may be large.
+    pub fn jsons(&self, n: usize) -> Option<Vec<Option<pg_sys::Datum>>> {
+        let datum = self.datum(n)?;
+        let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: a jsonb[], unpacked into memory of this call; its elements are of variable length and aligned as int.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            pg_sys::deconstruct_array(
+                array,
+                pg_sys::JSONBOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            let count = count.max(0) as usize;
+            super::memory::require(count * size_of::<Option<pg_sys::Datum>>());
+            Some((0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect())
+        }
     }
     /// Of a function that the trigger manager calls; None = somebody else does.
     pub fn trigger(&self) -> Option<super::trigger::Fired> {
@@ -121,6 +168,13 @@ pub fn format_interval(interval: &pgrx::datum::Interval) -> String {
     }
 }
 
+/// Bytes of a text, or of texts in an array, that a call takes.
+const TEXT_MAX: usize = 1 << 20;
+/// Bytes of an array of ids that a call takes: half a million of them.
+const UUIDS_MAX: usize = 8 << 20;
+/// Bytes of a message that somebody is to see.
+const MESSAGE: usize = 8 * 1024;
+
 /// The one value that a call returns.
 pub enum Ret {
     Null,
@@ -131,6 +185,7 @@ pub enum Ret {
     Uuid(u128),
     Text(String),
     Json(serde_json::Value),
+    Rows(super::types::Rows),
     Document(Jsonb),
     Time(i64),
     Texts(Vec<String>),
@@ -155,10 +210,14 @@ impl Ret {
             Ret::Bigint(v) | Ret::Time(v) => v.into_datum(),
             Ret::Uuid(v) => uuid(v).into_datum(),
             Ret::Text(v) => v.into_datum(),
-            Ret::Json(v) => pgrx::JsonB(v).into_datum(),
+            Ret::Json(v) => Some(super::types::document_datum(&v).unwrap_or_else(|error| error.raise())),
+            Ret::Rows(v) => Some(v.array()),
             Ret::Document(v) => v.into_datum(),
             Ret::Texts(v) => v.into_datum(),
-            Ret::Uuids(v) => v.into_iter().map(uuid).collect::<Vec<_>>().into_datum(),
+            Ret::Uuids(v) => {
+                super::memory::require(v.len() * size_of::<pgrx::Uuid>());
+                v.into_iter().map(uuid).collect::<Vec<_>>().into_datum()
+            }
             Ret::Times(v) => v.into_iter().filter_map(timestamp).collect::<Vec<_>>().into_datum(),
         }
     }
@@ -245,12 +304,16 @@ pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error
 
 #[inline(never)]
 fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Outcome {
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| f(&Args(fcinfo))));
+    super::memory::keep_reserve();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let datum = f(&Args(fcinfo))?.datum();
+        // Where memory ran out on the way something may be half done.
+        super::memory::check()?;
+        Ok(datum)
+    }));
     match result {
-        Ok(Ok(value)) => match value.datum() {
-            Some(datum) => Outcome::Value(datum, false),
-            None => Outcome::Value(pg_sys::Datum::from(0usize), true),
-        },
+        Ok(Ok(Some(datum))) => Outcome::Value(datum, false),
+        Ok(Ok(None)) => Outcome::Value(pg_sys::Datum::from(0usize), true),
         Ok(Err(error)) => Outcome::Raise(raised(error)),
         Err(payload) => match payload.downcast::<Error>() {
             Ok(error) => Outcome::Raise(raised(*error)),

@@ -66,9 +66,15 @@ pub fn unpack(code: i32) -> String {
     (0..5).map(|i| (((code >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
 }
 
+/// Bytes of an error's text that are looked at: far more than are ever kept. A handler may raise one of any length.
+const TEXT_MAX: usize = 64 * 1024;
+
 fn text(p: *const std::ffi::c_char) -> Option<String> {
     // SAFETY: a field of ErrorData: NULL or a C string.
-    (!p.is_null()).then(|| unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned())
+    (!p.is_null()).then(|| {
+        let bytes = unsafe { CStr::from_ptr(p) }.to_bytes();
+        String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_MAX)]).into_owned()
+    })
 }
 
 /// Runs `f`, turning an ERROR raised under it into `Err`. The transaction is *not* rolled back:

@@ -149,6 +149,7 @@ impl Row {
                 source = pg_sys::ffi::pg_guard_ffi_boundary(|| raw::toast_flatten_tuple(tuple, desc));
             }
             let length = (*source).t_len as usize;
+            super::memory::require(length);
             let mut memory = vec![0u64; length.div_ceil(8)].into_boxed_slice();
             std::ptr::copy_nonoverlapping((*source).t_data as *const u8, memory.as_mut_ptr() as *mut u8, length);
             let mut header = pg_sys::HeapTupleData {
@@ -386,6 +387,8 @@ pub fn forget(relation: u32) {
 /// the end of the transaction.
 pub struct Table {
     rel: pg_sys::Relation,
+    /// Where what is opened later is kept: memory that lives as long as this.
+    memory: pg_sys::MemoryContext,
     /// See Row::copy.
     largest: Cell<usize>,
     shapes: OnceCell<Rc<Vec<IndexShape>>>,
@@ -394,7 +397,9 @@ pub struct Table {
 
 impl Table {
     fn new(rel: pg_sys::Relation) -> Table {
-        Table { rel, largest: Cell::new(usize::MAX), shapes: OnceCell::new(), open: RefCell::default() }
+        // SAFETY: reads a variable.
+        let memory = unsafe { pg_sys::CurrentMemoryContext };
+        Table { rel, memory, largest: Cell::new(usize::MAX), shapes: OnceCell::new(), open: RefCell::default() }
     }
 
     /// Of rows that have more than this out of line, nothing of that is fetched.
@@ -506,7 +511,7 @@ impl Table {
             // SAFETY: opens with the lock that writers use; the info is zeroed and filled.
             unsafe {
                 let rel = pg_sys::index_open(shape.oid, pg_sys::RowExclusiveLock as i32);
-                let info = pg_sys::palloc0(std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
+                let info = pg_sys::MemoryContextAllocZero(self.memory, std::mem::size_of::<pg_sys::IndexInfo>()) as *mut pg_sys::IndexInfo;
                 (*info).type_ = pg_sys::NodeTag::T_IndexInfo;
                 (*info).ii_NumIndexAttrs = shape.columns.len() as i32;
                 (*info).ii_NumIndexKeyAttrs = shape.keys as i32;
@@ -516,7 +521,7 @@ impl Table {
                 (*info).ii_Unique = shape.unique;
                 (*info).ii_ReadyForInserts = true;
                 (*info).ii_Am = (*(*rel).rd_rel).relam;
-                (*info).ii_Context = pg_sys::CurrentMemoryContext;
+                (*info).ii_Context = self.memory;
                 Index { rel, info }
             }
         });

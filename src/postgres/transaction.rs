@@ -8,9 +8,11 @@ use pgrx::pg_sys;
 
 /// Runs `f` in a transaction with a snapshot. An ERROR or an `Err` rolls it back.
 pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    super::memory::keep_reserve();
     begin();
     let result = catch(|| {
         let value = f()?;
+        super::memory::check()?;
         commit();
         Ok(value)
     })

@@ -19,6 +19,7 @@ macro_rules! worker_mains {
         #[unsafe(no_mangle)]
         pub extern "C-unwind" fn $symbol(argument: pgrx::pg_sys::Datum) {
             let main: fn(u64) = $main;
+            $crate::postgres::memory::keep_reserve();
             main(argument.value() as u64);
         }
     )*};

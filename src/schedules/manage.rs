@@ -410,6 +410,9 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
                 "name" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
                 "reset" => alter("reset => '{active_hours,only_if,after,after_outcome}'"),
                 "rule" => alter("rule => '…'"),
+                "handler" => alter("handler => '…'"),
+                // Nobody can say it for somebody else.
+                "created_by" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
                 // Back to what is inherited always works.
                 parameter => alter(&format!("reset => '{{{parameter}}}'")),
             };

@@ -345,8 +345,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         let list = schemas.iter().map(|s| Changes::literal(s)).collect::<Vec<_>>().join(", ");
         changes.sets.push(("shared_schemas", format!("ARRAY[{list}]::pg_catalog.text[]")));
     }
-    if let Some(settings) = args.json(4) {
-        let value = settings.value();
+    if let Some(value) = args.setting(4) {
         check_settings(&value)?;
         changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
     }

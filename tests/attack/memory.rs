@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::private_memory;
+use cluster::{Client, limit_memory, private_memory};
 
 use crate::site::{DB, Site};
 
@@ -11,7 +11,7 @@ const EVERY_KIND: &[&str] = &[
     "SELECT tq_async('nop', '[1]', meta => (SELECT jsonb_agg(n) FROM generate_series(1, 200) AS n), max_attempts => 5, timeout => '1 minute',
         retry => tq_backoff('fixed', '0.01 seconds')) FROM generate_series(1, 300)",
     "SELECT tq_async('bad', '[\"x\"]', meta => (SELECT jsonb_agg(n) FROM generate_series(1, 200) AS n), max_attempts => 2,
-        retry => tq_backoff('fixed', '0.001 seconds'), on_failure => 'told') FROM generate_series(1, 40)",
+        retry => tq_backoff('fixed', '0.001 seconds'), on_failure => 'told') FROM generate_series(1, 20)",
     "SELECT tq_async('nop', '[1]', on_success => 'told', hook => 'told', meta => (SELECT jsonb_agg(n) FROM generate_series(1, 200) AS n))
         FROM generate_series(1, 30)",
     "SELECT tq_chain('[{\"handler\": \"echo\", \"args\": [1]}, \"echo\", \"echo\"]', pass_result => true) FROM generate_series(1, 20)",
@@ -139,7 +139,9 @@ fn names_of_megabytes_in_a_schedules_row_stay_where_they_are() {
     }
     assert!(peak < before + 20 * 1024, "the scheduler has {peak} kB, {before} before");
     assert_eq!(
-        site.number("SELECT count(*) FROM tq_problems WHERE what LIKE 'schedule%' AND reason LIKE '%its handler''s name does not have 1 to 200 bytes%'"),
+        site.number(
+            "SELECT count(*) FROM tq_problems WHERE what LIKE 'schedule%' AND reason LIKE '%its handler''s name is longer than 200 bytes%'"
+        ),
         40
     );
     assert_eq!(
@@ -148,9 +150,142 @@ fn names_of_megabytes_in_a_schedules_row_stay_where_they_are() {
     );
     assert_eq!(
         site.value("t1", "SELECT DISTINCT problem FROM tq_schedules WHERE name IN ('s1', 's40')"),
-        "its handler's name does not have 1 to 200 bytes"
+        "its handler's name is longer than 200 bytes"
     );
     let beats = site.number("SELECT count(*) FROM fx WHERE k = 'beat'");
     site.cluster.wait_until(DB, &format!("SELECT count(*) > {beats} FROM fx WHERE k = 'beat'"));
     site.cluster.assert_log_clean();
+}
+
+/// A session of the tenant's that gets so many megabytes more than it has now, and what it has once it works.
+fn poor_client(site: &Site, tenant: &str, megabytes: u64) -> Client {
+    let mut client = site.client(tenant);
+    client.batch_execute("SELECT tq_why(tq_async('ok', '[\"warm\"]')); SELECT * FROM tq_results").expect("a first call");
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
+    limit_memory(pid, megabytes);
+    client
+}
+
+/// Runs it; the SQLSTATE of its error. The session is the same afterwards and works.
+fn code_of(client: &mut Client, sql: &str) -> Option<String> {
+    let error = client.batch_execute(sql).err().map(|error| error.code().unwrap_or_else(|| panic!("{error:?}: {sql}")).code().to_string());
+    client.batch_execute("SELECT tq_find('nobody'), tq_queue_size()").unwrap_or_else(|error| panic!("{error:?} after {sql}"));
+    error
+}
+
+/// Nothing of what these do may end any process, least of all the server.
+fn assert_survived(site: &Site, started: &str) {
+    assert_eq!(site.cluster.value(DB, "SELECT pg_postmaster_start_time()"), started);
+    let log = site.cluster.log();
+    for word in ["was terminated by signal", "memory allocation of", "server process", "FATAL:  out of memory"] {
+        assert!(!log.contains(word), "{word} in the log:\n{log}");
+    }
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn results_of_megabytes_in_a_view_are_shown_or_an_error() {
+    let site = Site::start("log_statement = none\nlog_min_error_statement = panic\n", &["t1"]);
+    let started = site.cluster.value(DB, "SELECT pg_postmaster_start_time()");
+    let id = site.enqueue("t1", "ok", r#"["model"]"#, "");
+    site.wait_ended("t1", &id, 'd');
+    // As somebody writes them who owns the table: 20 results of 30 MB, which the server keeps in little room.
+    site.run(
+        "t1",
+        "CREATE TABLE model AS SELECT * FROM tq_result LIMIT 1;
+         UPDATE model SET result = to_jsonb(repeat('0123456789abcde', 2000000)), state = 'd';
+         INSERT INTO tq_result SELECT (jsonb_populate_record(m, jsonb_build_object('id', gen_random_uuid()))).* FROM model AS m, generate_series(1, 20)",
+    );
+    for megabytes in [40, 200] {
+        let mut client = poor_client(&site, "t1", megabytes);
+        for sql in
+            ["SELECT count(*), sum(length(result::text)) FROM tq_results", "SELECT length(tq_result(id)::text) FROM t1.tq_result LIMIT 3"]
+        {
+            let code = code_of(&mut client, sql);
+            assert!(matches!(code.as_deref(), None | Some("53200" | "54000")), "{code:?} with {megabytes} MB: {sql}");
+        }
+    }
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), 23, "what the poor clients enqueued, too");
+    assert_survived(&site, &started);
+}
+
+#[test]
+fn many_tasks_at_once_take_no_more_memory_than_one() {
+    let site = Site::start("tenant_q.enabled = off\nlog_min_error_statement = panic\n", &["t1"]);
+    let started = site.cluster.value(DB, "SELECT pg_postmaster_start_time()");
+    // As they are one and a half kilobytes each, as parsed objects ten.
+    let many = |n: u32| {
+        format!(
+            "SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(i), 'name', 'n' || i, 'meta', m.doc))
+             FROM generate_series(1, {n}) AS i, (SELECT jsonb_object_agg('k' || k, k) AS doc FROM generate_series(1, 100) AS k) AS m"
+        )
+    };
+    site.run(
+        "t1",
+        &format!("CREATE TABLE docs AS SELECT 'few' AS which, ({}) AS doc UNION ALL SELECT 'many', ({})", many(3000), many(12_000)),
+    );
+    let mut client = poor_client(&site, "t1", 24);
+    assert_eq!(code_of(&mut client, "SELECT count(*) FROM docs, tq_async_many(doc) WHERE which = 'few'"), None);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE name LIKE 'n%'"), 3000);
+    assert_eq!(code_of(&mut client, "SELECT count(tq_group(doc)) FROM docs WHERE which = 'few'"), None);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE name LIKE 'n%'"), 6000);
+    // What doesn't fit is an error, and nothing is left of it.
+    for sql in [
+        "SELECT count(*) FROM docs, tq_async_many(doc) WHERE which = 'many'",
+        "SELECT count(tq_group(doc)) FROM docs WHERE which = 'many'",
+        "SELECT count(tq_import(doc)) FROM docs WHERE which = 'few'",
+        "SELECT tq_async_iter('ok', ARRAY(SELECT doc FROM docs, generate_series(1, 8) WHERE which = 'few'))",
+    ] {
+        let code = code_of(&mut client, sql);
+        assert!(matches!(code.as_deref(), Some("53200" | "54000" | "22023")), "{code:?}: {sql}");
+    }
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE name LIKE 'n%'"), 6000);
+    assert_survived(&site, &started);
+}
+
+#[test]
+fn long_texts_and_deep_documents_are_errors() {
+    let site = Site::start("log_min_error_statement = panic\nlog_min_messages = fatal\n", &["t1"]);
+    let started = site.cluster.value(DB, "SELECT pg_postmaster_start_time()");
+    let mut client = poor_client(&site, "t1", 150);
+    const LONG: &str = "repeat('x', 50000000)";
+    for (sql, codes) in [
+        (format!("SELECT tq_async({LONG})"), &["54000", "53200"][..]),
+        (format!("SELECT tq_async('ok', name => {LONG})"), &["54000", "53200"]),
+        (format!("SELECT tq_async('ok', jsonb_build_array({LONG}))"), &["54000", "53200"]),
+        (
+            format!("SELECT tq_async('ok', '[1]', meta => jsonb_build_array({LONG}), retry => jsonb_build_array({LONG}))"),
+            &["54000", "53200", "22023"],
+        ),
+        (format!("SELECT tq_async_many(jsonb_build_array(jsonb_build_object('handler', {LONG})))"), &["22023", "54000", "53200"]),
+        (format!("SELECT tq_async_many(jsonb_build_array(jsonb_build_object({LONG}, 1)))"), &["22023", "54000", "53200"]),
+        (format!("SELECT tq_register({LONG})"), &["54000", "53200"]),
+        (format!("SELECT tq_schedule('s', 'ok', {LONG})"), &["54000", "53200"]),
+        (format!("SELECT tq_import(jsonb_build_array(jsonb_build_object('name', {LONG})))"), &["22023", "54000", "53200"]),
+        (format!("SELECT tq_describe({LONG})"), &["54000", "53200"]),
+        (format!("SELECT tq_find({LONG})"), &["54000", "53200"]),
+        ("SELECT tq_async_many(('[' || repeat('[', 3000) || repeat(']', 3000) || ']')::jsonb)".into(), &["54000"]),
+        ("SELECT tq_async('ok', '[1]', meta => (repeat('[', 3000) || repeat(']', 3000))::jsonb)".into(), &["54000"]),
+    ] {
+        let code = code_of(&mut client, &sql).unwrap_or_else(|| panic!("no error: {sql}"));
+        assert!(codes.contains(&code.as_str()), "{code}: {sql}");
+    }
+    // In an executor: what a handler raises, or returns, may be of any length.
+    site.run(
+        "t1",
+        "CREATE FUNCTION cries(n int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', repeat('x', n) USING DETAIL = repeat('y', n); END $$;
+         CREATE FUNCTION gives(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN repeat('x', n); END $$;
+         SELECT tq_register('cries'), tq_register('gives')",
+    );
+    let first = site.enqueue("t1", "ok", r#"["first"]"#, "");
+    site.wait_ended("t1", &first, 'd');
+    for pid in site.cluster.pids("tenant_q executor") {
+        limit_memory(pid, 200);
+    }
+    for (handler, n) in [("cries", 30_000_000), ("gives", 60_000_000), ("gives", 5_000_000)] {
+        let id = site.enqueue("t1", handler, &n.to_string(), ", max_attempts => 1");
+        site.cluster.wait_until(DB, &format!("SELECT EXISTS (SELECT FROM t1.tq_result WHERE id = '{id}')"));
+    }
+    site.assert_alive("t1");
+    assert_survived(&site, &started);
 }

@@ -96,6 +96,16 @@ pub fn process_exists(pid: i32) -> bool {
     pid > 0 && unsafe { libc::kill(pid, 0) } == 0
 }
 
+/// From now on the process gets no more than so many megabytes of addresses beyond those that it has: what a limit of the
+/// system's does to all, but to one.
+pub fn limit_memory(pid: i32, megabytes: u64) {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let pages: u64 = statm.split(' ').next().expect("a first number").parse().expect("a number");
+    let most = pages * 4096 + (megabytes << 20);
+    // As the process's own user, who may do so without being privileged.
+    run(as_server("prlimit").arg(format!("--pid={pid}")).arg(format!("--as={most}")));
+}
+
 /// Kilobytes that the process has for itself: neither shared memory nor files' pages.
 pub fn private_memory(pid: i32) -> i64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
