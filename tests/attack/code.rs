@@ -307,7 +307,7 @@ const CALLS: [&str; 9] = [
 ];
 
 /// Files of `src/postgres` that call functions of PostgreSQL's by these ways, and how that can run nobody's code.
-const INSIDE: [(&str, &str); 12] = [
+const INSIDE: [(&str, &str); 13] = [
     ("src/postgres/condition.rs", "SPI_execute("),                      // with leave
     ("src/postgres/function/execute.rs", "fn_addr"),                    // with leave
     ("src/postgres/function/execute.rs", "evalfunc"),                   // with leave
@@ -319,6 +319,7 @@ const INSIDE: [(&str, &str); 12] = [
     ("src/postgres/function/document.rs", "FunctionCall1Coll("),        // built-in functions
     ("src/postgres/function/changes.rs", "OutputFunctionCall("),        // those of base types are superusers'
     ("src/postgres/types.rs", "FunctionCall1Coll("),                    // jsonb_in
+    ("src/postgres/types.rs", "InputFunctionCall("),                    // numeric_in
     ("src/postgres/portals.rs", "Spi::"),                               // catalogs, under a path of nobody's
 ];
 
