@@ -4,21 +4,24 @@
 //! that is what makes "what ran when the server went down" free to know. It lives in pg_stat_tmp,
 //! which base backups and pg_rewind leave out.
 
+use super::call;
 use super::shmem::Shareable;
-use std::fs::OpenOptions;
+use crate::error::Error;
+use pgrx::PgLogLevel;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 static BASE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static SIZE: AtomicUsize = AtomicUsize::new(0);
 
 /// Maps the file, made or resized where needed. In the postmaster, whose children inherit the
-/// mapping; a second call (after a crash) finds it in place. False: no file, so private memory is
-/// used, which survives a crash of a backend all the same.
-pub fn open(size: usize) -> bool {
+/// mapping; a second call (after a crash) finds it in place. Where there can be no file, private memory is
+/// used, which survives a crash of a backend all the same. Where there is no room for it the server doesn't start.
+pub fn open(size: usize) {
     if !BASE.load(Ordering::Relaxed).is_null() {
-        return true;
+        return;
     }
     let path = super::shmem::data_dir().join("pg_stat_tmp").join("tenant_q.slots");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -27,8 +30,18 @@ pub fn open(size: usize) -> bool {
             f.set_len(0)?;
             f.set_len(size as u64)?;
         }
+        reserve(&f, size)?;
         Ok(f)
     });
+    if let Err(error) = &file {
+        let no_room = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
+        let message = format!("tenant_q: could not reserve {size} bytes for \"{}\": {error}", path.display());
+        if no_room {
+            return call::report(Error::new("53100", message).hint("Make room there, then start the server again."), PgLogLevel::FATAL);
+        }
+        let consequence = "What runs is kept in memory only: if the postmaster ends with it, nobody knows afterwards.";
+        call::report(Error::new("58030", message).detail(consequence), PgLogLevel::LOG);
+    }
     let (fd, flags) = match &file {
         Ok(f) => (f.as_raw_fd(), libc::MAP_SHARED),
         Err(_) => (-1, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
@@ -38,7 +51,26 @@ pub fn open(size: usize) -> bool {
     assert!(base != libc::MAP_FAILED, "could not map {} bytes", size);
     SIZE.store(size, Ordering::Relaxed);
     BASE.store(base as *mut u8, Ordering::Relaxed);
-    file.is_ok()
+}
+
+/// Has the file system keep room for the whole file, with what is in it: a page that the disk had no room for would end
+/// whoever stores into it by SIGBUS, and with it the server.
+fn reserve(file: &File, size: usize) -> std::io::Result<()> {
+    loop {
+        // SAFETY: a file that is open for writing.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size as libc::off_t) } {
+            0 => return Ok(()),
+            libc::EINTR => {}
+            libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS => {
+                // A file system that can't: what is written has its place.
+                let mut bytes = vec![0; size];
+                file.read_exact_at(&mut bytes, 0)?;
+                file.write_all_at(&bytes, 0)?;
+                return file.sync_all();
+            }
+            errno => return Err(std::io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 /// `n` of `T` at `offset`.

@@ -1,6 +1,9 @@
 //! What one attempt does to the executor that runs it, and what is done to both: errors that say what they are not,
 //! signals, clocks, a postmaster that is gone, no room on the disk.
 
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::{Stop, wait_for};
@@ -261,5 +264,61 @@ fn a_timeout_counts_real_time_whatever_is_done_to_the_clock() {
     site.wait_ended("t1", &patient, 'd');
     assert_eq!(site.counts("t1", &patient), (1, 0));
     site.assert_once(1);
+    site.cluster.assert_log_clean();
+}
+
+/// A file system of its own for what the server keeps in memory and on the disk at once; gone when dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// None: nobody may mount anything here.
+    fn mount(at: std::path::PathBuf, size: &str) -> Option<SmallDisk> {
+        let owner = std::fs::metadata(&at).expect("a directory");
+        let options = format!("size={size},uid={},gid={},mode=0700", owner.uid(), owner.gid());
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output().expect("mount");
+        mounted.status.success().then_some(SmallDisk(at))
+    }
+
+    fn resize(&self, size: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0).status().expect("mount");
+        assert!(done.success());
+    }
+
+    /// Until there is no room at all.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
+        while file.write_all(&[7; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn without_room_for_its_file_a_server_does_not_start_and_what_it_has_reserved_is_its_own() {
+    let mut site = Site::start("", &["t1"]);
+    site.cluster.stop(Stop::Fast);
+    let Some(disk) = SmallDisk::mount(site.cluster.data().join("pg_stat_tmp"), "64k") else {
+        return eprintln!("not tried: mounting is not permitted here");
+    };
+    site.cluster.forget_log();
+    assert!(site.cluster.try_server_start().is_err(), "it starts without room");
+    let log = site.cluster.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("FATAL")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("could not reserve") && lines[0].contains("pg_stat_tmp/tenant_q.slots"), "{log}");
+    assert!(log.contains("No space left on device") && log.contains("HINT:  Make room there"), "{log}");
+    site.cluster.assert_log_clean();
+    // It fills up later: what is stored into has its room.
+    disk.resize("4m");
+    site.cluster.server_start();
+    disk.fill();
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array(n::text))) FROM generate_series(1, 500) AS n");
+    site.wait_idle(&["t1"]);
+    site.assert_once(500);
+    site.cluster.restart(Stop::Immediate);
+    site.assert_alive("t1");
     site.cluster.assert_log_clean();
 }
