@@ -90,3 +90,12 @@ Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoic
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
 'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
+
+-- Schemas that Citus has distributed are no tenants.
+COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
+'Makes a schema a tenant: creates its tables tq_task, tq_result and tq_schedule as its owner.
+tenant: the schema, NULL = the first of search_path. adopt: take over such tables that are there already (restored, detached before). Handlers and the like that are still registered are kept where schema and owner are those they were registered for, or the schema was restored and its owner has the same name; otherwise they are removed, with a NOTICE. ready: false = nothing is run yet.
+Where a superuser owns the schema, tasks run as one only after a superuser has attached it, once more if it came to belong to a superuser since: tasks and schedules from before count as nobody''s then.
+Returns true, or false with a NOTICE if it is attached already. Needs to be the schema''s owner.
+Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 0A000 Citus has distributed the schema, 53400 more than 50 in one transaction.
+Example: SELECT tq_attach(''acme'');';

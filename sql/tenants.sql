@@ -19,7 +19,7 @@ COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
 tenant: the schema, NULL = the first of search_path. adopt: take over such tables that are there already (restored, detached before). Handlers and the like that are still registered are kept where schema and owner are those they were registered for, or the schema was restored and its owner has the same name; otherwise they are removed, with a NOTICE. ready: false = nothing is run yet.
 Where a superuser owns the schema, tasks run as one only after a superuser has attached it, once more if it came to belong to a superuser since: tasks and schedules from before count as nobody''s then.
 Returns true, or false with a NOTICE if it is attached already. Needs to be the schema''s owner.
-Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 53400 more than 50 in one transaction.
+Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 0A000 Citus has distributed the schema, 53400 more than 50 in one transaction.
 Example: SELECT tq_attach(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_detach(tenant text, drop_data boolean DEFAULT false) RETURNS boolean

@@ -614,7 +614,18 @@ fn why(args: &Args) -> Result<Ret> {
         return Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name)));
     }
     let mut rows = Vec::new();
-    let (tasks, results) = match (tenant.try_open(tenant.task, Access::Read)?, tenant.try_open(tenant.result, Access::Read)?) {
+    let opened = tenant.try_open(tenant.task, Access::Read).and_then(|t| Ok((t, tenant.try_open(tenant.result, Access::Read)?)));
+    let (tasks, results) = match opened {
+        // What holds the whole tenant is an answer.
+        Err(e) if matches!(e.sqlstate, "55000" | "0A000") => {
+            let detail = e.detail.map_or(String::new(), |d| format!(": {d}"));
+            rows.push(json!({ "reason": "tables", "detail": format!("{}{detail}", e.message), "hint": e.hint }));
+            return Ok(Ret::Json(rows.into()));
+        }
+        Err(e) => return Err(e),
+        Ok(opened) => opened,
+    };
+    let (tasks, results) = match (tasks, results) {
         (Some(tasks), Some(results)) => (tasks, results),
         _ => {
             let (who, hint) = tenant.who_locks();

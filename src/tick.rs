@@ -385,7 +385,7 @@ fn take_turn(s: &Shared, index: usize) -> Micros {
             care = Care::Single;
             continue;
         }
-        if !matches!(failure.sqlstate.as_str(), "55000" | "3F000" | "42704" | "42P01") {
+        if !matches!(failure.sqlstate.as_str(), "55000" | "0A000" | "3F000" | "42704" | "42P01") {
             caught::log_failure("schedules could not be served", &failure);
         }
         return clock::now() + FAILED_AGAIN;

@@ -328,6 +328,51 @@ pub fn oddity(table: &super::relation::Table) -> Option<Oddity> {
     }
 }
 
+/// What Citus has made of a table or of its schema: rows live elsewhere, and what is written here by OID stays beside them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Distributed {
+    Schema,
+    Table,
+}
+
+/// Whether Citus has distributed a schema or, if one is given, a table in it. Without Citus this is a look into the cache for a
+/// name that isn't there.
+pub fn distributed(schema: u32, table: Option<u32>) -> Option<Distributed> {
+    if citus_lists(c"pg_dist_schema", c"pg_dist_schema_pkey", schema) {
+        return Some(Distributed::Schema);
+    }
+    let listed = table.is_some_and(|t| citus_lists(c"pg_dist_partition", c"pg_dist_partition_logical_relid_index", t));
+    listed.then_some(Distributed::Table)
+}
+
+/// Whether this catalog of Citus's is there and has a row whose first column is `key`.
+fn citus_lists(catalog: &CStr, index: &CStr, key: u32) -> bool {
+    let in_catalog = |name: &CStr| {
+        // SAFETY: a look-up; nobody but a superuser can make anything in pg_catalog.
+        unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE)) }
+    };
+    let relation = in_catalog(catalog);
+    if relation == pg_sys::InvalidOid {
+        return false;
+    }
+    let index = in_catalog(index);
+    // SAFETY: a scan that is closed before return; without the index it is sequential. The first column is an oid or a
+    // regclass: the same to the comparison.
+    unsafe {
+        let rel = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if rel.is_null() {
+            return false;
+        }
+        let mut scan_key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(&mut scan_key, 1, 3, pg_sys::Oid::from(pg_sys::F_OIDEQ), pg_sys::Datum::from(key));
+        let scan = pg_sys::systable_beginscan(rel, index, index != pg_sys::InvalidOid, std::ptr::null_mut(), 1, &mut scan_key);
+        let found = !pg_sys::systable_getnext(scan).is_null();
+        pg_sys::systable_endscan(scan);
+        pg_sys::relation_close(rel, pg_sys::AccessShareLock as i32);
+        found
+    }
+}
+
 /// Triggers of foreign keys that refer to a table. They are those constraints' own, and not fired by us.
 const REFERRED: [u32; 10] = [
     pg_sys::F_RI_FKEY_CASCADE_DEL,
@@ -351,6 +396,11 @@ fn triggers(table: &super::relation::Table) -> Vec<&pg_sys::Trigger> {
     }
 }
 
+/// The call that makes a schema's tables local again.
+pub fn undistribute_schema(schema: &str) -> String {
+    format!("SELECT citus_schema_undistribute({});", pgrx::spi::quote_literal(quote(schema)))
+}
+
 /// Any trigger but those of foreign keys of other tables.
 fn trigger_on(table: &super::relation::Table) -> Option<Oddity> {
     let other = |t: &&pg_sys::Trigger| !(t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()));
@@ -366,6 +416,10 @@ fn trigger_on(table: &super::relation::Table) -> Option<Oddity> {
                     fix: Some(format!("ALTER TABLE {name} DROP CONSTRAINT {};", quote(&constraint))),
                 }
             }
+            false if owned(pg_sys::get_func_name(found.tgfoid)).as_deref() == Some("citus_truncate_trigger") => Oddity {
+                what: "it has a trigger of Citus's, as distributed tables do".into(),
+                fix: some(pg_sys::get_rel_namespace(oid(table.oid()))).and_then(schema_name).map(|schema| undistribute_schema(&schema)),
+            },
             false => {
                 let trigger = CStr::from_ptr(found.tgname).to_string_lossy();
                 Oddity { what: format!("it has a trigger, {trigger}"), fix: Some(format!("DROP TRIGGER {} ON {name};", quote(&trigger))) }

@@ -93,6 +93,7 @@ fn attach(args: &Args) -> Result<Ret> {
             .hint("Rename the schema."));
     }
     require_owner(owner, &name)?;
+    shape::refuse_distributed(&name, None)?;
     registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
         registered::confirm_superuser(oid, owner)?;

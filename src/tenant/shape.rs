@@ -11,7 +11,7 @@
 
 use super::{Tenant, registry};
 use crate::error::{Error, Result};
-use crate::postgres::catalog::{self, Column, ColumnKind, Index, Oddity, Shape};
+use crate::postgres::catalog::{self, Column, ColumnKind, Distributed, Index, Oddity, Shape};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
 use pgrx::Spi;
@@ -64,6 +64,22 @@ pub fn check_new(schema: &str, owner: u32, table: &Table, template_relation: u32
     check_against(schema, owner, table, &template(template_relation)?)
 }
 
+/// Citus keeps a distributed table's rows elsewhere, and commits what a task does there at once: neither its end nor its
+/// effects would be one with it.
+pub fn refuse_distributed(schema: &str, table: Option<u32>) -> Result<()> {
+    let Some(what) = catalog::schema_oid(schema).and_then(|oid| catalog::distributed(oid, table)) else { return Ok(()) };
+    let (what, fix) = match (what, table) {
+        (Distributed::Table, Some(table)) => {
+            let name = catalog::qualified_name(table);
+            (format!("table {name}"), format!("SELECT undistribute_table({});", pgrx::spi::quote_literal(&name)))
+        }
+        _ => (format!("schema \"{schema}\""), catalog::undistribute_schema(schema)),
+    };
+    Err(Error::new("0A000", format!("{what} is distributed by Citus, which tenant_q does not support yet"))
+        .detail("What a task does in distributed tables is committed at once, also if the attempt fails.")
+        .hint(fix))
+}
+
 fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> Result<()> {
     let name = catalog::relation_name(table.oid()).unwrap_or_default();
     let anew = || {
@@ -88,6 +104,7 @@ fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> R
             )),
         );
     }
+    refuse_distributed(schema, Some(table.oid()))?;
     if let Some(Oddity { what, fix }) = catalog::oddity(table) {
         let fix = fix.or_else(|| detach(table)).unwrap_or_else(|| "Remove it; the tenant's tasks go on by themselves then.".into());
         return fail(format!("Table {name}: {what}."), Some(fix));

@@ -185,3 +185,59 @@ fn indexes_are_built_anew_concurrently_beside_the_work() {
     assert_eq!(site.number("SELECT count(*) FROM tq_problems"), 0);
     site.cluster.assert_log_clean();
 }
+
+/// The catalogs of Citus that say what is distributed, and the trigger that such tables get: Citus itself isn't to be had here.
+const CITUS: &str = "
+    SET allow_system_table_mods = on;
+    CREATE TABLE pg_catalog.pg_dist_schema (schemaid oid PRIMARY KEY, colocationid integer);
+    CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass NOT NULL, partmethod \"char\");
+    CREATE FUNCTION pg_catalog.citus_truncate_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE FUNCTION pg_catalog.citus_schema_undistribute(schemaname regnamespace) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        DELETE FROM pg_catalog.pg_dist_schema WHERE schemaid = schemaname;
+        DELETE FROM pg_catalog.pg_dist_partition p USING pg_class c WHERE c.oid = logicalrelid AND relnamespace = schemaname;
+        EXECUTE format('DROP TRIGGER IF EXISTS truncate_trigger ON %s.tq_task', schemaname);
+    END $$;
+    CREATE FUNCTION pg_catalog.undistribute_table(t regclass) RETURNS void LANGUAGE sql AS 'DELETE FROM pg_catalog.pg_dist_partition WHERE logicalrelid = t'";
+
+#[test]
+fn what_citus_has_distributed_is_refused_and_held_and_the_hint_leads_out() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2"]);
+    site.cluster.run(DB, CITUS);
+    // Not with a name for nothing: whoever isn't listed is served.
+    site.assert_alive("t1");
+    site.cluster.run(DB, "CREATE ROLE t3 LOGIN; CREATE SCHEMA \"T 3\" AUTHORIZATION t3; INSERT INTO pg_dist_schema SELECT oid, 1 FROM pg_namespace WHERE nspname = 'T 3'");
+    let refused = site.cluster.try_run_as("t3", DB, "SELECT tq_attach('T 3')").expect_err("a distributed schema");
+    assert_eq!((refused.code.as_str(), refused.hint.as_str()), ("0A000", r#"SELECT citus_schema_undistribute('"T 3"');"#), "{refused}");
+    assert_eq!(site.number("SELECT count(*) FROM tenant_q.tenant"), 2);
+    assert_eq!(site.number(r#"SELECT count(*) FROM pg_class WHERE relnamespace = '"T 3"'::regnamespace"#), 0);
+    // Distributed afterwards, with work in it.
+    let ways = [
+        (
+            "schema",
+            "INSERT INTO pg_dist_schema SELECT 't1'::regnamespace, 1; COMMENT ON TABLE t1.tq_task IS ''; ALTER TABLE t1.tq_task SET (fillfactor = 90)",
+        ),
+        ("table", "INSERT INTO pg_dist_partition VALUES ('t1.tq_task', 'n'); ALTER TABLE t1.tq_task SET (fillfactor = 90)"),
+        ("results", "INSERT INTO pg_dist_partition VALUES ('t1.tq_result', 'n'); ALTER TABLE t1.tq_result SET (autovacuum_enabled = on)"),
+        ("trigger", "CREATE TRIGGER truncate_trigger AFTER TRUNCATE ON t1.tq_task EXECUTE FUNCTION citus_truncate_trigger()"),
+    ];
+    for (way, distribute) in ways {
+        let id = site.enqueue("t1", "ok", &format!("[\"{way}\"]"), ", delay => '0.5 seconds'");
+        site.cluster.run(DB, distribute);
+        site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what = 'tenant t1' AND reason ~ 'Citus')");
+        let refused = site.cluster.try_run_as("t1", DB, "SELECT tq_async('ok', '[\"refused\"]')").expect_err(way);
+        assert_eq!(refused.code, if way == "trigger" { "55000" } else { "0A000" }, "{refused}");
+        site.assert_alive("t2");
+        let why = site.cluster.rows_as("t1", DB, &format!("SELECT reason, detail, hint FROM tq_why('{id}')"));
+        assert_eq!(why[0].get(0), "tables", "{way}");
+        assert!(why[0].get(1).contains("Citus"), "{way}: {}", why[0].get(1));
+        let fix = site.cluster.value(DB, "SELECT fix FROM tq_problems WHERE what = 'tenant t1' AND reason ~ 'Citus'");
+        assert_eq!(fix, why[0].get(2), "{way}");
+        assert_eq!(site.counts("t1", &id), (0, 0), "{way}: it waits");
+        site.cluster.run(DB, &fix);
+        site.wait_ended("t1", &id, 'd');
+    }
+    site.cluster.run(DB, &refused.hint);
+    site.cluster.run_as("t3", DB, "SELECT tq_attach('T 3')");
+    site.assert_once(4);
+    site.cluster.assert_log_clean();
+}
