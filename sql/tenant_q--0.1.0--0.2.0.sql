@@ -86,9 +86,9 @@ for_handler: tasks of that handler only. Tasks of a handler that listens fire no
 Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
 Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
 
--- A lower max_running makes room at once.
+-- A lower max_running makes room at once; quotas outlive a schema that is dropped and made again.
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
-'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default.
+'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default. It stays with the schema, and with a schema of that name that the same owner makes after it was dropped, until it is reset; for one that is gone, tq_detach(…, drop_data => true) ends it.
 EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 
 -- Schemas that Citus has distributed are no tenants.

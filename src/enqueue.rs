@@ -218,6 +218,11 @@ impl NewTask {
     }
 }
 
+/// The right to enqueue is INSERT on `args`: see rights.rs.
+pub fn may_enqueue(tenant: &Tenant, user: pgrx::pg_sys::Oid) -> bool {
+    catalog::may_insert(tenant.task, col::ARGS as i16, user)
+}
+
 /// Who enqueues, and what was checked of them.
 pub struct Caller {
     pub name: String,
@@ -229,10 +234,11 @@ impl Caller {
     pub fn check(tenant: &Tenant) -> Result<Caller> {
         let user = sandbox::current_user();
         let superuser = sandbox::is_superuser(user);
-        let may = |column: usize| catalog::may_insert(tenant.task, column as i16, user);
-        if !(superuser || may(col::HANDLER) && may(col::ARGS)) {
-            return Err(Error::denied(format!("permission denied to enqueue tasks of tenant \"{}\"", tenant.name))
-                .hint(format!("Its owner can run GRANT INSERT (handler, args) ON {}.tq_task TO …", catalog::quote(&tenant.name))));
+        if !(superuser || may_enqueue(tenant, user)) {
+            return Err(Error::denied(format!("permission denied to enqueue tasks of tenant \"{}\"", tenant.name)).hint(format!(
+                "Its owner can run SELECT tq_grant('…', '{{enqueue}}', tenant => {}).",
+                pgrx::spi::quote_literal(&tenant.name)
+            )));
         }
         Ok(Caller { name: catalog::role_name(user.to_u32()).unwrap_or_default(), superuser })
     }
@@ -368,7 +374,7 @@ impl Queue {
         Ok(())
     }
 
-    fn check_room(&self) -> Result<()> {
+    pub fn check_room(&self) -> Result<()> {
         if let Some(limit) = self.tenant.max_queued
             && let Some(s) = crate::shared::get()
         {

@@ -15,7 +15,7 @@ use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, condition, sandbox, session, transaction};
-use crate::task::{self, col};
+use crate::task;
 use crate::tenant::admin::{announce_registry, run};
 use crate::tenant::{self, Tenant};
 use crate::{settings, sql_functions, surface};
@@ -596,15 +596,15 @@ fn document_for(operation: Operation, table: &str, by_row: bool, rows: &[Change]
 /// The table's owner enqueues, so they must be allowed to.
 fn may_enqueue(tenant: &Tenant, owner: u32) -> Result<()> {
     let owner = pg_sys::Oid::from(owner);
-    let may = |column: usize| catalog::may_insert(tenant.task, column as i16, owner);
-    if sandbox::is_superuser(owner) || may(col::HANDLER) && may(col::ARGS) {
+    if sandbox::is_superuser(owner) || crate::enqueue::may_enqueue(tenant, owner) {
         return Ok(());
     }
     let role = catalog::role_name(owner.to_u32()).unwrap_or_default();
+    let quote = pgrx::spi::quote_literal::<&str>;
     Err(Error::denied(format!("the table's owner \"{role}\" may not enqueue tasks of tenant \"{}\"", tenant.name)).hint(format!(
-        "The tenant's owner can run GRANT INSERT (handler, args) ON {}.tq_task TO {}",
-        catalog::quote(&tenant.name),
-        catalog::quote(&role)
+        "The tenant's owner can run SELECT tq_grant({}, '{{enqueue}}', tenant => {})",
+        quote(&role),
+        quote(&tenant.name)
     )))
 }
 

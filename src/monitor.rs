@@ -419,6 +419,19 @@ fn problems(_args: &Args) -> Result<Ret> {
                         e.hint.unwrap_or_default(),
                     )),
                 }
+                let counted = || by_tenant.get(&oid).map_or(0, |es| es.iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum());
+                let over = t.max_queued.map(|max| (max, unfinished_rows(t, max).unwrap_or_else(counted)));
+                if let Some((max, _)) = over.filter(|(max, unfinished)| unfinished > max) {
+                    rows.push(problem(
+                        what.clone(),
+                        None,
+                        format!(
+                            "it has more than {max} unfinished tasks, its max_queued: nothing more can be enqueued until enough are done. \
+                             Rows were inserted past tq_async, or hooks and listeners made them"
+                        ),
+                        format!("SELECT tq_set_quota({}, max_queued => …), or wait", quote(&name)),
+                    ));
+                }
                 if let Some(Err(e)) = t.settings.as_ref().map(crate::tenant::admin::check_settings) {
                     let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
                     rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
@@ -564,6 +577,22 @@ fn held_places(s: &Shared) -> Vec<Json> {
         ));
     }
     rows
+}
+
+/// How many unfinished tasks the table has, by looking: one more than `max` at most. None: that would be too long a look.
+fn unfinished_rows(t: &Rc<Tenant>, max: i64) -> Option<i64> {
+    const LOOK: i64 = 10_000;
+    if max > LOOK {
+        return None;
+    }
+    let table = t.try_open(t.task, Access::Read).ok()??.fetch_at_most(0);
+    let (mut count, mut seen) = (0, 0);
+    table.scan(table.index_with(&task::PICK_INDEX), &[], None, false, |row| {
+        count += i64::from(task::is_task(row.char(col::STATE)));
+        seen += 1;
+        count <= max && seen <= 2 * LOOK
+    });
+    Some(count)
 }
 
 /// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.

@@ -17,8 +17,11 @@ use pgrx::{Spi, pg_sys};
 use std::sync::atomic::Ordering::*;
 
 /// A level, and what it is in SQL: (privilege, tables).
+///
+/// To enqueue is INSERT on `args` and not on `handler`, without which no row can be inserted: whoever enqueues comes by
+/// tq_async, and so by max_queued and by who listens.
 const RIGHTS: [(&str, &[(&str, &[&str])]); 4] = [
-    ("enqueue", &[("INSERT (handler, args)", &["tq_task"])]),
+    ("enqueue", &[("INSERT (args)", &["tq_task"])]),
     ("read", &[("SELECT", &["tq_task", "tq_result", "tq_schedule"])]),
     ("operate", &[("DELETE", &["tq_task"]), ("INSERT (name)", &["tq_schedule"])]),
     ("work", &[("INSERT (result)", &["tq_result"])]),
@@ -69,6 +72,10 @@ fn change(args: &Args, grant: bool) -> Result<Ret> {
         } else {
             format!("REVOKE {privilege} ON {tables} FROM {role} CASCADE")
         });
+    }
+    if !grant && names.iter().any(|n| n == "enqueue") {
+        // As 0.1.0 granted it.
+        statements.push(format!("REVOKE INSERT (handler) ON {schema}.tq_task FROM {role} CASCADE"));
     }
     sandbox::as_owner(pg_sys::Oid::from(tenant.owner), || {
         statements.iter().try_for_each(|sql| Spi::run(sql)).map_err(|e| Error::new("XX000", e.to_string()))

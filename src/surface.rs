@@ -1,7 +1,7 @@
 //! What one can ask of tasks in SQL: tq_async and its kin.
 
 use crate::complete::{self, End};
-use crate::enqueue::{NewTask, Queue};
+use crate::enqueue::{By, Caller, NewTask, Queue};
 use crate::error::{Error, Result};
 use crate::handler;
 use crate::manage::id_argument;
@@ -307,7 +307,7 @@ fn requeue(args: &Args) -> Result<Ret> {
     let superuser = sandbox::is_superuser(user);
     let caller = catalog::role_name(user.to_u32());
     if args.is_given(2) {
-        crate::enqueue::Caller::check(&tenant)?;
+        Caller::check(&tenant)?;
     }
     let new_args = args.json(2);
     let reset = args.bool(3).unwrap_or(true);
@@ -323,9 +323,12 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         Ok(handler)
     };
+    let author = Caller { name: caller.clone().unwrap_or_default(), superuser };
+    let room = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, author, By::Caller);
     // A finished one goes back among the unfinished, to wait for `wait` first if there is one.
     let again = |row: &Row, wait: Option<u128>| -> Result<bool> {
         let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
+        room.check_room()?;
         let id = row.uuid(rcol::ID).unwrap_or(0);
         if row.char(rcol::STATE) == ended::QUARANTINED {
             transaction::with_latest_snapshot(|| crate::manage::forget_note(&tasks, id));

@@ -218,7 +218,7 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
     }
     if !took.is_empty() {
         Error::new("00000", format!("default privileges on the queue tables of \"{name}\" were taken back from {}", took.join(", ")))
-            .hint("Grant what is needed on purpose: INSERT (handler, args) on tq_task to enqueue, SELECT to read.")
+            .hint("Grant what is needed on purpose: tq_grant().")
             .notice();
     }
     Ok(())

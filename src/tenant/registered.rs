@@ -25,8 +25,14 @@ fn belongings() -> Result<impl Iterator<Item = &'static str>> {
     Ok(BELONGINGS.into_iter().filter(move |table| !(before && *table == "handler_state")))
 }
 /// What the tenant decides for itself (tq_set_tenant). The rest of its row is the administrator's: quotas stay with a
-/// schema for as long as it exists, whoever owns, detaches or attaches it.
+/// schema for as long as it exists, whoever owns, detaches or attaches it, and afterwards with its name and owner, who could
+/// otherwise be rid of them by dropping it.
 const OWN: &str = "timezone = NULL, shared_schemas = NULL, settings = NULL, save_limit = NULL, save_limit_per = NULL, result_ttl = NULL, failure_ttl = NULL";
+
+/// Whether there is anything of the administrator's in a row.
+const HAS_QUOTA: &str = "(max_running IS NOT NULL OR max_queued IS NOT NULL OR weight IS NOT NULL OR rate IS NOT NULL OR NOT fan_out)";
+/// `schema_oid` of a row whose schema has been dropped: only the quotas in it still mean anything.
+const DROPPED: &str = "0::pg_catalog.oid";
 
 fn rows<T>(
     sql: &str,
@@ -105,10 +111,10 @@ pub(super) fn attach(name: &str, schema: u32, owner: u32, adopt: bool, ready: bo
          INSERT INTO tenant_q.tenant SELECT * FROM back WHERE NOT EXISTS (SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1)",
         &[name.into()],
     )?;
-    // Quotas are of the schema, whoever owns it.
+    // Quotas are of the schema, whoever owns it, and of whoever makes one of that name again.
     run(
-        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 AND schema_oid OPERATOR(pg_catalog.<>) $2 AND NOT $3",
-        &[name.into(), oid(schema), kept.into()],
+        "DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 AND schema_oid OPERATOR(pg_catalog.<>) $2 AND owner OPERATOR(pg_catalog.<>) $4 AND NOT $3",
+        &[name.into(), oid(schema), kept.into(), oid(owner)],
     )?;
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let values = [name.into(), oid(schema), ready.into(), by.into(), oid(owner), catalog::role_name(owner).into()];
@@ -142,6 +148,12 @@ pub(super) fn detach(name: &str, drop_data: bool) -> Result<bool> {
     if drop_data {
         forget(name)?;
         run(&format!("UPDATE tenant_q.detached SET {OWN} WHERE name OPERATOR(pg_catalog.=) $1"), &[name.into()])?;
+        // Of one that isn't there only an administrator speaks: with its quotas.
+        run(
+            "DELETE FROM tenant_q.detached WHERE name OPERATOR(pg_catalog.=) $1
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) $1)",
+            &[name.into()],
+        )?;
     }
     run("DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1", &[name.into()])?;
     Ok(gone > 0)
@@ -182,6 +194,16 @@ pub fn follow(schema: Option<u32>) -> Result<()> {
 }
 
 fn rename(old: &str, new: &str) -> Result<()> {
+    // A schema that was dropped had quotas, and its owner comes by its name once more.
+    run(
+        &format!(
+            "UPDATE tenant_q.tenant t SET max_running = d.max_running, max_queued = d.max_queued, weight = d.weight, rate = d.rate, fan_out = d.fan_out
+               FROM (SELECT * FROM tenant_q.detached WHERE name OPERATOR(pg_catalog.=) $2 AND schema_oid OPERATOR(pg_catalog.=) {DROPPED}) d
+              WHERE t.name OPERATOR(pg_catalog.=) $1 AND t.owner OPERATOR(pg_catalog.=) d.owner
+                AND NOT EXISTS (SELECT FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 AND {HAS_QUOTA})"
+        ),
+        &[old.into(), new.into()],
+    )?;
     // What has the new name in the registry has no schema: it was restored without it, or dropped unseen.
     let mut in_the_way = 0;
     for table in ["tenant", "detached"] {
@@ -265,13 +287,15 @@ pub fn reassigned() -> Result<()> {
     follow(None)
 }
 
-/// Called by the event trigger on drops: schemas that are gone are no tenants, and have left nothing.
+/// Called by the event trigger on drops: schemas that are gone are no tenants, and have left nothing but the administrator's
+/// word about whoever makes one of that name again.
 fn dropped(_args: &Args) -> Result<Ret> {
     let mut gone: Vec<String> = Vec::new();
     for table in ["tenant", "detached"] {
         gone.extend(rows(
             &format!(
-                "SELECT t.name FROM tenant_q.{table} t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
+                "SELECT t.name FROM tenant_q.{table} t WHERE t.schema_oid OPERATOR(pg_catalog.<>) {DROPPED}
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid)
                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name)"
             ),
             &[],
@@ -279,8 +303,16 @@ fn dropped(_args: &Args) -> Result<Ret> {
         )?);
     }
     for name in &gone {
-        for table in ["tenant", "detached"] {
-            run(&format!("DELETE FROM tenant_q.{table} WHERE name OPERATOR(pg_catalog.=) $1"), &[name.as_str().into()])?;
+        for sql in [
+            "DELETE FROM tenant_q.detached d USING tenant_q.tenant t WHERE d.name OPERATOR(pg_catalog.=) $1 AND t.name OPERATOR(pg_catalog.=) $1",
+            "WITH gone AS (DELETE FROM tenant_q.tenant WHERE name OPERATOR(pg_catalog.=) $1 RETURNING *) INSERT INTO tenant_q.detached SELECT * FROM gone",
+            &format!("DELETE FROM tenant_q.detached WHERE name OPERATOR(pg_catalog.=) $1 AND NOT {HAS_QUOTA}"),
+            &format!(
+                "UPDATE tenant_q.detached SET schema_oid = {DROPPED}, ready = true, trusted = false, suspended = NULL, suspended_at = NULL, {OWN}
+                  WHERE name OPERATOR(pg_catalog.=) $1"
+            ),
+        ] {
+            run(sql, &[name.as_str().into()])?;
         }
     }
     let schemas = rows(

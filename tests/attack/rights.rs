@@ -420,3 +420,92 @@ fn forged_rows_are_answered_for_and_stop_nobody() {
     let bugs: Vec<&str> = log.lines().filter(|line| line.contains("XX000") || line.contains("panick")).collect();
     assert!(bugs.is_empty(), "{}", bugs.join("\n"));
 }
+
+#[test]
+fn who_may_enqueue_passes_neither_the_quota_nor_whoever_listens() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1"]);
+    site.cluster.run(DB, "CREATE ROLE app LOGIN; SELECT tq_set_quota('t1', max_queued => 3)");
+    site.run("t1", "SELECT tq_set_tenant(ready => false), tq_grant('app', '{enqueue,operate}')");
+    let app = |sql: &str| site.cluster.try_run_as("app", DB, &format!("SET search_path = t1, public; {sql}"));
+    for sql in [
+        "INSERT INTO tq_task (handler, args) SELECT 'ok', '[\"raw\"]' FROM generate_series(1, 1000)",
+        "INSERT INTO tq_task (args) VALUES ('[\"raw\"]')",
+        "INSERT INTO tq_task DEFAULT VALUES",
+    ] {
+        assert!(["42501", "23502"].contains(&app(sql).expect_err(sql).code.as_str()), "{sql}");
+    }
+    app("SELECT tq_async('ok', jsonb_build_array(n::text)) FROM generate_series(1, 3) AS n").expect("within the quota");
+    assert_eq!(app("SELECT tq_async('ok', '[\"4\"]')").expect_err("beyond").code, "53400");
+    // Nor by running again what is done.
+    site.run("t1", "SELECT tq_set_tenant(ready => true)");
+    site.wait_idle(&["t1"]);
+    site.run("t1", "SELECT tq_set_tenant(ready => false)");
+    let refused = app("SELECT tq_requeue(id) FROM (SELECT id FROM tq_task UNION ALL SELECT NULL LIMIT 0) AS x");
+    assert_eq!(refused.expect_err("no right to read").code, "42501");
+    let ids: Vec<String> = site.cluster.rows(DB, "SELECT id FROM t1.tq_result").iter().map(|row| row.get(0).to_string()).collect();
+    assert_eq!(ids.len(), 3);
+    app("SELECT tq_async('ok', jsonb_build_array('again ' || n)) FROM generate_series(1, 2) AS n").expect("within the quota");
+    app(&format!("SELECT tq_requeue('{}')", ids[0])).expect("within the quota");
+    assert_eq!(app(&format!("SELECT tq_requeue('{}')", ids[1])).expect_err("beyond").code, "53400");
+    // What an older version granted is taken back.
+    site.run("t1", "GRANT INSERT (handler, args) ON tq_task TO app");
+    app("INSERT INTO tq_task (handler, args) SELECT 'ok', jsonb_build_array('raw ' || n) FROM generate_series(1, 10) AS n")
+        .expect("it may");
+    site.cluster.wait_until(
+        DB,
+        "SELECT EXISTS (SELECT FROM tq_problems WHERE what = 'tenant t1' AND reason LIKE 'it has more than 3 unfinished tasks%')",
+    );
+    site.run("t1", "SELECT tq_revoke('app', '{enqueue}'); SELECT tq_grant('app', '{enqueue}')");
+    assert_eq!(app("INSERT INTO tq_task (handler, args) VALUES ('ok', '[\"raw\"]')").expect_err("no more").code, "42501");
+    site.run("t1", "SELECT tq_set_tenant(ready => true)");
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems"), 0);
+}
+
+#[test]
+fn a_schema_dropped_and_made_again_has_the_quotas_it_had() {
+    let site = Site::start("", &["t1", "t2"]);
+    let db = site.cluster.value(DB, "SELECT current_database()");
+    site.cluster.run(
+        DB,
+        &format!("GRANT CREATE ON DATABASE {db} TO t1, t2; SELECT tq_set_quota('t1', max_queued => 5, max_running => 1, weight => 2)"),
+    );
+    let quotas = |t: &str| {
+        site.cluster.value(DB, &format!("SELECT concat_ws(' ', max_queued, max_running, weight) FROM tq_tenants WHERE tenant = '{t}'"))
+    };
+    for again in [
+        "DROP SCHEMA t1 CASCADE; CREATE SCHEMA t1; SELECT tq_attach('t1')",
+        "SELECT tq_detach('t1', drop_data => true); DROP SCHEMA t1 CASCADE; CREATE SCHEMA t1; SELECT tq_attach('t1')",
+        "DROP SCHEMA t1 CASCADE; CREATE SCHEMA other; SELECT tq_attach('other'); ALTER SCHEMA other RENAME TO t1",
+        "ALTER SCHEMA t1 RENAME TO away; ALTER SCHEMA away RENAME TO t1; DROP OWNED BY t1 CASCADE; CREATE SCHEMA t1; SELECT tq_attach('t1')",
+    ] {
+        if again.contains("DROP OWNED") {
+            site.cluster.run(DB, &format!("GRANT CREATE ON DATABASE {db} TO t1"));
+            for sql in again.split("; ") {
+                if sql.starts_with("CREATE") {
+                    site.cluster.run(DB, &format!("GRANT CREATE ON DATABASE {db} TO t1"));
+                }
+                site.run("t1", sql);
+            }
+        } else {
+            site.run("t1", again);
+        }
+        assert_eq!(quotas("t1"), "5 1 2", "{again}");
+        // Nothing else of it is left.
+        assert_eq!(site.value("t1", "SELECT count(*) FROM tq_handlers"), "0", "{again}");
+    }
+    // Another owner's is another.
+    site.run("t1", "DROP SCHEMA t1 CASCADE");
+    assert_eq!(site.number("SELECT count(*) FROM tenant_q.detached"), 1);
+    site.run("t2", "CREATE SCHEMA t1; SELECT tq_attach('t1')");
+    assert_eq!(quotas("t1"), "1");
+    site.run("t2", "DROP SCHEMA t1 CASCADE; DROP SCHEMA t2 CASCADE");
+    assert_eq!(site.number("SELECT count(*) FROM tenant_q.detached"), 0, "what says nothing goes");
+    // An administrator ends them.
+    site.run("t1", "CREATE SCHEMA t1; SELECT tq_attach('t1')");
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_queued => 7)");
+    site.run("t1", "DROP SCHEMA t1 CASCADE");
+    site.cluster.run(DB, "SELECT tq_detach('t1', drop_data => true)");
+    site.run("t1", "CREATE SCHEMA t1; SELECT tq_attach('t1')");
+    assert_eq!(quotas("t1"), "1");
+}
