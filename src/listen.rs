@@ -215,13 +215,15 @@ fn untrusted(what: &str, table: &str, owner: u32) -> Error {
 }
 
 /// What conditions of listened tables use that isn't PostgreSQL's own, by the catalog's dependencies: of one table ($1), or
-/// of all (null); of triggers whose names begin so ($2). An operator brings its function, a type what it is made of. Enums
+/// of all (null; by their names too, as OIDs are other ones after a restore); of triggers whose names begin so ($2). An operator brings its function, a type what it is made of. Enums
 /// have no code; types of the table's own columns run theirs at every write as it is. `trusted`: whoever owns it could be
 /// the table's owner. Run under a search_path of pg_catalog.
 const CONDITION_USES: &str = "
     WITH RECURSIVE condition AS MATERIALIZED (
         SELECT t.oid, t.tgname, t.tgrelid, t.tgfoid, c.relowner, c.reltype
-          FROM (SELECT DISTINCT l.relation_oid FROM tenant_q.table_listener l WHERE $1 IS NULL UNION SELECT $1) r(oid)
+          FROM (SELECT l.relation_oid FROM tenant_q.table_listener l WHERE $1 IS NULL
+                UNION SELECT pg_catalog.to_regclass(l.relation)::oid FROM tenant_q.table_listener l WHERE $1 IS NULL
+                UNION SELECT $1) r(oid)
           JOIN pg_catalog.pg_class c ON c.oid = r.oid
           JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
          WHERE NOT t.tgisinternal AND t.tgqual IS NOT NULL AND t.tgparentid = 0 AND pg_catalog.starts_with(t.tgname::text, $2)

@@ -71,7 +71,7 @@ impl Jsonb {
             let container = &raw mut (*self.datum().cast_mut_ptr::<pg_sys::Jsonb>()).root;
             let header = (*container).header;
             let is_array = header & pg_sys::JB_FARRAY != 0 && header & pg_sys::JB_FSCALAR == 0;
-            is_array.then(|| Elements { container, next: 0, count: header & pg_sys::JB_CMASK, of: PhantomData })
+            is_array.then_some(Elements { container, next: 0, count: header & pg_sys::JB_CMASK, of: PhantomData })
         }
     }
     /// JSON null: the result of a handler that returns nothing.
