@@ -33,6 +33,7 @@ const HANDLER_WINDOW: Micros = 86_400_000_000;
 const LOCK_TIMEOUT_MS: i32 = 200;
 /// Then it is tried again, and the tenant waits.
 const AGAIN: Micros = 500_000;
+const AGAIN_LATER: Micros = 5_000_000;
 
 /// `Culprit::kind`.
 mod kind {
@@ -249,16 +250,27 @@ pub fn settle(s: &Shared, database: u32) {
                 Err(failure) => {
                     let id = task::uuid_text(id_of(c));
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
-                    // A lock, a deadlock, somebody else's change: they pass.
-                    if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" || failure.sqlstate == "XX000" {
-                        c.again.store(clock::now() + AGAIN, Relaxed);
-                    } else {
-                        free(s, c);
+                    match again_after(&failure.sqlstate) {
+                        Some(delay) => c.again.store(clock::now() + delay, Relaxed),
+                        None => free(s, c),
                     }
                 }
             }
         }
         c.claim.store(0, SeqCst);
+    }
+}
+
+/// When an end that could not be written down is tried again; None: never, as it would fail each time, and nothing of its
+/// tenant starts before. Ours are all the statements that failed.
+fn again_after(sqlstate: &str) -> Option<Micros> {
+    match (&sqlstate[..sqlstate.len().min(2)], sqlstate) {
+        // A lock, a deadlock, somebody else's change: they pass.
+        ("40", _) | (_, "55P03" | "XX000") => Some(AGAIN),
+        // No room, a cancel, tables that are not as they should be: nothing of the tenant could run either, and a crash that
+        // isn't counted would come again.
+        ("53" | "57" | "58", _) | (_, "55000") => Some(AGAIN_LATER),
+        _ => None,
     }
 }
 
