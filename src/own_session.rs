@@ -293,6 +293,10 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
             }
         }
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        // As when it was looked for, unless something was taken away or stopped meanwhile.
+        if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
+            return Ok(Try::Waits(why.to_string()));
+        }
         if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
             return Ok(Try::Waits(shut.what));
         }
