@@ -26,7 +26,7 @@ CREATE FUNCTION @extschema@.tq_detach(tenant text, drop_data boolean DEFAULT fal
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_detach';
 COMMENT ON FUNCTION @extschema@.tq_detach(text, boolean) IS
 'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay, with listeners, queues, limits and what tq_set_tenant said, and tq_attach(adopt => true) by the same owner takes them up. Pauses end. What tq_set_quota said stays with the schema in any case.
-Returns false if it was not attached. Errors: 42501 not the owner.
+Returns false if it was not attached. Errors: 42501 not the owner; 55P03 another transaction has held what it changes for 5 seconds: DETAIL names it, HINT ends it.
 Example: SELECT tq_detach(''acme'');';
 
 CREATE FUNCTION @extschema@.tq_tenant() RETURNS text
@@ -42,20 +42,20 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'tq_set_tenant';
 COMMENT ON FUNCTION @extschema@.tq_set_tenant(text, boolean, text, text[], jsonb, integer, text, interval, interval, text[]) IS
 'What a tenant decides for itself; NULL leaves as it is, names in reset go back to the default.
 ready: false = tasks and schedules wait (its migrations run). timezone: of its schedules and handlers; schedules without a tz of their own wait for their next fire time in it. shared_schemas: behind its own on search_path. settings: {"name": "value"} for its tasks. save_limit: newest successes kept, 0 all, -1 none. save_limit_per: none, group, name or handler: of what save_limit counts. result_ttl, failure_ttl: how long results are kept at least, failures at most.
-Errors: 42501 not the owner, 22023 a value that makes no sense.
+Errors: 42501 not the owner, 22023 a value that makes no sense, 55P03 as of tq_detach.
 Example: SELECT tq_set_tenant(''acme'', timezone => ''Europe/Berlin'');';
 
 CREATE FUNCTION @extschema@.tq_set_quota(tenant text, max_running integer DEFAULT NULL, max_queued integer DEFAULT NULL, weight integer DEFAULT NULL, rate text DEFAULT NULL, fan_out boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_set_quota';
 COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]) IS
 'What an administrator decides for a tenant. max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated. max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400. weight: share of the executors'' time, 1 to 1000, default 1. rate: starts of its tasks, ''100/m''. fan_out: whether work for all tenants includes it; names in reset go back to the default. It stays with the schema, and with a schema of that name that the same owner makes after it was dropped, until it is reset; for one that is gone, tq_detach(…, drop_data => true) ends it.
-EXECUTE is granted to nobody by default. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
+EXECUTE is granted to nobody by default. Errors: 22023 a value that makes no sense, 55P03 as of tq_detach. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 
 CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL, duration interval DEFAULT NULL, drain interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
 'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started. False = it was paused until tq_resume already.
-Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration.
+Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration; 55P03 as of tq_detach.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean

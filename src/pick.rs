@@ -68,6 +68,7 @@ pub mod reason {
     pub const ERROR: u32 = 6;
     pub const UNRECORDED: u32 = 7;
     pub const SETTINGS: u32 = 8;
+    pub const CROWDED: u32 = 9;
     pub fn text(reason: u32) -> Option<&'static str> {
         Some(match reason {
             LOCKED => "its tables are locked",
@@ -77,6 +78,7 @@ pub mod reason {
             BROKEN => "its tables are not as tq_attach made them",
             ERROR => "its tables could not be read",
             SETTINGS => "its settings can't be set",
+            CROWDED => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
             UNRECORDED => "how an attempt ended is still to be written down",
             _ => return None,
         })
@@ -724,7 +726,7 @@ pub fn hold_back(s: &Shared, index: u32, id: u128) {
     let e = &s.entries[index as usize];
     let now = clock::now();
     // No place left: leave the whole tenant alone for a while.
-    let Some((h, own)) = hold_place(e, id) else { return crate::ready::block(s, index, reason::ERROR) };
+    let Some((h, own)) = hold_place(e, id) else { return crate::ready::block(s, index, reason::CROWDED) };
     let delay = if own { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
     e.hold_high[h].store((id >> 64) as u64, Relaxed);
     e.hold_low[h].store(id as u64, Relaxed);

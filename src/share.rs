@@ -11,126 +11,26 @@
 //! Whoever holds no more than the others never loses a place to them. Who holds how much is counted in a
 //! [`Tally`], so that a newcomer costs a look at a few places, not at the table.
 
+mod rule;
+
 use crate::postgres::clock::Micros;
 use crate::postgres::shmem;
 use crate::{settings, shared_struct};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::*};
+pub use rule::{Chosen, Owner, Says, Tally, choose};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
 
 /// Places that a newcomer looks at.
 pub const WINDOW: usize = 32;
 /// How long a table that was full is spoken of.
 const SPOKEN_OF: Micros = 3_600_000_000;
 
-/// A tenant of a database; 0 = nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner(pub u64);
-
 impl Owner {
-    pub fn new(database: u32, tenant: u32) -> Owner {
-        Owner((database as u64) << 32 | tenant as u64)
-    }
     /// A tenant of this process's database.
     pub fn here(tenant: u32) -> Owner {
         Owner::new(shmem::my_database(), tenant)
     }
     pub fn is_here(self) -> bool {
         (self.0 >> 32) as u32 == shmem::my_database()
-    }
-    pub fn tenant(self) -> u32 {
-        self.0 as u32
-    }
-}
-
-/// What a place says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
-    /// It is nobody's.
-    Free,
-    /// What it said is over.
-    Nothing,
-    /// The least goes first.
-    Something(i64),
-    /// More than its owner may give up, or somebody is at it.
-    Fixed,
-}
-
-/// Whom a newcomer's place was before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    pub place: usize,
-    /// Who loses something by it.
-    pub displaced: Option<Owner>,
-}
-
-/// Which of these places a newcomer of `owner` gets; None = none of them. `held`: how many somebody holds in all.
-pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<Item = (Owner, Says)>) -> Option<Chosen> {
-    let mine = held(owner);
-    let mut over = None;
-    // Who holds most, its least, where that is.
-    let (mut most, mut own): (Option<(u32, i64, usize)>, Option<(i64, usize)>) = (None, None);
-    let (mut whose, mut last) = (Owner(0), None);
-    for (n, (of, says)) in places.enumerate() {
-        match says {
-            Says::Free => return Some(Chosen { place: n, displaced: None }),
-            Says::Nothing => over = over.or(Some(n)),
-            Says::Something(least) if of == owner => own = own.filter(|o| o.0 <= least).or(Some((least, n))),
-            Says::Something(least) => {
-                let count = match last {
-                    Some((known, count)) if known == of => count,
-                    _ => held(of),
-                };
-                last = Some((of, count));
-                // Not one more only: two would take it from each other in turn.
-                if count > mine.saturating_add(1) && most.is_none_or(|(m, l, _)| count > m || count == m && of == whose && least < l) {
-                    (most, whose) = (Some((count, least, n)), of);
-                }
-            }
-            Says::Fixed => {}
-        }
-    }
-    if let Some(place) = over {
-        return Some(Chosen { place, displaced: None });
-    }
-    match (most, own) {
-        (Some((.., place)), _) => Some(Chosen { place, displaced: Some(whose) }),
-        (None, Some((_, place))) => Some(Chosen { place, displaced: Some(owner) }),
-        (None, None) => None,
-    }
-}
-
-/// How many places of one table everybody holds: two counters for each, found by hashes, of which the lesser
-/// counts. Two owners that share one are told apart by the other.
-#[derive(Clone, Copy)]
-pub struct Tally(&'static [AtomicU32]);
-
-impl Tally {
-    /// Counters for so many owners.
-    pub fn counters(owners: usize) -> usize {
-        2 * owners.next_power_of_two()
-    }
-    pub fn new(counters: &'static [AtomicU32]) -> Tally {
-        Tally(counters)
-    }
-    fn both(&self, owner: Owner) -> [&'static AtomicU32; 2] {
-        let half = self.0.len() / 2;
-        let mixed = (owner.0 ^ owner.0 >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94D0_49BB_1331_11EB);
-        [&self.0[mixed as usize & (half - 1)], &self.0[half + ((mixed >> 32) as usize & (half - 1))]]
-    }
-    pub fn held(&self, owner: Owner) -> u32 {
-        let [a, b] = self.both(owner);
-        a.load(Relaxed).min(b.load(Relaxed))
-    }
-    pub fn add(&self, owner: Owner) {
-        for counter in self.both(owner) {
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-    pub fn sub(&self, owner: Owner) {
-        // Never below nothing: that would be the most.
-        for counter in self.both(owner) {
-            let _ = counter.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
-        }
     }
 }
 

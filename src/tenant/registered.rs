@@ -213,11 +213,14 @@ fn rename(old: &str, new: &str) -> Result<()> {
         crate::fanout::detached(new)?;
     }
     rename_in_handlers(old, new)?;
+    // What others say of it follows unless they hold it: a tenant that names this schema, and keeps a transaction
+    // open, must not keep it from being renamed.
     crate::fanout::renamed(old, new)?;
     for table in ["tenant", "detached"] {
         run(
             &format!(
-                "UPDATE tenant_q.{table} SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE $1 OPERATOR(pg_catalog.=) ANY (shared_schemas)"
+                "UPDATE tenant_q.{table} SET shared_schemas = pg_catalog.array_replace(shared_schemas, $1, $2) WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+                     SELECT t.ctid FROM tenant_q.{table} t WHERE $1 OPERATOR(pg_catalog.=) ANY (t.shared_schemas) FOR UPDATE SKIP LOCKED))"
             ),
             &[old.into(), new.into()],
         )?;
@@ -252,6 +255,7 @@ fn with_schema(identity: &str, old: &str, new: &str) -> String {
 
 /// Handlers' functions and types follow their schema's new name.
 fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
+    let schema = old;
     let (old, new) = (catalog::quote(old), catalog::quote(new));
     let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
     let rows: Vec<(String, String, String, Option<String>)> = sandbox::as_extension(|| {
@@ -264,8 +268,12 @@ fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
     })
     .map_err(fail)?;
     for (tenant, name, function, identity) in rows {
+        let theirs = if tenant == schema { "" } else { " SKIP LOCKED" };
         run(
-            "UPDATE tenant_q.handler SET function = $3, identity = $4 WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+            &format!(
+                "UPDATE tenant_q.handler SET function = $3, identity = $4 WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+                     SELECT h.ctid FROM tenant_q.handler h WHERE h.tenant OPERATOR(pg_catalog.=) $1 AND h.name OPERATOR(pg_catalog.=) $2 FOR UPDATE{theirs})) RETURNING 1"
+            ),
             &[tenant.into(), name.into(), with_schema(&function, &old, &new).into(), identity.map(|i| with_schema(&i, &old, &new)).into()],
         )?;
     }

@@ -183,9 +183,13 @@ fn an_administrator_is_told_who_holds_a_tenant_and_waits_for_nobody_for_ever() {
     let mut hostage = site.client("t1");
     hostage.batch_execute(held).expect("hold");
     let pid: i32 = hostage.query_one("SELECT pg_backend_pid()", &[]).expect("pid").get(0);
+    // Five seconds by itself; less if lock_timeout says so.
+    let began = Instant::now();
+    assert_eq!(site.cluster.try_run_as("postgres", DB, calls[0]).expect_err("refused").code, "55P03");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     let refused = |call: &str| {
         let began = Instant::now();
-        let error = site.cluster.try_run_as("postgres", DB, call).expect_err(call);
+        let error = site.cluster.try_run_as("postgres", DB, &format!("SET lock_timeout = '700ms'; {call}")).expect_err(call);
         assert!(began.elapsed() < Duration::from_secs(15), "{call}: {:?}", began.elapsed());
         assert_eq!(error.code, "55P03", "{call}: {error}");
         error
@@ -255,5 +259,25 @@ fn more_tenants_with_work_than_places_are_all_served_and_none_is_refused() {
         ),
         1
     );
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_schema_is_renamed_whoever_names_it_in_an_open_transaction() {
+    let site = Site::start("max_prepared_transactions = 5\n", &["t1", "t2"]);
+    site.cluster.run(DB, "CREATE FUNCTION t2.shared() RETURNS void LANGUAGE sql AS ''; GRANT USAGE ON SCHEMA t2 TO t1; GRANT CREATE ON DATABASE postgres TO t2");
+    site.run("t1", "SELECT tq_set_tenant(shared_schemas => '{t2}'), tq_register('theirs', 't2.shared()')");
+    site.run(
+        "t1",
+        "BEGIN; SELECT tq_set_tenant(save_limit => 3), tq_register('theirs', 't2.shared()', max_attempts => 1); PREPARE TRANSACTION 'mine'",
+    );
+    let began = Instant::now();
+    site.run("t2", "ALTER SCHEMA t2 RENAME TO t2x");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    site.cluster.run(DB, "ALTER ROLE t2 SET search_path = t2x, public");
+    site.cluster.run(DB, "ROLLBACK PREPARED 'mine'");
+    let id = site.enqueue("t2", "ok", r#"["renamed"]"#, "");
+    site.wait_ended("t2x", &id, 'd');
+    site.assert_alive("t1");
     site.cluster.assert_log_clean();
 }

@@ -9,3 +9,5 @@ pub mod any_text;
 pub mod rate;
 #[path = "../../../src/schedule/mod.rs"]
 pub mod schedule;
+#[path = "../../../src/share/rule.rs"]
+pub mod share;

@@ -2,3 +2,4 @@
 
 mod rate;
 mod schedule;
+mod share;
