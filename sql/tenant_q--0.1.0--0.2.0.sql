@@ -86,8 +86,6 @@ for_handler: tasks of that handler only. Tasks of a handler that listens fire no
 Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
 Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
 
--- A lower max_running makes room at once; quotas outlive a schema that is dropped and made again.
-
 -- Schemas that Citus has distributed are no tenants.
 COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
 'Makes a schema a tenant: creates its tables tq_task, tq_result and tq_schedule as its owner.
@@ -97,7 +95,8 @@ Returns true, or false with a NOTICE if it is attached already. Needs to be the 
 Errors: 3F000 no such schema, 42501 not its owner, 42P07 tables of these names exist, 55000 tables to adopt are not as ours, 0A000 Citus has distributed the schema, 53400 more than 50 in one transaction.
 Example: SELECT tq_attach(''acme'');';
 
--- Calls that change the registry wait five seconds for others, and say for whom.
+-- Calls that change the registry wait five seconds for others, and say for whom. A lower max_running makes room at once; quotas
+-- outlive a schema that is dropped and made again.
 COMMENT ON FUNCTION @extschema@.tq_detach(text, boolean) IS
 'Makes a tenant an ordinary schema again. drop_data: drop its tables and handlers too; otherwise they stay, with listeners, queues, limits and what tq_set_tenant said, and tq_attach(adopt => true) by the same owner takes them up. Pauses end. What tq_set_quota said stays with the schema in any case.
 Returns false if it was not attached. Errors: 42501 not the owner; 55P03 another transaction has held what it changes for 5 seconds: DETAIL names it, HINT ends it.
