@@ -215,9 +215,9 @@ fn untrusted(what: &str, table: &str, owner: u32) -> Error {
 }
 
 /// What conditions of listened tables use that isn't PostgreSQL's own, by the catalog's dependencies: of one table ($1), or
-/// of all (null; by their names too, as OIDs are other ones after a restore); of triggers whose names begin so ($2). An operator brings its function, a type what it is made of. Enums
-/// have no code; types of the table's own columns run theirs at every write as it is. `trusted`: whoever owns it could be
-/// the table's owner. Run under a search_path of pg_catalog.
+/// of all (null; by their names too, as OIDs are other ones after a restore); of triggers whose names begin so ($2). An
+/// operator brings its function, a type what it is made of. Enums have no code; types of the table's own columns run theirs
+/// at every write as it is. `trusted`: whoever owns it could be the table's owner. Run under a search_path of pg_catalog.
 const CONDITION_USES: &str = "
     WITH RECURSIVE condition AS MATERIALIZED (
         SELECT t.oid, t.tgname, t.tgrelid, t.tgfoid, c.relowner, c.reltype
