@@ -788,6 +788,11 @@ fn fire(
             let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
             queue.add(&new).map(|added| (new, added))
         });
+        let made = match made {
+            // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
+            Err(error) if error.sqlstate == "55P03" => return Err(error.into()),
+            made => made,
+        };
         if let Some(all) = of_line {
             let result = match &made {
                 Ok((new, id)) if new.id != Some(*id) && !fanout::is_of(&queue.table, *id, new.fanout) => Err(fanout::TAKEN.into()),
