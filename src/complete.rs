@@ -61,7 +61,7 @@ pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
         .filter(|r| is_it(r))
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
         .ok_or_else(|| fenced(Own::Gone))?;
-    match table.delete(row.tid) {
+    match table.delete(&row) {
         Gone::Done => Ok(row),
         Gone::Lost => Err(fenced(Own::Fenced)),
     }
@@ -324,7 +324,7 @@ pub fn failed(
         gate::release(tenant, &table, &row, handler)?;
         return Ok(Verdict::RetryAt(at));
     }
-    if table.delete(row.tid) == Gone::Lost {
+    if table.delete(&row) == Gone::Lost {
         return Ok(Verdict::Overtaken);
     }
     events::attempt_failed(tenant, &row, attempts, started_at, failure, true);

@@ -200,7 +200,7 @@ pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<
             let_go(tenant, tasks, row, Some(id))?;
             continue;
         }
-        let _: Gone = tasks.delete(row.tid);
+        let _: Gone = tasks.delete(&row);
         let dependent = row.str(col::NAME).and_then(|n| uuid::Uuid::parse_str(n).ok()).map_or(0, |u| u.as_u128());
         if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(dependent)))
             && row.char(col::STATE) == stored::WAITING
@@ -245,7 +245,7 @@ pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) 
         if tasks.update(&row, &back(tenant, &row, run_at)) == Gone::Done {
             let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
-                wake::enqueued(entry, run_at, 0);
+                wake::due(entry, run_at);
             }
             return Ok(true);
         }

@@ -14,10 +14,10 @@ use crate::task::{self, col, stored};
 use crate::tenant::Tenant;
 use crate::turn::Place;
 use crate::unique::{self, Claim};
-use crate::{depend, settings, wake};
+use crate::{depend, gauge, settings, wake};
 use serde_json::{Map, Value as Json};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What tq_async's parameters say; None = inherit.
 #[derive(Default, Clone)]
@@ -259,18 +259,20 @@ pub struct Queue {
     pub table: Table,
     pub caller: Caller,
     pub by: By,
+    /// So many more tasks it has room for.
+    room: Cell<i64>,
 }
 
 impl Queue {
     pub fn open(tenant: Rc<Tenant>) -> Result<Queue> {
         let caller = Caller::check(&tenant)?;
         let table = tenant.open(tenant.task, Access::Write)?;
-        Ok(Queue { tenant, table, caller, by: By::Caller })
+        Ok(Queue { tenant, table, caller, by: By::Caller, room: Cell::new(0) })
     }
 
     /// The same for `caller`, whose right to it is known.
     pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller, by: By) -> Queue {
-        Queue { tenant, table, caller, by }
+        Queue { tenant, table, caller, by, room: Cell::new(0) }
     }
 
     /// Checks and inserts one task; returns its id.
@@ -375,18 +377,16 @@ impl Queue {
     }
 
     pub fn check_room(&self) -> Result<()> {
-        if let Some(limit) = self.tenant.max_queued
-            && let Some(s) = crate::shared::get()
-        {
+        let Some(limit) = self.tenant.max_queued else { return Ok(()) };
+        if self.room.get() == 0 {
             // Whatever roles they run as: the quota is the tenant's.
-            let counted: i64 = self.tenant.all_entries(&s).iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum();
-            let unfinished = counted + wake::enqueued_here(&s, self.tenant.oid);
-            if unfinished >= limit {
-                return Err(Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
+            self.room.set(gauge::room(&self.tenant, &self.table, limit).map_err(|unfinished| {
+                Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
                     .detail(format!("Its max_queued is {limit}."))
-                    .hint("Wait until some are done, or ask an administrator for tq_set_quota(max_queued => …)."));
-            }
+                    .hint("Wait until some are done, or ask an administrator for tq_set_quota(max_queued => …).")
+            })?);
         }
+        self.room.set(self.room.get() - 1);
         Ok(())
     }
 }
@@ -446,7 +446,7 @@ pub fn insert(
         Value::uuid(place.waits_for),
     ]);
     match entry {
-        Some(entry) => wake::enqueued(entry, if waits_for.is_some() { clock::NEVER } else { run_at }, 1),
+        Some(entry) => wake::enqueued(entry, if waits_for.is_some() { clock::NEVER } else { run_at }),
         None if crate::shared::get().is_none() => warn_not_preloaded(),
         // No room: a sweep finds it.
         None => {}

@@ -472,7 +472,7 @@ fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<
             _ => Adopted::Whole,
         };
         let gone = match adopted {
-            Adopted::Whole => outcomes.delete(row.tid),
+            Adopted::Whole => outcomes.delete(row),
             Adopted::Part(place) => {
                 let again = Value::Time(now + PART_AGAIN);
                 outcomes.update(row, &[(ocol::REASON, Value::Text(&place)), (ocol::FINISHED_AT, again)])
@@ -627,7 +627,7 @@ fn finish(fanouts: &Table, row: &Row) -> std::result::Result<Step, Failure> {
     if row.char(fcol::KIND) == kind::DEFINITION && !schedules::is_defined(name)? {
         // Removed everywhere: nothing is left to tell of it.
         run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
-        return if fanouts.delete(row.tid) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+        return if fanouts.delete(row) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
     }
     if fanouts.update(row, &[(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Lost {
         return Err(lost());

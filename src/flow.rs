@@ -217,7 +217,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         Value::Null,
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
-        wake::enqueued(entry, clock::NEVER, 1);
+        wake::enqueued(entry, clock::NEVER);
     }
     if spec.flow.sync {
         own_session::run_members(queue, (0..count).map(|n| member_id(id, n)), allow_failure)?;
@@ -339,7 +339,7 @@ pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::
             if tasks.update(&row, &[(col::WAITS, Value::I32(left))]) == Gone::Done {
                 return Ok(());
             }
-        } else if tasks.delete(row.tid) == Gone::Done {
+        } else if tasks.delete(&row) == Gone::Done {
             return finish(tenant, tasks, &row);
         }
         // Another member's end was first: as it is now.
@@ -396,9 +396,6 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     });
     let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
-    if let Some(entry) = tenant.entry(tenant.owner)? {
-        wake::enqueued(entry, clock::NEVER, -1);
-    }
     wake::finished(id);
     Ok(())
 }
@@ -467,7 +464,7 @@ pub fn requeue(
             }
         },
         Found::Finished(row) => {
-            if results.delete(row.tid) == Gone::Lost {
+            if results.delete(&row) == Gone::Lost {
                 return Err(Error::new("40001", "the flow was changed meanwhile").hint("Try again."));
             }
             let mut values = complete::unfinished_again(tenant, &row);
@@ -481,7 +478,7 @@ pub fn requeue(
             }
             tasks.insert(&values);
             if let Some(entry) = tenant.entry(tenant.owner)? {
-                wake::enqueued(entry, clock::NEVER, 1);
+                wake::enqueued(entry, clock::NEVER);
             }
         }
         Found::Nothing => {}

@@ -117,7 +117,7 @@ fn update(args: &Args) -> Result<Ret> {
     gate::release(&tenant, &tasks, &row, handler.as_deref())?;
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if let Some(entry) = tenant.entry(role)? {
-        wake::enqueued(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now), 0);
+        wake::due(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now));
     }
     Ok(Ret::Bool(true))
 }
@@ -131,13 +131,13 @@ pub(crate) fn forget_note(tasks: &Table, id: u128) {
     let note = |r: &Row| matches!(r.char(col::STATE), stored::KEY | stored::QUARANTINED);
     if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(note) {
         // Lost: somebody else has just done it.
-        let _: Gone = tasks.delete(row.tid);
+        let _: Gone = tasks.delete(&row);
     }
 }
 
 /// Deletes a finished task, and the unique key that it may have kept.
 pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
-    let gone = results.delete(row.tid);
+    let gone = results.delete(row);
     if gone == Gone::Done && leaves_a_note(row) {
         forget_note(tasks, row.uuid(rcol::ID).unwrap_or(0));
     }

@@ -131,7 +131,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         };
         let done_1m = recent(&|e| e.done_this_minute.load(Relaxed), &|e| e.done_last_minute.load(Relaxed));
         let failed_1m = recent(&|e| e.failed_this_minute.load(Relaxed), &|e| e.failed_last_minute.load(Relaxed));
-        let unfinished: i64 = es.iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum();
+        let unfinished: i64 = crate::gauge::unfinished(es);
         let oldest = es.iter().map(|e| e.oldest_due.load(Relaxed)).filter(|t| *t > 0).min();
         let ready = es.iter().any(|e| e.generation.load(SeqCst) != e.seen.load(SeqCst));
         let lag = oldest.filter(|_| ready).map(|t| (now - t).max(0));

@@ -16,7 +16,7 @@ use crate::handler::{self, Handler};
 use crate::pick::item_of;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::{Failure, Own};
-use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::clock::{self, Micros};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::interrupt::{self, Mark};
@@ -307,7 +307,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     let asked = run::replace_asked(Asked::default());
     let failure = match first {
         Ok(Try::Ran(ran)) => {
-            over(tenant, item.id)?;
+            wake::finished(item.id);
             return Ok(Try::Ran(ran));
         }
         Ok(other) => return Ok(other),
@@ -328,7 +328,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
         Cause::Overtaken(_) => return Ok(Try::Theirs),
         Cause::Skipped(why) => {
             subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
-            over(tenant, item.id)?;
+            wake::finished(item.id);
             return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
         }
         // None of the handler's: a lock wasn't to be had, the caller is cancelled.
@@ -347,12 +347,12 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
     Ok(match verdict {
         Verdict::RetryAt(at) => {
             if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
-                wake::enqueued(entry, at, 0);
+                wake::due(entry, at);
             }
             Try::Ran(Attempt::without_row(State::Retrying))
         }
         Verdict::Failed => {
-            over(tenant, item.id)?;
+            wake::finished(item.id);
             Try::Ran(Attempt::without_row(State::Failed))
         }
         Verdict::Overtaken => Try::Theirs,
@@ -385,15 +385,6 @@ fn handler_name(tenant: &Rc<Tenant>, item: &Item) -> Result<String> {
 }
 fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) -> Result<i64> {
     with_row(tenant, item, |row| row.map_or(0, |r| Rules::of(tenant, r, handler).timeout_ms))
-}
-
-/// The task is final: its waiters look after the commit, and the gauge goes down.
-fn over(tenant: &Rc<Tenant>, id: u128) -> Result<()> {
-    wake::finished(id);
-    if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
-        wake::enqueued(entry, NEVER, -1);
-    }
-    Ok(())
 }
 
 /// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its
@@ -606,7 +597,7 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
             }
             subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
         }
-        over(tenant, id)?;
+        wake::finished(id);
         transaction::see_own_writes();
     }
     Ok(())

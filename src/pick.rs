@@ -112,7 +112,6 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
 
     let generation = e.generation.load(SeqCst);
     let unparks = e.unparks.load(SeqCst);
-    let unfinished = e.unfinished.load(SeqCst);
     let low = e.low_key.swap(NEVER, SeqCst);
     lower_cursors(e, low);
     let due_before = e.next_due.swap(NEVER, SeqCst);
@@ -134,7 +133,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
         Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
-        transaction::run(|| look(s, e, slot, index, generation, unparks, unfinished, &in_slots, limit))
+        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
@@ -171,7 +170,6 @@ fn look(
     index: u32,
     generation: u64,
     unparks: u64,
-    unfinished: i64,
     in_slots: &HashMap<u128, Item>,
     limit: usize,
 ) -> Result<Picked, Failure> {
@@ -331,10 +329,6 @@ fn look(
     let unpark = crate::park::take_unpark(s, me, index);
     if due != NEVER {
         crate::ready::due(s, index, due);
-    }
-    if exhausted && rows.is_empty() && in_slots.is_empty() && park.is_empty() && wait.is_empty() && asking.is_empty() && due == NEVER {
-        // Rolled-back savepoints and the like let the gauge drift: here it is known exactly, but for what was committed meanwhile.
-        let _ = e.unfinished.compare_exchange(unfinished, 0, SeqCst, Relaxed);
     }
     let rows = rows.into_iter().map(Some).collect();
     Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, wait, unpark, unparks }))

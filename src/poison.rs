@@ -23,7 +23,7 @@ use crate::share::{self, Owner, Pressure, Says};
 use crate::shared::{Culprit, Item, Shared, Slot, Suspect, Word, load_text};
 use crate::task::{self, col, ended, stored};
 use crate::tenant::{self, Tenant};
-use crate::{events, groups, ready, surface, unique, wake};
+use crate::{events, groups, ready, unique, wake};
 use serde_json::json;
 use std::sync::atomic::Ordering::*;
 
@@ -402,9 +402,6 @@ fn quarantine(
         ..End::default()
     };
     complete::end(tenant, table, row, &end, true)?;
-    if let Some(entry) = surface::entry_of(tenant, row)? {
-        wake::enqueued(entry, clock::NEVER, -1);
-    }
     wake::finished(row.uuid(col::ID).unwrap_or(0));
     groups::finished(tenant, row.str(col::GROUP_ID));
     Ok(())

@@ -135,7 +135,7 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
         seen < ROWS
     });
     for row in victims {
-        if results.delete(row.tid) == Gone::Done && crate::manage::leaves_a_note(&row) {
+        if results.delete(&row) == Gone::Done && crate::manage::leaves_a_note(&row) {
             unique::let_go(tenant, row.uuid(rcol::ID).unwrap_or(0))?;
         }
     }

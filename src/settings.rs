@@ -41,7 +41,7 @@ static EXECUTOR_IDLE: GucSetting<i32> = GucSetting::<i32>::new(20_000);
 /// PostgreSQL remembers of the tables. 64 MB are some 2,500 tenants. One that holds more leaves between two batches and
 /// is replaced. The scheduler leaves by it too. 0 = no bound; far too small a bound costs a start (3 ms) every 100 ms.
 static EXECUTOR_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(64 << 10);
-/// Safety net for what no callback sees (COMMIT PREPARED, raw INSERT, restore). 0.1–0.3 ms a
+/// Safety net for what no callback sees (raw INSERT, restore). 0.1–0.3 ms a
 /// tenant: 10,000 tenants every 15 minutes are below 0.4 % of one core. 0 = never.
 static SWEEP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(900);
 /// Retention runs in a tenant after so many of its tasks have finished. One pass costs an index
@@ -195,7 +195,7 @@ pub fn register() {
     i(
         c"tenant_q.sweep_interval",
         c"How often all attached tenants are looked at for work that no commit announced.",
-        c"COMMIT PREPARED, raw INSERT and restores are found by it. 0 = never.",
+        c"Raw INSERT, restores and what two-phase commit left out are found by it. 0 = never.",
         &SWEEP_INTERVAL,
         0,
         86_400,

@@ -36,6 +36,10 @@ pub const CURSORS: usize = 4;
 pub const HOLDS: usize = 8;
 /// Gates (gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
 pub const GATES: usize = 4;
+/// Tenants, and cancelled tasks, whose notes of one prepared transaction are kept; a sweep finds the others.
+pub const NOTED: usize = 8;
+/// Sessions that may drop, rename or copy one database at a time.
+pub const AWAY: usize = 4;
 /// Rates that are counted at a time, in all tenants, at the least.
 const RATES: usize = 8192;
 /// Roles: one for each entry, for each executor, and one that is just coming.
@@ -81,6 +85,12 @@ shared_struct! {
         pub failures: AtomicU64,
         /// Where the next failure looks for a place, once all are taken.
         pub failure_hand: AtomicU64,
+        /// The first transaction of the server's present life as a primary; 0 = no launcher has been here yet.
+        pub first_xid: AtomicU32,
+        /// No transaction that was prepared before that is left.
+        pub no_old_prepared: AtomicU32,
+        /// Notes of a prepared transaction found no place.
+        pub prepared_lost: AtomicU32,
         /// How many of `culprits` are to be written down.
         pub culprits: AtomicU32,
         /// Random, anew at every start, shown to nobody: where in a table a key of a tenant's choice lies.
@@ -156,8 +166,14 @@ shared_struct! {
         pub hold_delay: [AtomicI64; HOLDS],
         /// How often, one after the other, an executor ended while it ran the task.
         pub hold_ends: [AtomicU32; HOLDS],
-        /// Gauges; unfinished rows is -1 before the first count.
+        /// This entry's part of its tenant's gauge of unfinished tasks, perhaps below zero: see gauge.rs.
         pub unfinished: AtomicI64,
+        /// It says something: the tenant's rows were counted since the server began.
+        pub counted: AtomicU32,
+        /// Transactions that were about to commit an addition, and those that have added it, or have not.
+        pub entered: AtomicU64,
+        pub left: AtomicU64,
+        pub corrections: AtomicU64,
         pub oldest_due: AtomicI64,
         pub done: AtomicU64,
         pub failed: AtomicU64,
@@ -234,8 +250,8 @@ shared_struct! {
         /// The first tenant for which the last sweep found no room: the next one begins there.
         pub unplaced_first: AtomicU32,
         pub keep_until: AtomicI64,
-        /// Leave and stay away until then: somebody drops or copies the database.
-        pub away_until: AtomicI64,
+        /// Workers leave and stay away: process number + 1 and pid of sessions that drop or copy the database.
+        pub away: [AtomicU64; AWAY],
         pub problem: AtomicU32,
         pub start_after: AtomicI64,
         pub start_failures: AtomicU32,
@@ -270,6 +286,14 @@ impl Db {
             crate::postgres::latch::wake(scheduler - 1);
         }
     }
+    /// Whether somebody drops or copies it, or the like, for which no worker may be there.
+    pub fn is_away(&self) -> bool {
+        let is_alive = |by: &AtomicU64| {
+            let by = by.load(SeqCst);
+            by != 0 && crate::postgres::latch::is_process((by >> 32) as u32 - 1, by as u32)
+        };
+        self.away.iter().any(is_alive)
+    }
     /// The extension came, went or changed there, or might have.
     pub fn look_again(&self) {
         self.asked.fetch_add(1, SeqCst);
@@ -288,6 +312,35 @@ pub mod db_state {
     pub const SKEWED: u32 = 4;
     /// A copy that nobody has confirmed.
     pub const COPY: u32 = 5;
+}
+
+shared_struct! {
+    /// What a prepared transaction has noted, for whoever finishes it: see prepared.rs.
+    pub struct Prepared {
+        /// 0 = free.
+        pub state: AtomicU32,
+        pub database: AtomicU32,
+        /// A digest of its identifier.
+        pub gid_high: AtomicU64,
+        pub gid_low: AtomicU64,
+        pub flags: AtomicU32,
+        pub wakes: AtomicU32,
+        pub entry: [AtomicU32; NOTED],
+        pub stamp: [AtomicU32; NOTED],
+        pub low: [AtomicI64; NOTED],
+        pub added: [AtomicI64; NOTED],
+        pub schedule: [AtomicI64; NOTED],
+        /// Bits: which of them are to be looked at anew, for what, and with their schedules.
+        pub unpark: AtomicU32,
+        pub found: AtomicU32,
+        pub schedules: AtomicU32,
+        pub stops: AtomicU32,
+        pub stop_tenant: [AtomicU32; NOTED],
+        pub stop_high: [AtomicU64; NOTED],
+        pub stop_low: [AtomicU64; NOTED],
+        pub stop_stamp: [AtomicI64; NOTED],
+        pub detached: [AtomicU32; NOTED],
+    }
 }
 
 shared_struct! {
@@ -439,6 +492,7 @@ struct Layout {
     at_due_dirty: usize,
     at_dbs: usize,
     at_waiters: usize,
+    at_prepared: usize,
     at_rates: usize,
     at_rate_tally: usize,
     at_stat_tally: usize,
@@ -472,6 +526,7 @@ fn layout() -> Layout {
     let at_due_dirty = take(shmem::size_of::<AtomicU64>(words));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
+    let at_prepared = take(shmem::size_of::<Prepared>(shmem::max_prepared_transactions()));
     let at_rates = take(shmem::size_of::<RateUse>(rates));
     let at_rate_tally = take(shmem::size_of::<AtomicU32>(counters));
     let at_stat_tally = take(shmem::size_of::<AtomicU32>(counters));
@@ -495,6 +550,7 @@ fn layout() -> Layout {
         at_due_dirty,
         at_dbs,
         at_waiters,
+        at_prepared,
         at_rates,
         at_rate_tally,
         at_stat_tally,
@@ -533,6 +589,7 @@ pub struct Shared {
     pub roles: &'static [Role],
     pub dbs: &'static [Db],
     pub waiters: &'static [Waiter],
+    pub prepared: &'static [Prepared],
     dirty: &'static [AtomicU64],
     due_dirty: &'static [AtomicU64],
     entry_hash: &'static [AtomicU32],
@@ -578,6 +635,7 @@ fn attach() -> Shared {
         roles: shmem::slice(l.at_roles, roles_for(l.entries)),
         dbs: shmem::slice(l.at_dbs, DATABASES),
         waiters: shmem::slice(l.at_waiters, l.waiters),
+        prepared: shmem::slice(l.at_prepared, shmem::max_prepared_transactions()),
         rates: shmem::slice(l.at_rates, l.rates),
         wakes: shmem::slice(l.at_wakes, 1 + DATABASES + SLOTS),
         dirty: shmem::slice(l.at_dirty, words),
@@ -908,6 +966,9 @@ impl Shared {
             &e.finished_since_retention,
             &e.retention_high,
             &e.retention_low,
+            &e.entered,
+            &e.left,
+            &e.corrections,
         ] {
             counter.store(0, Relaxed);
         }
@@ -933,7 +994,8 @@ impl Shared {
         // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
         let swept = self.db(database).is_some_and(|db| db.swept_at.load(Relaxed) > 0);
         let room = self.header.evictions.load(Relaxed) == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load(Relaxed) == 0;
-        e.unfinished.store(if swept && room { 0 } else { -1 }, Relaxed);
+        e.unfinished.store(0, Relaxed);
+        e.counted.store(u32::from(swept && room), Relaxed);
         e.heap_in.store(0, Relaxed);
         e.heap_child.store(NONE, Relaxed);
         e.heap_next.store(NONE, Relaxed);
@@ -942,7 +1004,7 @@ impl Shared {
         Some(self.reference(index))
     }
 
-    fn reference(&self, index: usize) -> EntryRef {
+    pub fn reference(&self, index: usize) -> EntryRef {
         EntryRef { index: index as u32, stamp: self.entries[index].stamp.load(Relaxed) }
     }
     pub fn at(&self, r: EntryRef) -> Option<&'static Entry> {
@@ -1072,7 +1134,10 @@ impl Shared {
         ] {
             zero.store(0, Relaxed);
         }
-        for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.away_until, &db.start_after] {
+        for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.start_after] {
+            zero.store(0, Relaxed);
+        }
+        for zero in &db.away {
             zero.store(0, Relaxed);
         }
         db.unplaced_due.store(NEVER, Relaxed);

@@ -270,7 +270,7 @@ fn cancel(args: &Args) -> Result<Ret> {
 fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
     let runs = || shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some());
-    task::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row.tid) == Gone::Done
+    task::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row) == Gone::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
@@ -281,13 +281,10 @@ fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     wake::cancelled(tenant.oid, id, stamp);
     wake::finished(id);
     crate::groups::finished(tenant, row.str(col::GROUP_ID));
-    if let Some(entry) = entry_of(tenant, row)? {
-        wake::enqueued(entry, clock::NEVER, -1);
-    }
     Ok(())
 }
 
-/// The entry that an unfinished task is counted in: that of the role that it runs as.
+/// The entry of the role that an unfinished task runs as.
 pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::EntryRef>> {
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
     tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
@@ -336,7 +333,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         if let Some(key) = row.text(rcol::UNIQUE_KEY) {
             crate::unique::check_free(&tenant, &tasks, &key, id)?;
         }
-        if results.delete(row.tid) == Gone::Lost {
+        if results.delete(row) == Gone::Lost {
             return Ok(false);
         }
         crate::fanout::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
@@ -362,7 +359,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         tasks.insert(&values);
         if let Some(entry) = tenant.entry(handler.run_as)? {
-            wake::enqueued(entry, if wait.is_some() { clock::NEVER } else { run_at }, 1);
+            wake::enqueued(entry, if wait.is_some() { clock::NEVER } else { run_at });
         }
         Ok(true)
     };

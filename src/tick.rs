@@ -637,7 +637,7 @@ impl<'a> Work<'a> {
 
     fn write(&self, row: &Row, changes: &Changes) -> std::result::Result<Turn, Failure> {
         if changes.over {
-            return match self.table.delete(row.tid) {
+            return match self.table.delete(row) {
                 Gone::Done => Ok(Turn::Over(None)),
                 Gone::Lost => Err(overtaken()),
             };

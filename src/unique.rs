@@ -9,10 +9,10 @@ use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::shared;
 use crate::surface;
 use crate::task::{self, col, stored};
 use crate::tenant::{Tenant, lock};
-use crate::{shared, wake};
 use serde_json::{Value as Json, json};
 
 pub enum Claim {
@@ -70,10 +70,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             }
             Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
             Some("replace") => {
-                if queue.table.delete(row.tid) == Gone::Done {
-                    if let Some(entry) = surface::entry_of(&queue.tenant, &row)? {
-                        wake::enqueued(entry, crate::postgres::clock::NEVER, -1);
-                    }
+                if queue.table.delete(&row) == Gone::Done {
                     return Ok(Claim::Replaced(id));
                 }
             }
@@ -139,7 +136,7 @@ pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result
     lock::unique_key(tenant, key)?;
     match holder(tasks, key) {
         Some(row) if row.uuid(col::ID) == Some(id) && row.char(col::STATE) == stored::KEY => {
-            let _: Gone = tasks.delete(row.tid);
+            let _: Gone = tasks.delete(&row);
             Ok(())
         }
         Some(row) => {

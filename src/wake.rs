@@ -1,40 +1,70 @@
 //! After commit: tell whoever has to know.
 //!
-//! What a transaction enqueued, changed or cancelled is noted here as it goes along, and carried
-//! out when its locks and invalidations are out. A rollback does nothing; a wake too many, of a
-//! rolled-back savepoint, costs one look. What costs more, a stop or a detached tenant, is forgotten with
-//! its savepoint. PREPARE TRANSACTION does nothing either: the sweep finds what COMMIT PREPARED commits.
+//! What a transaction enqueued, changed, cancelled or counted is noted here as it goes along, by savepoint
+//! (nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
+//! TRANSACTION puts the notes aside for whoever finishes it (prepared.rs).
 
+use crate::nested::{self, Nested};
 use crate::postgres::clock::{self, Micros, NEVER};
-use crate::postgres::{release, worker};
+use crate::postgres::release::{self, End};
+use crate::postgres::worker;
 use crate::shared::{EntryRef, Shared, Word};
-use crate::{ready, shared};
+use crate::{ddl, gauge, prepared, ready, shared};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
 
-struct Pending {
-    entry: EntryRef,
+/// What was noted for one entry.
+#[derive(Clone)]
+pub struct Pending {
+    pub entry: EntryRef,
     /// Least run_at enqueued; NEVER = none that may be due.
-    low: Micros,
-    /// Rows were added.
-    added: i64,
-    unpark: bool,
+    pub low: Micros,
+    /// How many more unfinished tasks there are.
+    pub added: i64,
+    /// What the gauge was found to be wrong by: see gauge.rs.
+    pub correction: Option<gauge::Correction>,
+    /// Something was enqueued.
+    pub enqueued: bool,
+    pub unpark: bool,
     /// There may be rows that no commit has announced.
-    found: bool,
+    pub found: bool,
     /// What has changed may have kept schedules from firing, which are looked at under this entry.
-    schedules: bool,
-    schedule: Micros,
+    pub schedules: bool,
+    pub schedule: Micros,
+    /// Whoever counts was told that it is about to commit.
+    pub entered: bool,
+    /// The entry's place is kept for it.
+    pub pinned: bool,
+}
+
+impl Pending {
+    pub fn new(entry: EntryRef) -> Pending {
+        Pending {
+            entry,
+            low: NEVER,
+            added: 0,
+            correction: None,
+            enqueued: false,
+            unpark: false,
+            found: false,
+            schedules: false,
+            schedule: NEVER,
+            entered: false,
+            pinned: false,
+        }
+    }
 }
 
 /// Running tasks that are to stop.
-struct Stop {
-    tenant: u32,
-    what: Stopped,
-    subtransaction: u32,
+#[derive(Clone, Copy)]
+pub struct Stop {
+    pub tenant: u32,
+    pub what: Stopped,
 }
 
-enum Stopped {
+#[derive(Clone, Copy)]
+pub enum Stopped {
     /// This one, cancelled.
     Task { id: u128, stamp: Micros },
     /// Whatever runs beyond so many; it goes back into the queue.
@@ -42,70 +72,150 @@ enum Stopped {
 }
 
 #[derive(Default)]
-struct Notes {
-    wakes: Vec<Pending>,
-    places: HashMap<EntryRef, usize>,
-    stops: Vec<Stop>,
+pub struct Notes {
+    pub wakes: Vec<Pending>,
+    /// Where in `wakes` an entry is, once they are many.
+    pub places: HashMap<EntryRef, usize>,
+    pub stops: Vec<Stop>,
     /// The database is to be looked into again: does it have the extension?
-    probe: bool,
+    pub probe: bool,
     /// Databases came or went.
-    databases: bool,
+    pub databases: bool,
     /// All its tenants are to be looked at.
-    sweep: bool,
+    pub sweep: bool,
     /// Something is to be spread over all tenants.
-    fan_out: bool,
+    pub fan_out: bool,
     /// Something was written for which there was no entry.
-    unplaced: bool,
-    /// Schemas that are tenants no more, with the subtransaction that noted it.
-    detached: Vec<(u32, u32)>,
-    finished: Vec<u128>,
+    pub unplaced: bool,
+    /// Schemas that are tenants no more.
+    pub detached: Vec<u32>,
+    pub finished: Vec<u128>,
     /// Marks of groups of which a member is final.
-    groups: Vec<u64>,
+    pub groups: Vec<u64>,
+    /// Some tasks are final, nobody knows which any more.
+    pub all_waiters: bool,
+    /// Databases that workers keep away from until this ends.
+    pub left: Vec<ddl::Away>,
+    /// A prepared transaction that is being finished.
+    pub finishing: Option<Box<prepared::Finishing>>,
+}
+
+/// So many entries are looked through; more have a map.
+const FEW: usize = 8;
+
+impl Notes {
+    fn place(&mut self, entry: EntryRef) -> usize {
+        // Most transactions touch one tenant: the last one noted is the one that is meant.
+        let found =
+            if self.wakes.len() <= FEW { self.wakes.iter().rposition(|p| p.entry == entry) } else { self.places.get(&entry).copied() };
+        found.unwrap_or_else(|| {
+            self.wakes.push(Pending::new(entry));
+            let place = self.wakes.len() - 1;
+            if place == FEW {
+                self.places = self.wakes.iter().enumerate().map(|(n, p)| (p.entry, n)).collect();
+            } else if place > FEW {
+                self.places.insert(entry, place);
+            }
+            place
+        })
+    }
+
+    fn pending(&mut self, entry: EntryRef) -> &mut Pending {
+        let place = self.place(entry);
+        let p = &mut self.wakes[place];
+        if !p.pinned
+            && let Some(e) = shared::get().and_then(|s| s.at(entry))
+        {
+            e.pins.fetch_add(1, SeqCst);
+            p.pinned = true;
+        }
+        p
+    }
+}
+
+impl nested::Notes for Notes {
+    fn absorb(&mut self, later: Notes) {
+        for p in later.wakes {
+            let place = self.place(p.entry);
+            let mine = &mut self.wakes[place];
+            mine.low = mine.low.min(p.low);
+            mine.added += p.added;
+            mine.enqueued |= p.enqueued;
+            mine.unpark |= p.unpark;
+            mine.found |= p.found;
+            mine.schedules |= p.schedules;
+            mine.schedule = mine.schedule.min(p.schedule);
+            mine.correction = gauge::Correction::both(mine.correction, p.correction);
+            if mine.pinned {
+                unpin(&p);
+            } else {
+                mine.pinned = p.pinned;
+            }
+        }
+        self.stops.extend(later.stops);
+        self.probe |= later.probe;
+        self.databases |= later.databases;
+        self.sweep |= later.sweep;
+        self.fan_out |= later.fan_out;
+        self.unplaced |= later.unplaced;
+        self.detached.extend(later.detached);
+        self.finished.extend(later.finished);
+        self.groups.extend(later.groups);
+        self.all_waiters |= later.all_waiters;
+        self.left.extend(later.left);
+        self.finishing = later.finishing.or(self.finishing.take());
+    }
 }
 
 thread_local! {
-    static NOTES: RefCell<Notes> = RefCell::default();
+    static NOTES: RefCell<Nested<Notes>> = RefCell::default();
 }
 
-fn note(f: impl FnOnce(&mut Notes)) {
-    release::on_transaction_end(ended, rolled_back);
-    NOTES.with_borrow_mut(f);
+fn note<T>(f: impl FnOnce(&mut Notes) -> T) -> T {
+    release::on_transaction_end(|| release::Callbacks { before_commit, ended, released, rolled_back });
+    NOTES.with_borrow_mut(|n| f(n.open(release::subtransaction_id())))
 }
 
-fn pending(notes: &mut Notes, entry: EntryRef) -> &mut Pending {
-    // Most transactions touch one tenant: the last one noted is the one that is meant.
-    let last = notes.wakes.len().checked_sub(1).filter(|n| notes.wakes[*n].entry == entry);
-    let at = last.or_else(|| notes.places.get(&entry).copied()).unwrap_or_else(|| {
-        if let Some(s) = shared::get()
-            && let Some(e) = s.at(entry)
-        {
-            e.pins.fetch_add(1, SeqCst);
-        }
-        notes.places.insert(entry, notes.wakes.len());
-        notes.wakes.push(Pending { entry, low: NEVER, added: 0, unpark: false, found: false, schedules: false, schedule: NEVER });
-        notes.wakes.len() - 1
-    });
-    &mut notes.wakes[at]
+fn any(of: impl FnMut(&Notes) -> bool) -> bool {
+    NOTES.with_borrow(|n| n.all().any(of))
 }
 
-/// A row with this run_at was added to the entry's tenant (or changed there).
-pub fn enqueued(entry: EntryRef, run_at: Micros, added: i64) {
+/// A row with this run_at was added to the entry's tenant.
+pub fn enqueued(entry: EntryRef, run_at: Micros) {
     note(|n| {
-        let p = pending(n, entry);
+        let p = n.pending(entry);
         p.low = p.low.min(run_at);
-        p.added += added;
+        p.enqueued = true;
+    });
+}
+/// A row of the entry's tenant is due at this time now.
+pub fn due(entry: EntryRef, run_at: Micros) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.low = p.low.min(run_at);
+    });
+}
+/// So many more unfinished tasks are in this entry's tenant.
+pub fn counted(entry: EntryRef, added: i64) {
+    note(|n| n.pending(entry).added += added);
+}
+/// The gauge of this entry's tenant is wrong by so much.
+pub fn corrected(entry: EntryRef, correction: gauge::Correction) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.correction = gauge::Correction::both(p.correction, Some(correction));
     });
 }
 /// Something that kept rows from running, or schedules from firing, has changed: look at everything, parked rows too.
 /// `schedules`: they are looked at under this entry.
 pub fn changed(entry: EntryRef, schedules: bool) {
     set_up(entry, schedules);
-    note(|n| pending(n, entry).found = true);
+    note(|n| n.pending(entry).found = true);
 }
 /// The same of what is, as a rule, set up before there is anything to do: where nothing has ever been, nobody is called.
 pub fn set_up(entry: EntryRef, schedules: bool) {
     note(|n| {
-        let p = pending(n, entry);
+        let p = n.pending(entry);
         p.unpark = true;
         p.schedules |= schedules;
     });
@@ -117,6 +227,7 @@ pub fn set_up(entry: EntryRef, schedules: bool) {
 fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
     s.header.evictions.load(SeqCst) == 0
         && e.generation.load(SeqCst) == 0
+        && e.counted.load(SeqCst) == 1
         && e.unfinished.load(SeqCst) == 0
         && e.next_due.load(SeqCst) == NEVER
         // Each word of a schedule lowers it further.
@@ -124,20 +235,17 @@ fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
 }
 pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
     note(|n| {
-        let p = pending(n, entry);
+        let p = n.pending(entry);
         p.schedule = p.schedule.min(next_run);
     });
 }
 /// The task of this tenant, if it runs, is to be stopped.
 pub fn cancelled(tenant: u32, id: u128, stamp: Micros) {
-    stop(tenant, Stopped::Task { id, stamp });
+    note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, stamp } }));
 }
 /// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
 pub fn limited(tenant: u32, max_running: usize) {
-    stop(tenant, Stopped::Beyond(max_running));
-}
-fn stop(tenant: u32, what: Stopped) {
-    note(|n| n.stops.push(Stop { tenant, what, subtransaction: release::subtransaction_id() }));
+    note(|n| n.stops.push(Stop { tenant, what: Stopped::Beyond(max_running) }));
 }
 /// The task is final: whoever waits for it may look.
 pub fn finished(id: u128) {
@@ -153,7 +261,7 @@ pub fn probe_database() {
 }
 /// The schema is a tenant no more.
 pub fn detached(schema: u32) {
-    note(|n| n.detached.push((schema, release::subtransaction_id())));
+    note(|n| n.detached.push(schema));
 }
 /// Something changed for all tenants of this database.
 pub fn sweep_database() {
@@ -167,142 +275,204 @@ pub fn fan_out() {
 pub fn unplaced() {
     note(|n| n.unplaced = true);
 }
-/// How many tasks this transaction has enqueued in the tenant, under whatever roles, not committed yet.
-pub fn enqueued_here(s: &Shared, tenant: u32) -> i64 {
-    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
-    NOTES.with_borrow(|n| n.wakes.iter().filter(of).map(|p| p.added).sum())
-}
 /// Databases were made, renamed or dropped.
 pub fn databases_changed() {
     note(|n| n.databases = true);
 }
-/// Whether this transaction has enqueued anything in the entry's tenant that isn't committed yet.
+/// Workers keep away from a database until the transaction, or the savepoint, is over.
+pub fn left(away: ddl::Away) {
+    note(|n| n.left.push(away));
+}
+/// A prepared transaction is about to be finished.
+pub fn finishing(what: prepared::Finishing) {
+    note(|n| n.finishing = Some(Box::new(what)));
+}
+/// That was done: it is committed, or rolled back, whatever becomes of the transaction around it.
+pub fn has_finished() {
+    note(|n| {
+        if let Some(f) = &mut n.finishing {
+            f.done = true;
+        }
+    });
+}
+/// How many unfinished tasks this transaction has added to the tenant, under whatever roles, not committed yet;
+/// with what it knows the gauge to be wrong by.
+pub fn counted_here(s: &Shared, tenant: u32) -> i64 {
+    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
+    let sum = |n: &Notes| n.wakes.iter().filter(of).map(|p| p.added + p.correction.map_or(0, |c| c.by)).sum::<i64>();
+    NOTES.with_borrow(|n| n.all().map(sum).sum())
+}
+/// Whether this transaction has enqueued anything that isn't committed yet.
 pub fn any_enqueued() -> bool {
-    NOTES.with_borrow(|n| n.wakes.iter().any(|p| p.added > 0))
+    any(|n| n.wakes.iter().any(|p| p.enqueued))
+}
+
+/// Whoever counts rows while this commits can't tell whether the gauge has them yet.
+fn before_commit() {
+    NOTES.with_borrow_mut(|levels| {
+        if levels.is_empty() {
+            return;
+        }
+        // No savepoint is open any more.
+        let n = levels.open(release::subtransaction_id());
+        if let Some(s) = shared::get() {
+            for p in n.wakes.iter_mut().filter(|p| p.added != 0) {
+                enter(&s, p);
+            }
+        }
+    });
+}
+
+fn enter(s: &Shared, p: &mut Pending) {
+    if let Some(e) = s.at(p.entry) {
+        e.entered.fetch_add(1, SeqCst);
+        p.entered = true;
+    }
+}
+
+fn unpin(p: &Pending) {
+    if p.pinned
+        && let Some(e) = shared::get().and_then(|s| s.at(p.entry))
+    {
+        e.pins.fetch_sub(1, SeqCst);
+    }
+}
+
+fn released(subtransaction: u32, parent: u32) {
+    NOTES.with_borrow_mut(|n| n.released(subtransaction, parent));
 }
 
 /// A savepoint is rolled back, and all that was begun since.
 fn rolled_back(subtransaction: u32) {
     NOTES.with_borrow_mut(|n| {
-        n.stops.retain(|stop| stop.subtransaction < subtransaction);
-        n.detached.retain(|(_, noted_in)| *noted_in < subtransaction);
+        for dropped in n.rolled_back(subtransaction) {
+            forget(dropped);
+        }
     });
+}
+
+/// What was done at once is undone; the rest was never done.
+fn forget(n: Notes) {
+    n.wakes.iter().for_each(unpin);
+    if let Some(s) = shared::get() {
+        for p in n.wakes.iter().filter(|p| p.entered) {
+            leave(&s, p);
+        }
+        n.left.into_iter().for_each(|away| away.over(&s));
+    }
+}
+
+fn leave(s: &Shared, p: &Pending) {
+    if let Some(e) = s.at(p.entry) {
+        e.left.fetch_add(1, SeqCst);
+    }
+}
+
+fn ended(end: End) {
+    let Some(mut n) = NOTES.with_borrow_mut(Nested::take) else {
+        prepared::forget_gid();
+        return;
+    };
+    let Some(s) = shared::get() else { return };
+    if let Some(finishing) = n.finishing.take() {
+        finishing.over(&s);
+    }
+    match end {
+        End::Committed => carry_out(&s, &n),
+        End::Prepared => prepared::put_aside(&s, &n),
+        End::RolledBack => {}
+    }
+    prepared::forget_gid();
+    forget(n);
+}
+
+/// Has a prepared transaction's notes count as about to be committed.
+pub fn enter_all(s: &Shared, n: &mut Notes) {
+    n.wakes.iter_mut().filter(|p| p.added != 0).for_each(|p| enter(s, p));
+}
+/// It is finished, and they are carried out or not.
+pub fn leave_all(s: &Shared, n: &Notes) {
+    n.wakes.iter().filter(|p| p.entered).for_each(|p| leave(s, p));
 }
 
 /// Atomics, latches and signals only: nothing here may fail.
-fn ended(committed: bool) {
-    NOTES.with_borrow_mut(|n| {
-        if n.wakes.is_empty()
-            && n.stops.is_empty()
-            && !n.probe
-            && !n.databases
-            && !n.sweep
-            && !n.fan_out
-            && !n.unplaced
-            && n.detached.is_empty()
-            && n.finished.is_empty()
-            && n.groups.is_empty()
-        {
-            return;
-        }
-        if let Some(s) = shared::get() {
-            // Before the wakes: a tenant may be detached and attached again in one transaction.
-            let detached = |e: &shared::Entry| {
-                n.detached.iter().any(|(schema, _)| *schema == e.tenant.load(Relaxed))
-                    && e.database.load(Relaxed) == crate::postgres::shmem::my_database()
-            };
-            if committed && !n.detached.is_empty() {
-                s.entries.iter().filter(|e| detached(e)).for_each(ready::put_to_rest);
-            }
-            for p in &n.wakes {
-                let Some(e) = s.at(p.entry) else {
-                    // Its place in a full table was given away before it could be noted.
-                    n.sweep |= committed;
-                    continue;
-                };
-                if committed {
-                    let anew = p.unpark && (p.found || !is_untouched(&s, e));
-                    if anew {
-                        // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
-                        ready::unpark(e);
-                        ready::unblock(e);
-                        ready::look_from(e, ready::LOWEST);
-                    }
-                    count(&s, e, p.added);
-                    let low = if anew { i64::MIN } else { p.low };
-                    if low != NEVER {
-                        ready::wake_at(&s, p.entry.index, low);
-                    }
-                    let schedule = if anew && p.schedules { clock::now().min(p.schedule) } else { p.schedule };
-                    if schedule != NEVER {
-                        ready::schedule_due(&s, p.entry.index, schedule);
-                    }
-                }
-                e.pins.fetch_sub(1, SeqCst);
-            }
-            if committed {
-                for Stop { tenant, what, .. } in &n.stops {
-                    match *what {
-                        Stopped::Task { id, stamp } => stop_task(&s, *tenant, id, stamp),
-                        Stopped::Beyond(max) => stop_beyond(&s, *tenant, max),
-                    }
-                }
-                for id in &n.finished {
-                    announce(&s, *id);
-                }
-                for group in &n.groups {
-                    announce_group(&s, *group);
-                }
-                if n.sweep
-                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
-                {
-                    db.order_sweep();
-                    s.call_launcher_now();
-                }
-                if n.unplaced
-                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
-                {
-                    s.seek_at(db, clock::now());
-                }
-                if n.fan_out
-                    && let Some(db) = s.db(crate::postgres::shmem::my_database())
-                {
-                    db.fanouts.fetch_add(1, SeqCst);
-                    db.call_scheduler();
-                    // It may just be leaving, or there is none.
-                    s.call_launcher_now();
-                }
-                if n.databases {
-                    s.header.rescan.store(1, SeqCst);
-                    s.call_launcher_now();
-                }
-                if n.probe
-                    && let Some(db) = s.dbs.iter().find(|d| d.database.load(Relaxed) == crate::postgres::shmem::my_database())
-                {
-                    db.look_again();
-                    s.call_launcher();
-                }
-            }
-        }
-        *n = Notes::default();
-    });
-}
-
-/// Entries of this tenant (of this database), one for each role that its tasks run as.
-pub fn entries_of(s: &Shared, tenant: u32) -> impl Iterator<Item = (usize, &'static shared::Entry)> {
+pub fn carry_out(s: &Shared, n: &Notes) {
     let database = crate::postgres::shmem::my_database();
-    s.entries
-        .iter()
-        .enumerate()
-        .filter(move |(_, e)| e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database)
-}
-
-/// The gauge of unfinished tasks: `added` more in this entry. Never below nothing, which would mean "not counted yet".
-pub fn count(s: &Shared, e: &shared::Entry, added: i64) {
-    let add = |e: &shared::Entry| e.unfinished.fetch_update(Relaxed, Relaxed, |n| (n >= 0 && n + added >= 0).then_some(n + added)).is_ok();
-    // A first count puts all of a tenant's tasks into one of its entries.
-    if added != 0 && !add(e) && added < 0 && e.unfinished.load(Relaxed) >= 0 {
-        let _ = entries_of(s, e.tenant.load(Relaxed)).any(|(_, e)| add(e));
+    let db = || s.dbs.iter().find(|d| d.database.load(Relaxed) == database && d.state.load(Relaxed) != shared::db_state::FREE);
+    let mut sweep = n.sweep;
+    // Before the wakes: a tenant may be detached and attached again in one transaction.
+    if !n.detached.is_empty() {
+        let detached = |e: &&shared::Entry| n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == database;
+        for e in s.entries.iter().filter(detached) {
+            ready::put_to_rest(e);
+            // Whoever attaches it again doesn't know what has become of its rows.
+            e.counted.store(0, SeqCst);
+        }
+    }
+    for p in &n.wakes {
+        let Some(e) = s.at(p.entry) else {
+            // Its place in a full table was given away before it could be noted, or meanwhile.
+            sweep = true;
+            continue;
+        };
+        let anew = p.unpark && (p.found || !is_untouched(s, e));
+        if anew {
+            // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
+            ready::unpark(e);
+            ready::unblock(e);
+            ready::look_from(e, ready::LOWEST);
+        }
+        gauge::add(s, e, p.added, p.correction);
+        let low = if anew { i64::MIN } else { p.low };
+        if low != NEVER {
+            ready::wake_at(s, p.entry.index, low);
+        }
+        let schedule = if anew && p.schedules { clock::now().min(p.schedule) } else { p.schedule };
+        if schedule != NEVER {
+            ready::schedule_due(s, p.entry.index, schedule);
+        }
+    }
+    for Stop { tenant, what } in &n.stops {
+        match *what {
+            Stopped::Task { id, stamp } => stop_task(s, *tenant, id, stamp),
+            Stopped::Beyond(max) => stop_beyond(s, *tenant, max),
+        }
+    }
+    for id in &n.finished {
+        announce(s, *id);
+    }
+    for group in &n.groups {
+        announce_group(s, *group);
+    }
+    if n.all_waiters {
+        announce_all(s);
+    }
+    if sweep && let Some(db) = db() {
+        db.order_sweep();
+        s.call_launcher_now();
+    }
+    if n.unplaced
+        && let Some(db) = db()
+    {
+        s.seek_at(db, clock::now());
+    }
+    if n.fan_out
+        && let Some(db) = db()
+    {
+        db.fanouts.fetch_add(1, SeqCst);
+        db.call_scheduler();
+        // It may just be leaving, or there is none.
+        s.call_launcher_now();
+    }
+    if n.databases {
+        s.header.rescan.store(1, SeqCst);
+        s.call_launcher_now();
+    }
+    if n.probe
+        && let Some(db) = db()
+    {
+        db.look_again();
+        s.call_launcher();
     }
 }
 
@@ -381,6 +551,13 @@ pub fn announce_group(s: &Shared, group: u64) {
         if proc > 0 && w.group.load(SeqCst) == group {
             crate::postgres::latch::wake(proc - 1);
         }
+    }
+}
+
+/// Wakes whoever waits for anything.
+fn announce_all(s: &Shared) {
+    for proc in s.waiting().iter().map(|w| w.proc.load(SeqCst)).filter(|proc| *proc > 0) {
+        crate::postgres::latch::wake(proc - 1);
     }
 }
 

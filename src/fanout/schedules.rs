@@ -252,7 +252,7 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
             .detail(format!("They are \"{}\".", followers.join("\", \"")))
             .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
     }
-    if table.delete(row.tid) == Gone::Lost {
+    if table.delete(&row) == Gone::Lost {
         return Err(contended(&name));
     }
     spread_change(task::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
@@ -350,7 +350,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
     let Some(definition) = definition else {
         if let (Some(row), Some(_)) = (&row, of_all)
-            && table.delete(row.tid) == Gone::Lost
+            && table.delete(row) == Gone::Lost
         {
             return Err(lost());
         }

@@ -1,6 +1,7 @@
 //! The only files with `unsafe`: one PostgreSQL primitive each, wrapped so that the rest of the
 //! code can't misuse it. Every block says who guarantees what.
 
+pub mod access_hook;
 pub mod activity;
 pub mod call;
 pub mod catalog;
@@ -8,6 +9,7 @@ pub mod caught;
 pub mod clock;
 pub mod code;
 pub mod condition;
+pub mod database;
 pub mod deferred;
 pub mod function;
 pub mod interrupt;

@@ -383,6 +383,26 @@ pub fn forget(relation: u32) {
     }
 }
 
+/// Rows that are counted as they are written: those of which `counts` is true, by their `column`.
+#[derive(Clone, Copy)]
+pub struct Tally {
+    pub column: usize,
+    pub counts: fn(u8) -> bool,
+    /// Whose rows they are: handed to `note`, with how many more there are.
+    pub owner: u32,
+    pub note: fn(u32, i64),
+}
+
+impl Tally {
+    fn of(&self, value: u8) -> i64 {
+        i64::from((self.counts)(value))
+    }
+    /// What one of our own tuples says there; `otherwise` if it isn't told.
+    fn in_values(&self, value: Option<&Value>, otherwise: u8) -> i64 {
+        self.of(if let Some(Value::Char(c)) = value { *c } else { otherwise })
+    }
+}
+
 /// An open table; its indexes are opened when they are needed. Closed on drop; the locks stay to
 /// the end of the transaction.
 pub struct Table {
@@ -391,6 +411,7 @@ pub struct Table {
     memory: pg_sys::MemoryContext,
     /// See Row::copy.
     largest: Cell<usize>,
+    tally: Option<Tally>,
     shapes: OnceCell<Rc<Vec<IndexShape>>>,
     open: RefCell<Vec<Option<Index>>>,
 }
@@ -399,13 +420,27 @@ impl Table {
     fn new(rel: pg_sys::Relation) -> Table {
         // SAFETY: reads a variable.
         let memory = unsafe { pg_sys::CurrentMemoryContext };
-        Table { rel, memory, largest: Cell::new(usize::MAX), shapes: OnceCell::new(), open: RefCell::default() }
+        Table { rel, memory, largest: Cell::new(usize::MAX), tally: None, shapes: OnceCell::new(), open: RefCell::default() }
     }
 
     /// Of rows that have more than this out of line, nothing of that is fetched.
     pub fn fetch_at_most(self, bytes: usize) -> Table {
         self.largest.set(bytes);
         self
+    }
+
+    /// What is written to it is counted.
+    pub fn tallied(mut self, tally: Tally) -> Table {
+        self.tally = Some(tally);
+        self
+    }
+    fn count(&self, by: impl FnOnce(&Tally) -> i64) {
+        if let Some(tally) = &self.tally {
+            match by(tally) {
+                0 => {}
+                more => (tally.note)(tally.owner, more),
+            }
+        }
     }
 
     /// The same while `f` reads.
@@ -597,18 +632,23 @@ impl Table {
         self.index(tuple);
         // SAFETY: made by heap_form_tuple above, not referenced any more.
         unsafe { pg_sys::heap_freetuple(tuple) };
+        self.count(|t| t.in_values(values.get(t.column - 1), 0));
     }
 
-    /// Deletes the row at `tid`, waiting for whoever holds it.
-    pub fn delete(&self, tid: Tid) -> Gone {
-        let mut pointer = tid.pointer();
+    /// Deletes a row that was just read, waiting for whoever holds it.
+    pub fn delete(&self, row: &Row) -> Gone {
+        let mut pointer = row.tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: heap_delete checks that the line pointer is a normal one only by assertion, so
         // callers come with a tid that fetch() or scan() has just returned in this transaction.
         let result = unsafe {
             pg_sys::heap_delete(self.rel, &mut pointer, pg_sys::GetCurrentCommandId(true), std::ptr::null_mut(), true, &mut failure, false)
         };
-        if result == pg_sys::TM_Result::TM_Ok { Gone::Done } else { Gone::Lost }
+        if result != pg_sys::TM_Result::TM_Ok {
+            return Gone::Lost;
+        }
+        self.count(|t| -t.of(row.char(t.column)));
+        Gone::Done
     }
 
     /// Replaces columns of a row that was just read, waiting for whoever holds it: `changes` are
@@ -641,6 +681,10 @@ impl Table {
                 self.index(tuple);
             }
         }
+        self.count(|t| {
+            let now = changes.iter().rev().find(|(column, _)| *column == t.column).map(|(_, value)| value);
+            t.in_values(now, row.char(t.column)) - t.of(row.char(t.column))
+        });
         Gone::Done
     }
 
@@ -667,9 +711,31 @@ impl Table {
     /// Walks the rows that match, in the index's order, until `f` says false. The index is named
     /// by its place among this table's indexes as `index_with` finds it.
     pub fn scan(&self, index: usize, keys: &[Key], from: Option<&RowKey>, backward: bool, mut f: impl FnMut(Row) -> bool) {
+        self.each(index, keys, from, backward, |slot| {
+            let mut free = false;
+            // SAFETY: the slot holds a row of this table, which is copied out while the slot pins it.
+            unsafe {
+                let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free);
+                f(Row::copy(tuple, self.desc(), self.largest.get()))
+            }
+        });
+    }
+
+    /// The same without reading them: `f` is called once for each.
+    pub fn walk(&self, index: usize, keys: &[Key], mut f: impl FnMut() -> bool) {
+        self.each(index, keys, None, false, |_| f());
+    }
+
+    fn each(
+        &self,
+        index: usize,
+        keys: &[Key],
+        from: Option<&RowKey>,
+        backward: bool,
+        mut f: impl FnMut(*mut pg_sys::TupleTableSlot) -> bool,
+    ) {
         self.with_index(index, |index| {
-            // SAFETY: scan keys live on this frame until index_endscan; each row is copied out
-            // while the slot pins it; nothing else ends the scan. An ERROR under `f` leaves the
+            // SAFETY: scan keys live on this frame until index_endscan; nothing else ends the scan. An ERROR under `f` leaves the
             // scan to the transaction's resource owner.
             unsafe {
                 let mut scan_keys: Vec<pg_sys::ScanKeyData> = keys.iter().map(|k| scan_key(index.rel, k)).collect();
@@ -696,9 +762,7 @@ impl Table {
                 let direction =
                     if backward { pg_sys::ScanDirection::BackwardScanDirection } else { pg_sys::ScanDirection::ForwardScanDirection };
                 while pg_sys::index_getnext_slot(scan, direction, slot) {
-                    let mut free = false;
-                    let tuple = pg_sys::ExecFetchSlotHeapTuple(slot, false, &mut free);
-                    if !f(Row::copy(tuple, self.desc(), self.largest.get())) {
+                    if !f(slot) {
                         break;
                     }
                 }

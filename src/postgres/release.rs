@@ -1,25 +1,42 @@
-//! A callback after the top-level transaction has released its locks.
+//! What happens at the ends of transactions and savepoints.
 //!
 //! XACT_EVENT_COMMIT is too early for a wake: another process could still see the old catalogs or
 //! wait for the committer's locks. Resource release, phase AFTER_LOCKS, is behind both.
-//! The callback may not fail: atomics and latches only.
 
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-static CALLBACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-static ROLLED_BACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-/// The transaction ends with PREPARE: it hasn't committed, and perhaps never will.
+/// How a top-level transaction ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Committed,
+    RolledBack,
+    /// PREPARE TRANSACTION: it hasn't committed, and perhaps never will.
+    Prepared,
+}
+
+/// None of them may fail: atomics and latches only.
+pub struct Callbacks {
+    /// It is about to commit, and nobody sees it yet.
+    pub before_commit: fn(),
+    /// It has ended, and its locks are out.
+    pub ended: fn(End),
+    /// A subtransaction has become part of its parent.
+    pub released: fn(subtransaction: u32, parent: u32),
+    /// A subtransaction is rolled back: its id is less than those of all that were begun inside of it.
+    pub rolled_back: fn(subtransaction: u32),
+}
+
+static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
+/// The transaction ends with PREPARE.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// Calls `after(committed)` at the end of every top-level transaction of this process, and
-/// `rolled_back(id)` when a subtransaction is rolled back: with its id, which is less than those of all that
-/// were begun inside of it. Once.
-pub fn on_transaction_end(after: fn(bool), rolled_back: fn(u32)) {
-    if !CALLBACK.swap(after as *mut (), Ordering::Relaxed).is_null() {
+/// Calls these from now on, in this process. The first call counts, the others cost nothing.
+pub fn on_transaction_end(callbacks: fn() -> Callbacks) {
+    if CALLBACKS.get().is_some() || CALLBACKS.set(callbacks()).is_err() {
         return;
     }
-    ROLLED_BACK.store(rolled_back as *mut (), Ordering::Relaxed);
     // SAFETY: registers functions that stay loaded as long as the process lives.
     unsafe {
         pg_sys::RegisterResourceReleaseCallback(Some(release), std::ptr::null_mut());
@@ -36,29 +53,36 @@ pub fn subtransaction_id() -> u32 {
 
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     PREPARED.store(event == pg_sys::XactEvent::XACT_EVENT_PREPARE, Ordering::Relaxed);
+    if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT
+        && let Some(callbacks) = CALLBACKS.get()
+    {
+        (callbacks.before_commit)();
+    }
 }
 
 unsafe extern "C-unwind" fn subtransaction(
     event: pg_sys::SubXactEvent::Type,
     id: pg_sys::SubTransactionId,
-    _parent: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
     _arg: *mut std::ffi::c_void,
 ) {
-    let rolled_back = ROLLED_BACK.load(Ordering::Relaxed);
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB && !rolled_back.is_null() {
-        // SAFETY: only on_transaction_end stores here, and it stores a `fn(u32)`.
-        let rolled_back: fn(u32) = unsafe { std::mem::transmute(rolled_back) };
-        rolled_back(id);
+    let Some(callbacks) = CALLBACKS.get() else { return };
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => (callbacks.released)(id, parent),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => (callbacks.rolled_back)(id),
+        _ => {}
     }
 }
 
 unsafe extern "C-unwind" fn release(phase: pg_sys::ResourceReleasePhase::Type, commit: bool, top_level: bool, _arg: *mut std::ffi::c_void) {
-    if top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS {
-        let after = CALLBACK.load(Ordering::Relaxed);
-        if !after.is_null() {
-            // SAFETY: only on_transaction_end stores here, and it stores a `fn(bool)`.
-            let after: fn(bool) = unsafe { std::mem::transmute(after) };
-            after(commit && !PREPARED.swap(false, Ordering::Relaxed));
-        }
+    if top_level
+        && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS
+        && let Some(callbacks) = CALLBACKS.get()
+    {
+        (callbacks.ended)(match (commit, PREPARED.swap(false, Ordering::Relaxed)) {
+            (false, _) => End::RolledBack,
+            (true, true) => End::Prepared,
+            (true, false) => End::Committed,
+        });
     }
 }

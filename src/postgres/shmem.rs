@@ -146,6 +146,10 @@ pub fn max_sessions() -> usize {
     // SAFETY: reads statics.
     unsafe { (pg_sys::MaxConnections + pg_sys::max_worker_processes) as usize }
 }
+/// As the server was started with.
+pub fn max_prepared_transactions() -> usize {
+    super::session::show(c"max_prepared_transactions").parse().unwrap_or(0)
+}
 /// The postmaster's view of its own pid: 0 in the postmaster, set in children.
 pub fn is_child() -> bool {
     // SAFETY: reads a static.

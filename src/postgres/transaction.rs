@@ -195,6 +195,24 @@ pub fn require_writable(what: &std::ffi::CStr) {
     }
 }
 
+/// The next transaction id that will be given out.
+pub fn next_xid() -> u32 {
+    // SAFETY: reads shared memory under a lock of PostgreSQL's own.
+    unsafe { pg_sys::ReadNextFullTransactionId() }.value as u32
+}
+
+/// Whether this statement is refused where only one of its own transaction may be (DROP DATABASE and the like).
+pub fn is_in_block(is_top_level: bool) -> bool {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::IsInTransactionBlock(is_top_level) }
+}
+
+/// Whether the transaction can write at all.
+pub fn is_writable() -> bool {
+    // SAFETY: reads the transaction's state.
+    unsafe { !pg_sys::XactReadOnly && !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() }
+}
+
 /// Tells transactions of this session apart.
 pub fn local_id() -> u64 {
     // SAFETY: reads this backend's local transaction id.

@@ -6,8 +6,18 @@ use std::sync::OnceLock;
 
 /// A command that matters to us.
 pub enum Command {
-    /// DROP, RENAME, SET TABLESPACE or copying (CREATE) of a database of this name.
-    Database(String),
+    /// DROP DATABASE; access_hook.rs tells when it is allowed.
+    Drop,
+    /// ALTER DATABASE … RENAME TO.
+    Rename { database: String, to: String },
+    /// ALTER DATABASE … SET TABLESPACE.
+    Move { database: String, tablespace: String },
+    /// CREATE DATABASE: a copy of its template.
+    Copy { template: String, name: String },
+    /// PREPARE TRANSACTION.
+    Prepare(String),
+    /// COMMIT PREPARED, or ROLLBACK PREPARED.
+    Finish { gid: String, commit: bool },
     /// DROP EXTENSION or ALTER EXTENSION … UPDATE, of whichever.
     Extension,
     /// REASSIGN OWNED.
@@ -15,10 +25,11 @@ pub enum Command {
 }
 
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
-static CALLS: OnceLock<(fn(&Command), fn(&Command))> = OnceLock::new();
+static CALLS: OnceLock<(fn(&Command, bool), fn(&Command))> = OnceLock::new();
 
-/// Calls `before` and, if it succeeded, `after` around such commands. Once, while preloading.
-pub fn hook(before: fn(&Command), after: fn(&Command)) {
+/// Calls `before` (with whether the client itself gave it, alone) and, if it succeeded, `after` around such commands.
+/// Once, while preloading.
+pub fn hook(before: fn(&Command, bool), after: fn(&Command)) {
     if CALLS.set((before, after)).is_ok() {
         // SAFETY: _PG_init.
         unsafe {
@@ -37,18 +48,20 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
     // SAFETY: the tag says what the node is.
     unsafe {
         match (*statement).type_ {
-            pg_sys::NodeTag::T_DropdbStmt => Some(Command::Database(text((*(statement as *mut pg_sys::DropdbStmt)).dbname))),
+            pg_sys::NodeTag::T_DropdbStmt => Some(Command::Drop),
             pg_sys::NodeTag::T_RenameStmt => {
                 let s = statement as *mut pg_sys::RenameStmt;
-                ((*s).renameType == pg_sys::ObjectType::OBJECT_DATABASE).then(|| Command::Database(text((*s).subname)))
+                ((*s).renameType == pg_sys::ObjectType::OBJECT_DATABASE)
+                    .then(|| Command::Rename { database: text((*s).subname), to: text((*s).newname) })
             }
             pg_sys::NodeTag::T_AlterDatabaseStmt => {
                 let s = statement as *mut pg_sys::AlterDatabaseStmt;
-                option(&(*s).options, c"tablespace").map(|_| Command::Database(text((*s).dbname)))
+                option(&(*s).options, c"tablespace").map(|tablespace| Command::Move { database: text((*s).dbname), tablespace })
             }
             pg_sys::NodeTag::T_CreatedbStmt => {
                 let s = statement as *mut pg_sys::CreatedbStmt;
-                Some(Command::Database(option(&(*s).options, c"template").unwrap_or_else(|| "template1".into())))
+                let template = option(&(*s).options, c"template").unwrap_or_else(|| "template1".into());
+                Some(Command::Copy { template, name: text((*s).dbname) })
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let s = statement as *mut pg_sys::DropStmt;
@@ -56,6 +69,16 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
             }
             pg_sys::NodeTag::T_AlterExtensionStmt => Some(Command::Extension),
             pg_sys::NodeTag::T_ReassignOwnedStmt => Some(Command::Reassign),
+            pg_sys::NodeTag::T_TransactionStmt => {
+                use pg_sys::TransactionStmtKind::*;
+                let s = statement as *mut pg_sys::TransactionStmt;
+                match (*s).kind {
+                    TRANS_STMT_PREPARE => Some(Command::Prepare(text((*s).gid))),
+                    TRANS_STMT_COMMIT_PREPARED => Some(Command::Finish { gid: text((*s).gid), commit: true }),
+                    TRANS_STMT_ROLLBACK_PREPARED => Some(Command::Finish { gid: text((*s).gid), commit: false }),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }
@@ -95,12 +118,12 @@ unsafe extern "C-unwind" fn process(
     // most, for the rare commands that matter.
     unsafe {
         let next = PREVIOUS.unwrap_or(standard());
-        let Some(kind) = kind_of((*pstmt).utilityStmt) else {
+        if !matters((*pstmt).utilityStmt) {
             return next(pstmt, query, read_only, context, params, env, dest, qc);
-        };
-        announce_before((*pstmt).utilityStmt, kind);
+        }
+        announce_before((*pstmt).utilityStmt, context == pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL);
         next(pstmt, query, read_only, context, params, env, dest, qc);
-        announce_after((*pstmt).utilityStmt, kind);
+        announce_after((*pstmt).utilityStmt);
     }
 }
 
@@ -133,24 +156,30 @@ fn standard() -> Process {
 
 // Guarded: what they call may raise, and that must not unwind into C.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn announce_before(statement: *mut pg_sys::Node, _kind: u32) {
-    // SAFETY: kind_of() said that it matters.
+unsafe extern "C-unwind" fn announce_before(statement: *mut pg_sys::Node, is_top_level: bool) {
+    // SAFETY: matters() said that it does.
     if let (Some(command), Some((before, _))) = (unsafe { classify(statement) }, CALLS.get()) {
-        before(&command);
+        before(&command, is_top_level);
     }
 }
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn announce_after(statement: *mut pg_sys::Node, _kind: u32) {
+unsafe extern "C-unwind" fn announce_after(statement: *mut pg_sys::Node) {
     // SAFETY: as above.
     if let (Some(command), Some((_, after))) = (unsafe { classify(statement) }, CALLS.get()) {
         after(&command);
     }
 }
 
-/// Whether the statement's kind may matter: the tag alone, so that it costs and holds nothing.
-unsafe fn kind_of(statement: *mut pg_sys::Node) -> Option<u32> {
-    // SAFETY: every node begins with its tag.
+/// Whether the statement's kind may matter: a look at numbers, so that it costs and holds nothing.
+unsafe fn matters(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: every node begins with its tag, which says what it is.
     let tag = unsafe { (*statement).type_ };
+    if tag == pg_sys::NodeTag::T_TransactionStmt {
+        use pg_sys::TransactionStmtKind::*;
+        // SAFETY: as above. BEGIN and COMMIT are as many as transactions.
+        let kind = unsafe { (*(statement as *mut pg_sys::TransactionStmt)).kind };
+        return matches!(kind, TRANS_STMT_PREPARE | TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED);
+    }
     matches!(
         tag,
         pg_sys::NodeTag::T_DropdbStmt
@@ -161,5 +190,4 @@ unsafe fn kind_of(statement: *mut pg_sys::Node) -> Option<u32> {
             | pg_sys::NodeTag::T_AlterExtensionStmt
             | pg_sys::NodeTag::T_ReassignOwnedStmt
     )
-    .then_some(tag as u32)
 }

@@ -221,7 +221,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
                 .detail(format!("They are \"{}\".", followers.join("\", \"")))
                 .hint(format!("Run tq_alter_schedule({}, after => …) first, or remove it.", pgrx::spi::quote_literal(first))));
         }
-        if table.delete(row.tid) == Gone::Done {
+        if table.delete(&row) == Gone::Done {
             transaction::see_own_writes();
             follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
             // It may have stood in the way of one of all tenants.

@@ -103,8 +103,6 @@ pub struct Tenant {
     /// When the tables' shape has been found right: true for as long as nothing has changed since.
     shape_checked: Cell<Option<ShapeEpoch>>,
     entries: RefCell<HashMap<u32, EntryRef>>,
-    /// Its entries of all roles, and when they were looked for.
-    all_entries: RefCell<(Option<std::time::Instant>, Vec<EntryRef>)>,
 }
 
 /// The epoch of all that is cached, and how often the tenant's tables had been changed in it.
@@ -282,8 +280,6 @@ mod tcol {
 }
 
 const HOUR: Micros = 3_600_000_000;
-/// How long `all_entries` is good for.
-const ENTRIES_KNOWN: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The tenant of this schema, or why there is none.
 pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
@@ -359,7 +355,6 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         epoch,
         shape_checked: Cell::new(None),
         entries: RefCell::default(),
-        all_entries: RefCell::default(),
     });
     tenant.watch();
     if OURS.with_borrow(|o| o.len()) > RELATIONS {
@@ -505,25 +500,15 @@ impl Tenant {
         Ok(Some(r))
     }
 
-    /// Its entries for all roles. A look through the whole table, so one is good for a while: new roles are rare.
-    pub fn all_entries(&self, s: &crate::shared::Shared) -> Vec<&'static crate::shared::Entry> {
-        let mut known = self.all_entries.borrow_mut();
-        if known.0.is_none_or(|at| at.elapsed() > ENTRIES_KNOWN) {
-            let place = |i: usize| EntryRef { index: i as u32, stamp: s.entries[i].stamp.load(std::sync::atomic::Ordering::Relaxed) };
-            known.1 = crate::wake::entries_of(s, self.oid).map(|(i, _)| place(i)).collect();
-            known.0 = Some(std::time::Instant::now());
-        }
-        // One's own are known at once, and counted once.
-        let own: Vec<EntryRef> = self.entries.borrow().values().copied().filter(|r| !known.1.contains(r)).collect();
-        known.1.extend(own);
-        known.1.iter().filter_map(|r| s.at(*r)).collect()
-    }
-
     /// Opens one of its tables, after its shape was found right.
     pub fn open(&self, relation: u32, access: Access) -> Result<Table> {
         let table = Table::open(relation, access).ok_or_else(|| self.gone())?;
         self.check_shape(&table, |other| Ok(Some(Table::open(other, Access::Read).ok_or_else(|| self.gone())?)))?;
-        Ok(table)
+        Ok(self.counted(table, relation))
+    }
+    /// Rows of unfinished tasks are counted by whoever writes them.
+    fn counted(&self, table: Table, relation: u32) -> Table {
+        if relation == self.task { table.tallied(crate::gauge::tally(self)) } else { table }
     }
     /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
     pub fn open_to_look(&self, relation: u32) -> Result<Table> {
@@ -570,7 +555,7 @@ impl Tenant {
             Ok(None) => Err(self.gone()),
             Ok(Some(table)) => {
                 let other = |other| Table::try_open(other, Access::Read).map_or(Ok(None), |t| t.map(Some).ok_or_else(|| self.gone()));
-                Ok(self.check_shape(&table, other)?.then_some(table))
+                Ok(self.check_shape(&table, other)?.then(|| self.counted(table, relation)))
             }
         }
     }

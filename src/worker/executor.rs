@@ -304,8 +304,7 @@ impl Executor {
             return true;
         }
         let db = self.s.db(self.slot.database.load(Relaxed));
-        db.is_none_or(|d| d.state.load(SeqCst) != db_state::SERVED || d.away_until.load(SeqCst) > clock::now())
-            || ready::should_leave(&self.s, self.role_index)
+        db.is_none_or(|d| d.state.load(SeqCst) != db_state::SERVED || d.is_away()) || ready::should_leave(&self.s, self.role_index)
     }
 
     /// Whose turn it is; else a list that is stuck behind a long task.
@@ -476,10 +475,6 @@ impl Executor {
             if let Some(theirs) = theirs {
                 ready::wake(s, theirs, i64::MIN);
             }
-        }
-        // Before anybody who waits for it is told: they may enqueue the next one.
-        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::wake::count(s, theirs.map_or(e, |i| &s.entries[i as usize]), -1);
         }
         self.count(e, outcome);
         if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {

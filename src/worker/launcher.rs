@@ -58,6 +58,7 @@ pub fn main() {
         planned_by: what_plans_depend_on(),
     };
     s.publish_zone(&session::show(c"TimeZone"));
+    let _ = s.header.first_xid.compare_exchange(0, transaction::next_xid(), SeqCst, SeqCst);
     launcher.rebuild();
     launcher.run();
 }
@@ -226,7 +227,6 @@ impl Launcher {
         self.s.roles.iter().for_each(|r| shift(&r.start_after));
         for db in self.s.dbs {
             shift(&db.start_after);
-            shift(&db.away_until);
             shift(&db.swept_at);
             if db.state.load(SeqCst) == db_state::SERVED {
                 db.order_sweep();
@@ -401,7 +401,7 @@ impl Launcher {
                 continue;
             }
             let Some(db) = s.db(r.database.load(Relaxed)) else { continue };
-            if db.state.load(SeqCst) != db_state::SERVED || db.away_until.load(SeqCst) > now {
+            if db.state.load(SeqCst) != db_state::SERVED || db.is_away() {
                 continue;
             }
             let start_after = r.start_after.load(Relaxed);
@@ -599,10 +599,6 @@ impl Launcher {
             }
             // Whoever serves it now is told: a scheduler that lives is no reason not to.
             let sweep = self.sweep_due(db, now, turn);
-            let away_until = db.away_until.load(SeqCst);
-            if away_until > now {
-                turn.at(Reason::Retry, away_until);
-            }
             if let Some(handle) = self.schedulers.get(&oid) {
                 match handle.life() {
                     Life::Stopped => {
@@ -648,7 +644,7 @@ impl Launcher {
                 db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || db.fanouts.load(SeqCst) != 0 || sweep),
                 _ => false,
             };
-            if !wanted || away_until > now {
+            if !wanted || db.is_away() {
                 continue;
             }
             let start_after = db.start_after.load(Relaxed);

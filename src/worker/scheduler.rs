@@ -16,7 +16,7 @@ use crate::shared::{self, Db, Shared, db_state};
 use crate::task::{PICK_INDEX, col, stored};
 use crate::tenant::{self, Registry, Tenant};
 use crate::worker::wakes::{Reason, Turn, Waiter};
-use crate::{ddl, fanout, identity, ready, settings, tick, turn};
+use crate::{ddl, fanout, gauge, identity, ready, settings, tick, turn};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
@@ -39,8 +39,6 @@ const KEEP: Micros = 60_000_000;
 /// The next one comes after this, doubled each time it is in vain, but not more often than so many times.
 const TROUBLE_AGAIN: Micros = 250_000;
 const TROUBLES: u32 = 8;
-/// Rows that are counted where nobody knows how many there are.
-const COUNTED: i64 = 10_000;
 
 pub fn main(argument: u64) {
     let database = argument as u32;
@@ -133,8 +131,7 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
                 return Left::Done;
             }
         }
-        let now = clock::now();
-        if db.away_until.load(SeqCst) > now || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
+        if db.is_away() || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
             return Left::Done;
         }
         if db.state.load(SeqCst) == db_state::UNKNOWN {
@@ -346,7 +343,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     locked.moved = moved.or(locked.moved);
     let mut ticked = 0;
     for (n, tenant) in chunk.iter().enumerate() {
-        if db.away_until.load(SeqCst) > clock::now() {
+        if db.is_away() {
             return Swept::Some;
         }
         // A broken tenant is shown in tq_problems; the sweep goes on.
@@ -470,6 +467,8 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
         return Ok(look_later(s, database, &tenant));
     };
     let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
+    // Whatever its owner has done to the rows. While others keep committing, the next sweep has another look.
+    gauge::sweep(s, &tenant, &table);
     if due == NEVER && !held && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
@@ -503,18 +502,10 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
         } else if due != NEVER {
             ready::due(s, entry.index, due);
         }
-        if role == tenant.owner {
-            if let Some(at) = schedule_due {
-                ready::schedule_due(s, entry.index, at);
-            }
-            if e.unfinished.load(Relaxed) < 0 {
-                let mut n = 0;
-                table.scan(index, &[], None, false, |_| {
-                    n += 1;
-                    n < COUNTED
-                });
-                e.unfinished.store(n, Relaxed);
-            }
+        if role == tenant.owner
+            && let Some(at) = schedule_due
+        {
+            ready::schedule_due(s, entry.index, at);
         }
     }
     Ok(Looked::Done)
