@@ -40,7 +40,7 @@ fn a_thousand_tenants_get_one_task_each_though_the_scheduler_is_killed() {
     site.cluster.run(
         DB,
         "SELECT tq_set_tenant('m0003', ready => false); SELECT tq_pause('m0004'); SELECT tq_set_quota('m0005', fan_out => false);
-         ALTER TABLE m0006.tq_task ADD COLUMN more int",
+         ALTER TABLE m0006.tq_task ADD COLUMN more int NOT NULL",
     );
     let mut caller = site.cluster.client("postgres", DB);
     caller.batch_execute("BEGIN").expect("it works");
