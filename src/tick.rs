@@ -790,7 +790,7 @@ fn fire(
         });
         let made = match made {
             // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
-            Err(error) if error.sqlstate == "55P03" => return Err(error.into()),
+            Err(error) if error.sqlstate == "55P03" => return Err(error),
             made => made,
         };
         if let Some(all) = of_line {
