@@ -56,6 +56,8 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
 
 /// How often an executor looks how much memory it holds: the look is three system calls.
 const WEIGHED_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+/// And after so many batches: each may be of another tenant, which costs 25 kB.
+const WEIGHED_AT_LEAST: u32 = 64;
 
 /// A tenant whose settings can't be set is looked at again after so long.
 const UNSETTABLE: clock::Micros = 10_000_000;
@@ -115,6 +117,7 @@ pub fn main(argument: u64) {
         memory: worker::TurnMemory::new(),
         flushed: clock::tick(),
         weighed: clock::tick(),
+        unweighed: 0,
         based: Vec::new(),
     };
     executor.work();
@@ -188,6 +191,8 @@ struct Executor {
     memory: worker::TurnMemory,
     flushed: std::time::Instant,
     weighed: std::time::Instant,
+    /// Batches since then.
+    unweighed: u32,
     /// Settings that the present tenant has set.
     based: Vec<String>,
 }
@@ -247,6 +252,9 @@ impl Executor {
                 continue;
             }
             transaction::flush_commits();
+            if self.idles_heavy() {
+                return;
+            }
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
             if waited >= idle || (self.s.header.waiting_roles.load(SeqCst) > 0 && role.heap_count.load(SeqCst) == 0) {
@@ -272,10 +280,18 @@ impl Executor {
     /// Whether it holds more memory than it may: what its session keeps of every tenant's tables is given back by
     /// leaving. The next one is started as for any role with work.
     fn has_grown(&mut self) -> bool {
-        if self.weighed.elapsed() < WEIGHED_EVERY {
-            return false;
-        }
+        self.unweighed += 1;
+        (self.weighed.elapsed() >= WEIGHED_EVERY || self.unweighed >= WEIGHED_AT_LEAST) && self.is_heavy()
+    }
+
+    /// The same before it idles: a fast one may have touched many tenants since it was weighed.
+    fn idles_heavy(&mut self) -> bool {
+        self.unweighed >= WEIGHED_AT_LEAST / 4 && self.is_heavy()
+    }
+
+    fn is_heavy(&mut self) -> bool {
         self.weighed = clock::tick();
+        self.unweighed = 0;
         memory::exceeds(settings::executor_memory())
     }
 
