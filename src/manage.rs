@@ -47,7 +47,7 @@ fn update(args: &Args) -> Result<Ret> {
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let Found::Unfinished(row) = surface::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
-    let listed = shared::get().is_some_and(|s| s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id)));
+    let listed = shared::get().is_some_and(|s| gate::live_items(&s, usize::MAX, tenant.oid).any(|item| item.id == id));
     if listed {
         // Finished, running, or next in an executor's list: too late.
         return Ok(Ret::Bool(false));

@@ -827,7 +827,7 @@ fn why(args: &Args) -> Result<Ret> {
             "An administrator can raise it with tq_set_quota.",
         );
     }
-    if s.slots.iter().any(|slot| slot.live_items().iter().any(|i| i.id == id)) {
+    if crate::gate::live_items(&s, usize::MAX, tenant.oid).any(|item| item.id == id) {
         say("next", "an executor has picked it and runs the ones before it first".into(), "");
     } else if rows.is_empty() {
         let max = settings::max_executors(shmem::max_worker_processes()) as usize;

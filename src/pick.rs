@@ -125,7 +125,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
             && other.database.load(Relaxed) == database
         {
             for item in other.live_items() {
-                in_slots.insert(item.id, item);
+                in_slots.insert(item.id, InSlot { slot: n, item });
             }
         }
     }
@@ -170,7 +170,7 @@ fn look(
     index: u32,
     generation: u64,
     unparks: u64,
-    in_slots: &HashMap<u128, Item>,
+    in_slots: &HashMap<u128, InSlot>,
     limit: usize,
 ) -> Result<Picked, Failure> {
     let now = clock::now();
@@ -220,6 +220,7 @@ fn look(
         e,
         role,
         in_slots,
+        outlived: Vec::new(),
         now,
         room,
         share: 0,
@@ -269,7 +270,7 @@ fn look(
     {
         crate::ready::wake(s, entry.index, i64::MIN);
     }
-    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, .. } = scan;
+    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, outlived, .. } = scan;
     for (role, at) in &asking {
         if let Some(theirs) = tenant.entry(*role)? {
             crate::ready::wake(s, theirs.index, *at);
@@ -314,6 +315,14 @@ fn look(
             s.mark_dirty(index);
         }
     }
+    for InSlot { slot: place, item } in outlived {
+        s.header.passed_by.fetch_or(1 << place, SeqCst);
+        // Who had left the slot before that bit was there has not seen it.
+        if !s.slots[place].live_items().iter().any(|live| live.is_same(&item)) {
+            e.generation.fetch_add(1, SeqCst);
+            s.mark_dirty(index);
+        }
+    }
     crate::ready::unblock(e);
     let mut due = due;
     let unpark_at = e.unpark_at.load(SeqCst);
@@ -332,6 +341,34 @@ fn look(
     }
     let rows = rows.into_iter().map(Some).collect();
     Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, wait, unpark, unparks }))
+}
+
+/// What a slot names, as a pick has found it.
+#[derive(Clone, Copy)]
+struct InSlot {
+    slot: usize,
+    item: Item,
+}
+
+impl Item {
+    /// Whether it is this very incarnation of the task.
+    fn is_same(&self, other: &Item) -> bool {
+        (self.id, self.stamp, self.attempts) == (other.id, other.stamp, other.attempts)
+    }
+    fn is_of(&self, row: &Row) -> bool {
+        self.is_same(&item_of(row))
+    }
+}
+
+/// The slot names what it ran no more. Between the attempt's commit and this the task may have come again, requeued, say: who
+/// looked meanwhile has taken it for the one that ran.
+pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
+    let bit = 1 << place;
+    if s.header.passed_by.load(SeqCst) & bit != 0 && s.header.passed_by.fetch_and(!bit, SeqCst) & bit != 0 {
+        for index in s.entries_of(shmem::my_database(), tenant) {
+            crate::ready::wake(s, index, i64::MIN);
+        }
+    }
 }
 
 pub fn item_of(row: &Row) -> Item {
@@ -400,7 +437,9 @@ struct Scan<'a> {
     tenant: &'a Rc<Tenant>,
     e: &'a Entry,
     role: u32,
-    in_slots: &'a HashMap<u128, Item>,
+    in_slots: &'a HashMap<u128, InSlot>,
+    /// Those among them whose rows are others by now: their attempts are over, and their slots about to say so.
+    outlived: Vec<InSlot>,
     /// Schedules of which a task is in a slot: found out when it matters.
     busy_schedules: Option<HashSet<String>>,
     /// A row waits for the end of another one: whoever ends it wakes the tenant.
@@ -509,7 +548,10 @@ impl Scan<'_> {
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
     fn consider(&mut self, table: &Table, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
-        if self.in_slots.contains_key(&key.1) {
+        if let Some(other) = self.in_slots.get(&key.1) {
+            if !other.item.is_of(&row) {
+                self.outlived.push(*other);
+            }
             return Ok(true);
         }
         if self.oldest == 0 || key.0 < self.oldest {
@@ -683,7 +725,7 @@ impl Scan<'_> {
         let Some(schedule) = row.text(col::SCHEDULE) else { return false };
         let in_slots = self.in_slots;
         let busy = self.busy_schedules.get_or_insert_with(|| {
-            let rows = in_slots.values().filter_map(|i| table.fetch(Tid(i.tid)).filter(|r| r.uuid(col::ID) == Some(i.id)));
+            let rows = in_slots.values().filter_map(|i| table.fetch(Tid(i.item.tid)).filter(|r| r.uuid(col::ID) == Some(i.item.id)));
             rows.filter_map(|r| r.text(col::SCHEDULE)).collect()
         });
         busy.contains(&schedule) || self.rows.iter().any(|(r, _)| r.str(col::SCHEDULE) == Some(&schedule))

@@ -79,6 +79,9 @@ shared_struct! {
         pub started_at: AtomicI64,
         /// The slot + 1 that runs a suspect: no other suspect is started meanwhile.
         pub alone: AtomicU32,
+        /// Bit per slot: a pick has passed by a row whose id the slot still names, though of an attempt that is over. When it
+        /// doesn't any more, the tenant is to be looked at again.
+        pub passed_by: AtomicU64,
         /// Databases came or went: the launcher is to look which there are.
         pub rescan: AtomicU32,
         /// Failed attempts ever written into the ring.

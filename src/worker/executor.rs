@@ -153,6 +153,8 @@ fn leave() {
         ready::wake(&s, entry, i64::MIN);
         ready::wake_limited(&s, s.entries[entry as usize].tenant.load(Relaxed));
     }
+    // It may have ended between the end of its last task and saying so.
+    pick::no_longer_named(&s, place, s.entries[entry as usize].tenant.load(Relaxed));
     s.call_launcher();
 }
 
@@ -427,6 +429,7 @@ impl Executor {
                 }
                 _ => {
                     run::ended_one(self.slot);
+                    pick::no_longer_named(s, self.place, tenant.oid);
                     ready::wake(s, index, NEVER);
                 }
             }
@@ -484,6 +487,7 @@ impl Executor {
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
         crate::stats::ended(s, tenant.oid, row, outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
+        pick::no_longer_named(s, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
             // Its row is still there: a pick since it was announced has passed it over, for it was
             // in this slot.

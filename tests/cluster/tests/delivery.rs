@@ -155,6 +155,36 @@ fn what_no_commit_announces_is_found_by_the_sweep() {
     site.cluster.assert_log_clean();
 }
 
+/// Between an attempt's commit and the moment at which its executor says so, the task can be here again: an executor that looks
+/// then takes it for the one that still runs. Sessions enough for it to happen many times over, each with a tenant that nothing
+/// else wakes.
+#[test]
+fn who_is_requeued_the_moment_it_ends_is_not_passed_by() {
+    let site = Site::start("tenant_q.sweep_interval = 0\nlog_min_messages = fatal\n", &["t1"]);
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let site = &site;
+            scope.spawn(move || {
+                let tenant = format!("m{number}");
+                site.cluster.run(DB, &format!("CREATE SCHEMA {tenant} AUTHORIZATION t1"));
+                let mut client = site.client("t1");
+                client
+                    .batch_execute(&format!(
+                        "SET search_path = {tenant}, public; SELECT tq_attach(); SELECT tq_register('bad', max_attempts => 1)"
+                    ))
+                    .expect("a tenant");
+                let id: uuid::Uuid = client.query_one("SELECT tq_async('bad', '[\"x\"]')", &[]).expect("a task").get(0);
+                for again in 0..400 {
+                    let ended = client.query("SELECT state FROM tq_fetch($1, wait => '10 s')", &[&id]).expect("its state");
+                    assert_eq!(ended[0].get::<_, String>(0), "failed", "requeued {again} times: {}", site.cluster.activity());
+                    client.execute("SELECT tq_requeue($1)", &[&id]).expect("once more");
+                }
+            });
+        }
+    });
+    site.cluster.assert_log_clean();
+}
+
 #[test]
 fn twenty_thousand_in_one_transaction() {
     let site = Site::start("", &["t1"]);
