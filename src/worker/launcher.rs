@@ -167,8 +167,14 @@ impl Launcher {
                 // Calls needn't wake us meanwhile: we look anyway.
                 self.s.header.attention.store(1, SeqCst);
             }
-            let until = clock::now() + length.as_micros() as i64;
-            self.s.header.sleeping_until.store(if enabled { until } else { Micros::MIN }, SeqCst);
+            let until = match (enabled, self.next_due()) {
+                (false, _) => Micros::MIN,
+                // Nothing is known that comes due, so nobody looks at the clock: who notes something wakes us, however late it is
+                // due, or it would be missed for as long as we sleep when the clock is set forward meanwhile.
+                (true, NEVER) => NEVER,
+                (true, _) => clock::now() + length.as_micros() as i64,
+            };
+            self.s.header.sleeping_until.store(until, SeqCst);
             session::report_activity(None);
             self.waiter.sleep(sleep);
         }
