@@ -3,7 +3,7 @@
 //! Everything is an atomic, so that readers need no lock. Who may *write* what:
 //!
 //! - tables (`Entry`, `Role`, `Db`: key, in_use, stamp): under `Lock::Registry`, exclusive.
-//! - ready heaps (`Entry::heap_*`, `Role::heap_root`, `holder`, vtimes, `Slot` places): under
+//! - ready heaps (`Entry::heap_*`, `Role::heap_root`, `Header::own_heap`, `holder`, vtimes, `Slot` places): under
 //!   `Lock::Ready`, exclusive.
 //! - `generation`, `low_key`, `next_due`, the dirty bits and gauges: anybody, any time; they are
 //!   what the after-commit callback touches, which may take no lock.
@@ -98,6 +98,8 @@ shared_struct! {
         pub culprits: AtomicU32,
         /// Random, anew at every start, shown to nobody: where in a table a key of a tenant's choice lies.
         pub secret: [AtomicU64; 2],
+        /// Per slot: the root of the heap of the entries that its executor served last.
+        pub own_heap: [AtomicU32; SLOTS],
         /// Which tables were full lately.
         pub pressure: [Pressure; share::KINDS.len()],
         /// The server's TimeZone, by the launcher; odd while it writes.
@@ -152,6 +154,8 @@ shared_struct! {
         pub debt: AtomicU64,
         pub weight: AtomicU32,
         pub heap_in: AtomicU32,
+        /// The slot + 1 of the executor that served it last: see `Role::own`.
+        pub served_by: AtomicU32,
         pub heap_child: AtomicU32,
         pub heap_next: AtomicU32,
         pub batch: AtomicU32,
@@ -200,8 +204,12 @@ shared_struct! {
         pub database: AtomicU32,
         pub role: AtomicU32,
         pub stamp: AtomicU32,
+        /// Ready entries that no living executor of the role has served; and how many are ready in all.
         pub heap_root: AtomicU32,
         pub heap_count: AtomicU32,
+        /// Bit per slot: an executor of the role lives there, and the ready entries it served last are in a heap of its own
+        /// (`Header::own_heap`).
+        pub own: AtomicU64,
         pub vtime: AtomicU64,
         /// Where a tenant that wakes starts: the virtual time last served.
         pub floor: AtomicU64,
@@ -683,8 +691,8 @@ pub fn initialise() {
         e.next_due.store(NEVER, Relaxed);
         e.schedule_due.store(NEVER, Relaxed);
     }
-    for r in s.roles {
-        r.heap_root.store(NONE, Relaxed);
+    for root in s.roles.iter().map(|r| &r.heap_root).chain(&s.header.own_heap) {
+        root.store(NONE, Relaxed);
     }
     for h in s.entry_hash.iter().chain(s.role_hash) {
         h.store(NONE, Relaxed);
@@ -1000,6 +1008,7 @@ impl Shared {
         e.unfinished.store(0, Relaxed);
         e.counted.store(u32::from(swept && room), Relaxed);
         e.heap_in.store(0, Relaxed);
+        e.served_by.store(0, Relaxed);
         e.heap_child.store(NONE, Relaxed);
         e.heap_next.store(NONE, Relaxed);
         e.in_use.store(1, Release);

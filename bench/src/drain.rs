@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Options;
 use crate::report::Report;
 use crate::server::{self, Server, wait_for_none, wait_patiently};
-use crate::tenants::{MANY, ONE};
+use crate::tenants::{MANY, ONE, attach_all};
 
 /// Tasks a tenant where every tenant has a role of its own.
 const TASKS_OF_A_ROLE: i64 = 20;
@@ -17,7 +17,7 @@ pub fn one_tenant(server: &Server, options: &Options, report: &mut Report) {
 pub fn many_tenants(server: &Server, options: &Options, report: &mut Report) {
     let mut each = (options.tasks / MANY).max(TASKS_OF_A_ROLE);
     loop {
-        drain(server, "many%", each * MANY, || enqueue_many(server, "many", each))
+        drain(server, "many%", each * MANY, || enqueue_many(server, "many", MANY, each))
             .add_to(report, &format!("{MANY} tenants of one role × {each}"));
         if each == TASKS_OF_A_ROLE {
             return;
@@ -27,8 +27,46 @@ pub fn many_tenants(server: &Server, options: &Options, report: &mut Report) {
 }
 
 pub fn many_roles(server: &Server, report: &mut Report) {
-    drain(server, "apart%", TASKS_OF_A_ROLE * MANY, || enqueue_many(server, "apart", TASKS_OF_A_ROLE))
+    drain(server, "apart%", TASKS_OF_A_ROLE * MANY, || enqueue_many(server, "apart", MANY, TASKS_OF_A_ROLE))
         .add_to(report, &format!("{MANY} tenants of {MANY} roles × {TASKS_OF_A_ROLE}"));
+}
+
+/// Many tenants of one role that all have work, again and again: with executors whose memory is bounded, and with ones that
+/// keep all they have read, in turn.
+pub fn active_tenants(server: &Server, options: &Options, report: &mut Report) {
+    const EACH: i64 = 4;
+    server.run("CREATE ROLE active LOGIN");
+    attach_all(server, "active", options.active_tenants, |_| "active".to_owned());
+    // They stay from one drain to the next, though enqueuing for all takes its time.
+    server.run("ALTER SYSTEM SET tenant_q.executor_idle = '1h'");
+    for round in 0..=options.rounds {
+        for bound in ["default", "0"] {
+            server.run(&format!("ALTER SYSTEM SET tenant_q.executor_memory = {bound}"));
+            server.run("SELECT pg_reload_conf()");
+            let tasks = options.active_tenants * EACH;
+            let drain = drain(server, "active%", tasks, || enqueue_many(server, "active", options.active_tenants, EACH));
+            let largest = executors_memory(server);
+            // In the first round all is new to everybody.
+            if round > 0 {
+                let name = format!("{} active tenants × {EACH}, executor_memory {bound}", options.active_tenants);
+                report.add(format!("drain, {name}"), drain.rate, "tasks/s");
+                report.add(format!("largest executor, {name}"), largest, "MB");
+            }
+        }
+    }
+    server.run("ALTER SYSTEM RESET tenant_q.executor_memory");
+    server.run("ALTER SYSTEM RESET tenant_q.executor_idle");
+    server.run("SELECT pg_reload_conf()");
+}
+
+/// The private memory of the executor that has most, in MB.
+fn executors_memory(server: &Server) -> f64 {
+    let pids = server.value("SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE backend_type = 'tenant_q executor'");
+    let kilobytes = |pid: &str| -> Option<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.trim().trim_end_matches(" kB").parse().ok()
+    };
+    pids.split_whitespace().filter_map(kilobytes).fold(0.0, f64::max) / 1024.0
 }
 
 /// SQL statements that a task costs, in a smaller drain, because counting them isn't free.
@@ -68,9 +106,9 @@ fn enqueue_one(server: &Server, tasks: i64) {
 }
 
 /// A transaction a tenant.
-fn enqueue_many(server: &Server, name: &str, each: i64) {
+fn enqueue_many(server: &Server, name: &str, tenants: i64, each: i64) {
     let mut client = server.client("postgres");
-    for number in 1..=MANY {
+    for number in 1..=tenants {
         server::run(
             &mut client,
             &format!("SELECT count(tq_async('bench_noop', tenant => '{name}{number}')) FROM generate_series(1, {each})"),

@@ -5,6 +5,7 @@
 //!   --seconds N      how long latency and enqueue rates are measured (15)
 //!   --only A,B       some of: drain, tenants, roles, yardstick, enqueue, bulk, latency, schedules; or none
 //!   --idle N         idle CPU with N attached tenants (only when given; 10000 is the promise)
+//!   --active N       what tenant_q.executor_memory costs while N tenants have work (only when given; 10000 is the promise)
 //!   --waiting N      idle CPU with N schedules, none due (only when given; 100000 is the promise)
 //!   --ticking N      CPU in N seconds with a schedule and a sweep every 5 s (only when given)
 //!   --noisy N        latency beside another tenant's N queued tasks (only when given; 1000000 is the promise)
@@ -41,6 +42,7 @@ pub struct Options {
     pub rounds: usize,
     pub seconds: u64,
     pub idle_tenants: i64,
+    pub active_tenants: i64,
     pub noisy_tasks: i64,
     pub ticking_seconds: u64,
     pub waiting_schedules: i64,
@@ -55,6 +57,7 @@ impl Options {
             rounds: 3,
             seconds: 15,
             idle_tenants: 0,
+            active_tenants: 0,
             noisy_tasks: 0,
             ticking_seconds: 0,
             waiting_schedules: 0,
@@ -74,6 +77,7 @@ impl Options {
                 "--rounds" => options.rounds = number()? as usize,
                 "--seconds" => options.seconds = number()? as u64,
                 "--idle" => options.idle_tenants = number()?,
+                "--active" => options.active_tenants = number()?,
                 "--noisy" => options.noisy_tasks = number()?,
                 "--ticking" => options.ticking_seconds = number()? as u64,
                 "--waiting" => options.waiting_schedules = number()?,
@@ -149,6 +153,9 @@ fn main() {
     }
     if options.ticking_seconds > 0 {
         report.part("ticking", |report| tenants::ticking_cpu(&server, &options, report));
+    }
+    if options.active_tenants > 0 {
+        report.part("active", |report| drain::active_tenants(&server, &options, report));
     }
     if options.idle_tenants > 0 {
         report.part("idle", |report| tenants::idle_cpu(&server, &options, report));

@@ -21,7 +21,7 @@ impl Report {
     pub fn new(server: &Server) -> Report {
         let heading = format!(
             "tenant_q {} · {} · {}\n{}",
-            server.value("SELECT version FROM pg_available_extension_versions WHERE name = 'tenant_q' LIMIT 1"),
+            server.value("SELECT default_version FROM pg_available_extensions WHERE name = 'tenant_q'"),
             std::env::var("BENCH_REVISION").unwrap_or_default(),
             server.value("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')"),
             machine(server),

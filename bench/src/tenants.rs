@@ -102,7 +102,7 @@ pub fn attach_many_of_many_roles(server: &Server) {
     attach_all(server, "apart", MANY, |number| format!("apart{number}"));
 }
 
-fn attach_all(server: &Server, name: &str, count: i64, owner: impl Fn(i64) -> String) {
+pub fn attach_all(server: &Server, name: &str, count: i64, owner: impl Fn(i64) -> String) {
     let mut client = server.client("postgres");
     let began = std::time::Instant::now();
     for first in (1..=count).step_by(A_TRANSACTION) {

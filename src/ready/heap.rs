@@ -13,7 +13,8 @@ pub trait Nodes {
     fn set_next(&self, node: u32, to: u32);
 }
 
-fn merge(nodes: &impl Nodes, a: u32, b: u32) -> u32 {
+/// One heap of two; returns its root.
+pub fn merge(nodes: &impl Nodes, a: u32, b: u32) -> u32 {
     if a == NONE {
         return b;
     }

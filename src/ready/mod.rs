@@ -4,6 +4,11 @@
 //! least virtual time, works one batch, and charges the time used divided by the tenant's weight.
 //! Whoever wakes starts at the present minimum: nobody saves turns up, nobody is starved.
 //!
+//! Touching a tenant for the first time costs an executor 0.3 ms and 25 kB: what PostgreSQL keeps of its tables. So an
+//! entry that is ready goes to the executor that served it last as long as that one lives and comes round to it about as
+//! soon as another would: each executor has a heap of the entries it served last, next to the role's heap of those that
+//! nobody has. Who finds its own next entry more than `NEAR` behind the least of all takes that one, whosever it is.
+//!
 //! Ready is a counter, not a flag: `generation` (bumped by every wake) against `seen` (what the
 //! last exhaustive pick had read before it looked). A wake that comes while somebody picks makes
 //! them differ, and the entry stays ready.
@@ -17,9 +22,9 @@ pub mod heap;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::{latch, lwlock::Lock};
 use crate::settings;
-use crate::shared::{Entry, Shared};
+use crate::shared::{Entry, Role, SLOTS, Shared};
 use heap::NONE;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 struct Links<'a>(&'a [Entry]);
 impl heap::Nodes for Links<'_> {
@@ -116,7 +121,54 @@ fn is_ready(e: &Entry, now: Micros) -> bool {
         && e.blocked_until.load(Relaxed) <= now
 }
 
-/// Puts the entry into its role's heap. Under `Lock::Ready`.
+/// How far the virtual time of an executor's own next entry may lie behind the least of the role's.
+const NEAR: u64 = 1_000_000;
+
+/// The heap in which an entry of this role belongs: that of the executor that served it last, if it lives. Under `Lock::Ready`.
+fn heap_of<'a>(s: &'a Shared, r: &'a Role, e: &Entry) -> &'a AtomicU32 {
+    match e.served_by.load(Relaxed) {
+        by @ 1.. if r.own.load(Relaxed) & (1 << (by - 1)) != 0 => &s.header.own_heap[by as usize - 1],
+        _ => &r.heap_root,
+    }
+}
+
+/// The role's entry with the least virtual time, and the heap it is in. Under `Lock::Ready`.
+fn least<'a>(s: &'a Shared, r: &'a Role) -> Option<(u32, &'a AtomicU32)> {
+    let own = r.own.load(Relaxed);
+    let heaps = (0..SLOTS).filter(|slot| own & (1 << slot) != 0).map(|slot| &s.header.own_heap[slot]);
+    heaps
+        .chain([&r.heap_root])
+        .map(|heap| (heap.load(Relaxed), heap))
+        .filter(|(root, _)| *root != NONE)
+        .min_by_key(|(root, _)| s.entries[*root as usize].vtime.load(Relaxed))
+}
+
+/// Takes its first entry off one of the role's heaps. Under `Lock::Ready`.
+fn pop(s: &Shared, r: &Role, heap: &AtomicU32) {
+    let root = heap.load(Relaxed);
+    heap.store(heap::pop(&Links(s.entries), root), Relaxed);
+    r.heap_count.fetch_sub(1, SeqCst);
+    s.entries[root as usize].heap_in.store(0, Relaxed);
+}
+
+/// The executor in this slot has begun: what it serves is its own from now on.
+pub fn join(s: &Shared, role_index: usize, slot: usize) {
+    let _guard = Lock::Ready.exclusive();
+    s.header.own_heap[slot].store(NONE, Relaxed);
+    s.roles[role_index].own.fetch_or(1 << slot, Relaxed);
+}
+
+/// It leaves: what was its own is anybody's.
+pub fn part(s: &Shared, role_index: usize, slot: usize) {
+    let _guard = Lock::Ready.exclusive();
+    let r = &s.roles[role_index];
+    if r.own.fetch_and(!(1 << slot), Relaxed) & (1 << slot) != 0 {
+        let own = s.header.own_heap[slot].swap(NONE, Relaxed);
+        r.heap_root.store(heap::merge(&Links(s.entries), r.heap_root.load(Relaxed), own), Relaxed);
+    }
+}
+
+/// Puts the entry into its heap. Under `Lock::Ready`.
 fn enlist(s: &Shared, index: usize) {
     let e = &s.entries[index];
     let role_index = e.role_index.load(Relaxed) as usize;
@@ -128,7 +180,8 @@ fn enlist(s: &Shared, index: usize) {
     e.vtime.fetch_add(e.debt.swap(0, Relaxed), Relaxed);
     e.vtime.fetch_max(r.floor.load(Relaxed), Relaxed);
     e.heap_in.store(1, Relaxed);
-    r.heap_root.store(heap::push(&Links(s.entries), r.heap_root.load(Relaxed), index as u32), Relaxed);
+    let heap = heap_of(s, r, e);
+    heap.store(heap::push(&Links(s.entries), heap.load(Relaxed), index as u32), Relaxed);
     r.heap_count.fetch_add(1, SeqCst);
 }
 
@@ -153,35 +206,32 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     let _guard = Lock::Ready.exclusive();
     gather(s);
     let r = &s.roles[role_index];
-    let root = r.heap_root.load(Relaxed);
-    if root == NONE {
-        return None;
-    }
-    r.heap_root.store(heap::pop(&Links(s.entries), root), Relaxed);
-    r.heap_count.fetch_sub(1, SeqCst);
-    let e = &s.entries[root as usize];
-    e.heap_in.store(0, Relaxed);
+    let (first, heap) = least(s, r)?;
+    let vtime = |index: u32| s.entries[index as usize].vtime.load(Relaxed);
+    let own = s.header.own_heap[slot].load(Relaxed);
+    let (index, heap) = match own {
+        NONE => (first, heap),
+        own if vtime(own) <= vtime(first).saturating_add(NEAR) => (own, &s.header.own_heap[slot]),
+        _ => (first, heap),
+    };
+    r.floor.fetch_max(vtime(first), Relaxed);
+    pop(s, r, heap);
+    let e = &s.entries[index as usize];
+    e.served_by.store(slot as u32 + 1, Relaxed);
     e.holder.store(slot as u32 + 1, SeqCst);
-    r.floor.fetch_max(e.vtime.load(Relaxed), Relaxed);
-    Some(root)
+    Some(index)
 }
 
-/// Takes entries off the role's heap that aren't ready any more (detached meanwhile).
+/// Takes entries off the role's heaps that aren't ready any more (detached meanwhile).
 pub fn prune(s: &Shared, role_index: usize) {
     let _guard = Lock::Ready.exclusive();
     let r = &s.roles[role_index];
-    loop {
-        let root = r.heap_root.load(Relaxed);
-        if root == NONE {
-            return;
-        }
-        let e = &s.entries[root as usize];
+    while let Some((first, heap)) = least(s, r) {
+        let e = &s.entries[first as usize];
         if e.generation.load(SeqCst) != e.seen.load(SeqCst) {
             return;
         }
-        r.heap_root.store(heap::pop(&Links(s.entries), root), Relaxed);
-        r.heap_count.fetch_sub(1, SeqCst);
-        e.heap_in.store(0, Relaxed);
+        pop(s, r, heap);
     }
 }
 

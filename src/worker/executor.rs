@@ -105,6 +105,7 @@ pub fn main(argument: u64) {
     slot.tasks_failed.store(0, Relaxed);
     slot.state.store(2, SeqCst);
     let role_index = slot.role_index.load(Relaxed) as usize;
+    ready::join(&s, role_index, place);
     s.roles[role_index].starting.fetch_sub(1, SeqCst);
     s.roles[role_index].start_failures.store(0, Relaxed);
 
@@ -137,6 +138,7 @@ fn leave() {
     if slot.state.load(SeqCst) == 1 {
         role.starting.fetch_sub(1, SeqCst);
     }
+    ready::part(&s, slot.role_index.load(Relaxed) as usize, place);
     let entry = slot.entry.load(Relaxed);
     let had_work = !Word::load(slot).live().is_empty();
     poison::end_alone(&s, place);

@@ -157,7 +157,7 @@ fn workers_do_not_outlive_the_postmaster() {
     let busy = site.enqueue("t2", "busy", "[]", "");
     site.wait_running(&busy);
     site.run("t3", "SELECT tq_schedule('each', 'ok', '1 second', args => '[\"tick\"]', overlap => 'allow')");
-    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array(n::text))) FROM generate_series(1, 10000) AS n");
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array(n::text))) FROM generate_series(1, 20000) AS n");
     site.cluster.wait_until(DB, "SELECT count(*) > 100 FROM t1.tq_result");
     lose_postmaster(&site);
     site.wait_running(&busy);
@@ -167,10 +167,10 @@ fn workers_do_not_outlive_the_postmaster() {
     site.wait_idle(&["t1", "t3"]);
     assert_eq!(
         site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'd' AND attempts = 1 AND crashes = 0 AND history IS NULL"),
-        10_000
+        20_000
     );
     assert_eq!(site.number("SELECT count(*) - count(DISTINCT k) FROM fx WHERE tenant = 't1'"), 0, "effects twice");
-    assert_eq!(site.number("SELECT count(DISTINCT k) FROM fx WHERE tenant = 't1'"), 10_000);
+    assert_eq!(site.number("SELECT count(DISTINCT k) FROM fx WHERE tenant = 't1'"), 20_000);
 }
 
 /// Without the postmaster there is no connecting any more, so such tasks fail all at once: not by their own fault.

@@ -243,6 +243,28 @@ fn many_tasks_at_once_take_no_more_memory_than_one() {
     assert_survived(&site, &started);
 }
 
+/// As many objects as a document of 30 MB has: each of them is read by itself.
+#[test]
+fn nine_hundred_thousand_tasks_at_once_fit_or_are_an_error() {
+    let site = Site::start("tenant_q.enabled = off\nlog_min_error_statement = panic\n", &["t1"]);
+    let started = site.cluster.value(DB, "SELECT pg_postmaster_start_time()");
+    site.run(
+        "t1",
+        "CREATE TABLE docs AS SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(i))) AS doc
+         FROM generate_series(1, 900000) AS i",
+    );
+    for (megabytes, fits) in [(20, false), (1000, true)] {
+        let mut client = poor_client(&site, "t1", megabytes);
+        let code = code_of(&mut client, "SELECT count(*) FROM docs, tq_async_many(doc)");
+        match code.as_deref() {
+            None => assert!(fits, "{megabytes} MB were enough for a document of more"),
+            Some(code) => assert!(!fits && code == "53200", "{code} with {megabytes} MB"),
+        }
+    }
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE args <> '[\"warm\"]'"), 900_000);
+    assert_survived(&site, &started);
+}
+
 #[test]
 fn long_texts_and_deep_documents_are_errors() {
     let site = Site::start("log_min_error_statement = panic\nlog_min_messages = fatal\n", &["t1"]);

@@ -262,6 +262,69 @@ fn more_tenants_with_work_than_places_are_all_served_and_none_is_refused() {
     site.cluster.assert_log_clean();
 }
 
+/// More roles than the server has places for tenants, each with work.
+#[test]
+fn more_roles_with_work_than_places_are_all_served() {
+    let site = Site::start("tenant_q.max_tenants = 64\ntenant_q.max_executors = 2\n", &["t1"]);
+    for first in [1, 41, 81] {
+        site.cluster.run(
+            DB,
+            &format!(
+                "DO $$ BEGIN FOR n IN {first}..{last} LOOP
+                     EXECUTE format('CREATE ROLE r%s LOGIN', n);
+                     EXECUTE format('CREATE SCHEMA r%s AUTHORIZATION r%s', n, n);
+                     PERFORM tq_attach('r' || n), tq_register('ok', tenant => 'r' || n);
+                 END LOOP; END $$",
+                last = first + 39
+            ),
+        );
+    }
+    for round in ["first", "second"] {
+        for first in [1, 61] {
+            site.cluster.run(
+                DB,
+                &format!(
+                    "SELECT tq_async('ok', '[\"{round}\"]', tenant => 'r' || n) FROM generate_series({first}, {}) AS n",
+                    first + 59
+                ),
+            );
+        }
+        site.cluster.wait_until_within(
+            Duration::from_secs(90),
+            DB,
+            &format!("SELECT count(DISTINCT tenant) = 120 AND count(*) = 120 FROM fx WHERE k = '{round}'"),
+        );
+    }
+    // Who came first is found again.
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+/// More tasks that end their executors than an entry can remember: each comes to its end, and nobody else waits for that.
+#[test]
+fn more_tasks_that_end_their_executors_than_are_remembered_end_all_the_same() {
+    let site = Site::start("tenant_q.max_executors = 2\n", &["t1", "t2"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION leave(k text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$;
+         SELECT tq_register('leave', max_attempts => 1);
+         SELECT tq_async('leave', jsonb_build_array(n)) FROM generate_series(1, 12) AS n;
+         SELECT tq_async('ok', '[\"innocent\"]')",
+    );
+    let began = Instant::now();
+    while site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'f'") < 12 {
+        assert!(began.elapsed() < Duration::from_secs(240), "they never end");
+        let at = Instant::now();
+        site.assert_alive("t2");
+        assert!(at.elapsed() < Duration::from_secs(5), "the neighbour waited {:?}", at.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    site.wait_idle(&["t1"]);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'innocent'"), 1);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE state = 'f' AND error ->> 'sqlstate' = '57P01'"), 12);
+    site.cluster.assert_log_clean();
+}
+
 #[test]
 fn a_schema_is_renamed_whoever_names_it_in_an_open_transaction() {
     let site = Site::start("max_prepared_transactions = 5\n", &["t1", "t2"]);
