@@ -28,7 +28,7 @@ use crate::postgres::{catalog, sandbox, session, transaction};
 use crate::shared::Item;
 use crate::surface::time_json;
 use crate::task::{self, col, ended};
-use crate::tenant::admin::{announce_registry, require_owner, run};
+use crate::tenant::admin::{Few, announce_registry, require_owner, run};
 use crate::tenant::{self, Tenant};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
@@ -652,6 +652,14 @@ fn event_of(args: &Args) -> Result<Event> {
     })
 }
 
+const LISTENERS: Few = Few {
+    table: "listener",
+    key: "pg_catalog.format('%s %s %s', event, handler, for_handler)",
+    name: "listeners",
+    most: 1000,
+    hint: "Let one handler listen to all handlers' tasks and look at the document, or end some with tq_off().",
+};
+
 /// tq_on(event, handler, for_handler, tenant)
 fn on(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_on()");
@@ -680,6 +688,7 @@ fn on(args: &Args) -> Result<Ret> {
     let caller = sandbox::current_user();
     let of = for_handler.as_ref().map_or("", |h| h.name.as_str());
     let key = [tenant.name.as_str(), event.name(), handler.name.as_str(), of];
+    LISTENERS.check_room(key[0], &key[1..].join(" "))?;
     let known = sandbox::as_extension(|| {
         pgrx::Spi::connect_mut(|c| -> std::result::Result<Option<pgrx::Uuid>, pgrx::spi::Error> {
             let rows = c.update(

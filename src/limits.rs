@@ -5,7 +5,7 @@ use crate::handler::admin::check_limits;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::transaction;
 use crate::sql_functions;
-use crate::tenant::admin::{announce_registry, require_owner, run, wake_all};
+use crate::tenant::admin::{Few, announce_registry, require_owner, run, wake_all};
 use crate::tenant::{self, Tenant};
 use crate::turn::Pick;
 use std::rc::Rc;
@@ -58,6 +58,7 @@ fn set_queue(args: &Args) -> Result<Ret> {
     let reset = args.texts(7).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate", "priority", "timeout", "max_attempts", "pick"])?;
     let tenant = owned(args, 8)?;
+    QUEUES.check_room(&tenant.name, &queue)?;
     let off = |what: &str| reset.iter().any(|r| r == what);
     run(
         "INSERT INTO tenant_q.queue (tenant, name, max_running, rate, priority, timeout, max_attempts, pick)
@@ -91,6 +92,21 @@ fn set_queue(args: &Args) -> Result<Ret> {
     changed(&tenant)
 }
 
+const QUEUES: Few = Few {
+    table: "queue",
+    key: "name",
+    name: "queues set up",
+    most: 1000,
+    hint: "A queue needs no setting up to be used. An administrator removes one: DELETE FROM tenant_q.queue WHERE tenant = … AND name = …",
+};
+const LIMITS: Few = Few {
+    table: "limit_key",
+    key: "key",
+    name: "limits",
+    most: 10_000,
+    hint: "An administrator removes one: DELETE FROM tenant_q.limit_key WHERE tenant = … AND key = …",
+};
+
 /// tq_set_limit(limit_key, max_running, rate, algorithm, reset, tenant)
 fn set_limit(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_limit()");
@@ -103,6 +119,7 @@ fn set_limit(args: &Args) -> Result<Ret> {
     let reset = args.texts(4).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate"])?;
     let tenant = owned(args, 5)?;
+    LIMITS.check_room(&tenant.name, &key)?;
     let off = |what: &str| reset.iter().any(|r| r == what);
     run(
         "INSERT INTO tenant_q.limit_key (tenant, key, max_running, rate, algorithm) VALUES ($1, $2, $3, $4, $5)

@@ -25,6 +25,42 @@ pub(crate) fn run(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
     })
 }
 
+/// What every session that works for a tenant reads whole, so that there must not be any number of them.
+pub(crate) struct Few {
+    pub table: &'static str,
+    /// SQL over one row: what another row of the same definition has alike.
+    pub key: &'static str,
+    /// In an error.
+    pub name: &'static str,
+    pub most: i64,
+    pub hint: &'static str,
+}
+
+impl Few {
+    /// 54000 where a definition of this key would be one too many for the tenant.
+    pub(crate) fn check_room(&self, tenant: &str, key: &str) -> Result<()> {
+        let Few { table, key: alike, name, most, hint } = self;
+        let full = format!(
+            "SELECT 1 FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1
+             HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>=) {most} AND NOT pg_catalog.bool_or({alike} OPERATOR(pg_catalog.=) $2)"
+        );
+        match run(&full, &[tenant.into(), key.into()])? {
+            0 => Ok(()),
+            _ => Err(Error::new("54000", format!("tenant \"{tenant}\" has {most} {name}, as many as it may"))
+                .detail("Every process that works for the tenant keeps all of them in memory.")
+                .hint(*hint)),
+        }
+    }
+}
+
+const PAUSES: Few = Few {
+    table: "pause",
+    key: "pg_catalog.format('%s %s', queue, handler)",
+    name: "pauses of queues and handlers",
+    most: 1000,
+    hint: "Pause the whole tenant, or end some with tq_resume().",
+};
+
 /// Tells every session that the registry has changed.
 pub(crate) fn announce_registry() -> Result<()> {
     let r = registry()?;
@@ -511,6 +547,7 @@ fn pause(args: &Args) -> Result<Ret> {
     let duration = args.interval(3);
     let already = duration.is_none() && is_paused_for_good(&tenant.name, &queue, &handler)? > 0;
     if !already {
+        PAUSES.check_room(&tenant.name, &format!("{queue} {handler}"))?;
         pause_row(&tenant.name, &queue, &handler, duration)?;
     }
     if let Some(drain) = drain {

@@ -243,6 +243,37 @@ fn many_tasks_at_once_take_no_more_memory_than_one() {
     assert_survived(&site, &started);
 }
 
+/// What each process reads whole of a tenant is bounded where it is defined; what is there already can be changed.
+#[test]
+fn what_is_read_whole_of_a_tenant_is_not_any_number() {
+    let site = Site::start("tenant_q.enabled = off\n", &["t1", "t2"]);
+    for (call, again, most, hint) in [
+        ("tq_set_queue('q' || n, priority => 1)", "tq_set_queue('q1', priority => 2)", 1000, "administrator removes one"),
+        ("tq_set_limit('k' || n, max_running => 1)", "tq_set_limit('k1', max_running => 2)", 10_000, "administrator removes one"),
+        ("tq_pause(queue => 'p' || n)", "tq_pause(queue => 'p1', duration => '1 hour')", 1000, "tq_resume()"),
+    ] {
+        let made = |from: i32, to: i32| format!("SELECT count(*) FROM generate_series({from}, {to}) AS n, LATERAL (SELECT {call}) AS made");
+        site.run("t1", &made(1, most));
+        let error = site.cluster.try_run_as("t1", DB, &made(most + 1, most + 1)).expect_err(call);
+        assert_eq!(error.code, "54000", "{call}: {error}");
+        assert!(error.hint.contains(hint), "{call}: {error}");
+        site.run("t1", &format!("SELECT {again}"));
+        site.run("t2", &made(1, 1));
+    }
+    // Room is what the hint makes.
+    site.cluster.run(DB, "DELETE FROM tenant_q.queue WHERE tenant = 't1' AND name = 'q7'");
+    site.run("t1", "SELECT tq_set_queue('q1001', priority => 1), tq_resume('t1', queue => 'p7'), tq_pause(queue => 'p1001')");
+    site.run(
+        "t1",
+        "CREATE FUNCTION hear(e jsonb) RETURNS void LANGUAGE sql AS ''; SELECT tq_register('hear');
+         SELECT count(tq_register('h' || n, 'public.ok(text)')) FROM generate_series(1, 1001) AS n;
+         SELECT count(tq_on('succeeded', 'hear', for_handler => 'h' || n)) FROM generate_series(1, 1000) AS n",
+    );
+    let error = site.cluster.try_run_as("t1", DB, "SELECT tq_on('succeeded', 'hear', for_handler => 'h1001')").expect_err("one too many");
+    assert_eq!(error.code, "54000", "{error}");
+    site.run("t1", "SELECT tq_on('succeeded', 'hear', for_handler => 'h1'), tq_off('succeeded', 'hear')");
+}
+
 /// As many objects as a document of 30 MB has: each of them is read by itself.
 #[test]
 fn nine_hundred_thousand_tasks_at_once_fit_or_are_an_error() {
