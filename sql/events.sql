@@ -69,7 +69,7 @@ COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
 Called at once, inside the transaction: enqueue (in a session of the listener''s role in the statement that enqueues, in a sandbox: false refuses the task with TQ005, an error passes through; for everybody else before the task runs, by an executor of that role: false ends it as cancelled), before_run (as the task''s role; false ends the task as cancelled), after_run (an error fails the attempt).
 As tasks of their own, enqueued with what they tell: attempt_failed, retry, failed, done, cancelled, expired, schedule_fired.
 for_handler: tasks of that handler only. Tasks of a handler that listens fire no events.
-Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
+Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner; 54000 more than 1,000 listeners.
 Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
 
 CREATE FUNCTION @extschema@.tq_off(event text, handler text, tenant text DEFAULT NULL) RETURNS boolean

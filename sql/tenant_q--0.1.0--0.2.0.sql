@@ -83,7 +83,7 @@ COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
 Called at once, inside the transaction: enqueue (in a session of the listener''s role in the statement that enqueues, in a sandbox: false refuses the task with TQ005, an error passes through; for everybody else before the task runs, by an executor of that role: false ends it as cancelled), before_run (as the task''s role; false ends the task as cancelled), after_run (an error fails the attempt).
 As tasks of their own, enqueued with what they tell: attempt_failed, retry, failed, done, cancelled, expired, schedule_fired.
 for_handler: tasks of that handler only. Tasks of a handler that listens fire no events.
-Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner.
+Errors: 22023 unknown event, or a handler that doesn''t take the document; 42704 handler not registered; 42501 not the schema''s owner; 54000 more than 1,000 listeners.
 Example: SELECT tq_on(''failed'', ''tell_support'', for_handler => ''send_invoice'');';
 
 -- Schemas that Citus has distributed are no tenants.
@@ -111,5 +111,15 @@ COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, te
 EXECUTE is granted to nobody by default. Errors: 22023 a value that makes no sense, 55P03 as of tq_detach. Example: SELECT tq_set_quota(''acme'', max_running => 2, weight => 5);';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
 'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started. False = it was paused until tq_resume already.
-Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration; 55P03 as of tq_detach.
+Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration; 54000 more than 1,000 pauses of queues and handlers; 55P03 as of tq_detach.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
+
+-- What every process reads whole of a tenant is bounded.
+COMMENT ON FUNCTION @extschema@.tq_set_queue(text, integer, text, integer, interval, integer, text, text[], text) IS
+'Sets a queue of the tenant up; NULL leaves as it is, names in reset go back to none. Queues need no set-up: one is there as soon as a task names it.
+max_running: tasks of it at a time. rate: starts, ''10/m'', ''100/h'', ''5/10s''. priority, timeout, max_attempts: for tasks of it that neither say it themselves nor by their handler. pick: priority, the default: its tasks are in the tenant''s common order of priority, due time and id. round_robin: the queue has that order for itself and takes turns with the common one and with other such queues, one task each, so that nobody''s urgent flood keeps it from running; random: its place among them is drawn each time.
+Errors: 42501 not the owner, 22023 a value that makes no sense, 54000 more than 1,000 queues set up. Example: SELECT tq_set_queue(''reports'', max_running => 2, rate => ''100/h'', pick => ''round_robin'');';
+COMMENT ON FUNCTION @extschema@.tq_set_limit(text, integer, text, text, text[], text) IS
+'What tasks with this limit_key may do, whatever their handlers; NULL leaves as it is, names in reset go back to none.
+max_running: at a time. rate: starts, ''10/m''. algorithm, said by each call: bucket lets a burst of the whole number through and then one after the other evenly; window counts in fixed windows of time. Rates are counted anew after a restart of the server.
+Errors: 42501 not the owner, 22023 a value that makes no sense, 54000 more than 10,000 limits. Example: SELECT tq_set_limit(''smtp'', max_running => 3, rate => ''60/m'');';

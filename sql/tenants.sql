@@ -55,7 +55,7 @@ CREATE FUNCTION @extschema@.tq_pause(tenant text DEFAULT NULL, queue text DEFAUL
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_pause';
 COMMENT ON FUNCTION @extschema@.tq_pause(text, text, text, interval, interval) IS
 'Starts no more tasks of the tenant; with queue, handler or both only of those; running ones go on. duration: NULL = until tq_resume. drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started. False = it was paused until tq_resume already.
-Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration; 55P03 as of tq_detach.
+Errors: 42501 not the owner, 42704 no such handler, with the nearest one; 22023 a negative duration; 54000 more than 1,000 pauses of queues and handlers; 55P03 as of tq_detach.
 Example: SELECT tq_pause(''acme'', handler => ''send_invoice'', duration => ''10 minutes'');';
 
 CREATE FUNCTION @extschema@.tq_resume(tenant text DEFAULT NULL, queue text DEFAULT NULL, handler text DEFAULT NULL) RETURNS boolean

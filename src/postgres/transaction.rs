@@ -96,6 +96,10 @@ pub fn flush_all() {
 
 /// Runs deferred triggers and drops portals now, until nothing is left: at commit they would run
 /// outside the tenant's search_path.
+///
+/// PostgreSQL's own loop goes on while triggers defer more, in the order of a commit. One that never stops is as a handler
+/// that never returns: the attempt's timeout ends it. In somebody else's transaction, where none may be armed, rounds are
+/// counted (deferred.rs).
 pub fn fire_deferred() -> Result<(), Failure> {
     for _ in 0..super::deferred::ROUNDS {
         // SAFETY: what CommitTransaction does, a little earlier; no query is running.
