@@ -275,63 +275,6 @@ impl Queue {
         Queue { tenant, table, caller, by, room: Cell::new(0) }
     }
 
-    /// Checks and inserts one task; returns its id.
-    pub fn add(&self, new: &NewTask) -> Result<u128> {
-        new.check()?;
-        let handler = handler::require(&self.tenant, &new.handler)?;
-        self.check_superuser(&handler)?;
-        self.check_args(&handler, new)?;
-        for hook in [&new.on_success, &new.on_failure, &new.hook].into_iter().flatten() {
-            let hook = handler::require(&self.tenant, hook)?;
-            self.check_superuser(&hook)?;
-        }
-        self.check_room()?;
-        let mut id = new.id.unwrap_or_else(task::new_id);
-        // A member's id is its flow's doing, and as new as the flow.
-        if new.id.is_some() && new.parent.is_none() && self.known(id)? {
-            return Ok(id);
-        }
-        let mut waits_for = new.waits_for;
-        if !new.depends_on.is_empty() && new.parent.is_none() {
-            waits_for = depend::check(self, new, id)?;
-        }
-        if new.unique_key.is_some() {
-            match unique::claim(self, new)? {
-                Claim::Free => {}
-                Claim::Theirs(theirs) => return Ok(theirs),
-                Claim::Replaced(theirs) => id = theirs,
-            }
-        }
-        let run_at = new.run_at.or(new.delay.map(|d| clock::now().saturating_add(d))).unwrap_or_else(clock::now);
-        let marked;
-        let new = match crate::events::enqueue(self, new, &handler, id, run_at)? {
-            true => {
-                marked = NewTask { asked: true, ..new.clone() };
-                &marked
-            }
-            false => new,
-        };
-        insert(&self.tenant, &self.table, &self.caller, new, id, waits_for, Some(&handler))?;
-        Ok(id)
-    }
-
-    fn check_args(&self, handler: &Handler, new: &NewTask) -> Result<()> {
-        let code = if self.by == By::Caller { handler.code_at_enqueue(&self.tenant) } else { None };
-        let code = code.as_ref();
-        if new.each {
-            for item in new.args.iter().filter_map(Jsonb::elements).flatten() {
-                handler.check_args(Some(&Jsonb::from_value(item)), code)?;
-            }
-            return Ok(());
-        }
-        if new.pass.is_some() {
-            // What is handed on is known later; null stands for it, which fits every type.
-            let args = crate::flow::with_result(handler, new.args.as_ref().map(Jsonb::value), Json::Null)?;
-            return handler.check_args(Some(&Jsonb::from_value(args)), code);
-        }
-        handler.check_args(new.args.as_ref(), code)
-    }
-
     /// Whether a task of this id is here already: enqueuing an id twice is one task.
     pub(crate) fn known(&self, id: u128) -> Result<bool> {
         // Whoever enqueues the same id just now is waited for; then the newest snapshot tells. Not by the
@@ -389,6 +332,63 @@ impl Queue {
         self.room.set(self.room.get() - 1);
         Ok(())
     }
+}
+
+/// Checks and inserts one task; returns its id.
+pub fn add(queue: &Queue, new: &NewTask) -> Result<u128> {
+    new.check()?;
+    let handler = handler::require(&queue.tenant, &new.handler)?;
+    queue.check_superuser(&handler)?;
+    check_args(queue, &handler, new)?;
+    for hook in [&new.on_success, &new.on_failure, &new.hook].into_iter().flatten() {
+        let hook = handler::require(&queue.tenant, hook)?;
+        queue.check_superuser(&hook)?;
+    }
+    queue.check_room()?;
+    let mut id = new.id.unwrap_or_else(task::new_id);
+    // A member's id is its flow's doing, and as new as the flow.
+    if new.id.is_some() && new.parent.is_none() && queue.known(id)? {
+        return Ok(id);
+    }
+    let mut waits_for = new.waits_for;
+    if !new.depends_on.is_empty() && new.parent.is_none() {
+        waits_for = depend::check(queue, new, id)?;
+    }
+    if new.unique_key.is_some() {
+        match unique::claim(queue, new)? {
+            Claim::Free => {}
+            Claim::Theirs(theirs) => return Ok(theirs),
+            Claim::Replaced(theirs) => id = theirs,
+        }
+    }
+    let run_at = new.run_at.or(new.delay.map(|d| clock::now().saturating_add(d))).unwrap_or_else(clock::now);
+    let marked;
+    let new = match crate::events::enqueue(queue, new, &handler, id, run_at)? {
+        true => {
+            marked = NewTask { asked: true, ..new.clone() };
+            &marked
+        }
+        false => new,
+    };
+    insert(&queue.tenant, &queue.table, &queue.caller, new, id, waits_for, Some(&handler))?;
+    Ok(id)
+}
+
+fn check_args(queue: &Queue, handler: &Handler, new: &NewTask) -> Result<()> {
+    let code = if queue.by == By::Caller { handler.code_at_enqueue(&queue.tenant) } else { None };
+    let code = code.as_ref();
+    if new.each {
+        for item in new.args.iter().filter_map(Jsonb::elements).flatten() {
+            handler.check_args(Some(&Jsonb::from_value(item)), code)?;
+        }
+        return Ok(());
+    }
+    if new.pass.is_some() {
+        // What is handed on is known later; null stands for it, which fits every type.
+        let args = crate::flow::with_result(handler, new.args.as_ref().map(Jsonb::value), Json::Null)?;
+        return handler.check_args(Some(&Jsonb::from_value(args)), code);
+    }
+    handler.check_args(new.args.as_ref(), code)
 }
 
 /// Writes the row and notes the wake. Everything has been checked, or doesn't matter: the engine's

@@ -561,7 +561,7 @@ fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: impl FnOnce() -
                 meta: Some(json!({ "event": listener.event.name() })),
                 ..NewTask::default()
             };
-            Queue::of(tenant, table, caller, By::Engine).add(&new)
+            crate::enqueue::add(&Queue::of(tenant, table, caller, By::Engine), &new)
         };
         if let Err(error) = add() {
             let what = format!(

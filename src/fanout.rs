@@ -604,7 +604,7 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
     };
     let caller = Caller { name: row.text(fcol::CREATED_BY).unwrap_or_default(), superuser: row.bool(fcol::BY_SUPERUSER).unwrap_or(false) };
     let queue = Queue::of(tenant.clone(), table, caller, By::Engine);
-    match queue.add(&new) {
+    match crate::enqueue::add(&queue, &new) {
         Ok(id) if new.id != Some(id) && !is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.into())),
         Ok(id) => Ok(Served::Enqueued(id)),
         Err(e) => skipped(e),

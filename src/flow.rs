@@ -168,7 +168,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
                 new.allow_failure = Some(allow_failure);
                 new.pass = spec.pass_result.then_some(before);
             }
-            queue.add(&new)
+            crate::enqueue::add(queue, &new)
         };
         let place = |e: Error| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));

@@ -43,9 +43,9 @@ pub fn announce(s: &Shared, schema: u32, group: Option<&str>) {
     }
 }
 /// The same, after this transaction's commit.
-pub fn finished(tenant: &Tenant, group: Option<&str>) {
+pub fn finished(schema: u32, group: Option<&str>) {
     if let Some(group) = group {
-        wake::finished_group(mark(tenant.oid, group));
+        wake::finished_group(mark(schema, group));
     }
 }
 
@@ -205,7 +205,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
             .hint("Call tq_cancel(id) for tasks that are not to run.")
             .notice();
     }
-    finished(&tenant, Some(&group));
+    finished(tenant.oid, Some(&group));
     Ok(Ret::Bigint(changed + left))
 }
 

@@ -660,7 +660,7 @@ fn table_changed(args: &Args) -> Result<Ret> {
     let queue = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, caller, By::Caller);
     let table = qualified_name(relation);
     let operation = fired.operation();
-    let enqueue = |args: Jsonb| queue.add(&NewTask { args: Some(args), ..listener.task.clone() }).map(|_| ());
+    let enqueue = |args: Jsonb| crate::enqueue::add(&queue, &NewTask { args: Some(args), ..listener.task.clone() }).map(|_| ());
     match operation {
         Operation::Truncate => enqueue(document_for(operation, &table, false, &[])?)?,
         _ if fired.is_for_row() => {

@@ -695,7 +695,7 @@ fn why(args: &Args) -> Result<Ret> {
     let now = clock::now();
     let stamp = row.time(col::CREATED_AT).unwrap_or(0);
     let s = shared::get();
-    let slot = s.and_then(|s| surface::running(&s, &tenant, id, stamp).map(|n| &s.slots[n]));
+    let slot = s.and_then(|s| surface::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
     let state = task::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),

@@ -556,7 +556,7 @@ pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
 /// own, and takes everything back with the caller's statement.
 pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
     check_sync(queue, new)?;
-    let id = queue.add(new)?;
+    let id = crate::enqueue::add(queue, new)?;
     run_members(queue, std::iter::once(id), false)?;
     Ok(id)
 }

@@ -335,7 +335,7 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Re
     );
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if verdict != Verdict::Overtaken {
-        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, row, &failure, timed_out);
+        crate::stats::failed(&crate::shared::shared(), tenant.oid, role, &task::counted(row), &failure, timed_out);
     }
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
     Ok((role, at))
@@ -403,7 +403,7 @@ fn quarantine(
     };
     complete::end(tenant, table, row, &end, true)?;
     wake::finished(row.uuid(col::ID).unwrap_or(0));
-    groups::finished(tenant, row.str(col::GROUP_ID));
+    groups::finished(tenant.oid, row.str(col::GROUP_ID));
     Ok(())
 }
 

@@ -590,7 +590,7 @@ fn fail(
         Ok(Interrupted::Counted(failure, verdict)) => (failure, verdict),
         Ok(Interrupted::Overtaken) => return Outcome::Over,
         Ok(Interrupted::Again(times)) => {
-            crate::stats::failed(s, tenant.oid, handler.run_as, row, &failure, false);
+            crate::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, false);
             caught::log_failure(&named(&format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1)), &failure);
             pick::pause_interrupted(s, index, item.id, times as u32);
             ready::wake(s, index, i64::MIN);
@@ -599,7 +599,7 @@ fn fail(
         Err(why) => return unrecorded(&why),
     };
     if verdict != Verdict::Overtaken {
-        crate::stats::failed(s, tenant.oid, handler.run_as, row, &failure, outcome == "timeout");
+        crate::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, outcome == "timeout");
         pick::forget_ends(s, index, item.id);
     }
     match verdict {

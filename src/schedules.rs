@@ -167,7 +167,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
             crate::surface::Found::Finished(r) => Some(task::finished(r.char(task::rcol::STATE)).name()),
             crate::surface::Found::Unfinished(r) => {
                 let running = shared::get()
-                    .is_some_and(|s| crate::surface::running(&s, tenant, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
+                    .is_some_and(|s| crate::surface::running(&s, tenant.oid, id, r.time(task::col::CREATED_AT).unwrap_or(0)).is_some());
                 Some(
                     task::unfinished(
                         r.char(task::col::STATE),

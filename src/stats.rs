@@ -11,7 +11,6 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::lwlock::Lock;
-use crate::postgres::relation::Row;
 use crate::postgres::{catalog, shmem, worker};
 use crate::run::Outcome;
 use crate::share::{self, Owner, Says};
@@ -181,15 +180,26 @@ fn raise(max: &AtomicU64, value: u64) {
     }
 }
 
+/// What is counted of one attempt at a task.
+pub struct Counted<'a> {
+    pub id: u128,
+    pub handler: &'a str,
+    /// Its number: 1 is the first.
+    pub attempt: i32,
+    /// The schedule it comes from; "" = none.
+    pub schedule: &'a str,
+    pub run_at: Option<Micros>,
+}
+
 /// An attempt that began at `started_at` has ended like this. On every task's way: a few atomics.
-pub fn ended(s: &Shared, schema: u32, row: &Row, outcome: Outcome, started_at: Micros) {
+pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_at: Micros) {
     if !matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Retry) || started_at == 0 {
         return;
     }
     let now = clock::now();
     let run = (now - started_at).max(0) as u64;
-    let wait = (started_at - row.time(col::RUN_AT).unwrap_or(started_at)).max(0) as u64;
-    with_place(s, schema, row.str(col::HANDLER).unwrap_or(""), |stat| {
+    let wait = (started_at - task.run_at.unwrap_or(started_at)).max(0) as u64;
+    with_place(s, schema, task.handler, |stat| {
         let counter = match outcome {
             Outcome::Done => &stat.done,
             Outcome::Failed => &stat.failed,
@@ -205,10 +215,9 @@ pub fn ended(s: &Shared, schema: u32, row: &Row, outcome: Outcome, started_at: M
 }
 
 /// An attempt has failed and that was recorded.
-pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, timed_out: bool) {
-    let handler = row.str(col::HANDLER).unwrap_or("");
+pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Failure, timed_out: bool) {
     if timed_out {
-        with_place(s, schema, handler, |stat| {
+        with_place(s, schema, task.handler, |stat| {
             stat.timeouts.fetch_add(1, Relaxed);
         });
     }
@@ -216,7 +225,6 @@ pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, 
     if n == 0 {
         return;
     }
-    let id = row.uuid(col::ID).unwrap_or(0);
     let now = clock::now();
     let _guard = Lock::Announce.exclusive();
     let number = s.header.failures.fetch_add(1, Relaxed) + 1;
@@ -226,13 +234,13 @@ pub fn failed(s: &Shared, schema: u32, role: u32, row: &Row, failure: &Failure, 
     f.database.store(shmem::my_database(), Relaxed);
     f.tenant.store(schema, Relaxed);
     f.role.store(role, Relaxed);
-    f.attempt.store(row.i32(col::ATTEMPTS).unwrap_or(0) + 1, Relaxed);
-    f.id_high.store((id >> 64) as u64, Relaxed);
-    f.id_low.store(id as u64, Relaxed);
+    f.attempt.store(task.attempt, Relaxed);
+    f.id_high.store((task.id >> 64) as u64, Relaxed);
+    f.id_low.store(task.id as u64, Relaxed);
     f.at.store(now, Relaxed);
     put(&f.sqlstate, &failure.sqlstate);
-    put(&f.handler, handler);
-    put(&f.schedule, row.str(col::SCHEDULE).unwrap_or(""));
+    put(&f.handler, task.handler);
+    put(&f.schedule, task.schedule);
     put(&f.message, &failure.message);
 }
 

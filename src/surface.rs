@@ -86,7 +86,7 @@ fn enqueue(args: &Args) -> Result<Ret> {
     };
     let tenant = tenant::resolve(args.text(28).as_deref())?;
     let queue = Queue::open(tenant)?;
-    Ok(Ret::Uuid(if args.bool(27) == Some(true) { own_session::enqueue_and_run(&queue, &new)? } else { queue.add(&new)? }))
+    Ok(Ret::Uuid(if args.bool(27) == Some(true) { own_session::enqueue_and_run(&queue, &new)? } else { crate::enqueue::add(&queue, &new)? }))
 }
 
 /// A task object: a document whose keys are exactly tq_async's parameters.
@@ -181,7 +181,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
             if new.handler.is_empty() {
                 return Err(Error::invalid("the task has no handler"));
             }
-            if new.sync { own_session::enqueue_and_run(&queue, &new) } else { queue.add(&new) }
+            if new.sync { own_session::enqueue_and_run(&queue, &new) } else { crate::enqueue::add(&queue, &new) }
         };
         ids.push(scratch.run(add).map_err(|e| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
@@ -269,7 +269,7 @@ fn cancel(args: &Args) -> Result<Ret> {
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let runs = || shared::get().is_some_and(|s| running(&s, tenant, id, stamp).is_some());
+    let runs = || shared::get().is_some_and(|s| running(&s, tenant.oid, id, stamp).is_some());
     task::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row) == Gone::Done
 }
 
@@ -280,7 +280,7 @@ fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(tenant.oid, id, stamp);
     wake::finished(id);
-    crate::groups::finished(tenant, row.str(col::GROUP_ID));
+    crate::groups::finished(tenant.oid, row.str(col::GROUP_ID));
     Ok(())
 }
 
@@ -379,8 +379,8 @@ fn requeue(args: &Args) -> Result<Ret> {
 }
 
 /// The slot that runs this incarnation of the tenant's task.
-pub fn running(s: &Shared, tenant: &Tenant, id: u128, stamp: Micros) -> Option<usize> {
-    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), tenant.oid, id, stamp))
+pub fn running(s: &Shared, schema: u32, id: u128, stamp: Micros) -> Option<usize> {
+    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, stamp))
 }
 
 /// A place among those who wait for tasks; free again when dropped.
@@ -615,7 +615,7 @@ pub fn time_json(t: Option<Micros>) -> Json {
 /// so that JSON null and SQL NULL stay apart.
 pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let slot = shared::get().and_then(|s| running(&s, tenant, id, stamp).map(|n| &s.slots[n]));
+    let slot = shared::get().and_then(|s| running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
     let state = task::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),

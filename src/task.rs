@@ -24,6 +24,8 @@ pub enum State {
     Quarantined,
 }
 
+use crate::postgres::relation::Row;
+use crate::stats::Counted;
 use State::*;
 
 impl State {
@@ -222,4 +224,15 @@ pub fn fire_id(schedule: u128, fire_time_micros_2000: i64) -> u128 {
     let random_a = (h >> 100) & 0xFFF;
     let random_b = h & 0x3FFF_FFFF_FFFF_FFFF;
     (ms << 80) | (0x7 << 76) | (random_a << 64) | (0b10 << 62) | random_b
+}
+
+/// What the counters want to know of the attempt that this row stands before.
+pub fn counted(row: &Row) -> Counted<'_> {
+    Counted {
+        id: row.uuid(col::ID).unwrap_or(0),
+        handler: row.str(col::HANDLER).unwrap_or(""),
+        attempt: row.i32(col::ATTEMPTS).unwrap_or(0) + 1,
+        schedule: row.str(col::SCHEDULE).unwrap_or(""),
+        run_at: row.time(col::RUN_AT),
+    }
 }

@@ -767,7 +767,7 @@ fn fire(
             && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| task::is_task(r.char(col::STATE)))
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
-            if overlap == "skip" || crate::surface::running(s, tenant, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none() {
+            if overlap == "skip" || crate::surface::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none() {
                 if let Some(all) = of_line {
                     let begun = schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
                     *left = left.saturating_sub(if begun { LINE } else { 0 });
@@ -783,10 +783,10 @@ fn fire(
         };
         let later = jitter + schedule.of_all.as_ref().map_or(0, |all| all.stagger(tenant));
         // The handler may be gone for a while: the plan goes on.
-        let made = schedule.task(tenant, row, &handler_name, at).and_then(|new| {
+        let made = task_of(schedule, tenant, row, &handler_name, at).and_then(|new| {
             let fanout = of_line.map(|all| all.line(at));
             let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
-            queue.add(&new).map(|added| (new, added))
+            crate::enqueue::add(queue, &new).map(|added| (new, added))
         });
         let made = match made {
             // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
@@ -838,20 +838,18 @@ fn fire(
     Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), state, over })
 }
 
-impl Schedule {
-    /// A task of this schedule for the fire time `at`, but for its id and when it may run.
-    pub fn task(&self, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
-        Ok(NewTask {
-            handler: handler_name.to_string(),
-            args: arguments(tenant, self, row, handler_name, instant(at))?,
-            name: self.base.name.clone().or_else(|| Some(self.name.clone())),
-            delay: None,
-            schedule: Some(self.name.clone()),
-            scheduled_for: Some(at),
-            alone: self.overlap != "allow",
-            ..self.base.clone()
-        })
-    }
+/// A task of this schedule for the fire time `at`, but for its id and when it may run.
+pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
+    Ok(NewTask {
+        handler: handler_name.to_string(),
+        args: arguments(tenant, schedule, row, handler_name, instant(at))?,
+        name: schedule.base.name.clone().or_else(|| Some(schedule.name.clone())),
+        delay: None,
+        schedule: Some(schedule.name.clone()),
+        scheduled_for: Some(at),
+        alone: schedule.overlap != "allow",
+        ..schedule.base.clone()
+    })
 }
 
 fn micros_of(d: TimeDelta) -> i64 {

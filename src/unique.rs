@@ -31,7 +31,7 @@ fn holder(tasks: &Table, key: &str) -> Option<Row> {
 
 fn is_running(tenant: &Tenant, row: &Row) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    shared::get().is_some_and(|s| surface::running(&s, tenant, id, stamp).is_some())
+    shared::get().is_some_and(|s| surface::running(&s, tenant.oid, id, stamp).is_some())
 }
 
 fn until(row: &Row) -> String {

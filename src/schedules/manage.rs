@@ -247,7 +247,7 @@ pub fn fire(args: &Args) -> Result<Ret> {
     let queue = Queue::of(tenant.clone(), tasks, author(), By::Caller);
     let now = clock::now();
     let handler_name = row.text(scol::HANDLER).unwrap_or_default();
-    let id = queue.add(&schedule.task(&tenant, &row, &handler_name, now)?)?;
+    let id = crate::enqueue::add(&queue, &crate::tick::task_of(&schedule, &tenant, &row, &handler_name, now)?)?;
     follow::change(&table, &name, |row| {
         let runs = row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(1);
         let columns = vec![(scol::LAST_RUN, Value::Time(now)), (scol::LAST_TASK, Value::Uuid(id)), (scol::RUN_COUNT, Value::I64(runs))];

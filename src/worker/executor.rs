@@ -487,7 +487,7 @@ impl Executor {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
-        crate::stats::ended(s, tenant.oid, row, outcome, self.slot.started_at.load(Relaxed));
+        crate::stats::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
         pick::no_longer_named(s, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
