@@ -43,7 +43,7 @@ impl Gate {
 }
 
 /// What stands in `waits_for` for a gate, or for a queue's turn.
-pub fn key(kind: &str, name: &str) -> u128 {
+pub fn gate_id(kind: &str, name: &str) -> u128 {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tenant_q {kind} {name}").as_bytes()).as_u128()
 }
 
@@ -51,7 +51,7 @@ pub fn key(kind: &str, name: &str) -> u128 {
 pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Gate> {
     let mut gates = Vec::new();
     let mut add = |kind: &str, name: &str, place: usize, max: Option<i32>, rate: Option<Rate>| {
-        gates.push(Gate { key: key(kind, name), max, rate, place });
+        gates.push(Gate { key: gate_id(kind, name), max, rate, place });
     };
     if let Some(lock) = row.str(col::LOCK_KEY) {
         add("lock", lock, 0, Some(1), None);

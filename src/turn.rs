@@ -55,7 +55,7 @@ impl Place {
     pub fn of(tenant: &Tenant, queue: Option<&str>) -> Place {
         match tenant.queue(queue) {
             Some(q) if matches!(q.pick, Some(Pick::RoundRobin | Pick::Random)) => {
-                Place { state: stored::TURN, waits_for: Some(key(&q.name)) }
+                Place { state: stored::TURN, waits_for: Some(turn_id(&q.name)) }
             }
             _ => Place { state: stored::QUEUED, waits_for: None },
         }
@@ -70,8 +70,8 @@ impl Place {
     }
 }
 
-fn key(queue: &str) -> u128 {
-    gate::key("turn", queue)
+fn turn_id(queue: &str) -> u128 {
+    gate::gate_id("turn", queue)
 }
 
 /// One of the places where due tasks are found.
@@ -123,7 +123,7 @@ pub fn sources(tenant: &Tenant, last: u64) -> Vec<Source> {
     let is = |drawn: bool| {
         // A queue that is picked by priority again is looked at for what is left of its own order.
         let queues = tenant.queues.iter().filter(move |q| q.pick.is_some_and(|p| (p == Pick::Random) == drawn));
-        queues.map(|q| Source { queue: Some(key(&q.name)) })
+        queues.map(|q| Source { queue: Some(turn_id(&q.name)) })
     };
     let mut order: Vec<Source> = std::iter::once(Source::COMMON).chain(is(false)).collect();
     let next = order.iter().position(|s| s.mark() == last).map_or(0, |n| n + 1);
@@ -137,7 +137,7 @@ pub fn sources(tenant: &Tenant, last: u64) -> Vec<Source> {
 
 /// Whether serving this one moves the turn on: one whose place is drawn doesn't.
 pub fn moves_on(tenant: &Tenant, source: &Source) -> bool {
-    !tenant.queues.iter().any(|q| q.pick == Some(Pick::Random) && Some(key(&q.name)) == source.queue)
+    !tenant.queues.iter().any(|q| q.pick == Some(Pick::Random) && Some(turn_id(&q.name)) == source.queue)
 }
 
 /// One of each in turn, while there are any.
