@@ -86,7 +86,11 @@ fn enqueue(args: &Args) -> Result<Ret> {
     };
     let tenant = tenant::resolve(args.text(28).as_deref())?;
     let queue = Queue::open(tenant)?;
-    Ok(Ret::Uuid(if args.bool(27) == Some(true) { own_session::enqueue_and_run(&queue, &new)? } else { crate::enqueue::add(&queue, &new)? }))
+    Ok(Ret::Uuid(if args.bool(27) == Some(true) {
+        own_session::enqueue_and_run(&queue, &new)?
+    } else {
+        crate::enqueue::add(&queue, &new)?
+    }))
 }
 
 /// A task object: a document whose keys are exactly tq_async's parameters.

@@ -26,42 +26,65 @@ pub enum State {
 
 use crate::postgres::relation::Row;
 use crate::stats::Counted;
-use State::*;
-
 impl State {
-    pub const ALL: [State; 11] = [Deferred, Delayed, Queued, Running, Retrying, Held, Done, Failed, Cancelled, Expired, Quarantined];
+    pub const ALL: [State; 11] = [
+        State::Deferred,
+        State::Delayed,
+        State::Queued,
+        State::Running,
+        State::Retrying,
+        State::Held,
+        State::Done,
+        State::Failed,
+        State::Cancelled,
+        State::Expired,
+        State::Quarantined,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Deferred => "deferred",
-            Delayed => "delayed",
-            Queued => "queued",
-            Running => "running",
-            Retrying => "retrying",
-            Held => "held",
-            Done => "done",
-            Failed => "failed",
-            Cancelled => "cancelled",
-            Expired => "expired",
-            Quarantined => "quarantined",
+            State::Deferred => "deferred",
+            State::Delayed => "delayed",
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Retrying => "retrying",
+            State::Held => "held",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Expired => "expired",
+            State::Quarantined => "quarantined",
         }
     }
 
     pub fn is_final(self) -> bool {
-        matches!(self, Done | Failed | Cancelled | Expired | Quarantined)
+        matches!(self, State::Done | State::Failed | State::Cancelled | State::Expired | State::Quarantined)
     }
 
     /// The one table of transitions.
     pub fn next(self) -> &'static [State] {
         match self {
-            Deferred => &[Queued, Delayed, Held, Failed, Cancelled, Expired],
-            Delayed => &[Queued, Held, Cancelled, Expired],
-            Queued => &[Running, Delayed, Held, Failed, Cancelled, Expired, Quarantined],
-            Running => &[Done, Failed, Retrying, Queued, Cancelled, Expired, Quarantined],
-            Retrying => &[Running, Queued, Delayed, Held, Failed, Cancelled, Expired, Quarantined],
-            Held => &[Queued, Delayed, Retrying, Failed, Cancelled, Expired],
+            State::Deferred => &[State::Queued, State::Delayed, State::Held, State::Failed, State::Cancelled, State::Expired],
+            State::Delayed => &[State::Queued, State::Held, State::Cancelled, State::Expired],
+            State::Queued => {
+                &[State::Running, State::Delayed, State::Held, State::Failed, State::Cancelled, State::Expired, State::Quarantined]
+            }
+            State::Running => {
+                &[State::Done, State::Failed, State::Retrying, State::Queued, State::Cancelled, State::Expired, State::Quarantined]
+            }
+            State::Retrying => &[
+                State::Running,
+                State::Queued,
+                State::Delayed,
+                State::Held,
+                State::Failed,
+                State::Cancelled,
+                State::Expired,
+                State::Quarantined,
+            ],
+            State::Held => &[State::Queued, State::Delayed, State::Retrying, State::Failed, State::Cancelled, State::Expired],
             // Released or run again by tq_requeue.
-            Done | Failed | Cancelled | Expired | Quarantined => &[Queued, Delayed],
+            State::Done | State::Failed | State::Cancelled | State::Expired | State::Quarantined => &[State::Queued, State::Delayed],
         }
     }
 }

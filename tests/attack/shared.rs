@@ -283,10 +283,7 @@ fn more_roles_with_work_than_places_are_all_served() {
         for first in [1, 61] {
             site.cluster.run(
                 DB,
-                &format!(
-                    "SELECT tq_async('ok', '[\"{round}\"]', tenant => 'r' || n) FROM generate_series({first}, {}) AS n",
-                    first + 59
-                ),
+                &format!("SELECT tq_async('ok', '[\"{round}\"]', tenant => 'r' || n) FROM generate_series({first}, {}) AS n", first + 59),
             );
         }
         site.cluster.wait_until_within(
