@@ -127,22 +127,22 @@ pub mod ended {
 /// What a row of tq_task says of its task; `running` is known from the slots.
 pub fn unfinished(state: u8, attempts: i32, run_at: i64, now: i64, running: bool) -> State {
     match state {
-        _ if running => Running,
-        stored::WAITING => Deferred,
-        stored::HELD => Held,
-        _ if attempts > 0 => Retrying,
-        _ if run_at > now => Delayed,
-        _ => Queued,
+        _ if running => State::Running,
+        stored::WAITING => State::Deferred,
+        stored::HELD => State::Held,
+        _ if attempts > 0 => State::Retrying,
+        _ if run_at > now => State::Delayed,
+        _ => State::Queued,
     }
 }
 /// What a row of tq_result says of its task.
 pub fn finished(state: u8) -> State {
     match state {
-        ended::DONE => Done,
-        ended::CANCELLED => Cancelled,
-        ended::EXPIRED => Expired,
-        ended::QUARANTINED => Quarantined,
-        _ => Failed,
+        ended::DONE => State::Done,
+        ended::CANCELLED => State::Cancelled,
+        ended::EXPIRED => State::Expired,
+        ended::QUARANTINED => State::Quarantined,
+        _ => State::Failed,
     }
 }
 
