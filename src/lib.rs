@@ -4,58 +4,19 @@
 //!
 //! `enqueue → wake → ready → pick → run → complete → retention`, `tick → enqueue`.
 
-// Ground
-pub mod cache;
-pub mod error;
-pub mod postgres;
-pub mod settings;
-pub mod share;
-pub mod shared;
-// What there is
-pub mod handler;
-pub mod task;
-pub mod tenant;
-// The way of a task
-pub mod complete;
-pub mod depend;
-pub mod enqueue;
-pub mod flow;
-pub mod gate;
-pub mod gauge;
-pub mod nested;
-pub mod park;
-pub mod pick;
-pub mod poison;
-pub mod prepared;
-pub mod rate;
-pub mod ready;
-pub mod retention;
-pub mod retry;
-pub mod run;
-pub mod turn;
-pub mod unique;
-pub mod wake;
-// Time
-pub mod fanout;
-pub mod schedule;
-pub mod tick;
-// Processes
-pub mod ddl;
-pub mod identity;
-pub mod limits;
-pub mod worker;
-// What one can ask in SQL
-pub mod events;
-pub mod groups;
-pub mod listen;
-pub mod manage;
-pub mod monitor;
-pub mod own_session;
-pub mod progress;
-pub mod rights;
-pub mod schedules;
-pub mod stats;
-pub mod surface;
+mod calls;
+mod fanout;
+mod handler;
+mod postgres;
+mod pure;
+mod schedules;
+mod settings;
+mod shared;
+mod task;
+mod tenant;
+mod waits;
+mod work;
+mod worker;
 
 use pgrx::prelude::*;
 
@@ -84,7 +45,7 @@ pub extern "C-unwind" fn _PG_init() {
         return;
     }
     postgres::shmem::request(shared::size(), shared::initialise);
-    ddl::register();
+    calls::ddl::register();
     postgres::worker::register_static("tenant_q launcher", "tenant_q launcher", "tenant_q_launcher_main", 1);
 }
 

@@ -24,8 +24,8 @@ pub enum State {
     Quarantined,
 }
 
+use crate::calls::stats::Counted;
 use crate::postgres::relation::Row;
-use crate::stats::Counted;
 impl State {
     pub const ALL: [State; 11] = [
         State::Deferred,

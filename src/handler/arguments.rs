@@ -4,13 +4,12 @@
 //! parameter; `f(jsonb)` gets the document as it is. Checked when a task is enqueued, as far as that runs
 //! nobody's code, and again when it starts: the function may have been replaced in between.
 
-use super::signature::{Param, Signature, nearest};
-use crate::error::{Error, Result};
+use crate::handler::signature::{Param, Signature, nearest};
 use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
-use crate::postgres::function::catalog;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::function::document::{self, Document, Item, Shape};
-use crate::postgres::function::{Argument, Value};
+use crate::postgres::function::{Argument, Value, catalog};
 use crate::postgres::sandbox;
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys;

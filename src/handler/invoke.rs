@@ -3,8 +3,8 @@
 //! The function runs as the current user, whose right to it is checked first, in the transaction
 //! that is open. After an `Err` the caller rolls back.
 
-use super::arguments::Bound;
-use super::signature::{Kind, Signature};
+use crate::handler::arguments::Bound;
+use crate::handler::signature::{Kind, Signature};
 use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::function::execute::{self, Call, Outcome};

@@ -4,23 +4,23 @@
 //! registered handler and data, never code or role. The registry pins the function's signature
 //! and owner: a function that another role put in its place is not called.
 
-pub mod admin;
 pub mod arguments;
 pub mod invoke;
 pub mod signature;
 
-use crate::cache::Bounded;
-use crate::error::{Error, Result};
+use crate::calls::tenants;
+use crate::handler::signature::Signature;
 use crate::postgres::clock::Micros;
 use crate::postgres::code::MayRunCode;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, catalog, sandbox, transaction};
-use crate::rate::Rate;
-use crate::retry::Policy;
+use crate::pure::cache::Bounded;
+use crate::pure::rate::Rate;
+use crate::pure::retry::Policy;
 use crate::tenant::{self, Tenant};
 use pgrx::pg_sys;
-use signature::Signature;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -305,7 +305,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         },
     };
     let settings = row.json(hcol::SETTINGS);
-    if let Err(e) = tenant::admin::check_reserved(settings.as_ref()) {
+    if let Err(e) = tenants::check_reserved(settings.as_ref()) {
         fault = Some(Fault::Changed(e.message));
     }
     let name = row.text(hcol::NAME).unwrap_or_default();

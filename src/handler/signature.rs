@@ -3,8 +3,8 @@
 //! A name is looked up once, at registration, and the function's OID is what is kept: an overload
 //! that appears later is never chosen. Looking up runs nothing of anybody's.
 
-use crate::error::{Error, Result};
 use crate::postgres::caught::Failure;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::function::catalog::{self, Candidate};
 use pgrx::pg_sys;
 

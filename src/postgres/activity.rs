@@ -15,7 +15,7 @@ pub struct Activity {
 
 /// Of process `procno`, if it still is the one with this pid.
 pub fn of(procno: u32, pid: u32) -> Activity {
-    if !super::latch::is_process(procno, pid) {
+    if !crate::postgres::latch::is_process(procno, pid) {
         return Activity::default();
     }
     // SAFETY: the bound is checked by is_process(); single words that their owner may change any

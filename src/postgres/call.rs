@@ -3,8 +3,8 @@
 //! Declarations live in sql/*.sql; here is only the symbol behind each. Not pgrx's `pg_extern`:
 //! that loses SQLSTATEs which PostgreSQL doesn't know (our class TQ), and parses every document.
 
-use super::types::Jsonb;
-use crate::error::Error;
+use crate::postgres::error::Error;
+use crate::postgres::types::Jsonb;
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
 use std::panic::AssertUnwindSafe;
@@ -33,12 +33,12 @@ impl Args {
     /// Raises 54000 for more than anybody could mean: what is said of it would be as long.
     pub fn text(&self, n: usize) -> Option<String> {
         self.limit(n, TEXT_MAX);
-        self.datum(n).map(super::text::of_datum)
+        self.datum(n).map(crate::postgres::text::of_datum)
     }
     /// The beginning of a text that is only shown.
     pub fn message(&self, n: usize) -> Option<String> {
-        super::memory::require(2 * self.size(n));
-        let mut text = self.datum(n).map(super::text::of_datum)?;
+        crate::postgres::memory::require(2 * self.size(n));
+        let mut text = self.datum(n).map(crate::postgres::text::of_datum)?;
         text.truncate(text.floor_char_boundary(MESSAGE));
         Some(text)
     }
@@ -99,11 +99,11 @@ impl Args {
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
         self.limit(n, TEXT_MAX);
-        self.datum(n).map(super::text::of_array)
+        self.datum(n).map(crate::postgres::text::of_array)
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
         self.limit(n, UUIDS_MAX);
-        super::memory::require(4 * self.size(n));
+        crate::postgres::memory::require(4 * self.size(n));
         self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
     }
     /// The documents of a jsonb[], which point into it: one by one they may be large.
@@ -124,22 +124,22 @@ impl Args {
                 &mut count,
             );
             let count = count.max(0) as usize;
-            super::memory::require(count * size_of::<Option<pg_sys::Datum>>());
+            crate::postgres::memory::require(count * size_of::<Option<pg_sys::Datum>>());
             Some((0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect())
         }
     }
     /// Of a function that the trigger manager calls; None = somebody else does.
-    pub fn trigger(&self) -> Option<super::trigger::Fired> {
+    pub fn trigger(&self) -> Option<crate::postgres::trigger::Fired> {
         // SAFETY: a live call; the context's tag says what it is.
         unsafe {
             let context = (*self.0).context;
             let fired = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
-            fired.then(|| super::trigger::Fired::new(context.cast()))
+            fired.then(|| crate::postgres::trigger::Fired::new(context.cast()))
         }
     }
     /// The argument as it came, to be stored in a column of its type.
-    pub fn value(&self, n: usize) -> super::relation::Value<'_> {
-        super::relation::Value::Raw(self.datum(n))
+    pub fn value(&self, n: usize) -> crate::postgres::relation::Value<'_> {
+        crate::postgres::relation::Value::Raw(self.datum(n))
     }
     fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
         // SAFETY: as in get().
@@ -185,7 +185,7 @@ pub enum Ret {
     Uuid(u128),
     Text(String),
     Json(serde_json::Value),
-    Rows(super::types::Rows),
+    Rows(crate::postgres::types::Rows),
     Document(Jsonb),
     Time(i64),
     Texts(Vec<String>),
@@ -210,12 +210,12 @@ impl Ret {
             Ret::Bigint(v) | Ret::Time(v) => v.into_datum(),
             Ret::Uuid(v) => uuid(v).into_datum(),
             Ret::Text(v) => v.into_datum(),
-            Ret::Json(v) => Some(super::types::document_datum(&v).unwrap_or_else(|error| error.raise())),
+            Ret::Json(v) => Some(crate::postgres::types::document_datum(&v).unwrap_or_else(|error| error.raise())),
             Ret::Rows(v) => Some(v.array()),
             Ret::Document(v) => v.into_datum(),
             Ret::Texts(v) => v.into_datum(),
             Ret::Uuids(v) => {
-                super::memory::require(v.len() * size_of::<pgrx::Uuid>());
+                crate::postgres::memory::require(v.len() * size_of::<pgrx::Uuid>());
                 v.into_iter().map(uuid).collect::<Vec<_>>().into_datum()
             }
             Ret::Times(v) => v.into_iter().filter_map(timestamp).collect::<Vec<_>>().into_datum(),
@@ -304,11 +304,11 @@ pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error
 
 #[inline(never)]
 fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Outcome {
-    super::memory::keep_reserve();
+    crate::postgres::memory::keep_reserve();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let datum = f(&Args(fcinfo))?.datum();
         // Where memory ran out on the way something may be half done.
-        super::memory::check()?;
+        crate::postgres::memory::check()?;
         Ok(datum)
     }));
     match result {

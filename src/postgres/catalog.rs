@@ -1,6 +1,6 @@
 //! Looking things up in the catalogs, by OID or name, through the syscache. Inside a transaction.
 
-use super::worker::c_string;
+use crate::postgres::worker::c_string;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -251,7 +251,7 @@ impl IndexDefinition {
 }
 
 /// Opclasses of an index's key columns. `tuple`: of pg_index.
-pub(super) unsafe fn index_classes(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<u32> {
+pub unsafe fn index_classes(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<u32> {
     // SAFETY: an oidvector of as many, which is never null.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
@@ -263,7 +263,7 @@ pub(super) unsafe fn index_classes(tuple: pg_sys::HeapTuple, keys: usize) -> Vec
 }
 
 /// The order of an index's key columns: INDOPTION_*.
-pub(super) unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<i16> {
+pub unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<i16> {
     // SAFETY: an int2vector of as many, which is never null.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
@@ -275,7 +275,7 @@ pub(super) unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec
 }
 
 /// Whether it is the order that btrees have for the type unless told otherwise.
-pub(super) fn is_usual_btree_class(class: u32) -> bool {
+pub fn is_usual_btree_class(class: u32) -> bool {
     // SAFETY: the tuple is released before the function returns; what is read is fixed-width.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::CLAOID as i32, pg_sys::Datum::from(class));
@@ -299,7 +299,7 @@ pub struct Oddity {
 const HEAP: u32 = 2;
 
 /// None = an ordinary table with nothing on it but what refers to it.
-pub fn oddity(table: &super::relation::Table) -> Option<Oddity> {
+pub fn oddity(table: &crate::postgres::relation::Table) -> Option<Oddity> {
     // SAFETY: an open relation's relcache entry.
     unsafe {
         let rel = table.relation();
@@ -387,7 +387,7 @@ const REFERRED: [u32; 10] = [
     pg_sys::F_RI_FKEY_NOACTION_UPD,
 ];
 
-fn triggers(table: &super::relation::Table) -> Vec<&pg_sys::Trigger> {
+fn triggers(table: &crate::postgres::relation::Table) -> Vec<&pg_sys::Trigger> {
     // SAFETY: an open relation's relcache entry, which has as many triggers as it says.
     unsafe {
         let desc = (*table.relation()).trigdesc;
@@ -402,7 +402,7 @@ pub fn undistribute_schema(schema: &str) -> String {
 }
 
 /// Any trigger but those of foreign keys of other tables.
-fn trigger_on(table: &super::relation::Table) -> Option<Oddity> {
+fn trigger_on(table: &crate::postgres::relation::Table) -> Option<Oddity> {
     let other = |t: &&pg_sys::Trigger| !(t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()));
     let found = triggers(table).into_iter().find(other)?;
     let name = qualified_name(table.oid());
@@ -429,7 +429,7 @@ fn trigger_on(table: &super::relation::Table) -> Option<Oddity> {
 }
 
 /// Foreign keys that refer to the table: their names and their own tables.
-pub fn referring(table: &super::relation::Table) -> Vec<(String, String)> {
+pub fn referring(table: &crate::postgres::relation::Table) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = triggers(table)
         .into_iter()
         .filter(|t| t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()))
@@ -475,13 +475,13 @@ unsafe fn has_children(rel: pg_sys::Relation) -> bool {
 }
 
 /// Who owns an open relation.
-pub fn relation_owner(table: &super::relation::Table) -> u32 {
+pub fn relation_owner(table: &crate::postgres::relation::Table) -> u32 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relowner.to_u32() }
 }
 
 /// Reads an open table's shape from the catalogs; expressions as stored, never evaluated.
-pub fn shape(table: &super::relation::Table) -> Shape {
+pub fn shape(table: &crate::postgres::relation::Table) -> Shape {
     // SAFETY: relcache and syscache of open relations; every tuple is released.
     unsafe {
         let rel = table.relation();
@@ -502,7 +502,7 @@ pub fn shape(table: &super::relation::Table) -> Shape {
                 },
             });
         }
-        Shape { columns, indexes: super::relation::settled(|| indexes(rel), |index| index.valid) }
+        Shape { columns, indexes: crate::postgres::relation::settled(|| indexes(rel), |index| index.valid) }
     }
 }
 
@@ -559,7 +559,7 @@ fn relation_method(relation: u32) -> u32 {
     }
 }
 
-pub(super) unsafe fn attribute(desc: pg_sys::TupleDesc, i: i32) -> *const pg_sys::FormData_pg_attribute {
+pub unsafe fn attribute(desc: pg_sys::TupleDesc, i: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: i < natts.
     unsafe {
         #[cfg(not(feature = "pg18"))]

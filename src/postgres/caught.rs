@@ -55,8 +55,8 @@ impl Failure {
     }
 }
 
-impl From<crate::error::Error> for Failure {
-    fn from(e: crate::error::Error) -> Self {
+impl From<crate::postgres::error::Error> for Failure {
+    fn from(e: crate::postgres::error::Error) -> Self {
         Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
     }
 }
@@ -91,7 +91,7 @@ pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Failure> {
 fn failure_of(error: CaughtError) -> Failure {
     let report = match error {
         CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e,
-        CaughtError::RustPanic { ereport, payload } => match payload.downcast::<crate::error::Error>() {
+        CaughtError::RustPanic { ereport, payload } => match payload.downcast::<crate::postgres::error::Error>() {
             Ok(error) => return (*error).into(),
             Err(_) => ereport,
         },
@@ -108,7 +108,7 @@ fn failure_of(error: CaughtError) -> Failure {
 /// Calls a C function of the handler's side; see the module's comment.
 ///
 /// `f` must hold nothing with a destructor: an ERROR jumps out of it.
-pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
+pub unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     // SAFETY: the caller's promise, and an ErrorData that lives as long as the closure runs.
     unsafe {
         call_raw_with(f, |data| Failure {
@@ -123,7 +123,7 @@ pub(super) unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failu
 }
 
 /// The message of a syntax error and the character (from 1) of the statement where it is; None: nowhere.
-pub(super) unsafe fn call_parser<T: Copy>(f: impl FnOnce() -> T) -> Result<T, (String, Option<usize>)> {
+pub unsafe fn call_parser<T: Copy>(f: impl FnOnce() -> T) -> Result<T, (String, Option<usize>)> {
     // SAFETY: as in call_raw.
     unsafe {
         call_raw_with(f, |data| {

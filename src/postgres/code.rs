@@ -35,8 +35,8 @@
 //! | src/rights.rs | `sandbox::as_owner(` | the caller's of tq_grant: our own GRANT |
 //! | src/listen.rs | `sandbox::as_owner(` | the caller's of tq_listen_table: CREATE TRIGGER evaluates nothing |
 
-use super::caught::Failure;
-use super::{sandbox, timeout, worker};
+use crate::postgres::caught::Failure;
+use crate::postgres::{sandbox, timeout, worker};
 use std::marker::PhantomData;
 
 /// Leave to run code as `role`, here and now. Looked at again whenever it is made use of: code that ran before may have

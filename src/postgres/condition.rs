@@ -3,8 +3,8 @@
 //! Reading it runs nobody's code: the grammar alone looks at it, no catalog, no planner. Asking it
 //! does, so it is asked only in a session of the role that answers for it.
 
-use super::caught::{Failure, call_parser, call_raw};
-use super::code::MayRunCode;
+use crate::postgres::caught::{Failure, call_parser, call_raw};
+use crate::postgres::code::MayRunCode;
 use pgrx::pg_sys;
 use std::ffi::CString;
 

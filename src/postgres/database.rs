@@ -3,7 +3,7 @@
 //! Asked before anybody is sent away for such a command. Whatever PostgreSQL finds wrong beyond this (an
 //! encoding, a session that doesn't leave) makes the command fail later, and then all is taken back.
 
-use super::worker::c_string;
+use crate::postgres::worker::c_string;
 use pgrx::pg_sys;
 
 struct Database {
@@ -68,18 +68,18 @@ fn may_create() -> bool {
 
 /// DROP DATABASE, whose right was checked already.
 pub fn may_go(database: u32) -> bool {
-    database != super::shmem::my_database() && find(database).is_some_and(|d| !d.is_template)
+    database != crate::postgres::shmem::my_database() && find(database).is_some_and(|d| !d.is_template)
 }
 
 /// ALTER DATABASE … RENAME TO `to`.
 pub fn may_rename(database: u32, to: &str) -> bool {
-    find(database).is_some() && is_owner(database) && may_create() && !exists(to) && database != super::shmem::my_database()
+    find(database).is_some() && is_owner(database) && may_create() && !exists(to) && database != crate::postgres::shmem::my_database()
 }
 
 /// ALTER DATABASE … SET TABLESPACE `to`. False as well where it is there already.
 pub fn may_move(database: u32, to: &str) -> bool {
     let Some(found) = find(database) else { return false };
-    if !is_owner(database) || database == super::shmem::my_database() {
+    if !is_owner(database) || database == crate::postgres::shmem::my_database() {
         return false;
     }
     // SAFETY: look-ups; missing_ok.

@@ -4,7 +4,7 @@
 //! the transaction's list of events, which a savepoint may want back; here it is done as
 //! SET CONSTRAINTS ALL IMMEDIATE does it, which knows savepoints.
 
-use super::caught::{self, Failure};
+use crate::postgres::caught::{self, Failure};
 use pgrx::{Spi, pg_sys};
 use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,7 +22,7 @@ impl Declared {
     pub fn read() -> Declared {
         // Names in schemas that the user may not use can't be set, and can't have been deferred by
         // name either.
-        let immediate = super::sandbox::as_self(|| {
+        let immediate = crate::postgres::sandbox::as_self(|| {
             Spi::get_one::<String>(
                 "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('%I.%I', n.nspname, c.conname), ', ')
                    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace

@@ -35,7 +35,7 @@ impl Mark {
 }
 
 /// Counts a cancel that comes without a signal. Callable in a signal handler.
-pub(super) fn count() {
+pub fn count() {
     CAME.fetch_add(1, Relaxed);
 }
 
@@ -105,7 +105,7 @@ fn is_exiting() -> bool {
 /// Leaves if the postmaster is gone.
 pub fn leave_orphaned() {
     if is_orphaned() {
-        super::worker::exit(1);
+        crate::postgres::worker::exit(1);
     }
 }
 
@@ -114,12 +114,12 @@ pub fn heed() {
     forget_cancel();
     pgrx::check_for_interrupts!();
     if ORPHANED.load(Relaxed) {
-        super::worker::exit(1);
+        crate::postgres::worker::exit(1);
     }
 }
 
 /// Puts `ours` in front of the handler that `signal` has at present; where it has none, nothing is changed.
-pub(super) fn stand_before(signal: c_int, ours: extern "C" fn(c_int), former: &AtomicUsize) {
+pub fn stand_before(signal: c_int, ours: extern "C" fn(c_int), former: &AtomicUsize) {
     // SAFETY: asks for a handler and replaces it, under the mask and flags that it had. `former` is written before
     // ours can run, and `ours` never unloads.
     unsafe {
@@ -137,7 +137,7 @@ pub(super) fn stand_before(signal: c_int, ours: extern "C" fn(c_int), former: &A
 }
 
 /// Calls the handler that stood there before.
-pub(super) fn pass_on(signal: c_int, former: &AtomicUsize) {
+pub fn pass_on(signal: c_int, former: &AtomicUsize) {
     let handler = former.load(SeqCst);
     if handler != 0 {
         // SAFETY: stand_before stored what the kernel would have called, which takes the signal's number.

@@ -3,8 +3,8 @@
 //! PostgreSQL's lock_timeout raises an error that doesn't name the lock, and by then the process waits for none any
 //! more. So a timer looks now and then what it waits for.
 
-use super::caught::Failure;
-use super::subtransaction;
+use crate::postgres::caught::Failure;
+use crate::postgres::subtransaction;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::*};
 
@@ -87,7 +87,9 @@ pub fn bounded<T>(millis: i32, f: impl FnOnce() -> Result<T, Failure>) -> (Resul
     let id = ID.load(Relaxed);
     // SAFETY: a timer registered above, taken off below.
     unsafe {
-        pg_sys::ffi::pg_guard_ffi_boundary(|| raw::enable_timeout_every(id, super::clock::now() + i64::from(LOOK_MS) * 1000, LOOK_MS))
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            raw::enable_timeout_every(id, crate::postgres::clock::now() + i64::from(LOOK_MS) * 1000, LOOK_MS)
+        })
     };
     let result = subtransaction::run(f);
     // SAFETY: as above.

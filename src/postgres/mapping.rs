@@ -4,9 +4,9 @@
 //! that is what makes "what ran when the server went down" free to know. It lives in pg_stat_tmp,
 //! which base backups and pg_rewind leave out.
 
-use super::call;
-use super::shmem::Shareable;
-use crate::error::Error;
+use crate::postgres::call;
+use crate::postgres::error::Error;
+use crate::postgres::shmem::Shareable;
 use pgrx::PgLogLevel;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ pub fn open(size: usize) {
     if !BASE.load(Ordering::Relaxed).is_null() {
         return;
     }
-    let path = super::shmem::data_dir().join("pg_stat_tmp").join("tenant_q.slots");
+    let path = crate::postgres::shmem::data_dir().join("pg_stat_tmp").join("tenant_q.slots");
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.and_then(|f| {
         if f.metadata()?.len() != size as u64 {

@@ -6,7 +6,7 @@
 //! processes that have entered our code. The first allocation that fails gives them up and goes on; whatever loops looks
 //! whether that has happened ([`check`]). If even that isn't enough, the process leaves in good order, alone.
 
-use crate::error::Error;
+use crate::postgres::error::Error;
 use pgrx::pg_sys;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;

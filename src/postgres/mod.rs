@@ -11,6 +11,7 @@ pub mod code;
 pub mod condition;
 pub mod database;
 pub mod deferred;
+pub mod error;
 pub mod function;
 pub mod interrupt;
 pub mod invalidation;

@@ -1,6 +1,6 @@
 //! Cursors WITH HOLD, which are filled at commit as whoever the session is by then.
 
-use super::sandbox;
+use crate::postgres::sandbox;
 use pgrx::{Spi, pg_sys};
 use std::ffi::CString;
 

@@ -3,9 +3,9 @@
 //! table checks its shape first (tenant/shape.rs): ordinary table, our columns, our indexes,
 //! nothing attached to it. Then nothing that runs here can be the tenant's code.
 
-use super::text;
-use super::types::Jsonb;
-use crate::cache::Bounded;
+use crate::postgres::text;
+use crate::postgres::types::Jsonb;
+use crate::pure::cache::Bounded;
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -149,7 +149,7 @@ impl Row {
                 source = pg_sys::ffi::pg_guard_ffi_boundary(|| raw::toast_flatten_tuple(tuple, desc));
             }
             let length = (*source).t_len as usize;
-            super::memory::require(length);
+            crate::postgres::memory::require(length);
             let mut memory = vec![0u64; length.div_ceil(8)].into_boxed_slice();
             std::ptr::copy_nonoverlapping((*source).t_data as *const u8, memory.as_mut_ptr() as *mut u8, length);
             let mut header = pg_sys::HeapTupleData {
@@ -244,7 +244,7 @@ impl Row {
     }
     /// None also for what a jsonb may hold and serde_json can't: numbers beyond a double, deep nesting.
     pub fn json(&self, n: usize) -> Option<serde_json::Value> {
-        self.raw(n).filter(|_| self.is_here(n)).and_then(super::types::parse_document)
+        self.raw(n).filter(|_| self.is_here(n)).and_then(crate::postgres::types::parse_document)
     }
     pub fn interval(&self, n: usize) -> Option<pgrx::datum::Interval> {
         self.get(n)
@@ -264,7 +264,7 @@ unsafe fn outside_bytes(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> us
         let mut nulls = vec![true; columns];
         pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
         (0..columns)
-            .filter(|n| !nulls[*n] && (*super::catalog::attribute(desc, *n as i32)).attlen == -1)
+            .filter(|n| !nulls[*n] && (*crate::postgres::catalog::attribute(desc, *n as i32)).attlen == -1)
             .map(|n| values[n])
             .filter(|value| pgrx::varatt_is_1b_e(value.cast_mut_ptr()))
             .map(|value| pg_sys::toast_raw_datum_size(value))
@@ -359,13 +359,13 @@ thread_local! {
 /// What is read of a table's indexes, as of one moment. While one takes the place of another, a look at the one before and at
 /// the other after that would find none of them valid: where there is any that isn't, it is looked at again until nothing
 /// has changed.
-pub(super) fn settled<T: PartialEq>(read: impl Fn() -> Vec<T>, is_valid: impl Fn(&T) -> bool) -> Vec<T> {
+pub fn settled<T: PartialEq>(read: impl Fn() -> Vec<T>, is_valid: impl Fn(&T) -> bool) -> Vec<T> {
     let mut found = read();
     for _ in 0..10 {
         if found.iter().all(&is_valid) {
             break;
         }
-        super::invalidation::accept();
+        crate::postgres::invalidation::accept();
         let again = read();
         if again == found {
             break;
@@ -512,8 +512,8 @@ impl Table {
                 }
                 let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_index;
                 let (columns, keys) = ((*form).indnatts as usize, (*form).indnkeyatts as usize);
-                let options = super::catalog::index_options(tuple, keys);
-                let classes = super::catalog::index_classes(tuple, keys);
+                let options = crate::postgres::catalog::index_options(tuple, keys);
+                let classes = crate::postgres::catalog::index_classes(tuple, keys);
                 found.push(IndexShape {
                     oid,
                     columns: (0..columns).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
@@ -523,7 +523,7 @@ impl Table {
                     valid: (*form).indisvalid,
                     readable: (*form).indisvalid
                         && keys == columns
-                        && classes.iter().all(|class| super::catalog::is_usual_btree_class(*class)),
+                        && classes.iter().all(|class| crate::postgres::catalog::is_usual_btree_class(*class)),
                     descending: options.iter().map(|o| *o as u32 & pg_sys::INDOPTION_DESC != 0).collect(),
                 });
                 pg_sys::ReleaseSysCache(tuple);
@@ -576,7 +576,7 @@ impl Table {
             datums.resize(columns, pg_sys::Datum::from(0usize));
             nulls.resize(columns, true);
             for (i, null) in nulls.iter_mut().enumerate() {
-                *null |= (*super::catalog::attribute(self.desc(), i as i32)).attisdropped;
+                *null |= (*crate::postgres::catalog::attribute(self.desc(), i as i32)).attisdropped;
             }
             pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr())
         }

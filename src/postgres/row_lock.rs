@@ -1,6 +1,6 @@
 //! SELECT … FOR UPDATE SKIP LOCKED, or FOR KEY SHARE, of one row, by its place.
 
-use super::relation::{Row, Table};
+use crate::postgres::relation::{Row, Table};
 use pgrx::pg_sys;
 
 /// Locks the row as it was read until the (sub)transaction ends. False = somebody else's

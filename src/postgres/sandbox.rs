@@ -80,8 +80,8 @@ fn enter(role: pg_sys::Oid, restricted: bool) -> Switched {
 /// Runs `f` as `role` in the sandbox. For everything that touches a tenant's relations by SQL.
 pub fn as_owner<T>(role: pg_sys::Oid, f: impl FnOnce() -> T) -> T {
     let _switched = enter(role, true);
-    super::session::set_local(c"search_path", c"pg_catalog, pg_temp");
-    super::session::set_local(c"row_security", c"on");
+    crate::postgres::session::set_local(c"search_path", c"pg_catalog, pg_temp");
+    crate::postgres::session::set_local(c"row_security", c"on");
     f()
 }
 
@@ -89,14 +89,14 @@ pub fn as_owner<T>(role: pg_sys::Oid, f: impl FnOnce() -> T) -> T {
 /// an object that somebody else owns.
 pub fn as_extension<T>(f: impl FnOnce() -> T) -> T {
     let _switched = enter(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), true);
-    super::session::set_local(c"search_path", c"pg_catalog, pg_temp");
+    crate::postgres::session::set_local(c"search_path", c"pg_catalog, pg_temp");
     f()
 }
 
 /// Runs `f` as whoever the current user is, under a search_path that nobody can put anything into.
 pub fn as_self<T>(f: impl FnOnce() -> T) -> T {
     let _switched = enter(current_user(), false);
-    super::session::set_local(c"search_path", c"pg_catalog, pg_temp");
+    crate::postgres::session::set_local(c"search_path", c"pg_catalog, pg_temp");
     f()
 }
 

@@ -1,6 +1,6 @@
 //! Settings of this session: of a moment, of a batch, of a worker's whole life.
 
-use super::{catalog, sandbox, transaction};
+use crate::postgres::{catalog, sandbox, transaction};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -140,7 +140,7 @@ pub fn reset_base(name: &str) {
 /// random() goes on unpredictably, whatever setseed() a task has called.
 pub fn forget_random_state() {
     use pgrx::IntoDatum;
-    let seed = (super::clock::monotonic_ns() % 2_000_003) as f64 / 1_000_001.5 - 1.0;
+    let seed = (crate::postgres::clock::monotonic_ns() % 2_000_003) as f64 / 1_000_001.5 - 1.0;
     // SAFETY: the SQL function setseed with its one argument, in range.
     unsafe {
         let _: Option<()> = pgrx::direct_function_call(pg_sys::setseed, &[seed.into_datum()]);
@@ -151,7 +151,7 @@ pub fn forget_random_state() {
 pub fn is_valid(name: &str, value: &str) -> bool {
     let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return false };
     // SAFETY: changeVal false: checks only; the level makes a refusal silent.
-    let checked = super::caught::catch(|| unsafe {
+    let checked = crate::postgres::caught::catch(|| unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),

@@ -80,7 +80,7 @@ unsafe extern "C-unwind" fn on_request() {
             previous();
         }
         pg_sys::RequestAddinShmemSpace(SIZE.load(Ordering::Relaxed) + 64);
-        pg_sys::RequestNamedLWLockTranche(super::lwlock::TRANCHE.as_ptr(), super::lwlock::LOCKS);
+        pg_sys::RequestNamedLWLockTranche(crate::postgres::lwlock::TRANCHE.as_ptr(), crate::postgres::lwlock::LOCKS);
     }
 }
 
@@ -148,7 +148,7 @@ pub fn max_sessions() -> usize {
 }
 /// As the server was started with.
 pub fn max_prepared_transactions() -> usize {
-    super::session::show(c"max_prepared_transactions").parse().unwrap_or(0)
+    crate::postgres::session::show(c"max_prepared_transactions").parse().unwrap_or(0)
 }
 /// The postmaster's view of its own pid: 0 in the postmaster, set in children.
 pub fn is_child() -> bool {

@@ -1,7 +1,7 @@
 //! A savepoint around a piece of Rust, in whatever transaction the caller is in: released on Ok,
 //! rolled back on any error.
 
-use super::caught::{Failure, catch};
+use crate::postgres::caught::{Failure, catch};
 use pgrx::pg_sys;
 
 /// Runs `f` in a subtransaction with a snapshot that sees all that this transaction has written.

@@ -26,7 +26,7 @@ pub fn of_bytes(bytes: &[u8]) -> Cow<'_, str> {
     if encoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
         return String::from_utf8_lossy(bytes);
     }
-    let converted = super::caught::catch(|| {
+    let converted = crate::postgres::caught::catch(|| {
         // SAFETY: reads `bytes` and returns them, or a palloc'ed C string; inside a transaction.
         unsafe {
             let text = pg_sys::pg_server_to_any(bytes.as_ptr().cast(), bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);

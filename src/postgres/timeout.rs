@@ -11,8 +11,8 @@
 //! already: an alarm that comes too early for the present attempt orders the next one. With one timeout for all tasks a
 //! task costs no system call.
 
-use super::clock::monotonic_ns;
-use crate::error::Error;
+use crate::postgres::clock::monotonic_ns;
+use crate::postgres::error::Error;
 use pgrx::pg_sys;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
@@ -64,7 +64,7 @@ extern "C" fn alarm(_signal: c_int) {
 /// In a signal handler.
 fn expired() {
     let fired = FIRED.fetch_add(1, Relaxed) + 1;
-    super::interrupt::count();
+    crate::postgres::interrupt::count();
     // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal handler as they do.
     unsafe {
         if fired <= CANCELS || CANCELS_ONLY.load(Relaxed) {

@@ -2,17 +2,17 @@
 //!
 //! pgrx's helper rethrows without aborting, which leaves the next one "in state STARTED".
 
-use super::caught::{Failure, catch};
-use super::worker::TurnMemory;
+use crate::postgres::caught::{Failure, catch};
+use crate::postgres::worker::TurnMemory;
 use pgrx::pg_sys;
 
 /// Runs `f` in a transaction with a snapshot. An ERROR or an `Err` rolls it back.
 pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    super::memory::keep_reserve();
+    crate::postgres::memory::keep_reserve();
     begin();
     let result = catch(|| {
         let value = f()?;
-        super::memory::check()?;
+        crate::postgres::memory::check()?;
         commit();
         Ok(value)
     })
@@ -29,7 +29,7 @@ const LOCK_TIMEOUT: i32 = 1000;
 /// Starts a transaction and pushes its snapshot. Waits for locks are short until somebody says
 /// otherwise (timeout::limit_locks): who holds one holds up a place that all tenants need.
 pub fn begin() {
-    super::timeout::limit_locks(LOCK_TIMEOUT);
+    crate::postgres::timeout::limit_locks(LOCK_TIMEOUT);
     // SAFETY: called by a worker between transactions.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -101,16 +101,16 @@ pub fn flush_all() {
 /// that never returns: the attempt's timeout ends it. In somebody else's transaction, where none may be armed, rounds are
 /// counted (deferred.rs).
 pub fn fire_deferred() -> Result<(), Failure> {
-    for _ in 0..super::deferred::ROUNDS {
+    for _ in 0..crate::postgres::deferred::ROUNDS {
         // SAFETY: what CommitTransaction does, a little earlier; no query is running.
         unsafe {
-            super::caught::call_raw(|| raw::AfterTriggerFireDeferred())?;
-            if !super::caught::call_raw(|| raw::PreCommit_Portals(false))? {
+            crate::postgres::caught::call_raw(|| raw::AfterTriggerFireDeferred())?;
+            if !crate::postgres::caught::call_raw(|| raw::PreCommit_Portals(false))? {
                 return Ok(());
             }
         }
     }
-    Err(super::deferred::without_end())
+    Err(crate::postgres::deferred::without_end())
 }
 
 /// Advisory, listening, cursors, prepared statements, temp tables: nothing of a task stays.

@@ -1,8 +1,8 @@
 //! A trigger's call: what fired it, and the rows it is about.
 
-use super::caught::Failure;
-use super::function::changes;
-use super::types::Jsonb;
+use crate::postgres::caught::Failure;
+use crate::postgres::function::changes;
+use crate::postgres::types::Jsonb;
 use pgrx::pg_sys;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +100,7 @@ impl Fired {
 
     /// The rows of a statement-level trigger with transition tables, one after the other. Both
     /// tables are filled in the same order, row by row.
-    pub fn rows(&self, mut f: impl FnMut(Change) -> crate::error::Result<()>) -> crate::error::Result<()> {
+    pub fn rows(&self, mut f: impl FnMut(Change) -> crate::postgres::error::Result<()>) -> crate::postgres::error::Result<()> {
         let data = self.data();
         let old = Walk::of(data.tg_oldtable, data.tg_relation);
         let new = Walk::of(data.tg_newtable, data.tg_relation);
@@ -177,13 +177,13 @@ pub fn ancestors(relation: u32) -> Vec<u32> {
 }
 
 /// pg_class.relkind of an open table.
-pub fn kind(table: &super::relation::Table) -> u8 {
+pub fn kind(table: &crate::postgres::relation::Table) -> u8 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relkind as u8 }
 }
 
 /// The schema of an open table.
-pub fn schema(table: &super::relation::Table) -> u32 {
+pub fn schema(table: &crate::postgres::relation::Table) -> u32 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relnamespace.to_u32() }
 }

@@ -1,7 +1,7 @@
 //! Values of PostgreSQL's types, held by Rust.
 
-use super::memory;
-use crate::error::Error;
+use crate::postgres::error::Error;
+use crate::postgres::memory;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, JsonbIteratorToken, jbvType};
 use std::marker::PhantomData;
@@ -189,7 +189,7 @@ impl Rows {
         let rows = &self.rows[..];
         // SAFETY: the closure holds a slice of datums, each a live jsonb.
         let array = unsafe {
-            super::caught::call_raw(|| {
+            crate::postgres::caught::call_raw(|| {
                 let mut state = std::ptr::null_mut();
                 raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_BEGIN_ARRAY, std::ptr::null_mut());
                 for row in rows {
@@ -211,7 +211,7 @@ impl Rows {
 pub fn document_datum(value: &serde_json::Value) -> Result<pg_sys::Datum, Error> {
     // SAFETY: the closure holds references to plain data; what it makes is palloc'ed.
     let made = unsafe {
-        super::caught::call_raw(|| {
+        crate::postgres::caught::call_raw(|| {
             let mut state = std::ptr::null_mut();
             let is_scalar = !value.is_array() && !value.is_object();
             if is_scalar {
@@ -375,7 +375,7 @@ unsafe fn own_text(value: &pg_sys::JsonbValue) -> Option<String> {
     // SAFETY: pointer and length belong together.
     let bytes = unsafe { std::slice::from_raw_parts(value.val.string.val.cast::<u8>(), value.val.string.len as usize) };
     memory::require(bytes.len());
-    Some(super::text::of_bytes(bytes).into_owned())
+    Some(crate::postgres::text::of_bytes(bytes).into_owned())
 }
 
 /// # Safety
@@ -419,19 +419,22 @@ fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {
 /// An interval as PostgreSQL reads it, whole; None = it doesn't.
 pub fn parse_span(text: &str) -> Option<pgrx::datum::Interval> {
     use std::str::FromStr;
-    super::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten()
+    crate::postgres::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten()
 }
 
 /// Microseconds of an interval as PostgreSQL reads it; None = it doesn't.
 pub fn parse_interval(text: &str) -> Option<i64> {
     use std::str::FromStr;
-    super::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten().map(|i| super::call::micros_of(&i))
+    crate::postgres::caught::catch(|| pgrx::datum::Interval::from_str(text).ok())
+        .ok()
+        .flatten()
+        .map(|i| crate::postgres::call::micros_of(&i))
 }
 
 /// A timestamptz as PostgreSQL reads it, in the session's TimeZone; None = it doesn't.
 pub fn parse_time(text: &str) -> Option<i64> {
     use std::str::FromStr;
-    super::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok()).ok().flatten().map(i64::from)
+    crate::postgres::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok()).ok().flatten().map(i64::from)
 }
 
 mod raw {

@@ -116,10 +116,10 @@ pub fn set_up_signals() {
         pqsignal(libc::SIGTERM, Some(raw::die));
         pqsignal(libc::SIGINT, Some(raw::StatementCancelHandler));
         pqsignal(libc::SIGHUP, Some(raw::SignalHandlerForConfigReload));
-        super::interrupt::watch();
+        crate::postgres::interrupt::watch();
         pg_sys::BackgroundWorkerUnblockSignals();
     }
-    super::interrupt::watch_postmaster();
+    crate::postgres::interrupt::watch_postmaster();
 }
 
 static ON_QUIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());

@@ -1,19 +1,22 @@
 //! Making a schedule, or putting a definition in the place of one that is there: what tq_schedule and
 //! tq_import do, and tq_alter_schedule writes.
 
-use super::definition::{Checked, Definition};
-use super::follow;
-use super::planning::{self, Change, How, Planned};
-use crate::enqueue::Caller;
-use crate::error::{Error, Result};
+use crate::fanout::definitions;
 use crate::postgres::call::micros_of;
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::transaction;
-use crate::schedule::next::Plan;
+use crate::pure::schedule::next::Plan;
+use crate::schedules::definition::{Checked, Definition};
+use crate::schedules::follow;
+use crate::schedules::planning::{self, Change, How, Planned};
+use crate::shared::{self, wake};
+use crate::task;
 use crate::tenant::{Tenant, lock};
-use crate::tick::scol;
-use crate::{fanout, shared, task, wake};
+use crate::work::enqueue::Caller;
+use crate::work::spread;
+use crate::work::tick::scol;
 use chrono::TimeDelta;
 use std::rc::Rc;
 
@@ -37,7 +40,7 @@ pub struct Defined {
 /// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
 pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
     let checked = definition.check(tenant, author, true)?;
-    super::may_set_condition(tenant, None, definition.only_if.as_deref())?;
+    crate::schedules::may_set_condition(tenant, None, definition.only_if.as_deref())?;
     let table = tenant.open(tenant.schedule, Access::Write)?;
     lock::schedule_name(tenant, &definition.name)?;
     // A tick may be advancing the row just now: it is looked at again then.
@@ -56,7 +59,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
             OnConflict::Replace => {}
         }
     }
-    Err(super::contended(&definition.name))
+    Err(crate::schedules::contended(&definition.name))
 }
 
 fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &Checked, author: &Caller) -> Result<u128> {
@@ -90,16 +93,16 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
     table.insert(&row);
     transaction::see_own_writes();
     follow::link(table, &definition.name, &[], definition.after())?;
-    fanout::schedules::followed(table, &definition.name)?;
+    definitions::followed(table, &definition.name)?;
     announce(tenant, planned.next)?;
     Ok(id)
 }
 
 /// False: the row was changed meanwhile.
 fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definition, checked: &Checked, author: &Caller) -> Result<bool> {
-    fanout::schedules::refuse(row)?;
+    definitions::refuse(row)?;
     let old = Definition::of_row(row);
-    super::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
+    crate::schedules::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
     if definition.until != old.until {
         definition.check_until()?;
     }
@@ -166,7 +169,7 @@ pub fn announce(tenant: &Tenant, next: Option<Micros>) -> Result<()> {
     if let Some(next) = next {
         match tenant.entry(tenant.owner)? {
             Some(entry) => wake::schedule_changed(entry, next),
-            None if shared::get().is_none() => crate::enqueue::warn_not_preloaded(),
+            None if shared::get().is_none() => crate::work::enqueue::warn_not_preloaded(),
             None => {}
         }
     }

@@ -1,25 +1,25 @@
 //! A schedule as tq_schedule's parameters say it, apart from the SQL edge: where it comes from
 //! (parameters, a document, a row), whether it makes sense in a tenant, and its columns.
 
-use crate::enqueue::Caller;
-use crate::error::{Error, Result};
+use crate::calls::tasks::{task_object, time_json};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, format_interval, micros_of};
 use crate::postgres::clock::{self, Micros};
 use crate::postgres::code::MayRunCode;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Row, Value};
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
 use crate::postgres::{condition, sandbox};
-use crate::schedule::active_hours::ActiveHours;
-use crate::schedule::catch_up::CatchUp;
-use crate::schedule::next::Plan;
-use crate::schedule::rule::{MonthEnd, Rule};
-use crate::schedule::zone;
+use crate::pure::schedule::active_hours::ActiveHours;
+use crate::pure::schedule::catch_up::CatchUp;
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::rule::{MonthEnd, Rule};
+use crate::pure::schedule::zone;
 use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome};
 use crate::settings;
-use crate::surface::{task_object, time_json};
 use crate::tenant::Tenant;
-use crate::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, scol, time_text};
+use crate::work::enqueue::Caller;
+use crate::work::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, scol, time_text};
 use pgrx::IntoDatum;
 use pgrx::datum::Interval;
 use serde_json::{Map, Value as Json, json};

@@ -7,20 +7,20 @@
 //! release commits with the end that causes it, and the row's own lock puts ends that come at once in
 //! line.
 
-use crate::error::{Error, Result};
-use crate::fanout::schedules::is_of_all;
+use crate::fanout::definitions::is_of_all;
 use crate::handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::schedule::rule::Rule;
+use crate::pure::schedule::rule::Rule;
 use crate::schedules::definition::NAME_BYTES;
+use crate::shared::wake;
 use crate::task::{self, col, ended};
 use crate::tenant::{Tenant, lock};
-use crate::tick::scol;
-use crate::wake;
+use crate::work::tick::scol;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -148,7 +148,7 @@ pub fn change(table: &Table, name: &str, mut f: impl FnMut(&Row) -> Option<Chang
             return Ok(true);
         }
     }
-    Err(super::contended(name))
+    Err(crate::schedules::contended(name))
 }
 
 /// What to write: the notes, and columns of plain values.

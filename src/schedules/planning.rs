@@ -7,17 +7,17 @@
 //! `next_run` that is asked for by name. Both are releases, as after another schedule: served at once,
 //! whatever `catch_up` says of missed times.
 
-use super::definition::Definition;
-use super::follow::State;
-use crate::error::{Error, Result};
 use crate::postgres::call::micros_of;
 use crate::postgres::clock::Micros;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Row;
-use crate::schedule::active_hours::ActiveHours;
-use crate::schedule::catch_up::CatchUp;
-use crate::schedule::next::Plan;
-use crate::schedule::setback;
-use crate::tick::{instant, is_date, micros, scol};
+use crate::pure::schedule::active_hours::ActiveHours;
+use crate::pure::schedule::catch_up::CatchUp;
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::setback;
+use crate::schedules::definition::Definition;
+use crate::schedules::follow::State;
+use crate::work::tick::{instant, is_date, micros, scol};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a schedule's row is to say of its times.

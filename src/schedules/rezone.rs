@@ -1,15 +1,16 @@
 //! Schedules without a zone of their own when the tenant's zone changes, or the server's: what they wait for is
 //! a time on other clocks then.
 
-use super::follow::State;
-use crate::error::{Error, Result};
+use crate::calls::tenants as admin;
 use crate::postgres::caught::Failure;
 use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
 use crate::postgres::{row_lock, sandbox, transaction};
-use crate::schedule::zone::parse_zone;
-use crate::tenant::{self, Tenant, admin};
-use crate::tick::{ROW, Schedule, instant, micros, scol};
+use crate::pure::schedule::zone::parse_zone;
+use crate::schedules::follow::State;
+use crate::tenant::{self, Tenant};
+use crate::work::tick::{ROW, Schedule, instant, micros, scol};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use pgrx::Spi;
@@ -36,9 +37,9 @@ pub fn tenant_moved(tenant: &Tenant, to: Move) -> Result<()> {
     let table = table.fetch_at_most(ROW);
     for tid in candidates(&table) {
         let Some(name) = table.fetch(tid).and_then(|row| row.text(scol::NAME)) else { continue };
-        super::follow::change(&table, &name, |row| {
+        crate::schedules::follow::change(&table, &name, |row| {
             let (next, state) = planned_anew(tenant, row, to)?;
-            Some(super::follow::Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(next))] })
+            Some(crate::schedules::follow::Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(next))] })
         })?;
     }
     Ok(())

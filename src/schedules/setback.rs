@@ -2,14 +2,13 @@
 //! all rows, so that it doesn't matter who was running when the clock was set; the launcher asks for one
 //! when it sees that.
 
-use super::follow::State;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock;
 use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
-use crate::postgres::row_lock;
-use crate::schedule::setback::{UNNOTICED, replan};
+use crate::postgres::{clock, row_lock};
+use crate::pure::schedule::setback::{UNNOTICED, replan};
+use crate::schedules::follow::State;
 use crate::tenant::Tenant;
-use crate::tick::{ROW, Schedule, instant, micros, scol};
+use crate::work::tick::{ROW, Schedule, instant, micros, scol};
 
 /// What is wrong with a row after the clock was set back is in its own times; mends it. In a
 /// transaction of its own. False: somebody holds the table, or one of its rows.

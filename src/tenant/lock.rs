@@ -5,7 +5,7 @@
 //! its key is a hash keyed by a secret of the database, over the tenant and what is locked. No other tenant's
 //! lock is the same, and what pg_locks shows to everybody confirms no guess.
 
-use crate::error::{Error, Result};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::{lock, shmem, worker};
 use crate::tenant::{self, Tenant};
 use siphasher::sip::SipHasher24;

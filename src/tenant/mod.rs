@@ -4,21 +4,20 @@
 //! first asked for and thrown away whenever either changes: no process asks for a tenant that has
 //! nothing to do.
 
-pub mod admin;
+pub mod identity;
 pub mod lock;
 pub mod patience;
-pub mod registered;
 pub mod shape;
 
-use crate::cache::Bounded;
-use crate::error::{Error, Result};
 use crate::postgres::clock::{Micros, NEVER};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
-use crate::rate::Rate;
+use crate::pure::cache::Bounded;
+use crate::pure::rate::Rate;
 use crate::settings;
 use crate::shared::EntryRef;
-use crate::turn::Pick;
+use crate::waits::turn::Pick;
 use pgrx::{Spi, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -234,7 +233,7 @@ pub fn registry() -> Result<Registry> {
 }
 
 /// What the keys of locks are hashed with (tenant/lock.rs): drawn by CREATE EXTENSION, in no dump.
-fn secret() -> Result<[u8; 16]> {
+pub fn secret() -> Result<[u8; 16]> {
     refresh();
     if let Some(secret) = CACHE.with_borrow(|c| c.secret) {
         return Ok(secret);
@@ -492,7 +491,7 @@ impl Tenant {
         }
         let Some(r) = s.entry(crate::postgres::shmem::my_database(), self.oid, role) else {
             // Whoever enqueues has nothing to do with it: what is written is found by a sweep.
-            crate::wake::unplaced();
+            crate::shared::wake::unplaced();
             return Ok(None);
         };
         s.entries[r.index as usize].weight.store(self.weight, std::sync::atomic::Ordering::Relaxed);
@@ -508,7 +507,7 @@ impl Tenant {
     }
     /// Rows of unfinished tasks are counted by whoever writes them.
     fn counted(&self, table: Table, relation: u32) -> Table {
-        if relation == self.task { table.tallied(crate::gauge::tally(self)) } else { table }
+        if relation == self.task { table.tallied(crate::shared::gauge::tally(self)) } else { table }
     }
     /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
     pub fn open_to_look(&self, relation: u32) -> Result<Table> {
@@ -639,7 +638,7 @@ fn schema_of(name: &str, user: pgrx::pg_sys::Oid, hint: &str) -> Result<u32> {
 }
 
 /// The first entry of a search_path that can be a tenant.
-fn first_of_path(path: &str) -> Option<String> {
+pub fn first_of_path(path: &str) -> Option<String> {
     identifiers(path).into_iter().find(|n| !matches!(n.as_str(), "$user" | "pg_temp" | "pg_catalog" | ""))
 }
 

@@ -1,9 +1,9 @@
 //! Changes of the registry wait for other transactions that change the same: not for ever. A tenant can keep one open,
 //! or prepared, for as long as it likes; an administrator is told who it is and goes on.
 
-use crate::error::{Error, Result};
 use crate::postgres::call::Ret;
 use crate::postgres::caught::Failure;
+use crate::postgres::error::{Error, Result};
 use crate::postgres::lock_wait::{self, Lock};
 use crate::postgres::sandbox;
 use pgrx::Spi;

@@ -9,11 +9,11 @@
 //! that are being built anew, and what a cancelled REINDEX CONCURRENTLY leaves; foreign keys of other tables, whose
 //! triggers we don't fire (tq_problems says so). Hints are statements that mend it, wherever there is one.
 
-use super::{Tenant, registry};
-use crate::error::{Error, Result};
 use crate::postgres::catalog::{self, Column, ColumnKind, Distributed, Index, Oddity, Shape};
+use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
+use crate::tenant::{Tenant, registry};
 use pgrx::Spi;
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -4,20 +4,20 @@
 //! Loop: whose turn is it (ready) → pick a batch → run each task in its own transaction → charge
 //! the time → again; leave when idle for long, or when a waiting role is behind this one.
 
+use crate::calls::tenants::check_reserved;
 use crate::handler::Handler;
-use crate::pick::{self, Batch, Picked};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::clock::{self, NEVER};
 use crate::postgres::interrupt::{self, Mark};
-use crate::postgres::latch;
 use crate::postgres::relation::Row;
-use crate::postgres::{memory, sandbox, session, shmem, timeout, transaction, worker};
-use crate::run::{self, Outcome};
-use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, store_text};
+use crate::postgres::{latch, memory, sandbox, session, shmem, timeout, transaction, worker};
+use crate::settings;
+use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, ready, store_text};
 use crate::tenant::Tenant;
-use crate::tenant::admin::check_reserved;
-use crate::worker::wakes::{Reason, Turn, Waiter};
-use crate::{park, poison, ready, retention, settings};
+use crate::work::pick::{self, Batch, Picked};
+use crate::work::run::{self, Outcome};
+use crate::work::{park, poison, retention};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -383,7 +383,7 @@ impl Executor {
         let mut worked = if rows.is_empty() && park.is_empty() && wait.is_empty() && !unpark { Worked::Nothing } else { Worked::Something };
         // While the entry is held: nobody else may pick these rows meanwhile.
         if !wait.is_empty()
-            && let Err(failure) = crate::park::wait(s, index, &tenant, &wait)
+            && let Err(failure) = crate::work::park::wait(s, index, &tenant, &wait)
         {
             caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&tenant.name)), &failure);
             ready::block(s, index, pick::reason::ERROR);
@@ -393,7 +393,7 @@ impl Executor {
             self.park(index, &tenant, &park, unparks);
         }
         if unpark {
-            crate::park::unpark(s, self.place, index, &tenant);
+            crate::work::park::unpark(s, self.place, index, &tenant);
         }
         let count = rows.len();
         if count > 1 {
@@ -487,7 +487,7 @@ impl Executor {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
-        crate::stats::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
+        crate::calls::stats::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
         pick::no_longer_named(s, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
@@ -506,15 +506,15 @@ impl Executor {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
         }
-        if !crate::gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
+        if !crate::waits::gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
             ready::wake_limited(s, tenant.oid);
         }
         if outcome == Outcome::Done {
             poison::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::task::col::HANDLER).unwrap_or(""));
-            crate::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
+            crate::shared::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
         }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
+            crate::calls::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
         }
         transaction::drop_session_state();
         if transaction::has_temp_tables() {
@@ -605,7 +605,7 @@ impl Executor {
     }
 
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
-        if let Err(failure) = crate::park::park(&self.s, index, tenant, items) {
+        if let Err(failure) = crate::work::park::park(&self.s, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
             ready::block(&self.s, index, pick::reason::ERROR);
         } else {

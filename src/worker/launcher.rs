@@ -5,16 +5,14 @@
 //! place, a list behind a long task) and things change without a call, it looks every 50 ms, and
 //! later and later while nothing does; otherwise not at all.
 
-use crate::pick;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{interrupt, latch, session, shmem, transaction};
-use crate::ready;
-use crate::settings;
-use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state};
-use crate::tenant;
-use crate::worker::wakes::{Reason, Turn, Waiter};
+use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state, ready};
+use crate::work::pick;
+use crate::{settings, tenant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::atomic::Ordering::*;

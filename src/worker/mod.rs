@@ -3,4 +3,3 @@
 pub mod executor;
 pub mod launcher;
 pub mod scheduler;
-pub mod wakes;

@@ -5,18 +5,19 @@
 //! A superuser's session, so it touches tenants' tables by OID only, after the shape check, and
 //! waits for no lock of theirs.
 
-use crate::handler;
-use crate::postgres::caught;
+use crate::calls::ddl;
 use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
-use crate::postgres::{catalog, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
+use crate::postgres::{catalog, caught, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
-use crate::shared::{self, Db, Shared, db_state};
+use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::{self, Db, Shared, db_state, gauge, ready};
 use crate::task::{PICK_INDEX, col, stored};
-use crate::tenant::{self, Registry, Tenant};
-use crate::worker::wakes::{Reason, Turn, Waiter};
-use crate::{ddl, fanout, gauge, identity, ready, settings, tick, turn};
+use crate::tenant::{self, Registry, Tenant, identity};
+use crate::waits::turn;
+use crate::work::{spread as fanout, tick};
+use crate::{handler, settings};
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 //! Nothing here asks for privileges: that a function exists is public in pg_proc, and whoever
 //! resolves a name must get the same answer as the role that runs it. EXECUTE is checked by the call.
 
-use super::raw;
 use crate::postgres::caught::{Failure, call_raw};
+use crate::postgres::function::raw;
 use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 
@@ -302,7 +302,7 @@ pub fn is_pseudo(type_oid: u32) -> bool {
 /// Whether values of the type are made without code of anybody's: PostgreSQL's own, enums, arrays of these. What such a
 /// type is can't be changed; a composite's columns could be, just before a value is made.
 pub fn runs_nobodys_code(type_oid: u32) -> bool {
-    if super::is_built_in(type_oid) {
+    if crate::postgres::function::is_built_in(type_oid) {
         return true;
     }
     // SAFETY: catalog look-ups; NUL and InvalidOid for an unknown type.
@@ -318,7 +318,7 @@ pub fn runs_nobodys_code(type_oid: u32) -> bool {
 
 /// The type below a domain, or the type itself.
 pub fn base_type(type_oid: u32) -> u32 {
-    if super::is_built_in(type_oid) {
+    if crate::postgres::function::is_built_in(type_oid) {
         return type_oid;
     }
     // SAFETY: a catalog look-up.

@@ -1,9 +1,8 @@
 //! Rows as documents, and documents of documents: numbers keep all their digits.
 
-use super::execute;
-use super::{is_built_in, raw};
 use crate::postgres::catalog::attribute;
 use crate::postgres::caught::{Failure, call_raw};
+use crate::postgres::function::{execute, is_built_in, raw};
 use crate::postgres::sandbox;
 use crate::postgres::trigger::Change;
 use crate::postgres::types::Jsonb;

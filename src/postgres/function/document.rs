@@ -3,9 +3,9 @@
 //! Nothing is parsed: PostgreSQL keeps an object's keys sorted, so that a parameter is found by a
 //! binary search in the document's own bytes.
 
-use super::{catalog, is_built_in, raw};
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::code::MayRunCode;
+use crate::postgres::function::{catalog, is_built_in, raw};
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{self, JsonbIteratorToken, JsonbValue, jbvType};
 use std::ffi::{CStr, CString};
@@ -309,9 +309,9 @@ unsafe fn through_record(
         let mut expected = pg_sys::ReturnSetInfo { type_: pg_sys::NodeTag::T_ReturnSetInfo, expectedDesc: row_type, ..Default::default() };
         let mut function = pg_sys::FmgrInfo::default();
         raw::fmgr_info_cxt(oid(pg_sys::F_JSONB_TO_RECORD), &mut function, pg_sys::CurrentMemoryContext);
-        let call = super::execute::prepare(&mut function, 1, pg_sys::InvalidOid);
+        let call = crate::postgres::function::execute::prepare(&mut function, 1, pg_sys::InvalidOid);
         (*call).resultinfo = (&raw mut expected).cast();
-        super::execute::put(call, 0, Some(pg_sys::Datum::from(object)));
+        crate::postgres::function::execute::put(call, 0, Some(pg_sys::Datum::from(object)));
         let row = function.fn_addr.expect("fmgr_info finds it")(call);
 
         let row = row.cast_mut_ptr::<pg_sys::HeapTupleHeaderData>();

@@ -3,9 +3,9 @@
 //! After an `Err` the transaction (or subtransaction) is unusable until the caller rolls it back,
 //! which also frees what the failed call had allocated.
 
-use super::{Argument, Value, raw};
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::code::MayRunCode;
+use crate::postgres::function::{Argument, Value, raw};
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{
     self, Datum, FmgrInfo, FunctionCallInfo, FunctionCallInfoBaseData, JsonbIteratorToken, JsonbValue, MemoryContext, jbvType,
@@ -344,7 +344,7 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver:
 }
 
 /// A composite value that knows its type, as to_jsonb has it.
-pub(super) fn record(row: Datum) -> Result<Jsonb, Failure> {
+pub fn record(row: Datum) -> Result<Jsonb, Failure> {
     // SAFETY: the closure holds plain data.
     let outcome = in_own_memory(|own| unsafe { call_raw(|| Raw::Document(Converter::of(pg_sys::RECORDOID.to_u32(), own).jsonb(row))) })?;
     match outcome {
@@ -395,7 +395,7 @@ fn input_collation(arguments: &[Argument]) -> pg_sys::Oid {
 }
 
 /// A call of `function` with room for so many arguments, in the current memory context. Called under call_raw.
-pub(super) unsafe fn prepare(function: *mut FmgrInfo, arguments: usize, collation: pg_sys::Oid) -> FunctionCallInfo {
+pub unsafe fn prepare(function: *mut FmgrInfo, arguments: usize, collation: pg_sys::Oid) -> FunctionCallInfo {
     // SAFETY: as large as SizeForFunctionCallInfo says.
     unsafe {
         let size = size_of::<FunctionCallInfoBaseData>() + arguments * size_of::<pg_sys::NullableDatum>();
@@ -408,7 +408,7 @@ pub(super) unsafe fn prepare(function: *mut FmgrInfo, arguments: usize, collatio
 }
 
 /// Called under call_raw, for an argument that `prepare` made room for.
-pub(super) unsafe fn put(call: FunctionCallInfo, index: usize, value: Option<Datum>) {
+pub unsafe fn put(call: FunctionCallInfo, index: usize, value: Option<Datum>) {
     // SAFETY: below nargs, see above.
     unsafe {
         let argument = (*call).args.as_mut_ptr().add(index);

@@ -1,0 +1,228 @@
+//! Changing tasks that wait, deleting tasks that are over.
+
+use crate::calls::tasks as surface;
+use crate::calls::tasks::Found;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, clock, sandbox, transaction};
+use crate::shared::{self, wake};
+use crate::task::{self, State, col, ended, rcol, stored};
+use crate::waits::gate;
+use crate::waits::turn::Place;
+use crate::work::enqueue::NewTask;
+use crate::work::retention;
+use crate::{handler, sql_functions, tenant};
+
+/// Rows that are collected before they are deleted.
+const BATCH: usize = 2000;
+
+/// The task that a call is about.
+pub fn id_argument(args: &Args) -> Result<u128> {
+    args.uuid(0).ok_or_else(|| {
+        Error::new("22004", "id is null").hint("Where it is of tq_find(): that returns NULL if no task of this name is known.")
+    })
+}
+
+/// tq_update(id, run_at, queue, priority, args, expires, meta, tenant)
+fn update(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_update()");
+    let id = id_argument(args)?;
+    let tenant = tenant::resolve(args.text(7).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let new = NewTask {
+        run_at: args.time(1),
+        queue: args.text(2),
+        priority: args.int(3),
+        args: args.json(4),
+        expires: args.interval(5),
+        meta: args.json(6).map(|j| j.value()),
+        ..NewTask::default()
+    };
+    new.check()?;
+    if new.args.is_some() {
+        // Who gives the arguments answers for them as whoever enqueues does.
+        crate::work::enqueue::Caller::check(&tenant)?;
+    }
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let Found::Unfinished(row) = surface::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
+    let listed = shared::get().is_some_and(|s| gate::live_items(&s, usize::MAX, tenant.oid).any(|item| item.id == id));
+    if listed {
+        // Finished, running, or next in an executor's list: too late.
+        return Ok(Ret::Bool(false));
+    }
+    let name = row.str(col::HANDLER).unwrap_or("");
+    // Whoever gives a task something to work on answers for it.
+    let answers = new.args.is_some() || new.meta.is_some();
+    let handler = handler::find(&tenant, name)?;
+    let user = sandbox::current_user();
+    let superuser = sandbox::is_superuser(user);
+    let by = catalog::role_name(user.to_u32()).unwrap_or_default();
+    if let Some(handler) = &handler {
+        if new.args.is_some() {
+            handler.check_args(new.args.as_ref(), handler.code_at_enqueue(&tenant).as_ref())?;
+        }
+        if answers && !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
+            return Err(Error::denied(format!(
+                "handler \"{name}\" runs as a superuser, so only a superuser may change what its tasks are given"
+            )));
+        }
+    }
+    let now = clock::now();
+    let stamp = row.time(col::CREATED_AT).unwrap_or(now);
+    let meta = new.meta.clone().map(Jsonb::from_value);
+    // Another incarnation, though hardly another time: an executor that has read the row before
+    // must not end it with the old arguments.
+    let mut changes = vec![(col::CREATED_AT, Value::Time(stamp + 1))];
+    if let Some(at) = new.run_at {
+        changes.push((col::RUN_AT, Value::Time(at)));
+    }
+    if let Some(queue) = &new.queue {
+        changes.push((col::QUEUE, Value::Text(queue)));
+    }
+    if let Some(priority) = new.priority {
+        changes.push((col::PRIORITY, Value::I16(priority as i16)));
+    }
+    if let Some(args) = &new.args {
+        changes.push((col::ARGS, Value::Json(args)));
+    }
+    if let Some(expires) = new.expires {
+        changes.push((col::EXPIRES_AT, Value::Time(now.saturating_add(expires))));
+    }
+    if let Some(meta) = &meta {
+        changes.push((col::META, Value::Json(meta)));
+    }
+    if answers {
+        changes.push((col::ENQUEUED_BY, Value::Text(&by)));
+        changes.push((col::BY_SUPERUSER, Value::Bool(superuser)));
+    }
+    if changes.len() == 1 {
+        return Ok(Ret::Bool(false));
+    }
+    let options = if answers {
+        crate::calls::events::options_again(&tenant, row.json(col::OPTIONS), false, true)?.map(Jsonb::from_value)
+    } else {
+        None
+    };
+    if answers && (options.is_some() || row.raw(col::OPTIONS).is_some()) {
+        changes.push((col::OPTIONS, Value::json(options.as_ref())));
+    }
+    let place = Place::of(&tenant, new.queue.as_deref().or(row.str(col::QUEUE)));
+    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || task::is_runnable(row.char(col::STATE)) && !place.has(&row) {
+        // Whether what kept it still does is found out by the next pick.
+        changes.extend(place.changes());
+    }
+    if tasks.update(&row, &changes) == Gone::Lost {
+        return Ok(Ret::Bool(false));
+    }
+    // It stood in place at its gates, perhaps for others who were put aside behind it.
+    gate::release(&tenant, &tasks, &row, handler.as_deref())?;
+    let role = handler.map_or(tenant.owner, |h| h.run_as);
+    if let Some(entry) = tenant.entry(role)? {
+        wake::due(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now));
+    }
+    Ok(Ret::Bool(true))
+}
+
+/// Whether a row of tq_task may have stayed behind for this finished task: it keeps its unique key, or says
+/// that it is quarantined.
+pub(crate) fn leaves_a_note(row: &Row) -> bool {
+    row.raw(rcol::UNIQUE_KEY).is_some() || row.char(rcol::STATE) == ended::QUARANTINED
+}
+pub(crate) fn forget_note(tasks: &Table, id: u128) {
+    let note = |r: &Row| matches!(r.char(col::STATE), stored::KEY | stored::QUARANTINED);
+    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(note) {
+        // Lost: somebody else has just done it.
+        let _: Gone = tasks.delete(&row);
+    }
+}
+
+/// Deletes a finished task, and the unique key that it may have kept.
+pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
+    let gone = results.delete(row);
+    if gone == Gone::Done && leaves_a_note(row) {
+        forget_note(tasks, row.uuid(rcol::ID).unwrap_or(0));
+    }
+    gone
+}
+
+/// tq_delete(id, tenant)
+fn delete(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_delete()");
+    let id = id_argument(args)?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    match surface::look_up(&tasks, &results, id) {
+        Found::Finished(row) => {
+            if transaction::with_latest_snapshot(|| retention::is_needed(&tasks, &row)) {
+                return Err(Error::state(format!("the flow of task {} is not finished", task::uuid_text(id)))
+                    .detail("It gathers the results of its members when the last of them is final.")
+                    .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
+            }
+            let gone = transaction::with_latest_snapshot(|| delete_result(&tasks, &results, &row));
+            Ok(Ret::Bool(gone == Gone::Done))
+        }
+        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
+            .detail("Deleting it would leave whoever waits for it without an answer.")
+            .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id).")),
+        Found::Nothing => Ok(Ret::Bool(false)),
+    }
+}
+
+/// tq_purge(older_than, states, tenant)
+fn purge(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_purge()");
+    let age = args.interval(0).ok_or_else(|| Error::new("22004", "older_than is null").hint("Pass '0' for all that are finished."))?;
+    if age < 0 {
+        return Err(Error::invalid("older_than is negative"));
+    }
+    let wanted = args.texts(1).map(|names| names.iter().map(|n| final_state(n)).collect::<Result<Vec<State>>>()).transpose()?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    let by_id = results.index_with(&[rcol::ID as i16]);
+    let before = clock::now().saturating_sub(age);
+    let mut purged = 0;
+    let mut from = 0u128;
+    loop {
+        pgrx::check_for_interrupts!();
+        let mut victims = Vec::new();
+        let mut seen = 0;
+        transaction::with_latest_snapshot(|| {
+            results.scan(by_id, &[Key { column: 1, compare: Compare::Gt, value: Value::Uuid(from) }], None, false, |row| {
+                seen += 1;
+                from = row.uuid(rcol::ID).unwrap_or(u128::MAX);
+                let over = row.time(rcol::FINISHED_AT).is_some_and(|t| t <= before);
+                let over = over && !retention::is_needed(&tasks, &row);
+                if over && wanted.as_ref().is_none_or(|w| w.contains(&task::finished(row.char(rcol::STATE)))) {
+                    victims.push(row);
+                }
+                seen < BATCH
+            });
+            for row in &victims {
+                purged += i64::from(delete_result(&tasks, &results, row) == Gone::Done);
+            }
+        });
+        if seen < BATCH {
+            return Ok(Ret::Bigint(purged));
+        }
+    }
+}
+
+fn final_state(name: &str) -> Result<State> {
+    State::ALL.into_iter().find(|s| s.name() == name && s.is_final()).ok_or_else(|| {
+        Error::invalid(format!("states names \"{name}\", which is not a state of finished tasks"))
+            .hint("They are done, failed, cancelled, expired and quarantined; tq_cancel ends a task that is not finished.")
+    })
+}
+
+sql_functions! {
+    tq_update, pg_finfo_tq_update => update;
+    tq_delete, pg_finfo_tq_delete => delete;
+    tq_purge, pg_finfo_tq_purge => purge;
+}

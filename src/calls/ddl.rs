@@ -1,0 +1,141 @@
+//! Commands about whole databases, the extension and prepared transactions, noticed as they are given: workers leave
+//! a database that is dropped, renamed, moved or copied, and look again where the extension came or went. PostgreSQL
+//! itself only ever terminates autovacuum for these.
+//!
+//! Nobody is sent away for a command that PostgreSQL refuses: of DROP DATABASE we hear after its own check
+//! (access_hook.rs), for the others we ask first what it will ask. They keep away as long as the command's transaction
+//! lasts; with its end, whichever it is, they are let in again.
+
+use crate::postgres::utility::{self, Command};
+use crate::postgres::{access_hook, call, catalog, database, latch, shmem, transaction, worker};
+use crate::shared::{self, Shared, db_state, prepared, wake};
+use pgrx::PgLogLevel;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// PostgreSQL waits five seconds for other sessions to leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(4);
+
+/// Hooks in; while preloading.
+pub fn register() {
+    utility::hook(before, after);
+    access_hook::on_drop_database(|oid| meant(Some(oid), database::may_go));
+}
+
+fn before(command: &Command, is_top_level: bool) {
+    let alone = || !transaction::is_in_block(is_top_level);
+    match command {
+        Command::Rename { database: name, to } if transaction::is_writable() => {
+            meant(catalog::database_oid(name), |oid| database::may_rename(oid, to));
+        }
+        Command::Move { database: name, tablespace } if transaction::is_writable() && alone() => {
+            meant(catalog::database_oid(name), |oid| database::may_move(oid, tablespace));
+        }
+        Command::Copy { template, name } if transaction::is_writable() && alone() => {
+            meant(catalog::database_oid(template), |oid| database::may_copy(oid, name));
+        }
+        Command::Prepare(gid) => prepared::preparing(gid),
+        Command::Finish { gid, commit } if alone() => prepared::finishing(gid, *commit),
+        _ => {}
+    }
+}
+
+/// Has the workers of a database leave, if the command is one that the caller may give.
+fn meant(database: Option<u32>, may: impl FnOnce(u32) -> bool) {
+    if let Some(oid) = database.filter(|oid| may(*oid)) {
+        send_away(oid);
+    }
+}
+
+fn after(command: &Command) {
+    match command {
+        Command::Drop | Command::Rename { .. } | Command::Move { .. } | Command::Copy { .. } => wake::databases_changed(),
+        Command::Extension => wake::probe_database(),
+        Command::Prepare(_) => {}
+        Command::Finish { .. } => wake::has_finished(),
+        // Should it fail, nobody's schema has changed hands.
+        Command::Reassign => {
+            if shared::get().is_some()
+                && let Err(error) = crate::calls::registered::reassigned()
+            {
+                call::report(error, PgLogLevel::ERROR);
+            }
+        }
+    }
+}
+
+/// A session that has the workers of a database keep away.
+pub struct Away {
+    database: u32,
+    place: usize,
+    by: u64,
+}
+
+impl Away {
+    fn begin(s: &Shared, database: u32) -> Option<Away> {
+        let db = s.db(database)?;
+        let by = ((latch::my_procno() as u64 + 1) << 32) | shmem::my_pid() as u64;
+        // None is free: those who have them keep the workers away as well.
+        let place = db.away.iter().position(|a| a.compare_exchange(0, by, SeqCst, SeqCst).is_ok())?;
+        Some(Away { database, place, by })
+    }
+
+    /// Where the database still is, by whatever name, its work goes on at once. Atomics and latches only.
+    pub fn over(self, s: &Shared) {
+        let Some(db) = s.db(self.database) else { return };
+        if db.away[self.place].compare_exchange(self.by, 0, SeqCst, SeqCst).is_ok() && !db.is_away() {
+            if db.state.load(SeqCst) == db_state::SERVED {
+                db.look_again();
+            }
+            s.header.rescan.store(1, SeqCst);
+            s.call_launcher_now();
+        }
+    }
+}
+
+/// The workers of the database leave, and keep away until the transaction is over.
+fn send_away(database: u32) {
+    let Some(s) = shared::get() else { return };
+    if s.db(database).is_none() {
+        return;
+    }
+    if let Some(away) = Away::begin(&s, database) {
+        wake::left(away);
+    }
+    let begin = Instant::now();
+    // Their places in our tables are free a moment before PostgreSQL has forgotten them.
+    let mut leaving = HashSet::new();
+    while begin.elapsed() < LEAVE_WITHIN {
+        let there = workers_of(&s, database);
+        leaving.extend(there.iter().copied().filter(|pid| *pid != 0));
+        leaving.retain(|pid| worker::is_alive(*pid));
+        if there.is_empty() && leaving.is_empty() {
+            return;
+        }
+        // One that was just starting hears of it now.
+        dismiss(&s, database);
+        if let Some(db) = s.db(database) {
+            worker::signal(db.scheduler_pid.load(SeqCst), libc::SIGTERM);
+        }
+        latch::wait(Some(Duration::from_millis(10)));
+    }
+}
+
+/// The processes of a database's workers; 0 = one that hasn't begun yet.
+fn workers_of(s: &Shared, database: u32) -> Vec<u32> {
+    let of = |slot: &&shared::Slot| slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database;
+    let executors = s.slots.iter().filter(of).map(|slot| slot.pid.load(SeqCst));
+    let scheduler = s.db(database).map(|db| db.scheduler_pid.load(SeqCst)).filter(|pid| *pid != 0);
+    executors.chain(scheduler).collect()
+}
+
+/// Ends the executors of a database, busy ones too: their tasks run again some day, uncounted.
+pub fn dismiss(s: &Shared, database: u32) {
+    for slot in s.slots {
+        if slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database {
+            slot.leave.store(1, SeqCst);
+            worker::signal(slot.pid.load(SeqCst), libc::SIGTERM);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Groups: tasks that carry the same label, asked about together; and how many tasks wait.
+//!
+//! A group is nothing but its members' `group_id`: it begins with the first of them and ends when
+//! the last is deleted or loses the label. Members are told in the order they were enqueued.
+
+use crate::calls::tasks as surface;
+use crate::calls::tasks::Waiting;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::clock::Micros;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::{latch, shmem, transaction};
+use crate::shared::{self, Shared, Word, wake};
+use crate::task::{self, State, col, rcol};
+use crate::tenant::{self, Tenant};
+use crate::{settings, sql_functions};
+use serde_json::Value as Json;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// A waiter looks again after this without having been called: for what ends without an executor's
+/// word, as when retention or a cascade takes a member.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
+/// one look.
+fn mark(schema: u32, group: &str) -> u64 {
+    use std::hash::{Hash, Hasher};
+    // Its keys are fixed: every process gets the same.
+    let mut hasher = std::collections::hash_map::DefaultHasher::new();
+    (shmem::my_database(), schema, group).hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+/// A task of this group has ended: whoever waits for the group may look.
+pub fn announce(s: &Shared, schema: u32, group: Option<&str>) {
+    if let Some(group) = group
+        && s.header.waiters.load(SeqCst) > 0
+    {
+        transaction::flush_commits();
+        wake::announce_group(s, mark(schema, group));
+    }
+}
+/// The same, after this transaction's commit.
+pub fn finished(schema: u32, group: Option<&str>) {
+    if let Some(group) = group {
+        wake::finished_group(mark(schema, group));
+    }
+}
+
+struct Members {
+    unfinished: Vec<Row>,
+    /// In the order they were enqueued.
+    finished: Vec<Row>,
+}
+
+fn group_argument(args: &Args) -> Result<String> {
+    args.text(0).ok_or_else(|| Error::new("22004", "group_id is null").hint("Pass the group_id that its tasks were enqueued with."))
+}
+
+fn members(tasks: &Table, results: &Table, group: &str) -> Members {
+    let read = |table: &Table, column: usize, keep: &dyn Fn(&Row) -> bool| {
+        let mut rows = Vec::new();
+        table.scan(
+            table.index_with(&[column as i16]),
+            &[Key { column: 1, compare: Compare::Eq, value: Value::Text(group) }],
+            None,
+            false,
+            |row| {
+                if keep(&row) {
+                    rows.push(row);
+                }
+                true
+            },
+        );
+        rows
+    };
+    transaction::with_latest_snapshot(|| {
+        let unfinished = read(tasks, col::GROUP_ID, &|row| task::is_task(row.char(col::STATE)));
+        let mut finished = read(results, rcol::GROUP_ID, &|_| true);
+        finished.sort_by_key(|row| row.uuid(rcol::ID));
+        Members { unfinished, finished }
+    })
+}
+
+/// The finished members, when they are enough: `count` of them at least, or without it any; None =
+/// they are not. While it waits without a count, it waits for all.
+fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) -> Result<Option<Vec<Row>>> {
+    surface::check_wait(wait)?;
+    if count.is_some_and(|n| n < 0) {
+        return Err(Error::invalid("count is negative").hint("NULL takes what is finished; a number waits for at least so many."));
+    }
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let needed = count.map_or(1, |n| n as usize);
+    let settled = |m: &Members| match count {
+        Some(_) => m.finished.len() >= needed,
+        None => m.unfinished.is_empty(),
+    };
+    if wait > 0 && wake::any_enqueued() {
+        transaction::see_own_writes();
+    }
+    let mut found = members(&tasks, &results, group);
+    if wait > 0 && !settled(&found) {
+        if found.unfinished.iter().any(|row| row.own) {
+            return Err(Error::state("a task of the group was enqueued by this very transaction, which has not committed")
+                .detail("It starts after the commit, so waiting here would never end.")
+                .hint("COMMIT first, then wait."));
+        }
+        let deadline = Instant::now() + Duration::from_micros(wait as u64).min(settings::max_wait());
+        if let Some(s) = shared::get() {
+            let waiting = Waiting::for_any(s, 0, mark(tenant.oid, group));
+            let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
+            loop {
+                found = members(&tasks, &results, group);
+                let left = deadline.saturating_duration_since(Instant::now());
+                if settled(&found) || left.is_zero() {
+                    break;
+                }
+                latch::wait(Some(left.min(pause)));
+            }
+        }
+    }
+    if found.finished.len() < needed {
+        return Ok(None);
+    }
+    if !found.finished.is_empty() && shared::get().is_some() && !shmem::in_recovery() {
+        // Commits may have been asynchronous: what is told must not be lost again.
+        transaction::flush_all();
+    }
+    Ok(Some(found.finished))
+}
+
+fn is_failure(row: &Row) -> bool {
+    task::finished(row.char(rcol::STATE)) != State::Done
+}
+
+/// tq_result_group(group_id, failures, count, wait, tenant)
+fn result_group(args: &Args) -> Result<Ret> {
+    let group = group_argument(args)?;
+    let tenant = tenant::resolve(args.text(4).as_deref())?;
+    surface::may_read(&tenant)?;
+    let failures = args.bool(1).unwrap_or(false);
+    let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))? else { return Ok(Ret::Null) };
+    let values = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| {
+        if !is_failure(row) {
+            return row.json(rcol::RESULT).unwrap_or(Json::Null);
+        }
+        // As tq_result(propagate => false) has it.
+        let error = row.json(rcol::ERROR);
+        let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
+        message.unwrap_or(task::finished(row.char(rcol::STATE)).name()).into()
+    });
+    Ok(Ret::Json(values.collect::<Vec<Json>>().into()))
+}
+
+/// tenant_q.fetch_group(group_id, failures, count, wait, tenant): documents of finished members.
+fn fetch_group(args: &Args) -> Result<Ret> {
+    let group = group_argument(args)?;
+    let tenant = tenant::resolve(args.text(4).as_deref())?;
+    surface::may_read(&tenant)?;
+    let failures = args.bool(1).unwrap_or(true);
+    let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))?.unwrap_or_default();
+    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| surface::describe_result(&tenant, row));
+    Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
+}
+
+/// tq_count_group(group_id, failures, tenant)
+fn count_group(args: &Args) -> Result<Ret> {
+    let group = group_argument(args)?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    surface::may_read(&tenant)?;
+    let failures = args.bool(1).unwrap_or(false);
+    let found = members(&tenant.open_to_look(tenant.task)?, &tenant.open_to_look(tenant.result)?, &group);
+    Ok(Ret::Bigint(found.finished.iter().filter(|row| !failures || is_failure(row)).count() as i64))
+}
+
+/// tq_delete_group(group_id, tasks, tenant)
+fn delete_group(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_delete_group()");
+    let group = group_argument(args)?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    surface::may_operate(&tenant)?;
+    let with_tasks = args.bool(1).unwrap_or(false);
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    let results = tenant.open(tenant.result, Access::Write)?;
+    let found = members(&tasks, &results, &group);
+    let mut changed = 0;
+    for row in &found.finished {
+        let gone = if with_tasks {
+            crate::calls::changes::delete_result(&tasks, &results, row)
+        } else {
+            results.update(row, &[(rcol::GROUP_ID, Value::Null)])
+        };
+        changed += i64::from(gone == Gone::Done);
+    }
+    let mut left = 0;
+    for row in &found.unfinished {
+        let gone = tasks.update(row, &[(col::GROUP_ID, Value::Null)]);
+        left += i64::from(gone == Gone::Done);
+    }
+    if with_tasks && left > 0 {
+        Error::new("00000", format!("{left} unfinished tasks lose the label and go on"))
+            .hint("Call tq_cancel(id) for tasks that are not to run.")
+            .notice();
+    }
+    finished(tenant.oid, Some(&group));
+    Ok(Ret::Bigint(changed + left))
+}
+
+/// Tasks of this tenant that run.
+pub fn running_ids(schema: u32) -> HashSet<u128> {
+    let Some(s) = shared::get() else { return HashSet::new() };
+    let of_slot = |slot: &shared::Slot| {
+        let word = Word::load(slot);
+        let ours = slot.tenant.load(Relaxed) == schema && slot.database.load(Relaxed) == shmem::my_database();
+        (word.running && slot.state.load(SeqCst) == 2 && ours).then(|| slot.item_id(word.next - 1))
+    };
+    s.slots.iter().filter_map(of_slot).collect()
+}
+
+/// tq_queue_size(queue, tenant): unfinished tasks that don't run.
+fn queue_size(args: &Args) -> Result<Ret> {
+    let queue = args.text(0);
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    surface::may_read(&tenant)?;
+    let running = running_ids(tenant.oid);
+    let tasks = tenant.open_to_look(tenant.task)?;
+    let mut size = 0;
+    tasks.scan(tasks.index_with(&task::PICK_INDEX), &[], None, false, |row| {
+        let here = queue.as_deref().is_none_or(|q| row.str(col::QUEUE).unwrap_or("default") == q);
+        let waits = task::is_task(row.char(col::STATE)) && !running.contains(&row.uuid(col::ID).unwrap_or(0));
+        size += i64::from(here && waits);
+        true
+    });
+    Ok(Ret::Bigint(size))
+}
+
+sql_functions! {
+    tq_result_group, pg_finfo_tq_result_group => result_group;
+    tenant_q_fetch_group, pg_finfo_tenant_q_fetch_group => fetch_group;
+    tq_count_group, pg_finfo_tq_count_group => count_group;
+    tq_delete_group, pg_finfo_tq_delete_group => delete_group;
+    tq_queue_size, pg_finfo_tq_queue_size => queue_size;
+}

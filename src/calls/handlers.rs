@@ -1,0 +1,481 @@
+//! tq_register and its kin.
+
+use crate::calls::tenants::{announce_registry, check_settings, require_owner, run, wake_all, wake_if_used};
+use crate::calls::views::interval_json;
+use crate::handler::{Handler, all, check_retry, signature};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::Failure;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::{catalog, sandbox, transaction};
+use crate::pure::retry;
+use crate::sql_functions;
+use crate::tenant::{Tenant, registry, resolve};
+use crate::work::enqueue::TIME_MAX;
+use pgrx::{JsonB, Spi, pg_sys};
+use serde_json::{Value as Json, json};
+
+/// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
+/// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
+fn register(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_register()");
+    let name =
+        args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
+    if name.is_empty() || name.len() > crate::handler::NAME_MAX || name.chars().any(char::is_control) {
+        return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
+    }
+    let shared = args.bool(16).unwrap_or(false);
+    let tenant = if shared { None } else { Some(resolve(args.text(17).as_deref())?) };
+    match &tenant {
+        Some(t) => require_owner(t.owner, &t.name)?,
+        None if args.text(17).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
+        None if !sandbox::is_superuser(sandbox::current_user()) => {
+            return Err(Error::denied("only a superuser may register a handler for all tenants")
+                .hint("Register it in your tenant: shared => false."));
+        }
+        None => {}
+    }
+    let function = args.text(1).unwrap_or_else(|| catalog::quote(&name));
+    check_limits(args.int(8), args.text(9).as_deref())?;
+    if args.bool(15) == Some(true) {
+        return Err(Error::unsupported("external"));
+    }
+    if let Some(p) = args.int(3)
+        && i16::try_from(p).is_err()
+    {
+        return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
+    }
+    for (what, n) in [("timeout", 4), ("expires", 7), ("result_ttl", 13)] {
+        if args.interval(n).is_some_and(|i| i < 0) {
+            return Err(Error::invalid(format!("{what} is negative")));
+        }
+        if args.interval(n).is_some_and(|i| crate::postgres::clock::now().saturating_add(i) >= TIME_MAX) {
+            return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
+        }
+    }
+    if args.int(5).is_some_and(|n| n < 0) {
+        return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
+    }
+    if let Some(policy) = args.setting(6) {
+        check_retry(&policy)?;
+    }
+    if let Some(settings) = args.setting(11) {
+        check_settings(&settings)?;
+    }
+    // A shared, unqualified function is looked up in the running tenant's path each time, so there
+    // is nothing to pin; anything else is pinned: signature and owner.
+    let resolved = match &tenant {
+        Some(t) => Some(signature::resolve(&function, &t.path_oids())?),
+        None if is_qualified(&function) => Some(signature::resolve(&function, &[])?),
+        None => None,
+    };
+    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
+        crate::handler::may_reach(t, sig)?;
+    }
+    if let (Some(sig), Some(t)) = (&resolved, &tenant)
+        && sig.own_search_path
+    {
+        Error::new("01000", format!("function {} sets its own search_path", sig.identity))
+            .detail(format!("It will not run in the schema of tenant \"{}\", but where its own search_path points.", t.name))
+            .hint("ALTER FUNCTION … RESET search_path.")
+            .warn();
+    }
+    if let Some(role) = args.text(10) {
+        let Some(oid) = catalog::role_oid(&role) else {
+            return Err(Error::undefined(format!("role \"{role}\" does not exist")));
+        };
+        if let Some(t) = &tenant
+            && !sandbox::may_set_role(pg_sys::Oid::from(t.owner), pg_sys::Oid::from(oid))
+        {
+            return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\"")).hint(format!(
+                "GRANT {} TO {};",
+                catalog::quote(&role),
+                catalog::quote(&catalog::role_name(t.owner).unwrap_or_default())
+            )));
+        }
+    }
+    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
+        warn_of_role(sig, args.text(10).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
+    }
+    let who = tenant.as_ref().map_or("", |t| t.name.as_str());
+    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    let existed = run(
+        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+        &[who.into(), name.as_str().into()],
+    )? > 0;
+    let seconds = |n: usize| args.interval(n).map(|i| i as f64 / 1e6);
+    let owner = resolved.as_ref().and_then(|s| catalog::role_name(s.owner));
+    run(
+        "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
+                                       max_running, rate, settings, save, result_ttl, aliases, external, registered_by, registered_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.make_interval(secs => $9), $10, $11, pg_catalog.make_interval(secs => $12),
+                 $18, $19, $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
+        &[
+            who.into(),
+            name.as_str().into(),
+            function.as_str().into(),
+            resolved.as_ref().map(|s| s.identity.as_str()).into(),
+            owner.as_deref().into(),
+            args.text(10).into(),
+            args.text(2).into(),
+            args.int(3).into(),
+            seconds(4).into(),
+            args.int(5).into(),
+            args.setting(6).map(JsonB).into(),
+            seconds(7).into(),
+            args.setting(11).map(JsonB).into(),
+            args.bool(12).into(),
+            seconds(13).into(),
+            args.texts(14).into(),
+            by.into(),
+            args.int(8).into(),
+            args.text(9).into(),
+        ],
+    )?;
+    forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
+    announce_registry()?;
+    transaction::see_own_writes();
+    if let Some(t) = &tenant {
+        // Its held tasks may go on, and others may have to run as another role now.
+        if let Ok(fresh) = resolve(Some(&t.name)) {
+            wake_if_used(&fresh)?;
+        }
+    } else {
+        crate::calls::tenants::wake_every_tenant()?;
+    }
+    Ok(Ret::Bool(!existed))
+}
+
+/// max_running and rate as several calls take them.
+pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> {
+    if let Some(n) = max_running.filter(|n| *n < 1) {
+        return Err(Error::invalid(format!("max_running is {n}")).hint("It is at least 1; to let nothing run, use tq_pause."));
+    }
+    if let Some(Err(why)) = rate.map(|r| crate::pure::rate::Rate::parse(r, false)) {
+        return Err(Error::invalid(why).hint("Write how many may start in how long, as in '100/h'."));
+    }
+    Ok(())
+}
+
+/// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
+/// owner's affair (`may_reach`): run_as needs none of its own.
+fn warn_of_role(signature: &signature::Signature, role: u32) {
+    if catalog::may_execute(signature.oid, pg_sys::Oid::from(role)) {
+        return;
+    }
+    let name = catalog::role_name(role).unwrap_or_default();
+    Error::new("01000", format!("tasks of {} will fail: role \"{name}\" lacks EXECUTE on it", signature.identity))
+        .hint(format!("GRANT EXECUTE ON ROUTINE {} TO {};", signature.identity, catalog::quote(&name)))
+        .warn();
+}
+
+/// Whether the function's name has a schema in front of it, outside of quotes and arguments.
+fn is_qualified(function: &str) -> bool {
+    let mut quoted = false;
+    for c in function.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '(' if !quoted => return false,
+            '.' if !quoted => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// tq_unregister(handler, shared, tenant)
+fn unregister(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unregister()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let shared = args.bool(1).unwrap_or(false);
+    let tenant = if shared { None } else { Some(resolve(args.text(2).as_deref())?) };
+    match &tenant {
+        Some(t) => require_owner(t.owner, &t.name)?,
+        None if !sandbox::is_superuser(sandbox::current_user()) => {
+            return Err(Error::denied("only a superuser may unregister a handler of all tenants"));
+        }
+        None => {}
+    }
+    let gone = run(
+        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
+        &[tenant.as_ref().map_or("", |t| t.name.as_str()).into(), name.as_str().into()],
+    )? > 0;
+    if shared {
+        forget_states(None, &name)?;
+    }
+    announce_registry()?;
+    Ok(Ret::Bool(gone))
+}
+
+/// Nothing that was noted of this shared handler in single tenants holds any more; or, in one tenant, because it has
+/// its own of that name now.
+fn forget_states(tenant: Option<&str>, name: &str) -> Result<()> {
+    if registry()?.handler_state == 0 {
+        return Ok(());
+    }
+    let sql =
+        "DELETE FROM tenant_q.handler_state WHERE name OPERATOR(pg_catalog.=) $2 AND ($1 IS NULL OR tenant OPERATOR(pg_catalog.=) $1)";
+    run(sql, &[tenant.into(), name.into()]).map(|_| ())
+}
+
+/// Frees a handler of a tenant that was stopped for crashing the server: its own, or what a shared one is stopped for there.
+/// True if there was any.
+pub fn free(tenant: &str, name: &str) -> Result<bool> {
+    let mut freed = 0;
+    for table in ["handler", "handler_state"].iter().take(if registry()?.handler_state == 0 { 1 } else { 2 }) {
+        freed += run(
+            &format!(
+                "UPDATE tenant_q.{table} SET quarantined = NULL, crashes = NULL
+                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1"
+            ),
+            &[tenant.into(), name.into()],
+        )?;
+    }
+    Ok(freed > 0)
+}
+
+/// Frees a shared handler in all tenants.
+pub fn free_for_all(name: &str) -> Result<()> {
+    free("", name)?;
+    if registry()?.handler_state != 0 {
+        run("UPDATE tenant_q.handler_state SET quarantined = NULL, crashes = NULL WHERE name OPERATOR(pg_catalog.=) $1", &[name.into()])?;
+    }
+    Ok(())
+}
+
+/// Remembers since when the handler can't be called in this tenant.
+pub fn note_missing(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
+    if handler.missing_since.is_some() {
+        return Ok(());
+    }
+    let sql = if handler.shared {
+        "INSERT INTO tenant_q.handler_state AS s (tenant, name, missing_since) VALUES ($1, $2, pg_catalog.clock_timestamp())
+         ON CONFLICT (tenant, name) DO UPDATE SET missing_since = coalesce(s.missing_since, EXCLUDED.missing_since)"
+    } else {
+        "UPDATE tenant_q.handler SET missing_since = pg_catalog.clock_timestamp()
+          WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND missing_since IS NULL"
+    };
+    run(sql, &[tenant.name.as_str().into(), handler.name.as_str().into()])?;
+    announce_registry()?;
+    Ok(())
+}
+
+/// The handler can be called again: when it vanishes once more, its time counts anew.
+pub fn note_back(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
+    if handler.missing_since.is_none() {
+        return Ok(());
+    }
+    let table = if handler.shared { "handler_state" } else { "handler" };
+    run(
+        &format!(
+            "UPDATE tenant_q.{table} SET missing_since = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1"
+        ),
+        &[tenant.name.as_str().into(), handler.name.as_str().into()],
+    )?;
+    announce_registry()?;
+    Ok(())
+}
+
+/// Tenants that one CREATE FUNCTION looks into; where a shared handler is missing in more of them, a sweep does.
+const LOOKED_INTO: usize = 50;
+
+/// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
+/// were held for it are looked at again.
+fn routine_changed(_args: &Args) -> Result<Ret> {
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let mut sql = "SELECT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL".to_string();
+    if registry()?.handler_state != 0 {
+        sql.push_str(" UNION SELECT tenant FROM tenant_q.handler_state WHERE missing_since IS NOT NULL");
+    }
+    let tenants: Vec<String> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(&sql, Some(LOOKED_INTO as i64 + 1), &[])?
+                .map(|row| row.get::<String>(1).map(Option::unwrap_or_default))
+                .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(fail)?;
+    if tenants.len() > LOOKED_INTO {
+        crate::calls::tenants::wake_every_tenant()?;
+        return Ok(Ret::Void);
+    }
+    for name in tenants {
+        if let Some(schema) = catalog::schema_oid(&name)
+            && let Ok(tenant) = crate::tenant::by_oid(schema)
+        {
+            for handler in all(&tenant)?.iter().filter(|h| h.fault.is_none()) {
+                note_back(&tenant, handler).map_err(Error::from)?;
+            }
+            wake_all(&tenant)?;
+        }
+    }
+    Ok(Ret::Void)
+}
+
+/// So many tenants, of as many owners, in which a shared handler was stopped within a day: then it is the function's own
+/// fault and not what one of them gives it, and it is stopped for all.
+const TENANTS_CONVICT: i64 = 3;
+
+/// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
+/// tenant after `limit` crashes within `window` microseconds by two or more tasks.
+pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+    let Some(handler) = crate::handler::find(tenant, name)? else { return Ok(()) };
+    sandbox::as_extension(|| write_crash(tenant, &handler, id, window, limit))
+}
+
+fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+    let now = crate::postgres::clock::now();
+    let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
+    let (who, name) = (tenant.name.as_str(), handler.name.as_str());
+    let table = if handler.shared { "handler_state" } else { "handler" };
+    let known: Option<Option<JsonB>> = Spi::connect(|c| {
+        c.select(
+            &format!("SELECT crashes FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
+            Some(1),
+            &[who.into(), name.into()],
+        )?
+        .map(|row| row.get::<JsonB>(1))
+        .next()
+        .transpose()
+    })
+    .map_err(fail)?;
+    let mut crashes: Vec<Json> = match known.flatten() {
+        Some(JsonB(Json::Array(c))) => c,
+        _ => vec![],
+    };
+    crashes.retain(|c| c[0].as_i64().is_some_and(|t| now - t < window));
+    crashes.push(json!([now, id]));
+    let mut ids: Vec<&str> = crashes.iter().filter_map(|c| c[1].as_str()).collect();
+    ids.sort();
+    ids.dedup();
+    let convicted = crashes.len() >= limit as usize && ids.len() >= 2;
+    let values = [who.into(), name.into(), JsonB(Json::Array(crashes)).into(), convicted.into()];
+    const STOPPED: &str = "CASE WHEN $4 THEN pg_catalog.clock_timestamp() END";
+    if handler.shared {
+        Spi::run_with_args(
+            &format!(
+                "INSERT INTO tenant_q.handler_state AS s (tenant, name, crashes, quarantined) VALUES ($1, $2, $3, {STOPPED})
+                 ON CONFLICT (tenant, name) DO UPDATE SET crashes = EXCLUDED.crashes, quarantined = coalesce(s.quarantined, EXCLUDED.quarantined)"
+            ),
+            &values,
+        )
+        .map_err(fail)?;
+    } else {
+        Spi::run_with_args(
+            &format!(
+                "UPDATE tenant_q.handler SET crashes = $3, quarantined = coalesce(quarantined, {STOPPED})
+                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
+            ),
+            &values,
+        )
+        .map_err(fail)?;
+    }
+    // Where nothing is pinned it is another function in each tenant.
+    if handler.shared && convicted {
+        Spi::run_with_args(
+            "UPDATE tenant_q.handler SET quarantined = pg_catalog.clock_timestamp()
+              WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1 AND identity IS NOT NULL AND quarantined IS NULL
+                AND $2 OPERATOR(pg_catalog.<=) (SELECT pg_catalog.count(DISTINCT t.owner) FROM tenant_q.handler_state s JOIN tenant_q.tenant t ON t.name OPERATOR(pg_catalog.=) s.tenant
+                     WHERE s.name OPERATOR(pg_catalog.=) $1 AND s.quarantined OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
+            &[name.into(), TENANTS_CONVICT.into(), (window as f64 / 1e6).into()],
+        )
+        .map_err(fail)?;
+    }
+    announce_registry()?;
+    Ok(())
+}
+
+/// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
+fn backoff(args: &Args) -> Result<Ret> {
+    let kind = args.text(0).ok_or_else(|| Error::new("22004", "kind is null"))?;
+    let kinds = ["fixed", "linear", "exponential", "list", "celery", "dramatiq", "rq", "procrastinate"];
+    if !kinds.contains(&kind.as_str()) {
+        return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));
+    }
+    let mut object = json!({ "kind": kind });
+    let seconds = |micros: i64| json!(micros as f64 / 1e6);
+    for (name, n) in [("base", 1), ("cap", 3)] {
+        if let Some(i) = args.interval(n) {
+            object[name] = seconds(i);
+        }
+    }
+    for (name, n) in [("factor", 2), ("jitter", 4)] {
+        if let Some(f) = args.float(n) {
+            object[name] = json!(f);
+            if object[name].is_null() {
+                return Err(Error::invalid(format!("{name} is not a number")));
+            }
+        }
+    }
+    if let Some(delays) = args.intervals(5) {
+        object["delays"] = delays.into_iter().map(|d| d as f64 / 1e6).collect();
+    }
+    for (name, n) in [("retry_on", 6), ("never_on", 7)] {
+        if let Some(list) = args.texts(n) {
+            object[name] = list.into();
+        }
+    }
+    let policy: retry::Policy = check_retry(&object)?;
+    Ok(Ret::Json(serde_json::to_value(policy).expect("a policy is a document")))
+}
+
+/// tenant_q.backoff_delay(policy, attempt): what the policy would wait, in seconds, without chance.
+fn backoff_delay(args: &Args) -> Result<Ret> {
+    let policy = match args.setting(0) {
+        Some(json) => check_retry(&json)?,
+        None => retry::Policy::default(),
+    };
+    let exact = retry::Policy { jitter: Some(0.0), ..policy };
+    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, 0) as f64 / 1e6)))
+}
+
+/// tenant_q.handlers(tenant): rows of the view tq_handlers, as documents.
+fn handlers(args: &Args) -> Result<Ret> {
+    let tenant = resolve(args.text(0).as_deref())?;
+    let now = crate::postgres::clock::now();
+    // There may be a password in them.
+    let insider = crate::calls::tasks::may_read(&tenant).is_ok();
+    let rows: Vec<Json> = all(&tenant)?
+        .iter()
+        .map(|h| {
+            let paused = tenant.part_paused_until(&h.name, h.queue.as_deref(), now).is_some();
+            let status = match &h.fault {
+                Some(f) => f.status(),
+                None if h.quarantined => "quarantined",
+                None if paused => "paused",
+                None => "ok",
+            };
+            json!({
+                "tenant": tenant.name,
+                "handler": h.name,
+                "function": h.signature.as_ref().map_or(h.function.as_str(), |s| s.identity.as_str()),
+                "shared": h.shared,
+                "status": status,
+                "reason": h.fault.as_ref().map(|f| f.text()).or_else(|| h.why_quarantined()),
+                "guarantee": if h.is_procedure() { "at_least_once" } else { "exactly_once" },
+                "run_as": catalog::role_name(h.run_as),
+                "queue": h.queue,
+                "priority": h.priority,
+                "timeout": h.timeout.map(interval_json),
+                "max_attempts": h.max_attempts,
+                "expires": h.expires.map(interval_json),
+                "max_running": h.max_running,
+                "rate": h.rate.map(|r| r.to_string()),
+                "result_ttl": h.result_ttl.map(interval_json),
+                "aliases": h.aliases,
+                "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
+                "save": h.save,
+                "settings": h.settings.as_ref().filter(|_| insider),
+            })
+        })
+        .collect();
+    Ok(Ret::Json(rows.into()))
+}
+
+sql_functions! {
+    tq_register, pg_finfo_tq_register => register;
+    tq_unregister, pg_finfo_tq_unregister => unregister;
+    tq_backoff, pg_finfo_tq_backoff => backoff;
+    tenant_q_backoff_delay, pg_finfo_tenant_q_backoff_delay => backoff_delay;
+    tenant_q_handlers, pg_finfo_tenant_q_handlers => handlers;
+    tenant_q_routine_changed, pg_finfo_tenant_q_routine_changed => routine_changed;
+}

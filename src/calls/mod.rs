@@ -1,0 +1,15 @@
+pub mod changes;
+pub mod ddl;
+pub mod events;
+pub mod groups;
+pub mod handlers;
+pub mod progress;
+pub mod queues;
+pub mod registered;
+pub mod rights;
+pub mod schedules;
+pub mod stats;
+pub mod tables;
+pub mod tasks;
+pub mod tenants;
+pub mod views;

@@ -1,0 +1,493 @@
+//! What one does with schedules that are there: change, remove, fire, look ahead, carry elsewhere.
+
+use crate::calls::tasks::time_json;
+use crate::fanout::definitions;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::transaction;
+use crate::postgres::types::Jsonb;
+use crate::schedules::define::{OnConflict, announce, define, warn_of_delays, write};
+use crate::schedules::definition::{Definition, PARAMETERS};
+use crate::schedules::follow::{self, State};
+use crate::schedules::planning::{self, Change, How};
+use crate::schedules::{author, contended, may_read, may_schedule, may_set_condition};
+use crate::tenant::{self, Tenant, lock};
+use crate::work::enqueue::{By, Caller, Queue};
+use crate::work::spread;
+use crate::work::tick::{Schedule, instant, micros, scol};
+use crate::{handler, settings};
+use chrono::{DateTime, Utc};
+use serde_json::{Value as Json, json};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+/// Times that a row which a tick keeps changing is looked at again.
+const TRIES: usize = 10;
+/// Fire times that tq_upcoming computes for one that it shows, where active hours leave most of them out.
+const COMPUTED_PER_SHOWN: usize = 1000;
+/// The place of `enabled` among the parameters.
+const ENABLED: usize = 21;
+
+fn unknown(name: &str, tenant: &tenant::Tenant) -> Error {
+    Error::undefined(format!("schedule \"{name}\" does not exist in tenant \"{}\"", tenant.name)).hint("See the view tq_schedules.")
+}
+
+fn name_of(args: &Args) -> Result<String> {
+    args.text(0).ok_or_else(|| Error::new("22004", "name is null"))
+}
+
+/// tq_alter_schedule(name … description as tq_schedule, next_run, reset, tenant)
+pub fn alter(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_alter_schedule()");
+    let name = name_of(args)?;
+    let tenant = tenant::resolve(args.text(26).as_deref())?;
+    may_schedule(&tenant)?;
+    let given = Definition::of_args(args);
+    let reset = args.texts(25).unwrap_or_default();
+    check_reset(args, &reset)?;
+    let next_run = args.time(24);
+    if next_run.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+        return Err(Error::invalid("next_run is infinite").hint("enabled => false stops a schedule."));
+    }
+    let only_disables = given.enabled == Some(false) && reset.is_empty() && (1..=24).all(|n| n == ENABLED || !args.is_given(n));
+    let author = author();
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    for _ in 0..TRIES {
+        let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
+        definitions::refuse(&row)?;
+        let changed = if only_disables {
+            disable(&table, &row) == Gone::Done
+        } else {
+            change(&tenant, &table, &row, &given, &reset, next_run, &author)?
+        };
+        if changed {
+            return Ok(Ret::Void);
+        }
+    }
+    Err(contended(&name))
+}
+
+/// Whatever is wrong with it, it can be stopped.
+fn disable(table: &Table, row: &Row) -> Gone {
+    let mut state = State::of(row);
+    state.start_over();
+    let document = state.document();
+    let set = [
+        (scol::ENABLED, Value::Bool(false)),
+        (scol::NEXT_RUN, Value::Null),
+        (scol::PROBLEM, Value::Null),
+        (scol::STATE, Value::json(document.as_ref())),
+    ];
+    let gone = table.update(row, &set);
+    if gone == Gone::Done {
+        transaction::see_own_writes();
+    }
+    gone
+}
+
+/// False: the row was changed meanwhile.
+fn change(
+    tenant: &Rc<Tenant>,
+    table: &Table,
+    row: &Row,
+    given: &Definition,
+    reset: &[String],
+    next_run: Option<Micros>,
+    author: &Caller,
+) -> Result<bool> {
+    let old = Definition::of_row(row);
+    let new = merged(&old, given, reset);
+    may_set_condition(tenant, old.only_if.as_deref(), new.only_if.as_deref())?;
+    let enabled = new.enabled.unwrap_or(true);
+    let call_given = !given.handler.is_empty() || given.args.is_some() || given.time_arg.is_some();
+    let checked = new.check(tenant, author, enabled || call_given)?;
+    if given.until.is_some() {
+        new.check_until()?;
+    }
+    if new.after() != old.after() && !new.after().is_empty() {
+        follow::check(tenant, table, &new.name, new.after())?;
+    }
+    let now = clock::now();
+    let plan = checked.plan(&new, now, row.uuid(scol::ID).unwrap_or(0) as u64);
+    let mut planned = Change::new(row, &old, &new, How::Altered, plan, now).planned()?;
+    if let Some(at) = next_run {
+        if !enabled || planned.repeats == 0 {
+            let why = if enabled { "Its repeats are used up." } else { "It is disabled." };
+            return Err(Error::invalid("next_run is given for a schedule that does not fire").detail(why));
+        }
+        planning::run_at(&mut planned, &new, &plan, at, now)?;
+    }
+    if given.jitter.is_some() || given.overlap.is_some() || new.rule != old.rule {
+        warn_of_delays(&new, &plan, 0);
+    }
+    if write(table, row, &new, &checked, &planned, author) == Gone::Lost {
+        return Ok(false);
+    }
+    if given.after.is_some() {
+        // Also those that it named before: it mends what somebody's DELETE took.
+        follow::link(table, &new.name, &[], new.after())?;
+    }
+    follow::link(table, &new.name, old.after(), new.after())?;
+    announce(tenant, planned.next)?;
+    Ok(true)
+}
+
+/// Parameters that can go back to what is inherited, and aren't given at the same time.
+fn check_reset(args: &Args, reset: &[String]) -> Result<()> {
+    for parameter in reset {
+        match PARAMETERS.iter().position(|p| p == parameter) {
+            Some(0..3) => return Err(Error::invalid(format!("reset names \"{parameter}\", which a schedule can not be without"))),
+            Some(n) if args.is_given(n) => {
+                return Err(Error::invalid(format!("{parameter} is given, and reset names it too")));
+            }
+            Some(_) => {}
+            None => {
+                let error = Error::invalid(format!("reset names \"{parameter}\", which is no parameter of a schedule"));
+                return Err(match handler::nearest(parameter, PARAMETERS.into_iter()) {
+                    Some(near) => error.detail(format!("The nearest is \"{near}\".")),
+                    None => error,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn merged(old: &Definition, given: &Definition, reset: &[String]) -> Definition {
+    let text = |given: &String, old: &String| if given.is_empty() { old.clone() } else { given.clone() };
+    macro_rules! pick {
+        ($($field:ident),*) => {
+            Definition {
+                name: old.name.clone(),
+                handler: text(&given.handler, &old.handler),
+                rule: text(&given.rule, &old.rule),
+                $($field: if reset.iter().any(|r| r == stringify!($field)) {
+                    None
+                } else {
+                    given.$field.clone().or_else(|| old.$field.clone())
+                },)*
+            }
+        };
+    }
+    let mut new = pick!(
+        args,
+        tz,
+        start_at,
+        until,
+        repeats,
+        catch_up,
+        catch_up_limit,
+        deadline,
+        overlap,
+        jitter,
+        month_end,
+        day_and,
+        time_arg,
+        only_if,
+        active_hours,
+        after,
+        after_outcome,
+        task,
+        enabled,
+        tags,
+        description
+    );
+    if new.after().is_empty() {
+        // An empty list is none; what counts after nobody is nothing.
+        new.after = None;
+        if given.after_outcome.is_none() {
+            new.after_outcome = None;
+        }
+    }
+    new
+}
+
+/// tq_unschedule(name, tenant)
+pub fn unschedule(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unschedule()");
+    let name = name_of(args)?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_schedule(&tenant)?;
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    // A tick may be advancing the row just now: what it makes of it goes too.
+    for _ in 0..TRIES {
+        let Some(row) = follow::find(&table, &name) else { return Ok(Ret::Bool(false)) };
+        definitions::refuse(&row)?;
+        let followers = follow::followers(&table, &row);
+        if let Some(first) = followers.first() {
+            return Err(Error::new("2BP01", format!("schedule \"{name}\" can't go while others come after it"))
+                .detail(format!("They are \"{}\".", followers.join("\", \"")))
+                .hint(format!("Run tq_alter_schedule({}, after => …) first, or remove it.", pgrx::spi::quote_literal(first))));
+        }
+        if table.delete(&row) == Gone::Done {
+            transaction::see_own_writes();
+            follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
+            // It may have stood in the way of one of all tenants.
+            definitions::visit(&tenant.name)?;
+            return Ok(Ret::Bool(true));
+        }
+    }
+    Err(contended(&name))
+}
+
+/// tq_fire(name, tenant): one task of the schedule now. The plan is not touched, and nothing that belongs
+/// to it is asked: neither its hours nor its condition nor how often it may still fire.
+pub fn fire(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_fire()");
+    let name = name_of(args)?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_schedule(&tenant)?;
+    let table = tenant.open(tenant.schedule, Access::Write)?;
+    let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
+    let schedule = Schedule::of(&tenant, &row)?;
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    // Who fires it answers for the task.
+    let queue = Queue::of(tenant.clone(), tasks, author(), By::Caller);
+    let now = clock::now();
+    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
+    let id = crate::work::enqueue::add(&queue, &crate::work::tick::task_of(&schedule, &tenant, &row, &handler_name, now)?)?;
+    follow::change(&table, &name, |row| {
+        let runs = row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(1);
+        let columns = vec![(scol::LAST_RUN, Value::Time(now)), (scol::LAST_TASK, Value::Uuid(id)), (scol::RUN_COUNT, Value::I64(runs))];
+        Some(follow::Change { state: State::of(row), columns })
+    })?;
+    Ok(Ret::Uuid(id))
+}
+
+/// A schedule on its way through the coming fire times.
+struct Ahead {
+    schedule: Schedule,
+    left: i32,
+    /// A fire time of the rule's to come back to, after the one of a release.
+    planned: Option<Micros>,
+}
+
+/// tenant_q.upcoming(until, tenant): fire times of all schedules in order, at most tenant_q.view_rows.
+pub fn upcoming(args: &Args) -> Result<Ret> {
+    let until = args.time(0).ok_or_else(|| Error::new("22004", "until is null"))?;
+    let tenant = tenant::resolve(args.text(1).as_deref())?;
+    may_read(&tenant)?;
+    let table = tenant.open_to_look(tenant.schedule)?;
+    let limit = settings::view_rows();
+    let mut ahead: Vec<Ahead> = Vec::new();
+    let mut heap: BinaryHeap<Reverse<(Micros, usize)>> = BinaryHeap::new();
+    let by_due = table.index_with(&[scol::NEXT_RUN as i16]);
+    let soon = Key { column: 1, compare: Compare::Le, value: Value::Time(until) };
+    table.scan(by_due, &[soon], None, false, |row| {
+        if row.bool(scol::ENABLED) == Some(true)
+            && let Some(next) = row.time(scol::NEXT_RUN)
+            && let Ok(schedule) = Schedule::of(&tenant, &row)
+        {
+            heap.push(Reverse((next, ahead.len())));
+            let planned = schedule.state.released.and(schedule.state.planned);
+            ahead.push(Ahead { left: schedule.repeats, schedule, planned });
+        }
+        true
+    });
+    let (mut rows, mut more, mut computed) = (Vec::new(), false, 0);
+    while let Some(Reverse((at, n))) = heap.pop() {
+        if at > until {
+            break;
+        }
+        if rows.len() >= limit || computed > limit.saturating_mul(COMPUTED_PER_SHOWN) {
+            more = true;
+            break;
+        }
+        computed += 1;
+        pgrx::check_for_interrupts!();
+        let a = &mut ahead[n];
+        if a.left == 0 {
+            continue;
+        }
+        let slot: DateTime<Utc> = instant(at);
+        if a.schedule.active_hours.as_ref().is_none_or(|h| h.contain(a.schedule.zone, slot)) {
+            a.left -= i32::from(a.left > 0);
+            rows.push(json!({ "schedule": a.schedule.name, "fire_time": time_json(Some(at)) }));
+        }
+        let next = match a.planned.take() {
+            Some(planned) => Some(planned),
+            None if a.schedule.state.released.is_some_and(|r| r == at) => None,
+            None => a.schedule.plan().next_after(slot).map(micros),
+        };
+        heap.extend(next.map(|t| Reverse((t, n))));
+    }
+    if more {
+        Error::new("00000", format!("only the first {limit} fire times are shown"))
+            .hint("Raise tenant_q.view_rows, or look less far.")
+            .notice();
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// tq_export(tenant): all schedules, each as a document whose keys are tq_schedule's parameters.
+pub fn export(args: &Args) -> Result<Ret> {
+    let tenant = tenant::resolve(args.text(0).as_deref())?;
+    may_read(&tenant)?;
+    let table = tenant.open(tenant.schedule, Access::Read)?;
+    let mut definitions = Vec::new();
+    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
+        // Those of all tenants are nobody's to carry.
+        if !definitions::is_of_all(&row) {
+            let granted = State::of(&row).granted;
+            let definition = Definition::of_row(&row);
+            // What it has been granted, not what is left: how often it has fired stays here.
+            definitions.push(Definition { repeats: granted.or(definition.repeats), ..definition });
+        }
+        true
+    });
+    let documents = definitions.iter().map(Definition::document).collect::<Result<Vec<Json>>>()?;
+    Ok(Ret::Document(Jsonb::from_value(documents.into())))
+}
+
+/// tq_import(doc, on_conflict, tenant): how many schedules were made.
+pub fn import(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_import()");
+    let document = args.json(0).ok_or_else(|| Error::new("22004", "doc is null"))?;
+    let tenant = tenant::resolve(args.text(2).as_deref())?;
+    may_schedule(&tenant)?;
+    let conflict = match args.text(1).as_deref() {
+        None | Some("error") => OnConflict::Error,
+        Some("skip") => OnConflict::Keep,
+        Some("replace") => OnConflict::Replace,
+        Some(other) => {
+            return Err(Error::invalid(format!("on_conflict \"{other}\" is not known")).hint("Use \"error\", \"skip\" or \"replace\"."));
+        }
+    };
+    let Json::Array(documents) = document.value() else {
+        return Err(Error::invalid("doc is not an array").hint("Pass what tq_export() returns: [{\"name\": …}, …]."));
+    };
+    let count = documents.len();
+    let place = |n: usize, name: &str, e: Error| {
+        let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
+        let name = if name.is_empty() { String::new() } else { format!(" (\"{name}\")") };
+        e.detail(format!("Schedule {} of {count}{name}.{detail}", n + 1))
+    };
+    let mut waiting: Vec<(usize, Definition)> = Vec::with_capacity(count);
+    for (n, d) in documents.iter().enumerate() {
+        let name = d.get("name").and_then(Json::as_str).unwrap_or("").to_string();
+        let definition = Definition::of_document(d).map_err(|e| place(n, &name, e))?;
+        if waiting.iter().any(|(_, other)| other.name == definition.name) {
+            return Err(place(n, &name, Error::invalid(format!("doc has schedule \"{name}\" twice"))));
+        }
+        waiting.push((n, definition));
+    }
+    // In one order, so that two imports wait for each other in line.
+    let mut names: Vec<&str> = waiting.iter().map(|(_, d)| d.name.as_str()).collect();
+    names.sort_unstable();
+    names.iter().try_for_each(|name| lock::schedule_name(&tenant, name))?;
+    let author = author();
+    let mut made = 0;
+    // Whoever comes after others comes after them here too. What is left waits for each other, or for
+    // one that isn't there: then define() says so.
+    while !waiting.is_empty() {
+        let names: std::collections::HashSet<String> = waiting.iter().map(|(_, d)| d.name.clone()).collect();
+        let (mut now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, d)| d.after().iter().all(|a| !names.contains(a)));
+        waiting = later;
+        if now.is_empty() {
+            let (n, d) = waiting.remove(0);
+            return Err(place(n, &d.name, Error::invalid("after makes a circle")));
+        }
+        for (n, definition) in now.drain(..) {
+            let defined = define(&tenant, &definition, conflict, &author).map_err(|e| place(n, &definition.name, e))?;
+            made += i32::from(defined.made);
+        }
+    }
+    Ok(Ret::Int(made))
+}
+
+/// The call that mends a schedule which can't be served, and its trouble; None: there is none.
+pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(String, String)> {
+    let name = row.text(scol::NAME).unwrap_or_default();
+    let (quoted, who) = (pgrx::spi::quote_literal(&name), pgrx::spi::quote_literal(&tenant.name));
+    let alter = |what: &str| format!("SELECT tq_alter_schedule({quoted}, {what}, tenant => {who})");
+    let schedule = match Schedule::of(tenant, row) {
+        Ok(schedule) => schedule,
+        Err(broken) => {
+            let fix = match broken.parameter {
+                "tz" if row.raw(scol::TZ).is_none() => format!("SELECT tq_set_tenant({who}, timezone => '…')"),
+                "name" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
+                "reset" => alter("reset => '{active_hours,only_if,after,after_outcome}'"),
+                "rule" => alter("rule => '…'"),
+                "handler" => alter("handler => '…'"),
+                // Nobody can say it for somebody else.
+                "created_by" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
+                // Back to what is inherited always works.
+                parameter => alter(&format!("reset => '{{{parameter}}}'")),
+            };
+            return Some((broken.error.message, fix));
+        }
+    };
+    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
+    let problem = row.text(scol::PROBLEM);
+    match handler::find(tenant, &handler_name) {
+        _ if handler_name.is_empty() => return Some(("it has no handler".into(), alter("handler => '…'"))),
+        Ok(None) => {
+            let fix = format!("SELECT tq_register({}, tenant => {who})", pgrx::spi::quote_literal(&handler_name));
+            return Some((problem.unwrap_or_else(|| format!("handler \"{handler_name}\" is not registered")), fix));
+        }
+        Err(error) => return Some((error.message, alter("handler => '…'"))),
+        Ok(Some(h)) if h.fault.is_some() => {
+            // Its tasks are held, and tq_problems has the handler too.
+            problem.as_ref()?;
+        }
+        _ => {}
+    }
+    if let Some(fault) = after_trouble(tenant, &schedule) {
+        let fix = match &fault.after[..] {
+            _ if schedule.of_all.is_some() => {
+                format!("SELECT tq_schedule({}, …, tenant => {who})", pgrx::spi::quote_literal(&fault.missing))
+            }
+            [] => alter("reset => '{after,after_outcome}'"),
+            after => alter(&format!("after => {}", pgrx::spi::quote_literal(array(after)))),
+        };
+        return Some((fault.message, fix));
+    }
+    let text = problem?;
+    // Whoever looks at problems may be anybody, and doesn't wait for code of the tenant's.
+    let fits = handler::require(tenant, &handler_name).and_then(|h| Definition::of_row(row).check_args(&h, None)).is_ok();
+    // Where nothing is wrong with it any more it is only to be planned again.
+    let fix = if fits { alter("enabled => true") } else { alter("args => '…'") };
+    Some((text, fix))
+}
+
+struct AfterTrouble {
+    message: String,
+    /// The first one that isn't there.
+    missing: String,
+    /// Those that it can come after.
+    after: Vec<String>,
+}
+
+/// Whether the schedules that this one comes after are there and know of it.
+fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTrouble> {
+    if schedule.after.is_empty() {
+        return None;
+    }
+    let table = tenant.try_open(tenant.schedule, Access::Read).ok()??;
+    let (mut message, mut missing) = (None, String::new());
+    let mut after = Vec::new();
+    for name in &schedule.after {
+        match follow::find(&table, name) {
+            None => {
+                message = Some(format!("it comes after schedule \"{name}\", which does not exist"));
+                missing = name.clone();
+            }
+            Some(row) => {
+                if !State::of(&row).before.contains(&schedule.name) {
+                    message.get_or_insert(format!("it comes after schedule \"{name}\", which does not know of it"));
+                }
+                after.push(name.clone());
+            }
+        }
+    }
+    message.map(|message| AfterTrouble { message, missing, after })
+}
+
+/// A text[] as SQL writes it.
+fn array(items: &[String]) -> String {
+    let quoted: Vec<String> = items.iter().map(|i| format!("\"{}\"", i.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
+}

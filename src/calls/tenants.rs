@@ -1,0 +1,687 @@
+//! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
+
+use crate::calls::{handlers, registered};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
+use crate::pure::schedule::zone;
+use crate::schedules::rezone;
+use crate::shared::{EntryRef, wake};
+use crate::task::col;
+use crate::tenant::{Tenant, patience, registry, resolve, shape};
+use crate::{handler, sql_functions};
+use pgrx::datum::DatumWithOid;
+use pgrx::{Spi, pg_sys};
+
+/// Schemas that one transaction may attach: each takes three dozen locks.
+const ATTACH_LIMIT: u32 = 50;
+
+pub(crate) const TABLES: &str = include_str!("../../sql/tenant_tables.sql");
+
+/// Runs SQL on the extension's own tables.
+pub(crate) fn run(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
+    sandbox::as_extension(|| {
+        Spi::connect_mut(|c| c.update(sql, None, args).map(|t| t.len() as u64)).map_err(|e| Error::new("XX000", e.to_string()))
+    })
+}
+
+/// What every session that works for a tenant reads whole, so that there must not be any number of them.
+pub(crate) struct Few {
+    pub table: &'static str,
+    /// SQL over one row: what another row of the same definition has alike.
+    pub key: &'static str,
+    /// In an error.
+    pub name: &'static str,
+    pub most: i64,
+    pub hint: &'static str,
+}
+
+impl Few {
+    /// 54000 where a definition of this key would be one too many for the tenant.
+    pub(crate) fn check_room(&self, tenant: &str, key: &str) -> Result<()> {
+        let Few { table, key: alike, name, most, hint } = self;
+        let full = format!(
+            "SELECT 1 FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1
+             HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>=) {most} AND NOT pg_catalog.bool_or({alike} OPERATOR(pg_catalog.=) $2)"
+        );
+        match run(&full, &[tenant.into(), key.into()])? {
+            0 => Ok(()),
+            _ => Err(Error::new("54000", format!("tenant \"{tenant}\" has {most} {name}, as many as it may"))
+                .detail("Every process that works for the tenant keeps all of them in memory.")
+                .hint(*hint)),
+        }
+    }
+}
+
+const PAUSES: Few = Few {
+    table: "pause",
+    key: "pg_catalog.format('%s %s', queue, handler)",
+    name: "pauses of queues and handlers",
+    most: 1000,
+    hint: "Pause the whole tenant, or end some with tq_resume().",
+};
+
+/// Tells every session that the registry has changed.
+pub(crate) fn announce_registry() -> Result<()> {
+    let r = registry()?;
+    invalidation::announce(pg_sys::Oid::from(r.tenant));
+    Ok(())
+}
+
+/// Whether the caller may decide about the schema: its owner's member, or a superuser.
+pub fn require_owner(owner: u32, schema: &str) -> Result<()> {
+    let user = sandbox::current_user();
+    if sandbox::is_superuser(user) || sandbox::has_privs_of(user, pg_sys::Oid::from(owner)) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("must be owner of schema \"{schema}\""))
+        .detail(format!("It belongs to role \"{}\".", catalog::role_name(owner).unwrap_or_default())))
+}
+
+/// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
+fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
+    let oid = catalog::schema_oid(name)
+        .ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …"))?;
+    let owner = catalog::schema_owner(oid).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")))?;
+    Ok((oid, owner))
+}
+
+fn current_schema() -> Result<String> {
+    let path = crate::postgres::session::show(c"search_path");
+    crate::tenant::first_of_path(&path)
+        .ok_or_else(|| Error::new("3F000", "there is no current schema").hint("Name it: SELECT tq_attach('…')."))
+}
+
+thread_local! {
+    /// (transaction, how many it has attached).
+    static ATTACHED: std::cell::Cell<(u64, u32)> = const { std::cell::Cell::new((0, 0)) };
+}
+
+/// Whether the registry has this very schema.
+fn in_registry(name: &str, oid: u32) -> Result<bool> {
+    let table = Table::open(registry()?.tenant, Access::Read);
+    Ok(table.and_then(|t| t.find(&[1], crate::postgres::relation::Value::Text(name))).is_some_and(|row| row.oid(2) == Some(oid)))
+}
+
+/// tenant_q.is_attached(schema_name)
+fn is_attached(args: &Args) -> Result<Ret> {
+    let name = args.text(0).unwrap_or_default();
+    Ok(Ret::Bool(match catalog::schema_oid(&name) {
+        Some(oid) => in_registry(&name, oid)?,
+        None => false,
+    }))
+}
+
+/// tq_attach(tenant, adopt, ready)
+fn attach(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_attach()");
+    let name = match args.text(0) {
+        Some(name) => name,
+        None => current_schema()?,
+    };
+    let (adopt, ready) = (args.bool(1).unwrap_or(false), args.bool(2).unwrap_or(true));
+    let (oid, owner) = schema_and_owner(&name)?;
+    if name.starts_with("pg_") || matches!(name.as_str(), "information_schema" | "tenant_q") {
+        return Err(Error::new("42939", format!("schema \"{name}\" cannot be a tenant")).detail("It belongs to the system."));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::new("42602", "a schema whose name has control characters cannot be a tenant")
+            .detail("The name would break the lines of logs and views.")
+            .hint("Rename the schema."));
+    }
+    require_owner(owner, &name)?;
+    shape::refuse_distributed(&name, None)?;
+    registered::follow(Some(oid))?;
+    if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
+        registered::confirm_superuser(oid, owner)?;
+        Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
+        return Ok(Ret::Bool(false));
+    }
+    let transaction = transaction::local_id();
+    let (seen, count) = ATTACHED.get();
+    let count = if seen == transaction { count + 1 } else { 1 };
+    if count > ATTACH_LIMIT {
+        return Err(Error::new("53400", format!("more than {ATTACH_LIMIT} schemas attached in one transaction"))
+            .detail("Each takes dozens of locks, and the server's lock table is finite.")
+            .hint("CALL tq_attach_all(…) commits after each schema."));
+    }
+    ATTACHED.set((transaction, count));
+    sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
+    registered::attach(&name, oid, owner, adopt, ready)?;
+    announce_registry()?;
+    warn_of_owner(&name, owner);
+    warn_of_case(&name)?;
+    transaction::see_own_writes();
+    registered::confirm_superuser(oid, owner)?;
+    if let Ok(tenant) = crate::tenant::by_oid(oid) {
+        // Tables that have just been made are empty: nobody need come and look.
+        for_each_entry(&tenant, if adopt { wake::changed } else { wake::set_up })?;
+    }
+    crate::fanout::definitions::visit(&name)?;
+    Ok(Ret::Bool(true))
+}
+
+/// A tenant whose name differs in case only is what somebody gets who forgets the quotes.
+fn warn_of_case(name: &str) -> Result<()> {
+    let sql = "SELECT name FROM tenant_q.tenant WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower($1) AND name OPERATOR(pg_catalog.<>) $1 LIMIT 1";
+    let other = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next())
+        })
+        .map_err(|e| Error::new("XX000", e.to_string()))
+    })?;
+    if let Some(other) = other {
+        Error::new("01000", format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
+            .detail("In SQL a name without quotes is taken for the one in lower case; tenant => '…' takes it as it stands.")
+            .warn();
+    }
+    Ok(())
+}
+
+/// How tasks of a schema come to run whose owner may not log in.
+pub(crate) fn let_log_in(schema: &str, role: &str) -> String {
+    if role.starts_with("pg_") {
+        // Predefined roles can't be altered: schema public belongs to one.
+        return format!("ALTER SCHEMA {} OWNER TO …, a role with LOGIN.", catalog::quote(schema));
+    }
+    format!("ALTER ROLE {} LOGIN; it needs no password.", catalog::quote(role))
+}
+
+/// What will keep the tenant's tasks from running, said while somebody looks.
+fn warn_of_owner(name: &str, owner: u32) {
+    let role = catalog::role_name(owner).unwrap_or_default();
+    if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
+            .detail("Before PostgreSQL 17 a background worker can't be the session of a role without LOGIN.")
+            .hint(let_log_in(name, &role))
+            .warn();
+    } else if !catalog::may_connect(shmem::my_database(), owner) {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
+            .hint(format!("GRANT CONNECT ON DATABASE … TO {};", catalog::quote(&role)))
+            .warn();
+    } else if sandbox::is_superuser(pg_sys::Oid::from(owner)) && !crate::settings::allow_superuser() {
+        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" is a superuser"))
+            .detail("tenant_q.allow_superuser is off.")
+            .hint("Let the schema belong to an ordinary role.")
+            .warn();
+    }
+}
+
+const OURS: [&str; 3] = ["tq_task", "tq_result", "tq_schedule"];
+
+/// As the schema's owner, in the sandbox.
+fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
+    let r = registry()?;
+    let present: Vec<&str> = OURS.into_iter().filter(|t| catalog::relation_oid(oid, t).is_some()).collect();
+    if !present.is_empty() {
+        if !adopt {
+            return Err(Error::new("42P07", format!("schema \"{name}\" has a relation {} already", present[0])).hint(format!(
+                "If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).",
+                pgrx::spi::quote_literal(name)
+            )));
+        }
+        if present.len() < OURS.len() {
+            return Err(Error::new("42P01", format!("schema \"{name}\" has only some of the tables to adopt"))
+                .detail(format!("It has {}.", present.join(", "))));
+        }
+        for (table, template) in OURS.iter().zip([r.template_task, r.template_result, r.template_schedule]) {
+            let relation = catalog::relation_oid(oid, table).expect("seen above");
+            let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the table has just gone"))?;
+            shape::check_new(name, owner, &table, template)?;
+        }
+        return Ok(());
+    }
+    if !catalog::may_create_in_schema(oid, pg_sys::Oid::from(owner)) {
+        return Err(Error::denied(format!("the owner of schema \"{name}\" may not create tables in it")));
+    }
+    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    Spi::run(&TABLES.replace("{s}", &catalog::quote(name))).map_err(fail)?;
+    // What ALTER DEFAULT PRIVILEGES handed out is too much: rows here decide what runs.
+    let took: Vec<String> = Spi::connect(|c| {
+        c.select(
+            "SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END
+             FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+             WHERE c.relnamespace OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND c.relname OPERATOR(pg_catalog.=) ANY ('{tq_task,tq_result,tq_schedule}'::pg_catalog.name[])
+               AND a.grantee OPERATOR(pg_catalog.<>) c.relowner",
+            None,
+            &[(oid as i64).into()],
+        )
+        .map(|rows| rows.filter_map(|r| r.get::<String>(1).ok().flatten()).collect())
+    })
+    .map_err(fail)?;
+    for grantee in &took {
+        let s = catalog::quote(name);
+        Spi::run(&format!("REVOKE ALL ON {s}.tq_task, {s}.tq_result, {s}.tq_schedule FROM {grantee} CASCADE")).map_err(fail)?;
+    }
+    if !took.is_empty() {
+        Error::new("00000", format!("default privileges on the queue tables of \"{name}\" were taken back from {}", took.join(", ")))
+            .hint("Grant what is needed on purpose: tq_grant().")
+            .notice();
+    }
+    Ok(())
+}
+
+/// tq_detach(tenant, drop_data)
+fn detach(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_detach()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null").hint("Name the tenant to detach."))?;
+    let drop_data = args.bool(1).unwrap_or(false);
+    if let Some(oid) = catalog::schema_oid(&name) {
+        let owner = catalog::schema_owner(oid).unwrap_or(0);
+        require_owner(owner, &name)?;
+        registered::follow(Some(oid))?;
+        wake::detached(oid);
+        if drop_data {
+            let s = catalog::quote(&name);
+            sandbox::as_owner(pg_sys::Oid::from(owner), || {
+                Spi::run(&format!("DROP TABLE {s}.tq_task, {s}.tq_result, {s}.tq_schedule")).map_err(|e| Error::new("XX000", e.to_string()))
+            })?;
+        }
+    } else if !sandbox::is_superuser(sandbox::current_user()) {
+        return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
+    }
+    let gone = registered::detach(&name, drop_data)?;
+    crate::work::spread::detached(&name)?;
+    announce_registry()?;
+    transaction::see_own_writes();
+    Ok(Ret::Bool(gone))
+}
+
+/// tq_tenant()
+fn tenant_name(_args: &Args) -> Result<Ret> {
+    Ok(Ret::Text(resolve(None)?.name.clone()))
+}
+
+/// Everything of this tenant is to be looked at again.
+pub fn wake_all(tenant: &Tenant) -> Result<()> {
+    for_each_entry(tenant, wake::changed)
+}
+
+/// The same where a tenant is being set up.
+pub fn wake_if_used(tenant: &Tenant) -> Result<()> {
+    for_each_entry(tenant, wake::set_up)
+}
+
+/// For each of the tenant's entries, and whether it is the one under which its schedules are looked at.
+fn for_each_entry(tenant: &Tenant, f: impl Fn(EntryRef, bool)) -> Result<()> {
+    let mut roles = handler::roles(tenant)?;
+    roles.push(tenant.owner);
+    for role in roles {
+        if let Some(entry) = tenant.entry(role)? {
+            f(entry, role == tenant.owner);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn wake_every_tenant() -> Result<()> {
+    // Those that were kept from running, or have work anyway, are woken; whatever else there may be
+    // is found by a sweep, in transactions of its own. An idle tenant costs nothing here.
+    if let Some(s) = crate::shared::get() {
+        use std::sync::atomic::Ordering::SeqCst;
+        let database = shmem::my_database();
+        for (i, e) in s.entries.iter().enumerate() {
+            let kept =
+                e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
+            if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
+                wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) }, false);
+            }
+        }
+        wake::sweep_database();
+    }
+    Ok(())
+}
+
+/// One column of the registry: set, or back to its default.
+struct Changes {
+    sets: Vec<(&'static str, String)>,
+}
+
+impl Changes {
+    fn literal(v: &str) -> String {
+        pgrx::spi::quote_literal(v)
+    }
+    fn reset(&mut self, names: &[String], allowed: &[&'static str]) -> Result<()> {
+        for name in names {
+            let Some(column) = allowed.iter().find(|a| **a == name.as_str()) else {
+                return Err(Error::invalid(format!("reset names \"{name}\", which is not one of its parameters"))
+                    .hint(format!("Possible are: {}.", allowed.join(", "))));
+            };
+            self.sets.push((column, "DEFAULT".into()));
+        }
+        Ok(())
+    }
+    fn write(self, tenant: &Tenant) -> Result<()> {
+        if self.sets.is_empty() {
+            return Ok(());
+        }
+        // Columns are from the lists above, values are quoted literals.
+        let set = self.sets.iter().map(|(c, v)| format!("{c} = {v}")).collect::<Vec<_>>().join(", ");
+        run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &[tenant.name.as_str().into()])?;
+        announce_registry()?;
+        wake_all(tenant)
+    }
+}
+
+/// tq_set_tenant(tenant, ready, timezone, shared_schemas, settings, save_limit, save_limit_per, result_ttl, failure_ttl, reset)
+fn set_tenant(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_set_tenant()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let mut changes = Changes { sets: vec![] };
+    if let Some(ready) = args.bool(1) {
+        changes.sets.push(("ready", ready.to_string()));
+    }
+    if let Some(tz) = args.text(2) {
+        zone::parse_zone(&tz).map_err(|e| Error::from(e).detail("Parameter timezone."))?;
+        changes.sets.push(("timezone", Changes::literal(&tz)));
+    }
+    if let Some(schemas) = args.texts(3) {
+        if let Some(missing) = schemas.iter().find(|s| catalog::schema_oid(s).is_none()) {
+            return Err(Error::new("3F000", format!("shared schema \"{missing}\" does not exist")));
+        }
+        let list = schemas.iter().map(|s| Changes::literal(s)).collect::<Vec<_>>().join(", ");
+        changes.sets.push(("shared_schemas", format!("ARRAY[{list}]::pg_catalog.text[]")));
+    }
+    if let Some(value) = args.setting(4) {
+        check_settings(&value)?;
+        changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
+    }
+    if let Some(n) = args.int(5) {
+        if n < -1 {
+            return Err(Error::invalid("save_limit is below -1").hint("0 keeps all successes, -1 none, n the newest n."));
+        }
+        changes.sets.push(("save_limit", n.to_string()));
+    }
+    if let Some(per) = args.text(6) {
+        if !["none", "group", "name", "handler"].contains(&per.as_str()) {
+            return Err(Error::invalid(format!("save_limit_per is \"{per}\"")).hint("It is one of none, group, name, handler."));
+        }
+        changes.sets.push(("save_limit_per", Changes::literal(&per)));
+    }
+    for (column, n) in [("result_ttl", 7), ("failure_ttl", 8)] {
+        if let Some(micros) = args.interval(n) {
+            if micros < 0 {
+                return Err(Error::invalid(format!("{column} is negative")));
+            }
+            changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", micros as f64 / 1e6)));
+        }
+    }
+    changes.reset(
+        &args.texts(9).unwrap_or_default(),
+        &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"],
+    )?;
+    changes.write(&tenant)?;
+    let zone = match args.text(2) {
+        None if args.texts(9).is_some_and(|reset| reset.iter().any(|name| name == "timezone")) => Some(crate::tenant::default_zone()),
+        given => given,
+    };
+    if let Some(to) = zone.and_then(|zone| rezone::Move::of(&tenant.zone(), &zone)) {
+        rezone::tenant_moved(&tenant, to)?;
+    }
+    if args.bool(1) == Some(true) {
+        crate::fanout::definitions::visit(&tenant.name)?;
+    }
+    Ok(Ret::Void)
+}
+
+/// Why nobody may have this setting for tasks, as the way to what they want; None = whoever could SET it may. What changes
+/// how the engine itself reads, writes or commits, or can't be set where tasks run.
+fn reserved(name: &str) -> Option<&'static str> {
+    // PostgreSQL knows a setting under any spelling.
+    let name = name.to_ascii_lowercase();
+    Some(match name.as_str() {
+        "role" | "session_authorization" | "search_path" | "timezone" => {
+            "Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."
+        }
+        "client_encoding" => "A task has no client; convert_to() and convert_from() convert.",
+        "transaction_isolation"
+        | "transaction_read_only"
+        | "transaction_deferrable"
+        | "default_transaction_isolation"
+        | "default_transaction_read_only"
+        | "default_transaction_deferrable" => {
+            "A task that needs a transaction of another kind is a procedure: COMMIT, then SET TRANSACTION."
+        }
+        "transaction_timeout" => "Use timeout => of tq_register or tq_async.",
+        _ if name.starts_with("tenant_q.") => "It is the server's: ALTER SYSTEM.",
+        _ => return None,
+    })
+}
+
+/// The same of all of them, as an error that names the first. For what was stored before it was refused.
+pub fn check_reserved(settings: Option<&serde_json::Value>) -> Result<()> {
+    let names = settings.and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
+    for name in names {
+        if let Some(instead) = reserved(name) {
+            return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks")).hint(instead));
+        }
+    }
+    Ok(())
+}
+
+/// Settings that a tenant or a handler wants for its tasks: what its role could SET itself.
+pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
+    let serde_json::Value::Object(map) = settings else {
+        return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
+    };
+    check_reserved(Some(settings))?;
+    for (name, value) in map {
+        if !(value.is_string() || value.is_number() || value.is_boolean()) {
+            return Err(Error::invalid(format!("setting \"{name}\" is neither a text, a number nor a boolean")));
+        }
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        if !crate::postgres::session::is_valid(name, &text) {
+            return Err(Error::invalid(format!("setting \"{name}\" cannot be set to \"{text}\"")));
+        }
+    }
+    Ok(())
+}
+
+/// tq_set_quota(tenant, max_running, max_queued, weight, rate, fan_out, reset)
+fn set_quota(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_set_quota()");
+    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null"))?;
+    let tenant = resolve(Some(&name))?;
+    let mut changes = Changes { sets: vec![] };
+    for (column, n, least) in [("max_running", 1, 0), ("max_queued", 2, 0), ("weight", 3, 1)] {
+        if let Some(v) = args.int(n) {
+            if v < least {
+                return Err(Error::invalid(format!("{column} is below {least}")));
+            }
+            if column == "weight" && v > 1000 {
+                return Err(Error::invalid("weight is above 1000"));
+            }
+            changes.sets.push((column, v.to_string()));
+        }
+    }
+    if let Some(rate) = args.text(4) {
+        handlers::check_limits(None, Some(&rate))?;
+        changes.sets.push(("rate", Changes::literal(&rate)));
+    }
+    if let Some(fan_out) = args.bool(5) {
+        changes.sets.push(("fan_out", fan_out.to_string()));
+    }
+    changes.reset(&args.texts(6).unwrap_or_default(), &["max_running", "max_queued", "weight", "rate", "fan_out"])?;
+    changes.write(&tenant)?;
+    if let Some(max) = args.int(1) {
+        crate::shared::wake::limited(tenant.oid, max as usize);
+    }
+    Ok(Ret::Void)
+}
+
+fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) -> Result<u64> {
+    if duration.is_some_and(|d| d < 0) {
+        return Err(Error::invalid("duration is negative"));
+    }
+    let until = duration.map_or("'infinity'".to_string(), |d| {
+        format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6)
+    });
+    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    run(
+        &format!(
+            "INSERT INTO tenant_q.pause (tenant, queue, handler, until, since, by_role) VALUES ($1, $2, $3, {until}, pg_catalog.now(), $4)
+             ON CONFLICT (tenant, queue, handler) DO UPDATE SET until = EXCLUDED.until, since = EXCLUDED.since, by_role = EXCLUDED.by_role RETURNING 1"
+        ),
+        &[tenant.into(), queue.into(), handler.into(), by.into()],
+    )
+}
+fn unpause_row(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
+    run(
+        "DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1 AND queue OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
+        &[tenant.into(), queue.into(), handler.into()],
+    )
+}
+
+/// tq_pause(tenant, queue, handler, duration, drain)
+fn pause(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_pause()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
+    let drain = args.interval(4);
+    if drain.is_some_and(|d| d < 0) {
+        return Err(Error::invalid("drain is negative"));
+    }
+    // A name mistyped would stop nothing, and say that it had.
+    let handler = if handler.is_empty() { handler } else { handler::require(&tenant, &handler)?.name.clone() };
+    let duration = args.interval(3);
+    let already = duration.is_none() && is_paused_for_good(&tenant.name, &queue, &handler)? > 0;
+    if !already {
+        PAUSES.check_room(&tenant.name, &format!("{queue} {handler}"))?;
+        pause_row(&tenant.name, &queue, &handler, duration)?;
+    }
+    if let Some(drain) = drain {
+        drain_tenant(&tenant, &queue, &handler, drain)?;
+    }
+    if !already {
+        announce_registry()?;
+    }
+    wake_all(&tenant)?;
+    Ok(Ret::Bool(!already))
+}
+
+fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
+    run(
+        "SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) $1 AND p.queue OPERATOR(pg_catalog.=) $2 AND p.handler OPERATOR(pg_catalog.=) $3
+            AND p.until OPERATOR(pg_catalog.=) 'infinity'",
+        &[tenant.into(), queue.into(), handler.into()],
+    )
+}
+
+/// Waits until nothing of the tenant, or of this queue or handler, runs: `micros` at most. The pause rules
+/// from the commit on; until then the tenant's entries are blocked.
+fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Result<()> {
+    let Some(s) = crate::shared::get() else { return Ok(()) };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let is_meant = |id: u128| {
+        let row = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+        row.is_some_and(|r| {
+            (queue.is_empty() || r.str(col::QUEUE).unwrap_or("default") == queue)
+                && (handler.is_empty() || r.str(col::HANDLER) == Some(handler))
+        })
+    };
+    loop {
+        let until = crate::postgres::clock::now() + 2_000_000;
+        for index in s.entries_of(shmem::my_database(), tenant.oid) {
+            crate::shared::ready::block_until(&s, index, until, crate::work::pick::reason::PAUSED);
+        }
+        let all = queue.is_empty() && handler.is_empty();
+        let running = crate::waits::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
+        if running == 0 {
+            return Ok(());
+        }
+        if std::time::Instant::now() >= deadline {
+            Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
+                .hint("They go on to their ends; see tq_running.")
+                .notice();
+            return Ok(());
+        }
+        crate::postgres::latch::wait(Some(std::time::Duration::from_millis(20)));
+    }
+}
+
+/// tq_resume(tenant, queue, handler)
+fn resume(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_resume()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    require_owner(tenant.owner, &tenant.name)?;
+    // As tq_pause has noted it, if the name is a further one.
+    let handler = args.text(2).filter(|h| !h.is_empty());
+    let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
+    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
+    // A handler that was stopped for crashing the server is released by resuming it.
+    let freed = handler.as_deref().map(|h| handlers::free(&tenant.name, h)).transpose()? == Some(true);
+    announce_registry()?;
+    wake_all(&tenant)?;
+    Ok(Ret::Bool(gone > 0 || freed))
+}
+
+/// Refuses a handler that no tenant has, under whatever name.
+pub fn require_any_handler(name: &str) -> Result<()> {
+    let known = |sql: &str, args: &[DatumWithOid]| -> Result<Vec<String>> {
+        sandbox::as_extension(|| {
+            Spi::connect(|c| Ok(c.select(sql, None, args)?.filter_map(|row| row.get::<String>(1).ok().flatten()).collect()))
+        })
+        .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+    };
+    if name.is_empty()
+        || !known(
+            "SELECT name FROM tenant_q.handler WHERE name OPERATOR(pg_catalog.=) $1 OR $1 OPERATOR(pg_catalog.=) ANY (aliases) LIMIT 1",
+            &[name.into()],
+        )?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    let names = known("SELECT DISTINCT name FROM tenant_q.handler LIMIT 10000", &[])?;
+    let error = Error::undefined(format!("handler \"{name}\" is not registered in any tenant"));
+    Err(match handler::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("The nearest one is \"{near}\".")),
+        None => error,
+    })
+}
+
+/// tq_pause_all(handler, queue, duration)
+fn pause_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_pause_all()");
+    let handler = args.text(0).unwrap_or_default();
+    require_any_handler(&handler)?;
+    pause_row("", &args.text(1).unwrap_or_default(), &handler, args.interval(2))?;
+    announce_registry()?;
+    wake_every_tenant()?;
+    Ok(Ret::Void)
+}
+
+/// tq_resume_all(handler, queue)
+fn resume_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_resume_all()");
+    unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
+    if let Some(handler) = args.text(0) {
+        handlers::free_for_all(&handler)?;
+    }
+    announce_registry()?;
+    wake_every_tenant()?;
+    Ok(Ret::Void)
+}
+
+/// The text that makes the tables, for the template.
+fn table_text(args: &Args) -> Result<Ret> {
+    Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
+}
+
+sql_functions! {
+    tq_attach, pg_finfo_tq_attach => |args| patience::bounded("tq_attach()", || attach(args));
+    tq_detach, pg_finfo_tq_detach => |args| patience::bounded("tq_detach()", || detach(args));
+    tq_tenant, pg_finfo_tq_tenant => tenant_name;
+    tq_set_tenant, pg_finfo_tq_set_tenant => |args| patience::bounded("tq_set_tenant()", || set_tenant(args));
+    tq_set_quota, pg_finfo_tq_set_quota => |args| patience::bounded("tq_set_quota()", || set_quota(args));
+    tq_pause, pg_finfo_tq_pause => |args| patience::bounded("tq_pause()", || pause(args));
+    tq_resume, pg_finfo_tq_resume => |args| patience::bounded("tq_resume()", || resume(args));
+    tq_pause_all, pg_finfo_tq_pause_all => |args| patience::bounded("tq_pause_all()", || pause_all(args));
+    tq_resume_all, pg_finfo_tq_resume_all => |args| patience::bounded("tq_resume_all()", || resume_all(args));
+    tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
+    tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
+}

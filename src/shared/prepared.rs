@@ -1,0 +1,220 @@
+//! Two-phase commit: what a prepared transaction has noted is told when it is committed, by whichever session.
+//!
+//! PREPARE TRANSACTION puts the notes aside in shared memory, one place for each prepared transaction that the
+//! server can have, under a digest of its identifier; COMMIT PREPARED carries them out, ROLLBACK PREPARED throws
+//! them away. What doesn't fit, of a transaction that touched many tenants, is found by a sweep. Shared memory
+//! ends with the server's life, prepared transactions don't: one that is older, or has come from a primary, may
+//! have noted anything, so its COMMIT PREPARED orders a sweep and a look at the database.
+
+use crate::postgres::{sandbox, shmem};
+use crate::shared::wake::{self, Notes, Pending, Stop, Stopped};
+use crate::shared::{self, EntryRef, NOTED, Prepared, Shared, db_state};
+use pgrx::Spi;
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::*;
+
+/// Bits of `Prepared::flags`.
+mod flag {
+    pub const PROBE: u32 = 1;
+    pub const DATABASES: u32 = 2;
+    pub const SWEEP: u32 = 4;
+    pub const FAN_OUT: u32 = 8;
+    /// Somebody may wait for one of its tasks, or of its groups.
+    pub const WAITERS: u32 = 16;
+    pub const UNPLACED: u32 = 32;
+}
+
+/// Not a task but a tenant is limited: the number stands where the task's stamp would.
+const NO_TASK: u128 = 0;
+
+const FREE: u32 = 0;
+const WRITING: u32 = 1;
+const KEPT: u32 = 2;
+
+thread_local! {
+    /// The identifier that this transaction is to be prepared under.
+    static GID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Identifiers are told apart by this; up to 200 bytes of anybody's.
+fn digest(gid: &str) -> (u64, u64) {
+    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, gid.as_bytes()).as_u64_pair()
+}
+
+/// PREPARE TRANSACTION was given.
+pub fn preparing(gid: &str) {
+    GID.with_borrow_mut(|g| *g = Some(gid.to_string()));
+}
+/// The transaction is over.
+pub fn forget_gid() {
+    GID.with_borrow_mut(|g| *g = None);
+}
+
+/// The transaction is prepared, and nobody else can finish it yet. Atomics only.
+pub fn put_aside(s: &Shared, n: &Notes) {
+    let Some((high, low)) = GID.with_borrow(|g| g.as_deref().map(digest)) else {
+        // Prepared by no statement: an apply worker. What it has noted is lost.
+        s.header.prepared_lost.store(1, SeqCst);
+        return;
+    };
+    let free = |p: &&Prepared| p.state.compare_exchange(FREE, WRITING, SeqCst, SeqCst).is_ok();
+    let Some(place) = s.prepared.iter().find(free) else {
+        s.header.prepared_lost.store(1, SeqCst);
+        return;
+    };
+    let mut flags = 0;
+    let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
+    set(flag::PROBE, n.probe);
+    set(flag::DATABASES, n.databases);
+    set(flag::SWEEP, n.sweep || n.wakes.len() > NOTED || n.detached.len() > NOTED);
+    set(flag::FAN_OUT, n.fan_out);
+    set(flag::UNPLACED, n.unplaced);
+    set(flag::WAITERS, !n.finished.is_empty() || !n.groups.is_empty());
+    place.database.store(shmem::my_database(), Relaxed);
+    place.gid_high.store(high, Relaxed);
+    place.gid_low.store(low, Relaxed);
+    place.flags.store(flags, Relaxed);
+    let bits = |of: fn(&Pending) -> bool| n.wakes.iter().take(NOTED).enumerate().map(|(i, p)| u32::from(of(p)) << i).sum::<u32>();
+    for (i, p) in n.wakes.iter().take(NOTED).enumerate() {
+        place.entry[i].store(p.entry.index, Relaxed);
+        place.stamp[i].store(p.entry.stamp, Relaxed);
+        place.low[i].store(p.low, Relaxed);
+        place.added[i].store(p.added, Relaxed);
+        place.schedule[i].store(p.schedule, Relaxed);
+    }
+    place.unpark.store(bits(|p| p.unpark), Relaxed);
+    place.found.store(bits(|p| p.found), Relaxed);
+    place.schedules.store(bits(|p| p.schedules), Relaxed);
+    place.wakes.store(n.wakes.len().min(NOTED) as u32, Relaxed);
+    for (i, stop) in n.stops.iter().take(NOTED).enumerate() {
+        place.stop_tenant[i].store(stop.tenant, Relaxed);
+        let (id, stamp) = match stop.what {
+            Stopped::Task { id, stamp } => (id, stamp),
+            Stopped::Beyond(max) => (NO_TASK, max as i64),
+        };
+        place.stop_high[i].store((id >> 64) as u64, Relaxed);
+        place.stop_low[i].store(id as u64, Relaxed);
+        place.stop_stamp[i].store(stamp, Relaxed);
+    }
+    place.stops.store(n.stops.len().min(NOTED) as u32, Relaxed);
+    for (i, d) in place.detached.iter().enumerate() {
+        d.store(n.detached.get(i).copied().unwrap_or(0), Relaxed);
+    }
+    place.state.store(KEPT, SeqCst);
+}
+
+/// A prepared transaction that this session finishes.
+pub struct Finishing {
+    commit: bool,
+    /// The place of its notes, and they.
+    kept: Option<(usize, Notes)>,
+    /// Nobody knows what it has noted.
+    unknown: bool,
+    /// It is finished.
+    pub done: bool,
+}
+
+/// Before COMMIT PREPARED or ROLLBACK PREPARED.
+pub fn finishing(gid: &str, commit: bool) {
+    let Some(s) = shared::get() else { return };
+    let (high, low) = digest(gid);
+    let is_it = |p: &Prepared| {
+        p.state.load(SeqCst) == KEPT
+            && p.gid_high.load(Relaxed) == high
+            && p.gid_low.load(Relaxed) == low
+            && p.database.load(Relaxed) == shmem::my_database()
+    };
+    let mut kept = s.prepared.iter().position(is_it).map(|i| (i, read(&s.prepared[i])));
+    let unknown = commit && kept.is_none() && (s.header.prepared_lost.load(SeqCst) == 1 || is_old(&s, gid));
+    if let Some((_, notes)) = kept.as_mut().filter(|_| commit) {
+        wake::enter_all(&s, notes);
+    }
+    if kept.is_some() || unknown {
+        wake::finishing(Finishing { commit, kept, unknown, done: false });
+    }
+}
+
+/// Whether it was prepared in a life of the server before this one, or on another primary. Asked until there is none
+/// such any more.
+fn is_old(s: &Shared, gid: &str) -> bool {
+    if s.header.no_old_prepared.load(SeqCst) == 1 {
+        return false;
+    }
+    let first = s.header.first_xid.load(SeqCst);
+    let Ok(all) = all() else { return true };
+    // Transaction ids are a circle.
+    let old = |xid: u32| first == 0 || (xid.wrapping_sub(first) as i32) < 0;
+    if first != 0 && !all.iter().any(|(_, xid)| old(*xid)) {
+        s.header.no_old_prepared.store(1, SeqCst);
+    }
+    all.iter().any(|(other, xid)| other == gid && old(*xid))
+}
+
+/// All prepared transactions of the server: identifier and transaction id.
+fn all() -> Result<Vec<(String, u32)>, pgrx::spi::Error> {
+    sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            let rows = c.select("SELECT gid, transaction::pg_catalog.text FROM pg_catalog.pg_prepared_xact()", None, &[])?;
+            let one = |row: pgrx::spi::SpiHeapTupleData| Some((row.get(1).ok()??, row.get::<String>(2).ok()??.parse().ok()?));
+            Ok(rows.filter_map(one).collect())
+        })
+    })
+}
+
+fn read(place: &Prepared) -> Notes {
+    let flags = place.flags.load(Relaxed);
+    let is = |bit: u32| flags & bit != 0;
+    let pending = |i: usize| Pending {
+        low: place.low[i].load(Relaxed),
+        added: place.added[i].load(Relaxed),
+        schedule: place.schedule[i].load(Relaxed),
+        unpark: place.unpark.load(Relaxed) & 1 << i != 0,
+        found: place.found.load(Relaxed) & 1 << i != 0,
+        schedules: place.schedules.load(Relaxed) & 1 << i != 0,
+        ..Pending::new(EntryRef { index: place.entry[i].load(Relaxed), stamp: place.stamp[i].load(Relaxed) })
+    };
+    let stop = |i: usize| {
+        let id = (place.stop_high[i].load(Relaxed) as u128) << 64 | place.stop_low[i].load(Relaxed) as u128;
+        let stamp = place.stop_stamp[i].load(Relaxed);
+        let what = if id == NO_TASK { Stopped::Beyond(stamp as usize) } else { Stopped::Task { id, stamp } };
+        Stop { tenant: place.stop_tenant[i].load(Relaxed), what }
+    };
+    Notes {
+        wakes: (0..place.wakes.load(Relaxed) as usize).map(pending).collect(),
+        stops: (0..place.stops.load(Relaxed) as usize).map(stop).collect(),
+        probe: is(flag::PROBE),
+        databases: is(flag::DATABASES),
+        sweep: is(flag::SWEEP),
+        fan_out: is(flag::FAN_OUT),
+        unplaced: is(flag::UNPLACED),
+        detached: place.detached.iter().map(|d| d.load(Relaxed)).filter(|d| *d != 0).collect(),
+        all_waiters: is(flag::WAITERS),
+        ..Notes::default()
+    }
+}
+
+impl Finishing {
+    /// The transaction around it has ended, whichever way. Atomics and latches only.
+    pub fn over(&self, s: &Shared) {
+        let told = self.done && self.commit;
+        if let Some((i, notes)) = &self.kept {
+            if told {
+                wake::carry_out(s, notes);
+            }
+            wake::leave_all(s, notes);
+            if self.done {
+                s.prepared[*i].state.store(FREE, SeqCst);
+            }
+        }
+        if told
+            && self.unknown
+            && let Some(db) = s.db(shmem::my_database())
+        {
+            match db.state.load(SeqCst) {
+                db_state::SERVED => db.order_sweep(),
+                _ => db.look_again(),
+            }
+            s.call_launcher_now();
+        }
+    }
+}

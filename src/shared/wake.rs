@@ -1,0 +1,570 @@
+//! After commit: tell whoever has to know.
+//!
+//! What a transaction enqueued, changed, cancelled or counted is noted here as it goes along, by savepoint
+//! (nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
+//! TRANSACTION puts the notes aside for whoever finishes it (prepared.rs).
+
+use crate::calls::ddl;
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::release::{self, End};
+use crate::postgres::worker;
+use crate::pure::nested::{self, Nested};
+use crate::shared::{self, EntryRef, Shared, Word, gauge, prepared, ready};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::*;
+
+/// What was noted for one entry.
+#[derive(Clone)]
+pub struct Pending {
+    pub entry: EntryRef,
+    /// Least run_at enqueued; NEVER = none that may be due.
+    pub low: Micros,
+    /// How many more unfinished tasks there are.
+    pub added: i64,
+    /// What the gauge was found to be wrong by: see gauge.rs.
+    pub correction: Option<gauge::Correction>,
+    /// Something was enqueued.
+    pub enqueued: bool,
+    pub unpark: bool,
+    /// There may be rows that no commit has announced.
+    pub found: bool,
+    /// What has changed may have kept schedules from firing, which are looked at under this entry.
+    pub schedules: bool,
+    pub schedule: Micros,
+    /// Whoever counts was told that it is about to commit.
+    pub entered: bool,
+    /// The entry's place is kept for it.
+    pub pinned: bool,
+}
+
+impl Pending {
+    pub fn new(entry: EntryRef) -> Pending {
+        Pending {
+            entry,
+            low: NEVER,
+            added: 0,
+            correction: None,
+            enqueued: false,
+            unpark: false,
+            found: false,
+            schedules: false,
+            schedule: NEVER,
+            entered: false,
+            pinned: false,
+        }
+    }
+}
+
+/// Running tasks that are to stop.
+#[derive(Clone, Copy)]
+pub struct Stop {
+    pub tenant: u32,
+    pub what: Stopped,
+}
+
+#[derive(Clone, Copy)]
+pub enum Stopped {
+    /// This one, cancelled.
+    Task { id: u128, stamp: Micros },
+    /// Whatever runs beyond so many; it goes back into the queue.
+    Beyond(usize),
+}
+
+#[derive(Default)]
+pub struct Notes {
+    pub wakes: Vec<Pending>,
+    /// Where in `wakes` an entry is, once they are many.
+    pub places: HashMap<EntryRef, usize>,
+    pub stops: Vec<Stop>,
+    /// The database is to be looked into again: does it have the extension?
+    pub probe: bool,
+    /// Databases came or went.
+    pub databases: bool,
+    /// All its tenants are to be looked at.
+    pub sweep: bool,
+    /// Something is to be spread over all tenants.
+    pub fan_out: bool,
+    /// Something was written for which there was no entry.
+    pub unplaced: bool,
+    /// Schemas that are tenants no more.
+    pub detached: Vec<u32>,
+    pub finished: Vec<u128>,
+    /// Marks of groups of which a member is final.
+    pub groups: Vec<u64>,
+    /// Some tasks are final, nobody knows which any more.
+    pub all_waiters: bool,
+    /// Databases that workers keep away from until this ends.
+    pub left: Vec<ddl::Away>,
+    /// A prepared transaction that is being finished.
+    pub finishing: Option<Box<prepared::Finishing>>,
+}
+
+/// So many entries are looked through; more have a map.
+const FEW: usize = 8;
+
+impl Notes {
+    fn place(&mut self, entry: EntryRef) -> usize {
+        // Most transactions touch one tenant: the last one noted is the one that is meant.
+        let found =
+            if self.wakes.len() <= FEW { self.wakes.iter().rposition(|p| p.entry == entry) } else { self.places.get(&entry).copied() };
+        found.unwrap_or_else(|| {
+            self.wakes.push(Pending::new(entry));
+            let place = self.wakes.len() - 1;
+            if place == FEW {
+                self.places = self.wakes.iter().enumerate().map(|(n, p)| (p.entry, n)).collect();
+            } else if place > FEW {
+                self.places.insert(entry, place);
+            }
+            place
+        })
+    }
+
+    fn pending(&mut self, entry: EntryRef) -> &mut Pending {
+        let place = self.place(entry);
+        let p = &mut self.wakes[place];
+        if !p.pinned
+            && let Some(e) = shared::get().and_then(|s| s.at(entry))
+        {
+            e.pins.fetch_add(1, SeqCst);
+            p.pinned = true;
+        }
+        p
+    }
+}
+
+impl nested::Notes for Notes {
+    fn absorb(&mut self, later: Notes) {
+        for p in later.wakes {
+            let place = self.place(p.entry);
+            let mine = &mut self.wakes[place];
+            mine.low = mine.low.min(p.low);
+            mine.added += p.added;
+            mine.enqueued |= p.enqueued;
+            mine.unpark |= p.unpark;
+            mine.found |= p.found;
+            mine.schedules |= p.schedules;
+            mine.schedule = mine.schedule.min(p.schedule);
+            mine.correction = gauge::Correction::both(mine.correction, p.correction);
+            if mine.pinned {
+                unpin(&p);
+            } else {
+                mine.pinned = p.pinned;
+            }
+        }
+        self.stops.extend(later.stops);
+        self.probe |= later.probe;
+        self.databases |= later.databases;
+        self.sweep |= later.sweep;
+        self.fan_out |= later.fan_out;
+        self.unplaced |= later.unplaced;
+        self.detached.extend(later.detached);
+        self.finished.extend(later.finished);
+        self.groups.extend(later.groups);
+        self.all_waiters |= later.all_waiters;
+        self.left.extend(later.left);
+        self.finishing = later.finishing.or(self.finishing.take());
+    }
+}
+
+thread_local! {
+    static NOTES: RefCell<Nested<Notes>> = RefCell::default();
+}
+
+fn note<T>(f: impl FnOnce(&mut Notes) -> T) -> T {
+    release::on_transaction_end(|| release::Callbacks { before_commit, ended, released, rolled_back });
+    NOTES.with_borrow_mut(|n| f(n.open(release::subtransaction_id())))
+}
+
+fn any(of: impl FnMut(&Notes) -> bool) -> bool {
+    NOTES.with_borrow(|n| n.all().any(of))
+}
+
+/// A row with this run_at was added to the entry's tenant.
+pub fn enqueued(entry: EntryRef, run_at: Micros) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.low = p.low.min(run_at);
+        p.enqueued = true;
+    });
+}
+/// A row of the entry's tenant is due at this time now.
+pub fn due(entry: EntryRef, run_at: Micros) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.low = p.low.min(run_at);
+    });
+}
+/// So many more unfinished tasks are in this entry's tenant.
+pub fn counted(entry: EntryRef, added: i64) {
+    note(|n| n.pending(entry).added += added);
+}
+/// The gauge of this entry's tenant is wrong by so much.
+pub fn corrected(entry: EntryRef, correction: gauge::Correction) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.correction = gauge::Correction::both(p.correction, Some(correction));
+    });
+}
+/// Something that kept rows from running, or schedules from firing, has changed: look at everything, parked rows too.
+/// `schedules`: they are looked at under this entry.
+pub fn changed(entry: EntryRef, schedules: bool) {
+    set_up(entry, schedules);
+    note(|n| n.pending(entry).found = true);
+}
+/// The same of what is, as a rule, set up before there is anything to do: where nothing has ever been, nobody is called.
+pub fn set_up(entry: EntryRef, schedules: bool) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.unpark = true;
+        p.schedules |= schedules;
+    });
+}
+
+/// Whether the entry's tenant has had nothing to do since the server's start: it was made after all tenants had been looked
+/// at, which leaves those with work in the table, and has not been woken since. Read after the commit: whoever enqueues
+/// meanwhile either has woken it by now, or wakes it and then sees what was committed.
+fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
+    s.header.evictions.load(SeqCst) == 0
+        && e.generation.load(SeqCst) == 0
+        && e.counted.load(SeqCst) == 1
+        && e.unfinished.load(SeqCst) == 0
+        && e.next_due.load(SeqCst) == NEVER
+        // Each word of a schedule lowers it further.
+        && e.schedule_low.load(SeqCst) == ready::LOWEST
+}
+pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
+    note(|n| {
+        let p = n.pending(entry);
+        p.schedule = p.schedule.min(next_run);
+    });
+}
+/// The task of this tenant, if it runs, is to be stopped.
+pub fn cancelled(tenant: u32, id: u128, stamp: Micros) {
+    note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, stamp } }));
+}
+/// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
+pub fn limited(tenant: u32, max_running: usize) {
+    note(|n| n.stops.push(Stop { tenant, what: Stopped::Beyond(max_running) }));
+}
+/// The task is final: whoever waits for it may look.
+pub fn finished(id: u128) {
+    note(|n| n.finished.push(id));
+}
+/// A member of this group is final.
+pub fn finished_group(group: u64) {
+    note(|n| n.groups.push(group));
+}
+/// The extension came or went in this database.
+pub fn probe_database() {
+    note(|n| n.probe = true);
+}
+/// The schema is a tenant no more.
+pub fn detached(schema: u32) {
+    note(|n| n.detached.push(schema));
+}
+/// Something changed for all tenants of this database.
+pub fn sweep_database() {
+    note(|n| n.sweep = true);
+}
+/// There is something to spread over all tenants of this database.
+pub fn fan_out() {
+    note(|n| n.fan_out = true);
+}
+/// What is written has no entry: the table is full.
+pub fn unplaced() {
+    note(|n| n.unplaced = true);
+}
+/// Databases were made, renamed or dropped.
+pub fn databases_changed() {
+    note(|n| n.databases = true);
+}
+/// Workers keep away from a database until the transaction, or the savepoint, is over.
+pub fn left(away: ddl::Away) {
+    note(|n| n.left.push(away));
+}
+/// A prepared transaction is about to be finished.
+pub fn finishing(what: prepared::Finishing) {
+    note(|n| n.finishing = Some(Box::new(what)));
+}
+/// That was done: it is committed, or rolled back, whatever becomes of the transaction around it.
+pub fn has_finished() {
+    note(|n| {
+        if let Some(f) = &mut n.finishing {
+            f.done = true;
+        }
+    });
+}
+/// How many unfinished tasks this transaction has added to the tenant, under whatever roles, not committed yet;
+/// with what it knows the gauge to be wrong by.
+pub fn counted_here(s: &Shared, tenant: u32) -> i64 {
+    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
+    let sum = |n: &Notes| n.wakes.iter().filter(of).map(|p| p.added + p.correction.map_or(0, |c| c.by)).sum::<i64>();
+    NOTES.with_borrow(|n| n.all().map(sum).sum())
+}
+/// Whether this transaction has enqueued anything that isn't committed yet.
+pub fn any_enqueued() -> bool {
+    any(|n| n.wakes.iter().any(|p| p.enqueued))
+}
+
+/// Whoever counts rows while this commits can't tell whether the gauge has them yet.
+fn before_commit() {
+    NOTES.with_borrow_mut(|levels| {
+        if levels.is_empty() {
+            return;
+        }
+        // No savepoint is open any more.
+        let n = levels.open(release::subtransaction_id());
+        if let Some(s) = shared::get() {
+            for p in n.wakes.iter_mut().filter(|p| p.added != 0) {
+                enter(&s, p);
+            }
+        }
+    });
+}
+
+fn enter(s: &Shared, p: &mut Pending) {
+    if let Some(e) = s.at(p.entry) {
+        e.entered.fetch_add(1, SeqCst);
+        p.entered = true;
+    }
+}
+
+fn unpin(p: &Pending) {
+    if p.pinned
+        && let Some(e) = shared::get().and_then(|s| s.at(p.entry))
+    {
+        e.pins.fetch_sub(1, SeqCst);
+    }
+}
+
+fn released(subtransaction: u32, parent: u32) {
+    NOTES.with_borrow_mut(|n| n.released(subtransaction, parent));
+}
+
+/// A savepoint is rolled back, and all that was begun since.
+fn rolled_back(subtransaction: u32) {
+    NOTES.with_borrow_mut(|n| {
+        for dropped in n.rolled_back(subtransaction) {
+            forget(dropped);
+        }
+    });
+}
+
+/// What was done at once is undone; the rest was never done.
+fn forget(n: Notes) {
+    n.wakes.iter().for_each(unpin);
+    if let Some(s) = shared::get() {
+        for p in n.wakes.iter().filter(|p| p.entered) {
+            leave(&s, p);
+        }
+        n.left.into_iter().for_each(|away| away.over(&s));
+    }
+}
+
+fn leave(s: &Shared, p: &Pending) {
+    if let Some(e) = s.at(p.entry) {
+        e.left.fetch_add(1, SeqCst);
+    }
+}
+
+fn ended(end: End) {
+    let Some(mut n) = NOTES.with_borrow_mut(Nested::take) else {
+        prepared::forget_gid();
+        return;
+    };
+    let Some(s) = shared::get() else { return };
+    if let Some(finishing) = n.finishing.take() {
+        finishing.over(&s);
+    }
+    match end {
+        End::Committed => carry_out(&s, &n),
+        End::Prepared => prepared::put_aside(&s, &n),
+        End::RolledBack => {}
+    }
+    prepared::forget_gid();
+    forget(n);
+}
+
+/// Has a prepared transaction's notes count as about to be committed.
+pub fn enter_all(s: &Shared, n: &mut Notes) {
+    n.wakes.iter_mut().filter(|p| p.added != 0).for_each(|p| enter(s, p));
+}
+/// It is finished, and they are carried out or not.
+pub fn leave_all(s: &Shared, n: &Notes) {
+    n.wakes.iter().filter(|p| p.entered).for_each(|p| leave(s, p));
+}
+
+/// Atomics, latches and signals only: nothing here may fail.
+pub fn carry_out(s: &Shared, n: &Notes) {
+    let database = crate::postgres::shmem::my_database();
+    let db = || s.dbs.iter().find(|d| d.database.load(Relaxed) == database && d.state.load(Relaxed) != shared::db_state::FREE);
+    let mut sweep = n.sweep;
+    // Before the wakes: a tenant may be detached and attached again in one transaction.
+    if !n.detached.is_empty() {
+        let detached = |e: &&shared::Entry| n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == database;
+        for e in s.entries.iter().filter(detached) {
+            ready::put_to_rest(e);
+            // Whoever attaches it again doesn't know what has become of its rows.
+            e.counted.store(0, SeqCst);
+        }
+    }
+    for p in &n.wakes {
+        let Some(e) = s.at(p.entry) else {
+            // Its place in a full table was given away before it could be noted, or meanwhile.
+            sweep = true;
+            continue;
+        };
+        let anew = p.unpark && (p.found || !is_untouched(s, e));
+        if anew {
+            // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
+            ready::unpark(e);
+            ready::unblock(e);
+            ready::look_from(e, ready::LOWEST);
+        }
+        gauge::add(s, e, p.added, p.correction);
+        let low = if anew { i64::MIN } else { p.low };
+        if low != NEVER {
+            ready::wake_at(s, p.entry.index, low);
+        }
+        let schedule = if anew && p.schedules { clock::now().min(p.schedule) } else { p.schedule };
+        if schedule != NEVER {
+            ready::schedule_due(s, p.entry.index, schedule);
+        }
+    }
+    for Stop { tenant, what } in &n.stops {
+        match *what {
+            Stopped::Task { id, stamp } => stop_task(s, *tenant, id, stamp),
+            Stopped::Beyond(max) => stop_beyond(s, *tenant, max),
+        }
+    }
+    for id in &n.finished {
+        announce(s, *id);
+    }
+    for group in &n.groups {
+        announce_group(s, *group);
+    }
+    if n.all_waiters {
+        announce_all(s);
+    }
+    if sweep && let Some(db) = db() {
+        db.order_sweep();
+        s.call_launcher_now();
+    }
+    if n.unplaced
+        && let Some(db) = db()
+    {
+        s.seek_at(db, clock::now());
+    }
+    if n.fan_out
+        && let Some(db) = db()
+    {
+        db.fanouts.fetch_add(1, SeqCst);
+        db.call_scheduler();
+        // It may just be leaving, or there is none.
+        s.call_launcher_now();
+    }
+    if n.databases {
+        s.header.rescan.store(1, SeqCst);
+        s.call_launcher_now();
+    }
+    if n.probe
+        && let Some(db) = db()
+    {
+        db.look_again();
+        s.call_launcher();
+    }
+}
+
+/// Stops this incarnation of a task if it runs.
+fn stop_task(s: &Shared, tenant: u32, id: u128, stamp: Micros) {
+    for slot in s.slots {
+        let word = Word::load(slot);
+        if slot.runs(&word, tenant, id, stamp) {
+            return interrupt(s, slot, word, id, stamp, shared::stop::CANCELLED);
+        }
+    }
+}
+
+/// Stops tasks of this tenant beyond the first `max`: whoever has begun last has least to lose.
+fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
+    let database = crate::postgres::shmem::my_database();
+    let mut running = [(0, 0); shared::SLOTS];
+    let mut n = 0;
+    for (place, slot) in s.slots.iter().enumerate() {
+        if slot.state.load(SeqCst) == 2
+            && slot.database.load(Relaxed) == database
+            && slot.tenant.load(SeqCst) == tenant
+            && Word::load(slot).running
+        {
+            running[n] = (slot.started_at.load(Relaxed), place);
+            n += 1;
+        }
+    }
+    running[..n].sort_unstable();
+    for (_, place) in running[..n].iter().skip(max) {
+        let slot = &s.slots[*place];
+        let word = Word::load(slot);
+        if word.running && slot.tenant.load(SeqCst) == tenant {
+            let item = slot.item(word.next - 1);
+            interrupt(s, slot, word, item.id, item.stamp, shared::stop::ROOM);
+        }
+    }
+}
+
+/// Sets the cancel word of a slot and interrupts what it runs.
+fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: u32) {
+    slot.cancel_high.store((id >> 64) as u64, Relaxed);
+    slot.cancel_low.store(id as u64, Relaxed);
+    slot.cancel_stamp.store(stamp, Relaxed);
+    slot.cancel_at.store(crate::postgres::clock::monotonic_ns(), Relaxed);
+    slot.cancel_signals.store(1, Relaxed);
+    slot.cancel_reason.store(reason, SeqCst);
+    if Word::load(slot) == word {
+        worker::signal(slot.pid.load(SeqCst), libc::SIGINT);
+        // The launcher repeats it, and terminates in the end.
+        s.call_launcher();
+    }
+}
+
+/// Wakes whoever waits for this task.
+pub fn announce(s: &Shared, id: u128) {
+    if s.header.waiters.load(SeqCst) == 0 {
+        return;
+    }
+    let (high, low) = ((id >> 64) as u64, id as u64);
+    for w in s.waiting() {
+        let proc = w.proc.load(SeqCst);
+        if proc > 0 && w.id_high.load(SeqCst) == high && w.id_low.load(SeqCst) == low {
+            crate::postgres::latch::wake(proc - 1);
+        }
+    }
+}
+
+/// Wakes whoever waits for members of this group.
+pub fn announce_group(s: &Shared, group: u64) {
+    if s.header.waiters.load(SeqCst) == 0 {
+        return;
+    }
+    for w in s.waiting() {
+        let proc = w.proc.load(SeqCst);
+        if proc > 0 && w.group.load(SeqCst) == group {
+            crate::postgres::latch::wake(proc - 1);
+        }
+    }
+}
+
+/// Wakes whoever waits for anything.
+fn announce_all(s: &Shared) {
+    for proc in s.waiting().iter().map(|w| w.proc.load(SeqCst)).filter(|proc| *proc > 0) {
+        crate::postgres::latch::wake(proc - 1);
+    }
+}
+
+/// The same after an asynchronous commit of this process: durable first, if somebody waits.
+pub fn announce_committed(s: &Shared, id: u128) {
+    if s.header.waiters.load(SeqCst) > 0 {
+        crate::postgres::transaction::flush_commits();
+        announce(s, id);
+    }
+}

@@ -1,0 +1,258 @@
+//! Tasks that wait for other tasks.
+//!
+//! A waiting row names one task that it waits for (`waits_for`), the first of its list that isn't
+//! final. Whoever ends that one lets it be looked at again, in the same transaction; the next pick
+//! runs it, lets it wait for the next of its list, or ends it. So the end of a task costs one look
+//! into an index that is usually empty, however long the lists are.
+//!
+//! Who waits and who ends may cross: the row is written first, then the other one is looked at
+//! again. Either the end sees the waiting row, or the second look sees the end.
+//!
+//! With `depends_mode => 'any'` a row waits for several: one *link* row for each of them stands in.
+
+use crate::handler;
+use crate::postgres::caught::Failure;
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::transaction;
+use crate::shared::wake;
+use crate::task::{self, WAITS_INDEX, col, ended, rcol, stored};
+use crate::tenant::Tenant;
+use crate::waits::turn::Place;
+use crate::work::enqueue::{NewTask, Queue, TIME_MAX};
+use serde_json::Value as Json;
+
+/// Tasks that one task can depend on.
+const MAX: usize = 1000;
+
+/// What can be said of a task with dependencies now.
+pub enum Answer {
+    Ready,
+    /// Until this one is final.
+    Wait(u128),
+    /// Until one of these is.
+    WaitAny(Vec<u128>),
+    /// Somebody is just changing one of them: look again soon.
+    Soon,
+    Never(Failure),
+}
+
+fn uuids(list: Option<&Json>) -> Vec<u128> {
+    let list = list.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+    list.iter().filter_map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).map(|u| u.as_u128()).collect()
+}
+
+/// The row of an unfinished task.
+fn unfinished(tasks: &Table, id: u128) -> Option<Row> {
+    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| task::is_task(r.char(col::STATE)))
+}
+
+/// Before the task is written: are the dependencies there? What the row waits for from the start:
+/// only a task that this very transaction has enqueued, for that one can't end before our commit.
+pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
+    if new.depends_on.len() > MAX {
+        return Err(Error::limit(format!("depends_on names {} tasks", new.depends_on.len()))
+            .detail(format!("A task can depend on {MAX} tasks."))
+            .hint("Make them a group with tq_group, and depend on the group."));
+    }
+    transaction::see_own_writes();
+    let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
+    transaction::with_latest_snapshot(|| {
+        let mut own = None;
+        for d in &new.depends_on {
+            if *d == id {
+                return Err(Error::invalid("a task cannot depend on itself"));
+            }
+            match unfinished(&queue.table, *d) {
+                Some(row) if row.own => own = own.or(Some(*d)),
+                Some(_) => {}
+                None if results.find(&[rcol::ID as i16], Value::Uuid(*d)).is_some() => {}
+                None => {
+                    return Err(Error::new("P0002", format!("task {} is neither waiting nor kept", task::uuid_text(*d)))
+                        .detail("A task can depend on tasks of its own tenant that are known.")
+                        .hint("Enqueue what it depends on first, in the same tenant."));
+                }
+            }
+        }
+        Ok(own.filter(|_| new.depends_mode.as_deref() != Some("any")))
+    })
+}
+
+/// Whether a row with conditions can run now; in the pick's transaction.
+pub fn evaluate(tasks: &Table, results: &Table, row: &Row) -> Answer {
+    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+    let is = |key: &str| options.get(key) == Some(&Json::Bool(true));
+    let (any, allow_failure) = (is("any"), is("allow_failure"));
+    let mut open = Vec::new();
+    let mut failed = None;
+    let mut flux = false;
+    for d in uuids(options.get("depends")) {
+        if let Some(other) = unfinished(tasks, d) {
+            flux |= other.in_flux;
+            open.push(d);
+            if !any {
+                break;
+            }
+            continue;
+        }
+        let state = results.find(&[rcol::ID as i16], Value::Uuid(d)).map(|r| r.char(rcol::STATE));
+        // One that isn't kept any more counts as done: failures are kept longest.
+        let met = state.is_none_or(|s| s == ended::DONE) || allow_failure;
+        match (met, any) {
+            (true, true) => return Answer::Ready,
+            (true, false) => {}
+            (false, false) => return Answer::Never(unmet(d, state.unwrap_or(0))),
+            (false, true) => failed = Some(unmet(d, state.unwrap_or(0))),
+        }
+    }
+    match (open.first(), failed) {
+        (Some(_), _) if flux => Answer::Soon,
+        (Some(first), _) if !any => Answer::Wait(*first),
+        (Some(_), _) => Answer::WaitAny(open),
+        (None, Some(failure)) => Answer::Never(failure),
+        (None, None) => Answer::Ready,
+    }
+}
+
+fn unmet(id: u128, state: u8) -> Failure {
+    Failure::new("TQ004", format!("task {} that it depends on has {}", task::uuid_text(id), crate::calls::tasks::ended_how(state)))
+}
+
+fn link_id(dependent: u128, of: u128) -> u128 {
+    uuid::Uuid::new_v5(&uuid::Uuid::from_u128(dependent), &of.to_be_bytes()).as_u128()
+}
+
+/// Lets rows wait: `(row, what for)`. Lost ones were changed meanwhile and are looked at again.
+pub fn write_waits(tasks: &Table, row: &Row, answer: &Answer) {
+    match answer {
+        Answer::Wait(on) => {
+            let _: Gone = tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Uuid(*on))]);
+        }
+        Answer::WaitAny(list) => {
+            if tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Null)]) == Gone::Lost {
+                return;
+            }
+            let id = row.uuid(col::ID).unwrap_or(0);
+            let id_text = task::uuid_text(id);
+            for on in list {
+                let link = link_id(id, *on);
+                if tasks.find(&[col::ID as i16], Value::Uuid(link)).is_some() {
+                    continue;
+                }
+                let now = clock::now();
+                let mut values = vec![Value::Null; col::COUNT];
+                for (column, value) in [
+                    (col::ID, Value::Uuid(link)),
+                    (col::HANDLER, Value::Text(row.str(col::HANDLER).unwrap_or(""))),
+                    (col::STATE, Value::Char(stored::LINK)),
+                    (col::PRIORITY, Value::I16(0)),
+                    (col::ATTEMPTS, Value::I32(0)),
+                    (col::CRASHES, Value::I32(0)),
+                    (col::CREATED_AT, Value::Time(now)),
+                    (col::RUN_AT, Value::Time(now)),
+                    (col::NAME, Value::Text(&id_text)),
+                    (col::WAITS_FOR, Value::Uuid(*on)),
+                ] {
+                    values[column - 1] = value;
+                }
+                tasks.insert(&values);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// After the rows are written and committed: those whose end was missed are let go again.
+pub fn look_again(tenant: &Tenant, tasks: &Table, waits: &[u128]) -> std::result::Result<bool, Failure> {
+    let mut soon = false;
+    for on in waits {
+        match unfinished(tasks, *on) {
+            Some(row) if row.in_flux => {
+                release(tenant, tasks, *on)?;
+                soon = true;
+            }
+            Some(_) => {}
+            None => release(tenant, tasks, *on)?,
+        }
+    }
+    Ok(soon)
+}
+
+/// Rows that wait for `key` now.
+pub fn waiting_for(tasks: &Table, key: u128, mut f: impl FnMut(Row) -> bool) {
+    let by_waits = tasks.index_with(&WAITS_INDEX);
+    tasks.scan(by_waits, &[Key { column: 1, compare: Compare::Eq, value: Value::Uuid(key) }], None, false, &mut f);
+}
+
+/// The task `id` is final (its row is gone in this transaction): all that wait for it are looked at
+/// by the next pick.
+pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<(), Failure> {
+    let mut found = Vec::new();
+    transaction::with_latest_snapshot(|| {
+        waiting_for(tasks, id, |row| {
+            found.push(row);
+            true
+        })
+    });
+    for row in found {
+        if row.char(col::STATE) != stored::LINK {
+            let_go(tenant, tasks, row, Some(id))?;
+            continue;
+        }
+        let _: Gone = tasks.delete(&row);
+        let dependent = row.str(col::NAME).and_then(|n| uuid::Uuid::parse_str(n).ok()).map_or(0, |u| u.as_u128());
+        if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(dependent)))
+            && row.char(col::STATE) == stored::WAITING
+        {
+            let_go(tenant, tasks, row, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
+fn due_again(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Micros, Failure> {
+    let run_at = row.time(col::RUN_AT).unwrap_or(0);
+    if row.char(col::STATE) != stored::WAITING || row.raw(col::OPTIONS).is_none() {
+        return Ok(run_at);
+    }
+    let Some(delay) = row.json(col::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64)) else { return Ok(run_at) };
+    let results = tenant.open(tenant.result, Access::Read)?;
+    if matches!(transaction::with_latest_snapshot(|| evaluate(tasks, &results, row)), Answer::Never(_)) {
+        // That it can't run any more is said at once.
+        return Ok(run_at);
+    }
+    Ok(run_at.max(clock::now().saturating_add(delay).min(TIME_MAX)))
+}
+
+/// What puts it back among the rows that picks walk.
+fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value<'a>)> {
+    let mut changes = Place::of(tenant, row.str(col::QUEUE)).changes().to_vec();
+    let later = run_at - row.time(col::RUN_AT).unwrap_or(0);
+    if later > 0 {
+        changes.push((col::RUN_AT, Value::Time(run_at)));
+        // Until when it may start counts from when it may run.
+        changes.extend(row.time(col::EXPIRES_AT).map(|e| (col::EXPIRES_AT, Value::Time(e.saturating_add(later).min(TIME_MAX)))));
+    }
+    changes
+}
+
+/// Back among the rows that picks walk, whoever else is changing it. False: it doesn't wait for that any more.
+pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<bool, Failure> {
+    loop {
+        let run_at = due_again(tenant, tasks, &row)?;
+        if tasks.update(&row, &back(tenant, &row, run_at)) == Gone::Done {
+            let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
+            if let Some(entry) = tenant.entry(role)? {
+                wake::due(entry, run_at);
+            }
+            return Ok(true);
+        }
+        let id = row.uuid(col::ID).unwrap_or(0);
+        match transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id))) {
+            Some(now) if matches!(now.char(col::STATE), stored::WAITING | stored::GATED) && now.uuid(col::WAITS_FOR) == from => row = now,
+            _ => return Ok(false),
+        }
+    }
+}

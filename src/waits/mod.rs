@@ -1,0 +1,4 @@
+pub mod depend;
+pub mod gate;
+pub mod turn;
+pub mod unique;

@@ -1,0 +1,148 @@
+//! Unique keys: at most one unfinished task of a tenant holds a key.
+//!
+//! `unique_until`: 'started' frees the key when an attempt begins, 'finished' (default) when the
+//! task is final, 'deleted' when its result goes. Until then a row of state `u` keeps the key.
+
+use crate::calls::tasks as surface;
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::transaction;
+use crate::postgres::types::Jsonb;
+use crate::shared;
+use crate::task::{self, col, stored};
+use crate::tenant::{Tenant, lock};
+use crate::work::enqueue::{NewTask, Queue};
+use serde_json::{Value as Json, json};
+
+pub enum Claim {
+    Free,
+    /// The key's holder stays: its id.
+    Theirs(u128),
+    /// The key's holder was taken out; the new task takes its id.
+    Replaced(u128),
+}
+
+/// The row that holds the key, whoever wrote it.
+fn holder(tasks: &Table, key: &str) -> Option<Row> {
+    transaction::see_own_writes();
+    transaction::with_latest_snapshot(|| tasks.find(&[col::UNIQUE_KEY as i16], Value::Text(key)))
+}
+
+fn is_running(tenant: &Tenant, row: &Row) -> bool {
+    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+    shared::get().is_some_and(|s| surface::running(&s, tenant.oid, id, stamp).is_some())
+}
+
+fn until(row: &Row) -> String {
+    let options = row.json(col::OPTIONS);
+    options.as_ref().and_then(|o| o.get("unique_until")).and_then(Json::as_str).unwrap_or("finished").to_string()
+}
+
+/// Before a task with a key is written.
+pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
+    let Some(key) = new.unique_key.as_deref() else { return Ok(Claim::Free) };
+    lock::unique_key(&queue.tenant, key)?;
+    loop {
+        let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
+        let id = row.uuid(col::ID).unwrap_or(0);
+        let running = is_running(&queue.tenant, &row);
+        if running && until(&row) == "started" {
+            if give_up(&queue.table, &row, key) == Gone::Done {
+                return Ok(Claim::Free);
+            }
+            continue;
+        }
+        let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
+        let taken = |detail: &str| {
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(id)))
+                .detail(detail.to_string())
+                .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
+        };
+        // A schedule's next task doesn't pile up on the one before.
+        let wanted = new.on_conflict.as_deref().or(new.schedule.as_ref().map(|_| "skip"));
+        match wanted {
+            Some("skip") => return Ok(Claim::Theirs(id)),
+            Some("replace") if running => return taken("It is running, so it can't be replaced."),
+            Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            Some("replace") if crate::work::flow::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+                return taken("It is a flow, whose members would be left behind.");
+            }
+            Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
+            Some("replace") => {
+                if queue.table.delete(&row) == Gone::Done {
+                    return Ok(Claim::Replaced(id));
+                }
+            }
+            _ if finished => return taken("It is finished, and keeps the key until its result is deleted."),
+            _ => return taken(if running { "It is running." } else { "It is not finished." }),
+        }
+    }
+}
+
+/// A running task's key goes to a newcomer; it remembers which it was.
+fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
+    let mut options = row.json(col::OPTIONS).unwrap_or_else(|| json!({}));
+    options["key_was"] = key.into();
+    let options = Jsonb::from_value(options);
+    tasks.update(row, &[(col::UNIQUE_KEY, Value::Null), (col::OPTIONS, Value::Json(&options))])
+}
+
+/// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
+/// one does the work: Superseded. Otherwise the key is its own again: its row's key and options then;
+/// None = they stay as they are.
+pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
+    let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
+    let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
+    let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
+    lock::unique_key(tenant, &key)?;
+    match holder(tasks, &key) {
+        None => Ok(Some((key, Jsonb::from_value(options)))),
+        Some(other) => Err(Failure::ours(
+            Own::Superseded,
+            "TQ006",
+            format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
+        )),
+    }
+}
+
+/// Whether the key stays taken when the task is final.
+pub fn keeps(row: &Row) -> bool {
+    row.raw(col::UNIQUE_KEY).is_some() && until(row) == "deleted"
+}
+
+/// The task is final; with unique_until 'deleted' its key stays taken.
+pub fn keep(tasks: &Table, row: &Row) {
+    if !keeps(row) {
+        return;
+    }
+    let mut values = vec![Value::Null; col::COUNT];
+    for column in [col::ID, col::HANDLER, col::PRIORITY, col::ATTEMPTS, col::CRASHES, col::CREATED_AT, col::RUN_AT, col::UNIQUE_KEY] {
+        values[column - 1] = row.value(column);
+    }
+    values[col::STATE - 1] = Value::Char(stored::KEY);
+    tasks.insert(&values);
+}
+
+/// The result of this id goes: so does the note that it left, and with it the key that it kept.
+pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    crate::calls::changes::forget_note(&tasks, id);
+    Ok(())
+}
+
+/// Before a finished task runs again: is its key free?
+pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result<()> {
+    lock::unique_key(tenant, key)?;
+    match holder(tasks, key) {
+        Some(row) if row.uuid(col::ID) == Some(id) && row.char(col::STATE) == stored::KEY => {
+            let _: Gone = tasks.delete(&row);
+            Ok(())
+        }
+        Some(row) => {
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(row.uuid(col::ID).unwrap_or(0))))
+                .detail("Another task of this key was enqueued meanwhile."))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,520 @@
+//! The end of an attempt: done, again later, or final; and everything else that moves a row from
+//! "unfinished" to "finished". The fence that makes "nothing runs twice" true is here: exactly the
+//! very row (id and incarnation) must go, and its result must be new; otherwise all of the
+//! transaction, the handler's effects included, rolls back.
+
+use crate::calls::{events, tasks as surface};
+use crate::handler::{self, Handler};
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::error::Error;
+use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
+use crate::postgres::types::Jsonb;
+use crate::pure::retry::Policy;
+use crate::schedules::follow;
+use crate::settings;
+use crate::shared::Item;
+use crate::task::{self, col, ended, rcol, stored};
+use crate::tenant::Tenant;
+use crate::waits::turn::Place;
+use crate::waits::{depend, gate, unique};
+use crate::work::enqueue::{self, Caller, NewTask};
+use crate::work::{flow, spread as fanout};
+use serde_json::{Value as Json, json};
+
+/// Longest text of an error that is kept.
+const TEXT: usize = 8 * 1024;
+/// Attempts that a task remembers.
+const HISTORY: usize = 10;
+
+/// Attempts of a task that were interrupted one after the other: the last of so many counts as a failed one.
+const INTERRUPTIONS: i64 = 10;
+
+/// Whether the row that was to be completed was not there.
+pub fn is_fenced(failure: &Failure) -> bool {
+    matches!(failure.own, Some(Own::Fenced | Own::Gone))
+}
+
+/// How a finished task is recorded.
+#[derive(Default)]
+pub struct End<'a> {
+    pub state: u8,
+    pub attempts: i32,
+    /// None: as the row has it.
+    pub crashes: Option<i32>,
+    pub started_at: Option<Micros>,
+    pub result: Option<&'a Jsonb>,
+    pub error: Option<Json>,
+    pub history: Option<Json>,
+}
+
+/// Deletes the very row, or fails: Fenced or Gone.
+pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    let fenced = |how: Own| {
+        let sqlstate = if how == Own::Gone { "TQF03" } else { "TQF00" };
+        Failure::ours(how, sqlstate, "the task was changed, cancelled or finished meanwhile")
+    };
+    // Usually it is where it was picked; after a rewrite of the table the index knows.
+    let row = table
+        .fetch(Tid(item.tid))
+        .filter(|r| is_it(r))
+        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
+        .ok_or_else(|| fenced(Own::Gone))?;
+    match table.delete(&row) {
+        Gone::Done => Ok(row),
+        Gone::Lost => Err(fenced(Own::Fenced)),
+    }
+}
+
+/// Writes the finished task. A second result of one id raises 23505.
+pub fn record(results: &Table, row: &Row, end: &End) {
+    let error = end.error.clone().map(Jsonb::from_value);
+    let history = end.history.clone().map(Jsonb::from_value);
+    results.insert(&[
+        row.value(col::ID),
+        row.value(col::HANDLER),
+        Value::Char(end.state),
+        row.value(col::PRIORITY),
+        Value::I32(end.attempts),
+        end.crashes.map_or(row.value(col::CRASHES), Value::I32),
+        row.value(col::CREATED_AT),
+        row.value(col::RUN_AT),
+        Value::time(end.started_at),
+        Value::Time(clock::now()),
+        row.value(col::ARGS),
+        Value::json(end.result),
+        Value::json(error.as_ref()),
+        row.value(col::NAME),
+        row.value(col::GROUP_ID),
+        row.value(col::QUEUE),
+        row.value(col::UNIQUE_KEY),
+        row.value(col::LOCK_KEY),
+        row.value(col::LIMIT_KEY),
+        row.value(col::PARENT_ID),
+        row.value(col::SCHEDULE),
+        row.value(col::SCHEDULED_FOR),
+        row.value(col::EXPIRES_AT),
+        row.value(col::ENQUEUED_BY),
+        row.value(col::BY_SUPERUSER),
+        row.value(col::OPTIONS),
+        row.value(col::META),
+        history.as_ref().map_or(row.value(col::HISTORY), Value::Json),
+    ]);
+}
+
+/// What the task's own options, its handler and the settings say, in this order.
+pub struct Rules {
+    pub max_attempts: i32,
+    pub timeout_ms: i64,
+    pub policy: Policy,
+    /// None: as the tenant has it.
+    pub save: Option<bool>,
+    /// What must be true for it to run at all.
+    pub only_if: Option<String>,
+    /// The step before whose result is the last argument.
+    pub pass: Option<String>,
+}
+
+impl Rules {
+    pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Rules {
+        let queue = tenant.queue(row.str(col::QUEUE));
+        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
+        let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
+        Rules {
+            max_attempts: option("max_attempts")
+                .and_then(Json::as_i64)
+                .map(|n| n as i32)
+                .or(handler.and_then(|h| h.max_attempts))
+                .or(queue.and_then(|q| q.max_attempts))
+                .unwrap_or_else(settings::max_attempts),
+            timeout_ms: option("timeout")
+                .and_then(Json::as_i64)
+                .or(handler.and_then(|h| h.timeout))
+                .or(queue.and_then(|q| q.timeout))
+                .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
+            policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
+            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
+            only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
+            pass: option("pass").and_then(Json::as_str).map(str::to_string),
+        }
+    }
+}
+
+/// The task has ended, and its row has just been deleted in this transaction: writes its result, and
+/// does all that its end brings about, which so commits with it.
+pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+    let message = end.error.as_ref().and_then(|e| e["message"].as_str());
+    fanout::ended(tenant, row, end.state, message)?;
+    ended_as(tenant, tasks, row, end, save)?;
+    let failed = if end.state == ended::QUARANTINED { ended::FAILED } else { end.state };
+    follow::ended(tenant, row, failed)
+}
+
+/// The task's condition isn't true: it ends without having run. Kept only where it is asked for,
+/// because a schedule that looks every minute would fill the results with nothing.
+pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    fanout::ended(tenant, &row, fanout::state::SKIPPED, Some("only_if was not true"))?;
+    let error = Some(json!({ "message": "only_if was not true" }));
+    let end = End { state: ended::CANCELLED, attempts: item.attempts, error, ..End::default() };
+    ended_as(tenant, &table, &row, &end, save == Some(true))?;
+    follow::skipped(tenant, &row)
+}
+
+fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+    if save {
+        let results = tenant.open(tenant.result, Access::Write)?;
+        record(&results, row, end);
+    }
+    let id = row.uuid(col::ID).unwrap_or(0);
+    depend::release(tenant, tasks, id)?;
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    gate::release(tenant, tasks, row, handler.as_deref())?;
+    // The note of a quarantined task keeps its key.
+    if end.state != ended::QUARANTINED {
+        unique::keep(tasks, row);
+    }
+    if row.raw(col::OPTIONS).is_some() {
+        call_hooks(tenant, tasks, row, end)?;
+    }
+    if let Some(flow) = row.uuid(col::PARENT_ID) {
+        flow::member_ended(tenant, tasks, flow)?;
+    }
+    Ok(())
+}
+
+/// Enqueues the task's hooks: tasks of their own, whose argument is the task as it ended. They are
+/// enqueued in the name of who enqueued it.
+fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<(), Failure> {
+    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+    let outcome = match end.state {
+        ended::DONE => "on_success",
+        ended::FAILED | ended::QUARANTINED => "on_failure",
+        _ => "",
+    };
+    for name in [outcome, "hook"].iter().filter_map(|key| options.get(key)?.as_str()) {
+        let new = NewTask {
+            handler: name.to_string(),
+            args: Some(Jsonb::from_value(surface::describe_end(tenant, row, end))),
+            name: row.text(col::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
+            ..NewTask::default()
+        };
+        let caller =
+            Caller { name: row.text(col::ENQUEUED_BY).unwrap_or_default(), superuser: row.bool(col::BY_SUPERUSER).unwrap_or(false) };
+        let handler = handler::find(tenant, name)?;
+        enqueue::insert(tenant, tasks, &caller, &new, task::new_id(), None, handler.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The columns of a finished task's row as an unfinished one's: to run again.
+pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row) -> Vec<Value<'a>> {
+    let mut values = vec![Value::Null; col::COUNT];
+    for (to, from) in [
+        (col::ID, rcol::ID),
+        (col::HANDLER, rcol::HANDLER),
+        (col::PRIORITY, rcol::PRIORITY),
+        (col::ATTEMPTS, rcol::ATTEMPTS),
+        (col::CREATED_AT, rcol::CREATED_AT),
+        (col::RUN_AT, rcol::RUN_AT),
+        (col::ARGS, rcol::ARGS),
+        (col::NAME, rcol::NAME),
+        (col::GROUP_ID, rcol::GROUP_ID),
+        (col::QUEUE, rcol::QUEUE),
+        (col::UNIQUE_KEY, rcol::UNIQUE_KEY),
+        (col::LOCK_KEY, rcol::LOCK_KEY),
+        (col::LIMIT_KEY, rcol::LIMIT_KEY),
+        (col::PARENT_ID, rcol::PARENT_ID),
+        (col::SCHEDULE, rcol::SCHEDULE),
+        (col::SCHEDULED_FOR, rcol::SCHEDULED_FOR),
+        (col::ENQUEUED_BY, rcol::ENQUEUED_BY),
+        (col::BY_SUPERUSER, rcol::BY_SUPERUSER),
+        (col::OPTIONS, rcol::OPTIONS),
+        (col::META, rcol::META),
+        (col::HISTORY, rcol::HISTORY),
+    ] {
+        values[to - 1] = row.value(from);
+    }
+    for (column, value) in Place::of(tenant, row.str(rcol::QUEUE)).changes() {
+        values[column - 1] = value;
+    }
+    values[col::CRASHES - 1] = Value::I32(0);
+    values
+}
+
+/// A successful attempt: in the handler's transaction, after its deferred work.
+pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    events::done(tenant, &row, item.attempts + 1, started_at, result);
+    end(
+        tenant,
+        &table,
+        &row,
+        &End { state: ended::DONE, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), ..End::default() },
+        save,
+    )
+}
+
+/// The failure of an attempt that its timeout ended.
+pub fn took_too_long(timeout_ms: i64) -> Failure {
+    Failure::new("57014", format!("the attempt took longer than its timeout of {timeout_ms} ms"))
+}
+
+/// What became of a failed attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    RetryAt(Micros),
+    Failed,
+    /// The row is gone or another incarnation: nothing to record.
+    Overtaken,
+}
+
+/// A failed attempt: in a transaction of its own.
+///
+/// `delay` and `last`: what tq_retry or tq_fail asked for.
+pub fn failed(
+    tenant: &Tenant,
+    item: &Item,
+    handler: Option<&Handler>,
+    started_at: Micros,
+    failure: &Failure,
+    outcome: &str,
+    delay: Option<Micros>,
+    last: bool,
+) -> Result<Verdict, Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Verdict::Overtaken) };
+    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+        return Ok(Verdict::Overtaken);
+    }
+    let rules = Rules::of(tenant, &row, handler);
+    let attempts = item.attempts + 1;
+    let now = clock::now();
+    let history = with_entry(row.json(col::HISTORY), attempt_document(attempts, outcome, started_at, failure));
+    let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
+    let mut superseded = None;
+    let mut reclaimed = None;
+    let mut again = !last && !exhausted && rules.policy.retries(&failure.sqlstate);
+    if again {
+        match unique::reclaim(tenant, &table, &row) {
+            Ok(own) => reclaimed = own,
+            Err(f) if f.is(Own::Superseded) => superseded = Some(f),
+            Err(f) => return Err(f),
+        }
+        again = superseded.is_none();
+    }
+    if again {
+        let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
+        let at = now.saturating_add(wait.max(0));
+        let history = Jsonb::from_value(history);
+        let mut changes =
+            vec![(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))];
+        if let Some((key, options)) = &reclaimed {
+            changes.extend([(col::UNIQUE_KEY, Value::Text(key)), (col::OPTIONS, Value::Json(options))]);
+        }
+        if table.update(&row, &changes) == Gone::Lost {
+            return Ok(Verdict::Overtaken);
+        }
+        events::attempt_failed(tenant, &row, attempts, started_at, failure, false);
+        // Until then others may pass its gates.
+        gate::release(tenant, &table, &row, handler)?;
+        return Ok(Verdict::RetryAt(at));
+    }
+    if table.delete(&row) == Gone::Lost {
+        return Ok(Verdict::Overtaken);
+    }
+    events::attempt_failed(tenant, &row, attempts, started_at, failure, true);
+    let mut error = error_document(failure);
+    if let Some(why) = &superseded {
+        error["hint"] = format!("It is not tried again: {}.", why.message).into();
+    }
+    end(
+        tenant,
+        &table,
+        &row,
+        &End { state: ended::FAILED, attempts, started_at: Some(started_at), error: Some(error), history: Some(history), ..End::default() },
+        true,
+    )?;
+    Ok(Verdict::Failed)
+}
+
+/// What became of an interrupted attempt.
+pub enum Interrupted {
+    /// So many in a row by now: noted with the task, not counted.
+    Again(i64),
+    /// Once too often: a failed attempt, with what was said of it.
+    Counted(Failure, Verdict),
+    Overtaken,
+}
+
+/// An attempt that somebody cancelled without a word for its task: in a transaction of its own. It isn't counted, so that
+/// an administrator's pg_cancel_backend costs a task nothing; but a task that makes that happen each time would go on for ever.
+pub fn interrupted(
+    tenant: &Tenant,
+    item: &Item,
+    handler: Option<&Handler>,
+    started_at: Micros,
+    failure: &Failure,
+) -> Result<Interrupted, Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Interrupted::Overtaken) };
+    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+        return Ok(Interrupted::Overtaken);
+    }
+    let attempt = item.attempts + 1;
+    let mut entries = match row.json(col::HISTORY) {
+        Some(Json::Array(entries)) => entries,
+        _ => vec![],
+    };
+    let before = entries.last().and_then(|last| interruptions(last, attempt)).unwrap_or(0);
+    let times = before + 1;
+    if times >= INTERRUPTIONS {
+        let failure = Failure {
+            hint: Some("What is cancelled from outside ends earlier than its task; tq_cancel() ends the task.".into()),
+            ..Failure::new("57014", format!("{times} attempts were interrupted one after the other, the last one at: {}", failure.message))
+        };
+        let verdict = failed(tenant, item, handler, started_at, &failure, "interrupted", None, false)?;
+        return Ok(Interrupted::Counted(failure, verdict));
+    }
+    if before > 0 {
+        // One entry for all of them: the attempts before are not to be pushed out of the history.
+        entries.pop();
+    }
+    let noted = Failure {
+        detail: Some(format!("Interrupted {times} times in a row; it is not counted, and runs again.")),
+        hint: Some(format!("At {INTERRUPTIONS} in a row it counts as a failed attempt.")),
+        ..failure.clone()
+    };
+    let mut entry = attempt_document(attempt, "interrupted", started_at, &noted);
+    entry["times"] = times.into();
+    let history = Jsonb::from_value(with_entry(Some(entries.into()), entry));
+    match table.update(&row, &[(col::HISTORY, Value::Json(&history))]) {
+        Gone::Done => Ok(Interrupted::Again(times)),
+        Gone::Lost => Ok(Interrupted::Overtaken),
+    }
+}
+
+/// How often in a row this attempt was interrupted, if that is what the entry of a task's history says.
+pub fn interruptions(entry: &Json, attempt: i32) -> Option<i64> {
+    (entry["attempt"].as_i64() == Some(attempt.into())).then(|| entry["times"].as_i64()).flatten()
+}
+
+/// How often in a row the present attempt of this task was interrupted, by what its row says.
+pub fn interruptions_of(row: &Row) -> i64 {
+    let attempt = row.i32(col::ATTEMPTS).unwrap_or(0) + 1;
+    match row.json(col::HISTORY) {
+        Some(Json::Array(entries)) => entries.last().and_then(|last| interruptions(last, attempt)).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Whether this very incarnation is there, now that what its attempt did is rolled back. If it was gone for
+/// the attempt, the handler itself had deleted it.
+pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let row = table.find(&[col::ID as i16], Value::Uuid(item.id));
+    Ok(row.is_some_and(|r| r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)))
+}
+
+/// What is said of that.
+pub fn deleted_itself() -> Failure {
+    Failure {
+        hint: Some("tq_fail() ends a task from within.".into()),
+        ..Failure::new("55000", "the handler has deleted or cancelled its own task")
+    }
+}
+
+/// An unfinished task becomes final without an attempt: cancelled, expired, or failed for good.
+pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = remove(&table, item)?;
+    events::ended_unrun(tenant, &row, state, failure);
+    end(tenant, &table, &row, &End { state, attempts: item.attempts, error: failure.map(error_document), ..End::default() }, true)
+}
+
+/// Parks rows whose handler can't be called now; back to `q` by `unpark`. Their handlers' names.
+pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let mut names = Vec::new();
+    for item in items {
+        if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
+            && task::is_runnable(row.char(col::STATE))
+            && row.time(col::CREATED_AT) == Some(item.stamp)
+        {
+            // Lost: another executor of the tenant came upon it too, or it has ended.
+            if table.update(&row, &[(col::STATE, Value::Char(stored::HELD)), (col::WAITS_FOR, Value::Null)]) == Gone::Done {
+                let name = row.str(col::HANDLER).unwrap_or("");
+                // It stood in place at its gates, perhaps for others who were put aside behind it.
+                gate::release(tenant, &table, &row, handler::find(tenant, name)?.as_deref())?;
+                names.push(name.to_string());
+            }
+        }
+    }
+    Ok(names)
+}
+
+pub fn error_document(failure: &Failure) -> Json {
+    let mut error = json!({ "sqlstate": failure.sqlstate, "message": cut(&failure.message) });
+    for (key, text) in [("detail", failure.detail.as_deref()), ("hint", failure.hint.as_deref()), ("context", failure.context.as_deref())] {
+        if let Some(t) = text {
+            error[key] = cut(t).into();
+        }
+    }
+    error
+}
+
+fn cut(text: &str) -> String {
+    // jsonb takes no NUL.
+    let clean = text.replace('\0', "");
+    if clean.len() <= TEXT {
+        return clean;
+    }
+    let mut end = TEXT;
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &clean[..end])
+}
+
+/// One attempt as its task remembers it.
+fn attempt_document(attempt: i32, outcome: &str, started_at: Micros, failure: &Failure) -> Json {
+    json!({
+        "attempt": attempt,
+        "outcome": outcome,
+        "started_at": started_at,
+        "duration": (clock::now() - started_at).max(0),
+        "sqlstate": failure.sqlstate,
+        "message": cut(&failure.message),
+        "detail": failure.detail.as_deref().map(cut),
+        "hint": failure.hint.as_deref().map(cut),
+        "context": failure.context.as_deref().map(cut),
+        "pid": std::process::id(),
+    })
+}
+
+fn with_entry(history: Option<Json>, entry: Json) -> Json {
+    let mut entries = match history {
+        Some(Json::Array(entries)) => entries,
+        _ => vec![],
+    };
+    entries.push(entry);
+    let surplus = entries.len().saturating_sub(HISTORY);
+    entries.drain(..surplus);
+    Json::Array(entries)
+}
+
+impl From<Failure> for Error {
+    /// For callers outside the workers, where a failure is theirs to see.
+    fn from(f: Failure) -> Error {
+        let mut e = Error::new(crate::postgres::error::intern(&f.sqlstate), f.message);
+        e.detail = f.detail;
+        e.hint = f.hint;
+        e
+    }
+}

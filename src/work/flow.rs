@@ -1,0 +1,507 @@
+//! Flows: chains, groups and iterations. A flow is a task: a row in state `w` with its members'
+//! number in `waits`, final when all of its members are.
+//!
+//! Members' ids follow from the flow's (`member_id`), in input order: so the flow's result is
+//! gathered, and its members are cancelled, without an index of their own. The end of each member
+//! counts the flow down in the same transaction; the one that comes to zero ends it.
+
+use crate::calls::tasks as surface;
+use crate::calls::tasks::{Found, task_object};
+use crate::handler::{Handler, arguments};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::Failure;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::{clock, memory, transaction};
+use crate::shared::wake;
+use crate::sql_functions;
+use crate::task::{self, col, ended, rcol, stored};
+use crate::tenant::{self, Tenant};
+use crate::waits::unique;
+use crate::work::complete::{self, End};
+use crate::work::enqueue::{NewTask, Queue};
+use crate::work::own_session;
+use serde_json::{Map, Value as Json, json};
+use std::rc::Rc;
+
+/// Members of one flow.
+const MEMBERS: usize = 100_000;
+/// What stands in a flow's column `handler`: nothing that could be registered.
+pub const HANDLERS: [&str; 3] = ["tq_group", "tq_chain", "tq_async_iter"];
+
+/// The id of a flow's member: as much in the order of time as the flow's own.
+pub fn member_id(flow: u128, n: usize) -> u128 {
+    const LOW: u128 = 0xFFFF_FFFF;
+    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(flow), b"member").as_u128();
+    // Time and version from the flow, variant kept, the number last.
+    let keep = (flow >> 76) << 76;
+    let random = (mixed & ((1 << 76) - 1)) & !(0b11 << 62) | (0b10 << 62);
+    keep | (random & !LOW) | n as u128
+}
+
+/// Read one at a time: there may be a hundred thousand of them.
+type Members<'a> = Box<dyn ExactSizeIterator<Item = Result<NewTask>> + 'a>;
+
+struct Spec<'a> {
+    kind: &'static str,
+    flow: NewTask,
+    members: Members<'a>,
+    /// Chain: each step waits for the one before.
+    serial: bool,
+    pass_result: bool,
+    chunked: bool,
+}
+
+/// The object `task` of a flow: what is the flow's own, and what its members inherit.
+fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
+    const OWN: [&str; 13] = [
+        "id",
+        "name",
+        "group_id",
+        "meta",
+        "save",
+        "result_ttl",
+        "on_success",
+        "on_failure",
+        "hook",
+        "allow_failure",
+        "unique_key",
+        "on_conflict",
+        "sync",
+    ];
+    let mut own = Map::new();
+    let mut inherited = Map::new();
+    match task {
+        None | Some(Json::Null) => {}
+        Some(Json::Object(map)) => {
+            for (key, value) in map {
+                match key.as_str() {
+                    "handler" | "args" | "unique_until" | "depends_on" | "depends_mode" => {
+                        return Err(Error::invalid(format!("task key \"{key}\" makes no sense for a flow")).hint(
+                            "Its members have handlers and arguments; let a flow wait by letting its first members depend on something.",
+                        ));
+                    }
+                    k if OWN.contains(&k) => own.insert(key.clone(), value.clone()),
+                    _ => inherited.insert(key.clone(), value.clone()),
+                };
+            }
+        }
+        Some(_) => return Err(Error::invalid("task is not an object").hint("Pass {\"on_success\": \"…\"}.")),
+    }
+    Ok((task_object(&Json::Object(own))?, inherited))
+}
+
+/// `of_first`: what only the first one inherits.
+fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json>, of_first: &'a [&str]) -> Result<Members<'a>> {
+    let tasks = tasks
+        .elements()
+        .ok_or_else(|| Error::invalid(format!("{what} is not an array")).hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."))?;
+    Ok(Box::new(tasks.enumerate().map(|(n, object)| {
+        let mut object = match object {
+            // A handler's name alone is a task without arguments.
+            Json::String(name) => Map::from_iter([("handler".to_string(), Json::String(name))]),
+            Json::Object(map) => map,
+            _ => return Err(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}.")),
+        };
+        for (key, value) in inherited.iter().filter(|(key, _)| n == 0 || !of_first.contains(&key.as_str())) {
+            object.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        if let Some(key) = ["id", "depends_on", "sync"].iter().find(|k| object.contains_key(**k)) {
+            return Err(Error::invalid(format!("task key \"{key}\" is given by the flow")).hint(match *key {
+                "sync" => "Pass it in task: then all members run at once.",
+                _ => "Members' ids follow from the flow's: they are found by tq_fetch of the flow, or by parent_id.",
+            }));
+        }
+        task_object(&Json::Object(object))
+    })))
+}
+
+fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
+    if spec.members.len() == 0 {
+        return Err(Error::invalid(format!("the {} is empty", if spec.kind == "tq_async_iter" { "iteration" } else { &spec.kind[3..] }))
+            .hint("Pass at least one task."));
+    }
+    if spec.members.len() > MEMBERS {
+        return Err(Error::limit(format!("{} members are too many for one flow", spec.members.len()))
+            .detail(format!("A flow has at most {MEMBERS} members."))
+            .hint("Pass several arguments to each: tq_async_iter(…, chunk => 100)."));
+    }
+    spec.flow.check()?;
+    let mut id = spec.flow.id.unwrap_or_else(task::new_id);
+    if spec.flow.id.is_some() && queue.known(id)? {
+        return Ok(id);
+    }
+    if spec.flow.unique_key.is_some() {
+        match unique::claim(queue, &spec.flow)? {
+            unique::Claim::Free => {}
+            unique::Claim::Theirs(theirs) => return Ok(theirs),
+            unique::Claim::Replaced(theirs) => id = theirs,
+        }
+    }
+    let count = spec.members.len();
+    if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
+        let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
+        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, *n))).is_some();
+        if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
+            return Err(Error::new("23505", format!("an earlier flow had the id {}", task::uuid_text(id)))
+                .detail(format!("The result of its member {} is kept.", n + 1))
+                .hint("Delete its members' results, or take another id."));
+        }
+    }
+    for hook in [&spec.flow.on_success, &spec.flow.on_failure, &spec.flow.hook].into_iter().flatten() {
+        let hook = crate::handler::require(&queue.tenant, hook)?;
+        queue.check_superuser(&hook)?;
+    }
+    let allow_failure = spec.flow.allow_failure == Some(true);
+    let scratch = memory::Scratch::new();
+    for n in 0..count {
+        let mut add = || {
+            let mut new = spec.members.next().ok_or_else(|| Error::state("a member is missing"))??;
+            if spec.flow.sync {
+                own_session::check_sync(queue, &new)?;
+            }
+            new.id = Some(member_id(id, n));
+            new.parent = Some(id);
+            if spec.serial && n > 0 {
+                let before = member_id(id, n - 1);
+                new.depends_on = vec![before];
+                new.waits_for = Some(before);
+                new.delay_after = new.delay.take();
+                new.allow_failure = Some(allow_failure);
+                new.pass = spec.pass_result.then_some(before);
+            }
+            crate::work::enqueue::add(queue, &new)
+        };
+        let place = |e: Error| {
+            let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
+            e.detail(format!("Member {} of {count}.{detail}", n + 1))
+        };
+        let theirs = scratch.run(&mut add).map_err(place)?;
+        if theirs != member_id(id, n) {
+            // The flow waits for a task of its own, under an id of its own.
+            return Err(place(
+                Error::new("23505", format!("unique_key is taken by task {}", task::uuid_text(theirs)))
+                    .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
+            ));
+        }
+    }
+    let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
+    options["flow"] = json!({ "members": count, "chunked": spec.chunked });
+    let options = Jsonb::from_value(options);
+    let meta = spec.flow.meta.clone().map_or_else(crate::work::enqueue::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
+    let now = clock::now();
+    queue.table.insert(&[
+        Value::Uuid(id),
+        Value::Text(spec.kind),
+        Value::Char(stored::WAITING),
+        Value::I16(0),
+        Value::I32(0),
+        Value::I32(0),
+        Value::Time(now),
+        Value::Time(now),
+        Value::Null,
+        Value::text(spec.flow.name.as_deref()),
+        Value::text(spec.flow.group_id.as_deref()),
+        Value::Null,
+        Value::text(spec.flow.unique_key.as_deref()),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::I32(count as i32),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Text(&queue.caller.name),
+        Value::Bool(queue.caller.superuser),
+        Value::Json(&options),
+        Value::json(meta.as_ref()),
+        Value::Null,
+        Value::Null,
+    ]);
+    if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
+        wake::enqueued(entry, clock::NEVER);
+    }
+    if spec.flow.sync {
+        own_session::run_members(queue, (0..count).map(|n| member_id(id, n)), allow_failure)?;
+    }
+    Ok(id)
+}
+
+fn array(args: &Args, n: usize, what: &str) -> Result<Jsonb> {
+    args.json(n).ok_or_else(|| Error::new("22004", format!("{what} is null")))
+}
+
+/// tq_group(tasks, task, tenant)
+fn group(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_group()");
+    let tasks = array(args, 0, "tasks")?;
+    let (flow, inherited) = flow_object(args.setting(1).as_ref())?;
+    let members = members(&tasks, "tasks", &inherited, &[])?;
+    let queue = Queue::open(tenant::resolve(args.text(2).as_deref())?)?;
+    let spec = Spec { kind: "tq_group", flow, members, serial: false, pass_result: false, chunked: false };
+    Ok(Ret::Uuid(create(&queue, spec)?))
+}
+
+/// tq_chain(steps, pass_result, on_step_failure, task, tenant)
+fn chain(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_chain()");
+    let steps = array(args, 0, "steps")?;
+    let (mut flow, inherited) = flow_object(args.setting(3).as_ref())?;
+    match args.text(2).as_deref() {
+        None | Some("stop") => {}
+        Some("continue") => flow.allow_failure = Some(true),
+        Some(other) => {
+            return Err(Error::invalid(format!("on_step_failure is \"{other}\"")).hint("It is one of stop, continue."));
+        }
+    }
+    let members = members(&steps, "steps", &inherited, &["delay"])?;
+    let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
+    let pass_result = args.bool(1).unwrap_or(false);
+    let spec = Spec { kind: "tq_chain", flow, members, serial: true, pass_result, chunked: false };
+    Ok(Ret::Uuid(create(&queue, spec)?))
+}
+
+/// tq_async_iter(handler, args, chunk, task, tenant)
+fn iter(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"SELECT tq_async_iter()");
+    let handler = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    // What stands for SQL NULL.
+    let no_value = Jsonb::null();
+    let null = no_value.datum();
+    let items = args.jsons(1).ok_or_else(|| Error::new("22004", "args is null"))?;
+    let chunk = args.int(2).unwrap_or(1);
+    if chunk < 1 {
+        return Err(Error::invalid(format!("chunk is {chunk}")).hint("Pass how many arguments one task works off, at least 1."));
+    }
+    let (flow, inherited) = flow_object(args.setting(3).as_ref())?;
+    let template = task_object(&Json::Object(inherited))?;
+    let members = Box::new(items.chunks(chunk as usize).map(|part| {
+        let args = if chunk > 1 {
+            let mut rows = Rows::default();
+            part.iter().for_each(|item| rows.add(item.unwrap_or(null)));
+            Jsonb::from_datum(rows.array())
+        } else {
+            Jsonb::from_datum(part[0].unwrap_or(null))
+        };
+        Ok(NewTask { handler: handler.clone(), args: Some(args), each: chunk > 1, ..template.clone() })
+    }));
+    let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
+    let spec = Spec { kind: "tq_async_iter", flow, members, serial: false, pass_result: false, chunked: chunk > 1 };
+    Ok(Ret::Uuid(create(&queue, spec)?))
+}
+
+/// A step's arguments with the result of the one before: behind those of an array, as the first
+/// parameter that an object leaves out.
+pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Result<Json> {
+    Ok(match args {
+        // f(jsonb) gets the document as it is.
+        None | Some(Json::Null) if handler.signature.as_ref().is_some_and(arguments::takes_whole) => result,
+        None | Some(Json::Null) => json!([result]),
+        Some(Json::Array(mut list)) => {
+            list.push(result);
+            Json::Array(list)
+        }
+        Some(Json::Object(mut map)) => {
+            let names = handler.signature.iter().flat_map(|s| &s.params).filter_map(|p| p.name.clone());
+            match names.into_iter().find(|name| !map.contains_key(name)) {
+                Some(name) => {
+                    map.insert(name, result);
+                    Json::Object(map)
+                }
+                None => {
+                    return Err(Error::invalid(format!(
+                        "handler \"{}\" has no parameter left for the result of the step before",
+                        handler.name
+                    ))
+                    .hint("Leave one of its parameters out of args, or pass_result => false."));
+                }
+            }
+        }
+        Some(scalar) => json!([scalar, result]),
+    })
+}
+
+/// What a step gets of the one before; null where that one kept none.
+pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
+    Ok(results
+        .find(&[rcol::ID as i16], Value::Uuid(id))
+        .and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value()))
+        .unwrap_or(Json::Null))
+}
+
+/// A member's row has gone: counts its flow down, and ends it if it was the last.
+pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::Result<(), Failure> {
+    loop {
+        let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(flow)));
+        let Some(row) = found.filter(|r| r.char(col::STATE) == stored::WAITING) else { return Ok(()) };
+        let left = row.i32(col::WAITS).unwrap_or(1) - 1;
+        if left > 0 {
+            if tasks.update(&row, &[(col::WAITS, Value::I32(left))]) == Gone::Done {
+                return Ok(());
+            }
+        } else if tasks.delete(&row) == Gone::Done {
+            return finish(tenant, tasks, &row);
+        }
+        // Another member's end was first: as it is now.
+    }
+}
+
+fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), Failure> {
+    let id = row.uuid(col::ID).unwrap_or(0);
+    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+    let count = number_of(&options);
+    let chunked = options["flow"]["chunked"] == Json::Bool(true);
+    let allow_failure = options.get("allow_failure") == Some(&Json::Bool(true));
+    let results = tenant.open(tenant.result, Access::Write)?;
+    transaction::see_own_writes();
+    let mut gathered = Vec::with_capacity(count);
+    let mut first: Option<(usize, Json)> = None;
+    let mut others = 0;
+    transaction::with_latest_snapshot(|| {
+        for n in 0..count {
+            let member = results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, n)));
+            let state = member.as_ref().map_or(ended::DONE, |m| m.char(rcol::STATE));
+            // As text: nothing of it is lost, however deep it is nested.
+            let result = member.as_ref().and_then(|m| m.raw(rcol::RESULT)).map(|d| Jsonb::from_datum(d).text());
+            match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
+                Some("") if chunked => {}
+                Some(items) if chunked => gathered.push(items.to_string()),
+                None if chunked && result.is_none() => {
+                    // One for each of its calls, so that the others' results stay in their places.
+                    let calls = member.as_ref().and_then(|m| m.json(rcol::ARGS)).and_then(|a| a.as_array().map(Vec::len));
+                    gathered.extend(vec!["null".to_string(); calls.unwrap_or(1)]);
+                }
+                _ => gathered.push(result.unwrap_or("null".into())),
+            }
+            if state != ended::DONE {
+                if first.is_none() {
+                    let error = member.as_ref().and_then(|m| m.json(rcol::ERROR)).unwrap_or(Json::Null);
+                    let message = error.get("message").and_then(Json::as_str).map(str::to_string);
+                    first = Some((n, json!({ "how": surface::ended_how(state), "message": message })));
+                } else {
+                    others += 1;
+                }
+            }
+        }
+    });
+    let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
+    let error = first.filter(|_| !allow_failure).map(|(n, why)| {
+        let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
+        let mut failure = Failure::new("TQ004", message);
+        let also = if others > 0 { format!("{others} more did not end well") } else { String::new() };
+        failure.detail =
+            Some([why["message"].as_str().unwrap_or(""), &also].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; "))
+                .filter(|d| !d.is_empty());
+        complete::error_document(&failure)
+    });
+    let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
+    complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
+    wake::finished(id);
+    Ok(())
+}
+
+/// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
+fn number_of(options: &Json) -> usize {
+    let members = options.get("flow").and_then(|f| f.get("members")).and_then(Json::as_u64);
+    members.map_or(0, |n| n.min(MEMBERS as u64) as usize)
+}
+
+/// Ids of a flow's members; none for other tasks.
+pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128> {
+    let count = options.map_or(0, |o| number_of(&o));
+    (0..count).map(move |n| member_id(id, n))
+}
+
+/// Runs what didn't end well again: of the flow `id`, or only `member` and, in a chain, what comes
+/// after it. The flow waits for them as before. False: there is nothing to run again.
+pub fn requeue(
+    tenant: &Rc<Tenant>,
+    tasks: &Table,
+    results: &Table,
+    id: u128,
+    member: Option<u128>,
+    mut one: impl FnMut(&Row, Option<u128>) -> Result<bool>,
+) -> Result<bool> {
+    let found = surface::look_up(tasks, results, id);
+    let (options, chain) = match &found {
+        Found::Finished(row) => (row.json(rcol::OPTIONS), row.str(rcol::HANDLER) == Some("tq_chain")),
+        Found::Unfinished(row) => (row.json(col::OPTIONS), row.str(col::HANDLER) == Some("tq_chain")),
+        Found::Nothing => return Ok(false),
+    };
+    // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
+    let by = crate::schedules::author();
+    let answers = [(col::ENQUEUED_BY, Value::Text(&by.name)), (col::BY_SUPERUSER, Value::Bool(by.superuser))];
+    let mut again = 0;
+    let mut before: Option<u128> = None;
+    let mut started = member.is_none();
+    for m in members_of(id, options) {
+        started |= member == Some(m);
+        let row = transaction::with_latest_snapshot(|| results.find(&[rcol::ID as i16], Value::Uuid(m)));
+        if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(rcol::STATE) != ended::DONE)) {
+            let wait = before.filter(|_| chain && again > 0);
+            if one(&row, wait)? {
+                again += 1;
+                before = Some(m);
+            }
+            if member.is_some() && !chain {
+                break;
+            }
+        } else if member.is_some() && started && chain {
+            break;
+        }
+    }
+    if again == 0 {
+        return Ok(false);
+    }
+    match found {
+        Found::Unfinished(_) => loop {
+            let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
+            let Some(row) = found else { break };
+            let left = row.i32(col::WAITS).unwrap_or(0) + again;
+            let waits = (col::WAITS, Value::I32(left));
+            if tasks.update(&row, &[waits, answers[0], answers[1]]) == Gone::Done {
+                break;
+            }
+        },
+        Found::Finished(row) => {
+            if results.delete(&row) == Gone::Lost {
+                return Err(Error::new("40001", "the flow was changed meanwhile").hint("Try again."));
+            }
+            let mut values = complete::unfinished_again(tenant, &row);
+            values[col::STATE - 1] = Value::Char(stored::WAITING);
+            values[col::WAITS_FOR - 1] = Value::Null;
+            values[col::WAITS - 1] = Value::I32(again);
+            let now = Value::Time(clock::now());
+            values[col::CREATED_AT - 1] = now;
+            for (column, value) in answers {
+                values[column - 1] = value;
+            }
+            tasks.insert(&values);
+            if let Some(entry) = tenant.entry(tenant.owner)? {
+                wake::enqueued(entry, clock::NEVER);
+            }
+        }
+        Found::Nothing => {}
+    }
+    Ok(true)
+}
+
+/// What a waiting row waits for, for people.
+pub fn describe_wait(row: &Row) -> Option<String> {
+    match row.uuid(col::WAITS_FOR) {
+        Some(id) => Some(format!("waits for task {}", task::uuid_text(id))),
+        None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+            Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
+        }
+        None => Some("waits for one of several tasks".into()),
+    }
+}
+
+sql_functions! {
+    tq_group, pg_finfo_tq_group => group;
+    tq_chain, pg_finfo_tq_chain => chain;
+    tq_async_iter, pg_finfo_tq_async_iter => iter;
+}

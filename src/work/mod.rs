@@ -1,0 +1,11 @@
+pub mod complete;
+pub mod enqueue;
+pub mod flow;
+pub mod own_session;
+pub mod park;
+pub mod pick;
+pub mod poison;
+pub mod retention;
+pub mod run;
+pub mod spread;
+pub mod tick;

@@ -1,0 +1,711 @@
+//! Running tasks in one's own session: tq_drain inside the caller's transaction, tq_run_pending
+//! with a commit after each, and `sync`. For tests, scripts, and servers that don't preload.
+//!
+//! An attempt is a savepoint here. The task's row is locked first, skipping what somebody else
+//! has: an executor that picked the task earlier waits for this transaction when it comes to
+//! completing, and is fenced if we commit. So nothing runs twice, with or without shared memory.
+//!
+//! Only tasks whose role is the current user are run: there is no other session to run them in.
+
+use crate::calls::tasks::Found;
+use crate::calls::{events, tasks as surface, tenants};
+use crate::handler::{self, Handler};
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::code::MayRunCode;
+use crate::postgres::deferred::{self, Declared};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::interrupt::{self, Mark};
+use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
+use crate::postgres::session::{self, Nest};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::shared::{self, Item, wake};
+use crate::task::{self, State, col, ended};
+use crate::tenant::{self, Tenant};
+use crate::waits::depend::{self, Answer};
+use crate::waits::gate;
+use crate::waits::turn::{self, Source};
+use crate::work::complete::{self, Rules, Verdict};
+use crate::work::enqueue::{NewTask, Queue};
+use crate::work::pick::item_of;
+use crate::work::run::{self, Asked, Call, Cause, Current};
+use crate::{settings, sql_functions};
+use serde_json::{Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::CString;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// Rows that one look brings; a quarter of what has run, if that is more, so that walking over the
+/// rows of tasks that are done costs no more than the tasks.
+const LOOK: usize = 64;
+/// tq_run_pending, while it waits, looks this often: without shared memory nobody could wake it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// What fails now is our own.
+    static COMPLETING: Cell<bool> = const { Cell::new(false) };
+    static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
+    /// Between the steps of one tq_run_pending.
+    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
+}
+
+/// What is due and not run yet, in the order of picking.
+#[derive(Default)]
+struct Due {
+    queue: VecDeque<Item>,
+    /// Incarnations that were dealt with or are left.
+    seen: HashSet<(u128, Micros, i32)>,
+    /// Those of them that wait for other tasks or at a gate, and why: the end of another task may let them in.
+    waiting: Vec<((u128, Micros, i32), String)>,
+    /// Why tasks are left, and how many.
+    left: BTreeMap<String, usize>,
+}
+
+impl Due {
+    /// The next task due by then.
+    fn next(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<Option<Item>> {
+        if self.queue.is_empty() {
+            self.look(tenant, by)?;
+        }
+        Ok(self.queue.pop_front())
+    }
+
+    fn look(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<()> {
+        let room = LOOK.max(self.seen.len() / 4);
+        let table = tenant.open(tenant.task, Access::Read)?;
+        let running = Running::look(tenant, &table);
+        let sources = turn::sources(tenant, 0);
+        let share = room.div_ceil(sources.len());
+        let groups = subtransaction::with_snapshot(|| {
+            sources.iter().map(|source| self.look_at(tenant, &table, source, by, share, &running)).collect::<Result<Vec<_>>>()
+        })?;
+        self.queue.extend(turn::interleave(groups));
+        Ok(())
+    }
+
+    /// At most `room` due tasks of one source.
+    fn look_at(
+        &mut self,
+        tenant: &Rc<Tenant>,
+        table: &Table,
+        source: &Source,
+        by: Micros,
+        room: usize,
+        running: &Running,
+    ) -> Result<Vec<Item>> {
+        let mut found = Vec::new();
+        let mut below = None;
+        let mut fault = None;
+        while let Some(priority) = source.first_priority(table, below, None) {
+            let keys = [
+                source.is_its(),
+                Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+                Key { column: 3, compare: Compare::Le, value: Value::Time(by) },
+            ];
+            table.scan(source.index(table), &keys, None, false, |row| {
+                let item = item_of(&row);
+                if !self.seen.insert((item.id, item.stamp, item.attempts)) {
+                    return true;
+                }
+                match reason_to_leave(tenant, &row, running) {
+                    Ok(None) => found.push(item),
+                    Ok(Some(reason)) => *self.left.entry(reason).or_default() += 1,
+                    Err(error) => fault = Some(error),
+                }
+                fault.is_none() && found.len() < room
+            });
+            if fault.is_some() || found.len() >= room {
+                break;
+            }
+            below = Some(priority);
+        }
+        fault.map_or(Ok(found), Err)
+    }
+
+    /// What an attempt came to, and whether it ran.
+    fn note(&mut self, item: &Item, attempt: Try) -> Option<Attempt> {
+        match attempt {
+            Try::Ran(ran) => {
+                for (key, _) in self.waiting.drain(..) {
+                    self.seen.remove(&key);
+                }
+                Some(ran)
+            }
+            Try::Waits(why) => {
+                self.waiting.push(((item.id, item.stamp, item.attempts), why));
+                None
+            }
+            Try::Theirs => None,
+        }
+    }
+
+    /// Tells the caller what was left, and why.
+    fn tell(&mut self) {
+        for (_, why) in self.waiting.drain(..) {
+            *self.left.entry(why).or_default() += 1;
+        }
+        for (reason, count) in &self.left {
+            let what = if *count == 1 { "1 due task is left".to_string() } else { format!("{count} due tasks are left") };
+            Error::new("00000", format!("{what}: {reason}")).notice();
+        }
+    }
+}
+
+/// What executors have of a tenant.
+struct Running {
+    tasks: HashSet<u128>,
+    /// Schedules of these tasks.
+    schedules: HashSet<String>,
+}
+
+impl Running {
+    fn look(tenant: &Tenant, table: &Table) -> Running {
+        let tasks: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
+            let database = shmem::my_database();
+            let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
+            ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
+        });
+        let schedule = |id: &u128| table.find(&[col::ID as i16], Value::Uuid(*id))?.text(col::SCHEDULE);
+        let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
+        Running { tasks, schedules }
+    }
+
+    /// Whether another task of its schedule runs, and they may not overlap.
+    fn overlap(&self, row: &Row) -> bool {
+        let alone = || row.json(col::OPTIONS).is_some_and(|o| o.get("alone").is_some());
+        row.str(col::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && alone()
+    }
+}
+
+/// Why a due task can't be run here; None = it can.
+fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<Option<String>> {
+    if running.tasks.contains(&row.uuid(col::ID).unwrap_or(0)) {
+        return Ok(Some("an executor has it".into()));
+    }
+    if running.overlap(row) {
+        return Ok(Some(format!("a task of schedule \"{}\" runs", row.str(col::SCHEDULE).unwrap_or(""))));
+    }
+    let name = row.str(col::HANDLER).unwrap_or("");
+    let Some(handler) = handler::find(tenant, name)? else {
+        return Ok(Some(format!("handler \"{name}\" is not registered")));
+    };
+    if let Some(fault) = &handler.fault {
+        return Ok(Some(fault.text().to_string()));
+    }
+    if handler.quarantined {
+        return Ok(Some(format!("handler \"{name}\" is quarantined")));
+    }
+    if tenant.part_paused_until(name, row.str(col::QUEUE), clock::now()).is_some() {
+        return Ok(Some(format!("handler \"{name}\" or its queue is paused")));
+    }
+    if handler.run_as != sandbox::current_user().to_u32() {
+        let role = catalog::role_name(handler.run_as).unwrap_or_default();
+        return Ok(Some(format!("handler \"{name}\" runs as role \"{role}\"")));
+    }
+    if let Some(role) = events::asked_next(tenant, row, &handler)? {
+        let role = catalog::role_name(role).unwrap_or_default();
+        return Ok(Some(format!("a listener who runs as role \"{role}\" is to be asked first")));
+    }
+    if handler.is_procedure() {
+        return Ok(Some(format!("handler \"{name}\" is a procedure, which may COMMIT")));
+    }
+    Ok(None)
+}
+
+/// The tenant, if the caller may run its tasks and nothing keeps them from running.
+fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
+    if run::current().is_some() {
+        return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
+    }
+    let tenant = tenant::resolve(named)?;
+    crate::calls::rights::may_work(&tenant)?;
+    let state = |what: &str| Error::state(format!("tenant \"{}\" is {what}, so its tasks are not run", tenant.name));
+    if tenant.suspended.is_some() {
+        return Err(state("suspended"));
+    }
+    if !tenant.ready {
+        return Err(state("not ready").hint("SELECT tq_set_tenant(ready => true)"));
+    }
+    if tenant.paused_until(clock::now()).is_some() {
+        return Err(state("paused").hint("SELECT tq_resume()"));
+    }
+    tenants::check_reserved(tenant.settings.as_ref())?;
+    Ok(tenant)
+}
+
+/// What became of an attempt here.
+struct Attempt {
+    state: State,
+    /// The row as it was before.
+    row: Option<Row>,
+    result: Option<Jsonb>,
+}
+
+impl Attempt {
+    fn without_row(state: State) -> Attempt {
+        Attempt { state, row: None, result: None }
+    }
+}
+
+/// What a try to run a task came to.
+enum Try {
+    Ran(Attempt),
+    /// It can't run yet, for this reason.
+    Waits(String),
+    /// Somebody else has the task, or it is gone.
+    Theirs,
+}
+
+/// One attempt in a savepoint, its failure recorded in a second one.
+///
+/// `declared`: constraints are put back to it; None = the transaction ends next.
+fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Try> {
+    let started_at = clock::now();
+    COMPLETING.set(false);
+    TIMED_OUT.set(false);
+    interrupt::watch();
+    let since = Mark::now();
+    let first = subtransaction::run(|| {
+        let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
+        // With time travel, as late as it would have been started.
+        let at = started_at.max(row.time(col::RUN_AT).unwrap_or(0));
+        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= at) {
+            COMPLETING.set(true);
+            complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
+            return Ok(Try::Ran(Attempt { state: State::Expired, row: Some(row), result: None }));
+        }
+        if row.raw(col::WAITS).is_some() {
+            let tasks = tenant.open(tenant.task, Access::Write)?;
+            let results = tenant.open(tenant.result, Access::Read)?;
+            match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
+                Answer::Ready => {}
+                Answer::Never(why) => {
+                    COMPLETING.set(true);
+                    complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
+                    return Ok(Try::Ran(Attempt { state: State::Cancelled, row: Some(row), result: None }));
+                }
+                // Nothing is written: until our commit the end of what it waits for would not see it.
+                _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
+            }
+        }
+        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        // As when it was looked for, unless something was taken away or stopped meanwhile.
+        if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
+            return Ok(Try::Waits(why.to_string()));
+        }
+        if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Ok(Try::Waits(shut.what));
+        }
+        let result = call(tenant, &row, &handler, item, started_at, declared)?;
+        let state = if result.is_some() { State::Done } else { State::Cancelled };
+        Ok(Try::Ran(Attempt { state, row: Some(row), result }))
+    });
+    let asked = run::replace_asked(Asked::default());
+    let failure = match first {
+        Ok(Try::Ran(ran)) => {
+            wake::finished(item.id);
+            return Ok(Try::Ran(ran));
+        }
+        Ok(other) => return Ok(other),
+        Err(failure) => failure,
+    };
+    let failure = match failure.is(Own::Gone) && complete::is_unchanged(tenant, item)? {
+        true => {
+            COMPLETING.set(false);
+            complete::deleted_itself()
+        }
+        false => failure,
+    };
+    if COMPLETING.get() && failure.sqlstate == "23505" {
+        // Somebody has done it before.
+        return Ok(Try::Theirs);
+    }
+    let (failure, outcome, delay, last) = match run::judge(failure, since, TIMED_OUT.get(), &asked) {
+        Cause::Overtaken(_) => return Ok(Try::Theirs),
+        Cause::Skipped(why) => {
+            subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
+            wake::finished(item.id);
+            return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
+        }
+        // None of the handler's: a lock wasn't to be had, the caller is cancelled.
+        Cause::Asked(_, failure) | Cause::Failed(failure) if COMPLETING.get() => return Err(failure.into()),
+        Cause::Cancelled(failure) => return Err(failure.into()),
+        Cause::TimedOut => {
+            let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
+            (complete::took_too_long(handler_timeout(tenant, item, handler.as_deref())?), "timeout", None, false)
+        }
+        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
+        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
+        Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
+    };
+    let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
+    let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
+    Ok(match verdict {
+        Verdict::RetryAt(at) => {
+            if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
+                wake::due(entry, at);
+            }
+            Try::Ran(Attempt::without_row(State::Retrying))
+        }
+        Verdict::Failed => {
+            wake::finished(item.id);
+            Try::Ran(Attempt::without_row(State::Failed))
+        }
+        Verdict::Overtaken => Try::Theirs,
+    })
+}
+
+/// The very row, locked; None = it isn't to be had.
+fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row>> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = find(&table, item);
+    Ok(row.filter(|r| row_lock::try_lock(&table, r)))
+}
+
+fn find(table: &Table, item: &Item) -> Option<Row> {
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id)
+            && task::is_runnable(r.char(col::STATE))
+            && r.time(col::CREATED_AT) == Some(item.stamp)
+            && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it))
+}
+
+fn with_row<T>(tenant: &Rc<Tenant>, item: &Item, f: impl FnOnce(Option<&Row>) -> T) -> Result<T> {
+    let table = tenant.open(tenant.task, Access::Read)?;
+    Ok(subtransaction::with_snapshot(|| f(find(&table, item).as_ref())))
+}
+fn handler_name(tenant: &Rc<Tenant>, item: &Item) -> Result<String> {
+    with_row(tenant, item, |row| row.and_then(|r| r.text(col::HANDLER)).unwrap_or_default())
+}
+fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) -> Result<i64> {
+    with_row(tenant, item, |row| row.map_or(0, |r| Rules::of(tenant, r, handler).timeout_ms))
+}
+
+/// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its
+/// schedule's condition isn't true, so it has ended without.
+fn call(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    declared: Option<&Declared>,
+) -> std::result::Result<Option<Jsonb>, Failure> {
+    check_identity(tenant, row, handler)?;
+    let rules = Rules::of(tenant, row, Some(handler));
+    let outer = run::current();
+    // Inside of another task its timer is the one.
+    let timed = outer.is_none();
+    if timed {
+        timeout::register()?;
+    }
+    let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
+    run::set_current(Some(Current {
+        id: item.id,
+        tenant: tenant.name.clone(),
+        handler: handler.name.clone(),
+        attempt: item.attempts + 1,
+        max_attempts: rules.max_attempts,
+        schedule: row.text(col::SCHEDULE),
+        scheduled_for: row.time(col::SCHEDULED_FOR),
+        deadline: deadline.or(outer.as_ref().and_then(|o| o.deadline)),
+        meta: row.json(col::META),
+    }));
+    let asked = timed.then(|| run::replace_asked(Asked::default()));
+    if timed {
+        timeout::arm_cancels(rules.timeout_ms);
+    }
+    // What raises below it is caught here, so that the session is itself again on every way out.
+    let result = crate::postgres::caught::catch(|| handle(tenant, row, handler, item, started_at, declared)).and_then(|r| r);
+    if timed {
+        let fired = timeout::disarm();
+        if fired && result.is_ok() {
+            // It came just too late.
+            interrupt::forget_cancel();
+        }
+        TIMED_OUT.set(fired && result.is_err());
+    }
+    run::set_current(outer);
+    let result = result?;
+    if let Some(asked) = asked {
+        run::replace_asked(asked);
+    }
+    COMPLETING.set(true);
+    // The handler may have enqueued or changed its own tenant's rows: see them.
+    subtransaction::with_snapshot(|| match &result {
+        Some(result) => complete::done(tenant, item, started_at, result, run::is_saved(&rules, tenant, row)),
+        None => complete::skipped(tenant, item, rules.save),
+    })?;
+    Ok(result)
+}
+
+fn handle(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    declared: Option<&Declared>,
+) -> std::result::Result<Option<Jsonb>, Failure> {
+    let body = || {
+        let nest = Nest::enter();
+        set("search_path", &tenant.search_path());
+        set("TimeZone", &tenant.zone());
+        if let Some(Json::Object(settings)) = &tenant.settings {
+            for (name, value) in settings {
+                set(name, &value.as_str().map_or_else(|| value.to_string(), str::to_string));
+            }
+        }
+        run::apply_settings(handler);
+        let rules = Rules::of(tenant, row, Some(handler));
+        let code = MayRunCode::in_attempt(handler.run_as)?;
+        let result =
+            if run::is_wanted(&rules, &code)? { Some(handled(tenant, row, handler, item, started_at, &rules, &code)?) } else { None };
+        match declared {
+            Some(declared) => declared.fire()?,
+            None => deferred::fire()?,
+        }
+        nest.leave();
+        Ok(result)
+    };
+    if sandbox::is_own_session() {
+        return body();
+    }
+    subtransaction::run(|| {
+        let result = sandbox::keep_role(body)?;
+        // It would be filled at the commit, as whoever the session is by then.
+        portals::close_held();
+        Ok(result)
+    })
+}
+
+fn handled(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+    code: &MayRunCode,
+) -> std::result::Result<Jsonb, Failure> {
+    events::before_run(tenant, row, handler, item, started_at, code)?;
+    let passed = rules.pass.as_deref().map(|from| crate::work::flow::passed_result(tenant, from)).transpose()?;
+    let result = run::call(row, handler, passed, code)?;
+    events::after_run(tenant, row, handler, item, started_at, &result, code)?;
+    Ok(result)
+}
+
+fn set(name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        session::set_local(&name, &value);
+    }
+}
+
+/// What must hold before a task's own code runs, whatever the queue's rows say.
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
+    let role = sandbox::current_user();
+    if role.to_u32() != handler.run_as {
+        return Err(Failure::new("42501", "the session's user is not the role that the handler runs as"));
+    }
+    if let Some(fault) = &handler.fault {
+        return Err(Failure::new("42883", fault.text()));
+    }
+    if sandbox::is_superuser(role) {
+        let refused = |why: &str| {
+            run::replace_asked(Asked { in_vain: true, ..Asked::default() });
+            Err(Failure::new("42501", why))
+        };
+        if !settings::allow_superuser() {
+            return refused("the task would run as a superuser, and tenant_q.allow_superuser is off");
+        }
+        if row.bool(col::BY_SUPERUSER) != Some(true) {
+            return refused("the task would run as a superuser, but no superuser enqueued it");
+        }
+        if let Some(why) = tenant.distrust() {
+            return refused(&format!("the task would run as a superuser, but {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a task can be run at once, here.
+pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
+    if new.run_at.is_some() || new.delay.is_some() || !new.depends_on.is_empty() {
+        return Err(Error::invalid("sync excludes run_at, delay and depends_on").hint("Leave sync out: the task then runs when it is due."));
+    }
+    let handler = handler::require(&queue.tenant, &new.handler)?;
+    if handler.run_as != sandbox::current_user().to_u32() {
+        let role = catalog::role_name(handler.run_as).unwrap_or_default();
+        return Err(Error::denied(format!("handler \"{}\" runs as role \"{role}\"", handler.name))
+            .detail("sync runs it in your session, so only as that role.")
+            .hint("SET ROLE to it, or leave sync out."));
+    }
+    match &handler.fault {
+        Some(fault) => Err(Error::new("42883", fault.text())),
+        None => Ok(()),
+    }
+}
+
+/// `sync => true`: enqueued and run at once, in the caller's transaction. An error is the task's
+/// own, and takes everything back with the caller's statement.
+pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
+    check_sync(queue, new)?;
+    let id = crate::work::enqueue::add(queue, new)?;
+    run_members(queue, std::iter::once(id), false)?;
+    Ok(id)
+}
+
+/// Runs the tasks that this statement has just enqueued, one after the other.
+///
+/// `go_on`: the failure of one is recorded with it, and is no error of the caller's.
+pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) -> Result<()> {
+    let tenant = &queue.tenant;
+    interrupt::watch();
+    let declared = Declared::read();
+    for id in ids {
+        let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
+        // An id that was known already is a task already, and is none of this call.
+        let Some(row) = row.filter(|r| r.own && task::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else { continue };
+        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+            return Err(Error::new("55P03", shut.what).detail(shut.detail).hint("Leave sync out: the task then runs as soon as it may."));
+        }
+        let (item, started_at) = (item_of(&row), clock::now());
+        COMPLETING.set(false);
+        TIMED_OUT.set(false);
+        let since = Mark::now();
+        let attempt = || call(tenant, &row, &handler, &item, started_at, Some(&declared));
+        let ran = if go_on { subtransaction::run(attempt) } else { subtransaction::with_snapshot(attempt) };
+        if let Err(failure) = ran {
+            let timed_out = TIMED_OUT.get();
+            let (failure, outcome) = match run::judge(failure, since, timed_out, &Asked::default()) {
+                Cause::TimedOut => (complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms), "timeout"),
+                Cause::Skipped(failure) | Cause::Asked(_, failure) | Cause::Failed(failure) => (failure, "failed"),
+                // None of the handler's: the caller is cancelled.
+                Cause::Cancelled(failure) => return Err(failure.into()),
+                Cause::Overtaken(failure) => return Err(failure.into()),
+            };
+            // Nor this: a lock wasn't to be had.
+            if !go_on || COMPLETING.get() {
+                return Err(failure.into());
+            }
+            subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
+        }
+        wake::finished(id);
+        transaction::see_own_writes();
+    }
+    Ok(())
+}
+
+/// tenant_q.drain(max_tasks, as_of, tenant): each attempt as a document.
+fn drain(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_drain()");
+    let most = match args.int(0) {
+        Some(n) if n < 0 => return Err(Error::invalid("max_tasks is negative")),
+        Some(n) => n as usize,
+        None => usize::MAX,
+    };
+    // The default, now(), is when the transaction began; what it has enqueued since is due as well.
+    let as_of = args.time(1).filter(|t| *t as u64 != transaction::local_id());
+    if as_of.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+        return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
+    }
+    let tenant = resolve(args.text(2).as_deref())?;
+    let mut due = Due::default();
+    let mut declared = None;
+    let mut shown = Vec::new();
+    while shown.len() < most {
+        let Some(item) = due.next(&tenant, as_of.unwrap_or_else(clock::now))? else { break };
+        if declared.is_none() {
+            // What the caller has deferred comes before the tasks, as it would at a commit; and a
+            // task is not to fail for it.
+            let as_declared = Declared::read();
+            as_declared.fire()?;
+            declared = Some(as_declared);
+        }
+        let tried = attempt(&tenant, &item, declared.as_ref())?;
+        if let Some(ran) = due.note(&item, tried) {
+            shown.push(describe(&tenant, &item, ran)?);
+        }
+        pgrx::check_for_interrupts!();
+    }
+    due.tell();
+    transaction::see_own_writes();
+    Ok(Ret::Json(shown.into()))
+}
+
+/// The task as it is after the attempt.
+fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
+    transaction::see_own_writes();
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    Ok(match surface::look_up(&tasks, &results, item.id) {
+        Found::Finished(row) => surface::describe_result(tenant, &row),
+        Found::Unfinished(row) => surface::describe_task(tenant, &row, clock::now()),
+        // Its result wasn't to be saved.
+        Found::Nothing => {
+            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| surface::describe_task(tenant, r, clock::now()));
+            shown["state"] = ran.state.name().into();
+            shown["attempt"] = (item.attempts + 1).into();
+            shown["result"] = ran.result.map_or(Json::Null, |r| json!([r.value()]));
+            shown
+        }
+    })
+}
+
+/// One tq_run_pending between its transactions.
+struct Pending {
+    due: Due,
+    idle_since: Option<Instant>,
+}
+
+/// tenant_q.pending_begin(tenant): whose tasks the steps that follow are to run.
+fn pending_begin(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_run_pending()");
+    let tenant = resolve(args.text(0).as_deref())?;
+    PENDING.set(Some(Pending { due: Due::default(), idle_since: None }));
+    Ok(Ret::Text(tenant.name.clone()))
+}
+
+/// tenant_q.pending_step(tenant, wait): 'ran' one task, to be committed; 'waited' a while, to be
+/// called again; 'idle': nothing has been due for `wait`.
+fn pending_step(args: &Args) -> Result<Ret> {
+    let wait = args.interval(1).unwrap_or(0);
+    if wait < 0 {
+        return Err(Error::invalid("wait is negative").hint("0 does not wait."));
+    }
+    let tenant = resolve(args.text(0).as_deref())?;
+    // Taken out while tasks run: they may CALL whatever they like.
+    let mut pending = PENDING.take().unwrap_or(Pending { due: Due::default(), idle_since: None });
+    while let Some(item) = pending.due.next(&tenant, clock::now())? {
+        let tried = attempt(&tenant, &item, None)?;
+        if pending.due.note(&item, tried).is_some() {
+            pending.idle_since = None;
+            PENDING.set(Some(pending));
+            return Ok(Ret::Text("ran".into()));
+        }
+        pgrx::check_for_interrupts!();
+    }
+    let since = *pending.idle_since.get_or_insert_with(clock::tick);
+    let rest = Duration::from_micros(wait as u64).saturating_sub(since.elapsed());
+    if rest.is_zero() {
+        pending.due.tell();
+        return Ok(Ret::Text("idle".into()));
+    }
+    PENDING.set(Some(pending));
+    latch::wait(Some(rest.min(LOOK_AGAIN)));
+    Ok(Ret::Text("waited".into()))
+}
+
+sql_functions! {
+    tenant_q_drain, pg_finfo_tenant_q_drain => drain;
+    tenant_q_pending_begin, pg_finfo_tenant_q_pending_begin => pending_begin;
+    tenant_q_pending_step, pg_finfo_tenant_q_pending_step => pending_step;
+}

@@ -1,0 +1,347 @@
+//! Rows that can't run for a reason of their own are parked: their state says `h` (held), which
+//! puts them out of the run of rows that picks walk. What held them wakes the tenant again.
+
+use crate::calls::handlers;
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, NEVER};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::transaction;
+use crate::shared::{Item, Shared, ready};
+use crate::task::{self, PICK_INDEX, col, ended, stored};
+use crate::tenant::{self, Tenant};
+use crate::waits::depend::{self, Answer};
+use crate::waits::gate;
+use crate::waits::turn::{self, Place};
+use crate::work::complete;
+use crate::work::pick::Wait;
+use crate::{handler, settings};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+/// How often tasks are looked at that wait for a role to be granted, in microseconds.
+const ROLE_RECHECK: i64 = 60_000_000;
+/// Microseconds after which rows are looked at again that somebody is changing.
+const IN_FLUX_AGAIN: i64 = 1_000_000;
+/// Rows of one transaction.
+const ROWS: usize = 500;
+
+/// Parks these rows and notes when to look at them again.
+///
+/// In this order: note first, park then, look once more. Whatever ends the reason either finds the
+/// note and wakes the tenant, or came before the last look, which sees that the reason is gone.
+pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
+    let now = clock::now();
+    let grace = settings::handler_grace().as_micros() as i64;
+    transaction::run(|| {
+        let mut again = NEVER;
+        for pause in &tenant.pauses {
+            again = again.min(pause.until);
+        }
+        for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
+            handlers::note_missing(tenant, h)?;
+            again = again.min(h.missing_since.unwrap_or(now) + grace);
+            if matches!(h.fault, Some(handler::Fault::Role { .. })) {
+                // No event tells of a role's grants.
+                again = again.min(now + ROLE_RECHECK);
+            }
+        }
+        // A name that nobody registered (any more) has no row to note it in: its tasks wait for
+        // the grace time from now.
+        again = again.min(now + grace);
+        look_again(s, index, again.max(now + 1_000_000));
+        Ok(())
+    })?;
+    let mut names = Vec::new();
+    for chunk in items.chunks(ROWS) {
+        names.extend(transaction::run(|| complete::park(tenant, chunk))?);
+    }
+    names.sort();
+    names.dedup();
+    transaction::run(|| {
+        let tenant = tenant::by_oid(tenant.oid)?;
+        for name in &names {
+            let callable = handler::find(&tenant, name)?.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            // Queues are paused too: a pause of any part is taken for one of these rows'.
+            if callable && tenant.pauses.iter().all(|p| p.until <= clock::now() || !p.handler.is_empty() && p.handler != *name) {
+                s.entries[index as usize].unpark.store(1, SeqCst);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes down what these due rows wait for, then looks once more whether it has ended meanwhile.
+pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -> Result<(), Failure> {
+    let e = &s.entries[index as usize];
+    // If this process goes before its second look, whoever picks next looks at all that wait. A value
+    // of its own, so that taking it back takes back nobody else's word.
+    const UNSURE: u32 = 2;
+    let _ = e.unpark.compare_exchange(0, UNSURE, SeqCst, SeqCst);
+    let mut tasks = Vec::new();
+    let mut gates = Vec::new();
+    for chunk in rows.chunks(ROWS) {
+        transaction::run(|| {
+            let table = tenant.open(tenant.task, Access::Write)?;
+            for (picked, wait) in chunk {
+                // Where it lay then another row may lie by now.
+                let found = table.find(&[col::ID as i16], Value::Uuid(picked.uuid(col::ID).unwrap_or(0)));
+                let same = |r: &Row| r.time(col::CREATED_AT) == picked.time(col::CREATED_AT) && task::is_runnable(r.char(col::STATE));
+                let Some(row) = found.filter(same) else { continue };
+                match wait {
+                    Wait::Tasks(answer) => {
+                        match answer {
+                            Answer::Wait(on) => tasks.push(*on),
+                            Answer::WaitAny(several) => tasks.extend(several),
+                            _ => {}
+                        }
+                        depend::write_waits(&table, &row, answer);
+                        no_longer_due(tenant, &table, &row)?;
+                    }
+                    Wait::Gate(gate, first) => {
+                        gates.push((*gate, *first));
+                        gate::put_aside(&table, &row, *gate);
+                    }
+                    Wait::Turn => {
+                        // Lost: somebody else has just changed or ended it.
+                        let _: Gone = table.update(&row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    tasks.sort_unstable();
+    tasks.dedup();
+    gates.sort_unstable();
+    gates.dedup();
+    let soon = transaction::run(|| {
+        let table = tenant.open(tenant.task, Access::Write)?;
+        Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
+    })?;
+    let _ = e.unpark.compare_exchange(UNSURE, 0, SeqCst, SeqCst);
+    if soon {
+        ready::due(s, index, clock::now() + 50_000);
+    }
+    // There may be more behind them; what was moved is found where looks have passed by already.
+    let moved = rows.iter().any(|(_, wait)| matches!(wait, Wait::Turn));
+    ready::wake(s, index, if moved { i64::MIN } else { NEVER });
+    Ok(())
+}
+
+/// The row stood in place at its gates, perhaps for others who were put aside behind it.
+fn no_longer_due(tenant: &Tenant, table: &Table, row: &Row) -> Result<(), Failure> {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    gate::release(tenant, table, row, handler.as_deref())
+}
+
+fn look_again(s: &Shared, index: u32, at: i64) {
+    let e = &s.entries[index as usize];
+    let before = e.unpark_at.load(SeqCst);
+    // One that is past is about to be taken up.
+    if before <= clock::now() || at < before {
+        e.unpark_at.store(at, SeqCst);
+    }
+    ready::due(s, index, at);
+}
+
+/// What `Entry::unpark` says while this slot's executor looks at the held rows: if it dies, the next pick
+/// looks again.
+fn taken_by(slot: usize) -> u32 {
+    const FIRST: u32 = 16;
+    FIRST + slot as u32
+}
+
+/// Whether held rows are to be looked at, by this slot's executor: it has taken that on.
+pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
+    let unpark = &s.entries[index as usize].unpark;
+    let asked = unpark.load(SeqCst);
+    let at_it = |slot: usize| asked == taken_by(slot) && slot != me && s.slots[slot].state.load(SeqCst) == 2;
+    asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me), SeqCst, SeqCst).is_ok()
+}
+
+/// The slot's executor ends: what it had taken on is asked for again.
+pub fn leave(s: &Shared, slot: usize) {
+    for (index, e) in s.entries.iter().enumerate() {
+        if e.unpark.compare_exchange(taken_by(slot), 1, SeqCst, SeqCst).is_ok() {
+            ready::wake(s, index as u32, i64::MIN);
+        }
+    }
+}
+
+/// Lets go of the held rows that can run again, and ends those held for too long.
+pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
+    let role = s.entries[index as usize].role.load(Relaxed);
+    // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
+    let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
+    for state in states.iter().copied() {
+        match review(tenant, state) {
+            Ok(true) => look_again(s, index, clock::now() + IN_FLUX_AGAIN),
+            Ok(false) => {}
+            Err(failure) => {
+                caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
+                s.entries[index as usize].unpark.store(1, SeqCst);
+                return ready::block(s, index, crate::work::pick::reason::ERROR);
+            }
+        }
+    }
+    let mut from: Option<(i16, i64, u128)> = None;
+    loop {
+        let step = transaction::run(|| step(s, index, tenant, role, from));
+        // After the commit: a look before it would find nothing and pass the rows by.
+        ready::wake(s, index, i64::MIN);
+        match step {
+            Ok(Some(last)) => from = Some(last),
+            Ok(None) => {
+                // Unless it was asked for once more meanwhile.
+                let _ = s.entries[index as usize].unpark.compare_exchange(taken_by(me), 0, SeqCst, SeqCst);
+                return;
+            }
+            Err(failure) => {
+                caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
+                s.entries[index as usize].unpark.store(1, SeqCst);
+                return ready::block(s, index, crate::work::pick::reason::ERROR);
+            }
+        }
+    }
+}
+
+/// Lets go of rows whose wait was over without anybody having told them: after a crash between the
+/// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
+fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
+    let mut in_flux = false;
+    let mut from: Option<(i16, i64, u128)> = None;
+    // As many at each gate as would have stayed in place: the end of each lets another one in.
+    let mut let_in: HashMap<u128, usize> = HashMap::new();
+    loop {
+        let next = transaction::run(|| {
+            let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
+            let table = tenant.open(tenant.task, Access::Write)?;
+            let rows = rows_after(&table, state, from);
+            let last = (rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1]));
+            for row in rows {
+                let over = match row.uuid(col::WAITS_FOR) {
+                    Some(gate) if state == stored::GATED => {
+                        let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+                        let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|g| g.key == gate);
+                        // Where the gate has gone nobody ends a task of it any more.
+                        let count = let_in.entry(gate).or_default();
+                        *count += 1;
+                        !there_is || *count <= gate::IN_PLACE
+                    }
+                    _ if state != stored::WAITING => true,
+                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !task::is_task(r.char(col::STATE))),
+                    // One of several: its conditions tell. A flow has none.
+                    None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
+                };
+                in_flux |= over && row.in_flux;
+                if over && !row.in_flux {
+                    // Wakes the entry of its handler's role, which may be another one.
+                    let waits_for = row.uuid(col::WAITS_FOR);
+                    depend::let_go(tenant, &table, row, waits_for)?;
+                }
+            }
+            Ok(last)
+        })?;
+        match next {
+            Some(_) => from = next,
+            None => return Ok(in_flux),
+        }
+    }
+}
+
+/// Rows of one state, in the index's order, behind `from`.
+fn rows_after(table: &Table, state: u8, from: Option<(i16, i64, u128)>) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }];
+    if let Some((priority, _, _)) = from {
+        // Rows of this priority that were looked at are skipped below.
+        keys.push(Key { column: 2, compare: Compare::Le, value: Value::I16(priority) });
+    }
+    table.scan(table.index_with(&PICK_INDEX), &keys, None, false, |row| {
+        let key = key_of(&row);
+        if from.is_some_and(|f| (std::cmp::Reverse(key.0), key.1, key.2) <= (std::cmp::Reverse(f.0), f.1, f.2)) {
+            return true;
+        }
+        rows.push(row);
+        rows.len() < ROWS
+    });
+    rows
+}
+
+/// One transaction's worth; where the next one goes on.
+fn step(
+    s: &Shared,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    role: u32,
+    from: Option<(i16, i64, u128)>,
+) -> Result<Option<(i16, i64, u128)>, Failure> {
+    // As it is now: the pick that was asked to do this may have begun before what it is asked for.
+    let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
+    let now = clock::now();
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let rows = rows_after(&table, stored::HELD, from);
+    let grace = settings::handler_grace().as_micros() as i64;
+    let mut again = NEVER;
+    let mut others = HashSet::new();
+    for row in &rows {
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let handler = handler::find(tenant, name)?;
+        let whose = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
+        if whose != role {
+            // Held while its own role could not be had: then it was the owner's, and nobody else has noted when to look.
+            let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            if role == tenant.owner && callable && !row.in_flux && tenant.part_paused_until(name, row.str(col::QUEUE), now).is_none() {
+                others.insert(whose);
+            }
+            continue;
+        }
+        if row.in_flux {
+            // Whoever is changing it wakes nobody if that is rolled back.
+            again = again.min(now + IN_FLUX_AGAIN);
+            continue;
+        }
+        if let Some(until) = tenant.part_paused_until(name, row.str(col::QUEUE), now) {
+            again = again.min(until);
+            continue;
+        }
+        match &handler {
+            Some(h) if h.quarantined => {}
+            Some(h) if h.fault.is_none() => {
+                handlers::note_back(tenant, h)?;
+                // Lost: somebody else has just changed or ended it.
+                let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+            }
+            other => {
+                let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));
+                if now >= since + grace {
+                    let why =
+                        other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
+                    let failure = Failure { detail: Some(why), ..Failure::new("42883", format!("handler \"{name}\" can not be called")) };
+                    let item = crate::work::pick::item_of(row);
+                    complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
+                } else {
+                    again = again.min(since + grace);
+                    if other.as_ref().is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. }))) {
+                        again = again.min(now + ROLE_RECHECK);
+                    }
+                }
+            }
+        }
+    }
+    if again != NEVER {
+        look_again(s, index, again.max(now + 1_000_000));
+    }
+    for other in others {
+        if let Some(entry) = tenant.entry(other)? {
+            s.entries[entry.index as usize].unpark.store(1, SeqCst);
+            ready::wake(s, entry.index, i64::MIN);
+        }
+    }
+    Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
+}
+
+fn key_of(row: &Row) -> (i16, i64, u128) {
+    (row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))
+}

@@ -1,0 +1,901 @@
+//! Picking: a batch of one tenant's due tasks into the own slot.
+//!
+//! The order is what makes a second start of a live or just finished task impossible: hold the
+//! tenant's entry; read its generation; copy what is in the slots; *then* take the snapshot; read
+//! rows that are due and in no slot; write them into the own slot; let the entry go. A finisher
+//! clears its slot only after its commit: a row that no slot held when they were copied is either
+//! gone in the later snapshot or was never started.
+//!
+//! The cursor, one position per priority, keeps the cost independent of dead rows. It never
+//! passes a live row, and it moves forward only if no wake came meanwhile.
+
+use crate::handler::{self, Handler};
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
+use crate::postgres::{shmem, transaction};
+use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
+use crate::task::{self, col};
+use crate::tenant::{self, Tenant};
+use crate::waits::depend;
+use crate::waits::gate::{self, Busy, Pass};
+use crate::waits::turn::{self, Place, Source};
+use crate::work::poison;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::Duration;
+
+/// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
+/// but not less than the second number.
+const EXAMINED: usize = 1000;
+const EXAMINED_OF_EACH: usize = 100;
+/// A list whose executor is stuck with one task for this long is taken over.
+pub const TAKE_OVER_AFTER: Duration = Duration::from_millis(100);
+
+/// What a pick brought.
+pub struct Batch {
+    pub tenant: Rc<Tenant>,
+    /// In the slot's order. None: the row was gone when a taken-over list was read.
+    pub rows: Vec<Option<(Row, Option<Rc<Handler>>)>>,
+    /// Rows whose handler can't be called now, to be parked.
+    pub park: Vec<Item>,
+    /// Rows that wait for other tasks, or too many of them at a busy gate: to be written as such.
+    pub wait: Vec<(Row, Wait)>,
+    /// Held rows should be looked at again.
+    pub unpark: bool,
+    /// `Entry::unparks` before the look.
+    pub unparks: u64,
+}
+
+/// What a due row has to wait for.
+pub enum Wait {
+    Tasks(depend::Answer),
+    /// At this gate, behind this task, if one that waits there has stayed in place; else behind what runs.
+    Gate(u128, Option<u128>),
+    /// For its queue's turn, or no longer: it is in the wrong run of rows.
+    Turn,
+}
+
+/// Why nothing could be picked, for `Entry::blocked_reason`.
+pub mod reason {
+    pub const NONE: u32 = 0;
+    pub const LOCKED: u32 = 1;
+    pub const PAUSED: u32 = 2;
+    pub const NOT_READY: u32 = 3;
+    pub const SUSPENDED: u32 = 4;
+    pub const BROKEN: u32 = 5;
+    pub const ERROR: u32 = 6;
+    pub const UNRECORDED: u32 = 7;
+    pub const SETTINGS: u32 = 8;
+    pub const CROWDED: u32 = 9;
+    pub fn text(reason: u32) -> Option<&'static str> {
+        Some(match reason {
+            LOCKED => "its tables are locked",
+            PAUSED => "paused",
+            NOT_READY => "not ready",
+            SUSPENDED => "suspended",
+            BROKEN => "its tables are not as tq_attach made them",
+            ERROR => "its tables could not be read",
+            SETTINGS => "its settings can't be set",
+            CROWDED => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
+            UNRECORDED => "how an attempt ended is still to be written down",
+            _ => return None,
+        })
+    }
+}
+
+pub enum Picked {
+    Batch(Batch),
+    /// Nothing for now, for this reason (an error, not an empty table).
+    Blocked {
+        reason: u32,
+        until: Option<Micros>,
+    },
+}
+
+/// Picks for `slot`, which holds entry `index`. At most `limit` rows.
+pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, Failure> {
+    let e = &s.entries[index as usize];
+    let slot = &s.slots[me];
+    slot.entry.store(index, Relaxed);
+    slot.tenant.store(e.tenant.load(Relaxed), SeqCst);
+    let taken = take_over(s, me, index);
+    if taken > 0 {
+        return transaction::run(|| {
+            let tenant = tenant_of(e)?;
+            let table = tenant.open(tenant.task, Access::Read)?;
+            let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
+            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
+        });
+    }
+
+    let generation = e.generation.load(SeqCst);
+    let unparks = e.unparks.load(SeqCst);
+    let low = e.low_key.swap(NEVER, SeqCst);
+    lower_cursors(e, low);
+    let due_before = e.next_due.swap(NEVER, SeqCst);
+    // Slots first, snapshot later: see above.
+    let mut in_slots = HashMap::new();
+    let database = shmem::my_database();
+    for (n, other) in s.slots.iter().enumerate() {
+        if n != me
+            && other.state.load(SeqCst) == 2
+            && other.tenant.load(SeqCst) == e.tenant.load(Relaxed)
+            && other.database.load(Relaxed) == database
+        {
+            for item in other.live_items() {
+                in_slots.insert(item.id, InSlot { slot: n, item });
+            }
+        }
+    }
+    // After the slots: who dies with a task notes that first, then leaves its slot.
+    let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
+        Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
+    } else {
+        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
+    };
+    if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
+        // What was read off the entry is put back: this look saw nothing.
+        e.low_key.fetch_min(i64::MIN, SeqCst);
+        e.next_due.fetch_min(due_before, SeqCst);
+        s.mark_due(index);
+    }
+    result
+}
+
+fn lower_cursors(e: &Entry, low: Micros) {
+    if low == NEVER {
+        return;
+    }
+    for c in 0..CURSORS {
+        if low <= e.cursor_time[c].load(Relaxed) {
+            e.cursor_time[c].store(low, Relaxed);
+            e.cursor_high[c].store(0, Relaxed);
+            e.cursor_low[c].store(0, Relaxed);
+        }
+    }
+}
+
+/// The entry's tenant; NoTenant where there is none (any more), or the extension is gone.
+fn tenant_of(e: &Entry) -> Result<Rc<Tenant>, Failure> {
+    tenant::by_oid(e.tenant.load(Relaxed)).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn look(
+    s: &Shared,
+    e: &Entry,
+    slot: &Slot,
+    index: u32,
+    generation: u64,
+    unparks: u64,
+    in_slots: &HashMap<u128, InSlot>,
+    limit: usize,
+) -> Result<Picked, Failure> {
+    let now = clock::now();
+    let tenant = tenant_of(e)?;
+    e.weight.store(tenant.weight, Relaxed);
+    if tenant.suspended.is_some() {
+        return Ok(Picked::Blocked { reason: reason::SUSPENDED, until: Some(NEVER) });
+    }
+    if !tenant.ready {
+        return Ok(Picked::Blocked { reason: reason::NOT_READY, until: Some(NEVER) });
+    }
+    if let Some(until) = tenant.paused_until(now) {
+        return Ok(Picked::Blocked { reason: reason::PAUSED, until: Some(until) });
+    }
+    let table = match tenant.try_open(tenant.task, Access::Read) {
+        Ok(Some(table)) => table,
+        Ok(None) => return Ok(Picked::Blocked { reason: reason::LOCKED, until: None }),
+        Err(error) => {
+            // Not an error of the engine: said in tq_problems, not in the log.
+            let _ = error;
+            return Ok(Picked::Blocked { reason: reason::BROKEN, until: None });
+        }
+    };
+    let asks = crate::calls::events::preload(&tenant)?;
+    let role = e.role.load(Relaxed);
+    let mut room = limit.min(BATCH);
+    let mut limited = false;
+    // What ran when the limits were looked at.
+    let mut seen_running = HashSet::new();
+    let me = s.slots.iter().position(|x| std::ptr::eq(x, slot)).unwrap_or(0);
+    if let Some(max) = tenant.max_running {
+        // Two executors may pick here at once, under different roles: from here to the end of the
+        // transaction, when the own slot is written, they take turns.
+        tenant::lock::gates(tenant.oid)?;
+        seen_running.extend(gate::live_items(s, me, tenant.oid).map(|item| item.id));
+        let free = (max as usize).saturating_sub(seen_running.len());
+        if free < room {
+            room = free;
+            limited = true;
+        }
+    }
+
+    let mut scan = Scan {
+        s,
+        me,
+        tenant: &tenant,
+        e,
+        role,
+        in_slots,
+        outlived: Vec::new(),
+        now,
+        room,
+        share: 0,
+        examined: 0,
+        may_examine: 0,
+        rows: Vec::new(),
+        park: Vec::new(),
+        due: NEVER,
+        wait: Vec::new(),
+        gates: Vec::new(),
+        busy: None,
+        at_gates: 0,
+        first_at: HashMap::new(),
+        last_handler: None,
+        full: false,
+        cut: false,
+        untouchable: 0,
+        oldest: 0,
+        busy_schedules: None,
+        held_up: false,
+        homeless: false,
+        asks,
+        asking: HashMap::new(),
+    };
+    let sources = turn::sources(&tenant, e.turn.load(Relaxed));
+    let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
+    // Where each source's rows end in the scan's.
+    let mut ends = Vec::with_capacity(sources.len());
+    let mut exhausted = true;
+    for (n, source) in sources.iter().enumerate() {
+        let have = scan.rows.len();
+        // What one leaves is the next ones'.
+        scan.share = have + scan.room.saturating_sub(have).div_ceil(sources.len() - n);
+        scan.may_examine = scan.examined + (EXAMINED / sources.len()).max(EXAMINED_OF_EACH);
+        (scan.full, scan.cut) = (false, false);
+        scan.walk(&table, source, &mut moved)?;
+        exhausted &= !scan.full && !scan.cut;
+        ends.push(scan.rows.len());
+    }
+    let stays = |(source, priority, t, id): &(u64, i16, Micros, u128)| {
+        cursor_of(e, *source, *priority).is_some_and(|c| (c.time, c.id) >= (*t, *id))
+    };
+    // Looking again at once, by whomever, would find the same: `due` says when.
+    let in_vain = scan.rows.is_empty() && scan.untouchable > EXAMINED / 2 && moved.iter().all(stays);
+    if scan.homeless
+        && let Some(entry) = tenant.entry(tenant.owner)?
+    {
+        crate::shared::ready::wake(s, entry.index, i64::MIN);
+    }
+    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, outlived, .. } = scan;
+    for (role, at) in &asking {
+        if let Some(theirs) = tenant.entry(*role)? {
+            crate::shared::ready::wake(s, theirs.index, *at);
+        }
+    }
+    seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
+    let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
+    let limited = limited && !exhausted;
+    e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
+
+    for (n, (row, _)) in rows.iter().enumerate() {
+        slot.set_item(n, &Item { gates: gates[n], ..item_of(row) });
+    }
+    if !rows.is_empty() {
+        let word = Word::load(slot);
+        slot.word.store(Word { sequence: word.sequence.wrapping_add(1), running: false, next: 0, end: rows.len() }.pack(), SeqCst);
+    }
+    // Only if no wake came since: otherwise a row it announced could be behind the cursor.
+    if e.generation.load(SeqCst) == generation {
+        for (source, priority, t, id) in moved {
+            set_cursor(e, source, priority, t, id);
+        }
+        // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
+        if (exhausted || limited || in_vain) && park.is_empty() && wait.is_empty() {
+            e.seen.store(generation, SeqCst);
+        }
+    } else {
+        e.low_key.fetch_min(i64::MIN, SeqCst);
+    }
+    if limited || held_up {
+        e.limited.store(1, SeqCst);
+        // Whoever ended between the copy and the mark has not seen the mark.
+        let still: HashSet<u128> = s
+            .slots
+            .iter()
+            .filter(|o| !std::ptr::eq(*o, slot) && o.tenant.load(SeqCst) == tenant.oid && o.database.load(Relaxed) == shmem::my_database())
+            .flat_map(|o| o.live_items())
+            .map(|item| item.id)
+            .collect();
+        if in_slots.keys().chain(&seen_running).any(|id| !still.contains(id)) {
+            e.generation.fetch_add(1, SeqCst);
+            s.mark_dirty(index);
+        }
+    }
+    for InSlot { slot: place, item } in outlived {
+        s.header.passed_by.fetch_or(1 << place, SeqCst);
+        // Who had left the slot before that bit was there has not seen it.
+        if !s.slots[place].live_items().iter().any(|live| live.is_same(&item)) {
+            e.generation.fetch_add(1, SeqCst);
+            s.mark_dirty(index);
+        }
+    }
+    crate::shared::ready::unblock(e);
+    let mut due = due;
+    let unpark_at = e.unpark_at.load(SeqCst);
+    if unpark_at > 0 {
+        if unpark_at <= now {
+            e.unpark.store(1, SeqCst);
+            // Unless somebody has just asked for another look.
+            let _ = e.unpark_at.compare_exchange(unpark_at, 0, SeqCst, SeqCst);
+        } else {
+            due = due.min(unpark_at);
+        }
+    }
+    let unpark = crate::work::park::take_unpark(s, me, index);
+    if due != NEVER {
+        crate::shared::ready::due(s, index, due);
+    }
+    let rows = rows.into_iter().map(Some).collect();
+    Ok(Picked::Batch(Batch { tenant: tenant.clone(), rows, park, wait, unpark, unparks }))
+}
+
+/// What a slot names, as a pick has found it.
+#[derive(Clone, Copy)]
+struct InSlot {
+    slot: usize,
+    item: Item,
+}
+
+impl Item {
+    /// Whether it is this very incarnation of the task.
+    fn is_same(&self, other: &Item) -> bool {
+        (self.id, self.stamp, self.attempts) == (other.id, other.stamp, other.attempts)
+    }
+    fn is_of(&self, row: &Row) -> bool {
+        self.is_same(&item_of(row))
+    }
+}
+
+/// The slot names what it ran no more. Between the attempt's commit and this the task may have come again, requeued, say: who
+/// looked meanwhile has taken it for the one that ran.
+pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
+    let bit = 1 << place;
+    if s.header.passed_by.load(SeqCst) & bit != 0 && s.header.passed_by.fetch_and(!bit, SeqCst) & bit != 0 {
+        for index in s.entries_of(shmem::my_database(), tenant) {
+            crate::shared::ready::wake(s, index, i64::MIN);
+        }
+    }
+}
+
+pub fn item_of(row: &Row) -> Item {
+    Item {
+        id: row.uuid(col::ID).unwrap_or(0),
+        tid: row.tid.0,
+        stamp: row.time(col::CREATED_AT).unwrap_or(0),
+        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        gates: [0; GATES],
+    }
+}
+
+/// What the sources gave, one of each in turn; notes who was served last.
+fn in_turn<R>(
+    tenant: &Tenant,
+    e: &Entry,
+    sources: &[Source],
+    ends: &[usize],
+    rows: Vec<R>,
+    gates: Vec<[u64; GATES]>,
+) -> (Vec<R>, Vec<[u64; GATES]>) {
+    if sources.len() == 1 {
+        return (rows, gates);
+    }
+    let mut all = rows.into_iter().zip(gates);
+    let mut begin = 0;
+    let mut groups = Vec::with_capacity(ends.len());
+    for (source, end) in sources.iter().zip(ends) {
+        groups.push(all.by_ref().take(end - begin).map(|row| (source, row)).collect::<Vec<_>>());
+        begin = *end;
+    }
+    let merged = turn::interleave(groups);
+    if let Some((last, _)) = merged.iter().rev().find(|(source, _)| turn::moves_on(tenant, source)) {
+        e.turn.store(last.mark(), Relaxed);
+    }
+    merged.into_iter().map(|(_, row)| row).unzip()
+}
+
+fn cursor_place(e: &Entry, source: u64, priority: i16) -> Option<usize> {
+    (0..CURSORS).find(|c| {
+        e.cursor_set[*c].load(Relaxed) == 1
+            && e.cursor_source[*c].load(Relaxed) == source
+            && e.cursor_priority[*c].load(Relaxed) as i16 == priority
+    })
+}
+fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<RowKey> {
+    let c = cursor_place(e, source, priority)?;
+    let id = ((e.cursor_high[c].load(Relaxed) as u128) << 64) | e.cursor_low[c].load(Relaxed) as u128;
+    Some(RowKey { column: 3, time: e.cursor_time[c].load(Relaxed), id })
+}
+fn set_cursor(e: &Entry, source: u64, priority: i16, time: Micros, id: u128) {
+    let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 0));
+    // With more priorities than places the last place changes hands.
+    let c = place.unwrap_or(CURSORS - 1);
+    e.cursor_source[c].store(source, Relaxed);
+    e.cursor_priority[c].store(priority as i32, Relaxed);
+    e.cursor_time[c].store(time, Relaxed);
+    e.cursor_high[c].store((id >> 64) as u64, Relaxed);
+    e.cursor_low[c].store(id as u64, Relaxed);
+    e.cursor_set[c].store(1, Relaxed);
+}
+
+struct Scan<'a> {
+    s: &'a Shared,
+    me: usize,
+    tenant: &'a Rc<Tenant>,
+    e: &'a Entry,
+    role: u32,
+    in_slots: &'a HashMap<u128, InSlot>,
+    /// Those among them whose rows are others by now: their attempts are over, and their slots about to say so.
+    outlived: Vec<InSlot>,
+    /// Schedules of which a task is in a slot: found out when it matters.
+    busy_schedules: Option<HashSet<String>>,
+    /// A row waits for the end of another one: whoever ends it wakes the tenant.
+    held_up: bool,
+    /// Rows that were this role's until its right was taken away: the owner's entry is to look.
+    homeless: bool,
+    /// Somebody listens to tasks being enqueued.
+    asks: bool,
+    /// Roles whose executors ask about a row before it may run, and when the first of these came due.
+    asking: HashMap<u32, Micros>,
+    now: Micros,
+    /// Rows of the batch, and how many of them there may be once the present source is walked.
+    room: usize,
+    share: usize,
+    /// Rows looked at, and how many may be while the present source is walked.
+    examined: usize,
+    may_examine: usize,
+    rows: Vec<(Row, Option<Rc<Handler>>)>,
+    /// What each of `rows` has passed.
+    gates: Vec<[u64; GATES]>,
+    /// What passes the tenant's gates at present: looked at when the first row has any.
+    busy: Option<Busy<'a>>,
+    /// Rows found at shut gates, and the first one at each whose rate is used up.
+    at_gates: usize,
+    first_at: HashMap<u128, u128>,
+    park: Vec<Item>,
+    wait: Vec<(Row, Wait)>,
+    due: Micros,
+    last_handler: Option<(String, Option<Rc<Handler>>)>,
+    /// The batch, or the source's share of it, is full.
+    full: bool,
+    /// Enough rows were looked at for one turn.
+    cut: bool,
+    /// Rows looked at that nobody can take now, whoever looks.
+    untouchable: usize,
+    oldest: Micros,
+}
+
+impl Scan<'_> {
+    /// Takes due rows of one source, and notes where its cursors move to.
+    fn walk(&mut self, table: &Table, source: &Source, moved: &mut Vec<(u64, i16, Micros, u128)>) -> Result<(), Failure> {
+        let mark = source.mark();
+        // Priorities from the top: those with a cursor start there, the gaps between are probed.
+        let mut above: Option<i16> = None;
+        loop {
+            let next_known = (0..CURSORS)
+                .filter(|c| self.e.cursor_set[*c].load(Relaxed) == 1 && self.e.cursor_source[*c].load(Relaxed) == mark)
+                .map(|c| self.e.cursor_priority[c].load(Relaxed) as i16)
+                .filter(|p| above.is_none_or(|a| *p < a))
+                .max();
+            let in_gap = source.first_priority(table, above, next_known);
+            let Some(priority) = in_gap.or(next_known) else { return Ok(()) };
+            let from = cursor_of(self.e, mark, priority);
+            let first_live = self.priority(table, source, priority, from)?;
+            if self.full || self.cut {
+                // Not walked to its end: everything before the first live row is dead all the same.
+                moved.extend(first_live.map(|(t, id)| (mark, priority, t, id)));
+                return Ok(());
+            }
+            let (t, id) = first_live.unwrap_or((self.now, 0));
+            moved.push((mark, priority, t, id));
+            self.future(table, source, priority);
+            above = Some(priority);
+        }
+    }
+
+    /// Takes due rows of one priority; returns the first live row's key.
+    fn priority(&mut self, table: &Table, source: &Source, priority: i16, from: Option<RowKey>) -> Result<Option<(Micros, u128)>, Failure> {
+        let keys = [
+            source.is_its(),
+            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+            Key { column: 3, compare: Compare::Le, value: Value::Time(self.now) },
+        ];
+        let mut first_live = None;
+        let mut last = None;
+        let mut fault = None;
+        table.scan(source.index(table), &keys, from.as_ref(), false, |row| {
+            let key = (row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0));
+            if self.rows.len() >= self.room.min(self.share) {
+                self.full = true;
+                first_live.get_or_insert(key);
+                return false;
+            }
+            self.examined += 1;
+            if self.examined > self.may_examine {
+                self.cut = true;
+                return false;
+            }
+            last = Some(key);
+            match self.consider(table, row, key) {
+                Ok(ours) => {
+                    if ours {
+                        first_live.get_or_insert(key);
+                    }
+                    true
+                }
+                Err(f) => {
+                    fault = Some(f);
+                    false
+                }
+            }
+        });
+        // Nothing but other roles' rows: they are no concern of this entry's cursor.
+        fault.map_or(Ok(first_live.or(if self.cut { last } else { None })), Err)
+    }
+
+    /// Whether the row is this entry's, so that its cursor must not pass it.
+    fn consider(&mut self, table: &Table, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
+        if let Some(other) = self.in_slots.get(&key.1) {
+            if !other.item.is_of(&row) {
+                self.outlived.push(*other);
+            }
+            return Ok(true);
+        }
+        if self.oldest == 0 || key.0 < self.oldest {
+            self.oldest = key.0;
+        }
+        if row.in_flux {
+            // Somebody is changing it: look again in a second.
+            self.due = self.due.min(self.now + 1_000_000);
+            self.untouchable += 1;
+            return Ok(true);
+        }
+        if let Some(until) = held_until(self.e, key.1, self.now) {
+            self.due = self.due.min(until);
+            self.untouchable += 1;
+            return Ok(true);
+        }
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let handler = match &self.last_handler {
+            Some((last, handler)) if last == name => handler.clone(),
+            _ => {
+                let handler = handler::find(self.tenant, name)?;
+                self.last_handler = Some((name.to_string(), handler.clone()));
+                handler
+            }
+        };
+        let role = handler.as_ref().map_or(self.tenant.owner, |h| h.run_as);
+        let asked_by = match &handler {
+            Some(handler) if self.asks => crate::calls::events::asked_next(self.tenant, &row, handler)?,
+            _ => None,
+        };
+        if role != self.role {
+            // Another executor's business; its entry has been woken for it. But for what is asked first: then what
+            // keeps the task from running is theirs to look at all the same.
+            if asked_by == Some(self.role) && self.would_run(table, &row, handler.as_deref())? {
+                self.rows.push((row, handler));
+                self.gates.push([0; GATES]);
+                return Ok(true);
+            }
+            // Nothing tells of a role that was taken from the tenant's owner, who holds those tasks then.
+            self.homeless |= handler.is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. })));
+            return Ok(false);
+        }
+        if !Place::of(self.tenant, row.str(col::QUEUE)).has(&row) {
+            self.wait.push((row, Wait::Turn));
+            return Ok(true);
+        }
+        let expired = row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now);
+        let callable = handler.as_ref().is_some_and(|h| h.fault.is_none() && !h.quarantined);
+        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now);
+        if !expired && (!callable || paused.is_some()) {
+            self.park.push(item_of(&row));
+            return Ok(true);
+        }
+        if row.raw(col::SCHEDULE).is_some() && self.overlaps(table, &row) {
+            self.held_up = true;
+            return Ok(true);
+        }
+        if !expired && row.raw(col::WAITS).is_some() {
+            let results = self.tenant.open(self.tenant.result, Access::Read)?;
+            match depend::evaluate(table, &results, &row) {
+                depend::Answer::Ready | depend::Answer::Never(_) => {}
+                depend::Answer::Soon => {
+                    self.due = self.due.min(self.now + 100_000);
+                    self.untouchable += 1;
+                    return Ok(true);
+                }
+                answer => {
+                    self.wait.push((row, Wait::Tasks(answer)));
+                    return Ok(true);
+                }
+            }
+        }
+        if let Some(role) = asked_by.filter(|_| !expired) {
+            // Once that is done this entry is woken.
+            let first = self.asking.entry(role).or_insert(key.0);
+            *first = key.0.min(*first);
+            self.untouchable += 1;
+            return Ok(true);
+        }
+        // A procedure gets an executor of its own: nothing else in its batch.
+        let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
+        if procedure && !self.rows.is_empty() {
+            self.room = self.rows.len();
+            self.full = true;
+            return Ok(true);
+        }
+        let suspect = poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name);
+        if suspect && !(self.rows.is_empty() && poison::may_take_alone(self.s, self.me)) {
+            // Another one runs, or others are in this batch already: soon.
+            self.due = self.due.min(self.now + 50_000);
+            self.untouchable += 1;
+            return Ok(true);
+        }
+        // Last of all: who passes has used some of a rate up, and must be taken.
+        let gates = if expired { vec![] } else { gate::of(self.tenant, &row, handler.as_deref()) };
+        let mut passed = [0; GATES];
+        if !gates.is_empty() {
+            if self.rows.len() >= self.room.min(self.share) {
+                self.full = true;
+                return Ok(true);
+            }
+            let busy = match &mut self.busy {
+                Some(busy) => busy,
+                none => none.insert(Busy::look(self.s, self.me, self.tenant.oid)?),
+            };
+            match busy.pass(&gates, self.now) {
+                Pass::Yes(names) => passed = names,
+                Pass::No(gate, until) => {
+                    self.wait_at(row, gate, until);
+                    return Ok(true);
+                }
+            }
+        }
+        if suspect && !poison::take_alone(self.s, self.me) {
+            self.due = self.due.min(self.now + 50_000);
+            return Ok(true);
+        }
+        if suspect || procedure {
+            self.room = 1;
+        }
+        self.rows.push((row, handler));
+        self.gates.push(passed);
+        Ok(true)
+    }
+
+    /// Whether nothing but limits keeps a row of another role's from running.
+    fn would_run(&self, table: &Table, row: &Row, handler: Option<&Handler>) -> Result<bool, Failure> {
+        let name = row.str(col::HANDLER).unwrap_or("");
+        let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now).is_some();
+        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now) || !callable || paused {
+            return Ok(false);
+        }
+        if row.raw(col::WAITS).is_none() {
+            return Ok(true);
+        }
+        let results = self.tenant.open(self.tenant.result, Access::Read)?;
+        Ok(matches!(depend::evaluate(table, &results, row), depend::Answer::Ready))
+    }
+
+    /// This row finds its gate shut. The first ones stay where they are; further ones are put aside, so that
+    /// picks need not step over them, where something is left whose end lets them in again: a task that
+    /// has passed the gate, or, where nothing need run there because only its rate is used up, the first
+    /// that has stayed in place.
+    fn wait_at(&mut self, row: Row, gate: u128, until: Option<Micros>) {
+        self.at_gates += 1;
+        let first = match until {
+            None => {
+                self.held_up = true;
+                None
+            }
+            Some(at) => {
+                self.due = self.due.min(at);
+                let id = row.uuid(col::ID).unwrap_or(0);
+                match *self.first_at.entry(gate).or_insert(id) {
+                    first if first == id => return,
+                    first => Some(first),
+                }
+            }
+        };
+        if self.at_gates > gate::IN_PLACE {
+            self.wait.push((row, Wait::Gate(gate, first)));
+        }
+    }
+
+    /// Whether another task of its schedule runs (or is in this batch), and they may not overlap.
+    fn overlaps(&mut self, table: &Table, row: &Row) -> bool {
+        if row.json(col::OPTIONS).is_none_or(|o| o.get("alone").is_none()) {
+            return false;
+        }
+        let Some(schedule) = row.text(col::SCHEDULE) else { return false };
+        let in_slots = self.in_slots;
+        let busy = self.busy_schedules.get_or_insert_with(|| {
+            let rows = in_slots.values().filter_map(|i| table.fetch(Tid(i.item.tid)).filter(|r| r.uuid(col::ID) == Some(i.item.id)));
+            rows.filter_map(|r| r.text(col::SCHEDULE)).collect()
+        });
+        busy.contains(&schedule) || self.rows.iter().any(|(r, _)| r.str(col::SCHEDULE) == Some(&schedule))
+    }
+
+    /// When the next row of this priority comes due.
+    fn future(&mut self, table: &Table, source: &Source, priority: i16) {
+        let keys = [
+            source.is_its(),
+            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
+            Key { column: 3, compare: Compare::Gt, value: Value::Time(self.now) },
+        ];
+        table.scan(source.index(table), &keys, None, false, |row| {
+            self.due = self.due.min(row.time(col::RUN_AT).unwrap_or(NEVER));
+            false
+        });
+    }
+}
+
+/// Not before then, because its last attempt's end could not be recorded.
+fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
+    (0..HOLDS)
+        .find(|h| {
+            e.hold_high[*h].load(Relaxed) == (id >> 64) as u64
+                && e.hold_low[*h].load(Relaxed) == id as u64
+                && e.hold_until[*h].load(Relaxed) != 0
+        })
+        .map(|h| e.hold_until[h].load(Relaxed))
+        .filter(|until| *until > now)
+}
+
+/// Keeps a task from being started again for a doubling while (1 s … 5 min).
+pub fn hold_back(s: &Shared, index: u32, id: u128) {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    // No place left: leave the whole tenant alone for a while.
+    let Some((h, own)) = hold_place(e, id) else { return crate::shared::ready::block(s, index, reason::CROWDED) };
+    let delay = if own { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
+    e.hold_high[h].store((id >> 64) as u64, Relaxed);
+    e.hold_low[h].store(id as u64, Relaxed);
+    e.hold_delay[h].store(delay, Relaxed);
+    e.hold_ends[h].store(0, Relaxed);
+    e.hold_until[h].store(now + delay, Relaxed);
+    crate::shared::ready::due(s, index, now + delay);
+}
+
+/// The attempt was interrupted so often in a row: the next one waits a little.
+pub fn pause_interrupted(s: &Shared, index: u32, id: u128, times: u32) {
+    let e = &s.entries[index as usize];
+    let until = clock::now() + delay_after_ends(times.min(5));
+    // No place left: it isn't held up then; how often it was is known from its row.
+    if let Some((h, own)) = hold_place(e, id) {
+        if !own {
+            e.hold_delay[h].store(0, Relaxed);
+            e.hold_ends[h].store(0, Relaxed);
+        }
+        e.hold_high[h].store((id >> 64) as u64, Relaxed);
+        e.hold_low[h].store(id as u64, Relaxed);
+        e.hold_until[h].store(until, Relaxed);
+        crate::shared::ready::due(s, index, until);
+    }
+}
+
+/// Where this task is held back, or could be; and whether it is there already.
+fn hold_place(e: &Entry, id: u128) -> Option<(usize, bool)> {
+    let now = clock::now();
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
+    own.map(|h| (h, true)).or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now).map(|h| (h, false)))
+}
+
+/// What is known of a task that is held back: until when, and how many executors in a row have ended while they ran it.
+pub struct Held {
+    pub id: u128,
+    pub until: Micros,
+    pub ends: u32,
+}
+
+/// The tasks that this entry knows such of, also of a while ago: some may have ended since.
+pub fn held(e: &Entry) -> impl Iterator<Item = Held> {
+    (0..HOLDS).filter(|h| e.hold_until[*h].load(Relaxed) != 0).map(|h| Held {
+        id: ((e.hold_high[h].load(Relaxed) as u128) << 64) | e.hold_low[h].load(Relaxed) as u128,
+        until: e.hold_until[h].load(Relaxed),
+        ends: e.hold_ends[h].load(Relaxed),
+    })
+}
+
+/// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
+/// was killed runs again at once, as good as; one that kills itself doesn't keep the launcher busy.
+pub fn delay_after_ends(ends: u32) -> Micros {
+    50_000 << ends.saturating_sub(1).min(6)
+}
+
+/// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.
+pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
+    let e = &s.entries[index as usize];
+    let now = clock::now();
+    let Some((h, own)) = hold_place(e, id) else {
+        crate::shared::ready::block(s, index, reason::ERROR);
+        return 1;
+    };
+    let ends = if own { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
+    let delay = delay_after_ends(ends);
+    e.hold_high[h].store((id >> 64) as u64, Relaxed);
+    e.hold_low[h].store(id as u64, Relaxed);
+    e.hold_ends[h].store(ends, Relaxed);
+    e.hold_delay[h].store(delay, Relaxed);
+    e.hold_until[h].store(now + delay, Relaxed);
+    crate::shared::ready::due(s, index, now + delay);
+    ends
+}
+
+/// An attempt was counted for it: what comes is another one.
+pub fn forget_ends(s: &Shared, index: u32, id: u128) {
+    let e = &s.entries[index as usize];
+    for h in 0..HOLDS {
+        if e.hold_high[h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[h].load(Relaxed) == id as u64 {
+            e.hold_ends[h].store(0, Relaxed);
+        }
+    }
+}
+
+/// Takes the unstarted rest of a list over whose executor is stuck with one task.
+fn take_over(s: &Shared, me: usize, index: u32) -> usize {
+    for (n, victim) in s.slots.iter().enumerate() {
+        if n == me || !is_stuck(victim) || victim.entry.load(Relaxed) != index {
+            continue;
+        }
+        let slot = &s.slots[me];
+        let word = Word::load(victim);
+        let rest = word.next..word.end;
+        let count = rest.len();
+        if count == 0 {
+            continue;
+        }
+        for (to, from) in rest.enumerate() {
+            slot.set_item(to, &victim.item(from));
+        }
+        // In both for a moment, so that nobody else can pick them in between.
+        let mine = Word::load(slot);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: count }.pack(), SeqCst);
+        if word.replace(victim, Word { end: word.next, ..word }) {
+            return count;
+        }
+        let mine = Word::load(slot);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: 0 }.pack(), SeqCst);
+    }
+    0
+}
+
+/// Whether this slot's list waits behind one long task.
+pub fn is_stuck(slot: &Slot) -> bool {
+    let since = slot.busy_since.load(SeqCst);
+    let word = Word::load(slot);
+    slot.state.load(SeqCst) == 2
+        && since != 0
+        && word.next < word.end
+        && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
+}
+
+/// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
+fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row, Option<Rc<Handler>>)>, Failure> {
+    let row = table
+        .fetch(Tid(item.tid))
+        .filter(|r| r.uuid(col::ID) == Some(item.id))
+        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
+    let Some(row) = row.filter(|r| {
+        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && task::is_runnable(r.char(col::STATE))
+    }) else {
+        return Ok(None);
+    };
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    Ok(Some((row, handler)))
+}

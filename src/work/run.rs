@@ -1,0 +1,683 @@
+//! One attempt: the handler's call and its completion in one transaction, in the tenant's schema,
+//! as the task's role, under its timeout.
+//!
+//! The handler runs inside a GUC nest level; what was deferred is made to happen inside it too,
+//! because at commit it would run with the session's settings. Nothing of ours locks the tenant's
+//! tables while the handler runs.
+
+use crate::calls::{events, tasks as surface};
+use crate::handler::arguments::{self, Unfit};
+use crate::handler::signature::Signature;
+use crate::handler::{self, Handler, invoke};
+use crate::postgres::caught::{self, Failure, Own};
+use crate::postgres::clock::{self, Micros};
+use crate::postgres::code::MayRunCode;
+use crate::postgres::interrupt::{self, Mark};
+use crate::postgres::relation::{Access, Row};
+use crate::postgres::session::{self, Nest};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{condition, invalidation, sandbox, timeout, transaction};
+use crate::settings;
+use crate::shared::{Item, Shared, Slot, Word, ready, stop, store_text, wake};
+use crate::task::{self, col, ended};
+use crate::tenant::{self, Tenant};
+use crate::waits::depend;
+use crate::work::complete::{self, Interrupted, Rules, Verdict};
+use crate::work::pick;
+use serde_json::Value as Json;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+/// The task this session runs at the moment: what tq_current() tells.
+#[derive(Clone)]
+pub struct Current {
+    pub id: u128,
+    pub tenant: String,
+    pub handler: String,
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub schedule: Option<String>,
+    pub scheduled_for: Option<Micros>,
+    pub deadline: Option<Micros>,
+    pub meta: Option<serde_json::Value>,
+}
+
+/// What the handler asked for before it raised TQ001 or TQ003.
+#[derive(Clone, Default)]
+pub struct Asked {
+    pub call: Option<Call>,
+    /// Another attempt could end no other way.
+    pub in_vain: bool,
+}
+
+/// A call by which a handler ends its attempt.
+#[derive(Clone, Copy)]
+pub enum Call {
+    /// tq_retry, with its delay.
+    Retry(Option<Micros>),
+    /// tq_fail.
+    Fail,
+}
+
+impl Call {
+    /// What the call raises.
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Call::Retry(_) => "TQ001",
+            Call::Fail => "TQ003",
+        }
+    }
+}
+
+/// Whose statements an attempt runs at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Ours, before anything of the tenant's.
+    Preparing,
+    /// The tenant's: conditions, listeners, the handler, what it has deferred.
+    Handler,
+    /// Ours again: what fails now is no attempt of the handler's.
+    Completing,
+}
+
+/// What ended an attempt that was not done. Judged by where its error came from; its SQLSTATE alone says nothing, because
+/// a handler, and any server that it asks, can raise each.
+pub enum Cause {
+    /// Somebody cancelled, changed or finished the task.
+    Overtaken(Failure),
+    /// A listener said no.
+    Skipped(Failure),
+    TimedOut,
+    /// This process was cancelled meanwhile.
+    Cancelled(Failure),
+    /// The handler called this.
+    Asked(Call, Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// `since`: the attempt's beginning. `timed_out`: its timer has fired.
+pub fn judge(failure: Failure, since: Mark, timed_out: bool, asked: &Asked) -> Cause {
+    let is_cancel = failure.sqlstate == "57014";
+    match (failure.own, asked.call) {
+        (Some(Own::Fenced | Own::Gone), _) => Cause::Overtaken(failure),
+        (Some(Own::Skipped), _) => Cause::Skipped(failure),
+        _ if is_cancel && timed_out => Cause::TimedOut,
+        _ if is_cancel && since.has_passed() => Cause::Cancelled(failure),
+        (_, Some(call)) if failure.sqlstate == call.sqlstate() => Cause::Asked(call, failure),
+        _ => Cause::Failed(failure),
+    }
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+    static ASKED: RefCell<Asked> = RefCell::default();
+    static STAGE: Cell<Stage> = const { Cell::new(Stage::Preparing) };
+}
+
+pub fn current() -> Option<Current> {
+    CURRENT.with_borrow(|c| c.clone())
+}
+pub fn set_current(current: Option<Current>) {
+    CURRENT.with_borrow_mut(|c| *c = current);
+}
+/// The handler calls this, whose error is about to be raised.
+pub fn ask(call: Call) {
+    ASKED.with_borrow_mut(|a| a.call = Some(call));
+}
+
+/// Puts `asked` in place of what the handler has asked for so far, and returns that.
+pub fn replace_asked(asked: Asked) -> Asked {
+    ASKED.replace(asked)
+}
+
+/// What became of an attempt.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Outcome {
+    Done,
+    Failed,
+    Retry,
+    /// Cancelled, expired, or overtaken by a change of its row.
+    Over,
+    /// Not begun: what it was picked by holds no more. It goes back, with the rest of its list.
+    Outdated,
+    /// Its end could not be recorded: held back, to be tried again uncounted.
+    Unrecorded,
+    /// Listeners of this session's role were asked, and let it pass: its own executors are next.
+    Asked,
+}
+
+/// Runs one picked task whose slot says so already. `since`: before anybody could have meant this attempt.
+pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+    let item = pick::item_of(row);
+    let started_at = clock::now();
+    if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
+        return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
+    }
+    if row.raw(col::WAITS).is_some() {
+        match transaction::run(|| conditions(tenant, row)) {
+            Ok(depend::Answer::Never(failure)) => {
+                return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
+            }
+            Ok(_) => {}
+            // What it waits for can't be looked at just now: not without.
+            Err(failure) => return over(s, index, &item, Err(failure)),
+        }
+    }
+    let Some(handler) = handler else { return Outcome::Unrecorded };
+    invalidation::accept();
+    let current = match transaction_as_of_now(tenant, row, handler) {
+        Ok(current) => current,
+        Err(failure) if failure.is(Own::Outdated) => {
+            give_back(s, index, tenant, row);
+            return Outcome::Outdated;
+        }
+        Err(failure) => return over(s, index, &item, Err(failure)),
+    };
+    let (tenant, handler) = current.as_ref().map_or((tenant, handler), |(t, h)| (t, h));
+    ASKED.with_borrow_mut(|a| *a = Asked::default());
+    STAGE.set(Stage::Preparing);
+    // Not in a transaction: what can't be read is caught here.
+    let (rules, meta) = match caught::catch(|| (Rules::of(tenant, row, Some(handler)), row.json(col::META))) {
+        Ok(read) => read,
+        Err(failure) => return fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, false, 0),
+    };
+    // A pick takes a task of another role for one reason only.
+    let asks = handler.run_as != sandbox::session_user().to_u32();
+    let name = row.str(col::HANDLER).unwrap_or("");
+    store_text(&slot.handler, name);
+    slot.attempt.store(item.attempts + 1, Relaxed);
+    crate::calls::progress::begin(slot);
+    slot.started_at.store(started_at, Relaxed);
+    let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
+    slot.deadline.store(deadline.unwrap_or(0), Relaxed);
+    session::report_activity(Some(&format!(
+        "tenant_q: {} {} {} attempt {}",
+        caught::one_line(&tenant.name),
+        caught::one_line(name),
+        task::uuid_text(item.id),
+        item.attempts + 1
+    )));
+    set_current(Some(Current {
+        id: item.id,
+        tenant: tenant.name.clone(),
+        handler: name.to_string(),
+        attempt: item.attempts + 1,
+        max_attempts: rules.max_attempts,
+        schedule: row.text(col::SCHEDULE),
+        scheduled_for: row.time(col::SCHEDULED_FOR),
+        deadline,
+        meta,
+    }));
+
+    // In a transaction of its own: the handler's would lock the results for as long as it runs.
+    let passed =
+        rules.pass.as_deref().filter(|_| !asks).map(|from| transaction::run(|| crate::work::flow::passed_result(tenant, from))).transpose();
+    timeout::arm(rules.timeout_ms);
+    let result = passed.and_then(|passed| {
+        if asks {
+            ask_listeners(tenant, row, handler, &item, started_at)
+        } else if handler.is_procedure() {
+            procedure(tenant, row, handler, &item, started_at, &rules, passed)
+        } else {
+            function(tenant, row, handler, &item, started_at, &rules, passed)
+        }
+    });
+    let timed_out = timeout::disarm();
+    let elapsed = (clock::now() - started_at).max(0);
+    set_current(None);
+
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, timed_out, rules.timeout_ms),
+    };
+    if let Some(limit) = settings::log_min_duration()
+        && elapsed as u128 >= limit.as_micros()
+    {
+        caught::log_failure(
+            &format!(
+                "{} {} {} took {} ms",
+                caught::one_line(&tenant.name),
+                caught::one_line(name),
+                task::uuid_text(item.id),
+                elapsed / 1000
+            ),
+            &Failure::new("00000", format!("{outcome:?}").to_lowercase()),
+        );
+    }
+    outcome
+}
+
+/// Whether a success leaves a result: a flow gathers its members'.
+pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
+    rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some())
+}
+
+/// An attempt must not begin as it was picked; never seen outside.
+fn outdated(why: impl Into<String>) -> Failure {
+    Failure::ours(Own::Outdated, "TQF05", why)
+}
+
+/// The tenant and the handler as they are now.
+///
+/// A picked task may wait behind others for long. Meanwhile its handler's owner may have lost the right to act as its role,
+/// the function or the tenant may have another owner, either may be paused. Whoever picks next sees to that; here it is
+/// only noticed, in the transaction that is to run it, which has just heard of all changes: while none came, a comparison.
+fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<(Rc<Tenant>, Rc<Handler>), Failure> {
+    if tenant::epoch() == tenant.epoch {
+        return Ok((tenant.clone(), handler.clone()));
+    }
+    let now = clock::now();
+    let name = row.str(col::HANDLER).unwrap_or("");
+    let fresh = tenant::by_oid(tenant.oid).map_err(|e| outdated(e.message))?;
+    if fresh.suspended.is_some() || !fresh.ready || fresh.paused_until(now).is_some() {
+        return Err(outdated("the tenant pauses"));
+    }
+    if fresh.part_paused_until(name, row.str(col::QUEUE), now).is_some() {
+        return Err(outdated("the handler or its queue pauses"));
+    }
+    // What the session was prepared for.
+    if fresh.search_path() != tenant.search_path() || fresh.zone() != tenant.zone() || fresh.settings != tenant.settings {
+        return Err(outdated("the tenant's tasks run under other settings now"));
+    }
+    let current = handler::find(&fresh, name)?.filter(|h| h.fault.is_none() && !h.quarantined);
+    match current.filter(|h| h.run_as == handler.run_as && h.is_procedure() == handler.is_procedure()) {
+        Some(current) => Ok((fresh, current)),
+        None => Err(outdated("the handler can't be called any more, or not as this role")),
+    }
+}
+
+/// The same in a transaction of its own, if anything may have changed: the handler's would lock the registry for as long as
+/// it runs. None: nothing has.
+fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Option<(Rc<Tenant>, Rc<Handler>)>, Failure> {
+    if tenant::epoch() == tenant.epoch {
+        return Ok(None);
+    }
+    transaction::run(|| as_of_now(tenant, row, handler)).map(Some)
+}
+
+/// What must hold before a task's own code runs, whatever the queue's rows say.
+fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), Failure> {
+    let role = sandbox::session_user();
+    if sandbox::current_user() != role || role.to_u32() != handler.run_as {
+        return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
+    }
+    if sandbox::is_superuser(role) {
+        ASKED.with_borrow_mut(|a| a.in_vain = true);
+        if !settings::allow_superuser() {
+            return Err(Failure::new("42501", "the task would run as a superuser, and tenant_q.allow_superuser is off"));
+        }
+        if row.bool(col::BY_SUPERUSER) != Some(true) {
+            return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
+        }
+        if let Some(why) = tenant.distrust() {
+            return Err(Failure::new("42501", format!("the task would run as a superuser, but {why}")));
+        }
+        ASKED.with_borrow_mut(|a| a.in_vain = false);
+    }
+    Ok(())
+}
+
+/// From here on nothing is the handler's any more. Who holds a lock on the queue is waited for as
+/// long as the attempt has run, so that long work isn't thrown away, but a place isn't lost either.
+fn begin_completion(started_at: Micros) {
+    STAGE.set(Stage::Completing);
+    timeout::limit_locks(patience(started_at));
+}
+
+/// In milliseconds.
+fn patience(started_at: Micros) -> i32 {
+    ((clock::now() - started_at) / 1000).clamp(1000, 30_000) as i32
+}
+
+/// Whether an error of our own statements passes by itself: locks, deadlocks, serialization.
+fn passes(sqlstate: &str) -> bool {
+    matches!(sqlstate, "55P03" | "40P01" | "40001")
+}
+
+pub fn apply_settings(handler: &Handler) {
+    if let Some(serde_json::Value::Object(settings)) = &handler.settings {
+        for (name, value) in settings {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            if let (Ok(name), Ok(value)) = (std::ffi::CString::new(name.as_str()), std::ffi::CString::new(value)) {
+                session::set_local(&name, &value);
+            }
+        }
+    }
+}
+
+/// Commits are asynchronous, unless the handler's setting says otherwise because somebody reads its effects
+/// from outside: outside of the handler's own settings, which are over when it commits.
+fn apply_durability(handler: &Handler) {
+    const NAME: &std::ffi::CStr = c"synchronous_commit";
+    let settings = handler.settings.as_ref().and_then(Json::as_object);
+    let value =
+        settings.and_then(|s| s.iter().find(|(name, _)| name.eq_ignore_ascii_case("synchronous_commit"))).and_then(|(_, v)| v.as_str());
+    if let Some(value) = value.and_then(|v| std::ffi::CString::new(v).ok()) {
+        session::set_local(NAME, &value);
+    }
+}
+
+/// Whether what the task waits for has ended so that it can run.
+fn conditions(tenant: &Tenant, row: &Row) -> Result<depend::Answer, Failure> {
+    let tasks = tenant.open(tenant.task, Access::Read)?;
+    let results = tenant.open(tenant.result, Access::Read)?;
+    Ok(depend::evaluate(&tasks, &results, row))
+}
+
+fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
+    handler.signature.as_ref().ok_or_else(|| Failure::new("42883", "the handler's function is gone"))
+}
+
+/// The arguments of each call: one, but for a chunk of an iteration.
+fn arguments_of(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Arguments, Failure> {
+    let args = row.raw(col::ARGS).map(Jsonb::from_datum);
+    if let Some(passed) = passed {
+        let args = crate::work::flow::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
+        return Ok(Arguments::One(Some(Jsonb::from_value(args))));
+    }
+    if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
+        let options = row.json(col::OPTIONS).unwrap_or_default();
+        if options.get("each").is_some()
+            && let Some(items) = args.as_ref().and_then(Jsonb::elements)
+        {
+            return Ok(Arguments::Each(items.map(Jsonb::from_value).collect()));
+        }
+    }
+    Ok(Arguments::One(args))
+}
+
+enum Arguments {
+    One(Option<Jsonb>),
+    Each(Vec<Jsonb>),
+}
+
+/// Arguments that nobody could look at before, and that don't fit: another attempt would find the same.
+fn unfit(unfit: Unfit) -> Failure {
+    let of_foreign_type = unfit.of_foreign_type;
+    let mut failure = Failure::from(unfit);
+    // A lock, a deadlock: none of the value's.
+    if of_foreign_type && !passes(&failure.sqlstate) {
+        ASKED.with_borrow_mut(|a| a.in_vain = true);
+        failure.hint.get_or_insert_with(|| "It is not tried again. tq_requeue(id, args => '…') runs it with other arguments.".into());
+    }
+    failure
+}
+
+/// Calls the handler, once or for each of a chunk.
+pub fn call(row: &Row, handler: &Handler, passed: Option<Json>, code: &MayRunCode) -> Result<Jsonb, Failure> {
+    let signature = signature_of(handler)?;
+    let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, code).map_err(unfit)?, code);
+    match arguments_of(row, handler, passed)? {
+        Arguments::One(args) => once(args.as_ref()),
+        Arguments::Each(items) => {
+            let results = items.iter().map(|args| Ok(once(Some(args))?.value())).collect::<Result<Vec<_>, Failure>>()?;
+            Ok(Jsonb::from_value(results.into()))
+        }
+    }
+}
+
+fn function(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Rc<Handler>,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+    passed: Option<Json>,
+) -> Result<Outcome, Failure> {
+    transaction::run(|| {
+        let (tenant, handler) = &as_of_now(tenant, row, handler)?;
+        check_identity(tenant, row, handler)?;
+        let code = MayRunCode::in_attempt(handler.run_as)?;
+        apply_durability(handler);
+        let nest = Nest::enter();
+        timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
+        apply_settings(handler);
+        if !is_wanted(rules, &code)? {
+            transaction::fire_deferred()?;
+            nest.leave();
+            return skip(tenant, item, started_at, rules);
+        }
+        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        let result = call(row, handler, passed, &code)?;
+        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
+        transaction::fire_deferred()?;
+        nest.leave();
+        begin_completion(started_at);
+        // The handler may have enqueued or changed its own tenant's rows: see them.
+        transaction::refresh_snapshot();
+        complete::done(tenant, item, started_at, &result, is_saved(rules, tenant, row))?;
+        Ok(Outcome::Done)
+    })
+}
+
+/// Asks listeners who run as this session's role about a task of another role's.
+fn ask_listeners(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> Result<Outcome, Failure> {
+    transaction::run(|| {
+        let code = MayRunCode::in_attempt(sandbox::session_user().to_u32())?;
+        let nest = Nest::enter();
+        timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
+        let asked = events::ask_for_others(tenant, row, handler, item, started_at, &code)?;
+        transaction::fire_deferred()?;
+        nest.leave();
+        begin_completion(started_at);
+        transaction::refresh_snapshot();
+        events::note_asked(tenant, item, asked)?;
+        Ok(Outcome::Asked)
+    })
+}
+
+/// What the task's schedule asks before it lets it run, as the task's own role.
+pub fn is_wanted(rules: &Rules, code: &MayRunCode) -> Result<bool, Failure> {
+    rules.only_if.as_deref().map_or(Ok(true), |expression| condition::is_true(expression, code))
+}
+
+/// Ends the task without a call, in the transaction that asked.
+fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
+    begin_completion(started_at);
+    transaction::refresh_snapshot();
+    complete::skipped(tenant, item, rules.save)?;
+    Ok(Outcome::Over)
+}
+
+fn procedure(
+    tenant: &Rc<Tenant>,
+    row: &Row,
+    handler: &Rc<Handler>,
+    item: &Item,
+    started_at: Micros,
+    rules: &Rules,
+    passed: Option<Json>,
+) -> Result<Outcome, Failure> {
+    transaction::run(|| {
+        let (tenant, handler) = &as_of_now(tenant, row, handler)?;
+        check_identity(tenant, row, handler)?;
+        let code = MayRunCode::in_attempt(handler.run_as)?;
+        timeout::limit_locks(0);
+        STAGE.set(Stage::Handler);
+        apply_settings(handler);
+        if !is_wanted(rules, &code)? {
+            transaction::fire_deferred()?;
+            return skip(tenant, item, started_at, rules);
+        }
+        let signature = signature_of(handler)?;
+        let Arguments::One(args) = arguments_of(row, handler, passed)? else {
+            return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
+        };
+        let bound = arguments::bind(signature, args.as_ref(), &code).map_err(unfit)?;
+        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        let result = invoke::call_procedure(signature, &bound, &code)?;
+        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
+        transaction::fire_deferred()?;
+        begin_completion(started_at);
+        transaction::ensure_snapshot();
+        complete::done(tenant, item, started_at, &result, is_saved(rules, tenant, row))?;
+        Ok(Outcome::Done)
+    })
+}
+
+#[allow(clippy::too_many_arguments)]
+fn fail(
+    s: &Shared,
+    slot: &Slot,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    handler: &Rc<Handler>,
+    row: &Row,
+    item: &Item,
+    started_at: Micros,
+    failure: Failure,
+    since: Mark,
+    timed_out: bool,
+    timeout_ms: i64,
+) -> Outcome {
+    // Without the postmaster much fails that is none of the task's faults.
+    interrupt::leave_orphaned();
+    let e = &s.entries[index as usize];
+    let cancelled = slot.cancel_reason.load(SeqCst) == stop::CANCELLED
+        && slot.cancel_stamp.load(Relaxed) == item.stamp
+        && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
+        && slot.cancel_low.load(Relaxed) == item.id as u64;
+    if failure.is(Own::Outdated) {
+        give_back(s, index, tenant, row);
+        return Outcome::Outdated;
+    }
+    let own_doing = failure.is(Own::Gone) && is_unchanged(tenant, item);
+    let failure = if own_doing { complete::deleted_itself() } else { failure };
+    let asked = ASKED.with_borrow(|a| a.clone());
+    let named =
+        |what: &str| format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&handler.name), task::uuid_text(item.id));
+    let unrecorded = |failure: &Failure| {
+        caught::log_failure(&named("could not be completed"), failure);
+        pick::hold_back(s, index, item.id);
+        ready::wake(s, index, i64::MIN);
+        Outcome::Unrecorded
+    };
+    let mut interrupted = false;
+    let (failure, outcome, delay, last) = match judge(failure, since, timed_out, &asked) {
+        Cause::Overtaken(_) => {
+            // Their word stands, our effects are gone.
+            ready::wake(s, index, i64::MIN);
+            return Outcome::Over;
+        }
+        Cause::Skipped(why) => {
+            return over(s, index, item, transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))));
+        }
+        // pg_cancel_backend, or a word for an attempt that is over.
+        Cause::Cancelled(failure) if !cancelled || is_unchanged(tenant, item) => {
+            interrupted = true;
+            (failure, "interrupted", None, false)
+        }
+        // No attempt of the handler's: it did its work, and does it again, or it never began.
+        Cause::Failed(failure) if STAGE.get() != Stage::Handler && passes(&failure.sqlstate) => return unrecorded(&failure),
+        Cause::TimedOut => (complete::took_too_long(timeout_ms), "timeout", None, false),
+        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
+        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
+        Cause::Cancelled(failure) | Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
+    };
+    let recorded = transaction::run(|| {
+        timeout::limit_locks(patience(started_at));
+        if interrupted {
+            return complete::interrupted(tenant, item, Some(handler), started_at, &failure);
+        }
+        let verdict = complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)?;
+        Ok(Interrupted::Counted(failure.clone(), verdict))
+    });
+    let (failure, verdict) = match recorded {
+        Ok(Interrupted::Counted(failure, verdict)) => (failure, verdict),
+        Ok(Interrupted::Overtaken) => return Outcome::Over,
+        Ok(Interrupted::Again(times)) => {
+            crate::calls::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, false);
+            caught::log_failure(&named(&format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1)), &failure);
+            pick::pause_interrupted(s, index, item.id, times as u32);
+            ready::wake(s, index, i64::MIN);
+            return Outcome::Unrecorded;
+        }
+        Err(why) => return unrecorded(&why),
+    };
+    if verdict != Verdict::Overtaken {
+        crate::calls::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, outcome == "timeout");
+        pick::forget_ends(s, index, item.id);
+    }
+    match verdict {
+        Verdict::RetryAt(at) => {
+            e.retried.fetch_add(1, Relaxed);
+            // The slot still names the task: lower the cursor before it leaves it.
+            ready::wake_at(s, index, at);
+            Outcome::Retry
+        }
+        Verdict::Failed => {
+            caught::log_failure(&named(&format!("failed at attempt {}", item.attempts + 1)), &failure);
+            wake::announce(s, item.id);
+            Outcome::Failed
+        }
+        Verdict::Overtaken => Outcome::Over,
+    }
+}
+
+/// Lets the task be picked again, by whoever it belongs to now.
+fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row) {
+    ready::wake(s, index, i64::MIN);
+    let entry = transaction::run(|| {
+        // Detached, dropped: nobody's.
+        let Ok(fresh) = tenant::by_oid(tenant.oid) else { return Ok(None) };
+        Ok(surface::entry_of(&fresh, row)?)
+    });
+    if let Ok(Some(entry)) = entry
+        && entry.index != index
+    {
+        ready::wake(s, entry.index, i64::MIN);
+    }
+}
+
+fn is_unchanged(tenant: &Tenant, item: &Item) -> bool {
+    transaction::run(|| complete::is_unchanged(tenant, item)).unwrap_or(false)
+}
+
+fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Outcome {
+    match result {
+        Ok(()) => {
+            wake::announce(s, item.id);
+            Outcome::Over
+        }
+        Err(f) if complete::is_fenced(&f) => Outcome::Over,
+        Err(why) => {
+            caught::log_failure(&format!("task {} could not be ended", task::uuid_text(item.id)), &why);
+            pick::hold_back(s, index, item.id);
+            ready::wake(s, index, i64::MIN);
+            Outcome::Unrecorded
+        }
+    }
+}
+
+/// Claims the next task of the own list; its place in it.
+pub fn start_next(slot: &Slot) -> Option<usize> {
+    loop {
+        let word = Word::load(slot);
+        if word.next >= word.end {
+            slot.busy_since.store(0, SeqCst);
+            return None;
+        }
+        slot.cancel_reason.store(0, SeqCst);
+        let new = Word { running: true, next: word.next + 1, ..word };
+        if word.replace(slot, new) {
+            slot.busy_since.store(if new.next < new.end { clock::monotonic_ns() } else { 0 }, SeqCst);
+            return Some(word.next);
+        }
+    }
+}
+
+/// The running task is over, committed or aborted.
+pub fn ended_one(slot: &Slot) {
+    loop {
+        let word = Word::load(slot);
+        if word.replace(slot, Word { running: false, ..word }) {
+            break;
+        }
+    }
+    slot.started_at.store(0, Relaxed);
+}

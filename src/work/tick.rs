@@ -1,0 +1,897 @@
+//! Serving fire times: one transaction enqueues the task and advances the schedule, so each fire
+//! time is served exactly once, whoever is killed in between. The task's id is computed from the
+//! schedule and the fire time: a second attempt finds the first.
+
+use crate::fanout::definitions as schedules;
+use crate::fanout::definitions::OfAll;
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{call, row_lock, subtransaction, timeout, transaction};
+use crate::pure::schedule::active_hours::ActiveHours;
+use crate::pure::schedule::catch_up::{self, CatchUp, Lateness};
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
+use crate::pure::schedule::{spread, zone};
+use crate::schedules::definition::NAME_BYTES;
+use crate::schedules::follow::{self, State};
+use crate::shared::{Entry, Shared, ready};
+use crate::task::{self, col};
+use crate::tenant::{self, Tenant};
+use crate::work::enqueue::{By, Caller, NewTask, Queue};
+use crate::work::spread as fanout;
+use crate::{handler, settings};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use serde_json::{Value as Json, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+use std::time::{Duration, Instant};
+
+/// Schedules of one tenant that one transaction serves.
+const SCHEDULES: usize = 200;
+const EPOCH_2000: i64 = 946_684_800_000_000;
+/// Fire times that catch_up => 'all' serves at a time where no limit is given.
+const CATCH_UP_LIMIT: i32 = 1000;
+/// And at most: one transaction makes all their tasks.
+pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
+pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
+/// Fire times of one tenant that one transaction serves.
+const FIRE_TIMES: usize = 500;
+/// A line of tq_fanouts, which has a row for each tenant, counts as so many.
+const LINE: usize = 100;
+/// How long one tenant's schedules are served before it is the others' turn.
+const TURN: Duration = Duration::from_millis(100);
+/// How long a tick goes on before fan-outs and sweeps get theirs.
+const PASS: Duration = Duration::from_millis(500);
+/// Milliseconds that a lock is waited for: enough for a table to be extended, and nobody's transaction.
+const LOCK_TIMEOUT: i32 = 5;
+const LOCKED_AGAIN: Micros = 1_000_000;
+/// Rows of one tenant that somebody holds, and that one transaction looks at. More than fit into a page, so that the
+/// next one gets on (see [`Place`]).
+const HELD: usize = 1000;
+const FAILED_AGAIN: Micros = 5_000_000;
+/// An internal error is the first one again after this.
+/// So many are remembered; with one more all begin anew.
+const FAILED_MAX: usize = 1000;
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Tenants whose rows in front are held, remembered at a time.
+const PLACES_MAX: usize = 10_000;
+/// Rows in front that were held are left out for so long, while there is something to do behind them.
+const HELD_FOR: Duration = Duration::from_secs(10);
+/// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
+const LOOK_AT_ALL: Micros = 10_000_000;
+/// Bytes of a tenant's row that are worth being read into a process which serves all of them.
+pub const ROW: usize = 4 << 20;
+
+/// Columns of tq_schedule (sql/tenant_tables.sql).
+pub mod scol {
+    pub const NAME: usize = 1;
+    pub const ID: usize = 2;
+    pub const HANDLER: usize = 3;
+    pub const RULE: usize = 4;
+    pub const TZ: usize = 5;
+    pub const ARGS: usize = 6;
+    pub const NEXT_RUN: usize = 7;
+    pub const ENABLED: usize = 8;
+    pub const ANCHOR: usize = 9;
+    pub const START_AT: usize = 10;
+    pub const UNTIL: usize = 11;
+    pub const REPEATS: usize = 12;
+    pub const CATCH_UP: usize = 13;
+    pub const CATCH_UP_LIMIT: usize = 14;
+    pub const DEADLINE: usize = 15;
+    pub const OVERLAP: usize = 16;
+    pub const JITTER: usize = 17;
+    pub const MONTH_END: usize = 18;
+    pub const DAY_AND: usize = 19;
+    pub const TIME_ARG: usize = 20;
+    pub const TASK: usize = 21;
+    pub const OPTIONS: usize = 22;
+    pub const TAGS: usize = 23;
+    pub const DESCRIPTION: usize = 24;
+    pub const CREATED_BY: usize = 25;
+    pub const BY_SUPERUSER: usize = 26;
+    pub const CREATED_AT: usize = 27;
+    pub const LAST_RUN: usize = 28;
+    pub const LAST_TASK: usize = 29;
+    pub const RUN_COUNT: usize = 30;
+    pub const PROBLEM: usize = 31;
+    pub const FAIL_COUNT: usize = 32;
+    pub const STATE: usize = 33;
+    pub const COUNT: usize = 33;
+}
+
+/// Texts of a row whose meaning is looked for in them, by the parameters that set them, and their longest.
+const TEXTS: [(&str, usize); 7] = [
+    ("rule", scol::RULE),
+    ("tz", scol::TZ),
+    ("catch_up", scol::CATCH_UP),
+    ("overlap", scol::OVERLAP),
+    ("month_end", scol::MONTH_END),
+    ("time_arg", scol::TIME_ARG),
+    ("created_by", scol::CREATED_BY),
+];
+const TEXT: usize = 8 * 1024;
+
+/// A row of tq_schedule, understood.
+pub struct Schedule {
+    pub name: String,
+    pub id: u128,
+    pub rule: Rule,
+    pub zone: chrono_tz::Tz,
+    pub anchor: Micros,
+    pub start_at: Option<Micros>,
+    pub until: Option<Micros>,
+    pub month_end: MonthEnd,
+    pub active_hours: Option<ActiveHours>,
+    pub only_if: Option<String>,
+    pub after: Vec<String>,
+    pub repeats: i32,
+    lateness: Lateness,
+    pub overlap: String,
+    jitter: i64,
+    /// What `task` says of its tasks.
+    base: NewTask,
+    pub state: State,
+    /// Made from a definition for all tenants.
+    pub of_all: Option<OfAll>,
+}
+
+/// Why a row can't be served, and the parameter that mends it.
+pub struct Broken {
+    pub parameter: &'static str,
+    pub error: Error,
+}
+
+impl From<Broken> for Error {
+    fn from(b: Broken) -> Error {
+        b.error
+    }
+}
+impl From<RuleError> for Broken {
+    fn from(e: RuleError) -> Broken {
+        Broken { parameter: e.field, error: e.into() }
+    }
+}
+fn broken(parameter: &'static str) -> impl Fn(Error) -> Broken {
+    move |error| Broken { parameter, error }
+}
+
+pub fn instant(t: Micros) -> DateTime<Utc> {
+    let outside = if t < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_micros(t.saturating_add(EPOCH_2000)).unwrap_or(outside)
+}
+pub fn micros(t: DateTime<Utc>) -> Micros {
+    t.timestamp_micros() - EPOCH_2000
+}
+
+/// Whether an instant lies in the years 1 to 9999, in which rules are computed.
+pub fn is_date(t: Micros) -> bool {
+    (1..=9999).contains(&instant(t).year())
+}
+
+impl From<RuleError> for Error {
+    fn from(e: RuleError) -> Error {
+        let mut error = Error::invalid(e.message);
+        if let Some(position) = e.position {
+            error = error.detail(format!("Parameter {}, at byte {}.", e.field, position + 1));
+        } else {
+            error = error.detail(format!("Parameter {}.", e.field));
+        }
+        if let Some(hint) = e.hint {
+            error = error.hint(hint);
+        }
+        error
+    }
+}
+
+impl Schedule {
+    pub fn plan(&self) -> Plan<'_> {
+        Plan {
+            rule: &self.rule,
+            zone: self.zone,
+            anchor: instant(self.anchor),
+            start_at: self.start_at.map(instant),
+            until: self.until.map(instant),
+            month_end: self.month_end,
+            // What is drawn is the same in all tenants.
+            seed: self.of_all.as_ref().map_or(self.id, |all| all.id) as u64,
+        }
+    }
+
+    /// Each of its fire times is served, however late.
+    pub fn makes_up_for_all(&self) -> bool {
+        self.lateness.catch_up == CatchUp::All
+    }
+
+    /// Nothing in the row is taken on trust: its owner can write to it.
+    pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
+        let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
+        // By their lengths, before any of them is read.
+        let fits = |column, most| row.length(column).is_none_or(|length| length <= most);
+        if !fits(scol::NAME, NAME_BYTES) || row.length(scol::NAME) == Some(0) {
+            return wrong("name", "its name does not have 1 to 200 bytes");
+        }
+        if !fits(scol::HANDLER, handler::NAME_MAX) {
+            return wrong("handler", &format!("its handler's name is longer than {} bytes", handler::NAME_MAX));
+        }
+        if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
+            return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));
+        }
+        let name = row.text(scol::NAME).unwrap_or_default();
+        if row.outside > ROW {
+            return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
+        }
+        let zone_name = row.text(scol::TZ).unwrap_or_else(|| tenant.zone());
+        let rule = Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?;
+        let zone = zone::parse_zone(&zone_name)?;
+        let month_end = row.str(scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
+        let catch_up = row.str(scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
+        let limit = row.i32(scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
+        if limit < 1 {
+            return wrong("catch_up_limit", "catch_up_limit is below 1");
+        }
+        let span = |n| row.interval(n).map(|i| call::micros_of(&i));
+        let (deadline, jitter) = (span(scol::DEADLINE), span(scol::JITTER).unwrap_or(0));
+        if deadline.is_some_and(|d| d < 0) {
+            return wrong("deadline", "deadline is negative");
+        }
+        if jitter < 0 {
+            return wrong("jitter", "jitter is negative");
+        }
+        let overlap = row.text(scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
+        if !OVERLAPS.contains(&overlap.as_str()) {
+            return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
+        }
+        let repeats = row.i32(scol::REPEATS).unwrap_or(-1);
+        if repeats < -1 {
+            return wrong("repeats", "repeats is below -1");
+        }
+        let anchor = row.time(scol::ANCHOR).unwrap_or(0);
+        if !is_date(anchor) {
+            return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
+        }
+        if row.time(scol::START_AT).is_some_and(|t| !is_date(t)) {
+            return wrong("start_at", "start_at is not in the years 1 to 9999");
+        }
+        let base = match (row.raw(scol::TASK), row.json(scol::TASK)) {
+            (None, _) | (_, Some(Json::Null)) => NewTask::default(),
+            (Some(_), None) => return wrong("task", "task can not be read"),
+            (Some(_), Some(object)) => crate::calls::tasks::task_object(&object).map_err(broken("task"))?,
+        };
+        base.check().map_err(broken("task"))?;
+        let options = match (row.raw(scol::OPTIONS), row.json(scol::OPTIONS)) {
+            (None, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
+            (_, Some(Json::Object(o))) => o,
+            _ => return wrong("reset", "options is not an object"),
+        };
+        let text = |key: &'static str| match options.get(key) {
+            None => Ok(None),
+            Some(Json::String(t)) => Ok(Some(t.as_str())),
+            Some(_) => Err(Broken { parameter: key, error: Error::invalid(format!("{key} is not a text")) }),
+        };
+        let after = match options.get("after") {
+            None => Some(vec![]),
+            Some(Json::Array(names)) => names.iter().map(|n| n.as_str().map(str::to_string)).collect(),
+            Some(_) => None,
+        };
+        let Some(after) = after else { return wrong("after", "after is not an array of names") };
+        if let Some(outcome) = text("after_outcome")? {
+            follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
+        }
+        Ok(Schedule {
+            name,
+            id: row.uuid(scol::ID).unwrap_or(0),
+            rule,
+            zone,
+            anchor,
+            start_at: row.time(scol::START_AT),
+            until: row.time(scol::UNTIL),
+            month_end,
+            active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
+            only_if: text("only_if")?.map(str::to_string),
+            after,
+            repeats,
+            lateness: Lateness {
+                catch_up,
+                limit: limit.min(CATCH_UP_LIMIT_MAX) as usize,
+                deadline: deadline.map(TimeDelta::microseconds),
+                // A tick comes within a second of its time unless the server was down or frozen.
+                grace: TimeDelta::seconds(5),
+            },
+            overlap,
+            jitter,
+            base,
+            state: State::of(row),
+            of_all: OfAll::of(&options),
+        })
+    }
+}
+
+/// Serves what is due in tenants of this database whose time has come: the one that has waited longest first,
+/// and for so long only; the others stay due. False: nothing came of it.
+pub fn tick(s: &Shared, database: u32) -> bool {
+    let (began, now) = (clock::tick(), clock::now());
+    let is_due = |e: &Entry| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now;
+    let mut due: Vec<(Micros, usize)> =
+        s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(SeqCst), index)).collect();
+    due.sort();
+    let Some(db) = s.db(database) else { return false };
+    let mut came = false;
+    for (n, (_, index)) in due.into_iter().enumerate() {
+        // One at least: however long it took to look for them, something comes of it.
+        if n > 0 && began.elapsed() > PASS {
+            // Nobody else notes them again.
+            db.ticks_wanted.store(1, SeqCst);
+            break;
+        }
+        // Should this process end meanwhile, the launcher puts it back.
+        db.ticking.store(index as u32 + 1, SeqCst);
+        // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
+        s.entries[index].schedule_due.store(NEVER, SeqCst);
+        let before = clock::now();
+        let again = take_turn(s, index);
+        // One that is due as it was before has had nothing done for it.
+        came |= again > before;
+        if again != NEVER {
+            ready::schedule_due(s, index as u32, again);
+        }
+        db.ticking.store(0, SeqCst);
+    }
+    came
+}
+
+/// Serves one tenant; when to come again.
+fn take_turn(s: &Shared, index: usize) -> Micros {
+    let e = &s.entries[index];
+    let began = clock::tick();
+    let schema = e.tenant.load(Relaxed);
+    let mut care = Care::Batch;
+    loop {
+        let now = clock::now();
+        let full = e.schedule_full.load(Relaxed);
+        let all = full > now || now - full > LOOK_AT_ALL;
+        let low = e.schedule_low.load(SeqCst);
+        let served = transaction::run(|| {
+            timeout::limit_locks(LOCK_TIMEOUT);
+            serve(s, schema, if all { ready::LOWEST } else { low }, Place::of(schema), care)
+        });
+        let failure = match served {
+            Ok(Served { next, nothing_before, behind }) => {
+                Place::note(schema, behind);
+                if let Some(raised) = nothing_before {
+                    // Unless somebody has announced another one meanwhile.
+                    let _ = e.schedule_low.compare_exchange(low, raised.max(low), SeqCst, SeqCst);
+                    if all {
+                        e.schedule_full.store(now, Relaxed);
+                    }
+                }
+                match next {
+                    Step::More if began.elapsed() < TURN => {
+                        care = Care::Batch;
+                        continue;
+                    }
+                    Step::More => return clock::now(),
+                    Step::Next(at) => return at,
+                }
+            }
+            Err(failure) => failure,
+        };
+        if care == Care::Batch {
+            // Which one of them it was: the others are not to suffer.
+            care = Care::Single;
+            continue;
+        }
+        if !matches!(failure.sqlstate.as_str(), "55000" | "0A000" | "3F000" | "42704" | "42P01") {
+            caught::log_failure("schedules could not be served", &failure);
+        }
+        return clock::now() + FAILED_AGAIN;
+    }
+}
+
+/// What a failure takes back: all that is served in one transaction, or the one schedule.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Batch,
+    Single,
+}
+
+/// Whether an error says something of the moment, not of the schedule: locks, resources, an operator,
+/// the state of the tenant; or somebody enqueues the very task by hand.
+fn passes(sqlstate: &str) -> bool {
+    ["40", "53", "55", "57", "58", "08", "25", "3F"].contains(&&sqlstate[..sqlstate.len().min(2)]) || matches!(sqlstate, "42P01" | "23505")
+}
+
+thread_local! {
+    /// Schedules that failed with an error of the server's own, and when: it may have been something that
+    /// somebody was just dropping.
+    static FAILED_ONCE: RefCell<HashMap<(u32, String), Instant>> = RefCell::default();
+}
+
+/// Whether it is an internal error that this schedule hasn't had lately.
+fn is_first(tenant: u32, name: &str, sqlstate: &str) -> bool {
+    sqlstate.starts_with("XX")
+        && FAILED_ONCE.with_borrow_mut(|failed| {
+            failed.retain(|_, at| at.elapsed() < REMEMBERED);
+            if failed.len() >= FAILED_MAX {
+                failed.clear();
+            }
+            failed.insert((tenant, name.to_string()), Instant::now()).is_none()
+        })
+}
+
+enum Step {
+    /// There is more that is due.
+    More,
+    Next(Micros),
+}
+
+struct Served {
+    next: Step,
+    /// What is left to be served comes due at this or later, as far as it could be seen.
+    nothing_before: Option<Micros>,
+    /// So many rows are held that the next transaction begins behind these.
+    behind: Option<Place>,
+}
+
+impl Served {
+    fn nothing(next: Micros) -> std::result::Result<Served, Failure> {
+        Ok(Served { next: Step::Next(next), nothing_before: None, behind: None })
+    }
+}
+
+/// How far the rows of a tenant were looked at that came due first and are all held. Rows of one fire time are in
+/// the order of their pages; within a page HOT updates break it, so a page begun is looked at again.
+#[derive(Clone, Copy)]
+struct Place {
+    due: Micros,
+    page: u64,
+    since: Instant,
+}
+
+thread_local! {
+    static PLACES: RefCell<HashMap<u32, Place>> = RefCell::default();
+}
+
+impl Place {
+    /// Not for ever: where more comes due than can be served, nobody would look again at what was held once.
+    fn of(tenant: u32) -> Option<Place> {
+        let place = PLACES.with_borrow(|places| places.get(&tenant).copied())?;
+        (place.since.elapsed() < HELD_FOR).then_some(place)
+    }
+    fn note(tenant: u32, place: Option<Place>) {
+        PLACES.with_borrow_mut(|places| {
+            if places.len() >= PLACES_MAX {
+                // What is forgotten is found again, by looking from the beginning.
+                places.clear();
+            }
+            match place {
+                Some(place) => drop(places.insert(tenant, place)),
+                None => drop(places.remove(&tenant)),
+            }
+        });
+    }
+    fn key(&self) -> (Micros, u64) {
+        (self.due, self.page)
+    }
+}
+
+/// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found held.
+fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
+    let tenant = match tenant::by_oid(schema) {
+        Ok(t) => t,
+        // Detached or dropped: whoever attaches it again wakes it.
+        Err(_) => return Served::nothing(NEVER),
+    };
+    let now = clock::now();
+    if !tenant.ready || tenant.suspended.is_some() || settings::exclude_schemas().contains(&tenant.name) {
+        return Served::nothing(NEVER);
+    }
+    if let Some(until) = tenant.paused_until(now) {
+        return Served::nothing(until);
+    }
+    let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
+    let mut due = Vec::new();
+    let by_due = work.table.index_with(&[scol::NEXT_RUN as i16]);
+    let mut keys = vec![Key { column: 1, compare: Compare::Le, value: Value::Time(now) }];
+    let from = behind.map_or(from, |place| place.due.max(from));
+    if from > ready::LOWEST {
+        keys.push(Key { column: 1, compare: Compare::Ge, value: Value::Time(from) });
+    }
+    // What is held up: until when, and since when at least.
+    let (mut again, mut held) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
+    let (mut looked_at_held, mut cut) = (0, None);
+    let began = clock::tick();
+    // What is due is fetched when it is served: two hundred times what one may take would be too much.
+    work.table.fetching_at_most(0, || {
+        work.table.scan(by_due, &keys, None, false, |row| {
+            let at = row.time(scol::NEXT_RUN).unwrap_or(from);
+            let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |b| b.since) };
+            if behind.is_none_or(|behind| place.key() >= behind.key()) {
+                // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
+                if row_lock::try_lock(&work.table, &row) {
+                    due.push(row);
+                } else {
+                    looked_at_held += 1;
+                    again = now + LOCKED_AGAIN;
+                    held = held.min(at);
+                }
+            }
+            // Somebody may hold any number of them.
+            if looked_at_held == HELD || began.elapsed() > TURN {
+                cut = Some(place);
+            }
+            due.len() < SCHEDULES && cut.is_none()
+        })
+    });
+    let mut more = due.len() == SCHEDULES || cut.is_some();
+    let mut left = FIRE_TIMES;
+    let mut any = false;
+    let began = clock::tick();
+    for row in &due {
+        if left == 0 || began.elapsed() > TURN {
+            more = true;
+            break;
+        }
+        let Some(row) = &work.table.fetch(row.tid) else { return Err(overtaken()) };
+        let served = match care {
+            Care::Batch => work.serve(row, &mut left)?,
+            Care::Single => work.serve_alone(row, &mut left)?,
+        };
+        match served {
+            Turn::Over(next) => {
+                any = true;
+                more |= next.is_some_and(|next| next <= now);
+            }
+            Turn::Held(at) => {
+                again = again.min(at);
+                held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
+            }
+        }
+    }
+    if more {
+        let behind = match cut {
+            // Where there are so many of one fire time that a turn does not get past them, it begins anew.
+            Some(cut) if !any => Some(cut).filter(|cut| behind.is_none_or(|behind| cut.key() > behind.key())),
+            _ => behind,
+        };
+        // Where all of them are held up, trying at once again would be in vain.
+        let next = if any || cut.is_some() && behind.is_some() { Step::More } else { Step::Next(again.min(now + LOCKED_AGAIN)) };
+        return Ok(Served { next, nothing_before: None, behind });
+    }
+    transaction::refresh_snapshot();
+    let mut next = again;
+    work.table.scan(by_due, &[Key { column: 1, compare: Compare::Gt, value: Value::Time(now) }], None, false, |row| {
+        next = next.min(row.time(scol::NEXT_RUN).unwrap_or(NEVER));
+        false
+    });
+    let nothing_before = if behind.is_none() { Some(held.min(now)) } else { None };
+    Ok(Served { next: Step::Next(next), nothing_before, behind: None })
+}
+
+/// What came of a schedule that was due.
+enum Turn {
+    /// Its next fire time.
+    Over(Option<Micros>),
+    /// It stays due, and is looked at again then.
+    Held(Micros),
+}
+
+/// A tenant's tables while its schedules are served.
+struct Work<'a> {
+    s: &'a Shared,
+    tenant: &'a Rc<Tenant>,
+    table: Table,
+    queue: Queue,
+    now: Micros,
+}
+
+impl<'a> Work<'a> {
+    /// None: somebody has them.
+    fn open(s: &'a Shared, tenant: &'a Rc<Tenant>, now: Micros) -> Result<Option<Work<'a>>> {
+        let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(None) };
+        let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(None) };
+        let nobody = Caller { name: String::new(), superuser: false };
+        let queue = Queue::of(tenant.clone(), tasks.fetch_at_most(ROW), nobody, By::Engine);
+        Ok(Some(Work { s, tenant, table: table.fetch_at_most(ROW), queue, now }))
+    }
+
+    /// A row that is locked. `left`: fire times that this transaction may still serve.
+    fn serve(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+        let changes = match Schedule::of(self.tenant, row) {
+            Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
+                return Ok(Turn::Held(self.now + LOCKED_AGAIN));
+            }
+            Ok(schedule) => fire(self.s, self.tenant, &mut self.queue, row, &schedule, self.now, left)?,
+            // A broken schedule says so and stops nothing else.
+            Err(broken) => Changes::broken(row, broken.into()),
+        };
+        self.write(row, &changes)
+    }
+
+    /// The same, so that an error takes back nothing but this.
+    fn serve_alone(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+        let (s, tenant, now) = (self.s, self.tenant, self.now);
+        let served = subtransaction::run(|| match Work::open(s, tenant, now)? {
+            Some(mut work) => work.serve(row, left),
+            None => Ok(Turn::Held(now + LOCKED_AGAIN)),
+        });
+        let failure = match served {
+            Ok(turn) => return Ok(turn),
+            Err(failure) => failure,
+        };
+        let name = row.text(scol::NAME).unwrap_or_default();
+        if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" {
+            return Ok(Turn::Held(now + LOCKED_AGAIN));
+        }
+        if passes(&failure.sqlstate) || is_first(tenant.oid, &name, &failure.sqlstate) {
+            caught::log_failure("a schedule could not be served", &failure);
+            return Ok(Turn::Held(now + FAILED_AGAIN));
+        }
+        // Whatever is in it, it must not come again and again: not tried until somebody mends it.
+        self.write(row, &Changes::broken(row, Error::new("XX000", failure.message)))
+    }
+
+    fn write(&self, row: &Row, changes: &Changes) -> std::result::Result<Turn, Failure> {
+        if changes.over {
+            return match self.table.delete(row) {
+                Gone::Done => Ok(Turn::Over(None)),
+                Gone::Lost => Err(overtaken()),
+            };
+        }
+        let state = changes.state.document();
+        let mut set = vec![(scol::NEXT_RUN, Value::time(changes.next)), (scol::PROBLEM, Value::text(changes.problem.as_deref()))];
+        // What is too large to be read stays as it is.
+        if row.outside <= ROW {
+            set.push((scol::STATE, Value::json(state.as_ref())));
+        }
+        if let Some((at, count)) = changes.served {
+            set.push((scol::LAST_RUN, Value::Time(at)));
+            set.push((scol::RUN_COUNT, Value::I64(row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
+        }
+        if let Some(id) = changes.last_task {
+            set.push((scol::LAST_TASK, Value::Uuid(id)));
+        }
+        if let Some(n) = changes.repeats {
+            set.push((scol::REPEATS, Value::I32(n)));
+        }
+        match self.table.update(row, &set) {
+            Gone::Done => Ok(Turn::Over(changes.next)),
+            // It was locked; only this transaction itself could have.
+            Gone::Lost => Err(overtaken()),
+        }
+    }
+}
+
+fn overtaken() -> Failure {
+    Failure::new("40001", "the schedule was changed meanwhile")
+}
+
+struct Changes {
+    next: Option<Micros>,
+    problem: Option<String>,
+    served: Option<(Micros, i64)>,
+    last_task: Option<u128>,
+    repeats: Option<i32>,
+    state: State,
+    /// A one-time schedule that has fired: its row goes.
+    over: bool,
+}
+
+impl Changes {
+    /// Not again until somebody mends it.
+    fn broken(row: &Row, error: Error) -> Changes {
+        Changes {
+            next: None,
+            problem: Some(error.message),
+            served: None,
+            last_task: None,
+            repeats: None,
+            state: if row.outside <= ROW { State::of(row) } else { State::default() },
+            over: false,
+        }
+    }
+}
+
+/// `left`: fire times that may be served now.
+fn fire(
+    s: &Shared,
+    tenant: &Rc<Tenant>,
+    queue: &mut Queue,
+    row: &Row,
+    schedule: &Schedule,
+    now: Micros,
+    left: &mut usize,
+) -> Result<Changes> {
+    let mut state = schedule.state.clone();
+    let mut repeats = schedule.repeats;
+    if row.bool(scol::ENABLED) != Some(true) {
+        state.start_over();
+        return Ok(Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false });
+    }
+    let plan = schedule.plan();
+    // The rule's own fire times, and the one of a release.
+    let next_run = row.time(scol::NEXT_RUN);
+    let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
+    let (mut slots, mut next) = match waiting_for {
+        // Before any clock of a computer's: somebody means at once.
+        Some(at) if at <= now => {
+            let from = instant(if at < -EPOCH_2000 { now } else { at });
+            let part = catch_up::part(&plan, from, instant(now), &schedule.lateness, state.promised.map(instant), (*left).max(1));
+            state.promised = part.promised.map(micros);
+            (part.serve, part.next.map(micros))
+        }
+        // The owner has written a release into it by hand, and lost the rule's own.
+        None if state.released.is_some() => (vec![], plan.next_after(instant(now)).map(micros)),
+        at => (vec![], at),
+    };
+    let released = state.released;
+    if let Some(at) = released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {
+        slots.push(instant(at));
+        slots.sort();
+        slots.dedup();
+    }
+    if schedule.of_all.is_some() && !tenant.fan_out {
+        // What all tenants are to do, this one isn't: its plan goes on.
+        slots.clear();
+    }
+    *left = left.saturating_sub(slots.len());
+    let mut last_task = row.uuid(scol::LAST_TASK);
+    let mut served = 0;
+    let mut problem = None;
+    let overlap = schedule.overlap.as_str();
+    queue.caller =
+        Caller { name: row.text(scol::CREATED_BY).unwrap_or_default(), superuser: row.bool(scol::BY_SUPERUSER).unwrap_or(false) };
+    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
+    if state.released.is_some() || !slots.is_empty() {
+        state.start_over();
+    }
+    for slot in slots {
+        if repeats == 0 {
+            break;
+        }
+        let at = micros(slot);
+        // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
+        let of_line = schedule.of_all.as_ref().filter(|_| released != Some(at));
+        if schedule.active_hours.as_ref().is_some_and(|h| !h.contain(schedule.zone, slot)) {
+            continue;
+        }
+        if repeats > 0 {
+            repeats -= 1;
+        }
+        if let Some(last) = last_task
+            && overlap != "allow"
+            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| task::is_task(r.char(col::STATE)))
+        {
+            // 'queue': one runs, one waits, the rest coalesce with the one that waits.
+            if overlap == "skip"
+                || crate::calls::tasks::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none()
+            {
+                if let Some(all) = of_line {
+                    let begun = schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
+                    *left = left.saturating_sub(if begun { LINE } else { 0 });
+                }
+                continue;
+            }
+        }
+        let id = task::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
+        let jitter = if schedule.jitter > 0 {
+            micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(schedule.jitter)))
+        } else {
+            0
+        };
+        let later = jitter + schedule.of_all.as_ref().map_or(0, |all| all.stagger(tenant));
+        // The handler may be gone for a while: the plan goes on.
+        let made = task_of(schedule, tenant, row, &handler_name, at).and_then(|new| {
+            let fanout = of_line.map(|all| all.line(at));
+            let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
+            crate::work::enqueue::add(queue, &new).map(|added| (new, added))
+        });
+        let made = match made {
+            // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
+            Err(error) if error.sqlstate == "55P03" => return Err(error),
+            made => made,
+        };
+        if let Some(all) = of_line {
+            let result = match &made {
+                Ok((new, id)) if new.id != Some(*id) && !fanout::is_of(&queue.table, *id, new.fanout) => Err(fanout::TAKEN.into()),
+                Ok((_, id)) => Ok(*id),
+                Err(e) => Err(e.message.clone()),
+            };
+            let begun = schedules::fired(tenant, all, row, at, result)?;
+            *left = left.saturating_sub(if begun { LINE } else { 0 });
+        }
+        match made {
+            Ok((new, id)) => {
+                crate::calls::events::schedule_fired(queue, &new, id);
+                last_task = Some(id);
+                served += 1;
+                transaction::see_own_writes();
+            }
+            Err(error) => {
+                problem = Some(error.message);
+                // It has made no task of it.
+                repeats += i32::from(repeats >= 0);
+            }
+        }
+    }
+    if repeats == 0 {
+        next = None;
+    } else if next.is_none()
+        && problem.is_none()
+        && !schedule.rule.fires_once()
+        && !schedule.rule.is_after()
+        && schedule.until.is_none_or(|t| t > now)
+    {
+        problem = Some("its rule has no further fire time".into());
+    }
+    // One that others come after stays: their names for it would mean nothing.
+    let over = schedule.rule.fires_once()
+        && next.is_none()
+        && repeats < 0
+        && problem.is_none()
+        && schedule.after.is_empty()
+        // That it has run is remembered for as long as it is defined.
+        && schedule.of_all.is_none()
+        && follow::is_last(&state);
+    Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), state, over })
+}
+
+/// A task of this schedule for the fire time `at`, but for its id and when it may run.
+pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
+    Ok(NewTask {
+        handler: handler_name.to_string(),
+        args: arguments(tenant, schedule, row, handler_name, instant(at))?,
+        name: schedule.base.name.clone().or_else(|| Some(schedule.name.clone())),
+        delay: None,
+        schedule: Some(schedule.name.clone()),
+        scheduled_for: Some(at),
+        alone: schedule.overlap != "allow",
+        ..schedule.base.clone()
+    })
+}
+
+fn micros_of(d: TimeDelta) -> i64 {
+    d.num_microseconds().unwrap_or(i64::MAX / 4)
+}
+
+/// The schedule's arguments, with the intended time where `time_arg` asks for it: as the
+/// parameter's type has it, in the schedule's zone.
+fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
+    let Some(name) = row.text(scol::TIME_ARG) else { return Ok(row.raw(scol::ARGS).map(Jsonb::from_datum)) };
+    let mut object = match row.json(scol::ARGS) {
+        None if row.raw(scol::ARGS).is_some() => return Err(Error::invalid("args can not be read")),
+        None | Some(Json::Null) => json!({}),
+        Some(Json::Object(o)) => Json::Object(o),
+        Some(_) => return Err(Error::invalid("time_arg needs args to be an object")),
+    };
+    let handler = handler::require(tenant, handler_name)?;
+    let kind = handler.signature.as_ref().and_then(|sig| sig.params.iter().find(|p| p.name.as_deref() == Some(&name))).map(|p| p.type_oid);
+    object[&name] = time_text(slot, schedule.zone, kind).into();
+    Ok(Some(Jsonb::from_value(object)))
+}
+
+pub fn time_text(slot: DateTime<Utc>, zone: chrono_tz::Tz, kind: Option<u32>) -> String {
+    let local = slot.with_timezone(&zone);
+    match kind {
+        Some(1082) => local.format("%Y-%m-%d").to_string(),
+        Some(1083) => local.format("%H:%M:%S%.6f").to_string(),
+        Some(1266) => local.format("%H:%M:%S%.6f%:z").to_string(),
+        Some(1114) => local.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+        _ => local.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
+    }
+}
+
+/// When the tenant's next schedule comes due; for sweeps.
+pub fn first_due(table: &Table) -> Option<Micros> {
+    let mut first = None;
+    table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
+        first = row.time(scol::NEXT_RUN);
+        false
+    });
+    first
+}
