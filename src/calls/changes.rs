@@ -1,19 +1,22 @@
 //! Changing tasks that wait, deleting tasks that are over.
 
-use crate::calls::tasks as surface;
-use crate::calls::tasks::Found;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
+use crate::pure::ids;
+use crate::pure::state::{self, State, stored};
 use crate::shared::{self, wake};
-use crate::task::{self, State, col, ended, rcol, stored};
+use crate::task::lookup::{self, Found};
+use crate::task::new::NewTask;
+use crate::task::notes;
+use crate::task::place::Place;
+use crate::tenant::columns::{col, rcol};
+use crate::tenant::{self, rights};
 use crate::waits::gate;
-use crate::waits::turn::Place;
-use crate::work::enqueue::NewTask;
 use crate::work::retention;
-use crate::{handler, sql_functions, tenant};
+use crate::{handler, sql_functions};
 
 /// Rows that are collected before they are deleted.
 const BATCH: usize = 2000;
@@ -30,7 +33,7 @@ fn update(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_update()");
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(7).as_deref())?;
-    surface::may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let new = NewTask {
         run_at: args.time(1),
         queue: args.text(2),
@@ -43,11 +46,11 @@ fn update(args: &Args) -> Result<Ret> {
     new.check()?;
     if new.args.is_some() {
         // Who gives the arguments answers for them as whoever enqueues does.
-        crate::work::enqueue::Caller::check(&tenant)?;
+        crate::tenant::rights::Caller::check(&tenant)?;
     }
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Read)?;
-    let Found::Unfinished(row) = surface::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
+    let Found::Unfinished(row) = lookup::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
     let listed = shared::get().is_some_and(|s| gate::live_items(&s, usize::MAX, tenant.oid).any(|item| item.id == id));
     if listed {
         // Finished, running, or next in an executor's list: too late.
@@ -101,16 +104,13 @@ fn update(args: &Args) -> Result<Ret> {
     if changes.len() == 1 {
         return Ok(Ret::Bool(false));
     }
-    let options = if answers {
-        crate::calls::events::options_again(&tenant, row.json(col::OPTIONS), false, true)?.map(Jsonb::from_value)
-    } else {
-        None
-    };
+    let options =
+        if answers { crate::work::ask::options_again(&tenant, row.json(col::OPTIONS), false, true)?.map(Jsonb::from_value) } else { None };
     if answers && (options.is_some() || row.raw(col::OPTIONS).is_some()) {
         changes.push((col::OPTIONS, Value::json(options.as_ref())));
     }
     let place = Place::of(&tenant, new.queue.as_deref().or(row.str(col::QUEUE)));
-    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || task::is_runnable(row.char(col::STATE)) && !place.has(&row) {
+    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || state::is_runnable(row.char(col::STATE)) && !place.has(&row) {
         // Whether what kept it still does is found out by the next pick.
         changes.extend(place.changes());
     }
@@ -126,47 +126,25 @@ fn update(args: &Args) -> Result<Ret> {
     Ok(Ret::Bool(true))
 }
 
-/// Whether a row of tq_task may have stayed behind for this finished task: it keeps its unique key, or says
-/// that it is quarantined.
-pub(crate) fn leaves_a_note(row: &Row) -> bool {
-    row.raw(rcol::UNIQUE_KEY).is_some() || row.char(rcol::STATE) == ended::QUARANTINED
-}
-pub(crate) fn forget_note(tasks: &Table, id: u128) {
-    let note = |r: &Row| matches!(r.char(col::STATE), stored::KEY | stored::QUARANTINED);
-    if let Some(row) = tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(note) {
-        // Lost: somebody else has just done it.
-        let _: Gone = tasks.delete(&row);
-    }
-}
-
-/// Deletes a finished task, and the unique key that it may have kept.
-pub(crate) fn delete_result(tasks: &Table, results: &Table, row: &Row) -> Gone {
-    let gone = results.delete(row);
-    if gone == Gone::Done && leaves_a_note(row) {
-        forget_note(tasks, row.uuid(rcol::ID).unwrap_or(0));
-    }
-    gone
-}
-
 /// tq_delete(id, tenant)
 fn delete(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_delete()");
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
-    surface::may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
-    match surface::look_up(&tasks, &results, id) {
+    match lookup::look_up(&tasks, &results, id) {
         Found::Finished(row) => {
             if transaction::with_latest_snapshot(|| retention::is_needed(&tasks, &row)) {
-                return Err(Error::state(format!("the flow of task {} is not finished", task::uuid_text(id)))
+                return Err(Error::state(format!("the flow of task {} is not finished", ids::uuid_text(id)))
                     .detail("It gathers the results of its members when the last of them is final.")
                     .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
             }
-            let gone = transaction::with_latest_snapshot(|| delete_result(&tasks, &results, &row));
+            let gone = transaction::with_latest_snapshot(|| notes::delete_result(&tasks, &results, &row));
             Ok(Ret::Bool(gone == Gone::Done))
         }
-        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", task::uuid_text(id)))
+        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", ids::uuid_text(id)))
             .detail("Deleting it would leave whoever waits for it without an answer.")
             .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id).")),
         Found::Nothing => Ok(Ret::Bool(false)),
@@ -182,7 +160,7 @@ fn purge(args: &Args) -> Result<Ret> {
     }
     let wanted = args.texts(1).map(|names| names.iter().map(|n| final_state(n)).collect::<Result<Vec<State>>>()).transpose()?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    surface::may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
     let by_id = results.index_with(&[rcol::ID as i16]);
@@ -199,13 +177,13 @@ fn purge(args: &Args) -> Result<Ret> {
                 from = row.uuid(rcol::ID).unwrap_or(u128::MAX);
                 let over = row.time(rcol::FINISHED_AT).is_some_and(|t| t <= before);
                 let over = over && !retention::is_needed(&tasks, &row);
-                if over && wanted.as_ref().is_none_or(|w| w.contains(&task::finished(row.char(rcol::STATE)))) {
+                if over && wanted.as_ref().is_none_or(|w| w.contains(&state::finished(row.char(rcol::STATE)))) {
                     victims.push(row);
                 }
                 seen < BATCH
             });
             for row in &victims {
-                purged += i64::from(delete_result(&tasks, &results, row) == Gone::Done);
+                purged += i64::from(notes::delete_result(&tasks, &results, row) == Gone::Done);
             }
         });
         if seen < BATCH {

@@ -7,8 +7,9 @@
 //! lasts; with its end, whichever it is, they are let in again.
 
 use crate::postgres::utility::{self, Command};
-use crate::postgres::{access_hook, call, catalog, database, latch, shmem, transaction, worker};
-use crate::shared::{self, Shared, db_state, prepared, wake};
+use crate::postgres::{access_hook, call, catalog, database, latch, transaction, worker};
+use crate::shared::away::{self, Away};
+use crate::shared::{self, Shared, prepared, wake};
 use pgrx::PgLogLevel;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::*;
@@ -65,35 +66,6 @@ fn after(command: &Command) {
     }
 }
 
-/// A session that has the workers of a database keep away.
-pub struct Away {
-    database: u32,
-    place: usize,
-    by: u64,
-}
-
-impl Away {
-    fn begin(s: &Shared, database: u32) -> Option<Away> {
-        let db = s.db(database)?;
-        let by = ((latch::my_procno() as u64 + 1) << 32) | shmem::my_pid() as u64;
-        // None is free: those who have them keep the workers away as well.
-        let place = db.away.iter().position(|a| a.compare_exchange(0, by, SeqCst, SeqCst).is_ok())?;
-        Some(Away { database, place, by })
-    }
-
-    /// Where the database still is, by whatever name, its work goes on at once. Atomics and latches only.
-    pub fn over(self, s: &Shared) {
-        let Some(db) = s.db(self.database) else { return };
-        if db.away[self.place].compare_exchange(self.by, 0, SeqCst, SeqCst).is_ok() && !db.is_away() {
-            if db.state.load(SeqCst) == db_state::SERVED {
-                db.look_again();
-            }
-            s.header.rescan.store(1, SeqCst);
-            s.call_launcher_now();
-        }
-    }
-}
-
 /// The workers of the database leave, and keep away until the transaction is over.
 fn send_away(database: u32) {
     let Some(s) = shared::get() else { return };
@@ -114,7 +86,7 @@ fn send_away(database: u32) {
             return;
         }
         // One that was just starting hears of it now.
-        dismiss(&s, database);
+        away::dismiss(&s, database);
         if let Some(db) = s.db(database) {
             worker::signal(db.scheduler_pid.load(SeqCst), libc::SIGTERM);
         }
@@ -128,14 +100,4 @@ fn workers_of(s: &Shared, database: u32) -> Vec<u32> {
     let executors = s.slots.iter().filter(of).map(|slot| slot.pid.load(SeqCst));
     let scheduler = s.db(database).map(|db| db.scheduler_pid.load(SeqCst)).filter(|pid| *pid != 0);
     executors.chain(scheduler).collect()
-}
-
-/// Ends the executors of a database, busy ones too: their tasks run again some day, uncounted.
-pub fn dismiss(s: &Shared, database: u32) {
-    for slot in s.slots {
-        if slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database {
-            slot.leave.store(1, SeqCst);
-            worker::signal(slot.pid.load(SeqCst), libc::SIGTERM);
-        }
-    }
 }

@@ -4,15 +4,17 @@
 //! the last is deleted or loses the label. Members are told in the order they were enqueued.
 
 use crate::calls::tasks as surface;
-use crate::calls::tasks::Waiting;
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::clock::Micros;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::{latch, shmem, transaction};
-use crate::shared::{self, Shared, Word, wake};
-use crate::task::{self, State, col, rcol};
-use crate::tenant::{self, Tenant};
+use crate::pure::state::{self, State};
+use crate::pure::time::Micros;
+use crate::shared::waiters::{self, Waiting};
+use crate::shared::{self, Word, wake};
+use crate::task::document;
+use crate::tenant::columns::{self, col, rcol};
+use crate::tenant::{self, Tenant, rights};
 use crate::{settings, sql_functions};
 use serde_json::Value as Json;
 use std::collections::HashSet;
@@ -23,32 +25,6 @@ use std::time::{Duration, Instant};
 /// A waiter looks again after this without having been called: for what ends without an executor's
 /// word, as when retention or a cascade takes a member.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
-/// one look.
-fn mark(schema: u32, group: &str) -> u64 {
-    use std::hash::{Hash, Hasher};
-    // Its keys are fixed: every process gets the same.
-    let mut hasher = std::collections::hash_map::DefaultHasher::new();
-    (shmem::my_database(), schema, group).hash(&mut hasher);
-    hasher.finish() | 1
-}
-
-/// A task of this group has ended: whoever waits for the group may look.
-pub fn announce(s: &Shared, schema: u32, group: Option<&str>) {
-    if let Some(group) = group
-        && s.header.waiters.load(SeqCst) > 0
-    {
-        transaction::flush_commits();
-        wake::announce_group(s, mark(schema, group));
-    }
-}
-/// The same, after this transaction's commit.
-pub fn finished(schema: u32, group: Option<&str>) {
-    if let Some(group) = group {
-        wake::finished_group(mark(schema, group));
-    }
-}
 
 struct Members {
     unfinished: Vec<Row>,
@@ -78,7 +54,7 @@ fn members(tasks: &Table, results: &Table, group: &str) -> Members {
         rows
     };
     transaction::with_latest_snapshot(|| {
-        let unfinished = read(tasks, col::GROUP_ID, &|row| task::is_task(row.char(col::STATE)));
+        let unfinished = read(tasks, col::GROUP_ID, &|row| state::is_task(row.char(col::STATE)));
         let mut finished = read(results, rcol::GROUP_ID, &|_| true);
         finished.sort_by_key(|row| row.uuid(rcol::ID));
         Members { unfinished, finished }
@@ -111,7 +87,7 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) 
         }
         let deadline = Instant::now() + Duration::from_micros(wait as u64).min(settings::max_wait());
         if let Some(s) = shared::get() {
-            let waiting = Waiting::for_any(s, 0, mark(tenant.oid, group));
+            let waiting = Waiting::for_any(s, 0, waiters::mark(tenant.oid, group));
             let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
             loop {
                 found = members(&tasks, &results, group);
@@ -134,14 +110,14 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) 
 }
 
 fn is_failure(row: &Row) -> bool {
-    task::finished(row.char(rcol::STATE)) != State::Done
+    state::finished(row.char(rcol::STATE)) != State::Done
 }
 
 /// tq_result_group(group_id, failures, count, wait, tenant)
 fn result_group(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
     let tenant = tenant::resolve(args.text(4).as_deref())?;
-    surface::may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(false);
     let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))? else { return Ok(Ret::Null) };
     let values = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| {
@@ -151,7 +127,7 @@ fn result_group(args: &Args) -> Result<Ret> {
         // As tq_result(propagate => false) has it.
         let error = row.json(rcol::ERROR);
         let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
-        message.unwrap_or(task::finished(row.char(rcol::STATE)).name()).into()
+        message.unwrap_or(state::finished(row.char(rcol::STATE)).name()).into()
     });
     Ok(Ret::Json(values.collect::<Vec<Json>>().into()))
 }
@@ -160,10 +136,10 @@ fn result_group(args: &Args) -> Result<Ret> {
 fn fetch_group(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
     let tenant = tenant::resolve(args.text(4).as_deref())?;
-    surface::may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(true);
     let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))?.unwrap_or_default();
-    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| surface::describe_result(&tenant, row));
+    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| document::describe_result(&tenant, row));
     Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
 }
 
@@ -171,7 +147,7 @@ fn fetch_group(args: &Args) -> Result<Ret> {
 fn count_group(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    surface::may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(false);
     let found = members(&tenant.open_to_look(tenant.task)?, &tenant.open_to_look(tenant.result)?, &group);
     Ok(Ret::Bigint(found.finished.iter().filter(|row| !failures || is_failure(row)).count() as i64))
@@ -182,7 +158,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_delete_group()");
     let group = group_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    surface::may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let with_tasks = args.bool(1).unwrap_or(false);
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
@@ -190,7 +166,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
     let mut changed = 0;
     for row in &found.finished {
         let gone = if with_tasks {
-            crate::calls::changes::delete_result(&tasks, &results, row)
+            crate::task::notes::delete_result(&tasks, &results, row)
         } else {
             results.update(row, &[(rcol::GROUP_ID, Value::Null)])
         };
@@ -206,7 +182,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
             .hint("Call tq_cancel(id) for tasks that are not to run.")
             .notice();
     }
-    finished(tenant.oid, Some(&group));
+    waiters::finished(tenant.oid, Some(&group));
     Ok(Ret::Bigint(changed + left))
 }
 
@@ -225,13 +201,13 @@ pub fn running_ids(schema: u32) -> HashSet<u128> {
 fn queue_size(args: &Args) -> Result<Ret> {
     let queue = args.text(0);
     let tenant = tenant::resolve(args.text(1).as_deref())?;
-    surface::may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let running = running_ids(tenant.oid);
     let tasks = tenant.open_to_look(tenant.task)?;
     let mut size = 0;
-    tasks.scan(tasks.index_with(&task::PICK_INDEX), &[], None, false, |row| {
+    tasks.scan(tasks.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
         let here = queue.as_deref().is_none_or(|q| row.str(col::QUEUE).unwrap_or("default") == q);
-        let waits = task::is_task(row.char(col::STATE)) && !running.contains(&row.uuid(col::ID).unwrap_or(0));
+        let waits = state::is_task(row.char(col::STATE)) && !running.contains(&row.uuid(col::ID).unwrap_or(0));
         size += i64::from(here && waits);
         true
     });

@@ -1,16 +1,19 @@
 //! tq_register and its kin.
 
-use crate::calls::tenants::{announce_registry, check_settings, require_owner, run, wake_all, wake_if_used};
+use crate::calls::tenants::check_settings;
 use crate::calls::views::interval_json;
-use crate::handler::{Handler, all, check_retry, signature};
+use crate::handler::notes::{self, LOOKED_INTO};
+use crate::handler::roles::{wake_all, wake_if_used};
+use crate::handler::{all, check_retry, signature};
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::retry;
 use crate::sql_functions;
-use crate::tenant::{Tenant, registry, resolve};
-use crate::work::enqueue::TIME_MAX;
+use crate::task::new::TIME_MAX;
+use crate::tenant::records::{announce_registry, run};
+use crate::tenant::rights::require_owner;
+use crate::tenant::{limits, registry, resolve};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
 
@@ -35,7 +38,7 @@ fn register(args: &Args) -> Result<Ret> {
         None => {}
     }
     let function = args.text(1).unwrap_or_else(|| catalog::quote(&name));
-    check_limits(args.int(8), args.text(9).as_deref())?;
+    limits::check_limits(args.int(8), args.text(9).as_deref())?;
     if args.bool(15) == Some(true) {
         return Err(Error::unsupported("external"));
     }
@@ -131,7 +134,7 @@ fn register(args: &Args) -> Result<Ret> {
             args.text(9).into(),
         ],
     )?;
-    forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
+    notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
     announce_registry()?;
     transaction::see_own_writes();
     if let Some(t) = &tenant {
@@ -140,20 +143,9 @@ fn register(args: &Args) -> Result<Ret> {
             wake_if_used(&fresh)?;
         }
     } else {
-        crate::calls::tenants::wake_every_tenant()?;
+        crate::handler::roles::wake_every_tenant()?;
     }
     Ok(Ret::Bool(!existed))
-}
-
-/// max_running and rate as several calls take them.
-pub fn check_limits(max_running: Option<i32>, rate: Option<&str>) -> Result<()> {
-    if let Some(n) = max_running.filter(|n| *n < 1) {
-        return Err(Error::invalid(format!("max_running is {n}")).hint("It is at least 1; to let nothing run, use tq_pause."));
-    }
-    if let Some(Err(why)) = rate.map(|r| crate::pure::rate::Rate::parse(r, false)) {
-        return Err(Error::invalid(why).hint("Write how many may start in how long, as in '100/h'."));
-    }
-    Ok(())
 }
 
 /// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
@@ -200,83 +192,11 @@ fn unregister(args: &Args) -> Result<Ret> {
         &[tenant.as_ref().map_or("", |t| t.name.as_str()).into(), name.as_str().into()],
     )? > 0;
     if shared {
-        forget_states(None, &name)?;
+        notes::forget_states(None, &name)?;
     }
     announce_registry()?;
     Ok(Ret::Bool(gone))
 }
-
-/// Nothing that was noted of this shared handler in single tenants holds any more; or, in one tenant, because it has
-/// its own of that name now.
-fn forget_states(tenant: Option<&str>, name: &str) -> Result<()> {
-    if registry()?.handler_state == 0 {
-        return Ok(());
-    }
-    let sql =
-        "DELETE FROM tenant_q.handler_state WHERE name OPERATOR(pg_catalog.=) $2 AND ($1 IS NULL OR tenant OPERATOR(pg_catalog.=) $1)";
-    run(sql, &[tenant.into(), name.into()]).map(|_| ())
-}
-
-/// Frees a handler of a tenant that was stopped for crashing the server: its own, or what a shared one is stopped for there.
-/// True if there was any.
-pub fn free(tenant: &str, name: &str) -> Result<bool> {
-    let mut freed = 0;
-    for table in ["handler", "handler_state"].iter().take(if registry()?.handler_state == 0 { 1 } else { 2 }) {
-        freed += run(
-            &format!(
-                "UPDATE tenant_q.{table} SET quarantined = NULL, crashes = NULL
-                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND quarantined IS NOT NULL RETURNING 1"
-            ),
-            &[tenant.into(), name.into()],
-        )?;
-    }
-    Ok(freed > 0)
-}
-
-/// Frees a shared handler in all tenants.
-pub fn free_for_all(name: &str) -> Result<()> {
-    free("", name)?;
-    if registry()?.handler_state != 0 {
-        run("UPDATE tenant_q.handler_state SET quarantined = NULL, crashes = NULL WHERE name OPERATOR(pg_catalog.=) $1", &[name.into()])?;
-    }
-    Ok(())
-}
-
-/// Remembers since when the handler can't be called in this tenant.
-pub fn note_missing(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
-    if handler.missing_since.is_some() {
-        return Ok(());
-    }
-    let sql = if handler.shared {
-        "INSERT INTO tenant_q.handler_state AS s (tenant, name, missing_since) VALUES ($1, $2, pg_catalog.clock_timestamp())
-         ON CONFLICT (tenant, name) DO UPDATE SET missing_since = coalesce(s.missing_since, EXCLUDED.missing_since)"
-    } else {
-        "UPDATE tenant_q.handler SET missing_since = pg_catalog.clock_timestamp()
-          WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND missing_since IS NULL"
-    };
-    run(sql, &[tenant.name.as_str().into(), handler.name.as_str().into()])?;
-    announce_registry()?;
-    Ok(())
-}
-
-/// The handler can be called again: when it vanishes once more, its time counts anew.
-pub fn note_back(tenant: &Tenant, handler: &Handler) -> std::result::Result<(), Failure> {
-    if handler.missing_since.is_none() {
-        return Ok(());
-    }
-    let table = if handler.shared { "handler_state" } else { "handler" };
-    run(
-        &format!(
-            "UPDATE tenant_q.{table} SET missing_since = NULL WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1"
-        ),
-        &[tenant.name.as_str().into(), handler.name.as_str().into()],
-    )?;
-    announce_registry()?;
-    Ok(())
-}
-
-/// Tenants that one CREATE FUNCTION looks into; where a shared handler is missing in more of them, a sweep does.
-const LOOKED_INTO: usize = 50;
 
 /// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
 /// were held for it are looked at again.
@@ -295,7 +215,7 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
     })
     .map_err(fail)?;
     if tenants.len() > LOOKED_INTO {
-        crate::calls::tenants::wake_every_tenant()?;
+        crate::handler::roles::wake_every_tenant()?;
         return Ok(Ret::Void);
     }
     for name in tenants {
@@ -303,85 +223,12 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
             && let Ok(tenant) = crate::tenant::by_oid(schema)
         {
             for handler in all(&tenant)?.iter().filter(|h| h.fault.is_none()) {
-                note_back(&tenant, handler).map_err(Error::from)?;
+                notes::note_back(&tenant, handler).map_err(Error::from)?;
             }
             wake_all(&tenant)?;
         }
     }
     Ok(Ret::Void)
-}
-
-/// So many tenants, of as many owners, in which a shared handler was stopped within a day: then it is the function's own
-/// fault and not what one of them gives it, and it is stopped for all.
-const TENANTS_CONVICT: i64 = 3;
-
-/// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
-/// tenant after `limit` crashes within `window` microseconds by two or more tasks.
-pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
-    let Some(handler) = crate::handler::find(tenant, name)? else { return Ok(()) };
-    sandbox::as_extension(|| write_crash(tenant, &handler, id, window, limit))
-}
-
-fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
-    let now = crate::postgres::clock::now();
-    let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
-    let (who, name) = (tenant.name.as_str(), handler.name.as_str());
-    let table = if handler.shared { "handler_state" } else { "handler" };
-    let known: Option<Option<JsonB>> = Spi::connect(|c| {
-        c.select(
-            &format!("SELECT crashes FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"),
-            Some(1),
-            &[who.into(), name.into()],
-        )?
-        .map(|row| row.get::<JsonB>(1))
-        .next()
-        .transpose()
-    })
-    .map_err(fail)?;
-    let mut crashes: Vec<Json> = match known.flatten() {
-        Some(JsonB(Json::Array(c))) => c,
-        _ => vec![],
-    };
-    crashes.retain(|c| c[0].as_i64().is_some_and(|t| now - t < window));
-    crashes.push(json!([now, id]));
-    let mut ids: Vec<&str> = crashes.iter().filter_map(|c| c[1].as_str()).collect();
-    ids.sort();
-    ids.dedup();
-    let convicted = crashes.len() >= limit as usize && ids.len() >= 2;
-    let values = [who.into(), name.into(), JsonB(Json::Array(crashes)).into(), convicted.into()];
-    const STOPPED: &str = "CASE WHEN $4 THEN pg_catalog.clock_timestamp() END";
-    if handler.shared {
-        Spi::run_with_args(
-            &format!(
-                "INSERT INTO tenant_q.handler_state AS s (tenant, name, crashes, quarantined) VALUES ($1, $2, $3, {STOPPED})
-                 ON CONFLICT (tenant, name) DO UPDATE SET crashes = EXCLUDED.crashes, quarantined = coalesce(s.quarantined, EXCLUDED.quarantined)"
-            ),
-            &values,
-        )
-        .map_err(fail)?;
-    } else {
-        Spi::run_with_args(
-            &format!(
-                "UPDATE tenant_q.handler SET crashes = $3, quarantined = coalesce(quarantined, {STOPPED})
-                  WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2"
-            ),
-            &values,
-        )
-        .map_err(fail)?;
-    }
-    // Where nothing is pinned it is another function in each tenant.
-    if handler.shared && convicted {
-        Spi::run_with_args(
-            "UPDATE tenant_q.handler SET quarantined = pg_catalog.clock_timestamp()
-              WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1 AND identity IS NOT NULL AND quarantined IS NULL
-                AND $2 OPERATOR(pg_catalog.<=) (SELECT pg_catalog.count(DISTINCT t.owner) FROM tenant_q.handler_state s JOIN tenant_q.tenant t ON t.name OPERATOR(pg_catalog.=) s.tenant
-                     WHERE s.name OPERATOR(pg_catalog.=) $1 AND s.quarantined OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
-            &[name.into(), TENANTS_CONVICT.into(), (window as f64 / 1e6).into()],
-        )
-        .map_err(fail)?;
-    }
-    announce_registry()?;
-    Ok(())
 }
 
 /// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
@@ -433,7 +280,7 @@ fn handlers(args: &Args) -> Result<Ret> {
     let tenant = resolve(args.text(0).as_deref())?;
     let now = crate::postgres::clock::now();
     // There may be a password in them.
-    let insider = crate::calls::tasks::may_read(&tenant).is_ok();
+    let insider = crate::tenant::rights::may_read(&tenant).is_ok();
     let rows: Vec<Json> = all(&tenant)?
         .iter()
         .map(|h| {

@@ -1,12 +1,19 @@
+//! What one can call in SQL, and the hooks PostgreSQL calls: one file for each of sql/.
+//!
+//! Here arguments become types, rights are asked and answers become rows. What is called does the work; nothing here is imported
+//! from below.
 pub mod changes;
+pub mod copies;
 pub mod ddl;
 pub mod events;
+pub mod fanout;
 pub mod groups;
 pub mod handlers;
 pub mod progress;
 pub mod queues;
 pub mod registered;
 pub mod rights;
+pub mod schedule_all;
 pub mod schedules;
 pub mod stats;
 pub mod tables;

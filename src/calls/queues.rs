@@ -1,13 +1,15 @@
 //! tq_set_queue and tq_set_limit: what queues and limit keys of a tenant allow.
 
-use crate::calls::handlers::check_limits;
-use crate::calls::tenants::{Few, announce_registry, require_owner, run, wake_all};
+use crate::handler::roles::wake_all;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::transaction;
 use crate::sql_functions;
+use crate::tenant::limits::check_limits;
+use crate::tenant::queue::Pick;
+use crate::tenant::records::{Few, announce_registry, run};
+use crate::tenant::rights::require_owner;
 use crate::tenant::{self, Tenant};
-use crate::waits::turn::Pick;
 use std::rc::Rc;
 
 fn name(args: &Args, what: &str) -> Result<String> {

@@ -4,15 +4,15 @@
 //! its schema is gone from it. So what is left behind is bound to the schema that it was said of (its row in
 //! `tenant_q.tenant` or `tenant_q.detached`) and to that schema's owner, and goes where neither is the same.
 
-use crate::calls::tenants::{announce_registry, run, wake_every_tenant};
+use crate::handler::roles::wake_every_tenant;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::sql_functions;
-use crate::task::col;
+use crate::tenant::columns::{col, scol};
+use crate::tenant::records::{announce_registry, run};
 use crate::tenant::{self, Tenant, patience};
-use crate::work::tick::scol;
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 

@@ -5,12 +5,11 @@
 //! The privileges are marks that our functions ask for. By themselves they allow as little as can
 //! be: column privileges that fill no row, and never UPDATE.
 
-use crate::calls::tenants::require_owner;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
-use crate::task::rcol;
-use crate::tenant::{self, Tenant};
+use crate::tenant::rights::require_owner;
+use crate::tenant::{self};
 use crate::{shared, sql_functions};
 use pgrx::{Spi, pg_sys};
 use std::sync::atomic::Ordering::*;
@@ -25,16 +24,6 @@ const RIGHTS: [(&str, &[(&str, &[&str])]); 4] = [
     ("operate", &[("DELETE", &["tq_task"]), ("INSERT (name)", &["tq_schedule"])]),
     ("work", &[("INSERT (result)", &["tq_result"])]),
 ];
-
-/// Whether the caller may run the tenant's tasks in a session of their own.
-pub fn may_work(tenant: &Tenant) -> Result<()> {
-    let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_insert(tenant.result, rcol::RESULT as i16, user) {
-        return Ok(());
-    }
-    Err(Error::denied(format!("permission denied to run tasks of tenant \"{}\"", tenant.name))
-        .hint("Its owner can run SELECT tq_grant('…', '{work}')."))
-}
 
 fn change(args: &Args, grant: bool) -> Result<Ret> {
     let role = args.text(0).ok_or_else(|| Error::new("22004", "role is null"))?;

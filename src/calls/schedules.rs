@@ -1,23 +1,28 @@
 //! What one does with schedules that are there: change, remove, fire, look ahead, carry elsewhere.
 
-use crate::calls::tasks::time_json;
 use crate::fanout::definitions;
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
-use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::postgres::{catalog, clock, transaction};
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::rule::{MonthEnd, Rule};
+use crate::pure::schedule::{describe, zone};
+use crate::pure::time::{Micros, instant, micros};
+use crate::pure::{ids, state};
 use crate::schedules::define::{OnConflict, announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, PARAMETERS};
 use crate::schedules::follow::{self, State};
 use crate::schedules::planning::{self, Change, How};
-use crate::schedules::{author, contended, may_read, may_schedule, may_set_condition};
+use crate::schedules::row::Schedule;
+use crate::schedules::{self, contended, may_read, may_schedule, may_set_condition, of_all};
+use crate::task::document::time_json;
+use crate::task::queue::Queue;
+use crate::tenant::columns::{self, scol};
+use crate::tenant::rights::{self, By, Caller, author};
 use crate::tenant::{self, Tenant, lock};
-use crate::work::enqueue::{By, Caller, Queue};
-use crate::work::spread;
-use crate::work::tick::{Schedule, instant, micros, scol};
-use crate::{handler, settings};
+use crate::{handler, settings, shared, sql_functions};
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use std::cmp::Reverse;
@@ -57,7 +62,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
     let table = tenant.open(tenant.schedule, Access::Write)?;
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
-        definitions::refuse(&row)?;
+        of_all::refuse(&row)?;
         let changed = if only_disables {
             disable(&table, &row) == Gone::Done
         } else {
@@ -215,7 +220,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
     // A tick may be advancing the row just now: what it makes of it goes too.
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &name) else { return Ok(Ret::Bool(false)) };
-        definitions::refuse(&row)?;
+        of_all::refuse(&row)?;
         let followers = follow::followers(&table, &row);
         if let Some(first) = followers.first() {
             return Err(Error::new("2BP01", format!("schedule \"{name}\" can't go while others come after it"))
@@ -330,7 +335,7 @@ pub fn export(args: &Args) -> Result<Ret> {
     let mut definitions = Vec::new();
     table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
         // Those of all tenants are nobody's to carry.
-        if !definitions::is_of_all(&row) {
+        if !of_all::is_of_all(&row) {
             let granted = State::of(&row).granted;
             let definition = Definition::of_row(&row);
             // What it has been granted, not what is left: how often it has fired stays here.
@@ -490,4 +495,162 @@ fn after_trouble(tenant: &tenant::Tenant, schedule: &Schedule) -> Option<AfterTr
 fn array(items: &[String]) -> String {
     let quoted: Vec<String> = items.iter().map(|i| format!("\"{}\"", i.replace('\\', "\\\\").replace('"', "\\\""))).collect();
     format!("{{{}}}", quoted.join(","))
+}
+
+/// tq_schedule(name, handler, rule, args, tz, start_at, until, repeats, catch_up, catch_up_limit, deadline, overlap,
+/// jitter, month_end, day_and, time_arg, only_if, active_hours, after, after_outcome, task, enabled, tags,
+/// description, on_conflict, tenant)
+fn schedule(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_schedule()");
+    let definition = Definition::of_args(args);
+    definition.check_given()?;
+    let tenant = tenant::resolve(args.text(25).as_deref())?;
+    schedules::may_schedule(&tenant)?;
+    let conflict = match args.text(24).as_deref() {
+        None | Some("error") => OnConflict::Error,
+        Some("replace") => OnConflict::Replace,
+        Some("nothing") => OnConflict::Keep,
+        Some(other) => {
+            // What is wrong with the schedule itself comes first.
+            definition.check(&tenant, &rights::author(), true)?;
+            return Err(Error::invalid(format!("on_conflict \"{other}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
+        }
+    };
+    let defined = define(&tenant, &definition, conflict, &rights::author())?;
+    if settings::exclude_schemas().contains(&tenant.name) {
+        Error::new("01000", format!("no schedule runs in tenant \"{}\"", tenant.name))
+            .detail("The schema is one of tenant_q.exclude_schemas.")
+            .hint("Take it off that setting, or schedule in another tenant.")
+            .warn();
+    }
+    Ok(Ret::Uuid(defined.id))
+}
+
+/// tenant_q.next_runs(rule, tz, after, n, start_at, month_end, day_and): an array of instants.
+fn next_runs(args: &Args) -> Result<Ret> {
+    let rule = args.text(0).ok_or_else(|| Error::new("22004", "rule is null"))?;
+    let rule = Rule::parse(&rule, args.bool(6).unwrap_or(false))?;
+    let tz = args.text(1).unwrap_or_else(|| match tenant::resolve(None) {
+        Ok(t) => t.zone(),
+        Err(_) => tenant::default_zone(),
+    });
+    let zone = zone::parse_zone(&tz)?;
+    let after = args.time(2).unwrap_or_else(clock::now);
+    let n = args.int(3).unwrap_or(5);
+    if !(0..=10_000).contains(&n) {
+        return Err(Error::invalid(format!("n is {n}")).hint("Between 0 and 10,000 fire times are computed."));
+    }
+    let start_at = args.time(4);
+    let month_end = args.text(5).as_deref().map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
+    let anchor = start_at.unwrap_or(after);
+    let plan = Plan { rule: &rule, zone, anchor: instant(anchor), start_at: start_at.map(instant), until: None, month_end, seed: 0 };
+    let mut found = Vec::new();
+    let mut from = instant(after);
+    while found.len() < n as usize
+        && let Some(next) = plan.next_after(from)
+    {
+        found.push(micros(next));
+        from = next;
+    }
+    Ok(Ret::Times(found))
+}
+
+/// tq_describe(rule)
+fn describe_rule(args: &Args) -> Result<Ret> {
+    let text = args.text(0).ok_or_else(|| Error::new("22004", "rule is null"))?;
+    Ok(Ret::Text(describe::describe(&Rule::parse(&text, false)?)))
+}
+
+/// tenant_q.schedules(tenant): rows of the view tq_schedules, as documents.
+fn schedules(args: &Args) -> Result<Ret> {
+    let tenant = tenant::resolve(args.text(0).as_deref())?;
+    schedules::may_read(&tenant)?;
+    let table = tenant.open_to_look(tenant.schedule)?;
+    let limit = settings::view_rows();
+    let mut rows = Vec::new();
+    let mut more = false;
+    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+        more = rows.len() >= limit;
+        if !more {
+            rows.push(describe_schedule(&tenant, &row));
+        }
+        !more
+    });
+    if more {
+        Error::new("00000", format!("only the first {limit} schedules are shown"))
+            .hint(format!("Raise tenant_q.view_rows, or read {}.tq_schedule.", catalog::quote(&tenant.name)))
+            .notice();
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
+    let parsed = Schedule::of(tenant, row);
+    let last_status = row.uuid(scol::LAST_TASK).and_then(|id| {
+        let tasks = tenant.try_open(tenant.task, Access::Read).ok()??;
+        let results = tenant.try_open(tenant.result, Access::Read).ok()??;
+        match crate::task::lookup::look_up(&tasks, &results, id) {
+            crate::task::lookup::Found::Finished(r) => Some(state::finished(r.char(columns::rcol::STATE)).name()),
+            crate::task::lookup::Found::Unfinished(r) => {
+                let running = shared::get().is_some_and(|s| {
+                    crate::shared::slot::running(&s, tenant.oid, id, r.time(columns::col::CREATED_AT).unwrap_or(0)).is_some()
+                });
+                Some(
+                    state::unfinished(
+                        r.char(columns::col::STATE),
+                        r.i32(columns::col::ATTEMPTS).unwrap_or(0),
+                        r.time(columns::col::RUN_AT).unwrap_or(0),
+                        clock::now(),
+                        running,
+                    )
+                    .name(),
+                )
+            }
+            crate::task::lookup::Found::Nothing => {
+                let skipped = State::of(row).skipped;
+                (skipped.is_some() && skipped == Some(ids::uuid_text(id))).then_some("skipped")
+            }
+        }
+    });
+    json!({
+        "name": row.str(scol::NAME),
+        "handler": row.str(scol::HANDLER),
+        "rule": row.str(scol::RULE),
+        "kind": parsed.as_ref().ok().map(|p| p.rule.kind()),
+        "tz": row.text(scol::TZ).unwrap_or_else(|| tenant.zone()),
+        "args": row.json(scol::ARGS).map(|v| json!([v])),
+        "enabled": row.bool(scol::ENABLED),
+        "next_run": time_json(row.time(scol::NEXT_RUN)),
+        "repeats": row.i32(scol::REPEATS),
+        "last_run": time_json(row.time(scol::LAST_RUN)),
+        "last_task": row.uuid(scol::LAST_TASK).map(ids::uuid_text),
+        "last_status": last_status,
+        "run_count": row.i64(scol::RUN_COUNT),
+        "fail_count": row.i64(scol::FAIL_COUNT),
+        "after": parsed.as_ref().ok().map(|p| p.after.clone()).filter(|a| !a.is_empty()),
+        "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
+        "tags": row.texts(scol::TAGS),
+        "description": row.str(scol::DESCRIPTION),
+        "created_by": row.str(scol::CREATED_BY),
+        "of_all": parsed.as_ref().is_ok_and(|p| p.of_all.is_some()),
+    })
+}
+
+/// tenant_q.tzdata_version()
+fn tzdata(_args: &Args) -> Result<Ret> {
+    Ok(Ret::Text(zone::TZDATA_VERSION.to_string()))
+}
+
+sql_functions! {
+    tq_schedule, pg_finfo_tq_schedule => schedule;
+    tq_alter_schedule, pg_finfo_tq_alter_schedule => alter;
+    tq_unschedule, pg_finfo_tq_unschedule => unschedule;
+    tq_fire, pg_finfo_tq_fire => fire;
+    tenant_q_upcoming, pg_finfo_tenant_q_upcoming => upcoming;
+    tq_export, pg_finfo_tq_export => export;
+    tq_import, pg_finfo_tq_import => import;
+    tenant_q_next_runs, pg_finfo_tenant_q_next_runs => next_runs;
+    tq_describe, pg_finfo_tq_describe => describe_rule;
+    tenant_q_schedules, pg_finfo_tenant_q_schedules => schedules;
+    tenant_q_tzdata_version, pg_finfo_tenant_q_tzdata_version => tzdata;
 }

@@ -5,8 +5,6 @@
 //! enqueued for the table's owner, whose right to enqueue is checked each time. A trigger that
 //! somebody makes by hand on a table of theirs names a listener of somebody else's in vain.
 
-use crate::calls::tasks as surface;
-use crate::calls::tenants::{announce_registry, run};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::function::changes;
@@ -15,9 +13,13 @@ use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, condition, sandbox, session, transaction};
 use crate::pure::cache::Bounded;
+use crate::pure::ids;
+use crate::task::new::{self, NewTask};
+use crate::task::queue::Queue;
+use crate::tenant::records::{announce_registry, run};
+use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
-use crate::work::enqueue::{By, Caller, NewTask, Queue};
-use crate::{handler, settings, sql_functions, task};
+use crate::{handler, settings, sql_functions};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -45,7 +47,7 @@ struct Listener {
     relation: u32,
     owner: String,
     task: NewTask,
-    by_superuser: bool,
+    pub by_superuser: bool,
 }
 
 thread_local! {
@@ -86,7 +88,7 @@ fn find(id: u128) -> Result<Option<Rc<Listener>>> {
 fn read(id: u128) -> Result<Option<Listener>> {
     let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(t, Access::Read));
     let Some(row) = table.and_then(|t| t.find(&[lcol::ID as i16], Value::Uuid(id))) else { return Ok(None) };
-    let mut task = row.json(lcol::TASK).map_or(Ok(NewTask::default()), |object| surface::task_object(&object))?;
+    let mut task = row.json(lcol::TASK).map_or(Ok(NewTask::default()), |object| new::task_object(&object))?;
     task.handler = row.text(lcol::HANDLER).unwrap_or_default();
     Ok(Some(Listener {
         tenant: row.text(lcol::TENANT).unwrap_or_default(),
@@ -431,7 +433,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
         return Err(Error::invalid("only_if goes with each => 'row' only").hint("Let the handler look at the rows."));
     }
     let document = args.setting(5);
-    let options = document.as_ref().map_or(Ok(NewTask::default()), surface::task_object)?;
+    let options = document.as_ref().map_or(Ok(NewTask::default()), new::task_object)?;
     if !options.handler.is_empty() || options.args.is_some() || options.id.is_some() {
         return Err(Error::invalid("task sets handler, args or id").hint("These come from the listener; task is for the other parameters."));
     }
@@ -452,7 +454,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let caller = sandbox::current_user();
     let by_superuser = sandbox::is_superuser(caller) && sandbox::is_superuser(pg_sys::Oid::from(target.owner));
     remove(&target, &handler.name, &tenant)?;
-    let id = task::new_id();
+    let id = ids::new_id();
     let path = target.condition_path(&tenant)?;
     let create = |guard: bool| {
         // A truncate is asked nothing, and stays.
@@ -470,7 +472,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
                 Some(condition) if *operation != Operation::Truncate && guard => format!(
                     "WHEN (CASE WHEN tenant_q.condition_is_trusted({}::pg_catalog.regclass, '{}'::pg_catalog.uuid) THEN (\n{condition}\n) END)",
                     pgrx::spi::quote_literal(&target.name),
-                    task::uuid_text(id)
+                    ids::uuid_text(id)
                 ),
                 Some(condition) if *operation != Operation::Truncate => format!("WHEN (\n{condition}\n)"),
                 _ => String::new(),
@@ -481,7 +483,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
                     "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
                     trigger_name(id, *operation),
                     target.name,
-                    task::uuid_text(id)
+                    ids::uuid_text(id)
                 ),
             )?;
         }
@@ -597,7 +599,7 @@ fn document_for(operation: Operation, table: &str, by_row: bool, rows: &[Change]
 /// The table's owner enqueues, so they must be allowed to.
 fn may_enqueue(tenant: &Tenant, owner: u32) -> Result<()> {
     let owner = pg_sys::Oid::from(owner);
-    if sandbox::is_superuser(owner) || crate::work::enqueue::may_enqueue(tenant, owner) {
+    if sandbox::is_superuser(owner) || crate::tenant::rights::may_enqueue(tenant, owner) {
         return Ok(());
     }
     let role = catalog::role_name(owner.to_u32()).unwrap_or_default();

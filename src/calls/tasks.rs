@@ -2,56 +2,30 @@
 
 use crate::calls::changes::id_argument;
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::{Jsonb, Rows};
-use crate::postgres::{catalog, latch, memory, sandbox, shmem, transaction};
-use crate::shared::{self, Shared, Word, wake};
-use crate::task::{self, State, col, ended, rcol};
+use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
+use crate::pure::ids;
+use crate::pure::state::{self, State, ended};
+use crate::pure::time::{self, Micros};
+use crate::shared::waiters::Waiting;
+use crate::shared::{self, slot, wake};
+use crate::task::end::End;
+use crate::task::lookup::{self, Found};
+use crate::task::new::{self, NewTask};
+use crate::task::queue::Queue;
+use crate::task::{current, document};
+use crate::tenant::columns::{self, col, rcol};
+use crate::tenant::rights::{self, By, Caller};
 use crate::tenant::{self, Tenant};
-use crate::waits::depend;
-use crate::work::complete::{self, End};
-use crate::work::enqueue::{By, Caller, NewTask, Queue};
-use crate::work::{flow, own_session, run, tick};
+use crate::waits::{members, why};
+use crate::work::{complete, flow, own_session};
 use crate::{handler, settings, sql_functions};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-/// Parameters of tq_async in SQL's order; also the keys of a task object.
-const PARAMETERS: [&str; 29] = [
-    "handler",
-    "args",
-    "name",
-    "group_id",
-    "queue",
-    "priority",
-    "run_at",
-    "delay",
-    "timeout",
-    "max_attempts",
-    "retry",
-    "expires",
-    "lock",
-    "limit_key",
-    "unique_key",
-    "unique_until",
-    "on_conflict",
-    "depends_on",
-    "depends_mode",
-    "allow_failure",
-    "on_success",
-    "on_failure",
-    "hook",
-    "save",
-    "result_ttl",
-    "meta",
-    "id",
-    "sync",
-    "tenant",
-];
 /// tq_async(…)
 fn enqueue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async()");
@@ -94,80 +68,6 @@ fn enqueue(args: &Args) -> Result<Ret> {
     }))
 }
 
-/// A task object: a document whose keys are exactly tq_async's parameters.
-pub fn task_object(object: &Json) -> Result<NewTask> {
-    let Json::Object(map) = object else {
-        return Err(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}."));
-    };
-    let mut new = NewTask::default();
-    for (key, value) in map {
-        if value.is_null() && key != "args" {
-            continue;
-        }
-        let wrong = |expected: &str| Error::invalid(format!("task key \"{key}\" is not {expected}"));
-        let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
-        let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
-        let interval = || {
-            value
-                .as_str()
-                .and_then(crate::postgres::types::parse_interval)
-                .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
-        };
-        match key.as_str() {
-            "handler" => new.handler = text()?,
-            "args" => new.args = Some(Jsonb::of(value)),
-            "name" => new.name = Some(text()?),
-            "group_id" => new.group_id = Some(text()?),
-            "queue" => new.queue = Some(text()?),
-            "priority" => new.priority = Some(int()?),
-            "run_at" => {
-                new.run_at = Some(
-                    value
-                        .as_str()
-                        .and_then(crate::postgres::types::parse_time)
-                        .ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))?,
-                )
-            }
-            "delay" => new.delay = Some(interval()?),
-            "timeout" => new.timeout = Some(interval()?),
-            "max_attempts" => new.max_attempts = Some(int()?),
-            "retry" => new.retry = Some(value.clone()),
-            "expires" => new.expires = Some(interval()?),
-            "save" => new.save = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
-            "result_ttl" => new.result_ttl = Some(interval()?),
-            "meta" => new.meta = Some(value.clone()),
-            "lock" => new.lock = Some(text()?),
-            "limit_key" => new.limit_key = Some(text()?),
-            "unique_key" => new.unique_key = Some(text()?),
-            "unique_until" => new.unique_until = Some(text()?),
-            "on_conflict" => new.on_conflict = Some(text()?),
-            "depends_mode" => new.depends_mode = Some(text()?),
-            "allow_failure" => new.allow_failure = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
-            "on_success" => new.on_success = Some(text()?),
-            "on_failure" => new.on_failure = Some(text()?),
-            "hook" => new.hook = Some(text()?),
-            "depends_on" => {
-                let ids =
-                    value.as_array().and_then(|a| a.iter().map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).collect::<Option<Vec<_>>>());
-                new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?.into_iter().map(|u| u.as_u128()).collect();
-            }
-            "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
-            "sync" => new.sync = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
-            "tenant" => {
-                return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
-            }
-            other => {
-                let error = Error::invalid(format!("task key \"{other}\" is not known"));
-                return Err(match handler::nearest(other, PARAMETERS.into_iter()) {
-                    Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
-                    None => error.detail("The keys are tq_async's parameters."),
-                });
-            }
-        }
-    }
-    Ok(new)
-}
-
 /// tq_async_many(tasks, tenant)
 fn enqueue_many(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_many()");
@@ -182,7 +82,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
     let scratch = memory::Scratch::new();
     for (n, object) in tasks.enumerate() {
         let add = || {
-            let new = task_object(&object)?;
+            let new = new::task_object(&object)?;
             if new.handler.is_empty() {
                 return Err(Error::invalid("the task has no handler"));
             }
@@ -204,42 +104,23 @@ pub(crate) fn queue_sees(object: &Json) -> bool {
     ["id", "unique_key", "depends_on"].iter().any(|k| object.get(k).is_some_and(|i| !i.is_null()))
 }
 
-/// What the caller needs in order to see results: SELECT on the table.
-pub(crate) fn may_read(tenant: &Tenant) -> Result<()> {
-    let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_select(tenant.result, user) && catalog::may_select(tenant.task, user) {
-        return Ok(());
-    }
-    Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name))
-        .hint(format!("Its owner can run GRANT SELECT ON {0}.tq_task, {0}.tq_result TO …", catalog::quote(&tenant.name))))
-}
-/// What the caller needs in order to change tasks: UPDATE and DELETE on the table.
-pub(crate) fn may_operate(tenant: &Tenant) -> Result<()> {
-    let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_delete(tenant.task, user) {
-        return Ok(());
-    }
-    Err(Error::denied(format!("permission denied to operate on tasks of tenant \"{}\"", tenant.name))
-        .hint(format!("Its owner can run GRANT DELETE ON {}.tq_task TO …", catalog::quote(&tenant.name))))
-}
-
 /// tq_cancel(id, running, tenant)
 fn cancel(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_cancel()");
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let table = tenant.open(tenant.task, Access::Write)?;
     let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
     let Some(row) = found else { return Ok(Ret::Bool(false)) };
     let even_running = args.bool(1) != Some(false);
     // Who cancels from within, to stop the others, ends by itself.
-    let own = run::current().map(|c| c.id);
+    let own = current::current().map(|c| c.id);
     if own == Some(id) {
         return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
     }
     let mut members: Vec<u128> =
-        if row.raw(col::OPTIONS).is_some() { flow::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+        if row.raw(col::OPTIONS).is_some() { members::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
     members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.
@@ -274,25 +155,19 @@ fn cancel(args: &Args) -> Result<Ret> {
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let runs = || shared::get().is_some_and(|s| running(&s, tenant.oid, id, stamp).is_some());
-    task::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row) == Gone::Done
+    let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some());
+    state::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row) == Gone::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    crate::calls::events::ended_unrun(tenant, row, ended::CANCELLED, None);
+    crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End { state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(tenant.oid, id, stamp);
     wake::finished(id);
-    crate::calls::groups::finished(tenant.oid, row.str(col::GROUP_ID));
+    crate::shared::waiters::finished(tenant.oid, row.str(col::GROUP_ID));
     Ok(())
-}
-
-/// The entry of the role that an unfinished task runs as.
-pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::EntryRef>> {
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
-    tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
@@ -300,7 +175,7 @@ fn requeue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_requeue()");
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(4).as_deref())?;
-    may_operate(&tenant)?;
+    rights::may_operate(&tenant)?;
     let now = clock::now();
     let run_at = args.time(1).unwrap_or(now);
     // Who runs a task again answers for it: other arguments need the right to enqueue, and a
@@ -333,7 +208,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         room.check_room()?;
         let id = row.uuid(rcol::ID).unwrap_or(0);
         if row.char(rcol::STATE) == ended::QUARANTINED {
-            transaction::with_latest_snapshot(|| crate::calls::changes::forget_note(&tasks, id));
+            transaction::with_latest_snapshot(|| crate::task::notes::forget_note(&tasks, id));
         }
         if let Some(key) = row.text(rcol::UNIQUE_KEY) {
             crate::waits::unique::check_free(&tenant, &tasks, &key, id)?;
@@ -341,7 +216,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         if results.delete(row) == Gone::Lost {
             return Ok(false);
         }
-        crate::work::spread::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
+        crate::fanout::lines::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
         let mut values = complete::unfinished_again(&tenant, row);
         let mut set = |column: usize, value| values[column - 1] = value;
         if reset {
@@ -356,25 +231,25 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         let was_done = row.char(rcol::STATE) == ended::DONE;
         let options =
-            crate::calls::events::options_again(&tenant, row.json(rcol::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
+            crate::work::ask::options_again(&tenant, row.json(rcol::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
         set(col::OPTIONS, Value::json(options.as_ref()));
         if let Some(on) = wait {
-            set(col::STATE, Value::Char(task::stored::WAITING));
+            set(col::STATE, Value::Char(state::stored::WAITING));
             set(col::WAITS, Value::I32(1));
             set(col::WAITS_FOR, Value::Uuid(on));
         }
         tasks.insert(&values);
         if let Some(entry) = tenant.entry(handler.run_as)? {
-            wake::enqueued(entry, if wait.is_some() { clock::NEVER } else { run_at });
+            wake::enqueued(entry, if wait.is_some() { time::NEVER } else { run_at });
         }
         Ok(true)
     };
-    Ok(Ret::Bool(match look_up(&tasks, &results, id) {
-        Found::Finished(row) if flow::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {
+    Ok(Ret::Bool(match lookup::look_up(&tasks, &results, id) {
+        Found::Finished(row) if members::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {
             flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?
         }
         Found::Finished(row) => match row.uuid(rcol::PARENT_ID) {
-            Some(flow) if !matches!(look_up(&tasks, &results, flow), Found::Nothing) => {
+            Some(flow) if !matches!(lookup::look_up(&tasks, &results, flow), Found::Nothing) => {
                 flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?
             }
             _ => again(&row, None)?,
@@ -384,83 +259,13 @@ fn requeue(args: &Args) -> Result<Ret> {
     }))
 }
 
-/// The slot that runs this incarnation of the tenant's task.
-pub fn running(s: &Shared, schema: u32, id: u128, stamp: Micros) -> Option<usize> {
-    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, stamp))
-}
-
-/// A place among those who wait for tasks; free again when dropped.
-pub(crate) struct Waiting {
-    place: &'static shared::Waiter,
-    s: Shared,
-}
-impl Waiting {
-    fn for_task(s: Shared, id: u128) -> Option<Waiting> {
-        Self::for_any(s, id, 0)
-    }
-    /// For a task, or with `group` for the next end of a member of that group.
-    pub(crate) fn for_any(s: Shared, id: u128, group: u64) -> Option<Waiting> {
-        let me = latch::my_procno() + 1;
-        // A place for every session that there can be: only who died in it is in the way.
-        for clean in [false, true] {
-            for (n, place) in s.waiters.iter().enumerate() {
-                let holder = place.pid.load(SeqCst);
-                if clean && holder != 0 && !crate::postgres::worker::is_alive(holder) {
-                    if place.proc.swap(0, SeqCst) != 0 {
-                        s.header.waiters.fetch_sub(1, SeqCst);
-                    }
-                    let _ = place.pid.compare_exchange(holder, 0, SeqCst, SeqCst);
-                }
-                if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_err() {
-                    continue;
-                }
-                s.header.waiters_end.fetch_max(n as u32 + 1, SeqCst);
-                place.id_high.store((id >> 64) as u64, SeqCst);
-                place.id_low.store(id as u64, SeqCst);
-                place.group.store(group, SeqCst);
-                place.proc.store(me, SeqCst);
-                s.header.waiters.fetch_add(1, SeqCst);
-                return Some(Waiting { place, s });
-            }
-        }
-        None
-    }
-}
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.place.proc.store(0, SeqCst);
-        self.s.header.waiters.fetch_sub(1, SeqCst);
-        self.place.pid.store(0, SeqCst);
-    }
-}
-
-/// What is known of a task.
-pub enum Found {
-    Unfinished(Row),
-    Finished(Row),
-    Nothing,
-}
-
-pub fn look_up(tasks: &Table, results: &Table, id: u128) -> Found {
-    transaction::with_latest_snapshot(|| {
-        // Finished last: a task that ends between the two looks is found by the second.
-        if let Some(row) = results.find(&[rcol::ID as i16], Value::Uuid(id)) {
-            return Found::Finished(row);
-        }
-        match tasks.find(&[col::ID as i16], Value::Uuid(id)) {
-            Some(row) if task::is_task(row.char(col::STATE)) => Found::Unfinished(row),
-            _ => Found::Nothing,
-        }
-    })
-}
-
 /// Whether this session may wait now.
 pub(crate) fn check_wait(wait: Micros) -> Result<()> {
     if wait < 0 {
         return Err(Error::invalid("wait is negative").hint("0 does not wait; the longest wait is tenant_q.max_wait."));
     }
     if wait > 0 {
-        if run::current().is_some() {
+        if current::current().is_some() {
             return Err(Error::state("a task cannot wait for another task").hint("Let it end, and the other one enqueue what follows."));
         }
         if transaction::has_frozen_snapshot() {
@@ -477,11 +282,11 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
     check_wait(wait)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
-    let mut found = look_up(&tasks, &results, id);
+    let mut found = lookup::look_up(&tasks, &results, id);
     if matches!(found, Found::Nothing) && wake::any_enqueued() {
         // tq_result(tq_async(…)): this very statement's own.
         transaction::see_own_writes();
-        found = look_up(&tasks, &results, id);
+        found = lookup::look_up(&tasks, &results, id);
     }
     if wait > 0
         && let Found::Unfinished(row) = &found
@@ -495,7 +300,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
         let Some(s) = shared::get() else { return Ok(found) };
         let waiting = Waiting::for_task(s, id);
         loop {
-            found = look_up(&tasks, &results, id);
+            found = lookup::look_up(&tasks, &results, id);
             let left = deadline.saturating_duration_since(Instant::now());
             if !matches!(found, Found::Unfinished(_)) || left.is_zero() {
                 break;
@@ -512,7 +317,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
 }
 
 fn unknown(id: u128) -> Error {
-    Error::new("P0002", format!("task {} is neither waiting nor kept", task::uuid_text(id)))
+    Error::new("P0002", format!("task {} is neither waiting nor kept", ids::uuid_text(id)))
         .detail("It is unknown to this tenant, was not saved, or has been removed by retention.")
 }
 
@@ -520,26 +325,15 @@ fn unknown(id: u128) -> Error {
 fn result(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(3).as_deref())?;
-    may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let row = match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(_) => return Ok(Ret::Null),
         Found::Finished(row) => row,
     };
-    match task::finished(row.char(rcol::STATE)) {
+    match state::finished(row.char(rcol::STATE)) {
         State::Done => Ok(row.raw(rcol::RESULT).map_or(Ret::Document(Jsonb::null()), |d| Ret::Document(Jsonb::from_datum(d)))),
         state => outcome(state, row.json(rcol::ERROR), args.bool(2)),
-    }
-}
-
-/// For messages: "has …".
-pub fn ended_how(state: u8) -> &'static str {
-    match task::finished(state) {
-        State::Cancelled => "been cancelled",
-        State::Expired => "expired",
-        State::Quarantined => "been quarantined",
-        State::Done => "ended",
-        _ => "failed",
     }
 }
 
@@ -567,11 +361,11 @@ fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result
 fn fetch(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
         Found::Nothing => Ret::Json(json!([])),
-        Found::Unfinished(row) => Ret::Json(json!([describe_task(&tenant, &row, clock::now())])),
-        Found::Finished(row) => Ret::Json(json!([describe_result(&tenant, &row)])),
+        Found::Unfinished(row) => Ret::Json(json!([why::describe_task(&tenant, &row, clock::now())])),
+        Found::Finished(row) => Ret::Json(json!([document::describe_result(&tenant, &row)])),
     })
 }
 
@@ -579,7 +373,7 @@ fn fetch(args: &Args) -> Result<Ret> {
 fn find(args: &Args) -> Result<Ret> {
     let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
-    may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let mut newest: Option<(Micros, u128)> = None;
@@ -601,163 +395,6 @@ fn find(args: &Args) -> Result<Ret> {
     Ok(newest.map_or(Ret::Null, |(_, id)| Ret::Uuid(id)))
 }
 
-/// A timestamp as JSON has it.
-pub fn time_json(t: Option<Micros>) -> Json {
-    match t {
-        Some(i64::MAX) => "infinity".into(),
-        Some(i64::MIN) => "-infinity".into(),
-        Some(t) => {
-            // RFC 3339 ends with the year 9999; PostgreSQL writes later ones without a sign, and BC behind.
-            use chrono::Datelike;
-            let t = tick::instant(t);
-            let (year, era) = if t.year() > 0 { (t.year(), "") } else { (1 - t.year(), " BC") };
-            format!("{year:04}-{}{era}", t.format("%m-%dT%H:%M:%S%.6fZ")).into()
-        }
-        None => Json::Null,
-    }
-}
-
-/// The row shape `tenant_q.task` of an unfinished task. `result` and `args` are wrapped in arrays,
-/// so that JSON null and SQL NULL stay apart.
-pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
-    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    let slot = shared::get().and_then(|s| running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
-    let state = task::unfinished(
-        row.char(col::STATE),
-        row.i32(col::ATTEMPTS).unwrap_or(0),
-        row.time(col::RUN_AT).unwrap_or(0),
-        now,
-        slot.is_some(),
-    );
-    // Due, and no pick has looked yet whether what it depends on is final.
-    let waits = if state == State::Queued && row.raw(col::WAITS).is_some() { still_depends(tenant, row) } else { None };
-    let state = if waits.is_some() { State::Deferred } else { state };
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
-    let rules = complete::Rules::of(tenant, row, handler.as_deref());
-    let reason = match (state, &handler) {
-        (State::Held, None) => Some("handler is not registered".to_string()),
-        (State::Held, Some(h)) => Some(
-            h.fault
-                .as_ref()
-                .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
-        ),
-        (State::Deferred, _) => waits.or_else(|| flow::describe_wait(row)),
-        (State::Queued, _) if row.char(col::STATE) == task::stored::GATED => Some("a lock or limit is busy".to_string()),
-        _ => None,
-    };
-    let attempts = row.i32(col::ATTEMPTS).unwrap_or(0);
-    json!({
-        "id": task::uuid_text(id),
-        "tenant": tenant.name,
-        "handler": row.str(col::HANDLER),
-        "name": row.str(col::NAME),
-        "state": state.name(),
-        "reason": reason,
-        "args": row.json(col::ARGS).map(|v| json!([v])),
-        "result": null,
-        "error": last_error(row.json(col::HISTORY)),
-        "attempt": attempts + i32::from(slot.is_some()),
-        "max_attempts": rules.max_attempts,
-        "queue": row.str(col::QUEUE).unwrap_or("default"),
-        "priority": row.i16(col::PRIORITY),
-        "group_id": row.str(col::GROUP_ID),
-        "parent_id": row.uuid(col::PARENT_ID).map(task::uuid_text),
-        "schedule": row.str(col::SCHEDULE),
-        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
-        "created_at": time_json(Some(stamp)),
-        "run_at": time_json(row.time(col::RUN_AT)),
-        "started_at": time_json(slot.map(|s| s.started_at.load(Relaxed)).filter(|t| *t > 0)),
-        "finished_at": null,
-        "enqueued_by": row.str(col::ENQUEUED_BY),
-        "meta": row.json(col::META),
-    })
-}
-
-/// What a row that no pick has looked at yet has to wait for, for people.
-fn still_depends(tenant: &Tenant, row: &Row) -> Option<String> {
-    let (tasks, results) = (tenant.try_open(tenant.task, Access::Read).ok()??, tenant.try_open(tenant.result, Access::Read).ok()??);
-    match transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row)) {
-        depend::Answer::Wait(id) => Some(format!("waits for task {}", task::uuid_text(id))),
-        depend::Answer::WaitAny(_) | depend::Answer::Soon => Some("waits for one of several tasks".into()),
-        depend::Answer::Ready | depend::Answer::Never(_) => None,
-    }
-}
-
-fn last_error(history: Option<Json>) -> Json {
-    let Some(Json::Array(entries)) = history else { return Json::Null };
-    let Some(Json::Object(last)) = entries.last() else { return Json::Null };
-    let mut error = Map::new();
-    for key in ["sqlstate", "message", "detail", "hint", "context"] {
-        if let Some(v) = last.get(key).filter(|v| !v.is_null()) {
-            error.insert(key.into(), v.clone());
-        }
-    }
-    Json::Object(error)
-}
-
-/// The same of a finished one.
-pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
-    let max_attempts = row.json(rcol::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
-    let handler = if max_attempts.is_none() { handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten() } else { None };
-    let max_attempts = max_attempts.map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
-    json!({
-        "id": task::uuid_text(row.uuid(rcol::ID).unwrap_or(0)),
-        "tenant": tenant.name,
-        "handler": row.str(rcol::HANDLER),
-        "name": row.str(rcol::NAME),
-        "state": task::finished(row.char(rcol::STATE)).name(),
-        "reason": null,
-        "args": row.json(rcol::ARGS).map(|v| json!([v])),
-        "result": row.json(rcol::RESULT).map(|v| json!([v])),
-        "error": row.json(rcol::ERROR),
-        "attempt": row.i32(rcol::ATTEMPTS),
-        "max_attempts": max_attempts,
-        "queue": row.str(rcol::QUEUE).unwrap_or("default"),
-        "priority": row.i16(rcol::PRIORITY),
-        "group_id": row.str(rcol::GROUP_ID),
-        "parent_id": row.uuid(rcol::PARENT_ID).map(task::uuid_text),
-        "schedule": row.str(rcol::SCHEDULE),
-        "scheduled_for": time_json(row.time(rcol::SCHEDULED_FOR)),
-        "created_at": time_json(row.time(rcol::CREATED_AT)),
-        "run_at": time_json(row.time(rcol::RUN_AT)),
-        "started_at": time_json(row.time(rcol::STARTED_AT)),
-        "finished_at": time_json(row.time(rcol::FINISHED_AT)),
-        "enqueued_by": row.str(rcol::ENQUEUED_BY),
-        "meta": row.json(rcol::META),
-    })
-}
-
-/// A task that has just ended, as its hooks get it.
-pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
-    let max_attempts = complete::Rules::of(tenant, row, handler.as_deref()).max_attempts;
-    json!({
-        "id": row.uuid(col::ID).map(task::uuid_text),
-        "tenant": tenant.name,
-        "handler": row.str(col::HANDLER),
-        "name": row.str(col::NAME),
-        "state": task::finished(end.state).name(),
-        "reason": null,
-        "args": row.json(col::ARGS),
-        "result": end.result.map(Jsonb::value),
-        "error": end.error,
-        "attempt": end.attempts,
-        "max_attempts": max_attempts,
-        "queue": row.str(col::QUEUE).unwrap_or("default"),
-        "priority": row.i16(col::PRIORITY),
-        "group_id": row.str(col::GROUP_ID),
-        "parent_id": row.uuid(col::PARENT_ID).map(task::uuid_text),
-        "schedule": row.str(col::SCHEDULE),
-        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
-        "created_at": time_json(row.time(col::CREATED_AT)),
-        "run_at": time_json(row.time(col::RUN_AT)),
-        "started_at": time_json(end.started_at),
-        "finished_at": time_json(Some(clock::now())),
-        "enqueued_by": row.str(col::ENQUEUED_BY),
-        "meta": row.json(col::META),
-    })
-}
-
 /// Bytes of the rows that a view shows: they are unpacked several times on their way.
 const VIEW_BYTES: usize = 64 << 20;
 
@@ -766,22 +403,22 @@ const VIEW_BYTES: usize = 64 << 20;
 fn tasks(args: &Args) -> Result<Ret> {
     let finished = args.bool(0).unwrap_or(false);
     let tenant = tenant::resolve(args.text(1).as_deref())?;
-    may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let table = tenant.open_to_look(if finished { tenant.result } else { tenant.task })?;
     let limit = settings::view_rows();
     let now = clock::now();
     let mut rows = Rows::default();
     let mut more = false;
-    let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&task::PICK_INDEX) };
+    let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&columns::PICK_INDEX) };
     table.scan(index, &[], None, finished, |row| {
-        if !finished && !task::is_task(row.char(col::STATE)) {
+        if !finished && !state::is_task(row.char(col::STATE)) {
             return true;
         }
         if rows.len() >= limit {
             more = true;
             return false;
         }
-        rows.push(if finished { describe_result(&tenant, &row) } else { describe_task(&tenant, &row, now) });
+        rows.push(if finished { document::describe_result(&tenant, &row) } else { why::describe_task(&tenant, &row, now) });
         // The next one might be too much.
         more = rows.bytes() > VIEW_BYTES;
         !more
@@ -803,22 +440,22 @@ fn tasks(args: &Args) -> Result<Ret> {
 
 /// tenant_q.current(): what runs in this session, as a document; NULL outside of a task.
 fn current(_args: &Args) -> Result<Ret> {
-    let Some(c) = run::current() else { return Ok(Ret::Null) };
+    let Some(c) = current::current() else { return Ok(Ret::Null) };
     Ok(Ret::Json(json!({
-        "id": task::uuid_text(c.id),
+        "id": ids::uuid_text(c.id),
         "tenant": c.tenant,
         "handler": c.handler,
         "attempt": c.attempt,
         "max_attempts": c.max_attempts,
         "schedule": c.schedule,
-        "scheduled_for": time_json(c.scheduled_for),
-        "deadline": time_json(c.deadline),
+        "scheduled_for": document::time_json(c.scheduled_for),
+        "deadline": document::time_json(c.deadline),
         "meta": c.meta,
     })))
 }
 
 fn inside(what: &str) -> Result<()> {
-    if run::current().is_none() {
+    if current::current().is_none() {
         return Err(Error::state(format!("{what} is for handlers, and no task runs in this session")));
     }
     Ok(())
@@ -831,23 +468,23 @@ fn retry(args: &Args) -> Result<Ret> {
     if delay.is_some_and(|d| d < 0) {
         return Err(Error::invalid("delay is negative"));
     }
-    let call = run::Call::Retry(delay);
-    run::ask(call);
+    let call = current::Call::Retry(delay);
+    current::ask(call);
     Err(Error::new(call.sqlstate(), args.message(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
 }
 
 /// tq_fail(message): doesn't return.
 fn fail(args: &Args) -> Result<Ret> {
     inside("tq_fail")?;
-    run::ask(run::Call::Fail);
-    Err(Error::new(run::Call::Fail.sqlstate(), args.message(0).unwrap_or_else(|| "the handler gave up".into())))
+    current::ask(current::Call::Fail);
+    Err(Error::new(current::Call::Fail.sqlstate(), args.message(0).unwrap_or_else(|| "the handler gave up".into())))
 }
 
 /// tenant_q.attempts(id, tenant): what is remembered of each attempt.
 fn attempts(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
-    may_read(&tenant)?;
+    rights::may_read(&tenant)?;
     let history = match wait_for(&tenant, id, 0)? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(row) => {
@@ -894,7 +531,7 @@ fn described_attempt(entry: &Json) -> Option<Json> {
     let int = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
     let mut shown = json!({
         "attempt": int("attempt"),
-        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t))),
+        "started_at": document::time_json(number("started_at").filter(|t| TIMES.contains(t))),
         "duration": number("duration").map(|d| format!("{d} microseconds")),
         "pid": int("pid"),
     });

@@ -1,16 +1,18 @@
 //! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
 
-use crate::calls::{handlers, registered};
+use crate::calls::registered;
+use crate::handler::{self, roles};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
-use crate::postgres::{catalog, invalidation, sandbox, shmem, transaction, worker};
+use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::schedule::zone;
 use crate::schedules::rezone;
-use crate::shared::{EntryRef, wake};
-use crate::task::col;
-use crate::tenant::{Tenant, patience, registry, resolve, shape};
-use crate::{handler, sql_functions};
+use crate::shared::wake;
+use crate::sql_functions;
+use crate::tenant::columns::col;
+use crate::tenant::records::{self, Few};
+use crate::tenant::{Tenant, limits, patience, registry, reserved, resolve, rights, shape};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 
@@ -19,41 +21,6 @@ const ATTACH_LIMIT: u32 = 50;
 
 pub(crate) const TABLES: &str = include_str!("../../sql/tenant_tables.sql");
 
-/// Runs SQL on the extension's own tables.
-pub(crate) fn run(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
-    sandbox::as_extension(|| {
-        Spi::connect_mut(|c| c.update(sql, None, args).map(|t| t.len() as u64)).map_err(|e| Error::new("XX000", e.to_string()))
-    })
-}
-
-/// What every session that works for a tenant reads whole, so that there must not be any number of them.
-pub(crate) struct Few {
-    pub table: &'static str,
-    /// SQL over one row: what another row of the same definition has alike.
-    pub key: &'static str,
-    /// In an error.
-    pub name: &'static str,
-    pub most: i64,
-    pub hint: &'static str,
-}
-
-impl Few {
-    /// 54000 where a definition of this key would be one too many for the tenant.
-    pub(crate) fn check_room(&self, tenant: &str, key: &str) -> Result<()> {
-        let Few { table, key: alike, name, most, hint } = self;
-        let full = format!(
-            "SELECT 1 FROM tenant_q.{table} WHERE tenant OPERATOR(pg_catalog.=) $1
-             HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>=) {most} AND NOT pg_catalog.bool_or({alike} OPERATOR(pg_catalog.=) $2)"
-        );
-        match run(&full, &[tenant.into(), key.into()])? {
-            0 => Ok(()),
-            _ => Err(Error::new("54000", format!("tenant \"{tenant}\" has {most} {name}, as many as it may"))
-                .detail("Every process that works for the tenant keeps all of them in memory.")
-                .hint(*hint)),
-        }
-    }
-}
-
 const PAUSES: Few = Few {
     table: "pause",
     key: "pg_catalog.format('%s %s', queue, handler)",
@@ -61,23 +28,6 @@ const PAUSES: Few = Few {
     most: 1000,
     hint: "Pause the whole tenant, or end some with tq_resume().",
 };
-
-/// Tells every session that the registry has changed.
-pub(crate) fn announce_registry() -> Result<()> {
-    let r = registry()?;
-    invalidation::announce(pg_sys::Oid::from(r.tenant));
-    Ok(())
-}
-
-/// Whether the caller may decide about the schema: its owner's member, or a superuser.
-pub fn require_owner(owner: u32, schema: &str) -> Result<()> {
-    let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || sandbox::has_privs_of(user, pg_sys::Oid::from(owner)) {
-        return Ok(());
-    }
-    Err(Error::denied(format!("must be owner of schema \"{schema}\""))
-        .detail(format!("It belongs to role \"{}\".", catalog::role_name(owner).unwrap_or_default())))
-}
 
 /// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
 fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
@@ -130,7 +80,7 @@ fn attach(args: &Args) -> Result<Ret> {
             .detail("The name would break the lines of logs and views.")
             .hint("Rename the schema."));
     }
-    require_owner(owner, &name)?;
+    rights::require_owner(owner, &name)?;
     shape::refuse_distributed(&name, None)?;
     registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
@@ -149,14 +99,14 @@ fn attach(args: &Args) -> Result<Ret> {
     ATTACHED.set((transaction, count));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
     registered::attach(&name, oid, owner, adopt, ready)?;
-    announce_registry()?;
+    records::announce_registry()?;
     warn_of_owner(&name, owner);
     warn_of_case(&name)?;
     transaction::see_own_writes();
     registered::confirm_superuser(oid, owner)?;
     if let Ok(tenant) = crate::tenant::by_oid(oid) {
         // Tables that have just been made are empty: nobody need come and look.
-        for_each_entry(&tenant, if adopt { wake::changed } else { wake::set_up })?;
+        roles::for_each_entry(&tenant, if adopt { wake::changed } else { wake::set_up })?;
     }
     crate::fanout::definitions::visit(&name)?;
     Ok(Ret::Bool(true))
@@ -269,7 +219,7 @@ fn detach(args: &Args) -> Result<Ret> {
     let drop_data = args.bool(1).unwrap_or(false);
     if let Some(oid) = catalog::schema_oid(&name) {
         let owner = catalog::schema_owner(oid).unwrap_or(0);
-        require_owner(owner, &name)?;
+        rights::require_owner(owner, &name)?;
         registered::follow(Some(oid))?;
         wake::detached(oid);
         if drop_data {
@@ -283,7 +233,7 @@ fn detach(args: &Args) -> Result<Ret> {
     }
     let gone = registered::detach(&name, drop_data)?;
     crate::work::spread::detached(&name)?;
-    announce_registry()?;
+    records::announce_registry()?;
     transaction::see_own_writes();
     Ok(Ret::Bool(gone))
 }
@@ -291,46 +241,6 @@ fn detach(args: &Args) -> Result<Ret> {
 /// tq_tenant()
 fn tenant_name(_args: &Args) -> Result<Ret> {
     Ok(Ret::Text(resolve(None)?.name.clone()))
-}
-
-/// Everything of this tenant is to be looked at again.
-pub fn wake_all(tenant: &Tenant) -> Result<()> {
-    for_each_entry(tenant, wake::changed)
-}
-
-/// The same where a tenant is being set up.
-pub fn wake_if_used(tenant: &Tenant) -> Result<()> {
-    for_each_entry(tenant, wake::set_up)
-}
-
-/// For each of the tenant's entries, and whether it is the one under which its schedules are looked at.
-fn for_each_entry(tenant: &Tenant, f: impl Fn(EntryRef, bool)) -> Result<()> {
-    let mut roles = handler::roles(tenant)?;
-    roles.push(tenant.owner);
-    for role in roles {
-        if let Some(entry) = tenant.entry(role)? {
-            f(entry, role == tenant.owner);
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn wake_every_tenant() -> Result<()> {
-    // Those that were kept from running, or have work anyway, are woken; whatever else there may be
-    // is found by a sweep, in transactions of its own. An idle tenant costs nothing here.
-    if let Some(s) = crate::shared::get() {
-        use std::sync::atomic::Ordering::SeqCst;
-        let database = shmem::my_database();
-        for (i, e) in s.entries.iter().enumerate() {
-            let kept =
-                e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
-            if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
-                wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) }, false);
-            }
-        }
-        wake::sweep_database();
-    }
-    Ok(())
 }
 
 /// One column of the registry: set, or back to its default.
@@ -358,9 +268,9 @@ impl Changes {
         }
         // Columns are from the lists above, values are quoted literals.
         let set = self.sets.iter().map(|(c, v)| format!("{c} = {v}")).collect::<Vec<_>>().join(", ");
-        run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &[tenant.name.as_str().into()])?;
-        announce_registry()?;
-        wake_all(tenant)
+        records::run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &[tenant.name.as_str().into()])?;
+        records::announce_registry()?;
+        roles::wake_all(tenant)
     }
 }
 
@@ -368,7 +278,7 @@ impl Changes {
 fn set_tenant(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_tenant()");
     let tenant = resolve(args.text(0).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
+    rights::require_owner(tenant.owner, &tenant.name)?;
     let mut changes = Changes { sets: vec![] };
     if let Some(ready) = args.bool(1) {
         changes.sets.push(("ready", ready.to_string()));
@@ -426,47 +336,12 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-/// Why nobody may have this setting for tasks, as the way to what they want; None = whoever could SET it may. What changes
-/// how the engine itself reads, writes or commits, or can't be set where tasks run.
-fn reserved(name: &str) -> Option<&'static str> {
-    // PostgreSQL knows a setting under any spelling.
-    let name = name.to_ascii_lowercase();
-    Some(match name.as_str() {
-        "role" | "session_authorization" | "search_path" | "timezone" => {
-            "Use timezone => and shared_schemas => of tq_set_tenant, and run_as => of tq_register."
-        }
-        "client_encoding" => "A task has no client; convert_to() and convert_from() convert.",
-        "transaction_isolation"
-        | "transaction_read_only"
-        | "transaction_deferrable"
-        | "default_transaction_isolation"
-        | "default_transaction_read_only"
-        | "default_transaction_deferrable" => {
-            "A task that needs a transaction of another kind is a procedure: COMMIT, then SET TRANSACTION."
-        }
-        "transaction_timeout" => "Use timeout => of tq_register or tq_async.",
-        _ if name.starts_with("tenant_q.") => "It is the server's: ALTER SYSTEM.",
-        _ => return None,
-    })
-}
-
-/// The same of all of them, as an error that names the first. For what was stored before it was refused.
-pub fn check_reserved(settings: Option<&serde_json::Value>) -> Result<()> {
-    let names = settings.and_then(serde_json::Value::as_object).into_iter().flat_map(|map| map.keys());
-    for name in names {
-        if let Some(instead) = reserved(name) {
-            return Err(Error::invalid(format!("setting \"{name}\" cannot be set for tasks")).hint(instead));
-        }
-    }
-    Ok(())
-}
-
 /// Settings that a tenant or a handler wants for its tasks: what its role could SET itself.
 pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
     let serde_json::Value::Object(map) = settings else {
         return Err(Error::invalid("settings is not an object").hint("Pass {\"name\": \"value\"}."));
     };
-    check_reserved(Some(settings))?;
+    reserved::check_reserved(Some(settings))?;
     for (name, value) in map {
         if !(value.is_string() || value.is_number() || value.is_boolean()) {
             return Err(Error::invalid(format!("setting \"{name}\" is neither a text, a number nor a boolean")));
@@ -497,7 +372,7 @@ fn set_quota(args: &Args) -> Result<Ret> {
         }
     }
     if let Some(rate) = args.text(4) {
-        handlers::check_limits(None, Some(&rate))?;
+        limits::check_limits(None, Some(&rate))?;
         changes.sets.push(("rate", Changes::literal(&rate)));
     }
     if let Some(fan_out) = args.bool(5) {
@@ -519,7 +394,7 @@ fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) ->
         format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6)
     });
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
-    run(
+    records::run(
         &format!(
             "INSERT INTO tenant_q.pause (tenant, queue, handler, until, since, by_role) VALUES ($1, $2, $3, {until}, pg_catalog.now(), $4)
              ON CONFLICT (tenant, queue, handler) DO UPDATE SET until = EXCLUDED.until, since = EXCLUDED.since, by_role = EXCLUDED.by_role RETURNING 1"
@@ -528,7 +403,7 @@ fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) ->
     )
 }
 fn unpause_row(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
-    run(
+    records::run(
         "DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1 AND queue OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
         &[tenant.into(), queue.into(), handler.into()],
     )
@@ -538,7 +413,7 @@ fn unpause_row(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
 fn pause(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_pause()");
     let tenant = resolve(args.text(0).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
+    rights::require_owner(tenant.owner, &tenant.name)?;
     let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
     let drain = args.interval(4);
     if drain.is_some_and(|d| d < 0) {
@@ -556,14 +431,14 @@ fn pause(args: &Args) -> Result<Ret> {
         drain_tenant(&tenant, &queue, &handler, drain)?;
     }
     if !already {
-        announce_registry()?;
+        records::announce_registry()?;
     }
-    wake_all(&tenant)?;
+    roles::wake_all(&tenant)?;
     Ok(Ret::Bool(!already))
 }
 
 fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
-    run(
+    records::run(
         "SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) $1 AND p.queue OPERATOR(pg_catalog.=) $2 AND p.handler OPERATOR(pg_catalog.=) $3
             AND p.until OPERATOR(pg_catalog.=) 'infinity'",
         &[tenant.into(), queue.into(), handler.into()],
@@ -586,7 +461,7 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
     loop {
         let until = crate::postgres::clock::now() + 2_000_000;
         for index in s.entries_of(shmem::my_database(), tenant.oid) {
-            crate::shared::ready::block_until(&s, index, until, crate::work::pick::reason::PAUSED);
+            crate::shared::ready::block_until(&s, index, until, crate::shared::blocked::reason::PAUSED);
         }
         let all = queue.is_empty() && handler.is_empty();
         let running = crate::waits::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
@@ -607,15 +482,15 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
 fn resume(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume()");
     let tenant = resolve(args.text(0).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
+    rights::require_owner(tenant.owner, &tenant.name)?;
     // As tq_pause has noted it, if the name is a further one.
     let handler = args.text(2).filter(|h| !h.is_empty());
     let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
     let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
     // A handler that was stopped for crashing the server is released by resuming it.
-    let freed = handler.as_deref().map(|h| handlers::free(&tenant.name, h)).transpose()? == Some(true);
-    announce_registry()?;
-    wake_all(&tenant)?;
+    let freed = handler.as_deref().map(|h| roles::free(&tenant.name, h)).transpose()? == Some(true);
+    records::announce_registry()?;
+    roles::wake_all(&tenant)?;
     Ok(Ret::Bool(gone > 0 || freed))
 }
 
@@ -650,8 +525,8 @@ fn pause_all(args: &Args) -> Result<Ret> {
     let handler = args.text(0).unwrap_or_default();
     require_any_handler(&handler)?;
     pause_row("", &args.text(1).unwrap_or_default(), &handler, args.interval(2))?;
-    announce_registry()?;
-    wake_every_tenant()?;
+    records::announce_registry()?;
+    roles::wake_every_tenant()?;
     Ok(Ret::Void)
 }
 
@@ -660,10 +535,10 @@ fn resume_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_resume_all()");
     unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
     if let Some(handler) = args.text(0) {
-        handlers::free_for_all(&handler)?;
+        roles::free_for_all(&handler)?;
     }
-    announce_registry()?;
-    wake_every_tenant()?;
+    records::announce_registry()?;
+    roles::wake_every_tenant()?;
     Ok(Ret::Void)
 }
 

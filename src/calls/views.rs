@@ -4,54 +4,25 @@
 //! A row is seen by members of its tenant's owner; all rows by pg_monitor and superusers.
 
 use crate::calls::changes::id_argument;
-use crate::calls::tasks as surface;
-use crate::calls::tasks::{Found, time_json};
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Row, Table, Value};
-use crate::postgres::{activity, catalog, sandbox, shmem, worker};
+use crate::postgres::{activity, catalog, clock, sandbox, shmem, worker};
+use crate::pure::ids;
 use crate::pure::shares::Owner;
-use crate::shared::{self, Entry, Shared, Wakes, Word, db_state, load_text, share, wakes};
-use crate::task::{self, State, col};
-use crate::tenant::{self, Tenant};
-use crate::work::pick::{self, reason};
-use crate::work::tick;
+use crate::pure::state::{self, State};
+use crate::pure::time::{Micros, NEVER};
+use crate::shared::blocked::reason;
+use crate::shared::{self, Entry, Shared, Wakes, Word, db_state, holds, load_text, share, slot, wakes};
+use crate::task::document::time_json;
+use crate::task::lookup::{self, Found};
+use crate::tenant::columns::{self, col};
+use crate::tenant::{self, Tenant, rights};
 use crate::{handler, settings, sql_functions};
-use pgrx::pg_sys;
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
-
-pub(crate) fn sees_all() -> bool {
-    let user = sandbox::current_user();
-    sandbox::is_superuser(user) || catalog::role_oid("pg_monitor").is_some_and(|r| sandbox::has_privs_of(user, pg_sys::Oid::from(r)))
-}
-pub(crate) fn sees(owner: u32) -> bool {
-    sandbox::has_privs_of(sandbox::current_user(), pg_sys::Oid::from(owner))
-}
-
-/// Rows of the registry the caller may see: (name, schema OID, owner, row).
-pub(crate) fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
-    let registry = tenant::registry()?;
-    let all = sees_all();
-    let mut rows = Vec::new();
-    if let Some(table) = Table::open(registry.tenant, Access::Read) {
-        table.scan(table.index_with(&[1]), &[], None, false, |row| {
-            rows.push(row);
-            true
-        });
-    }
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            let (name, oid) = (row.text(1)?, row.oid(2)?);
-            let owner = catalog::schema_owner(oid).unwrap_or(0);
-            (all || (owner != 0 && sees(owner))).then_some((name, oid, owner, row))
-        })
-        .collect())
-}
 
 pub(crate) fn interval_json(micros: i64) -> Json {
     format!("{micros} microseconds").into()
@@ -93,7 +64,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         });
     }
     let mut rows = Vec::new();
-    for (name, oid, owner, row) in visible_tenants()? {
+    for (name, oid, owner, row) in rights::visible_tenants()? {
         let empty = Vec::new();
         let es = by_tenant.get(&oid).unwrap_or(&empty);
         let running = s.as_ref().map_or(0, |s| {
@@ -164,7 +135,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
 /// tenant_q.running(): rows of tq_running.
 fn running(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
-    let all = sees_all();
+    let all = rights::sees_all();
     let mut rows = Vec::new();
     for slot in s.slots {
         let word = Word::load(slot);
@@ -173,11 +144,11 @@ fn running(_args: &Args) -> Result<Ret> {
         }
         let schema = slot.tenant.load(Relaxed);
         let owner = catalog::schema_owner(schema).unwrap_or(0);
-        if !(all || owner != 0 && sees(owner)) {
+        if !(all || owner != 0 && rights::sees(owner)) {
             continue;
         }
         let (since, deadline) = (slot.started_at.load(Relaxed), slot.deadline.load(Relaxed));
-        let (progress, note) = crate::calls::progress::of(slot);
+        let (progress, note) = crate::shared::progress::of(slot);
         let pid = slot.pid.load(Relaxed);
         let activity = activity::of(slot.proc.load(SeqCst).wrapping_sub(1), pid);
         rows.push(json!({
@@ -187,7 +158,7 @@ fn running(_args: &Args) -> Result<Ret> {
             "blocked_by": activity.blocked_by,
             "xmin_age": activity.xmin_age,
             "tenant": catalog::schema_name(schema),
-            "id": task::uuid_text(slot.item_id(word.next - 1)),
+            "id": ids::uuid_text(slot.item_id(word.next - 1)),
             "handler": load_text(&slot.handler),
             "attempt": slot.attempt.load(Relaxed),
             "pid": pid,
@@ -218,7 +189,7 @@ fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
 /// tenant_q.workers(): rows of tq_workers; of all databases.
 fn workers(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
-    let all = sees_all();
+    let all = rights::sees_all();
     let mut rows = Vec::new();
     let launcher = s.header.launcher_pid.load(SeqCst);
     if all && launcher > 0 {
@@ -237,7 +208,7 @@ fn workers(_args: &Args) -> Result<Ret> {
     for (place, slot) in s.slots.iter().enumerate() {
         let state = slot.state.load(SeqCst);
         let role = slot.role.load(Relaxed);
-        if state == 0 || !(all || sees(role)) {
+        if state == 0 || !(all || rights::sees(role)) {
             continue;
         }
         let word = Word::load(slot);
@@ -269,13 +240,13 @@ fn no_slot(s: &Shared) -> bool {
 /// Executors in a row that have ended while they ran this task, by what the entries of its tenant know.
 pub(crate) fn ends_of(tenant: &Tenant, id: u128) -> u32 {
     let Some(s) = shared::get() else { return 0 };
-    entries(&s, tenant.oid).iter().flat_map(|e| pick::held(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
+    entries(&s, tenant.oid).iter().flat_map(|e| holds::held(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
 }
 
 /// What is said of that.
 pub(crate) fn ends_text(ends: u32) -> String {
     let what = if ends == 1 { "1 executor ended while it".into() } else { format!("{ends} executors in a row ended while they") };
-    format!("{what} ran this task: not counted, it runs again; {} in a row count as a failed attempt", crate::work::poison::ENDS)
+    format!("{what} ran this task: not counted, it runs again; {} in a row count as a failed attempt", crate::shared::culprits::ENDS)
 }
 
 /// Interruptions in a row of one attempt that are worth a line in tq_problems: one or two are an administrator's doing.
@@ -284,7 +255,7 @@ const INTERRUPTIONS_SHOWN: i64 = 3;
 /// Tasks whose attempts come to no end, by what entries know of them and their rows say.
 fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Json>) {
     let now = clock::now();
-    let held: Vec<_> = es.iter().flat_map(|e| pick::held(e)).collect();
+    let held: Vec<_> = es.iter().flat_map(|e| holds::held(e)).collect();
     let Some(table) = (!held.is_empty()).then(|| t.try_open(t.task, Access::Read).ok().flatten()).flatten() else { return };
     for h in held {
         let Some(row) = table.find(&[col::ID as i16], Value::Uuid(h.id)) else { continue };
@@ -301,7 +272,7 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
         } else {
             continue;
         };
-        let id = task::uuid_text(h.id);
+        let id = ids::uuid_text(h.id);
         rows.push(problem(
             format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
             None,
@@ -370,7 +341,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         ));
     }
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
-    for (name, oid, owner, row) in visible_tenants()? {
+    for (name, oid, owner, row) in rights::visible_tenants()? {
         let what = format!("tenant {name}");
         if catalog::schema_name(oid).as_deref() != Some(&name) {
             rows.push(if catalog::schema_oid(&name).is_some() {
@@ -479,10 +450,10 @@ fn problems(_args: &Args) -> Result<Ret> {
             }
         }
     }
-    for (what, reason, fix) in crate::fanout::definitions::problems()? {
+    for (what, reason, fix) in crate::calls::schedule_all::problems()? {
         rows.push(problem(what, None, reason, fix));
     }
-    if sees_all() {
+    if rights::sees_all() {
         for (what, reason, fix) in crate::calls::tables::problems()? {
             rows.push(problem(what, None, reason, fix));
         }
@@ -490,7 +461,7 @@ fn problems(_args: &Args) -> Result<Ret> {
     if let Some(s) = &s {
         rows.extend(held_places(s));
     }
-    if sees_all()
+    if rights::sees_all()
         && let Some(s) = &s
     {
         for (kind, whose) in full(s) {
@@ -546,7 +517,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
         1 => format!("of {max} places, while a role has waited for one for {seconds} s"),
         n => format!("of {max} places, while {n} roles wait for one, the first for {seconds} s"),
     };
-    let all = sees_all();
+    let all = rights::sees_all();
     let mut rows = Vec::new();
     for slot in s.slots {
         let (word, since) = (Word::load(slot), slot.started_at.load(Relaxed));
@@ -566,14 +537,14 @@ fn held_places(s: &Shared) -> Vec<Json> {
         }
         let schema = slot.tenant.load(Relaxed);
         let Some(name) = catalog::schema_name(schema) else { continue };
-        if !(all || catalog::schema_owner(schema).is_some_and(sees)) {
+        if !(all || catalog::schema_owner(schema).is_some_and(rights::sees)) {
             continue;
         }
         rows.push(problem(
             format!("tenant {name}"),
             Some(since),
             format!("a task of its handler {} holds one {why}", load_text(&slot.handler)),
-            format!("SELECT tq_cancel('{}', tenant => {})", task::uuid_text(slot.item_id(word.next - 1)), pgrx::spi::quote_literal(&name)),
+            format!("SELECT tq_cancel('{}', tenant => {})", ids::uuid_text(slot.item_id(word.next - 1)), pgrx::spi::quote_literal(&name)),
         ));
     }
     rows
@@ -587,8 +558,8 @@ fn unfinished_rows(t: &Rc<Tenant>, max: i64) -> Option<i64> {
     }
     let table = t.try_open(t.task, Access::Read).ok()??.fetch_at_most(0);
     let (mut count, mut seen) = (0, 0);
-    table.scan(table.index_with(&task::PICK_INDEX), &[], None, false, |row| {
-        count += i64::from(task::is_task(row.char(col::STATE)));
+    table.scan(table.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
+        count += i64::from(state::is_task(row.char(col::STATE)));
         seen += 1;
         count <= max && seen <= 2 * LOOK
     });
@@ -602,12 +573,12 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
         table.scan(
-            table.index_with(&task::PICK_INDEX),
-            &[Key { column: 1, compare: Compare::Eq, value: Value::Char(task::stored::QUARANTINED) }],
+            table.index_with(&columns::PICK_INDEX),
+            &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state::stored::QUARANTINED) }],
             None,
             false,
             |row| {
-                let id = task::uuid_text(row.uuid(col::ID).unwrap_or(0));
+                let id = ids::uuid_text(row.uuid(col::ID).unwrap_or(0));
                 rows.push(problem(
                     format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
                     None,
@@ -624,9 +595,9 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
     if may_select(t.schedule)
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
     {
-        table.scan(table.index_with(&[tick::scol::NAME as i16]), &[], None, false, |row| {
+        table.scan(table.index_with(&[columns::scol::NAME as i16]), &[], None, false, |row| {
             if let Some((text, fix)) = crate::calls::schedules::trouble(t, &row) {
-                let name = row.text(tick::scol::NAME).unwrap_or_default();
+                let name = row.text(columns::scol::NAME).unwrap_or_default();
                 rows.push(problem(format!("schedule {name} of {what}"), None, text, fix));
             }
             rows.len() < 1000
@@ -665,7 +636,7 @@ fn why(args: &Args) -> Result<Ret> {
         }
     };
     let mut say = |reason: &str, detail: String, hint: &str| rows.push(json!({ "reason": reason, "detail": detail, "hint": hint }));
-    let row = match surface::look_up(&tasks, &results, id) {
+    let row = match lookup::look_up(&tasks, &results, id) {
         Found::Nothing => {
             say(
                 "unknown",
@@ -675,17 +646,17 @@ fn why(args: &Args) -> Result<Ret> {
             return Ok(Ret::Json(rows.into()));
         }
         Found::Finished(row) => {
-            let state = task::finished(row.char(task::rcol::STATE));
+            let state = state::finished(row.char(columns::rcol::STATE));
             if state == State::Quarantined {
                 say(
                     "quarantined",
-                    format!("the server crashed {} times while it ran", row.i32(task::rcol::CRASHES).unwrap_or(0)),
+                    format!("the server crashed {} times while it ran", row.i32(columns::rcol::CRASHES).unwrap_or(0)),
                     "Mend the handler, then tq_requeue.",
                 );
             }
             say(
                 "finished",
-                format!("it is {} since {}", state.name(), time_json(row.time(task::rcol::FINISHED_AT)).as_str().unwrap_or("")),
+                format!("it is {} since {}", state.name(), time_json(row.time(columns::rcol::FINISHED_AT)).as_str().unwrap_or("")),
                 "SELECT * FROM tq_fetch(id) shows it.",
             );
             return Ok(Ret::Json(rows.into()));
@@ -695,8 +666,8 @@ fn why(args: &Args) -> Result<Ret> {
     let now = clock::now();
     let stamp = row.time(col::CREATED_AT).unwrap_or(0);
     let s = shared::get();
-    let slot = s.and_then(|s| surface::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
-    let state = task::unfinished(
+    let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
+    let state = state::unfinished(
         row.char(col::STATE),
         row.i32(col::ATTEMPTS).unwrap_or(0),
         row.time(col::RUN_AT).unwrap_or(0),
@@ -754,7 +725,7 @@ fn why(args: &Args) -> Result<Ret> {
         say("paused", format!("handler \"{name}\" or its queue is paused"), "SELECT tq_resume(handler => …).");
     }
     match &handler {
-        None if crate::work::flow::HANDLERS.contains(&name.as_str()) => {}
+        None if crate::waits::members::HANDLERS.contains(&name.as_str()) => {}
         None => say(
             "handler",
             format!("handler \"{name}\" is not registered"),
@@ -773,7 +744,7 @@ fn why(args: &Args) -> Result<Ret> {
             }
         }
     }
-    let asked_by = handler.as_ref().and_then(|h| crate::calls::events::asked_next(&tenant, &row, h).ok().flatten());
+    let asked_by = handler.as_ref().and_then(|h| crate::work::ask::asked_next(&tenant, &row, h).ok().flatten());
     if let Some(role) = asked_by {
         let role = catalog::role_name(role).unwrap_or_default();
         say("listener", format!("a listener who runs as role \"{role}\" is asked about it first"), "SELECT * FROM tq_events.");
@@ -787,10 +758,10 @@ fn why(args: &Args) -> Result<Ret> {
         );
     }
     if state == State::Deferred {
-        let flow = crate::work::flow::HANDLERS.contains(&name.as_str());
+        let flow = crate::waits::members::HANDLERS.contains(&name.as_str());
         say(
             "waits",
-            crate::work::flow::describe_wait(&row).unwrap_or_default(),
+            crate::waits::members::describe_wait(&row).unwrap_or_default(),
             if flow { "SELECT * FROM tq_tasks WHERE parent_id = id." } else { "SELECT * FROM tq_why(…) of that task." },
         );
     } else {
@@ -806,7 +777,7 @@ fn why(args: &Args) -> Result<Ret> {
         if let Some(text) = reason::text(e.blocked_reason.load(Relaxed)).filter(|_| e.blocked_since.load(Relaxed) > 0) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
-        if let Some(held) = pick::held(e).find(|h| h.id == id && h.until > now) {
+        if let Some(held) = holds::held(e).find(|h| h.id == id && h.until > now) {
             say(
                 "held",
                 format!(
@@ -919,7 +890,7 @@ fn health(_args: &Args) -> Result<Ret> {
                 "It is tried again with growing pauses; the server's log says why.",
             );
         }
-        if sees_all()
+        if rights::sees_all()
             && let Some((free, size)) = shmem::disk_of_data()
         {
             let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);

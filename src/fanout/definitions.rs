@@ -5,26 +5,29 @@
 //! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
-use crate::calls::views as monitor;
-use crate::postgres::call::{self, Args, Ret};
-use crate::postgres::clock::{self, Micros};
+use crate::fanout::lines::{Adopted, STEP, Served, fcol, note, run, spi, state};
+use crate::postgres::call::{self};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, transaction};
+use crate::postgres::{clock, sandbox, transaction};
+use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
-use crate::schedules::define::{announce, warn_of_delays};
+use crate::pure::time::{Micros, instant, micros};
+use crate::schedules::define::announce;
 use crate::schedules::definition::Definition;
-use crate::schedules::planning::{Change, How, Planned, beginning, within_hours};
-use crate::schedules::{author, follow};
+use crate::schedules::follow;
+use crate::schedules::of_all::{self, OfAll};
+use crate::schedules::planning::{Change, How, Planned, beginning};
+use crate::schedules::row::{ROW, Schedule};
+use crate::settings;
 use crate::shared::wake;
+use crate::tenant::columns::scol;
+use crate::tenant::records::open;
 use crate::tenant::{self, Tenant};
-use crate::work::spread::{Adopted, STEP, Served, fcol, kind, note, open, run, spi, state};
-use crate::work::tick::{ROW, Schedule, instant, micros, scol};
-use crate::{settings, task};
 use pgrx::Spi;
-use serde_json::{Map, Value as Json, json};
+use serde_json::json;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -36,39 +39,6 @@ const NAMES: usize = 100;
 /// And rows of the tenant's that it looks at for that.
 const LOOKED_AT: usize = 1000;
 
-/// What a tenant's row says of the definition that it was made from; in its options.
-#[derive(Clone)]
-pub struct OfAll {
-    /// The definition.
-    pub id: u128,
-    /// Its last change that has reached this tenant.
-    revision: u128,
-    stagger: Micros,
-}
-
-impl OfAll {
-    /// None: an ordinary schedule, the tenant's own.
-    pub fn of(options: &Map<String, Json>) -> Option<OfAll> {
-        let all = options.get("all")?;
-        let id = |key: &str| all.get(key).and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()).map(|u| u.as_u128());
-        Some(OfAll { id: id("id")?, revision: id("revision")?, stagger: all.get("stagger").and_then(Json::as_i64).unwrap_or(0) })
-    }
-    fn of_row(row: &Row) -> Option<OfAll> {
-        OfAll::of(row.json(scol::OPTIONS)?.as_object()?)
-    }
-    fn json(&self) -> Json {
-        json!({ "id": task::uuid_text(self.id), "revision": task::uuid_text(self.revision), "stagger": self.stagger })
-    }
-    /// The line of tq_fanouts for one fire time.
-    pub fn line(&self, fire_time: Micros) -> u128 {
-        task::fire_id(self.id, fire_time)
-    }
-    /// How much later than its fire time it is to run in this tenant.
-    pub fn stagger(&self, tenant: &Tenant) -> Micros {
-        crate::work::spread::stagger(&tenant.name, self.stagger)
-    }
-}
-
 /// Tenants that the definition names; None = all.
 fn tenants_of(definition: &Row) -> Option<Vec<String>> {
     let options = definition.json(scol::OPTIONS)?;
@@ -77,215 +47,8 @@ fn tenants_of(definition: &Row) -> Option<Vec<String>> {
 }
 
 /// Definitions, locked against others who change them.
-fn definitions_to_change() -> Result<Table> {
+pub fn definitions_to_change() -> Result<Table> {
     open("schedule_all", Access::Exclusive)
-}
-
-fn find(table: &Table, name: &str) -> Option<Row> {
-    transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(name)))
-}
-
-/// tq_schedule_all(the first 25 of tq_schedule's, tenants, stagger)
-fn schedule_all(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_schedule_all()");
-    let definition = Definition::of_args(args);
-    definition.check_given()?;
-    let (rule, month_end) = definition.check_alone()?;
-    let conflict = args.text(24).unwrap_or_else(|| "error".into());
-    if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
-        return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
-    }
-    let tenants = args.texts(25);
-    if let Some(names) = &tenants {
-        crate::work::spread::check_tenants(names)?;
-    }
-    let stagger = args.interval(26).unwrap_or(0);
-    if stagger < 0 {
-        return Err(Error::invalid("stagger is negative"));
-    }
-    let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
-    let now = clock::now();
-    let table = definitions_to_change()?;
-    check_after(&table, &definition)?;
-    let before = find(&table, &definition.name);
-    if let Some(row) = &before {
-        match conflict.as_str() {
-            "nothing" => return Ok(Ret::Uuid(row.uuid(scol::ID).unwrap_or(0))),
-            "replace" => {}
-            _ => {
-                return Err(Error::new("42710", format!("schedule \"{}\" of all tenants exists already", definition.name))
-                    .hint("on_conflict => 'replace' replaces it."));
-            }
-        }
-    }
-    let old = before.as_ref().map(Definition::of_row);
-    if old.as_ref().is_none_or(|old| old.until != definition.until) {
-        definition.check_until()?;
-    }
-    // Declared again, it goes on counting from where it did.
-    let kept =
-        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.time(scol::ANCHOR));
-    let anchor = kept.unwrap_or(now);
-    let plan = Plan {
-        rule: &rule,
-        zone: parse_zone(&zone)?,
-        anchor: instant(anchor),
-        start_at: definition.start_at.map(instant),
-        until: definition.until.map(instant),
-        month_end,
-        seed: 0,
-    };
-    match plan.first() {
-        Some(first) => {
-            within_hours(&definition, &plan, first)?;
-        }
-        None if definition.repeats == Some(0) || kept.is_some() || rule.is_after() => {}
-        None => return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until.")),
-    }
-    warn_of_delays(&definition, &plan, stagger);
-    let author = author();
-    let condition = before.as_ref().and_then(|row| Definition::of_row(row).only_if);
-    if !author.superuser && condition != definition.only_if {
-        return Err(Error::denied("only a superuser may set only_if for all tenants")
-            .detail("It is SQL that runs as each tenant's own role.")
-            .hint("Leave only_if out, and ask in the handler."));
-    }
-    // Replaced, it stays the same schedule: fire times that were served are not served again.
-    let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(task::new_id);
-    let revision = task::new_id();
-    let mut held = definition.held();
-    let mut options = definition.options().unwrap_or_else(|| json!({}));
-    options["all"] = OfAll { id, revision, stagger }.json();
-    if let Some(names) = tenants {
-        options["tenants"] = names.into();
-    }
-    held.options = Some(Jsonb::from_value(options));
-    let mut values = [Value::Null; scol::COUNT];
-    for (column, value) in definition.columns(&held) {
-        values[column - 1] = value;
-    }
-    for (column, value) in [
-        (scol::NAME, Value::Text(&definition.name)),
-        (scol::ID, Value::Uuid(id)),
-        (scol::ANCHOR, Value::Time(anchor)),
-        (scol::CREATED_BY, Value::Text(&author.name)),
-        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-        (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
-        (scol::RUN_COUNT, Value::I64(0)),
-        (scol::FAIL_COUNT, Value::I64(0)),
-    ] {
-        values[column - 1] = value;
-    }
-    match &before {
-        None => table.insert(&values),
-        Some(row) => {
-            let changes: Vec<(usize, Value)> = values.into_iter().enumerate().map(|(n, value)| (n + 1, value)).collect();
-            if table.update(row, &changes) == Gone::Lost {
-                return Err(contended(&definition.name));
-            }
-        }
-    }
-    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
-    Ok(Ret::Uuid(id))
-}
-
-/// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.
-fn check_after(table: &Table, definition: &Definition) -> Result<()> {
-    let after_of = |name: &str| find(table, name).map(|row| follow::after_of(&row).0);
-    if let Some(circle) = follow::circle(&definition.name, definition.after(), after_of) {
-        return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
-    }
-    for name in definition.after().iter().filter(|name| find(table, name).is_none()) {
-        Error::new("00000", format!("schedule \"{name}\", which is named in after, is not one of all tenants"))
-            .detail("It fires in tenants that have a schedule of that name, and waits in the others.")
-            .notice();
-    }
-    Ok(())
-}
-
-fn contended(name: &str) -> Error {
-    Error::new("40001", format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
-}
-
-/// The change is to reach the tenants; it takes the place of an earlier one of this name.
-fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::work::enqueue::Caller, now: Micros) -> Result<()> {
-    // Whoever is spreading it is waited for; then all that it has written is seen.
-    run(
-        "SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-        &[name.into()],
-    )?;
-    run(
-        "WITH gone AS (DELETE FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 RETURNING f.id)
-         DELETE FROM tenant_q.fanout_tenant o USING gone g WHERE o.fanout OPERATOR(pg_catalog.=) g.id",
-        &[name.into()],
-    )?;
-    open("fanout", Access::Write)?.insert(&[
-        Value::Uuid(revision),
-        Value::Char(kind::DEFINITION),
-        Value::Text(name),
-        Value::Time(now),
-        Value::text(handler),
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Text(&author.name),
-        Value::Bool(author.superuser),
-        Value::Time(now),
-        Value::Null,
-        Value::Time(now),
-    ]);
-    wake::fan_out();
-    if crate::shared::get().is_none() {
-        crate::work::enqueue::warn_not_preloaded();
-    }
-    Ok(())
-}
-
-/// tq_unschedule_all(name)
-fn unschedule_all(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_unschedule_all()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
-    let table = definitions_to_change()?;
-    let Some(row) = find(&table, &name) else { return Ok(Ret::Bool(false)) };
-    let followers = names_after(&table, &name);
-    if let Some(first) = followers.first() {
-        return Err(Error::new("2BP01", format!("schedule \"{name}\" of all tenants can't go while others come after it"))
-            .detail(format!("They are \"{}\".", followers.join("\", \"")))
-            .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
-    }
-    if table.delete(&row) == Gone::Lost {
-        return Err(contended(&name));
-    }
-    spread_change(task::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
-    Ok(Ret::Bool(true))
-}
-
-/// Definitions that come after this name.
-fn names_after(definitions: &Table, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    definitions.scan(definitions.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-        if row.raw(scol::OPTIONS).is_some() && follow::after_of(&row).0.iter().any(|a| a == name) {
-            found.extend(row.text(scol::NAME));
-        }
-        true
-    });
-    found
-}
-
-/// A tenant has made a schedule of its own: one of all tenants may have waited for it to come after.
-pub fn followed(table: &Table, name: &str) -> Result<()> {
-    for follower in names_after(&open("schedule_all", Access::Read)?, name) {
-        if find(table, &follower).is_some_and(|row| is_of_all(&row)) {
-            follow::link_present(table, &follower, &[], &[name.to_string()])?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether there is a definition of this name.
-pub fn is_defined(name: &str) -> Result<bool> {
-    Ok(find(&open("schedule_all", Access::Read)?, name).is_some())
 }
 
 /// A change reaches one tenant, by the scheduler.
@@ -342,8 +105,8 @@ impl Since {
 
 /// Makes the tenant's row of this name what the definition says.
 fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, since: Since) -> Result<Reconciled> {
-    let definition = find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
-    let row = find(table, name);
+    let definition = of_all::find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
+    let row = of_all::find(table, name);
     if let Some(row) = row.as_ref().filter(|row| row.outside > ROW) {
         return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20)));
     }
@@ -370,7 +133,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         follow::link_present(table, name, &[], &after)?;
         return Ok(Reconciled::Right);
     }
-    if let Some(circle) = follow::circle(name, &after, |other| find(table, other).map(|row| follow::after_of(&row).0)) {
+    if let Some(circle) = follow::circle(name, &after, |other| of_all::find(table, other).map(|row| follow::after_of(&row).0)) {
         return Ok(Reconciled::Problem(format!("after makes a circle: {circle}")));
     }
     let schedule = Schedule::of(tenant, &definition)?;
@@ -387,7 +150,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let kept = |column: usize| row.as_ref().map(|r| r.value(column));
     let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
     for (column, value) in [
-        (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(task::fan_id(all.id, &tenant.name)))),
+        (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(ids::fan_id(all.id, &tenant.name)))),
         (scol::NEXT_RUN, Value::time(planned.next)),
         (scol::ANCHOR, Value::Time(planned.anchor)),
         (scol::REPEATS, Value::I32(planned.repeats)),
@@ -437,7 +200,7 @@ pub fn visit(tenant: &str) -> Result<()> {
     run(
         "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state) VALUES ($1, $2, 'o')
          ON CONFLICT (fanout, tenant) DO UPDATE SET finished_at = NULL, reason = NULL",
-        &[call::uuid(crate::work::spread::VISIT).into(), tenant.into()],
+        &[call::uuid(crate::fanout::lines::VISIT).into(), tenant.into()],
     )?;
     wake::fan_out();
     Ok(())
@@ -471,12 +234,12 @@ pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, place: Option<&str>, now: Mi
         names.len() < NAMES
     });
     for (n, name) in names.iter().enumerate() {
-        let definition = find(&definitions, name);
+        let definition = of_all::find(&definitions, name);
         let revision = definition.as_ref().and_then(OfAll::of_row).map(|all| all.revision);
         // The visit may be faster than the spreading of the definition, which finds the tenant there already.
         let begins = definition.as_ref().and_then(|d| d.time(scol::ANCHOR));
         let expected = begins.filter(|t| {
-            tenant.attached_at <= *t && revision.is_some_and(|r| crate::work::spread::outcome(outcomes, r, &tenant.name).is_none())
+            tenant.attached_at <= *t && revision.is_some_and(|r| crate::fanout::lines::outcome(outcomes, r, &tenant.name).is_none())
         });
         let reconciled = reconcile(tenant, &table, &definitions, name, expected.map_or(Since::Visit(now), Since::Change))?;
         if let Some(revision) = revision {
@@ -504,7 +267,7 @@ fn remove_undefined(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, beh
         // One without a name that can be read is nobody's definition.
         let Some(name) = row.text(scol::NAME) else { return true };
         looked_at += 1;
-        if row.outside <= ROW && is_of_all(&row) && find(definitions, &name).is_none() {
+        if row.outside <= ROW && of_all::is_of_all(&row) && of_all::find(definitions, &name).is_none() {
             undefined.push(name.clone());
         }
         if looked_at == LOOKED_AT || undefined.len() == NAMES || began.elapsed() > STEP {
@@ -526,23 +289,6 @@ fn remove_undefined(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, beh
 fn rows_behind(table: &Table, name: &str, f: impl FnMut(Row) -> bool) {
     let key = Key { column: 1, compare: Compare::Gt, value: Value::Text(name) };
     table.scan(table.index_with(&[scol::NAME as i16]), &[key], None, false, f);
-}
-
-/// Whether a tenant's row was made from a definition for all tenants.
-pub fn is_of_all(row: &Row) -> bool {
-    row.raw(scol::OPTIONS).is_some() && OfAll::of_row(row).is_some()
-}
-
-/// A tenant's row of a schedule of all tenants is not the tenant's to change.
-pub fn refuse(row: &Row) -> Result<()> {
-    if !is_of_all(row) {
-        return Ok(());
-    }
-    let name = row.str(scol::NAME).unwrap_or("");
-    Err(Error::state(format!("schedule \"{name}\" is one of all tenants")).hint(format!(
-        "An administrator changes it with tq_schedule_all, removes it with tq_unschedule_all({}), or leaves this tenant out with tq_set_quota(fan_out => false).",
-        pgrx::spi::quote_literal(name)
-    )))
 }
 
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
@@ -572,7 +318,7 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result:
 fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Micros) -> Result<bool> {
     let name = row.str(scol::NAME).unwrap_or("");
     let definitions = open("schedule_all", Access::Read)?;
-    let Some(definition) = find(&definitions, name) else { return Ok(false) };
+    let Some(definition) = of_all::find(&definitions, name) else { return Ok(false) };
     let Some(defined) = OfAll::of_row(&definition).filter(|defined| defined.id == all.id) else { return Ok(false) };
     let schedule = Schedule::of(tenant, &definition)?;
     if !fires_at(&schedule.plan(), fire_time) || is_outdated(&schedule, name, fire_time)? {
@@ -603,7 +349,7 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
                    FROM tenant_q.tenant t
                   WHERE ($3 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($3)) AND ($4 IS NULL OR coalesce(t.timezone, $7) OPERATOR(pg_catalog.=) ANY ($4))
                     AND t.attached_at OPERATOR(pg_catalog.<=) $5) x",
-            crate::work::spread::LEFT_OUT
+            crate::fanout::lines::LEFT_OUT
         ),
         &[
             call::uuid(line).into(),
@@ -615,7 +361,7 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
             tenant::default_zone().into(),
         ],
     )?;
-    crate::work::spread::prune_later(name);
+    crate::fanout::lines::prune_later(name);
     Ok(true)
 }
 
@@ -638,7 +384,7 @@ fn is_outdated(schedule: &Schedule, name: &str, fire_time: Micros) -> Result<boo
             return Ok(true);
         }
     }
-    let later = crate::work::spread::document(
+    let later = crate::fanout::lines::document(
         "SELECT pg_catalog.to_jsonb(pg_catalog.count(*)) FROM (SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.<>) 'd'
             AND f.name OPERATOR(pg_catalog.=) $1 AND f.fire_time OPERATOR(pg_catalog.>) $2 ORDER BY f.fire_time LIMIT $3) x",
         &[name.into(), call::timestamp(fire_time).into(), keep.into()],
@@ -668,47 +414,4 @@ pub fn renamed(old: &str, new: &str) -> Result<()> {
           WHERE options OPERATOR(pg_catalog.->) 'tenants' OPERATOR(pg_catalog.?) $1",
         &[old.into(), new.into()],
     )
-}
-
-/// Tenants that a definition could not reach: (what, reason, fix).
-pub fn problems() -> Result<Vec<(String, String, String)>> {
-    let visible = if monitor::sees_all() { None } else { Some(crate::work::spread::visible()?.unwrap_or_default()) };
-    let rows: Vec<(String, String, String, bool)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select(
-                "SELECT f.name, o.tenant, o.reason, o.reason OPERATOR(pg_catalog.~~) '%of its own%' FROM tenant_q.fanout f, tenant_q.fanout_tenant o
-                  WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND o.fanout OPERATOR(pg_catalog.=) f.id AND o.state OPERATOR(pg_catalog.=) 's'
-                    AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
-                None,
-                &[visible.into()],
-            )?
-            .map(|row| {
-                Ok((
-                    row.get::<String>(1)?.unwrap_or_default(),
-                    row.get::<String>(2)?.unwrap_or_default(),
-                    row.get::<String>(3)?.unwrap_or_default(),
-                    row.get::<bool>(4)?.unwrap_or(false),
-                ))
-            })
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(spi)?;
-    let quote = |text: &str| pgrx::spi::quote_literal(text);
-    Ok(rows
-        .into_iter()
-        .map(|(name, tenant, reason, own)| {
-            let fix = if own {
-                format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
-            } else {
-                format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))
-            };
-            (format!("schedule {name} of all tenants in tenant {tenant}"), reason, fix)
-        })
-        .collect())
-}
-
-crate::sql_functions! {
-    tq_schedule_all, pg_finfo_tq_schedule_all => schedule_all;
-    tq_unschedule_all, pg_finfo_tq_unschedule_all => unschedule_all;
 }

@@ -6,11 +6,12 @@
 
 pub mod arguments;
 pub mod invoke;
+pub mod listeners;
+pub mod notes;
+pub mod roles;
 pub mod signature;
 
-use crate::calls::tenants;
 use crate::handler::signature::Signature;
-use crate::postgres::clock::Micros;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Row, Table, Value};
@@ -19,7 +20,8 @@ use crate::postgres::{call, catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::rate::Rate;
 use crate::pure::retry::Policy;
-use crate::tenant::{self, Tenant};
+use crate::pure::time::Micros;
+use crate::tenant::{self, Tenant, reserved};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -305,7 +307,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         },
     };
     let settings = row.json(hcol::SETTINGS);
-    if let Err(e) = tenants::check_reserved(settings.as_ref()) {
+    if let Err(e) = reserved::check_reserved(settings.as_ref()) {
         fault = Some(Fault::Changed(e.message));
     }
     let name = row.text(hcol::NAME).unwrap_or_default();

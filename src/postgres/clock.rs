@@ -1,13 +1,8 @@
 //! The only place that asks for the time. Wall clock for what is due, monotonic for durations.
 
+use crate::pure::time::Micros;
 use pgrx::pg_sys;
 use std::time::Instant;
-
-/// Microseconds since 2000-01-01 UTC: PostgreSQL's timestamptz.
-pub type Micros = i64;
-
-/// No due time at all: later than every real one.
-pub const NEVER: Micros = i64::MAX;
 
 /// Who waits for a time of the wall clock looks at it at least so often: it may be set meanwhile, and
 /// waiting itself counts real time.

@@ -3,6 +3,7 @@
 //! Sizes come from settings, so it is requested raw, not by pgrx's compile-time macros. All zeros
 //! must be a valid start value; `shared_struct!` lets nothing but atomics and arrays in.
 
+use crate::postgres::error::Error;
 use pgrx::pg_sys;
 use std::sync::atomic::*;
 
@@ -177,5 +178,16 @@ pub fn disk_of_data() -> Option<(u64, u64)> {
     unsafe {
         let mut found = std::mem::zeroed::<libc::statvfs>();
         (libc::statvfs(pg_sys::DataDir, &mut found) == 0).then(|| (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
+    }
+}
+
+/// Says once a session that nothing will run.
+pub fn warn_not_preloaded() {
+    thread_local! { static SAID: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
+    if !SAID.replace(true) {
+        Error::new("01000", "the task is stored, but nothing will run it")
+            .detail("tenant_q is not in shared_preload_libraries.")
+            .hint("Add tenant_q to shared_preload_libraries and restart the server.")
+            .warn();
     }
 }

@@ -1,22 +1,20 @@
 //! Making a schedule, or putting a definition in the place of one that is there: what tq_schedule and
 //! tq_import do, and tq_alter_schedule writes.
 
-use crate::fanout::definitions;
 use crate::postgres::call::micros_of;
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
-use crate::postgres::transaction;
+use crate::postgres::{clock, transaction};
+use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
+use crate::pure::time::Micros;
 use crate::schedules::definition::{Checked, Definition};
-use crate::schedules::follow;
 use crate::schedules::planning::{self, Change, How, Planned};
+use crate::schedules::{follow, of_all};
 use crate::shared::{self, wake};
-use crate::task;
+use crate::tenant::columns::scol;
+use crate::tenant::rights::Caller;
 use crate::tenant::{Tenant, lock};
-use crate::work::enqueue::Caller;
-use crate::work::spread;
-use crate::work::tick::scol;
 use chrono::TimeDelta;
 use std::rc::Rc;
 
@@ -68,7 +66,7 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
         follow::check(tenant, table, &definition.name, definition.after())?;
     }
     let now = clock::now();
-    let id = task::new_id();
+    let id = ids::new_id();
     let plan = checked.plan(definition, now, id as u64);
     let planned = planning::anew(definition, &plan)?;
     warn_of_delays(definition, &plan, 0);
@@ -93,14 +91,14 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
     table.insert(&row);
     transaction::see_own_writes();
     follow::link(table, &definition.name, &[], definition.after())?;
-    definitions::followed(table, &definition.name)?;
+    of_all::followed(table, &definition.name)?;
     announce(tenant, planned.next)?;
     Ok(id)
 }
 
 /// False: the row was changed meanwhile.
 fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definition, checked: &Checked, author: &Caller) -> Result<bool> {
-    definitions::refuse(row)?;
+    of_all::refuse(row)?;
     let old = Definition::of_row(row);
     crate::schedules::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
     if definition.until != old.until {
@@ -169,7 +167,7 @@ pub fn announce(tenant: &Tenant, next: Option<Micros>) -> Result<()> {
     if let Some(next) = next {
         match tenant.entry(tenant.owner)? {
             Some(entry) => wake::schedule_changed(entry, next),
-            None if shared::get().is_none() => crate::work::enqueue::warn_not_preloaded(),
+            None if shared::get().is_none() => crate::postgres::shmem::warn_not_preloaded(),
             None => {}
         }
     }

@@ -1,25 +1,27 @@
 //! A schedule as tq_schedule's parameters say it, apart from the SQL edge: where it comes from
 //! (parameters, a document, a row), whether it makes sense in a tenant, and its columns.
 
-use crate::calls::tasks::{task_object, time_json};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, format_interval, micros_of};
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Row, Value};
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
-use crate::postgres::{condition, sandbox};
+use crate::postgres::{clock, condition, sandbox};
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::zone;
+use crate::pure::time::{Micros, instant, is_date, time_text};
 use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome};
+use crate::schedules::row::{CATCH_UP_LIMIT_MAX, OVERLAPS};
 use crate::settings;
+use crate::task::document::time_json;
+use crate::task::new::task_object;
 use crate::tenant::Tenant;
-use crate::work::enqueue::Caller;
-use crate::work::tick::{CATCH_UP_LIMIT_MAX, OVERLAPS, instant, is_date, scol, time_text};
+use crate::tenant::columns::scol;
+use crate::tenant::rights::Caller;
 use pgrx::IntoDatum;
 use pgrx::datum::Interval;
 use serde_json::{Map, Value as Json, json};

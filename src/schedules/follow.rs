@@ -7,20 +7,21 @@
 //! release commits with the end that causes it, and the row's own lock puts ends that come at once in
 //! line.
 
-use crate::fanout::definitions::is_of_all;
 use crate::handler;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
-use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::postgres::{clock, transaction};
+use crate::pure::ids;
 use crate::pure::schedule::rule::Rule;
+use crate::pure::state::ended;
+use crate::pure::time::Micros;
 use crate::schedules::definition::NAME_BYTES;
+use crate::schedules::of_all::is_of_all;
 use crate::shared::wake;
-use crate::task::{self, col, ended};
+use crate::tenant::columns::{col, scol};
 use crate::tenant::{Tenant, lock};
-use crate::work::tick::scol;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -321,7 +322,7 @@ fn after_end(row: &Row, name: &str, end: u8, now: Micros) -> Option<State> {
 pub fn skipped(tenant: &Tenant, task: &Row) -> std::result::Result<(), Failure> {
     let Some(name) = task.text(col::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
-    let id = task.uuid(col::ID).map(task::uuid_text);
+    let id = task.uuid(col::ID).map(ids::uuid_text);
     change(&table, &name, |row| Some(Change { state: State { skipped: id.clone(), ..State::of(row) }, columns: vec![] }))?;
     Ok(())
 }

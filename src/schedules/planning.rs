@@ -8,16 +8,16 @@
 //! whatever `catch_up` says of missed times.
 
 use crate::postgres::call::micros_of;
-use crate::postgres::clock::Micros;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Row;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::setback;
+use crate::pure::time::{Micros, instant, is_date, micros};
 use crate::schedules::definition::Definition;
 use crate::schedules::follow::State;
-use crate::work::tick::{instant, is_date, micros, scol};
+use crate::tenant::columns::scol;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a schedule's row is to say of its times.

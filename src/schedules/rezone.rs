@@ -1,16 +1,16 @@
 //! Schedules without a zone of their own when the tenant's zone changes, or the server's: what they wait for is
 //! a time on other clocks then.
 
-use crate::calls::tenants as admin;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
-use crate::postgres::{row_lock, sandbox, transaction};
+use crate::postgres::{clock, row_lock, sandbox, transaction};
 use crate::pure::schedule::zone::parse_zone;
+use crate::pure::time::{Micros, instant, micros};
 use crate::schedules::follow::State;
-use crate::tenant::{self, Tenant};
-use crate::work::tick::{ROW, Schedule, instant, micros, scol};
+use crate::schedules::row::{ROW, Schedule};
+use crate::tenant::columns::scol;
+use crate::tenant::{self, Tenant, records};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use pgrx::Spi;
@@ -119,7 +119,7 @@ pub fn noted_zone() -> Result<Option<String>> {
 
 /// All tenants' schedules have been planned by this zone.
 pub fn note_zone(zone: &str) -> std::result::Result<(), Failure> {
-    admin::run("UPDATE tenant_q.identity SET timezone = $1 WHERE timezone IS DISTINCT FROM $1", &[zone.into()])?;
+    records::run("UPDATE tenant_q.identity SET timezone = $1 WHERE timezone IS DISTINCT FROM $1", &[zone.into()])?;
     transaction::see_own_writes();
     Ok(())
 }

@@ -6,9 +6,11 @@ use crate::postgres::caught::Failure;
 use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
 use crate::postgres::{clock, row_lock};
 use crate::pure::schedule::setback::{UNNOTICED, replan};
+use crate::pure::time::{instant, micros};
 use crate::schedules::follow::State;
+use crate::schedules::row::{ROW, Schedule};
 use crate::tenant::Tenant;
-use crate::work::tick::{ROW, Schedule, instant, micros, scol};
+use crate::tenant::columns::scol;
 
 /// What is wrong with a row after the clock was set back is in its own times; mends it. In a
 /// transaction of its own. False: somebody holds the table, or one of its rows.

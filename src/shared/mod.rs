@@ -14,18 +14,26 @@
 //!
 //! Slots are in the mapped file (postgres/mapping.rs), the rest in shared memory.
 
+pub mod away;
+pub mod blocked;
+pub mod counters;
+pub mod culprits;
 pub mod gauge;
+pub mod holds;
 pub mod prepared;
+pub mod progress;
 pub mod ready;
 pub mod share;
+pub mod slot;
+pub mod waiters;
 pub mod wake;
 pub mod wakes;
 
-use crate::calls::stats::{FailedAttempt, Stat};
-use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
 use crate::pure::shares::{self, Owner, Says, Tally};
+use crate::pure::time::{Micros, NEVER};
+use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::share::Pressure;
 use crate::shared::wakes::REASONS;
 use crate::{settings, shared_struct};
@@ -430,7 +438,7 @@ shared_struct! {
         /// What the running task says of itself: see progress.rs.
         pub progress: AtomicU32,
         pub note_version: AtomicU32,
-        pub note: [AtomicU8; crate::calls::progress::NOTE],
+        pub note: [AtomicU8; crate::shared::progress::NOTE],
         pub handler: [AtomicU8; 64],
         pub tenant_name: [AtomicU8; 64],
         pub item_high: [AtomicU64; BATCH],
@@ -710,7 +718,7 @@ pub fn initialise() {
     if !ours {
         mapping::clear();
     }
-    crate::work::poison::initialise(&s, shmem::went_down_uncleanly());
+    crate::shared::culprits::initialise(&s, shmem::went_down_uncleanly());
     for slot in s.slots {
         free_slot(slot);
     }

@@ -17,10 +17,10 @@
 //! bit. Heaps, holders and virtual times change under `Lock::Ready` only; whoever takes that lock
 //! brings the dirty bits in first.
 
-use crate::postgres::clock::{self, Micros};
-use crate::postgres::latch;
 use crate::postgres::lwlock::Lock;
+use crate::postgres::{clock, latch};
 use crate::pure::heap::NONE;
+use crate::pure::time::{self, Micros};
 use crate::settings;
 use crate::shared::{Entry, Role, SLOTS, Shared};
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -53,7 +53,7 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
     let blocked_until = e.blocked_until.load(SeqCst);
     if blocked_until <= clock::now() {
         poke(s, e.role_index.load(Relaxed) as usize);
-    } else if blocked_until != clock::NEVER {
+    } else if blocked_until != time::NEVER {
         // The end of a pause and the like may have been noted behind what has just come due. One without
         // an end is lifted by somebody, who wakes it.
         due(s, index, blocked_until);
@@ -237,8 +237,8 @@ pub fn prune(s: &Shared, role_index: usize) {
 /// Nothing of this entry is to be run any more, until it is woken.
 pub fn put_to_rest(e: &Entry) {
     e.seen.store(e.generation.load(SeqCst), SeqCst);
-    e.next_due.store(clock::NEVER, SeqCst);
-    e.schedule_due.store(clock::NEVER, SeqCst);
+    e.next_due.store(time::NEVER, SeqCst);
+    e.schedule_due.store(time::NEVER, SeqCst);
     unblock(e);
 }
 
@@ -324,7 +324,7 @@ pub fn should_leave(s: &Shared, role_index: usize) -> bool {
 /// Leaves the whole entry alone for a doubling while (0.2 s … 60 s; 5 s where a look costs nothing
 /// but the try for a lock).
 pub fn block(s: &Shared, index: u32, reason: u32) {
-    let most = if reason == crate::work::pick::reason::LOCKED { 5_000_000 } else { 60_000_000 };
+    let most = if reason == crate::shared::blocked::reason::LOCKED { 5_000_000 } else { 60_000_000 };
     let e = &s.entries[index as usize];
     let now = clock::now();
     let delay = (e.blocked_delay.load(Relaxed) * 2).clamp(200_000, most);
@@ -343,7 +343,7 @@ pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
     e.blocked_reason.store(reason, Relaxed);
     // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
     e.blocked_until.store(until, SeqCst);
-    if until != clock::NEVER {
+    if until != time::NEVER {
         due(s, index, until);
     }
 }

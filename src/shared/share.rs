@@ -11,13 +11,9 @@
 //! Whoever holds no more than the others never loses a place to them. Who holds how much is counted in a
 //! [`Tally`], so that a newcomer costs a look at a few places, not at the table.
 
-use crate::postgres::clock::Micros;
 use crate::postgres::shmem;
-pub use crate::pure::shares::Chosen;
 pub use crate::pure::shares::Owner;
-pub use crate::pure::shares::Says;
-pub use crate::pure::shares::Tally;
-pub use crate::pure::shares::choose;
+use crate::pure::time::Micros;
 use crate::{settings, shared_struct};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
 

@@ -4,12 +4,11 @@
 //! (nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
 //! TRANSACTION puts the notes aside for whoever finishes it (prepared.rs).
 
-use crate::calls::ddl;
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::release::{self, End};
-use crate::postgres::worker;
+use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
-use crate::shared::{self, EntryRef, Shared, Word, gauge, prepared, ready};
+use crate::pure::time::{Micros, NEVER};
+use crate::shared::{self, EntryRef, Shared, Word, away, gauge, prepared, ready};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
@@ -95,7 +94,7 @@ pub struct Notes {
     /// Some tasks are final, nobody knows which any more.
     pub all_waiters: bool,
     /// Databases that workers keep away from until this ends.
-    pub left: Vec<ddl::Away>,
+    pub left: Vec<away::Away>,
     /// A prepared transaction that is being finished.
     pub finishing: Option<Box<prepared::Finishing>>,
 }
@@ -280,7 +279,7 @@ pub fn databases_changed() {
     note(|n| n.databases = true);
 }
 /// Workers keep away from a database until the transaction, or the savepoint, is over.
-pub fn left(away: ddl::Away) {
+pub fn left(away: away::Away) {
     note(|n| n.left.push(away));
 }
 /// A prepared transaction is about to be finished.

@@ -8,8 +8,9 @@
 //!
 //! Calls (the latch) are always served. Many of them in vain, one after the other, are answered together.
 
-use crate::postgres::clock::{self, Micros, NEVER};
+use crate::postgres::clock;
 use crate::postgres::latch::{self, Woken};
+use crate::pure::time::{Micros, NEVER};
 use crate::shared::Wakes;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;

@@ -1,18 +1,10 @@
-//! Is this database the one that ran its tasks last, or a copy of it?
-//!
-//! A logical copy (dump and restore, replication) must never run by itself: its tasks run in the
-//! original. It has another system identifier or another database OID; it comes up paused until
-//! tq_confirm_copy(). A physical copy can't be told from a promoted standby.
+//! Whether this database is the one it was set up as, or a copy of it.
 
-use crate::calls::{registered, tenants};
-use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::{sandbox, shmem};
-use crate::shared::wake;
-use crate::{sql_functions, tenant};
 use pgrx::Spi;
 
-fn own() -> (String, i64) {
+pub fn own() -> (String, i64) {
     (shmem::system_identifier().to_string(), shmem::my_database() as i64)
 }
 
@@ -34,46 +26,4 @@ pub fn confirmed() -> Result<bool> {
             Ok(confirmed.unwrap_or(false))
         })
     })
-}
-
-/// This database is the one from now on; restored rows of the registry get their schemas' OIDs.
-fn confirm(_args: &Args) -> Result<Ret> {
-    let (system, database) = own();
-    sandbox::as_extension(|| {
-        let run =
-            |sql: &str, args: &[pgrx::datum::DatumWithOid]| Spi::run_with_args(sql, args).map_err(|e| Error::new("XX000", e.to_string()));
-        run("DELETE FROM tenant_q.identity", &[])?;
-        run("INSERT INTO tenant_q.identity VALUES ($1, $2::pg_catalog.oid)", &[system.into(), database.into()])?;
-        for table in ["tenant", "detached"] {
-            // Roles have other OIDs on another server, too: the owner's name tells whether it is the same. One that is
-            // another now is found out below, and isn't trusted with a superuser's tasks.
-            run(
-                &format!(
-                    "UPDATE tenant_q.{table} t SET schema_oid = n.oid,
-                            owner = CASE WHEN t.owner_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(n.nspowner) THEN n.nspowner ELSE 0 END
-                       FROM pg_catalog.pg_namespace n
-                      WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) t.name AND n.oid OPERATOR(pg_catalog.<>) t.schema_oid"
-                ),
-                &[],
-            )?;
-        }
-        Ok::<(), Error>(())
-    })?;
-    registered::follow(None)?;
-    tenants::announce_registry()?;
-    wake::probe_database();
-    Ok(Ret::Void)
-}
-
-/// CREATE EXTENSION was here: the launcher is to look.
-fn created(args: &Args) -> Result<Ret> {
-    if let Some(s) = crate::shared::get() {
-        s.make_db(shmem::my_database(), crate::shared::db_state::UNKNOWN);
-    }
-    confirm(args)
-}
-
-sql_functions! {
-    tenant_q_confirm_copy, pg_finfo_tenant_q_confirm_copy => confirm;
-    tenant_q_created, pg_finfo_tenant_q_created => created;
 }

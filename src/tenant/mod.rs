@@ -4,20 +4,27 @@
 //! first asked for and thrown away whenever either changes: no process asks for a tenant that has
 //! nothing to do.
 
+pub mod columns;
+pub mod gauge;
 pub mod identity;
+pub mod limits;
 pub mod lock;
 pub mod patience;
+pub mod queue;
+pub mod records;
+pub mod reserved;
+pub mod rights;
 pub mod shape;
 
-use crate::postgres::clock::{Micros, NEVER};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::rate::Rate;
+use crate::pure::time::{Micros, NEVER};
 use crate::settings;
 use crate::shared::EntryRef;
-use crate::waits::turn::Pick;
+use crate::tenant::queue::Pick;
 use pgrx::{Spi, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -507,7 +514,7 @@ impl Tenant {
     }
     /// Rows of unfinished tasks are counted by whoever writes them.
     fn counted(&self, table: Table, relation: u32) -> Table {
-        if relation == self.task { table.tallied(crate::shared::gauge::tally(self)) } else { table }
+        if relation == self.task { table.tallied(crate::tenant::gauge::tally(self)) } else { table }
     }
     /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
     pub fn open_to_look(&self, relation: u32) -> Result<Table> {

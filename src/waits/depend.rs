@@ -12,15 +12,18 @@
 
 use crate::handler;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
-use crate::postgres::transaction;
+use crate::postgres::{clock, transaction};
+use crate::pure::ids;
+use crate::pure::state::{self, ended, stored};
+use crate::pure::time::Micros;
 use crate::shared::wake;
-use crate::task::{self, WAITS_INDEX, col, ended, rcol, stored};
+use crate::task::new::{NewTask, TIME_MAX};
+use crate::task::place::Place;
+use crate::task::queue::Queue;
 use crate::tenant::Tenant;
-use crate::waits::turn::Place;
-use crate::work::enqueue::{NewTask, Queue, TIME_MAX};
+use crate::tenant::columns::{WAITS_INDEX, col, rcol};
 use serde_json::Value as Json;
 
 /// Tasks that one task can depend on.
@@ -45,7 +48,7 @@ fn uuids(list: Option<&Json>) -> Vec<u128> {
 
 /// The row of an unfinished task.
 fn unfinished(tasks: &Table, id: u128) -> Option<Row> {
-    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| task::is_task(r.char(col::STATE)))
+    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| state::is_task(r.char(col::STATE)))
 }
 
 /// Before the task is written: are the dependencies there? What the row waits for from the start:
@@ -69,7 +72,7 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
                 Some(_) => {}
                 None if results.find(&[rcol::ID as i16], Value::Uuid(*d)).is_some() => {}
                 None => {
-                    return Err(Error::new("P0002", format!("task {} is neither waiting nor kept", task::uuid_text(*d)))
+                    return Err(Error::new("P0002", format!("task {} is neither waiting nor kept", ids::uuid_text(*d)))
                         .detail("A task can depend on tasks of its own tenant that are known.")
                         .hint("Enqueue what it depends on first, in the same tenant."));
                 }
@@ -116,7 +119,7 @@ pub fn evaluate(tasks: &Table, results: &Table, row: &Row) -> Answer {
 }
 
 fn unmet(id: u128, state: u8) -> Failure {
-    Failure::new("TQ004", format!("task {} that it depends on has {}", task::uuid_text(id), crate::calls::tasks::ended_how(state)))
+    Failure::new("TQ004", format!("task {} that it depends on has {}", ids::uuid_text(id), crate::task::document::ended_how(state)))
 }
 
 fn link_id(dependent: u128, of: u128) -> u128 {
@@ -134,7 +137,7 @@ pub fn write_waits(tasks: &Table, row: &Row, answer: &Answer) {
                 return;
             }
             let id = row.uuid(col::ID).unwrap_or(0);
-            let id_text = task::uuid_text(id);
+            let id_text = ids::uuid_text(id);
             for on in list {
                 let link = link_id(id, *on);
                 if tasks.find(&[col::ID as i16], Value::Uuid(link)).is_some() {

@@ -11,15 +11,17 @@
 
 use crate::handler::Handler;
 use crate::postgres::caught::Failure;
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::relation::{Row, Table, Tid, Value};
-use crate::postgres::{shmem, transaction};
+use crate::postgres::{clock, shmem, transaction};
+use crate::pure::ids;
 use crate::pure::rate::Rate;
 use crate::pure::shares::Owner;
+use crate::pure::state::stored;
+use crate::pure::time::Micros;
 use crate::shared::{self, GATES, Item, RateFound, Shared, Slot};
-use crate::task::{col, stored};
 use crate::tenant::Tenant;
+use crate::tenant::columns::col;
 use crate::waits::depend;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::*;
@@ -42,16 +44,11 @@ impl Gate {
     }
 }
 
-/// What stands in `waits_for` for a gate, or for a queue's turn.
-pub fn gate_id(kind: &str, name: &str) -> u128 {
-    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tenant_q {kind} {name}").as_bytes()).as_u128()
-}
-
 /// The gates of a task, usually none.
 pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Gate> {
     let mut gates = Vec::new();
     let mut add = |kind: &str, name: &str, place: usize, max: Option<i32>, rate: Option<Rate>| {
-        gates.push(Gate { key: gate_id(kind, name), max, rate, place });
+        gates.push(Gate { key: ids::gate_id(kind, name), max, rate, place });
     };
     if let Some(lock) = row.str(col::LOCK_KEY) {
         add("lock", lock, 0, Some(1), None);
@@ -271,7 +268,7 @@ pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
         match s.rate_used(Owner::here(tenant.oid), gate.key) {
             RateFound::Used(first, second) => {
                 if let Err(at) = rate.admit((first, second), clock::now()) {
-                    let at = crate::calls::tasks::time_json(Some(at));
+                    let at = crate::task::document::time_json(Some(at));
                     found.push(Shut {
                         reason: "rate",
                         what: format!("{what} is at its rate of {rate}"),

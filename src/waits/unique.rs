@@ -3,16 +3,18 @@
 //! `unique_until`: 'started' frees the key when an attempt begins, 'finished' (default) when the
 //! task is final, 'deleted' when its result goes. Until then a row of state `u` keeps the key.
 
-use crate::calls::tasks as surface;
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::shared;
-use crate::task::{self, col, stored};
+use crate::pure::ids;
+use crate::pure::state::stored;
+use crate::shared::{self, slot};
+use crate::task::new::NewTask;
+use crate::task::queue::Queue;
+use crate::tenant::columns::col;
 use crate::tenant::{Tenant, lock};
-use crate::work::enqueue::{NewTask, Queue};
 use serde_json::{Value as Json, json};
 
 pub enum Claim {
@@ -31,7 +33,7 @@ fn holder(tasks: &Table, key: &str) -> Option<Row> {
 
 fn is_running(tenant: &Tenant, row: &Row) -> bool {
     let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
-    shared::get().is_some_and(|s| surface::running(&s, tenant.oid, id, stamp).is_some())
+    shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some())
 }
 
 fn until(row: &Row) -> String {
@@ -55,7 +57,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
         }
         let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
-            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(id)))
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(id)))
                 .detail(detail.to_string())
                 .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
         };
@@ -65,7 +67,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             Some("skip") => return Ok(Claim::Theirs(id)),
             Some("replace") if running => return taken("It is running, so it can't be replaced."),
             Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
-            Some("replace") if crate::work::flow::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+            Some("replace") if crate::waits::members::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
                 return taken("It is a flow, whose members would be left behind.");
             }
             Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
@@ -101,7 +103,7 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
         Some(other) => Err(Failure::ours(
             Own::Superseded,
             "TQ006",
-            format!("task {} of the same unique_key was enqueued meanwhile", task::uuid_text(other.uuid(col::ID).unwrap_or(0))),
+            format!("task {} of the same unique_key was enqueued meanwhile", ids::uuid_text(other.uuid(col::ID).unwrap_or(0))),
         )),
     }
 }
@@ -127,7 +129,7 @@ pub fn keep(tasks: &Table, row: &Row) {
 /// The result of this id goes: so does the note that it left, and with it the key that it kept.
 pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
     let tasks = tenant.open(tenant.task, Access::Write)?;
-    crate::calls::changes::forget_note(&tasks, id);
+    crate::task::notes::forget_note(&tasks, id);
     Ok(())
 }
 
@@ -140,7 +142,7 @@ pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result
             Ok(())
         }
         Some(row) => {
-            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", task::uuid_text(row.uuid(col::ID).unwrap_or(0))))
+            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.uuid(col::ID).unwrap_or(0))))
                 .detail("Another task of this key was enqueued meanwhile."))
         }
         None => Ok(()),

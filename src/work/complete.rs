@@ -3,152 +3,35 @@
 //! very row (id and incarnation) must go, and its result must be new; otherwise all of the
 //! transaction, the handler's effects included, rolls back.
 
-use crate::calls::{events, tasks as surface};
+use crate::fanout::lines;
 use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
-use crate::postgres::clock::{self, Micros};
+use crate::postgres::clock;
 use crate::postgres::error::Error;
-use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
+use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::pure::retry::Policy;
+use crate::pure::ids;
+use crate::pure::state::{self, ended, stored};
+use crate::pure::time::Micros;
 use crate::schedules::follow;
-use crate::settings;
 use crate::shared::Item;
-use crate::task::{self, col, ended, rcol, stored};
+use crate::task::end::{self, End, HISTORY, INTERRUPTIONS};
+use crate::task::new::NewTask;
+use crate::task::place::Place;
+use crate::task::rules::Rules;
+use crate::task::{document, insert};
 use crate::tenant::Tenant;
-use crate::waits::turn::Place;
+use crate::tenant::columns::{col, rcol};
+use crate::tenant::rights::Caller;
 use crate::waits::{depend, gate, unique};
-use crate::work::enqueue::{self, Caller, NewTask};
-use crate::work::{flow, spread as fanout};
+use crate::work::{flow, tell};
 use serde_json::{Value as Json, json};
-
-/// Longest text of an error that is kept.
-const TEXT: usize = 8 * 1024;
-/// Attempts that a task remembers.
-const HISTORY: usize = 10;
-
-/// Attempts of a task that were interrupted one after the other: the last of so many counts as a failed one.
-const INTERRUPTIONS: i64 = 10;
-
-/// Whether the row that was to be completed was not there.
-pub fn is_fenced(failure: &Failure) -> bool {
-    matches!(failure.own, Some(Own::Fenced | Own::Gone))
-}
-
-/// How a finished task is recorded.
-#[derive(Default)]
-pub struct End<'a> {
-    pub state: u8,
-    pub attempts: i32,
-    /// None: as the row has it.
-    pub crashes: Option<i32>,
-    pub started_at: Option<Micros>,
-    pub result: Option<&'a Jsonb>,
-    pub error: Option<Json>,
-    pub history: Option<Json>,
-}
-
-/// Deletes the very row, or fails: Fenced or Gone.
-pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
-    let is_it = |r: &Row| {
-        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
-    };
-    let fenced = |how: Own| {
-        let sqlstate = if how == Own::Gone { "TQF03" } else { "TQF00" };
-        Failure::ours(how, sqlstate, "the task was changed, cancelled or finished meanwhile")
-    };
-    // Usually it is where it was picked; after a rewrite of the table the index knows.
-    let row = table
-        .fetch(Tid(item.tid))
-        .filter(|r| is_it(r))
-        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
-        .ok_or_else(|| fenced(Own::Gone))?;
-    match table.delete(&row) {
-        Gone::Done => Ok(row),
-        Gone::Lost => Err(fenced(Own::Fenced)),
-    }
-}
-
-/// Writes the finished task. A second result of one id raises 23505.
-pub fn record(results: &Table, row: &Row, end: &End) {
-    let error = end.error.clone().map(Jsonb::from_value);
-    let history = end.history.clone().map(Jsonb::from_value);
-    results.insert(&[
-        row.value(col::ID),
-        row.value(col::HANDLER),
-        Value::Char(end.state),
-        row.value(col::PRIORITY),
-        Value::I32(end.attempts),
-        end.crashes.map_or(row.value(col::CRASHES), Value::I32),
-        row.value(col::CREATED_AT),
-        row.value(col::RUN_AT),
-        Value::time(end.started_at),
-        Value::Time(clock::now()),
-        row.value(col::ARGS),
-        Value::json(end.result),
-        Value::json(error.as_ref()),
-        row.value(col::NAME),
-        row.value(col::GROUP_ID),
-        row.value(col::QUEUE),
-        row.value(col::UNIQUE_KEY),
-        row.value(col::LOCK_KEY),
-        row.value(col::LIMIT_KEY),
-        row.value(col::PARENT_ID),
-        row.value(col::SCHEDULE),
-        row.value(col::SCHEDULED_FOR),
-        row.value(col::EXPIRES_AT),
-        row.value(col::ENQUEUED_BY),
-        row.value(col::BY_SUPERUSER),
-        row.value(col::OPTIONS),
-        row.value(col::META),
-        history.as_ref().map_or(row.value(col::HISTORY), Value::Json),
-    ]);
-}
-
-/// What the task's own options, its handler and the settings say, in this order.
-pub struct Rules {
-    pub max_attempts: i32,
-    pub timeout_ms: i64,
-    pub policy: Policy,
-    /// None: as the tenant has it.
-    pub save: Option<bool>,
-    /// What must be true for it to run at all.
-    pub only_if: Option<String>,
-    /// The step before whose result is the last argument.
-    pub pass: Option<String>,
-}
-
-impl Rules {
-    pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Rules {
-        let queue = tenant.queue(row.str(col::QUEUE));
-        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
-        let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
-        let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
-        Rules {
-            max_attempts: option("max_attempts")
-                .and_then(Json::as_i64)
-                .map(|n| n as i32)
-                .or(handler.and_then(|h| h.max_attempts))
-                .or(queue.and_then(|q| q.max_attempts))
-                .unwrap_or_else(settings::max_attempts),
-            timeout_ms: option("timeout")
-                .and_then(Json::as_i64)
-                .or(handler.and_then(|h| h.timeout))
-                .or(queue.and_then(|q| q.timeout))
-                .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
-            policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
-            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
-            only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
-            pass: option("pass").and_then(Json::as_str).map(str::to_string),
-        }
-    }
-}
 
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
 pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
     let message = end.error.as_ref().and_then(|e| e["message"].as_str());
-    fanout::ended(tenant, row, end.state, message)?;
+    lines::ended(tenant, row, end.state, message)?;
     ended_as(tenant, tasks, row, end, save)?;
     let failed = if end.state == ended::QUARANTINED { ended::FAILED } else { end.state };
     follow::ended(tenant, row, failed)
@@ -158,8 +41,8 @@ pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> 
 /// because a schedule that looks every minute would fill the results with nothing.
 pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let row = remove(&table, item)?;
-    fanout::ended(tenant, &row, fanout::state::SKIPPED, Some("only_if was not true"))?;
+    let row = end::remove(&table, item)?;
+    lines::ended(tenant, &row, lines::state::SKIPPED, Some("only_if was not true"))?;
     let error = Some(json!({ "message": "only_if was not true" }));
     let end = End { state: ended::CANCELLED, attempts: item.attempts, error, ..End::default() };
     ended_as(tenant, &table, &row, &end, save == Some(true))?;
@@ -169,7 +52,7 @@ pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), F
 fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
-        record(&results, row, end);
+        end::record(&results, row, end);
     }
     let id = row.uuid(col::ID).unwrap_or(0);
     depend::release(tenant, tasks, id)?;
@@ -200,14 +83,14 @@ fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<()
     for name in [outcome, "hook"].iter().filter_map(|key| options.get(key)?.as_str()) {
         let new = NewTask {
             handler: name.to_string(),
-            args: Some(Jsonb::from_value(surface::describe_end(tenant, row, end))),
+            args: Some(Jsonb::from_value(document::describe_end(tenant, row, end))),
             name: row.text(col::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
             ..NewTask::default()
         };
         let caller =
             Caller { name: row.text(col::ENQUEUED_BY).unwrap_or_default(), superuser: row.bool(col::BY_SUPERUSER).unwrap_or(false) };
         let handler = handler::find(tenant, name)?;
-        enqueue::insert(tenant, tasks, &caller, &new, task::new_id(), None, handler.as_deref())?;
+        insert::insert(tenant, tasks, &caller, &new, ids::new_id(), None, handler.as_deref())?;
     }
     Ok(())
 }
@@ -250,8 +133,8 @@ pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row) -> Vec<Value<'a>> {
 /// A successful attempt: in the handler's transaction, after its deferred work.
 pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let row = remove(&table, item)?;
-    events::done(tenant, &row, item.attempts + 1, started_at, result);
+    let row = end::remove(&table, item)?;
+    tell::done(tenant, &row, item.attempts + 1, started_at, result);
     end(
         tenant,
         &table,
@@ -296,7 +179,7 @@ pub fn failed(
     let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
-    let history = with_entry(row.json(col::HISTORY), attempt_document(attempts, outcome, started_at, failure));
+    let history = with_entry(row.json(col::HISTORY), end::attempt_document(attempts, outcome, started_at, failure));
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
     let mut reclaimed = None;
@@ -321,7 +204,7 @@ pub fn failed(
         if table.update(&row, &changes) == Gone::Lost {
             return Ok(Verdict::Overtaken);
         }
-        events::attempt_failed(tenant, &row, attempts, started_at, failure, false);
+        tell::attempt_failed(tenant, &row, attempts, started_at, failure, false);
         // Until then others may pass its gates.
         gate::release(tenant, &table, &row, handler)?;
         return Ok(Verdict::RetryAt(at));
@@ -329,8 +212,8 @@ pub fn failed(
     if table.delete(&row) == Gone::Lost {
         return Ok(Verdict::Overtaken);
     }
-    events::attempt_failed(tenant, &row, attempts, started_at, failure, true);
-    let mut error = error_document(failure);
+    tell::attempt_failed(tenant, &row, attempts, started_at, failure, true);
+    let mut error = end::error_document(failure);
     if let Some(why) = &superseded {
         error["hint"] = format!("It is not tried again: {}.", why.message).into();
     }
@@ -391,7 +274,7 @@ pub fn interrupted(
         hint: Some(format!("At {INTERRUPTIONS} in a row it counts as a failed attempt.")),
         ..failure.clone()
     };
-    let mut entry = attempt_document(attempt, "interrupted", started_at, &noted);
+    let mut entry = end::attempt_document(attempt, "interrupted", started_at, &noted);
     entry["times"] = times.into();
     let history = Jsonb::from_value(with_entry(Some(entries.into()), entry));
     match table.update(&row, &[(col::HISTORY, Value::Json(&history))]) {
@@ -433,9 +316,9 @@ pub fn deleted_itself() -> Failure {
 /// An unfinished task becomes final without an attempt: cancelled, expired, or failed for good.
 pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let row = remove(&table, item)?;
-    events::ended_unrun(tenant, &row, state, failure);
-    end(tenant, &table, &row, &End { state, attempts: item.attempts, error: failure.map(error_document), ..End::default() }, true)
+    let row = end::remove(&table, item)?;
+    tell::ended_unrun(tenant, &row, state, failure);
+    end(tenant, &table, &row, &End { state, attempts: item.attempts, error: failure.map(end::error_document), ..End::default() }, true)
 }
 
 /// Parks rows whose handler can't be called now; back to `q` by `unpark`. Their handlers' names.
@@ -444,7 +327,7 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for item in items {
         if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
-            && task::is_runnable(row.char(col::STATE))
+            && state::is_runnable(row.char(col::STATE))
             && row.time(col::CREATED_AT) == Some(item.stamp)
         {
             // Lost: another executor of the tenant came upon it too, or it has ended.
@@ -457,45 +340,6 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(names)
-}
-
-pub fn error_document(failure: &Failure) -> Json {
-    let mut error = json!({ "sqlstate": failure.sqlstate, "message": cut(&failure.message) });
-    for (key, text) in [("detail", failure.detail.as_deref()), ("hint", failure.hint.as_deref()), ("context", failure.context.as_deref())] {
-        if let Some(t) = text {
-            error[key] = cut(t).into();
-        }
-    }
-    error
-}
-
-fn cut(text: &str) -> String {
-    // jsonb takes no NUL.
-    let clean = text.replace('\0', "");
-    if clean.len() <= TEXT {
-        return clean;
-    }
-    let mut end = TEXT;
-    while !clean.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &clean[..end])
-}
-
-/// One attempt as its task remembers it.
-fn attempt_document(attempt: i32, outcome: &str, started_at: Micros, failure: &Failure) -> Json {
-    json!({
-        "attempt": attempt,
-        "outcome": outcome,
-        "started_at": started_at,
-        "duration": (clock::now() - started_at).max(0),
-        "sqlstate": failure.sqlstate,
-        "message": cut(&failure.message),
-        "detail": failure.detail.as_deref().map(cut),
-        "hint": failure.hint.as_deref().map(cut),
-        "context": failure.context.as_deref().map(cut),
-        "pid": std::process::id(),
-    })
 }
 
 fn with_entry(history: Option<Json>, entry: Json) -> Json {

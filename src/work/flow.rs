@@ -5,40 +5,28 @@
 //! gathered, and its members are cancelled, without an index of their own. The end of each member
 //! counts the flow down in the same transaction; the one that comes to zero ends it.
 
-use crate::calls::tasks as surface;
-use crate::calls::tasks::{Found, task_object};
-use crate::handler::{Handler, arguments};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::{Jsonb, Rows};
 use crate::postgres::{clock, memory, transaction};
+use crate::pure::state::{ended, stored};
+use crate::pure::{ids, time};
 use crate::shared::wake;
 use crate::sql_functions;
-use crate::task::{self, col, ended, rcol, stored};
+use crate::task::document;
+use crate::task::end::{self, End};
+use crate::task::lookup::{self, Found};
+use crate::task::new::{NewTask, task_object};
+use crate::task::queue::Queue;
+use crate::tenant::columns::{col, rcol};
 use crate::tenant::{self, Tenant};
+use crate::waits::members::{self, MEMBERS};
 use crate::waits::unique;
-use crate::work::complete::{self, End};
-use crate::work::enqueue::{NewTask, Queue};
-use crate::work::own_session;
+use crate::work::{complete, own_session};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
-
-/// Members of one flow.
-const MEMBERS: usize = 100_000;
-/// What stands in a flow's column `handler`: nothing that could be registered.
-pub const HANDLERS: [&str; 3] = ["tq_group", "tq_chain", "tq_async_iter"];
-
-/// The id of a flow's member: as much in the order of time as the flow's own.
-pub fn member_id(flow: u128, n: usize) -> u128 {
-    const LOW: u128 = 0xFFFF_FFFF;
-    let mixed = uuid::Uuid::new_v5(&uuid::Uuid::from_u128(flow), b"member").as_u128();
-    // Time and version from the flow, variant kept, the number last.
-    let keep = (flow >> 76) << 76;
-    let random = (mixed & ((1 << 76) - 1)) & !(0b11 << 62) | (0b10 << 62);
-    keep | (random & !LOW) | n as u128
-}
 
 /// Read one at a time: there may be a hundred thousand of them.
 type Members<'a> = Box<dyn ExactSizeIterator<Item = Result<NewTask>> + 'a>;
@@ -128,7 +116,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             .hint("Pass several arguments to each: tq_async_iter(…, chunk => 100)."));
     }
     spec.flow.check()?;
-    let mut id = spec.flow.id.unwrap_or_else(task::new_id);
+    let mut id = spec.flow.id.unwrap_or_else(ids::new_id);
     if spec.flow.id.is_some() && queue.known(id)? {
         return Ok(id);
     }
@@ -142,9 +130,9 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let count = spec.members.len();
     if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
         let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
-        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, *n))).is_some();
+        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(ids::member_id(id, *n))).is_some();
         if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
-            return Err(Error::new("23505", format!("an earlier flow had the id {}", task::uuid_text(id)))
+            return Err(Error::new("23505", format!("an earlier flow had the id {}", ids::uuid_text(id)))
                 .detail(format!("The result of its member {} is kept.", n + 1))
                 .hint("Delete its members' results, or take another id."));
         }
@@ -161,10 +149,10 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             if spec.flow.sync {
                 own_session::check_sync(queue, &new)?;
             }
-            new.id = Some(member_id(id, n));
+            new.id = Some(ids::member_id(id, n));
             new.parent = Some(id);
             if spec.serial && n > 0 {
-                let before = member_id(id, n - 1);
+                let before = ids::member_id(id, n - 1);
                 new.depends_on = vec![before];
                 new.waits_for = Some(before);
                 new.delay_after = new.delay.take();
@@ -178,10 +166,10 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             e.detail(format!("Member {} of {count}.{detail}", n + 1))
         };
         let theirs = scratch.run(&mut add).map_err(place)?;
-        if theirs != member_id(id, n) {
+        if theirs != ids::member_id(id, n) {
             // The flow waits for a task of its own, under an id of its own.
             return Err(place(
-                Error::new("23505", format!("unique_key is taken by task {}", task::uuid_text(theirs)))
+                Error::new("23505", format!("unique_key is taken by task {}", ids::uuid_text(theirs)))
                     .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
             ));
         }
@@ -189,7 +177,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
     options["flow"] = json!({ "members": count, "chunked": spec.chunked });
     let options = Jsonb::from_value(options);
-    let meta = spec.flow.meta.clone().map_or_else(crate::work::enqueue::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
+    let meta = spec.flow.meta.clone().map_or_else(crate::task::new::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
         Value::Uuid(id),
@@ -220,10 +208,10 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         Value::Null,
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
-        wake::enqueued(entry, clock::NEVER);
+        wake::enqueued(entry, time::NEVER);
     }
     if spec.flow.sync {
-        own_session::run_members(queue, (0..count).map(|n| member_id(id, n)), allow_failure)?;
+        own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
     }
     Ok(id)
 }
@@ -291,47 +279,6 @@ fn iter(args: &Args) -> Result<Ret> {
     Ok(Ret::Uuid(create(&queue, spec)?))
 }
 
-/// A step's arguments with the result of the one before: behind those of an array, as the first
-/// parameter that an object leaves out.
-pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Result<Json> {
-    Ok(match args {
-        // f(jsonb) gets the document as it is.
-        None | Some(Json::Null) if handler.signature.as_ref().is_some_and(arguments::takes_whole) => result,
-        None | Some(Json::Null) => json!([result]),
-        Some(Json::Array(mut list)) => {
-            list.push(result);
-            Json::Array(list)
-        }
-        Some(Json::Object(mut map)) => {
-            let names = handler.signature.iter().flat_map(|s| &s.params).filter_map(|p| p.name.clone());
-            match names.into_iter().find(|name| !map.contains_key(name)) {
-                Some(name) => {
-                    map.insert(name, result);
-                    Json::Object(map)
-                }
-                None => {
-                    return Err(Error::invalid(format!(
-                        "handler \"{}\" has no parameter left for the result of the step before",
-                        handler.name
-                    ))
-                    .hint("Leave one of its parameters out of args, or pass_result => false."));
-                }
-            }
-        }
-        Some(scalar) => json!([scalar, result]),
-    })
-}
-
-/// What a step gets of the one before; null where that one kept none.
-pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
-    let results = tenant.open(tenant.result, Access::Read)?;
-    let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results
-        .find(&[rcol::ID as i16], Value::Uuid(id))
-        .and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value()))
-        .unwrap_or(Json::Null))
-}
-
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
 pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::Result<(), Failure> {
     loop {
@@ -352,7 +299,7 @@ pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::
 fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), Failure> {
     let id = row.uuid(col::ID).unwrap_or(0);
     let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
-    let count = number_of(&options);
+    let count = members::number_of(&options);
     let chunked = options["flow"]["chunked"] == Json::Bool(true);
     let allow_failure = options.get("allow_failure") == Some(&Json::Bool(true));
     let results = tenant.open(tenant.result, Access::Write)?;
@@ -362,7 +309,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     let mut others = 0;
     transaction::with_latest_snapshot(|| {
         for n in 0..count {
-            let member = results.find(&[rcol::ID as i16], Value::Uuid(member_id(id, n)));
+            let member = results.find(&[rcol::ID as i16], Value::Uuid(ids::member_id(id, n)));
             let state = member.as_ref().map_or(ended::DONE, |m| m.char(rcol::STATE));
             // As text: nothing of it is lost, however deep it is nested.
             let result = member.as_ref().and_then(|m| m.raw(rcol::RESULT)).map(|d| Jsonb::from_datum(d).text());
@@ -380,7 +327,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
                 if first.is_none() {
                     let error = member.as_ref().and_then(|m| m.json(rcol::ERROR)).unwrap_or(Json::Null);
                     let message = error.get("message").and_then(Json::as_str).map(str::to_string);
-                    first = Some((n, json!({ "how": surface::ended_how(state), "message": message })));
+                    first = Some((n, json!({ "how": document::ended_how(state), "message": message })));
                 } else {
                     others += 1;
                 }
@@ -395,24 +342,12 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
         failure.detail =
             Some([why["message"].as_str().unwrap_or(""), &also].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; "))
                 .filter(|d| !d.is_empty());
-        complete::error_document(&failure)
+        end::error_document(&failure)
     });
     let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
     wake::finished(id);
     Ok(())
-}
-
-/// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
-fn number_of(options: &Json) -> usize {
-    let members = options.get("flow").and_then(|f| f.get("members")).and_then(Json::as_u64);
-    members.map_or(0, |n| n.min(MEMBERS as u64) as usize)
-}
-
-/// Ids of a flow's members; none for other tasks.
-pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128> {
-    let count = options.map_or(0, |o| number_of(&o));
-    (0..count).map(move |n| member_id(id, n))
 }
 
 /// Runs what didn't end well again: of the flow `id`, or only `member` and, in a chain, what comes
@@ -425,19 +360,19 @@ pub fn requeue(
     member: Option<u128>,
     mut one: impl FnMut(&Row, Option<u128>) -> Result<bool>,
 ) -> Result<bool> {
-    let found = surface::look_up(tasks, results, id);
+    let found = lookup::look_up(tasks, results, id);
     let (options, chain) = match &found {
         Found::Finished(row) => (row.json(rcol::OPTIONS), row.str(rcol::HANDLER) == Some("tq_chain")),
         Found::Unfinished(row) => (row.json(col::OPTIONS), row.str(col::HANDLER) == Some("tq_chain")),
         Found::Nothing => return Ok(false),
     };
     // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
-    let by = crate::schedules::author();
+    let by = crate::tenant::rights::author();
     let answers = [(col::ENQUEUED_BY, Value::Text(&by.name)), (col::BY_SUPERUSER, Value::Bool(by.superuser))];
     let mut again = 0;
     let mut before: Option<u128> = None;
     let mut started = member.is_none();
-    for m in members_of(id, options) {
+    for m in members::members_of(id, options) {
         started |= member == Some(m);
         let row = transaction::with_latest_snapshot(|| results.find(&[rcol::ID as i16], Value::Uuid(m)));
         if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(rcol::STATE) != ended::DONE)) {
@@ -481,23 +416,12 @@ pub fn requeue(
             }
             tasks.insert(&values);
             if let Some(entry) = tenant.entry(tenant.owner)? {
-                wake::enqueued(entry, clock::NEVER);
+                wake::enqueued(entry, time::NEVER);
             }
         }
         Found::Nothing => {}
     }
     Ok(true)
-}
-
-/// What a waiting row waits for, for people.
-pub fn describe_wait(row: &Row) -> Option<String> {
-    match row.uuid(col::WAITS_FOR) {
-        Some(id) => Some(format!("waits for task {}", task::uuid_text(id))),
-        None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
-            Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
-        }
-        None => Some("waits for one of several tasks".into()),
-    }
 }
 
 sql_functions! {

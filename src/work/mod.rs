@@ -1,3 +1,5 @@
+//! The way of a task: enqueued, picked, run, ended, told; and schedules that become tasks.
+pub mod ask;
 pub mod complete;
 pub mod enqueue;
 pub mod flow;
@@ -8,4 +10,5 @@ pub mod poison;
 pub mod retention;
 pub mod run;
 pub mod spread;
+pub mod tell;
 pub mod tick;

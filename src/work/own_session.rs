@@ -7,12 +7,9 @@
 //!
 //! Only tasks whose role is the current user are run: there is no other session to run them in.
 
-use crate::calls::tasks::Found;
-use crate::calls::{events, tasks as surface, tenants};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::{Failure, Own};
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::error::{Error, Result};
@@ -20,17 +17,24 @@ use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::postgres::{catalog, clock, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::pure::state::{self, State, ended};
+use crate::pure::time::Micros;
 use crate::shared::{self, Item, wake};
-use crate::task::{self, State, col, ended};
-use crate::tenant::{self, Tenant};
+use crate::task::current::{self, Asked, Call, Current};
+use crate::task::document;
+use crate::task::lookup::{self, Found, item_of};
+use crate::task::new::NewTask;
+use crate::task::queue::Queue;
+use crate::task::rules::Rules;
+use crate::tenant::columns::col;
+use crate::tenant::{self, Tenant, reserved};
 use crate::waits::depend::{self, Answer};
-use crate::waits::gate;
 use crate::waits::turn::{self, Source};
-use crate::work::complete::{self, Rules, Verdict};
-use crate::work::enqueue::{NewTask, Queue};
-use crate::work::pick::item_of;
-use crate::work::run::{self, Asked, Call, Cause, Current};
+use crate::waits::{gate, why};
+use crate::work::ask;
+use crate::work::complete::{self, Verdict};
+use crate::work::run::{self, Cause};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::cell::{Cell, RefCell};
@@ -207,7 +211,7 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
         return Ok(Some(format!("handler \"{name}\" runs as role \"{role}\"")));
     }
-    if let Some(role) = events::asked_next(tenant, row, &handler)? {
+    if let Some(role) = ask::asked_next(tenant, row, &handler)? {
         let role = catalog::role_name(role).unwrap_or_default();
         return Ok(Some(format!("a listener who runs as role \"{role}\" is to be asked first")));
     }
@@ -219,11 +223,11 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<
 
 /// The tenant, if the caller may run its tasks and nothing keeps them from running.
 fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
-    if run::current().is_some() {
+    if current::current().is_some() {
         return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
     }
     let tenant = tenant::resolve(named)?;
-    crate::calls::rights::may_work(&tenant)?;
+    crate::tenant::rights::may_work(&tenant)?;
     let state = |what: &str| Error::state(format!("tenant \"{}\" is {what}, so its tasks are not run", tenant.name));
     if tenant.suspended.is_some() {
         return Err(state("suspended"));
@@ -234,7 +238,7 @@ fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     if tenant.paused_until(clock::now()).is_some() {
         return Err(state("paused").hint("SELECT tq_resume()"));
     }
-    tenants::check_reserved(tenant.settings.as_ref())?;
+    reserved::check_reserved(tenant.settings.as_ref())?;
     Ok(tenant)
 }
 
@@ -305,7 +309,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
         let state = if result.is_some() { State::Done } else { State::Cancelled };
         Ok(Try::Ran(Attempt { state, row: Some(row), result }))
     });
-    let asked = run::replace_asked(Asked::default());
+    let asked = current::replace_asked(Asked::default());
     let failure = match first {
         Ok(Try::Ran(ran)) => {
             wake::finished(item.id);
@@ -370,7 +374,7 @@ fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row>> {
 fn find(table: &Table, item: &Item) -> Option<Row> {
     let is_it = |r: &Row| {
         r.uuid(col::ID) == Some(item.id)
-            && task::is_runnable(r.char(col::STATE))
+            && state::is_runnable(r.char(col::STATE))
             && r.time(col::CREATED_AT) == Some(item.stamp)
             && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
@@ -400,14 +404,14 @@ fn call(
 ) -> std::result::Result<Option<Jsonb>, Failure> {
     check_identity(tenant, row, handler)?;
     let rules = Rules::of(tenant, row, Some(handler));
-    let outer = run::current();
+    let outer = current::current();
     // Inside of another task its timer is the one.
     let timed = outer.is_none();
     if timed {
         timeout::register()?;
     }
     let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
-    run::set_current(Some(Current {
+    current::set_current(Some(Current {
         id: item.id,
         tenant: tenant.name.clone(),
         handler: handler.name.clone(),
@@ -418,7 +422,7 @@ fn call(
         deadline: deadline.or(outer.as_ref().and_then(|o| o.deadline)),
         meta: row.json(col::META),
     }));
-    let asked = timed.then(|| run::replace_asked(Asked::default()));
+    let asked = timed.then(|| current::replace_asked(Asked::default()));
     if timed {
         timeout::arm_cancels(rules.timeout_ms);
     }
@@ -432,10 +436,10 @@ fn call(
         }
         TIMED_OUT.set(fired && result.is_err());
     }
-    run::set_current(outer);
+    current::set_current(outer);
     let result = result?;
     if let Some(asked) = asked {
-        run::replace_asked(asked);
+        current::replace_asked(asked);
     }
     COMPLETING.set(true);
     // The handler may have enqueued or changed its own tenant's rows: see them.
@@ -495,10 +499,10 @@ fn handled(
     rules: &Rules,
     code: &MayRunCode,
 ) -> std::result::Result<Jsonb, Failure> {
-    events::before_run(tenant, row, handler, item, started_at, code)?;
-    let passed = rules.pass.as_deref().map(|from| crate::work::flow::passed_result(tenant, from)).transpose()?;
+    ask::before_run(tenant, row, handler, item, started_at, code)?;
+    let passed = rules.pass.as_deref().map(|from| crate::waits::members::passed_result(tenant, from)).transpose()?;
     let result = run::call(row, handler, passed, code)?;
-    events::after_run(tenant, row, handler, item, started_at, &result, code)?;
+    ask::after_run(tenant, row, handler, item, started_at, &result, code)?;
     Ok(result)
 }
 
@@ -519,7 +523,7 @@ fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result:
     }
     if sandbox::is_superuser(role) {
         let refused = |why: &str| {
-            run::replace_asked(Asked { in_vain: true, ..Asked::default() });
+            current::replace_asked(Asked { in_vain: true, ..Asked::default() });
             Err(Failure::new("42501", why))
         };
         if !settings::allow_superuser() {
@@ -572,7 +576,9 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
     for id in ids {
         let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
         // An id that was known already is a task already, and is none of this call.
-        let Some(row) = row.filter(|r| r.own && task::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else { continue };
+        let Some(row) = row.filter(|r| r.own && state::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else {
+            continue;
+        };
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
         if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
             return Err(Error::new("55P03", shut.what).detail(shut.detail).hint("Leave sync out: the task then runs as soon as it may."));
@@ -646,12 +652,12 @@ fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
     transaction::see_own_writes();
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
-    Ok(match surface::look_up(&tasks, &results, item.id) {
-        Found::Finished(row) => surface::describe_result(tenant, &row),
-        Found::Unfinished(row) => surface::describe_task(tenant, &row, clock::now()),
+    Ok(match lookup::look_up(&tasks, &results, item.id) {
+        Found::Finished(row) => document::describe_result(tenant, &row),
+        Found::Unfinished(row) => why::describe_task(tenant, &row, clock::now()),
         // Its result wasn't to be saved.
         Found::Nothing => {
-            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| surface::describe_task(tenant, r, clock::now()));
+            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| why::describe_task(tenant, r, clock::now()));
             shown["state"] = ran.state.name().into();
             shown["attempt"] = (item.attempts + 1).into();
             shown["result"] = ran.result.map_or(Json::Null, |r| json!([r.value()]));

@@ -1,20 +1,21 @@
 //! Rows that can't run for a reason of their own are parked: their state says `h` (held), which
 //! puts them out of the run of rows that picks walk. What held them wakes the tenant again.
 
-use crate::calls::handlers;
+use crate::handler::{self, notes};
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::clock::{self, NEVER};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
-use crate::postgres::transaction;
+use crate::postgres::{clock, transaction};
+use crate::pure::state::{self, ended, stored};
+use crate::pure::time::NEVER;
+use crate::settings;
 use crate::shared::{Item, Shared, ready};
-use crate::task::{self, PICK_INDEX, col, ended, stored};
+use crate::task::place::Place;
+use crate::tenant::columns::{PICK_INDEX, col};
 use crate::tenant::{self, Tenant};
 use crate::waits::depend::{self, Answer};
-use crate::waits::gate;
-use crate::waits::turn::{self, Place};
+use crate::waits::{gate, turn};
 use crate::work::complete;
 use crate::work::pick::Wait;
-use crate::{handler, settings};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -39,7 +40,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
             again = again.min(pause.until);
         }
         for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
-            handlers::note_missing(tenant, h)?;
+            notes::note_missing(tenant, h)?;
             again = again.min(h.missing_since.unwrap_or(now) + grace);
             if matches!(h.fault, Some(handler::Fault::Role { .. })) {
                 // No event tells of a role's grants.
@@ -86,7 +87,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
             for (picked, wait) in chunk {
                 // Where it lay then another row may lie by now.
                 let found = table.find(&[col::ID as i16], Value::Uuid(picked.uuid(col::ID).unwrap_or(0)));
-                let same = |r: &Row| r.time(col::CREATED_AT) == picked.time(col::CREATED_AT) && task::is_runnable(r.char(col::STATE));
+                let same = |r: &Row| r.time(col::CREATED_AT) == picked.time(col::CREATED_AT) && state::is_runnable(r.char(col::STATE));
                 let Some(row) = found.filter(same) else { continue };
                 match wait {
                     Wait::Tasks(answer) => {
@@ -181,7 +182,7 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Err(failure) => {
                 caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
                 s.entries[index as usize].unpark.store(1, SeqCst);
-                return ready::block(s, index, crate::work::pick::reason::ERROR);
+                return ready::block(s, index, crate::shared::blocked::reason::ERROR);
             }
         }
     }
@@ -200,7 +201,7 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Err(failure) => {
                 caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
                 s.entries[index as usize].unpark.store(1, SeqCst);
-                return ready::block(s, index, crate::work::pick::reason::ERROR);
+                return ready::block(s, index, crate::shared::blocked::reason::ERROR);
             }
         }
     }
@@ -230,7 +231,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
                         !there_is || *count <= gate::IN_PLACE
                     }
                     _ if state != stored::WAITING => true,
-                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !task::is_task(r.char(col::STATE))),
+                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !state::is_task(r.char(col::STATE))),
                     // One of several: its conditions tell. A flow has none.
                     None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };
@@ -309,7 +310,7 @@ fn step(
         match &handler {
             Some(h) if h.quarantined => {}
             Some(h) if h.fault.is_none() => {
-                handlers::note_back(tenant, h)?;
+                notes::note_back(tenant, h)?;
                 // Lost: somebody else has just changed or ended it.
                 let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
             }
@@ -319,7 +320,7 @@ fn step(
                     let why =
                         other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
                     let failure = Failure { detail: Some(why), ..Failure::new("42883", format!("handler \"{name}\" can not be called")) };
-                    let item = crate::work::pick::item_of(row);
+                    let item = crate::task::lookup::item_of(row);
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
                 } else {
                     again = again.min(since + grace);

@@ -11,28 +11,26 @@
 
 use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
-use crate::postgres::{shmem, transaction};
-use crate::shared::{BATCH, CURSORS, Entry, GATES, HOLDS, Item, Shared, Slot, Word};
-use crate::task::{self, col};
+use crate::postgres::{clock, shmem, transaction};
+use crate::pure::state;
+use crate::pure::time::{Micros, NEVER};
+use crate::shared::{BATCH, CURSORS, Entry, GATES, Item, Shared, Slot, Word, blocked, culprits, holds, slot};
+use crate::task::lookup;
+use crate::task::place::Place;
+use crate::tenant::columns::col;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
 use crate::waits::gate::{self, Busy, Pass};
-use crate::waits::turn::{self, Place, Source};
-use crate::work::poison;
+use crate::waits::turn::{self, Source};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
-use std::time::Duration;
 
 /// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
 /// but not less than the second number.
 const EXAMINED: usize = 1000;
 const EXAMINED_OF_EACH: usize = 100;
-/// A list whose executor is stuck with one task for this long is taken over.
-pub const TAKE_OVER_AFTER: Duration = Duration::from_millis(100);
-
 /// What a pick brought.
 pub struct Batch {
     pub tenant: Rc<Tenant>,
@@ -55,34 +53,6 @@ pub enum Wait {
     Gate(u128, Option<u128>),
     /// For its queue's turn, or no longer: it is in the wrong run of rows.
     Turn,
-}
-
-/// Why nothing could be picked, for `Entry::blocked_reason`.
-pub mod reason {
-    pub const NONE: u32 = 0;
-    pub const LOCKED: u32 = 1;
-    pub const PAUSED: u32 = 2;
-    pub const NOT_READY: u32 = 3;
-    pub const SUSPENDED: u32 = 4;
-    pub const BROKEN: u32 = 5;
-    pub const ERROR: u32 = 6;
-    pub const UNRECORDED: u32 = 7;
-    pub const SETTINGS: u32 = 8;
-    pub const CROWDED: u32 = 9;
-    pub fn text(reason: u32) -> Option<&'static str> {
-        Some(match reason {
-            LOCKED => "its tables are locked",
-            PAUSED => "paused",
-            NOT_READY => "not ready",
-            SUSPENDED => "suspended",
-            BROKEN => "its tables are not as tq_attach made them",
-            ERROR => "its tables could not be read",
-            SETTINGS => "its settings can't be set",
-            CROWDED => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
-            UNRECORDED => "how an attempt ended is still to be written down",
-            _ => return None,
-        })
-    }
 }
 
 pub enum Picked {
@@ -130,8 +100,8 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
         }
     }
     // After the slots: who dies with a task notes that first, then leaves its slot.
-    let result = if poison::is_pending(s, database, e.tenant.load(Relaxed)) {
-        Ok(Picked::Blocked { reason: reason::UNRECORDED, until: Some(clock::now() + 200_000) })
+    let result = if culprits::is_pending(s, database, e.tenant.load(Relaxed)) {
+        Ok(Picked::Blocked { reason: blocked::reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
         transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
     };
@@ -177,24 +147,24 @@ fn look(
     let tenant = tenant_of(e)?;
     e.weight.store(tenant.weight, Relaxed);
     if tenant.suspended.is_some() {
-        return Ok(Picked::Blocked { reason: reason::SUSPENDED, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::reason::SUSPENDED, until: Some(NEVER) });
     }
     if !tenant.ready {
-        return Ok(Picked::Blocked { reason: reason::NOT_READY, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::reason::NOT_READY, until: Some(NEVER) });
     }
     if let Some(until) = tenant.paused_until(now) {
-        return Ok(Picked::Blocked { reason: reason::PAUSED, until: Some(until) });
+        return Ok(Picked::Blocked { reason: blocked::reason::PAUSED, until: Some(until) });
     }
     let table = match tenant.try_open(tenant.task, Access::Read) {
         Ok(Some(table)) => table,
-        Ok(None) => return Ok(Picked::Blocked { reason: reason::LOCKED, until: None }),
+        Ok(None) => return Ok(Picked::Blocked { reason: blocked::reason::LOCKED, until: None }),
         Err(error) => {
             // Not an error of the engine: said in tq_problems, not in the log.
             let _ = error;
-            return Ok(Picked::Blocked { reason: reason::BROKEN, until: None });
+            return Ok(Picked::Blocked { reason: blocked::reason::BROKEN, until: None });
         }
     };
-    let asks = crate::calls::events::preload(&tenant)?;
+    let asks = crate::handler::listeners::preload(&tenant)?;
     let role = e.role.load(Relaxed);
     let mut room = limit.min(BATCH);
     let mut limited = false;
@@ -282,7 +252,7 @@ fn look(
     e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
 
     for (n, (row, _)) in rows.iter().enumerate() {
-        slot.set_item(n, &Item { gates: gates[n], ..item_of(row) });
+        slot.set_item(n, &Item { gates: gates[n], ..lookup::item_of(row) });
     }
     if !rows.is_empty() {
         let word = Word::load(slot);
@@ -356,28 +326,7 @@ impl Item {
         (self.id, self.stamp, self.attempts) == (other.id, other.stamp, other.attempts)
     }
     fn is_of(&self, row: &Row) -> bool {
-        self.is_same(&item_of(row))
-    }
-}
-
-/// The slot names what it ran no more. Between the attempt's commit and this the task may have come again, requeued, say: who
-/// looked meanwhile has taken it for the one that ran.
-pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
-    let bit = 1 << place;
-    if s.header.passed_by.load(SeqCst) & bit != 0 && s.header.passed_by.fetch_and(!bit, SeqCst) & bit != 0 {
-        for index in s.entries_of(shmem::my_database(), tenant) {
-            crate::shared::ready::wake(s, index, i64::MIN);
-        }
-    }
-}
-
-pub fn item_of(row: &Row) -> Item {
-    Item {
-        id: row.uuid(col::ID).unwrap_or(0),
-        tid: row.tid.0,
-        stamp: row.time(col::CREATED_AT).unwrap_or(0),
-        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
-        gates: [0; GATES],
+        self.is_same(&lookup::item_of(row))
     }
 }
 
@@ -563,7 +512,7 @@ impl Scan<'_> {
             self.untouchable += 1;
             return Ok(true);
         }
-        if let Some(until) = held_until(self.e, key.1, self.now) {
+        if let Some(until) = holds::held_until(self.e, key.1, self.now) {
             self.due = self.due.min(until);
             self.untouchable += 1;
             return Ok(true);
@@ -579,7 +528,7 @@ impl Scan<'_> {
         };
         let role = handler.as_ref().map_or(self.tenant.owner, |h| h.run_as);
         let asked_by = match &handler {
-            Some(handler) if self.asks => crate::calls::events::asked_next(self.tenant, &row, handler)?,
+            Some(handler) if self.asks => crate::work::ask::asked_next(self.tenant, &row, handler)?,
             _ => None,
         };
         if role != self.role {
@@ -602,7 +551,7 @@ impl Scan<'_> {
         let callable = handler.as_ref().is_some_and(|h| h.fault.is_none() && !h.quarantined);
         let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now);
         if !expired && (!callable || paused.is_some()) {
-            self.park.push(item_of(&row));
+            self.park.push(lookup::item_of(&row));
             return Ok(true);
         }
         if row.raw(col::SCHEDULE).is_some() && self.overlaps(table, &row) {
@@ -638,8 +587,8 @@ impl Scan<'_> {
             self.full = true;
             return Ok(true);
         }
-        let suspect = poison::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name);
-        if suspect && !(self.rows.is_empty() && poison::may_take_alone(self.s, self.me)) {
+        let suspect = culprits::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name);
+        if suspect && !(self.rows.is_empty() && culprits::may_take_alone(self.s, self.me)) {
             // Another one runs, or others are in this batch already: soon.
             self.due = self.due.min(self.now + 50_000);
             self.untouchable += 1;
@@ -665,7 +614,7 @@ impl Scan<'_> {
                 }
             }
         }
-        if suspect && !poison::take_alone(self.s, self.me) {
+        if suspect && !culprits::take_alone(self.s, self.me) {
             self.due = self.due.min(self.now + 50_000);
             return Ok(true);
         }
@@ -745,112 +694,10 @@ impl Scan<'_> {
     }
 }
 
-/// Not before then, because its last attempt's end could not be recorded.
-fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
-    (0..HOLDS)
-        .find(|h| {
-            e.hold_high[*h].load(Relaxed) == (id >> 64) as u64
-                && e.hold_low[*h].load(Relaxed) == id as u64
-                && e.hold_until[*h].load(Relaxed) != 0
-        })
-        .map(|h| e.hold_until[h].load(Relaxed))
-        .filter(|until| *until > now)
-}
-
-/// Keeps a task from being started again for a doubling while (1 s … 5 min).
-pub fn hold_back(s: &Shared, index: u32, id: u128) {
-    let e = &s.entries[index as usize];
-    let now = clock::now();
-    // No place left: leave the whole tenant alone for a while.
-    let Some((h, own)) = hold_place(e, id) else { return crate::shared::ready::block(s, index, reason::CROWDED) };
-    let delay = if own { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
-    e.hold_high[h].store((id >> 64) as u64, Relaxed);
-    e.hold_low[h].store(id as u64, Relaxed);
-    e.hold_delay[h].store(delay, Relaxed);
-    e.hold_ends[h].store(0, Relaxed);
-    e.hold_until[h].store(now + delay, Relaxed);
-    crate::shared::ready::due(s, index, now + delay);
-}
-
-/// The attempt was interrupted so often in a row: the next one waits a little.
-pub fn pause_interrupted(s: &Shared, index: u32, id: u128, times: u32) {
-    let e = &s.entries[index as usize];
-    let until = clock::now() + delay_after_ends(times.min(5));
-    // No place left: it isn't held up then; how often it was is known from its row.
-    if let Some((h, own)) = hold_place(e, id) {
-        if !own {
-            e.hold_delay[h].store(0, Relaxed);
-            e.hold_ends[h].store(0, Relaxed);
-        }
-        e.hold_high[h].store((id >> 64) as u64, Relaxed);
-        e.hold_low[h].store(id as u64, Relaxed);
-        e.hold_until[h].store(until, Relaxed);
-        crate::shared::ready::due(s, index, until);
-    }
-}
-
-/// Where this task is held back, or could be; and whether it is there already.
-fn hold_place(e: &Entry, id: u128) -> Option<(usize, bool)> {
-    let now = clock::now();
-    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
-    own.map(|h| (h, true)).or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now).map(|h| (h, false)))
-}
-
-/// What is known of a task that is held back: until when, and how many executors in a row have ended while they ran it.
-pub struct Held {
-    pub id: u128,
-    pub until: Micros,
-    pub ends: u32,
-}
-
-/// The tasks that this entry knows such of, also of a while ago: some may have ended since.
-pub fn held(e: &Entry) -> impl Iterator<Item = Held> {
-    (0..HOLDS).filter(|h| e.hold_until[*h].load(Relaxed) != 0).map(|h| Held {
-        id: ((e.hold_high[h].load(Relaxed) as u128) << 64) | e.hold_low[h].load(Relaxed) as u128,
-        until: e.hold_until[h].load(Relaxed),
-        ends: e.hold_ends[h].load(Relaxed),
-    })
-}
-
-/// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
-/// was killed runs again at once, as good as; one that kills itself doesn't keep the launcher busy.
-pub fn delay_after_ends(ends: u32) -> Micros {
-    50_000 << ends.saturating_sub(1).min(6)
-}
-
-/// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.
-pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
-    let e = &s.entries[index as usize];
-    let now = clock::now();
-    let Some((h, own)) = hold_place(e, id) else {
-        crate::shared::ready::block(s, index, reason::ERROR);
-        return 1;
-    };
-    let ends = if own { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
-    let delay = delay_after_ends(ends);
-    e.hold_high[h].store((id >> 64) as u64, Relaxed);
-    e.hold_low[h].store(id as u64, Relaxed);
-    e.hold_ends[h].store(ends, Relaxed);
-    e.hold_delay[h].store(delay, Relaxed);
-    e.hold_until[h].store(now + delay, Relaxed);
-    crate::shared::ready::due(s, index, now + delay);
-    ends
-}
-
-/// An attempt was counted for it: what comes is another one.
-pub fn forget_ends(s: &Shared, index: u32, id: u128) {
-    let e = &s.entries[index as usize];
-    for h in 0..HOLDS {
-        if e.hold_high[h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[h].load(Relaxed) == id as u64 {
-            e.hold_ends[h].store(0, Relaxed);
-        }
-    }
-}
-
 /// Takes the unstarted rest of a list over whose executor is stuck with one task.
 fn take_over(s: &Shared, me: usize, index: u32) -> usize {
     for (n, victim) in s.slots.iter().enumerate() {
-        if n == me || !is_stuck(victim) || victim.entry.load(Relaxed) != index {
+        if n == me || !slot::is_stuck(victim) || victim.entry.load(Relaxed) != index {
             continue;
         }
         let slot = &s.slots[me];
@@ -875,16 +722,6 @@ fn take_over(s: &Shared, me: usize, index: u32) -> usize {
     0
 }
 
-/// Whether this slot's list waits behind one long task.
-pub fn is_stuck(slot: &Slot) -> bool {
-    let since = slot.busy_since.load(SeqCst);
-    let word = Word::load(slot);
-    slot.state.load(SeqCst) == 2
-        && since != 0
-        && word.next < word.end
-        && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
-}
-
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
 fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row, Option<Rc<Handler>>)>, Failure> {
     let row = table
@@ -892,7 +729,7 @@ fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row
         .filter(|r| r.uuid(col::ID) == Some(item.id))
         .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
     let Some(row) = row.filter(|r| {
-        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && task::is_runnable(r.char(col::STATE))
+        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && state::is_runnable(r.char(col::STATE))
     }) else {
         return Ok(None);
     };

@@ -8,10 +8,11 @@
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::{clock, transaction};
+use crate::pure::state::ended;
 use crate::settings;
 use crate::shared::Shared;
-use crate::task::{col, ended, rcol};
 use crate::tenant::Tenant;
+use crate::tenant::columns::{col, rcol};
 use crate::waits::unique;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::*;
@@ -134,7 +135,7 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
         seen < ROWS
     });
     for row in victims {
-        if results.delete(&row) == Gone::Done && crate::calls::changes::leaves_a_note(&row) {
+        if results.delete(&row) == Gone::Done && crate::task::notes::leaves_a_note(&row) {
             unique::let_go(tenant, row.uuid(rcol::ID).unwrap_or(0))?;
         }
     }

@@ -5,81 +5,32 @@
 //! because at commit it would run with the session's settings. Nothing of ours locks the tenant's
 //! tables while the handler runs.
 
-use crate::calls::{events, tasks as surface};
 use crate::handler::arguments::{self, Unfit};
 use crate::handler::signature::Signature;
 use crate::handler::{self, Handler, invoke};
 use crate::postgres::caught::{self, Failure, Own};
-use crate::postgres::clock::{self, Micros};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{condition, invalidation, sandbox, timeout, transaction};
+use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transaction};
+use crate::pure::ids;
+use crate::pure::state::{Outcome, ended};
+use crate::pure::time::Micros;
 use crate::settings;
-use crate::shared::{Item, Shared, Slot, Word, ready, stop, store_text, wake};
-use crate::task::{self, col, ended};
+use crate::shared::{Item, Shared, Slot, Word, holds, ready, stop, store_text, wake};
+use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
+use crate::task::rules::Rules;
+use crate::task::{self, end, lookup};
+use crate::tenant::columns::col;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
-use crate::work::complete::{self, Interrupted, Rules, Verdict};
-use crate::work::pick;
+use crate::work::ask;
+use crate::work::complete::{self, Interrupted, Verdict};
 use serde_json::Value as Json;
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
-
-/// The task this session runs at the moment: what tq_current() tells.
-#[derive(Clone)]
-pub struct Current {
-    pub id: u128,
-    pub tenant: String,
-    pub handler: String,
-    pub attempt: i32,
-    pub max_attempts: i32,
-    pub schedule: Option<String>,
-    pub scheduled_for: Option<Micros>,
-    pub deadline: Option<Micros>,
-    pub meta: Option<serde_json::Value>,
-}
-
-/// What the handler asked for before it raised TQ001 or TQ003.
-#[derive(Clone, Default)]
-pub struct Asked {
-    pub call: Option<Call>,
-    /// Another attempt could end no other way.
-    pub in_vain: bool,
-}
-
-/// A call by which a handler ends its attempt.
-#[derive(Clone, Copy)]
-pub enum Call {
-    /// tq_retry, with its delay.
-    Retry(Option<Micros>),
-    /// tq_fail.
-    Fail,
-}
-
-impl Call {
-    /// What the call raises.
-    pub fn sqlstate(self) -> &'static str {
-        match self {
-            Call::Retry(_) => "TQ001",
-            Call::Fail => "TQ003",
-        }
-    }
-}
-
-/// Whose statements an attempt runs at the moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Ours, before anything of the tenant's.
-    Preparing,
-    /// The tenant's: conditions, listeners, the handler, what it has deferred.
-    Handler,
-    /// Ours again: what fails now is no attempt of the handler's.
-    Completing,
-}
 
 /// What ended an attempt that was not done. Judged by where its error came from; its SQLSTATE alone says nothing, because
 /// a handler, and any server that it asks, can raise each.
@@ -110,47 +61,9 @@ pub fn judge(failure: Failure, since: Mark, timed_out: bool, asked: &Asked) -> C
     }
 }
 
-thread_local! {
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-    static ASKED: RefCell<Asked> = RefCell::default();
-    static STAGE: Cell<Stage> = const { Cell::new(Stage::Preparing) };
-}
-
-pub fn current() -> Option<Current> {
-    CURRENT.with_borrow(|c| c.clone())
-}
-pub fn set_current(current: Option<Current>) {
-    CURRENT.with_borrow_mut(|c| *c = current);
-}
-/// The handler calls this, whose error is about to be raised.
-pub fn ask(call: Call) {
-    ASKED.with_borrow_mut(|a| a.call = Some(call));
-}
-
-/// Puts `asked` in place of what the handler has asked for so far, and returns that.
-pub fn replace_asked(asked: Asked) -> Asked {
-    ASKED.replace(asked)
-}
-
-/// What became of an attempt.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub enum Outcome {
-    Done,
-    Failed,
-    Retry,
-    /// Cancelled, expired, or overtaken by a change of its row.
-    Over,
-    /// Not begun: what it was picked by holds no more. It goes back, with the rest of its list.
-    Outdated,
-    /// Its end could not be recorded: held back, to be tried again uncounted.
-    Unrecorded,
-    /// Listeners of this session's role were asked, and let it pass: its own executors are next.
-    Asked,
-}
-
 /// Runs one picked task whose slot says so already. `since`: before anybody could have meant this attempt.
 pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
-    let item = pick::item_of(row);
+    let item = lookup::item_of(row);
     let started_at = clock::now();
     if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
         return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
@@ -188,7 +101,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
     slot.attempt.store(item.attempts + 1, Relaxed);
-    crate::calls::progress::begin(slot);
+    crate::shared::progress::begin(slot);
     slot.started_at.store(started_at, Relaxed);
     let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
     slot.deadline.store(deadline.unwrap_or(0), Relaxed);
@@ -196,10 +109,10 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         "tenant_q: {} {} {} attempt {}",
         caught::one_line(&tenant.name),
         caught::one_line(name),
-        task::uuid_text(item.id),
+        ids::uuid_text(item.id),
         item.attempts + 1
     )));
-    set_current(Some(Current {
+    current::set_current(Some(Current {
         id: item.id,
         tenant: tenant.name.clone(),
         handler: name.to_string(),
@@ -212,8 +125,12 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     }));
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
-    let passed =
-        rules.pass.as_deref().filter(|_| !asks).map(|from| transaction::run(|| crate::work::flow::passed_result(tenant, from))).transpose();
+    let passed = rules
+        .pass
+        .as_deref()
+        .filter(|_| !asks)
+        .map(|from| transaction::run(|| crate::waits::members::passed_result(tenant, from)))
+        .transpose();
     timeout::arm(rules.timeout_ms);
     let result = passed.and_then(|passed| {
         if asks {
@@ -226,7 +143,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     });
     let timed_out = timeout::disarm();
     let elapsed = (clock::now() - started_at).max(0);
-    set_current(None);
+    current::set_current(None);
 
     let outcome = match result {
         Ok(outcome) => outcome,
@@ -240,7 +157,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
                 "{} {} {} took {} ms",
                 caught::one_line(&tenant.name),
                 caught::one_line(name),
-                task::uuid_text(item.id),
+                ids::uuid_text(item.id),
                 elapsed / 1000
             ),
             &Failure::new("00000", format!("{outcome:?}").to_lowercase()),
@@ -374,7 +291,7 @@ fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
 fn arguments_of(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Arguments, Failure> {
     let args = row.raw(col::ARGS).map(Jsonb::from_datum);
     if let Some(passed) = passed {
-        let args = crate::work::flow::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
+        let args = crate::waits::members::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
         return Ok(Arguments::One(Some(Jsonb::from_value(args))));
     }
     if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
@@ -441,9 +358,9 @@ fn function(
             nest.leave();
             return skip(tenant, item, started_at, rules);
         }
-        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        ask::before_run(tenant, row, handler, item, started_at, &code)?;
         let result = call(row, handler, passed, &code)?;
-        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
+        ask::after_run(tenant, row, handler, item, started_at, &result, &code)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
@@ -461,12 +378,12 @@ fn ask_listeners(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, sta
         let nest = Nest::enter();
         timeout::limit_locks(0);
         STAGE.set(Stage::Handler);
-        let asked = events::ask_for_others(tenant, row, handler, item, started_at, &code)?;
+        let asked = ask::ask_for_others(tenant, row, handler, item, started_at, &code)?;
         transaction::fire_deferred()?;
         nest.leave();
         begin_completion(started_at);
         transaction::refresh_snapshot();
-        events::note_asked(tenant, item, asked)?;
+        ask::note_asked(tenant, item, asked)?;
         Ok(Outcome::Asked)
     })
 }
@@ -509,9 +426,9 @@ fn procedure(
             return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
         };
         let bound = arguments::bind(signature, args.as_ref(), &code).map_err(unfit)?;
-        events::before_run(tenant, row, handler, item, started_at, &code)?;
+        ask::before_run(tenant, row, handler, item, started_at, &code)?;
         let result = invoke::call_procedure(signature, &bound, &code)?;
-        events::after_run(tenant, row, handler, item, started_at, &result, &code)?;
+        ask::after_run(tenant, row, handler, item, started_at, &result, &code)?;
         transaction::fire_deferred()?;
         begin_completion(started_at);
         transaction::ensure_snapshot();
@@ -550,10 +467,10 @@ fn fail(
     let failure = if own_doing { complete::deleted_itself() } else { failure };
     let asked = ASKED.with_borrow(|a| a.clone());
     let named =
-        |what: &str| format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&handler.name), task::uuid_text(item.id));
+        |what: &str| format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&handler.name), ids::uuid_text(item.id));
     let unrecorded = |failure: &Failure| {
         caught::log_failure(&named("could not be completed"), failure);
-        pick::hold_back(s, index, item.id);
+        holds::hold_back(s, index, item.id);
         ready::wake(s, index, i64::MIN);
         Outcome::Unrecorded
     };
@@ -591,17 +508,17 @@ fn fail(
         Ok(Interrupted::Counted(failure, verdict)) => (failure, verdict),
         Ok(Interrupted::Overtaken) => return Outcome::Over,
         Ok(Interrupted::Again(times)) => {
-            crate::calls::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, false);
+            crate::shared::counters::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, false);
             caught::log_failure(&named(&format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1)), &failure);
-            pick::pause_interrupted(s, index, item.id, times as u32);
+            holds::pause_interrupted(s, index, item.id, times as u32);
             ready::wake(s, index, i64::MIN);
             return Outcome::Unrecorded;
         }
         Err(why) => return unrecorded(&why),
     };
     if verdict != Verdict::Overtaken {
-        crate::calls::stats::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, outcome == "timeout");
-        pick::forget_ends(s, index, item.id);
+        crate::shared::counters::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, outcome == "timeout");
+        holds::forget_ends(s, index, item.id);
     }
     match verdict {
         Verdict::RetryAt(at) => {
@@ -625,7 +542,7 @@ fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row) {
     let entry = transaction::run(|| {
         // Detached, dropped: nobody's.
         let Ok(fresh) = tenant::by_oid(tenant.oid) else { return Ok(None) };
-        Ok(surface::entry_of(&fresh, row)?)
+        Ok(lookup::entry_of(&fresh, row)?)
     });
     if let Ok(Some(entry)) = entry
         && entry.index != index
@@ -644,10 +561,10 @@ fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Out
             wake::announce(s, item.id);
             Outcome::Over
         }
-        Err(f) if complete::is_fenced(&f) => Outcome::Over,
+        Err(f) if end::is_fenced(&f) => Outcome::Over,
         Err(why) => {
-            caught::log_failure(&format!("task {} could not be ended", task::uuid_text(item.id)), &why);
-            pick::hold_back(s, index, item.id);
+            caught::log_failure(&format!("task {} could not be ended", ids::uuid_text(item.id)), &why);
+            holds::hold_back(s, index, item.id);
             ready::wake(s, index, i64::MIN);
             Outcome::Unrecorded
         }

@@ -2,28 +2,27 @@
 //! time is served exactly once, whoever is killed in between. The task's id is computed from the
 //! schedule and the fire time: a second attempt finds the first.
 
-use crate::fanout::definitions as schedules;
-use crate::fanout::definitions::OfAll;
+use crate::fanout::{definitions as schedules, lines};
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
-use crate::postgres::{call, row_lock, subtransaction, timeout, transaction};
-use crate::pure::schedule::active_hours::ActiveHours;
-use crate::pure::schedule::catch_up::{self, CatchUp, Lateness};
-use crate::pure::schedule::next::Plan;
-use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
-use crate::pure::schedule::{spread, zone};
-use crate::schedules::definition::NAME_BYTES;
+use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
+use crate::pure::schedule::catch_up::{self};
+use crate::pure::schedule::rule::RuleError;
+use crate::pure::schedule::spread;
+use crate::pure::time::{self, EPOCH_2000, Micros, NEVER};
+use crate::pure::{ids, state};
 use crate::schedules::follow::{self, State};
+use crate::schedules::row::{Broken, ROW, Schedule};
 use crate::shared::{Entry, Shared, ready};
-use crate::task::{self, col};
+use crate::task::new::NewTask;
+use crate::task::queue::Queue;
+use crate::tenant::columns::{self, col};
+use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
-use crate::work::enqueue::{By, Caller, NewTask, Queue};
-use crate::work::spread as fanout;
 use crate::{handler, settings};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -33,12 +32,6 @@ use std::time::{Duration, Instant};
 
 /// Schedules of one tenant that one transaction serves.
 const SCHEDULES: usize = 200;
-const EPOCH_2000: i64 = 946_684_800_000_000;
-/// Fire times that catch_up => 'all' serves at a time where no limit is given.
-const CATCH_UP_LIMIT: i32 = 1000;
-/// And at most: one transaction makes all their tasks.
-pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
-pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
 /// Fire times of one tenant that one transaction serves.
 const FIRE_TIMES: usize = 500;
 /// A line of tq_fanouts, which has a row for each tenant, counts as so many.
@@ -64,116 +57,11 @@ const PLACES_MAX: usize = 10_000;
 const HELD_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
 const LOOK_AT_ALL: Micros = 10_000_000;
-/// Bytes of a tenant's row that are worth being read into a process which serves all of them.
-pub const ROW: usize = 4 << 20;
-
-/// Columns of tq_schedule (sql/tenant_tables.sql).
-pub mod scol {
-    pub const NAME: usize = 1;
-    pub const ID: usize = 2;
-    pub const HANDLER: usize = 3;
-    pub const RULE: usize = 4;
-    pub const TZ: usize = 5;
-    pub const ARGS: usize = 6;
-    pub const NEXT_RUN: usize = 7;
-    pub const ENABLED: usize = 8;
-    pub const ANCHOR: usize = 9;
-    pub const START_AT: usize = 10;
-    pub const UNTIL: usize = 11;
-    pub const REPEATS: usize = 12;
-    pub const CATCH_UP: usize = 13;
-    pub const CATCH_UP_LIMIT: usize = 14;
-    pub const DEADLINE: usize = 15;
-    pub const OVERLAP: usize = 16;
-    pub const JITTER: usize = 17;
-    pub const MONTH_END: usize = 18;
-    pub const DAY_AND: usize = 19;
-    pub const TIME_ARG: usize = 20;
-    pub const TASK: usize = 21;
-    pub const OPTIONS: usize = 22;
-    pub const TAGS: usize = 23;
-    pub const DESCRIPTION: usize = 24;
-    pub const CREATED_BY: usize = 25;
-    pub const BY_SUPERUSER: usize = 26;
-    pub const CREATED_AT: usize = 27;
-    pub const LAST_RUN: usize = 28;
-    pub const LAST_TASK: usize = 29;
-    pub const RUN_COUNT: usize = 30;
-    pub const PROBLEM: usize = 31;
-    pub const FAIL_COUNT: usize = 32;
-    pub const STATE: usize = 33;
-    pub const COUNT: usize = 33;
-}
-
-/// Texts of a row whose meaning is looked for in them, by the parameters that set them, and their longest.
-const TEXTS: [(&str, usize); 7] = [
-    ("rule", scol::RULE),
-    ("tz", scol::TZ),
-    ("catch_up", scol::CATCH_UP),
-    ("overlap", scol::OVERLAP),
-    ("month_end", scol::MONTH_END),
-    ("time_arg", scol::TIME_ARG),
-    ("created_by", scol::CREATED_BY),
-];
-const TEXT: usize = 8 * 1024;
-
-/// A row of tq_schedule, understood.
-pub struct Schedule {
-    pub name: String,
-    pub id: u128,
-    pub rule: Rule,
-    pub zone: chrono_tz::Tz,
-    pub anchor: Micros,
-    pub start_at: Option<Micros>,
-    pub until: Option<Micros>,
-    pub month_end: MonthEnd,
-    pub active_hours: Option<ActiveHours>,
-    pub only_if: Option<String>,
-    pub after: Vec<String>,
-    pub repeats: i32,
-    lateness: Lateness,
-    pub overlap: String,
-    jitter: i64,
-    /// What `task` says of its tasks.
-    base: NewTask,
-    pub state: State,
-    /// Made from a definition for all tenants.
-    pub of_all: Option<OfAll>,
-}
-
-/// Why a row can't be served, and the parameter that mends it.
-pub struct Broken {
-    pub parameter: &'static str,
-    pub error: Error,
-}
-
 impl From<Broken> for Error {
     fn from(b: Broken) -> Error {
         b.error
     }
 }
-impl From<RuleError> for Broken {
-    fn from(e: RuleError) -> Broken {
-        Broken { parameter: e.field, error: e.into() }
-    }
-}
-fn broken(parameter: &'static str) -> impl Fn(Error) -> Broken {
-    move |error| Broken { parameter, error }
-}
-
-pub fn instant(t: Micros) -> DateTime<Utc> {
-    let outside = if t < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-    DateTime::from_timestamp_micros(t.saturating_add(EPOCH_2000)).unwrap_or(outside)
-}
-pub fn micros(t: DateTime<Utc>) -> Micros {
-    t.timestamp_micros() - EPOCH_2000
-}
-
-/// Whether an instant lies in the years 1 to 9999, in which rules are computed.
-pub fn is_date(t: Micros) -> bool {
-    (1..=9999).contains(&instant(t).year())
-}
-
 impl From<RuleError> for Error {
     fn from(e: RuleError) -> Error {
         let mut error = Error::invalid(e.message);
@@ -186,129 +74,6 @@ impl From<RuleError> for Error {
             error = error.hint(hint);
         }
         error
-    }
-}
-
-impl Schedule {
-    pub fn plan(&self) -> Plan<'_> {
-        Plan {
-            rule: &self.rule,
-            zone: self.zone,
-            anchor: instant(self.anchor),
-            start_at: self.start_at.map(instant),
-            until: self.until.map(instant),
-            month_end: self.month_end,
-            // What is drawn is the same in all tenants.
-            seed: self.of_all.as_ref().map_or(self.id, |all| all.id) as u64,
-        }
-    }
-
-    /// Each of its fire times is served, however late.
-    pub fn makes_up_for_all(&self) -> bool {
-        self.lateness.catch_up == CatchUp::All
-    }
-
-    /// Nothing in the row is taken on trust: its owner can write to it.
-    pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
-        let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
-        // By their lengths, before any of them is read.
-        let fits = |column, most| row.length(column).is_none_or(|length| length <= most);
-        if !fits(scol::NAME, NAME_BYTES) || row.length(scol::NAME) == Some(0) {
-            return wrong("name", "its name does not have 1 to 200 bytes");
-        }
-        if !fits(scol::HANDLER, handler::NAME_MAX) {
-            return wrong("handler", &format!("its handler's name is longer than {} bytes", handler::NAME_MAX));
-        }
-        if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
-            return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));
-        }
-        let name = row.text(scol::NAME).unwrap_or_default();
-        if row.outside > ROW {
-            return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
-        }
-        let zone_name = row.text(scol::TZ).unwrap_or_else(|| tenant.zone());
-        let rule = Rule::parse(row.str(scol::RULE).unwrap_or(""), row.bool(scol::DAY_AND).unwrap_or(false))?;
-        let zone = zone::parse_zone(&zone_name)?;
-        let month_end = row.str(scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
-        let catch_up = row.str(scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
-        let limit = row.i32(scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
-        if limit < 1 {
-            return wrong("catch_up_limit", "catch_up_limit is below 1");
-        }
-        let span = |n| row.interval(n).map(|i| call::micros_of(&i));
-        let (deadline, jitter) = (span(scol::DEADLINE), span(scol::JITTER).unwrap_or(0));
-        if deadline.is_some_and(|d| d < 0) {
-            return wrong("deadline", "deadline is negative");
-        }
-        if jitter < 0 {
-            return wrong("jitter", "jitter is negative");
-        }
-        let overlap = row.text(scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
-        if !OVERLAPS.contains(&overlap.as_str()) {
-            return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
-        }
-        let repeats = row.i32(scol::REPEATS).unwrap_or(-1);
-        if repeats < -1 {
-            return wrong("repeats", "repeats is below -1");
-        }
-        let anchor = row.time(scol::ANCHOR).unwrap_or(0);
-        if !is_date(anchor) {
-            return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
-        }
-        if row.time(scol::START_AT).is_some_and(|t| !is_date(t)) {
-            return wrong("start_at", "start_at is not in the years 1 to 9999");
-        }
-        let base = match (row.raw(scol::TASK), row.json(scol::TASK)) {
-            (None, _) | (_, Some(Json::Null)) => NewTask::default(),
-            (Some(_), None) => return wrong("task", "task can not be read"),
-            (Some(_), Some(object)) => crate::calls::tasks::task_object(&object).map_err(broken("task"))?,
-        };
-        base.check().map_err(broken("task"))?;
-        let options = match (row.raw(scol::OPTIONS), row.json(scol::OPTIONS)) {
-            (None, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
-            (_, Some(Json::Object(o))) => o,
-            _ => return wrong("reset", "options is not an object"),
-        };
-        let text = |key: &'static str| match options.get(key) {
-            None => Ok(None),
-            Some(Json::String(t)) => Ok(Some(t.as_str())),
-            Some(_) => Err(Broken { parameter: key, error: Error::invalid(format!("{key} is not a text")) }),
-        };
-        let after = match options.get("after") {
-            None => Some(vec![]),
-            Some(Json::Array(names)) => names.iter().map(|n| n.as_str().map(str::to_string)).collect(),
-            Some(_) => None,
-        };
-        let Some(after) = after else { return wrong("after", "after is not an array of names") };
-        if let Some(outcome) = text("after_outcome")? {
-            follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
-        }
-        Ok(Schedule {
-            name,
-            id: row.uuid(scol::ID).unwrap_or(0),
-            rule,
-            zone,
-            anchor,
-            start_at: row.time(scol::START_AT),
-            until: row.time(scol::UNTIL),
-            month_end,
-            active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
-            only_if: text("only_if")?.map(str::to_string),
-            after,
-            repeats,
-            lateness: Lateness {
-                catch_up,
-                limit: limit.min(CATCH_UP_LIMIT_MAX) as usize,
-                deadline: deadline.map(TimeDelta::microseconds),
-                // A tick comes within a second of its time unless the server was down or frozen.
-                grace: TimeDelta::seconds(5),
-            },
-            overlap,
-            jitter,
-            base,
-            state: State::of(row),
-            of_all: OfAll::of(&options),
-        })
     }
 }
 
@@ -496,7 +261,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     }
     let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
     let mut due = Vec::new();
-    let by_due = work.table.index_with(&[scol::NEXT_RUN as i16]);
+    let by_due = work.table.index_with(&[columns::scol::NEXT_RUN as i16]);
     let mut keys = vec![Key { column: 1, compare: Compare::Le, value: Value::Time(now) }];
     let from = behind.map_or(from, |place| place.due.max(from));
     if from > ready::LOWEST {
@@ -509,7 +274,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     // What is due is fetched when it is served: two hundred times what one may take would be too much.
     work.table.fetching_at_most(0, || {
         work.table.scan(by_due, &keys, None, false, |row| {
-            let at = row.time(scol::NEXT_RUN).unwrap_or(from);
+            let at = row.time(columns::scol::NEXT_RUN).unwrap_or(from);
             let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |b| b.since) };
             if behind.is_none_or(|behind| place.key() >= behind.key()) {
                 // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
@@ -549,7 +314,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
             }
             Turn::Held(at) => {
                 again = again.min(at);
-                held = held.min(row.time(scol::NEXT_RUN).unwrap_or(from));
+                held = held.min(row.time(columns::scol::NEXT_RUN).unwrap_or(from));
             }
         }
     }
@@ -566,7 +331,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     transaction::refresh_snapshot();
     let mut next = again;
     work.table.scan(by_due, &[Key { column: 1, compare: Compare::Gt, value: Value::Time(now) }], None, false, |row| {
-        next = next.min(row.time(scol::NEXT_RUN).unwrap_or(NEVER));
+        next = next.min(row.time(columns::scol::NEXT_RUN).unwrap_or(NEVER));
         false
     });
     let nothing_before = if behind.is_none() { Some(held.min(now)) } else { None };
@@ -624,7 +389,7 @@ impl<'a> Work<'a> {
             Ok(turn) => return Ok(turn),
             Err(failure) => failure,
         };
-        let name = row.text(scol::NAME).unwrap_or_default();
+        let name = row.text(columns::scol::NAME).unwrap_or_default();
         if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" {
             return Ok(Turn::Held(now + LOCKED_AGAIN));
         }
@@ -644,20 +409,21 @@ impl<'a> Work<'a> {
             };
         }
         let state = changes.state.document();
-        let mut set = vec![(scol::NEXT_RUN, Value::time(changes.next)), (scol::PROBLEM, Value::text(changes.problem.as_deref()))];
+        let mut set =
+            vec![(columns::scol::NEXT_RUN, Value::time(changes.next)), (columns::scol::PROBLEM, Value::text(changes.problem.as_deref()))];
         // What is too large to be read stays as it is.
         if row.outside <= ROW {
-            set.push((scol::STATE, Value::json(state.as_ref())));
+            set.push((columns::scol::STATE, Value::json(state.as_ref())));
         }
         if let Some((at, count)) = changes.served {
-            set.push((scol::LAST_RUN, Value::Time(at)));
-            set.push((scol::RUN_COUNT, Value::I64(row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
+            set.push((columns::scol::LAST_RUN, Value::Time(at)));
+            set.push((columns::scol::RUN_COUNT, Value::I64(row.i64(columns::scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
         }
         if let Some(id) = changes.last_task {
-            set.push((scol::LAST_TASK, Value::Uuid(id)));
+            set.push((columns::scol::LAST_TASK, Value::Uuid(id)));
         }
         if let Some(n) = changes.repeats {
-            set.push((scol::REPEATS, Value::I32(n)));
+            set.push((columns::scol::REPEATS, Value::I32(n)));
         }
         match self.table.update(row, &set) {
             Gone::Done => Ok(Turn::Over(changes.next)),
@@ -709,29 +475,30 @@ fn fire(
 ) -> Result<Changes> {
     let mut state = schedule.state.clone();
     let mut repeats = schedule.repeats;
-    if row.bool(scol::ENABLED) != Some(true) {
+    if row.bool(columns::scol::ENABLED) != Some(true) {
         state.start_over();
         return Ok(Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false });
     }
     let plan = schedule.plan();
     // The rule's own fire times, and the one of a release.
-    let next_run = row.time(scol::NEXT_RUN);
+    let next_run = row.time(columns::scol::NEXT_RUN);
     let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
     let (mut slots, mut next) = match waiting_for {
         // Before any clock of a computer's: somebody means at once.
         Some(at) if at <= now => {
-            let from = instant(if at < -EPOCH_2000 { now } else { at });
-            let part = catch_up::part(&plan, from, instant(now), &schedule.lateness, state.promised.map(instant), (*left).max(1));
-            state.promised = part.promised.map(micros);
-            (part.serve, part.next.map(micros))
+            let from = time::instant(if at < -EPOCH_2000 { now } else { at });
+            let part =
+                catch_up::part(&plan, from, time::instant(now), &schedule.lateness, state.promised.map(time::instant), (*left).max(1));
+            state.promised = part.promised.map(time::micros);
+            (part.serve, part.next.map(time::micros))
         }
         // The owner has written a release into it by hand, and lost the rule's own.
-        None if state.released.is_some() => (vec![], plan.next_after(instant(now)).map(micros)),
+        None if state.released.is_some() => (vec![], plan.next_after(time::instant(now)).map(time::micros)),
         at => (vec![], at),
     };
     let released = state.released;
-    if let Some(at) = released.filter(|at| schedule.lateness.deadline.is_none_or(|d| instant(now) - instant(*at) <= d)) {
-        slots.push(instant(at));
+    if let Some(at) = released.filter(|at| schedule.lateness.deadline.is_none_or(|d| time::instant(now) - time::instant(*at) <= d)) {
+        slots.push(time::instant(at));
         slots.sort();
         slots.dedup();
     }
@@ -740,13 +507,15 @@ fn fire(
         slots.clear();
     }
     *left = left.saturating_sub(slots.len());
-    let mut last_task = row.uuid(scol::LAST_TASK);
+    let mut last_task = row.uuid(columns::scol::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
     let overlap = schedule.overlap.as_str();
-    queue.caller =
-        Caller { name: row.text(scol::CREATED_BY).unwrap_or_default(), superuser: row.bool(scol::BY_SUPERUSER).unwrap_or(false) };
-    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
+    queue.caller = Caller {
+        name: row.text(columns::scol::CREATED_BY).unwrap_or_default(),
+        superuser: row.bool(columns::scol::BY_SUPERUSER).unwrap_or(false),
+    };
+    let handler_name = row.text(columns::scol::HANDLER).unwrap_or_default();
     if state.released.is_some() || !slots.is_empty() {
         state.start_over();
     }
@@ -754,7 +523,7 @@ fn fire(
         if repeats == 0 {
             break;
         }
-        let at = micros(slot);
+        let at = time::micros(slot);
         // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
         let of_line = schedule.of_all.as_ref().filter(|_| released != Some(at));
         if schedule.active_hours.as_ref().is_some_and(|h| !h.contain(schedule.zone, slot)) {
@@ -765,11 +534,11 @@ fn fire(
         }
         if let Some(last) = last_task
             && overlap != "allow"
-            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| task::is_task(r.char(col::STATE)))
+            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| state::is_task(r.char(col::STATE)))
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
             if overlap == "skip"
-                || crate::calls::tasks::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none()
+                || crate::shared::slot::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none()
             {
                 if let Some(all) = of_line {
                     let begun = schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
@@ -778,9 +547,9 @@ fn fire(
                 continue;
             }
         }
-        let id = task::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
+        let id = ids::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
         let jitter = if schedule.jitter > 0 {
-            micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(schedule.jitter)))
+            time::micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(schedule.jitter)))
         } else {
             0
         };
@@ -798,7 +567,7 @@ fn fire(
         };
         if let Some(all) = of_line {
             let result = match &made {
-                Ok((new, id)) if new.id != Some(*id) && !fanout::is_of(&queue.table, *id, new.fanout) => Err(fanout::TAKEN.into()),
+                Ok((new, id)) if new.id != Some(*id) && !lines::is_of(&queue.table, *id, new.fanout) => Err(lines::TAKEN.into()),
                 Ok((_, id)) => Ok(*id),
                 Err(e) => Err(e.message.clone()),
             };
@@ -807,7 +576,7 @@ fn fire(
         }
         match made {
             Ok((new, id)) => {
-                crate::calls::events::schedule_fired(queue, &new, id);
+                crate::work::tell::schedule_fired(queue, &new, id);
                 last_task = Some(id);
                 served += 1;
                 transaction::see_own_writes();
@@ -845,7 +614,7 @@ fn fire(
 pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
     Ok(NewTask {
         handler: handler_name.to_string(),
-        args: arguments(tenant, schedule, row, handler_name, instant(at))?,
+        args: arguments(tenant, schedule, row, handler_name, time::instant(at))?,
         name: schedule.base.name.clone().or_else(|| Some(schedule.name.clone())),
         delay: None,
         schedule: Some(schedule.name.clone()),
@@ -855,42 +624,27 @@ pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &s
     })
 }
 
-fn micros_of(d: TimeDelta) -> i64 {
-    d.num_microseconds().unwrap_or(i64::MAX / 4)
-}
-
 /// The schedule's arguments, with the intended time where `time_arg` asks for it: as the
 /// parameter's type has it, in the schedule's zone.
 fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
-    let Some(name) = row.text(scol::TIME_ARG) else { return Ok(row.raw(scol::ARGS).map(Jsonb::from_datum)) };
-    let mut object = match row.json(scol::ARGS) {
-        None if row.raw(scol::ARGS).is_some() => return Err(Error::invalid("args can not be read")),
+    let Some(name) = row.text(columns::scol::TIME_ARG) else { return Ok(row.raw(columns::scol::ARGS).map(Jsonb::from_datum)) };
+    let mut object = match row.json(columns::scol::ARGS) {
+        None if row.raw(columns::scol::ARGS).is_some() => return Err(Error::invalid("args can not be read")),
         None | Some(Json::Null) => json!({}),
         Some(Json::Object(o)) => Json::Object(o),
         Some(_) => return Err(Error::invalid("time_arg needs args to be an object")),
     };
     let handler = handler::require(tenant, handler_name)?;
     let kind = handler.signature.as_ref().and_then(|sig| sig.params.iter().find(|p| p.name.as_deref() == Some(&name))).map(|p| p.type_oid);
-    object[&name] = time_text(slot, schedule.zone, kind).into();
+    object[&name] = time::time_text(slot, schedule.zone, kind).into();
     Ok(Some(Jsonb::from_value(object)))
-}
-
-pub fn time_text(slot: DateTime<Utc>, zone: chrono_tz::Tz, kind: Option<u32>) -> String {
-    let local = slot.with_timezone(&zone);
-    match kind {
-        Some(1082) => local.format("%Y-%m-%d").to_string(),
-        Some(1083) => local.format("%H:%M:%S%.6f").to_string(),
-        Some(1266) => local.format("%H:%M:%S%.6f%:z").to_string(),
-        Some(1114) => local.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
-        _ => local.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
-    }
 }
 
 /// When the tenant's next schedule comes due; for sweeps.
 pub fn first_due(table: &Table) -> Option<Micros> {
     let mut first = None;
-    table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
-        first = row.time(scol::NEXT_RUN);
+    table.scan(table.index_with(&[columns::scol::NEXT_RUN as i16]), &[], None, false, |row| {
+        first = row.time(columns::scol::NEXT_RUN);
         false
     });
     first

@@ -4,27 +4,23 @@
 //! Loop: whose turn is it (ready) → pick a batch → run each task in its own transaction → charge
 //! the time → again; leave when idle for long, or when a waiting role is behind this one.
 
-use crate::calls::tenants::check_reserved;
 use crate::handler::Handler;
 use crate::postgres::caught::{self, Failure, Own};
-use crate::postgres::clock::{self, NEVER};
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::Row;
-use crate::postgres::{latch, memory, sandbox, session, shmem, timeout, transaction, worker};
+use crate::postgres::{clock, latch, memory, sandbox, session, shmem, timeout, transaction, worker};
+use crate::pure::state::Outcome;
+use crate::pure::time::{self, NEVER};
 use crate::settings;
+use crate::shared::slot::{self, MY_SLOT};
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, db_state, ready, store_text};
+use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, Word, blocked, culprits, db_state, holds, ready, store_text};
 use crate::tenant::Tenant;
+use crate::tenant::reserved::check_reserved;
 use crate::work::pick::{self, Batch, Picked};
-use crate::work::run::{self, Outcome};
-use crate::work::{park, poison, retention};
-use std::cell::Cell;
+use crate::work::{park, poison, retention, run};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
-
-thread_local! {
-    static MY_SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
-}
 
 /// Settings that ALTER ROLE or ALTER DATABASE may have changed and that would break us.
 const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
@@ -60,12 +56,7 @@ const WEIGHED_EVERY: std::time::Duration = std::time::Duration::from_millis(100)
 const WEIGHED_AT_LEAST: u32 = 64;
 
 /// A tenant whose settings can't be set is looked at again after so long.
-const UNSETTABLE: clock::Micros = 10_000_000;
-
-/// The slot of this process; None = it is no executor.
-pub fn my_slot() -> Option<usize> {
-    Some(MY_SLOT.get()).filter(|n| *n != usize::MAX)
-}
+const UNSETTABLE: time::Micros = 10_000_000;
 
 /// Main function; the argument: slot and its generation.
 pub fn main(argument: u64) {
@@ -141,7 +132,7 @@ fn leave() {
     ready::part(&s, slot.role_index.load(Relaxed) as usize, place);
     let entry = slot.entry.load(Relaxed);
     let had_work = !Word::load(slot).live().is_empty();
-    poison::end_alone(&s, place);
+    culprits::end_alone(&s, place);
     if had_work {
         answer_for(&s, slot, role, entry);
     }
@@ -156,7 +147,7 @@ fn leave() {
         ready::wake_limited(&s, s.entries[entry as usize].tenant.load(Relaxed));
     }
     // It may have ended between the end of its last task and saying so.
-    pick::no_longer_named(&s, place, s.entries[entry as usize].tenant.load(Relaxed));
+    slot::no_longer_named(&s, place, s.entries[entry as usize].tenant.load(Relaxed));
     s.call_launcher();
 }
 
@@ -167,22 +158,22 @@ fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
     let ran = if word.running { (clock::now() - slot.started_at.load(Relaxed)).clamp(0, 3_600_000_000) as u64 * 1000 } else { 0 };
     ready::charge(s, entry, ran.max(settings::role_quantum().as_nanos() as u64));
     if timeout::has_terminated() {
-        return poison::timed_out(s, slot);
+        return culprits::timed_out(s, slot);
     }
     if slot.leave.load(SeqCst) != 0 || slot.cancel_reason.load(SeqCst) != 0 {
         return;
     }
     if word.running && word.next > 0 {
         let id = slot.item_id(word.next - 1);
-        if pick::executor_ended(s, entry, id) >= poison::ENDS {
+        if holds::executor_ended(s, entry, id) >= culprits::ENDS {
             // That is settled, then, and whoever comes next writes it down.
-            poison::interrupted(s, slot);
-            pick::forget_ends(s, entry, id);
+            culprits::interrupted(s, slot);
+            holds::forget_ends(s, entry, id);
             return role.ends.store(0, SeqCst);
         }
     }
     let ends = role.ends.fetch_add(1, SeqCst) + 1;
-    role.start_after.fetch_max(clock::now() + pick::delay_after_ends(ends), Relaxed);
+    role.start_after.fetch_max(clock::now() + holds::delay_after_ends(ends), Relaxed);
 }
 
 struct Executor {
@@ -230,7 +221,7 @@ impl Executor {
             if let Some(index) = self.next_entry() {
                 waiter.about(index);
                 let worked = self.batch(index);
-                poison::end_alone(&self.s, self.place);
+                culprits::end_alone(&self.s, self.place);
                 match worked {
                     Worked::Something => {
                         turn.did(Reason::More);
@@ -309,7 +300,7 @@ impl Executor {
                 continue;
             }
             if slot.role_index.load(Relaxed) as usize == self.role_index {
-                turn.at_ns(Reason::Stuck, since + pick::TAKE_OVER_AFTER.as_nanos() as u64);
+                turn.at_ns(Reason::Stuck, since + slot::TAKE_OVER_AFTER.as_nanos() as u64);
             } else {
                 of_others = true;
             }
@@ -331,7 +322,7 @@ impl Executor {
     fn next_entry(&self) -> Option<u32> {
         // The stuck list first: it has waited 100 ms already.
         for other in self.s.slots {
-            if pick::is_stuck(other) && other.role_index.load(Relaxed) as usize == self.role_index {
+            if slot::is_stuck(other) && other.role_index.load(Relaxed) as usize == self.role_index {
                 let index = other.entry.load(Relaxed);
                 if ready::hold(&self.s, index, self.place) {
                     return Some(index);
@@ -373,7 +364,7 @@ impl Executor {
                     e.seen.store(generation, SeqCst);
                 } else {
                     caught::log_failure("tasks could not be picked", &failure);
-                    ready::block(s, index, pick::reason::ERROR);
+                    ready::block(s, index, blocked::reason::ERROR);
                 }
                 ready::release(s, index);
                 return Worked::Nothing;
@@ -386,7 +377,7 @@ impl Executor {
             && let Err(failure) = crate::work::park::wait(s, index, &tenant, &wait)
         {
             caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&tenant.name)), &failure);
-            ready::block(s, index, pick::reason::ERROR);
+            ready::block(s, index, blocked::reason::ERROR);
         }
         ready::release(s, index);
         if !park.is_empty() {
@@ -406,7 +397,7 @@ impl Executor {
             caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
             self.tenant = None;
             // Whoever sets them otherwise wakes it.
-            ready::block_until(s, index, clock::now() + UNSETTABLE, pick::reason::SETTINGS);
+            ready::block_until(s, index, clock::now() + UNSETTABLE, blocked::reason::SETTINGS);
             // An error, unlike a pause.
             e.blocked_since.store(clock::now(), Relaxed);
             self.give_back(index);
@@ -431,7 +422,7 @@ impl Executor {
                 }
                 _ => {
                     run::ended_one(self.slot);
-                    pick::no_longer_named(s, self.place, tenant.oid);
+                    slot::no_longer_named(s, self.place, tenant.oid);
                     ready::wake(s, index, NEVER);
                 }
             }
@@ -487,9 +478,9 @@ impl Executor {
             self.slot.one_shot.store(1, Relaxed);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
-        crate::calls::stats::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
+        crate::shared::counters::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
         run::ended_one(self.slot);
-        pick::no_longer_named(s, self.place, tenant.oid);
+        slot::no_longer_named(s, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
             // Its row is still there: a pick since it was announced has passed it over, for it was
             // in this slot.
@@ -502,7 +493,7 @@ impl Executor {
         if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
             self.s.roles[self.role_index].ends.store(0, Relaxed);
         }
-        if row.raw(crate::task::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
+        if row.raw(crate::tenant::columns::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
         }
@@ -510,11 +501,11 @@ impl Executor {
             ready::wake_limited(s, tenant.oid);
         }
         if outcome == Outcome::Done {
-            poison::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::task::col::HANDLER).unwrap_or(""));
-            crate::shared::wake::announce_committed(s, row.uuid(crate::task::col::ID).unwrap_or(0));
+            culprits::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::tenant::columns::col::HANDLER).unwrap_or(""));
+            crate::shared::wake::announce_committed(s, row.uuid(crate::tenant::columns::col::ID).unwrap_or(0));
         }
         if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::calls::groups::announce(s, tenant.oid, row.str(crate::task::col::GROUP_ID));
+            crate::shared::waiters::announce(s, tenant.oid, row.str(crate::tenant::columns::col::GROUP_ID));
         }
         transaction::drop_session_state();
         if transaction::has_temp_tables() {
@@ -607,7 +598,7 @@ impl Executor {
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
         if let Err(failure) = crate::work::park::park(&self.s, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
-            ready::block(&self.s, index, pick::reason::ERROR);
+            ready::block(&self.s, index, blocked::reason::ERROR);
         } else {
             let e = &self.s.entries[index as usize];
             if e.unparks.load(SeqCst) != unparks {

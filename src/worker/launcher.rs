@@ -5,13 +5,12 @@
 //! place, a list behind a long task) and things change without a call, it looks every 50 ms, and
 //! later and later while nothing does; otherwise not at all.
 
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
-use crate::postgres::{interrupt, latch, session, shmem, transaction};
+use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
+use crate::pure::time::{Micros, NEVER};
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state, ready};
-use crate::work::pick;
+use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state, ready, slot};
 use crate::{settings, tenant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -350,7 +349,7 @@ impl Launcher {
                 continue;
             }
             busy = true;
-            if pick::is_stuck(slot) {
+            if slot::is_stuck(slot) {
                 if std::mem::replace(&mut stuck[place], since) != since {
                     turn.did(Reason::Stuck);
                 }
@@ -361,7 +360,7 @@ impl Launcher {
                     turn.did(Reason::Stuck);
                 }
             } else if since != 0 {
-                turn.at_ns(Reason::Stuck, since + pick::TAKE_OVER_AFTER.as_nanos() as u64);
+                turn.at_ns(Reason::Stuck, since + slot::TAKE_OVER_AFTER.as_nanos() as u64);
             }
         }
         busy
@@ -398,7 +397,7 @@ impl Launcher {
             if !ready {
                 let stuck = executors > 0
                     && r.idle.load(SeqCst) == 0
-                    && s.slots.iter().any(|slot| slot.role_index.load(Relaxed) as usize == i && pick::is_stuck(slot));
+                    && s.slots.iter().any(|slot| slot.role_index.load(Relaxed) as usize == i && slot::is_stuck(slot));
                 if stuck && r.starting.load(SeqCst) == 0 {
                     wanting.push((r.vtime.load(Relaxed), i));
                 }

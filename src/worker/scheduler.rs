@@ -5,16 +5,16 @@
 //! A superuser's session, so it touches tenants' tables by OID only, after the shape check, and
 //! waits for no lock of theirs.
 
-use crate::calls::ddl;
-use crate::postgres::clock::{self, Micros, NEVER};
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
-use crate::postgres::{catalog, caught, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
+use crate::postgres::{catalog, caught, clock, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
+use crate::pure::state::stored;
+use crate::pure::time::{Micros, NEVER};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, Db, Shared, db_state, gauge, ready};
-use crate::task::{PICK_INDEX, col, stored};
-use crate::tenant::{self, Registry, Tenant, identity};
+use crate::shared::{self, Db, Shared, away, db_state, ready};
+use crate::tenant::columns::{PICK_INDEX, col};
+use crate::tenant::{self, Registry, Tenant, gauge, identity};
 use crate::waits::turn;
 use crate::work::{spread as fanout, tick};
 use crate::{handler, settings};
@@ -242,7 +242,7 @@ fn probe(s: &Shared, db: &Db) -> Probed {
             }
             if state == db_state::WITHOUT {
                 // What still runs could not be completed any more.
-                ddl::dismiss(s, shmem::my_database());
+                away::dismiss(s, shmem::my_database());
             }
             if state == db_state::SKEWED {
                 pgrx::log!(

@@ -1,0 +1,260 @@
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::{call, catalog, clock, sandbox, transaction};
+use crate::pure::time::Micros;
+use crate::tenant::columns::col;
+use crate::tenant::{Tenant, records};
+use pgrx::Spi;
+use pgrx::datum::DatumWithOid;
+use serde_json::Value as Json;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Tenants of one transaction: each takes about fifteen locks.
+pub const TENANTS: usize = 50;
+
+/// Times that a row which others keep changing is read again.
+const TRIES: usize = 20;
+
+/// The fan-out of those that are to be visited: what all tenants have is to reach them.
+pub const VISIT: u128 = 0;
+
+/// After so long the other tenants that are to be visited are left to the next transaction.
+pub const STEP: Duration = Duration::from_millis(100);
+
+/// Longest reason that is kept, in bytes.
+const REASON: usize = 1000;
+
+/// Columns of tenant_q.fanout (sql/fanout.sql).
+pub mod fcol {
+    pub const ID: usize = 1;
+    pub const KIND: usize = 2;
+    pub const NAME: usize = 3;
+    pub const HANDLER: usize = 5;
+    pub const ARGS: usize = 6;
+    pub const TASK: usize = 7;
+    pub const TENANTS: usize = 8;
+    pub const STAGGER: usize = 9;
+    pub const CREATED_BY: usize = 10;
+    pub const BY_SUPERUSER: usize = 11;
+    pub const CREATED_AT: usize = 12;
+    pub const SERVED_TO: usize = 13;
+    pub const SPREAD_AGAIN: usize = 14;
+}
+
+/// `tenant_q.fanout.kind`.
+pub mod kind {
+    pub const TASKS: u8 = b'a';
+    pub const DEFINITION: u8 = b'd';
+}
+
+/// Columns of tenant_q.fanout_tenant.
+pub mod ocol {
+    pub const FANOUT: usize = 1;
+    pub const TENANT: usize = 2;
+    pub const STATE: usize = 3;
+    pub const TASK: usize = 4;
+    pub const REASON: usize = 5;
+    pub const FINISHED_AT: usize = 6;
+}
+
+/// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
+pub mod state {
+    pub const ENQUEUED: u8 = b'q';
+    /// A definition has reached the tenant.
+    pub const DEFINED: u8 = b'd';
+    pub const SKIPPED: u8 = b's';
+    pub const QUARANTINED: u8 = b'x';
+}
+
+thread_local! {
+    /// Names that have got a line more than they had: the oldest ones may go. By the spreader, for a tick
+    /// waits for nobody.
+    pub static TO_PRUNE: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+pub fn prune_later(name: &str) {
+    TO_PRUNE.with_borrow_mut(|names| names.insert(name.to_string()));
+}
+
+pub fn spi(e: pgrx::spi::Error) -> Error {
+    Error::new("XX000", e.to_string())
+}
+
+/// Why work for all tenants leaves tenant `t` out, or NULL; $2 = the setting exclude_schemas.
+pub const LEFT_OUT: &str = "CASE WHEN t.name OPERATOR(pg_catalog.=) ANY ($2) THEN 'the schema is one of tenant_q.exclude_schemas'
+    WHEN NOT t.fan_out THEN 'fan_out is off'
+    WHEN NOT t.ready THEN 'not ready'
+    WHEN t.suspended IS NOT NULL THEN pg_catalog.concat('suspended: ', t.suspended)
+    WHEN EXISTS (SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) ANY (ARRAY['', t.name]) AND p.queue OPERATOR(pg_catalog.=) ''
+                    AND p.handler OPERATOR(pg_catalog.=) '' AND p.until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) THEN 'paused' END";
+
+/// What one turn of spreading did.
+pub enum Step {
+    /// Tenants reached.
+    Served(usize),
+    /// What is left can't be done before.
+    Later(Micros),
+    Nothing,
+}
+
+/// Somebody changed what was to be written.
+pub fn lost() -> Failure {
+    Failure::ours(Own::Changed, "40001", "the fan-out was changed meanwhile")
+}
+
+/// What became of it in this tenant, for the first time or anew.
+pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Option<u128>, reason: Option<&str>) {
+    let reason = reason.map(cut);
+    match outcome(outcomes, fanout, tenant) {
+        Some(row) => {
+            let changes = [
+                (ocol::STATE, Value::Char(state)),
+                (ocol::TASK, Value::uuid(task)),
+                (ocol::REASON, Value::text(reason.as_deref())),
+                (ocol::FINISHED_AT, Value::Null),
+            ];
+            // Lost: its retention was faster.
+            let _: Gone = outcomes.update(&row, &changes);
+        }
+        None => outcomes.insert(&[
+            Value::Uuid(fanout),
+            Value::Text(tenant),
+            Value::Char(state),
+            Value::uuid(task),
+            Value::text(reason.as_deref()),
+            Value::Null,
+        ]),
+    }
+}
+
+fn cut(text: &str) -> String {
+    let clean = text.replace('\0', "");
+    clean[..clean.floor_char_boundary(REASON)].to_string()
+}
+
+pub fn outcome(outcomes: &Table, fanout: u128, tenant: &str) -> Option<Row> {
+    let mut found = None;
+    let keys = [
+        Key { column: 1, compare: Compare::Eq, value: Value::Uuid(fanout) },
+        Key { column: 2, compare: Compare::Eq, value: Value::Text(tenant) },
+    ];
+    outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &keys, None, false, |row| {
+        found = Some(row);
+        false
+    });
+    found
+}
+
+/// What a visit has come to.
+pub enum Adopted {
+    Whole,
+    /// As far as this place.
+    Part(String),
+    /// Somebody holds its tables.
+    Locked,
+}
+
+pub enum Served {
+    Enqueued(u128),
+    /// Its schedule is as the definition says.
+    Defined,
+    Skipped(String),
+    /// Somebody holds its tables.
+    Locked,
+}
+
+/// Why a tenant has no task of a fan-out: it has one of the same unique_key, which tells others how it ends.
+pub const TAKEN: &str = "unique_key is taken by another task";
+
+/// Whether the task that a unique_key has led to belongs to this fan-out: it has taken another one's place.
+pub fn is_of(tasks: &Table, id: u128, fanout: Option<u128>) -> bool {
+    transaction::see_own_writes();
+    tasks.find(&[col::ID as i16], Value::Uuid(id)).is_some_and(|row| of_options(row.json(col::OPTIONS)) == fanout)
+}
+
+/// All have been reached: names that are nobody's are said, and old ones go.
+pub fn finish(fanouts: &Table, row: &Row) -> std::result::Result<Step, Failure> {
+    let id = call::uuid(row.uuid(fcol::ID).unwrap_or(0));
+    let name = row.str(fcol::NAME).unwrap_or("");
+    if row.char(fcol::KIND) == kind::DEFINITION && !crate::schedules::of_all::is_defined(name)? {
+        // Removed everywhere: nothing is left to tell of it.
+        run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
+        return if fanouts.delete(row) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+    }
+    if fanouts.update(row, &[(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Lost {
+        return Err(lost());
+    }
+    run(
+        "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
+         SELECT DISTINCT $1, n, 's'::pg_catalog.\"char\", 'there is no such tenant any more' FROM pg_catalog.unnest($2) n
+          WHERE NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) n)",
+        &[id.into(), row.texts(fcol::TENANTS).into()],
+    )?;
+    prune_later(name);
+    Ok(Step::Served(0))
+}
+
+pub fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
+    records::run(sql, args).map(|_| ())
+}
+
+/// The fan-out that a task's options name.
+fn of_options(options: Option<Json>) -> Option<u128> {
+    let text = options?.get("fanout")?.as_str()?.to_string();
+    uuid::Uuid::parse_str(&text).ok().map(|u| u.as_u128())
+}
+
+/// A task has become final: says so where it belongs to a fan-out. In the transaction that ends it.
+pub fn ended(tenant: &Tenant, row: &Row, state: u8, why: Option<&str>) -> Result<()> {
+    // Plain tasks have no options: they pay for nothing more than this look.
+    if row.raw(col::OPTIONS).is_none() {
+        return Ok(());
+    }
+    let (Some(fanout), Some(id)) = (of_options(row.json(col::OPTIONS)), row.uuid(col::ID)) else { return Ok(()) };
+    report(tenant, fanout, id, state, why, true)
+}
+
+/// A finished task is to run again.
+pub fn reopened(tenant: &Tenant, id: u128, options: Option<Json>) -> Result<()> {
+    match of_options(options) {
+        Some(fanout) => report(tenant, fanout, id, state::ENQUEUED, None, false),
+        None => Ok(()),
+    }
+}
+
+fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>, over: bool) -> Result<()> {
+    let outcomes = records::open("fanout_tenant", Access::Write)?;
+    let reason = why.map(cut);
+    for _ in 0..TRIES {
+        // The name as it is now: the batch may have begun before it was changed.
+        let name = catalog::schema_name(tenant.oid).unwrap_or_else(|| tenant.name.clone());
+        let Some(row) = transaction::with_latest_snapshot(|| outcome(&outcomes, fanout, &name)) else { return Ok(()) };
+        // What a tenant writes into its own rows is nothing but its own: the task must be the one of this very tenant.
+        if row.uuid(ocol::TASK) != Some(id) {
+            return Ok(());
+        }
+        let changes = [
+            (ocol::STATE, Value::Char(state)),
+            (ocol::REASON, Value::text(reason.as_deref())),
+            (ocol::FINISHED_AT, if over { Value::Time(clock::now()) } else { Value::Null }),
+        ];
+        // Lost: it was pruned, or is another tenant's name by now.
+        if outcomes.update(&row, &changes) == Gone::Done {
+            return Ok(());
+        }
+    }
+    Err(Error::new("40001", "what became of a task of all tenants is being changed by others"))
+}
+
+pub fn document(sql: &str, args: &[DatumWithOid]) -> Result<Option<Json>> {
+    sandbox::as_extension(|| {
+        Spi::connect(|c| match c.select(sql, Some(1), args)?.next() {
+            Some(row) => Ok(row.get::<pgrx::JsonB>(1)?.map(|j| j.0)),
+            None => Ok(None),
+        })
+    })
+    .map_err(spi)
+}

@@ -1,0 +1,207 @@
+//! A schedule as its row says, read and checked.
+
+use crate::handler;
+use crate::postgres::call;
+use crate::postgres::error::Error;
+use crate::postgres::relation::Row;
+use crate::pure::schedule::active_hours::ActiveHours;
+use crate::pure::schedule::catch_up::{CatchUp, Lateness};
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
+use crate::pure::schedule::zone;
+use crate::pure::time::{self, Micros};
+use crate::schedules::definition::NAME_BYTES;
+use crate::schedules::follow::{self, State};
+use crate::schedules::of_all::OfAll;
+use crate::task::new::NewTask;
+use crate::tenant::{Tenant, columns};
+use chrono::TimeDelta;
+use serde_json::Value as Json;
+
+/// Fire times that catch_up => 'all' serves at a time where no limit is given.
+const CATCH_UP_LIMIT: i32 = 1000;
+
+/// And at most: one transaction makes all their tasks.
+pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
+
+pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
+
+/// Bytes of a tenant's row that are worth being read into a process which serves all of them.
+pub const ROW: usize = 4 << 20;
+
+/// Texts of a row whose meaning is looked for in them, by the parameters that set them, and their longest.
+const TEXTS: [(&str, usize); 7] = [
+    ("rule", columns::scol::RULE),
+    ("tz", columns::scol::TZ),
+    ("catch_up", columns::scol::CATCH_UP),
+    ("overlap", columns::scol::OVERLAP),
+    ("month_end", columns::scol::MONTH_END),
+    ("time_arg", columns::scol::TIME_ARG),
+    ("created_by", columns::scol::CREATED_BY),
+];
+
+const TEXT: usize = 8 * 1024;
+
+/// A row of tq_schedule, understood.
+pub struct Schedule {
+    pub name: String,
+    pub id: u128,
+    pub rule: Rule,
+    pub zone: chrono_tz::Tz,
+    pub anchor: Micros,
+    pub start_at: Option<Micros>,
+    pub until: Option<Micros>,
+    pub month_end: MonthEnd,
+    pub active_hours: Option<ActiveHours>,
+    pub only_if: Option<String>,
+    pub after: Vec<String>,
+    pub repeats: i32,
+    pub lateness: Lateness,
+    pub overlap: String,
+    pub jitter: i64,
+    /// What `task` says of its tasks.
+    pub base: NewTask,
+    pub state: State,
+    /// Made from a definition for all tenants.
+    pub of_all: Option<OfAll>,
+}
+
+/// Why a row can't be served, and the parameter that mends it.
+pub struct Broken {
+    pub parameter: &'static str,
+    pub error: Error,
+}
+
+impl From<RuleError> for Broken {
+    fn from(e: RuleError) -> Broken {
+        Broken { parameter: e.field, error: e.into() }
+    }
+}
+
+pub fn broken(parameter: &'static str) -> impl Fn(Error) -> Broken {
+    move |error| Broken { parameter, error }
+}
+
+impl Schedule {
+    pub fn plan(&self) -> Plan<'_> {
+        Plan {
+            rule: &self.rule,
+            zone: self.zone,
+            anchor: time::instant(self.anchor),
+            start_at: self.start_at.map(time::instant),
+            until: self.until.map(time::instant),
+            month_end: self.month_end,
+            // What is drawn is the same in all tenants.
+            seed: self.of_all.as_ref().map_or(self.id, |all| all.id) as u64,
+        }
+    }
+
+    /// Each of its fire times is served, however late.
+    pub fn makes_up_for_all(&self) -> bool {
+        self.lateness.catch_up == CatchUp::All
+    }
+
+    /// Nothing in the row is taken on trust: its owner can write to it.
+    pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
+        let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
+        // By their lengths, before any of them is read.
+        let fits = |column, most| row.length(column).is_none_or(|length| length <= most);
+        if !fits(columns::scol::NAME, NAME_BYTES) || row.length(columns::scol::NAME) == Some(0) {
+            return wrong("name", "its name does not have 1 to 200 bytes");
+        }
+        if !fits(columns::scol::HANDLER, handler::NAME_MAX) {
+            return wrong("handler", &format!("its handler's name is longer than {} bytes", handler::NAME_MAX));
+        }
+        if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
+            return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));
+        }
+        let name = row.text(columns::scol::NAME).unwrap_or_default();
+        if row.outside > ROW {
+            return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
+        }
+        let zone_name = row.text(columns::scol::TZ).unwrap_or_else(|| tenant.zone());
+        let rule = Rule::parse(row.str(columns::scol::RULE).unwrap_or(""), row.bool(columns::scol::DAY_AND).unwrap_or(false))?;
+        let zone = zone::parse_zone(&zone_name)?;
+        let month_end = row.str(columns::scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
+        let catch_up = row.str(columns::scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
+        let limit = row.i32(columns::scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
+        if limit < 1 {
+            return wrong("catch_up_limit", "catch_up_limit is below 1");
+        }
+        let span = |n| row.interval(n).map(|i| call::micros_of(&i));
+        let (deadline, jitter) = (span(columns::scol::DEADLINE), span(columns::scol::JITTER).unwrap_or(0));
+        if deadline.is_some_and(|d| d < 0) {
+            return wrong("deadline", "deadline is negative");
+        }
+        if jitter < 0 {
+            return wrong("jitter", "jitter is negative");
+        }
+        let overlap =
+            row.text(columns::scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
+        if !OVERLAPS.contains(&overlap.as_str()) {
+            return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
+        }
+        let repeats = row.i32(columns::scol::REPEATS).unwrap_or(-1);
+        if repeats < -1 {
+            return wrong("repeats", "repeats is below -1");
+        }
+        let anchor = row.time(columns::scol::ANCHOR).unwrap_or(0);
+        if !time::is_date(anchor) {
+            return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
+        }
+        if row.time(columns::scol::START_AT).is_some_and(|t| !time::is_date(t)) {
+            return wrong("start_at", "start_at is not in the years 1 to 9999");
+        }
+        let base = match (row.raw(columns::scol::TASK), row.json(columns::scol::TASK)) {
+            (None, _) | (_, Some(Json::Null)) => NewTask::default(),
+            (Some(_), None) => return wrong("task", "task can not be read"),
+            (Some(_), Some(object)) => crate::task::new::task_object(&object).map_err(broken("task"))?,
+        };
+        base.check().map_err(broken("task"))?;
+        let options = match (row.raw(columns::scol::OPTIONS), row.json(columns::scol::OPTIONS)) {
+            (None, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
+            (_, Some(Json::Object(o))) => o,
+            _ => return wrong("reset", "options is not an object"),
+        };
+        let text = |key: &'static str| match options.get(key) {
+            None => Ok(None),
+            Some(Json::String(t)) => Ok(Some(t.as_str())),
+            Some(_) => Err(Broken { parameter: key, error: Error::invalid(format!("{key} is not a text")) }),
+        };
+        let after = match options.get("after") {
+            None => Some(vec![]),
+            Some(Json::Array(names)) => names.iter().map(|n| n.as_str().map(str::to_string)).collect(),
+            Some(_) => None,
+        };
+        let Some(after) = after else { return wrong("after", "after is not an array of names") };
+        if let Some(outcome) = text("after_outcome")? {
+            follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
+        }
+        Ok(Schedule {
+            name,
+            id: row.uuid(columns::scol::ID).unwrap_or(0),
+            rule,
+            zone,
+            anchor,
+            start_at: row.time(columns::scol::START_AT),
+            until: row.time(columns::scol::UNTIL),
+            month_end,
+            active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
+            only_if: text("only_if")?.map(str::to_string),
+            after,
+            repeats,
+            lateness: Lateness {
+                catch_up,
+                limit: limit.min(CATCH_UP_LIMIT_MAX) as usize,
+                deadline: deadline.map(TimeDelta::microseconds),
+                // A tick comes within a second of its time unless the server was down or frozen.
+                grace: TimeDelta::seconds(5),
+            },
+            overlap,
+            jitter,
+            base,
+            state: State::of(row),
+            of_all: OfAll::of(&options),
+        })
+    }
+}

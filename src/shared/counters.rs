@@ -1,0 +1,267 @@
+//! Counters of handlers and the ring of failed attempts: what tq_stats and tq_failures show.
+
+use crate::postgres::caught::Failure;
+use crate::postgres::lwlock::Lock;
+use crate::postgres::{clock, shmem};
+use crate::pure::shares::{self, Owner, Says};
+use crate::pure::state::Outcome;
+use crate::pure::time::Micros;
+use crate::shared::{Shared, share, store_text};
+use crate::shared_struct;
+use std::cell::RefCell;
+use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+
+/// Texts in shared memory are cut to this.
+const LABEL: usize = 128;
+
+const MESSAGE: usize = 200;
+
+/// Counters that nobody has added to for so long say nothing any more.
+const FORGOTTEN: Micros = 7 * 86_400_000_000;
+
+shared_struct! {
+    /// Counters of one handler of one tenant; times in microseconds.
+    pub struct Stat {
+        // What each task adds to comes first, in one cache line.
+        pub in_use: AtomicU32,
+        /// Changes when the place is given to another handler.
+        pub stamp: AtomicU32,
+        pub used: AtomicI64,
+        pub done: AtomicU64,
+        pub run_total: AtomicU64,
+        pub run_max: AtomicU64,
+        pub wait_total: AtomicU64,
+        pub wait_max: AtomicU64,
+        pub failed: AtomicU64,
+        pub retried: AtomicU64,
+        pub timeouts: AtomicU64,
+        pub database: AtomicU32,
+        pub tenant: AtomicU32,
+        pub hash: AtomicU64,
+        pub since: AtomicI64,
+        pub handler: [AtomicU8; LABEL],
+    }
+}
+
+shared_struct! {
+    /// One failed attempt.
+    pub struct FailedAttempt {
+        pub database: AtomicU32,
+        pub tenant: AtomicU32,
+        pub role: AtomicU32,
+        pub attempt: AtomicI32,
+        pub id_high: AtomicU64,
+        pub id_low: AtomicU64,
+        /// Counts those written before; 0 = none is here.
+        pub number: AtomicU64,
+        pub at: AtomicI64,
+        pub sqlstate: [AtomicU8; 8],
+        pub handler: [AtomicU8; LABEL],
+        pub schedule: [AtomicU8; LABEL],
+        pub message: [AtomicU8; MESSAGE],
+    }
+}
+
+fn put(target: &[AtomicU8], text: &str) {
+    store_text(target, &text[..text.floor_char_boundary(target.len())]);
+}
+
+fn hash(database: u32, schema: u32, handler: &str) -> u64 {
+    let mut h = 0xcbf2_9ce4_8422_2325u64 ^ ((database as u64) << 32 | schema as u64);
+    for b in handler.bytes() {
+        h = (h ^ b as u64).wrapping_mul(0x0100_0000_01b3);
+    }
+    h ^ (h >> 29)
+}
+
+/// The counters of this handler, made if there are none.
+fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
+    let n = s.stats.len();
+    if n == 0 {
+        return None;
+    }
+    let database = shmem::my_database();
+    let hash = hash(database, schema, handler);
+    let window = || (0..share::WINDOW.min(n)).map(|i| &s.stats[(hash as usize).wrapping_add(i) % n]);
+    let is = |stat: &&Stat| {
+        stat.in_use.load(Acquire) == 1
+            && stat.hash.load(Relaxed) == hash
+            && stat.tenant.load(Relaxed) == schema
+            && stat.database.load(Relaxed) == database
+    };
+    if let Some(found) = window().find(is) {
+        return Some(found);
+    }
+    let now = clock::now();
+    let _guard = Lock::Announce.exclusive();
+    if let Some(found) = window().find(is) {
+        return Some(found);
+    }
+    let owner = Owner::here(schema);
+    let of = |stat: &Stat| Owner::new(stat.database.load(Relaxed), stat.tenant.load(Relaxed));
+    let says = |stat: &Stat| match (stat.in_use.load(Relaxed), stat.used.load(Relaxed)) {
+        (0, _) => Says::Free,
+        (_, used) if used < now - FORGOTTEN => Says::Nothing,
+        (_, used) => Says::Something(used),
+    };
+    let pressure = &s.header.pressure[share::Kind::Stats as usize];
+    let chosen = shares::choose(owner, |o| s.stat_tally.held(o), window().map(|stat| (of(stat), says(stat))));
+    if chosen.is_none_or(|c| c.displaced.is_some()) {
+        pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), now);
+    }
+    let stat = window().nth(chosen?.place)?;
+    if stat.in_use.swap(0, SeqCst) == 1 {
+        s.stat_tally.sub(of(stat));
+    }
+    s.stat_tally.add(owner);
+    stat.stamp.fetch_add(1, SeqCst);
+    zero(stat, now);
+    stat.database.store(database, Relaxed);
+    stat.tenant.store(schema, Relaxed);
+    stat.hash.store(hash, Relaxed);
+    put(&stat.handler, handler);
+    stat.in_use.store(1, Release);
+    Some(stat)
+}
+
+fn zero(stat: &Stat, now: Micros) {
+    for counter in
+        [&stat.done, &stat.failed, &stat.retried, &stat.timeouts, &stat.run_total, &stat.run_max, &stat.wait_total, &stat.wait_max]
+    {
+        counter.store(0, Relaxed);
+    }
+    stat.since.store(now, Relaxed);
+    stat.used.store(now, Relaxed);
+}
+
+/// Where the counters of the handler last run are.
+struct Last {
+    schema: u32,
+    handler: String,
+    stat: &'static Stat,
+    stamp: u32,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+fn with_place(s: &Shared, schema: u32, handler: &str, f: impl FnOnce(&Stat)) {
+    LAST.with_borrow_mut(|last| {
+        if let Some(l) = last
+            && l.schema == schema
+            && l.handler == handler
+            && l.stat.stamp.load(Relaxed) == l.stamp
+        {
+            return f(l.stat);
+        }
+        let Some(stat) = place(s, schema, handler) else { return };
+        f(stat);
+        *last = Some(Last { schema, handler: handler.into(), stat, stamp: stat.stamp.load(Relaxed) });
+    });
+}
+
+fn raise(max: &AtomicU64, value: u64) {
+    if value > max.load(Relaxed) {
+        max.fetch_max(value, Relaxed);
+    }
+}
+
+/// What is counted of one attempt at a task.
+pub struct Counted<'a> {
+    pub id: u128,
+    pub handler: &'a str,
+    /// Its number: 1 is the first.
+    pub attempt: i32,
+    /// The schedule it comes from; "" = none.
+    pub schedule: &'a str,
+    pub run_at: Option<Micros>,
+}
+
+/// An attempt that began at `started_at` has ended like this. On every task's way: a few atomics.
+pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_at: Micros) {
+    if !matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Retry) || started_at == 0 {
+        return;
+    }
+    let now = clock::now();
+    let run = (now - started_at).max(0) as u64;
+    let wait = (started_at - task.run_at.unwrap_or(started_at)).max(0) as u64;
+    with_place(s, schema, task.handler, |stat| {
+        let counter = match outcome {
+            Outcome::Done => &stat.done,
+            Outcome::Failed => &stat.failed,
+            _ => &stat.retried,
+        };
+        counter.fetch_add(1, Relaxed);
+        stat.run_total.fetch_add(run, Relaxed);
+        stat.wait_total.fetch_add(wait, Relaxed);
+        raise(&stat.run_max, run);
+        raise(&stat.wait_max, wait);
+        stat.used.store(now, Relaxed);
+    });
+}
+
+/// An attempt has failed and that was recorded.
+pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Failure, timed_out: bool) {
+    if timed_out {
+        with_place(s, schema, task.handler, |stat| {
+            stat.timeouts.fetch_add(1, Relaxed);
+        });
+    }
+    let n = s.failures.len();
+    if n == 0 {
+        return;
+    }
+    let now = clock::now();
+    let _guard = Lock::Announce.exclusive();
+    let number = s.header.failures.fetch_add(1, Relaxed) + 1;
+    let place = failure_place(s, Owner::here(schema), now);
+    let f = &s.failures[place];
+    f.number.store(number, Relaxed);
+    f.database.store(shmem::my_database(), Relaxed);
+    f.tenant.store(schema, Relaxed);
+    f.role.store(role, Relaxed);
+    f.attempt.store(task.attempt, Relaxed);
+    f.id_high.store((task.id >> 64) as u64, Relaxed);
+    f.id_low.store(task.id as u64, Relaxed);
+    f.at.store(now, Relaxed);
+    put(&f.sqlstate, &failure.sqlstate);
+    put(&f.handler, task.handler);
+    put(&f.schedule, task.schedule);
+    put(&f.message, &failure.message);
+}
+
+/// Where the next failure of this tenant is written. Under `Lock::Announce`, exclusive.
+///
+/// A hand goes round: what it meets first of whoever gives a place up is the oldest of theirs, or nearly so. Each
+/// call moves it on, so a long run of others' is passed once, not at each failure.
+fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
+    let n = s.failures.len();
+    let hand = &s.header.failure_hand;
+    let of = |place: usize| Owner(s.failure_owners[place].load(Relaxed));
+    let mut begin = hand.load(Relaxed) as usize % n;
+    let mut chosen = None;
+    for _ in 0..n.div_ceil(share::WINDOW) {
+        let window = share::WINDOW.min(n);
+        let says = |i: usize| match of((begin + i) % n) {
+            Owner(0) => (Owner(0), Says::Free),
+            of => (of, Says::Something(i as i64)),
+        };
+        chosen = shares::choose(owner, |o| s.failure_tally.held(o), (0..window).map(says));
+        if chosen.is_some() {
+            break;
+        }
+        begin = (begin + window) % n;
+    }
+    // There always is one: the newcomer's own, or of somebody who holds more; else each holds one.
+    let place = (begin + chosen.map_or(0, |c| c.place)) % n;
+    hand.store((place + 1) as u64, Relaxed);
+    if of(place) != Owner(0) {
+        s.header.pressure[share::Kind::Failures as usize].note(of(place), now);
+        s.failure_tally.sub(of(place));
+    }
+    s.failure_tally.add(owner);
+    s.failure_owners[place].store(owner.0, Relaxed);
+    place
+}

@@ -1,0 +1,117 @@
+//! How a task's end and times are shown to people: parts of jsonb documents.
+
+use crate::postgres::clock;
+use crate::postgres::relation::Row;
+use crate::postgres::types::Jsonb;
+use crate::pure::ids;
+use crate::pure::state::{self, State};
+use crate::pure::time::{self, Micros};
+use crate::task::end::End;
+use crate::task::rules;
+use crate::tenant::Tenant;
+use crate::tenant::columns::{col, rcol};
+use crate::{handler, settings};
+use serde_json::{Map, Value as Json, json};
+use std::rc::Rc;
+
+/// For messages: "has …".
+pub fn ended_how(state: u8) -> &'static str {
+    match state::finished(state) {
+        State::Cancelled => "been cancelled",
+        State::Expired => "expired",
+        State::Quarantined => "been quarantined",
+        State::Done => "ended",
+        _ => "failed",
+    }
+}
+
+/// A timestamp as JSON has it.
+pub fn time_json(t: Option<Micros>) -> Json {
+    match t {
+        Some(i64::MAX) => "infinity".into(),
+        Some(i64::MIN) => "-infinity".into(),
+        Some(t) => {
+            // RFC 3339 ends with the year 9999; PostgreSQL writes later ones without a sign, and BC behind.
+            use chrono::Datelike;
+            let t = time::instant(t);
+            let (year, era) = if t.year() > 0 { (t.year(), "") } else { (1 - t.year(), " BC") };
+            format!("{year:04}-{}{era}", t.format("%m-%dT%H:%M:%S%.6fZ")).into()
+        }
+        None => Json::Null,
+    }
+}
+
+pub fn last_error(history: Option<Json>) -> Json {
+    let Some(Json::Array(entries)) = history else { return Json::Null };
+    let Some(Json::Object(last)) = entries.last() else { return Json::Null };
+    let mut error = Map::new();
+    for key in ["sqlstate", "message", "detail", "hint", "context"] {
+        if let Some(v) = last.get(key).filter(|v| !v.is_null()) {
+            error.insert(key.into(), v.clone());
+        }
+    }
+    Json::Object(error)
+}
+
+/// The same of a finished one.
+pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
+    let max_attempts = row.json(rcol::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
+    let handler = if max_attempts.is_none() { handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten() } else { None };
+    let max_attempts = max_attempts.map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
+    json!({
+        "id": ids::uuid_text(row.uuid(rcol::ID).unwrap_or(0)),
+        "tenant": tenant.name,
+        "handler": row.str(rcol::HANDLER),
+        "name": row.str(rcol::NAME),
+        "state": state::finished(row.char(rcol::STATE)).name(),
+        "reason": null,
+        "args": row.json(rcol::ARGS).map(|v| json!([v])),
+        "result": row.json(rcol::RESULT).map(|v| json!([v])),
+        "error": row.json(rcol::ERROR),
+        "attempt": row.i32(rcol::ATTEMPTS),
+        "max_attempts": max_attempts,
+        "queue": row.str(rcol::QUEUE).unwrap_or("default"),
+        "priority": row.i16(rcol::PRIORITY),
+        "group_id": row.str(rcol::GROUP_ID),
+        "parent_id": row.uuid(rcol::PARENT_ID).map(ids::uuid_text),
+        "schedule": row.str(rcol::SCHEDULE),
+        "scheduled_for": time_json(row.time(rcol::SCHEDULED_FOR)),
+        "created_at": time_json(row.time(rcol::CREATED_AT)),
+        "run_at": time_json(row.time(rcol::RUN_AT)),
+        "started_at": time_json(row.time(rcol::STARTED_AT)),
+        "finished_at": time_json(row.time(rcol::FINISHED_AT)),
+        "enqueued_by": row.str(rcol::ENQUEUED_BY),
+        "meta": row.json(rcol::META),
+    })
+}
+
+/// A task that has just ended, as its hooks get it.
+pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
+    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+    let max_attempts = rules::Rules::of(tenant, row, handler.as_deref()).max_attempts;
+    json!({
+        "id": row.uuid(col::ID).map(ids::uuid_text),
+        "tenant": tenant.name,
+        "handler": row.str(col::HANDLER),
+        "name": row.str(col::NAME),
+        "state": state::finished(end.state).name(),
+        "reason": null,
+        "args": row.json(col::ARGS),
+        "result": end.result.map(Jsonb::value),
+        "error": end.error,
+        "attempt": end.attempts,
+        "max_attempts": max_attempts,
+        "queue": row.str(col::QUEUE).unwrap_or("default"),
+        "priority": row.i16(col::PRIORITY),
+        "group_id": row.str(col::GROUP_ID),
+        "parent_id": row.uuid(col::PARENT_ID).map(ids::uuid_text),
+        "schedule": row.str(col::SCHEDULE),
+        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
+        "created_at": time_json(row.time(col::CREATED_AT)),
+        "run_at": time_json(row.time(col::RUN_AT)),
+        "started_at": time_json(end.started_at),
+        "finished_at": time_json(Some(clock::now())),
+        "enqueued_by": row.str(col::ENQUEUED_BY),
+        "meta": row.json(col::META),
+    })
+}

@@ -1,0 +1,330 @@
+//! A task to be, as its parameters say; parsed from an object, and checked.
+
+use crate::postgres::clock;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::types::Jsonb;
+use crate::pure::ids;
+use crate::pure::time::Micros;
+use crate::{handler, settings};
+use serde_json::{Map, Value as Json};
+
+/// What tq_async's parameters say; None = inherit.
+#[derive(Default, Clone)]
+pub struct NewTask {
+    pub handler: String,
+    pub args: Option<Jsonb>,
+    pub name: Option<String>,
+    pub group_id: Option<String>,
+    pub queue: Option<String>,
+    pub priority: Option<i32>,
+    pub run_at: Option<Micros>,
+    pub delay: Option<Micros>,
+    pub timeout: Option<Micros>,
+    pub max_attempts: Option<i32>,
+    pub retry: Option<Json>,
+    pub expires: Option<Micros>,
+    pub save: Option<bool>,
+    pub result_ttl: Option<Micros>,
+    pub meta: Option<Json>,
+    pub id: Option<u128>,
+    /// It runs at once, in the caller's session.
+    pub sync: bool,
+    /// One at a time of this key; at most as many as tq_set_limit says of this one.
+    pub lock: Option<String>,
+    pub limit_key: Option<String>,
+    pub unique_key: Option<String>,
+    pub unique_until: Option<String>,
+    pub on_conflict: Option<String>,
+    pub depends_on: Vec<u128>,
+    pub depends_mode: Option<String>,
+    pub allow_failure: Option<bool>,
+    pub on_success: Option<String>,
+    pub on_failure: Option<String>,
+    pub hook: Option<String>,
+    /// The flow that it is a member of, and how it waits there.
+    pub parent: Option<u128>,
+    pub waits_for: Option<u128>,
+    /// Gets the result of this task as its last argument.
+    pub pass: Option<u128>,
+    /// Not before so long after the end of what it waits for: of a later step of a chain.
+    pub delay_after: Option<Micros>,
+    /// Its args are many: the handler is called once for each.
+    pub each: bool,
+    /// Set by schedules.
+    pub schedule: Option<String>,
+    pub scheduled_for: Option<Micros>,
+    /// Not beside another task of its schedule.
+    pub alone: bool,
+    /// A condition that is asked when it is about to run: where it isn't true the task ends without.
+    pub only_if: Option<String>,
+    /// Set by fan-outs: the one it belongs to.
+    pub fanout: Option<u128>,
+    /// Whoever listens to tasks being enqueued has been asked about it, and need not be asked at its start.
+    pub asked: bool,
+}
+
+/// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
+pub const TIME_MAX: Micros = 252_455_616_000_000_000;
+
+/// Longest text of a label.
+const LABEL: usize = 1024;
+
+/// Among a row's options: whoever listens to tasks being enqueued has been asked. True, or the names of those who have.
+pub const ASKED: &str = "asked";
+
+fn check_label(what: &str, text: &Option<String>) -> Result<()> {
+    match text {
+        Some(t) if t.is_empty() => Err(Error::invalid(format!("{what} is empty")).hint(format!("Leave {what} out, or pass NULL."))),
+        Some(t) if t.len() > LABEL => Err(Error::limit(format!("{what} is longer than {LABEL} bytes"))),
+        _ => Ok(()),
+    }
+}
+
+fn one_of(what: &str, value: &Option<String>, choices: &[&str]) -> Result<()> {
+    match value {
+        Some(v) if !choices.contains(&v.as_str()) => {
+            Err(Error::invalid(format!("{what} is \"{v}\"")).hint(format!("It is one of {}.", choices.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl NewTask {
+    /// What can be said without looking at the handler.
+    pub fn check(&self) -> Result<()> {
+        check_label("name", &self.name)?;
+        check_label("group_id", &self.group_id)?;
+        check_label("queue", &self.queue)?;
+        check_label("lock", &self.lock)?;
+        check_label("limit_key", &self.limit_key)?;
+        check_label("unique_key", &self.unique_key)?;
+        one_of("unique_until", &self.unique_until, &["started", "finished", "deleted"])?;
+        one_of("on_conflict", &self.on_conflict, &["error", "skip", "replace"])?;
+        one_of("depends_mode", &self.depends_mode, &["all", "any"])?;
+        if self.unique_key.is_none() && (self.unique_until.is_some() || self.on_conflict.is_some()) {
+            return Err(Error::invalid("unique_until and on_conflict need a unique_key"));
+        }
+        if self.depends_mode.is_some() && self.depends_on.is_empty() {
+            return Err(Error::invalid("depends_mode needs depends_on"));
+        }
+        if let Some(p) = self.priority
+            && i16::try_from(p).is_err()
+        {
+            return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
+        }
+        if self.run_at.is_some() && self.delay.is_some() {
+            return Err(Error::invalid("run_at and delay exclude each other"));
+        }
+        for (what, value) in [("delay", self.delay), ("expires", self.expires), ("result_ttl", self.result_ttl)] {
+            if value.is_some_and(|v| v < 0) {
+                return Err(Error::invalid(format!("{what} is negative")).hint(format!("Pass {what} as a positive interval.")));
+            }
+        }
+        if self.timeout.is_some_and(|t| t < 0) {
+            return Err(Error::invalid("timeout is negative").hint("0 means no timeout."));
+        }
+        if self.run_at.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+            return Err(Error::invalid("run_at is infinite"));
+        }
+        if self.max_attempts.is_some_and(|n| n < 0) {
+            return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
+        }
+        if let Some(retry) = &self.retry {
+            crate::handler::check_retry(retry)?;
+        }
+        if let Some(args) = &self.args
+            && args.size() > settings::max_args_bytes()
+        {
+            return Err(Error::limit(format!("args take {} bytes", args.size()))
+                .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                .hint("Store the data in a table and pass its key."));
+        }
+        if let Some(meta) = &self.meta {
+            let bytes = meta.to_string().len();
+            if bytes > settings::max_args_bytes() {
+                return Err(Error::limit(format!("meta takes {bytes} bytes"))
+                    .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                    .hint("Store the data in a table and pass its key."));
+            }
+        }
+        let now = clock::now();
+        for (what, at) in [
+            ("run_at", self.run_at),
+            ("delay", self.delay.map(|d| now.saturating_add(d))),
+            ("timeout", self.timeout.map(|t| now.saturating_add(t))),
+            ("expires", self.expires.map(|e| now.saturating_add(e))),
+        ] {
+            if at.is_some_and(|t| t >= TIME_MAX) {
+                return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
+            }
+        }
+        if let Some(id) = self.id
+            && id == 0
+        {
+            return Err(Error::invalid("the nil uuid cannot be a task's id"));
+        }
+        Ok(())
+    }
+
+    /// Where a task is made that runs later or in somebody else's transaction.
+    pub fn refuse_sync(&self, whose: &str) -> Result<()> {
+        match self.sync {
+            false => Ok(()),
+            true => Err(Error::invalid(format!("sync makes no sense for tasks of {whose}"))
+                .detail("It runs a task at once, in the session and transaction of whoever enqueues it.")
+                .hint("Leave sync out; tq_drain() and tq_run_pending() run what is due in your own session.")),
+        }
+    }
+
+    /// The rare parameters, kept as one document.
+    pub(crate) fn options(&self) -> Option<Json> {
+        let mut o = Map::new();
+        let mut put = |key: &str, value: Option<Json>| {
+            if let Some(v) = value {
+                o.insert(key.into(), v);
+            }
+        };
+        put("delay", self.delay_after.map(Json::from));
+        put("timeout", self.timeout.map(Json::from));
+        put("max_attempts", self.max_attempts.map(Json::from));
+        put("retry", self.retry.clone());
+        put("save", self.save.map(Json::from));
+        put("result_ttl", self.result_ttl.map(Json::from));
+        put("alone", self.alone.then_some(Json::Bool(true)));
+        put("unique_until", self.unique_until.clone().filter(|u| u != "finished").map(Json::from));
+        put("on_success", self.on_success.clone().map(Json::from));
+        put("on_failure", self.on_failure.clone().map(Json::from));
+        put("hook", self.hook.clone().map(Json::from));
+        if !self.depends_on.is_empty() {
+            put("depends", Some(self.depends_on.iter().map(|d| Json::from(ids::uuid_text(*d))).collect()));
+            put("any", (self.depends_mode.as_deref() == Some("any")).then_some(Json::Bool(true)));
+        }
+        put("allow_failure", self.allow_failure.filter(|a| *a).map(Json::from));
+        put("pass", self.pass.map(|p| ids::uuid_text(p).into()));
+        put("each", self.each.then_some(Json::Bool(true)));
+        put("only_if", self.only_if.clone().map(Json::String));
+        put("fanout", self.fanout.map(|id| ids::uuid_text(id).into()));
+        put(ASKED, self.asked.then_some(Json::Bool(true)));
+        (!o.is_empty()).then_some(Json::Object(o))
+    }
+}
+
+/// What the session says that its tasks are about.
+pub(crate) fn default_meta() -> Result<Option<Json>> {
+    let text = settings::meta();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&text).map(Some).map_err(|e| {
+        Error::invalid("tenant_q.meta is not a JSON document")
+            .detail(format!("{e}."))
+            .hint("SET LOCAL tenant_q.meta = '{\"request\": 42}';")
+    })
+}
+
+/// Parameters of tq_async in SQL's order; also the keys of a task object.
+const PARAMETERS: [&str; 29] = [
+    "handler",
+    "args",
+    "name",
+    "group_id",
+    "queue",
+    "priority",
+    "run_at",
+    "delay",
+    "timeout",
+    "max_attempts",
+    "retry",
+    "expires",
+    "lock",
+    "limit_key",
+    "unique_key",
+    "unique_until",
+    "on_conflict",
+    "depends_on",
+    "depends_mode",
+    "allow_failure",
+    "on_success",
+    "on_failure",
+    "hook",
+    "save",
+    "result_ttl",
+    "meta",
+    "id",
+    "sync",
+    "tenant",
+];
+
+/// A task object: a document whose keys are exactly tq_async's parameters.
+pub fn task_object(object: &Json) -> Result<NewTask> {
+    let Json::Object(map) = object else {
+        return Err(Error::invalid("a task is not an object").hint("Write it as {\"handler\": \"…\", \"args\": {…}}."));
+    };
+    let mut new = NewTask::default();
+    for (key, value) in map {
+        if value.is_null() && key != "args" {
+            continue;
+        }
+        let wrong = |expected: &str| Error::invalid(format!("task key \"{key}\" is not {expected}"));
+        let text = || value.as_str().map(str::to_string).ok_or_else(|| wrong("a text"));
+        let int = || value.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| wrong("an integer"));
+        let interval = || {
+            value
+                .as_str()
+                .and_then(crate::postgres::types::parse_interval)
+                .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
+        };
+        match key.as_str() {
+            "handler" => new.handler = text()?,
+            "args" => new.args = Some(Jsonb::of(value)),
+            "name" => new.name = Some(text()?),
+            "group_id" => new.group_id = Some(text()?),
+            "queue" => new.queue = Some(text()?),
+            "priority" => new.priority = Some(int()?),
+            "run_at" => {
+                new.run_at = Some(
+                    value
+                        .as_str()
+                        .and_then(crate::postgres::types::parse_time)
+                        .ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))?,
+                )
+            }
+            "delay" => new.delay = Some(interval()?),
+            "timeout" => new.timeout = Some(interval()?),
+            "max_attempts" => new.max_attempts = Some(int()?),
+            "retry" => new.retry = Some(value.clone()),
+            "expires" => new.expires = Some(interval()?),
+            "save" => new.save = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
+            "result_ttl" => new.result_ttl = Some(interval()?),
+            "meta" => new.meta = Some(value.clone()),
+            "lock" => new.lock = Some(text()?),
+            "limit_key" => new.limit_key = Some(text()?),
+            "unique_key" => new.unique_key = Some(text()?),
+            "unique_until" => new.unique_until = Some(text()?),
+            "on_conflict" => new.on_conflict = Some(text()?),
+            "depends_mode" => new.depends_mode = Some(text()?),
+            "allow_failure" => new.allow_failure = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
+            "on_success" => new.on_success = Some(text()?),
+            "on_failure" => new.on_failure = Some(text()?),
+            "hook" => new.hook = Some(text()?),
+            "depends_on" => {
+                let ids =
+                    value.as_array().and_then(|a| a.iter().map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).collect::<Option<Vec<_>>>());
+                new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?.into_iter().map(|u| u.as_u128()).collect();
+            }
+            "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
+            "sync" => new.sync = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
+            "tenant" => {
+                return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
+            }
+            other => {
+                let error = Error::invalid(format!("task key \"{other}\" is not known"));
+                return Err(match handler::nearest(other, PARAMETERS.into_iter()) {
+                    Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
+                    None => error.detail("The keys are tq_async's parameters."),
+                });
+            }
+        }
+    }
+    Ok(new)
+}

@@ -1,0 +1,48 @@
+//! What decides how an attempt goes on: limits of the task, else of its handler, else of the tenant or server.
+
+use crate::handler::Handler;
+use crate::postgres::relation::Row;
+use crate::pure::retry::Policy;
+use crate::settings;
+use crate::tenant::Tenant;
+use crate::tenant::columns::col;
+use serde_json::Value as Json;
+
+/// What the task's own options, its handler and the settings say, in this order.
+pub struct Rules {
+    pub max_attempts: i32,
+    pub timeout_ms: i64,
+    pub policy: Policy,
+    /// None: as the tenant has it.
+    pub save: Option<bool>,
+    /// What must be true for it to run at all.
+    pub only_if: Option<String>,
+    /// The step before whose result is the last argument.
+    pub pass: Option<String>,
+}
+
+impl Rules {
+    pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Rules {
+        let queue = tenant.queue(row.str(col::QUEUE));
+        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
+        let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
+        Rules {
+            max_attempts: option("max_attempts")
+                .and_then(Json::as_i64)
+                .map(|n| n as i32)
+                .or(handler.and_then(|h| h.max_attempts))
+                .or(queue.and_then(|q| q.max_attempts))
+                .unwrap_or_else(settings::max_attempts),
+            timeout_ms: option("timeout")
+                .and_then(Json::as_i64)
+                .or(handler.and_then(|h| h.timeout))
+                .or(queue.and_then(|q| q.timeout))
+                .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
+            policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
+            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
+            only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
+            pass: option("pass").and_then(Json::as_str).map(str::to_string),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A flow's members: how many are left, and what the one before hands on.
+
+use crate::handler::{Handler, arguments};
+use crate::postgres::caught::Failure;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Row, Value};
+use crate::postgres::types::Jsonb;
+use crate::pure::ids;
+use crate::tenant::Tenant;
+use crate::tenant::columns::{col, rcol};
+use serde_json::{Value as Json, json};
+
+/// Members of one flow.
+pub const MEMBERS: usize = 100_000;
+
+/// What stands in a flow's column `handler`: nothing that could be registered.
+pub const HANDLERS: [&str; 3] = ["tq_group", "tq_chain", "tq_async_iter"];
+
+/// A step's arguments with the result of the one before: behind those of an array, as the first
+/// parameter that an object leaves out.
+pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Result<Json> {
+    Ok(match args {
+        // f(jsonb) gets the document as it is.
+        None | Some(Json::Null) if handler.signature.as_ref().is_some_and(arguments::takes_whole) => result,
+        None | Some(Json::Null) => json!([result]),
+        Some(Json::Array(mut list)) => {
+            list.push(result);
+            Json::Array(list)
+        }
+        Some(Json::Object(mut map)) => {
+            let names = handler.signature.iter().flat_map(|s| &s.params).filter_map(|p| p.name.clone());
+            match names.into_iter().find(|name| !map.contains_key(name)) {
+                Some(name) => {
+                    map.insert(name, result);
+                    Json::Object(map)
+                }
+                None => {
+                    return Err(Error::invalid(format!(
+                        "handler \"{}\" has no parameter left for the result of the step before",
+                        handler.name
+                    ))
+                    .hint("Leave one of its parameters out of args, or pass_result => false."));
+                }
+            }
+        }
+        Some(scalar) => json!([scalar, result]),
+    })
+}
+
+/// What a step gets of the one before; null where that one kept none.
+pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
+    let results = tenant.open(tenant.result, Access::Read)?;
+    let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
+    Ok(results
+        .find(&[rcol::ID as i16], Value::Uuid(id))
+        .and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value()))
+        .unwrap_or(Json::Null))
+}
+
+/// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
+pub fn number_of(options: &Json) -> usize {
+    let members = options.get("flow").and_then(|f| f.get("members")).and_then(Json::as_u64);
+    members.map_or(0, |n| n.min(MEMBERS as u64) as usize)
+}
+
+/// Ids of a flow's members; none for other tasks.
+pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128> {
+    let count = options.map_or(0, |o| number_of(&o));
+    (0..count).map(move |n| ids::member_id(id, n))
+}
+
+/// What a waiting row waits for, for people.
+pub fn describe_wait(row: &Row) -> Option<String> {
+    match row.uuid(col::WAITS_FOR) {
+        Some(id) => Some(format!("waits for task {}", ids::uuid_text(id))),
+        None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+            Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
+        }
+        None => Some("waits for one of several tasks".into()),
+    }
+}

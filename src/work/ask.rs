@@ -1,0 +1,254 @@
+//! Listeners that may say no: to enqueuing a task and to running it.
+//!
+//! Each is asked as its own role, in a session of that role.
+
+use crate::handler::listeners::{self, ASKING, Event, Listener};
+use crate::handler::{self, Handler, arguments, invoke};
+use crate::postgres::caught::{self, Failure, Own};
+use crate::postgres::code::MayRunCode;
+use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
+use crate::postgres::types::Jsonb;
+use crate::postgres::{sandbox, session, transaction};
+use crate::pure::time::Micros;
+use crate::shared::Item;
+use crate::task::event::{self, Seen};
+use crate::task::new::{ASKED, NewTask};
+use crate::task::queue::Queue;
+use crate::tenant::Tenant;
+use crate::tenant::columns::col;
+use crate::tenant::rights::By;
+use serde_json::{Value as Json, json};
+use std::ffi::CString;
+use std::rc::Rc;
+
+/// The SQLSTATE of a listener's "no" to a task that is being enqueued.
+const VETO: &str = "TQ005";
+
+/// The listener's function, called in the present transaction as the present user.
+fn ask(handler: &Handler, document: &Jsonb, code: &MayRunCode) -> std::result::Result<Jsonb, Failure> {
+    let signature = match (&handler.signature, &handler.fault) {
+        (Some(signature), None) if !handler.is_procedure() => signature,
+        (_, Some(fault)) => return Err(Failure::new("42883", format!("listener \"{}\": {}", handler.name, fault.text()))),
+        _ => return Err(Failure::new("42883", format!("listener \"{}\" is not a function", handler.name))),
+    };
+    let was = ASKING.replace(true);
+    let answer = caught::catch(|| {
+        let bound = arguments::bind(signature, Some(document), code)?;
+        invoke::call(signature, &bound, code)
+    });
+    ASKING.set(was);
+    answer.and_then(|r| r)
+}
+
+fn is_no(answer: &Jsonb) -> bool {
+    answer.value() == Json::Bool(false)
+}
+
+/// A task is being enqueued: a listener's false refuses it, as its error does. Returns whether nobody need be asked any
+/// more: in any session but that of all the listeners' role they are asked before the first attempt.
+///
+/// In the sandbox: who enqueues may not know what it would leave behind in their session.
+pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: Micros) -> Result<bool> {
+    let tenant = &queue.tenant;
+    let listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
+    if listening.is_empty() {
+        return Ok(false);
+    }
+    if ASKING.get() {
+        return Ok(true);
+    }
+    if queue.by == By::Engine {
+        return Ok(false);
+    }
+    let mut able = Vec::with_capacity(listening.len());
+    for listener in listening {
+        let listening_handler = listeners::listening_handler(tenant, &listener)?;
+        listeners::check_superuser(tenant, &listener, listening_handler.run_as, queue.caller.superuser)?;
+        let Some(code) = listening_handler.code_at_enqueue(tenant) else { return Ok(false) };
+        able.push((listener, listening_handler, code));
+    }
+    let document = Jsonb::from_value(event::new_document(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue));
+    for (listener, listening_handler, code) in able {
+        let answer = sandbox::as_owner(pgrx::pg_sys::Oid::from(code.role()), || {
+            for (name, value) in [("search_path", tenant.search_path()), ("TimeZone", tenant.zone())] {
+                if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+                    session::set_local(&name, &value);
+                }
+            }
+            ask(&listening_handler, &document, &code)
+        })?;
+        if is_no(&answer) {
+            return Err(Error::new(VETO, format!("listener \"{}\" refused a task of handler \"{}\"", listener.handler, handler.name))
+                .hint("tq_events shows who listens; tq_off() ends it."));
+        }
+    }
+    // What listeners have written is to be seen by what follows.
+    transaction::see_own_writes();
+    Ok(true)
+}
+
+/// Who is still to be asked about a task that is in the table. Not those who came to listen after it was enqueued.
+fn pending(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
+    let mut listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
+    if !listening.is_empty() {
+        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let asked = options.as_ref().and_then(|o| o.get(ASKED));
+        let was_asked = |name: &str| match asked {
+            Some(Json::Bool(all)) => *all,
+            Some(Json::Array(names)) => names.iter().any(|n| n.as_str() == Some(name)),
+            _ => false,
+        };
+        let created_at = row.time(col::CREATED_AT).unwrap_or(0);
+        listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
+    }
+    Ok(listening)
+}
+
+/// Before the task is run an executor of this role asks who runs as it; None: those of the task's own role do.
+pub fn asked_next(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Option<u32>> {
+    for listener in pending(tenant, row, handler)? {
+        if let Some(asked) = handler::find(tenant, &listener.handler)?.filter(|h| h.run_as != handler.run_as) {
+            return Ok(Some(asked.run_as));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks those about a task's being enqueued who run as the present role, which is `code`'s; returns their names, and
+/// those who run as others.
+fn ask_pending(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    let mut made = None;
+    for listener in pending(tenant, row, handler)? {
+        let listening_handler = listeners::listening_handler(tenant, &listener)?;
+        if listening_handler.run_as != code.role() {
+            others.push(listener.handler.clone());
+            continue;
+        }
+        listeners::check_superuser(tenant, &listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;
+        let document = made.get_or_insert_with(|| running_document(tenant, row, Event::Enqueue, item, started_at));
+        if is_no(&ask(&listening_handler, document, code)?) {
+            return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" refused it", listener.handler)));
+        }
+        names.push(listener.handler.clone());
+    }
+    Ok((names, others))
+}
+
+/// The same in an executor that isn't the task's own. Whom it has asked is to be noted by `note_asked`.
+pub fn ask_for_others(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<Vec<String>, Failure> {
+    ask_pending(tenant, row, handler, item, started_at, code).map(|(names, _)| names)
+}
+
+/// These need not be asked about the task any more.
+pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let is_it = |r: &Row| {
+        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    };
+    let row = table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it));
+    let overtaken = || Failure::ours(Own::Fenced, "TQF00", "the task was changed, cancelled or finished meanwhile");
+    let row = row.ok_or_else(overtaken)?;
+    let mut options = row.json(col::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
+    if !options[ASKED].is_array() {
+        options[ASKED] = json!([]);
+    }
+    if let Some(asked) = options[ASKED].as_array_mut() {
+        asked.extend(names.into_iter().map(Json::String));
+    }
+    match table.update(&row, &[(col::OPTIONS, Value::Json(&Jsonb::from_value(options)))]) {
+        Gone::Done => Ok(()),
+        Gone::Lost => Err(overtaken()),
+    }
+}
+
+/// What a finished or changed task's options say of it if it is run again: who was asked has said yes to what was done
+/// then, and is asked anew about other arguments.
+pub fn options_again(tenant: &Tenant, options: Option<Json>, was_done: bool, other_args: bool) -> Result<Option<Json>> {
+    if !listeners::asks(tenant)? {
+        return Ok(options);
+    }
+    let mut options = options.filter(Json::is_object).unwrap_or_else(|| json!({}));
+    if let Some(map) = options.as_object_mut() {
+        match (other_args, was_done) {
+            (true, _) => drop(map.remove(ASKED)),
+            (_, true) => drop(map.insert(ASKED.into(), true.into())),
+            _ => {}
+        }
+    }
+    Ok(Some(options).filter(|o| o.as_object().is_some_and(|map| !map.is_empty())))
+}
+
+/// A task is about to run: in its transaction, as its role, in its search_path. A listener's false
+/// ends it: Skipped. First those who listen to tasks being enqueued and could not be asked then.
+pub fn before_run(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    code: &MayRunCode,
+) -> std::result::Result<(), Failure> {
+    if listeners::listeners(tenant)?.all.is_empty() {
+        return Ok(());
+    }
+    let (_, others) = ask_pending(tenant, row, handler, item, started_at, code)?;
+    if let Some(other) = others.first() {
+        let failure = Failure::new("55000", format!("listener \"{other}\" is to be asked first, as another role than the task's"));
+        return Err(Failure { hint: Some("An executor of its role asks it: leave the task to the workers.".into()), ..failure });
+    }
+    let listening = listeners::listeners(tenant)?.of(Event::BeforeRun, &handler.name);
+    if listening.is_empty() {
+        return Ok(());
+    }
+    let document = running_document(tenant, row, Event::BeforeRun, item, started_at);
+    for listener in listening {
+        if is_no(&ask(&*listeners::listening_to_run(tenant, &listener, row, code)?, &document, code)?) {
+            return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" skipped it", listener.handler)));
+        }
+    }
+    Ok(())
+}
+
+fn running_document(tenant: &Tenant, row: &Row, event: Event, item: &Item, started_at: Micros) -> Jsonb {
+    let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
+    Jsonb::from_value(event::document(tenant, row, event, &seen))
+}
+
+/// A handler has returned: in its transaction, as its role, in its search_path. An error fails the
+/// attempt.
+pub fn after_run(
+    tenant: &Tenant,
+    row: &Row,
+    handler: &Handler,
+    item: &Item,
+    started_at: Micros,
+    result: &Jsonb,
+    code: &MayRunCode,
+) -> std::result::Result<(), Failure> {
+    let listening = listeners::listeners(tenant)?.of(Event::AfterRun, &handler.name);
+    if listening.is_empty() {
+        return Ok(());
+    }
+    let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result.value()), error: None };
+    let document = Jsonb::from_value(event::document(tenant, row, Event::AfterRun, &seen));
+    for listener in listening {
+        ask(&*listeners::listening_to_run(tenant, &listener, row, code)?, &document, code)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Listeners that are told of what became of a task, each by a task of its own.
+
+use crate::handler::listeners::{self, Event, Listener};
+use crate::postgres::caught::{self, Failure};
+use crate::postgres::clock;
+use crate::postgres::error::Result;
+use crate::postgres::relation::{Access, Row};
+use crate::postgres::types::Jsonb;
+use crate::pure::state::ended;
+use crate::pure::time::Micros;
+use crate::task::end;
+use crate::task::event::{self, Seen};
+use crate::task::new::NewTask;
+use crate::task::queue::Queue;
+use crate::tenant::columns::col;
+use crate::tenant::rights::{By, Caller};
+use crate::tenant::{self, Tenant};
+use serde_json::{Value as Json, json};
+use std::rc::Rc;
+
+/// A task was done, in the transaction that records it.
+pub fn done(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, result: &Jsonb) {
+    let Some(listening) = listening(tenant, Event::Done, row) else { return };
+    let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
+    record(tenant, &listening, || event::document(tenant, row, Event::Done, &seen));
+}
+
+/// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
+pub fn attempt_failed(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, failure: &Failure, last: bool) {
+    let (event, state) = if last { (Event::Failed, "failed") } else { (Event::Retry, "retrying") };
+    for event in [Event::AttemptFailed, event] {
+        let Some(listening) = listening(tenant, event, row) else { continue };
+        let error = Some(end::error_document(failure));
+        let seen = Seen { state, attempt, started_at: Some(started_at), result: None, error };
+        record(tenant, &listening, || event::document(tenant, row, event, &seen));
+    }
+}
+
+/// A task became final without an attempt (`state` as in tq_result), in the transaction that records it.
+pub fn ended_unrun(tenant: &Tenant, row: &Row, state: u8, failure: Option<&Failure>) {
+    let event = match state {
+        ended::CANCELLED => Event::Cancelled,
+        ended::EXPIRED => Event::Expired,
+        _ => Event::Failed,
+    };
+    let Some(listening) = listening(tenant, event, row) else { return };
+    let error = failure.map(end::error_document);
+    let seen = Seen { state: event.name(), attempt: row.i32(col::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
+    record(tenant, &listening, || event::document(tenant, row, event, &seen));
+}
+
+/// A schedule has enqueued a task, in the transaction of its tick.
+pub fn schedule_fired(queue: &Queue, new: &NewTask, id: u128) {
+    let tenant = &queue.tenant;
+    let listening = listeners::listeners(tenant).map(|l| l.of(Event::ScheduleFired, &new.handler)).unwrap_or_default();
+    if listening.is_empty() {
+        return;
+    }
+    let run_at = new.run_at.unwrap_or_else(clock::now);
+    record(tenant, &listening, || event::new_document(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
+}
+
+fn listening(tenant: &Tenant, event: Event, row: &Row) -> Option<Vec<Rc<Listener>>> {
+    let listeners = listeners::listeners(tenant).ok()?;
+    if listeners.all.is_empty() {
+        return None;
+    }
+    Some(listeners.of(event, row.str(col::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
+}
+
+/// Enqueues the listeners' tasks. One that can't be is left out and said in the log: a broken
+/// listener must not keep tasks from ending.
+fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: impl FnOnce() -> Json) {
+    let args = Jsonb::from_value(document());
+    for listener in listening {
+        let add = || -> Result<u128> {
+            let tenant = tenant::by_oid(tenant.oid)?;
+            let table = tenant.open(tenant.task, Access::Write)?;
+            let caller = Caller { name: listener.created_by.clone(), superuser: listener.by_superuser };
+            let new = NewTask {
+                handler: listener.handler.clone(),
+                args: Some(args.clone()),
+                meta: Some(json!({ "event": listener.event.name() })),
+                ..NewTask::default()
+            };
+            crate::work::enqueue::add(&Queue::of(tenant, table, caller, By::Engine), &new)
+        };
+        if let Err(error) = add() {
+            let what = format!(
+                "{}: listener {} missed an event {}",
+                caught::one_line(&tenant.name),
+                caught::one_line(&listener.handler),
+                listener.event.name()
+            );
+            caught::log_failure(&what, &error.into());
+        }
+    }
+}
