@@ -3,7 +3,7 @@
 //! itself only ever terminates autovacuum for these.
 //!
 //! Nobody is sent away for a command that PostgreSQL refuses: of DROP DATABASE we hear after its own check
-//! (access_hook.rs), for the others we ask first what it will ask. They keep away as long as the command's transaction
+//! (postgres/access_hook.rs), for the others we ask first what it will ask. They keep away as long as the command's transaction
 //! lasts; with its end, whichever it is, they are let in again.
 
 use crate::postgres::utility::{self, Command};

@@ -2,7 +2,7 @@
 //!
 //! Both live in shared memory, sized at start. Counters are atomics that executors add to; an
 //! executor remembers where its last handler's are. New places, and the ring, are written under
-//! `Lock::Announce`: a failure costs a transaction anyway. When all places are taken, share.rs says
+//! `Lock::Announce`: a failure costs a transaction anyway. When all places are taken, shared/share.rs says
 //! who gives one up: one tenant's handlers and failures don't displace all others'.
 
 use crate::calls::views as monitor;

@@ -16,24 +16,24 @@
 //!
 //! | File | What | In whose session |
 //! |---|---|---|
-//! | src/run.rs | `MayRunCode::in_attempt` | the executor's, which is the task's role, under its timer |
-//! | src/own_session.rs | `MayRunCode::in_attempt` | the caller's, who is the task's role, under its timer |
+//! | src/work/run.rs | `MayRunCode::in_attempt` | the executor's, which is the task's role, under its timer |
+//! | src/work/own_session.rs | `MayRunCode::in_attempt` | the caller's, who is the task's role, under its timer |
 //! | src/handler/mod.rs | `MayRunCode::at_enqueue` | the caller's own, if the handler's role is the caller |
-//! | src/events.rs | `invoke::call(` | as src/run.rs and src/own_session.rs have it; at enqueue the caller's own |
-//! | src/run.rs | `invoke::call(` | the attempt's |
-//! | src/run.rs | `invoke::call_procedure(` | the attempt's |
-//! | src/events.rs | `arguments::bind(` | the attempt's; at enqueue the caller's own |
-//! | src/run.rs | `arguments::bind(` | the attempt's |
-//! | src/run.rs | `condition::is_true` | the attempt's |
+//! | src/work/ask.rs | `invoke::call(` | as run.rs and own_session.rs have it; at enqueue the caller's own |
+//! | src/work/run.rs | `invoke::call(` | the attempt's |
+//! | src/work/run.rs | `invoke::call_procedure(` | the attempt's |
+//! | src/work/ask.rs | `arguments::bind(` | the attempt's; at enqueue the caller's own |
+//! | src/work/run.rs | `arguments::bind(` | the attempt's |
+//! | src/work/run.rs | `condition::is_true` | the attempt's |
 //! | src/handler/arguments.rs | `document::convert` | with leave any type, without PostgreSQL's own |
-//! | src/run.rs | `fire_deferred(` | the attempt's |
-//! | src/own_session.rs | `deferred::fire(` | the attempt's |
-//! | src/own_session.rs | `declared.fire(` | the attempt's; before the first task, what the caller has deferred |
+//! | src/work/run.rs | `fire_deferred(` | the attempt's |
+//! | src/work/own_session.rs | `deferred::fire(` | the attempt's |
+//! | src/work/own_session.rs | `declared.fire(` | the attempt's; before the first task, what the caller has deferred |
 //! | src/handler/arguments.rs | `sandbox::as_owner(` | at enqueue the caller's own |
-//! | src/events.rs | `sandbox::as_owner(` | at enqueue the caller's own |
-//! | src/tenant/admin.rs | `sandbox::as_owner(` | the caller's of tq_attach and tq_detach: our own DDL |
-//! | src/rights.rs | `sandbox::as_owner(` | the caller's of tq_grant: our own GRANT |
-//! | src/listen.rs | `sandbox::as_owner(` | the caller's of tq_listen_table: CREATE TRIGGER evaluates nothing |
+//! | src/work/ask.rs | `sandbox::as_owner(` | at enqueue the caller's own |
+//! | src/calls/tenants.rs | `sandbox::as_owner(` | the caller's of tq_attach and tq_detach: our own DDL |
+//! | src/calls/rights.rs | `sandbox::as_owner(` | the caller's of tq_grant: our own GRANT |
+//! | src/calls/tables.rs | `sandbox::as_owner(` | the caller's of tq_listen_table: CREATE TRIGGER evaluates nothing |
 
 use crate::postgres::caught::Failure;
 use crate::postgres::{sandbox, timeout, worker};

@@ -103,7 +103,7 @@ impl State {
 /// `tq_task.state` on disk.
 pub mod stored {
     pub const QUEUED: u8 = b'q';
-    /// As queued, but its queue takes turns with others: see turn.rs.
+    /// As queued, but its queue takes turns with others: see waits/turn.rs.
     pub const TURN: u8 = b't';
     pub const WAITING: u8 = b'w';
     pub const HELD: u8 = b'h';

@@ -1,5 +1,5 @@
 //! tq_schedule and its kin: making schedules, looking ahead. What happens when one is due is in
-//! tick.rs, the arithmetic in schedule/.
+//! work/tick.rs, the arithmetic in schedule/.
 
 pub mod define;
 pub mod definition;

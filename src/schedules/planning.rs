@@ -217,7 +217,7 @@ impl<'a> Change<'a> {
         Ok(Some(micros(within_hours(self.new, &plan, missed)?)))
     }
 
-    /// Until when fire times have been served. A clock that was far ahead tells nothing: see schedule/setback.rs.
+    /// Until when fire times have been served. A clock that was far ahead tells nothing: see pure/schedule/setback.rs.
     fn served_up_to(&self) -> Micros {
         let ahead = setback::LONG.num_microseconds().expect("hours");
         self.row.time(scol::LAST_RUN).filter(|t| *t > self.now && *t - self.now < ahead).unwrap_or(self.now)

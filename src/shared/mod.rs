@@ -8,7 +8,7 @@
 //! - `generation`, `low_key`, `next_due`, the dirty bits and gauges: anybody, any time; they are
 //!   what the after-commit callback touches, which may take no lock.
 //! - a slot's items: its executor, while it holds the entry; its `word`: compare-and-swap.
-//! - counters per handler and the ring of failures: see stats.rs.
+//! - counters per handler and the ring of failures: see counters.rs.
 //! - what is used of rates: under `Lock::Rates`.
 //! - who holds how much of a table, and gets a place when it is full: share.rs.
 //!
@@ -50,7 +50,7 @@ pub const DATABASES: usize = 64;
 pub const CURSORS: usize = 4;
 /// Tasks of one tenant and role that could be neither finished nor failed, held back.
 pub const HOLDS: usize = 8;
-/// Gates (gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
+/// Gates (waits/gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
 pub const GATES: usize = 4;
 /// Tenants, and cancelled tasks, whose notes of one prepared transaction are kept; a sweep finds the others.
 pub const NOTED: usize = 8;
@@ -175,7 +175,7 @@ shared_struct! {
         pub heap_child: AtomicU32,
         pub heap_next: AtomicU32,
         pub batch: AtomicU32,
-        /// The source (turn.rs) that was served last.
+        /// The source (waits/turn.rs) that was served last.
         pub turn: AtomicU64,
         pub cursor_source: [AtomicU64; CURSORS],
         pub cursor_priority: [AtomicI32; CURSORS],
@@ -378,13 +378,13 @@ shared_struct! {
         pub pid: AtomicU32,
         pub id_high: AtomicU64,
         pub id_low: AtomicU64,
-        /// 0 = for one task; else the mark of a group (groups.rs), any of whose members may end.
+        /// 0 = for one task; else the mark of a group (waiters.rs), any of whose members may end.
         pub group: AtomicU64,
     }
 }
 
 shared_struct! {
-    /// How much of a rate (rate.rs) is used up; read and written under `Lock::Rates`.
+    /// How much of a rate (pure/rate.rs) is used up; read and written under `Lock::Rates`.
     pub struct RateUse {
         /// A hash of tenant and gate; 0 = never used.
         pub key: AtomicU64,
@@ -451,7 +451,7 @@ shared_struct! {
 }
 
 shared_struct! {
-    /// How often a process woke up for each reason, and how often in vain; see worker/wakes.rs. Written by that process.
+    /// How often a process woke up for each reason, and how often in vain; see wakes.rs. Written by that process.
     pub struct Wakes {
         pub woken: [AtomicU64; REASONS],
         pub vain: [AtomicU64; REASONS],
@@ -465,7 +465,7 @@ shared_struct! {
     /// unmarked, when the server went down; or its timeout terminated the executor. In the mapped
     /// file, so that it is blamed even if the server goes down again before that was written.
     pub struct Culprit {
-        /// See poison.rs; 0 = free.
+        /// See culprits.rs; 0 = free.
         pub kind: AtomicU32,
         /// Who writes it down: a pid.
         pub claim: AtomicU32,
@@ -849,7 +849,7 @@ pub fn load_text(source: &[AtomicU8]) -> String {
 
 /// What is known of the use of a rate.
 pub enum RateFound {
-    /// The state that rate.rs goes on from.
+    /// The state that pure/rate.rs goes on from.
     Used(i64, i64),
     /// Nothing is.
     Unused,

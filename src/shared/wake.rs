@@ -1,7 +1,7 @@
 //! After commit: tell whoever has to know.
 //!
 //! What a transaction enqueued, changed, cancelled or counted is noted here as it goes along, by savepoint
-//! (nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
+//! (pure/nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
 //! TRANSACTION puts the notes aside for whoever finishes it (prepared.rs).
 
 use crate::postgres::release::{self, End};

@@ -1,7 +1,7 @@
 //! The launcher: the timer of everything that is due, and the supervisor of all other workers.
 //! Static, restarted by the postmaster, connected to no database, so nothing is pinned by it.
 //!
-//! It sleeps until the next due time or until it is called (wakes.rs). While somebody waits (a role for a
+//! It sleeps until the next due time or until it is called (shared/wakes.rs). While somebody waits (a role for a
 //! place, a list behind a long task) and things change without a call, it looks every 50 ms, and
 //! later and later while nothing does; otherwise not at all.
 

@@ -454,7 +454,7 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     };
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
-    // Whoever wrote these may have gone down with the server before it looked a second time (park.rs).
+    // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
     let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load(Relaxed) == 0);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
     let held = there_is(stored::HELD) || forgotten || unsure;
