@@ -20,6 +20,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::ids;
+use crate::pure::nearest::nearest;
 use crate::sql_functions;
 use crate::tenant::records::{Few, announce_registry, run};
 use crate::tenant::rights::require_owner;
@@ -37,7 +38,7 @@ fn event_of(args: &Args) -> Result<Event> {
     Event::of(&name).ok_or_else(|| {
         let names: Vec<&str> = Event::ALL.iter().map(|e| e.name()).collect();
         let error = Error::invalid(format!("event \"{name}\" is not known")).detail(format!("Events are {}.", names.join(", ")));
-        match handler::nearest(&name, names.into_iter()) {
+        match nearest(&name, names.into_iter()) {
             Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
             None => error,
         }

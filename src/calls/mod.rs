@@ -2,6 +2,7 @@
 //!
 //! Here arguments become types, rights are asked and answers become rows. What is called does the work; nothing here is imported
 //! from below.
+
 pub mod changes;
 pub mod copies;
 pub mod ddl;

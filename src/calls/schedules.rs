@@ -6,6 +6,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, transaction};
+use crate::pure::nearest::nearest;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::{describe, zone};
@@ -151,7 +152,7 @@ fn check_reset(args: &Args, reset: &[String]) -> Result<()> {
             Some(_) => {}
             None => {
                 let error = Error::invalid(format!("reset names \"{parameter}\", which is no parameter of a schedule"));
-                return Err(match handler::nearest(parameter, PARAMETERS.into_iter()) {
+                return Err(match nearest(parameter, PARAMETERS.into_iter()) {
                     Some(near) => error.detail(format!("The nearest is \"{near}\".")),
                     None => error,
                 });

@@ -6,6 +6,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
+use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
 use crate::schedules::rezone;
 use crate::shared::wake;
@@ -513,7 +514,7 @@ pub fn require_any_handler(name: &str) -> Result<()> {
     }
     let names = known("SELECT DISTINCT name FROM tenant_q.handler LIMIT 10000", &[])?;
     let error = Error::undefined(format!("handler \"{name}\" is not registered in any tenant"));
-    Err(match handler::nearest(name, names.iter().map(String::as_str)) {
+    Err(match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("The nearest one is \"{near}\".")),
         None => error,
     })

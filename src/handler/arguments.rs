@@ -4,7 +4,7 @@
 //! parameter; `f(jsonb)` gets the document as it is. Checked when a task is enqueued, as far as that runs
 //! nobody's code, and again when it starts: the function may have been replaced in between.
 
-use crate::handler::signature::{Param, Signature, nearest};
+use crate::handler::signature::{Param, Signature};
 use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::postgres::function::document::{self, Document, Item, Shape};
 use crate::postgres::function::{Argument, Value, catalog};
 use crate::postgres::sandbox;
 use crate::postgres::types::Jsonb;
+use crate::pure::nearest::nearest;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashSet;

@@ -18,6 +18,7 @@ use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
+use crate::pure::nearest;
 use crate::pure::rate::Rate;
 use crate::pure::retry::Policy;
 use crate::pure::time::Micros;
@@ -194,7 +195,7 @@ pub fn require(tenant: &Tenant, name: &str) -> Result<Rc<Handler>> {
     }
     let handler = find(tenant, name)?.ok_or_else(|| {
         let names = names(tenant);
-        let nearest = nearest(name, names.iter().map(String::as_str));
+        let nearest = nearest::nearest(name, names.iter().map(String::as_str));
         Error::undefined(format!("handler \"{name}\" is not registered in tenant \"{}\"", tenant.name))
             .detail(match nearest {
                 Some(n) => format!("The nearest registered name is \"{n}\"."),
@@ -415,25 +416,6 @@ pub fn check_retry(retry: &serde_json::Value) -> Result<Policy> {
         Some(fault) => Err(Error::invalid(format!("retry policy: {fault}")).hint("Write it with tq_backoff(…).")),
         None => Ok(policy),
     }
-}
-
-/// The candidate most like `name`, if one is like it at all.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    fn distance(a: &str, b: &str) -> usize {
-        let b: Vec<char> = b.chars().collect();
-        let mut row: Vec<usize> = (0..=b.len()).collect();
-        for (i, ca) in a.chars().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, cb) in b.iter().enumerate() {
-                let cost = diagonal + usize::from(ca != *cb);
-                diagonal = row[j + 1];
-                row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-            }
-        }
-        row[b.len()]
-    }
-    candidates.map(|c| (distance(name, c), c)).filter(|(d, c)| *d <= (c.len().max(name.len()) / 3).max(1)).min().map(|(_, c)| c)
 }
 
 /// Roles, other than the owner, that handlers of this tenant run as.

@@ -6,6 +6,7 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::function::catalog::{self, Candidate};
+use crate::pure::nearest::nearest;
 use pgrx::pg_sys;
 
 #[derive(Clone, Debug)]
@@ -263,35 +264,4 @@ fn unknown(function: &str, bare: &str, schemas: &[u32], overloads: &[&Candidate]
         Some(schema) => error.hint(format!("There is one in schema {}: write it qualified if that one is meant.", catalog::quote(&schema))),
         None => error.hint("Create the function first."),
     }
-}
-
-/// The most similar of `names`, if one is similar at all: a third of the letters may differ, and
-/// never more than half of a short name.
-pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance_max = (name.chars().count() / 3).clamp(1, 5);
-    names
-        .into_iter()
-        .filter(|n| n.len().abs_diff(name.len()) <= 4 * distance_max)
-        .map(|n| (distance(name, n), n))
-        .filter(|(d, n)| *d <= distance_max && 2 * d <= n.chars().count().max(name.chars().count()))
-        .min()
-        .map(|(_, n)| n)
-}
-
-/// Letters to insert, delete or change between two names, without regard to case. Names that come
-/// from outside may be long; what lies behind the first 64 letters doesn't count.
-fn distance(a: &str, b: &str) -> usize {
-    let letters = |t: &str| t.chars().take(64).flat_map(char::to_lowercase).collect::<Vec<char>>();
-    let (a, b) = (letters(a), letters(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -1,9 +1,13 @@
 //! What needs no PostgreSQL: arithmetic, rules and small structures. tests/pure runs all of it as it stands here.
 //!
 //! Nothing here names anything else of this crate but its own floor.
+
 pub mod cache;
 pub mod heap;
 pub mod ids;
+pub mod interleave;
+pub mod like;
+pub mod nearest;
 pub mod nested;
 pub mod rate;
 pub mod retry;
@@ -11,3 +15,4 @@ pub mod schedule;
 pub mod shares;
 pub mod state;
 pub mod time;
+pub mod word;

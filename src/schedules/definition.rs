@@ -8,6 +8,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Row, Value};
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
 use crate::postgres::{clock, condition, sandbox};
+use crate::pure::nearest::nearest;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
@@ -391,7 +392,7 @@ impl Definition {
         for (key, value) in map {
             if !PARAMETERS.contains(&key.as_str()) {
                 let error = Error::invalid(format!("schedule key \"{key}\" is not known"));
-                return Err(match handler::nearest(key, PARAMETERS.into_iter()) {
+                return Err(match nearest(key, PARAMETERS.into_iter()) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_schedule's parameters."),
                 });

@@ -7,13 +7,13 @@
 //! release commits with the end that causes it, and the row's own lock puts ends that come at once in
 //! line.
 
-use crate::handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
+use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
 use crate::pure::state::ended;
 use crate::pure::time::Micros;
@@ -171,7 +171,7 @@ pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Re
                 names.extend(row.text(scol::NAME));
                 names.len() < 10_000
             });
-            return Err(match handler::nearest(other, names.iter().map(String::as_str)) {
+            return Err(match nearest(other, names.iter().map(String::as_str)) {
                 Some(near) => error.detail(format!("The nearest name is \"{near}\".")),
                 None => error.hint("Make that schedule first."),
             });

@@ -33,6 +33,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
 use crate::pure::shares::{self, Owner, Says, Tally};
 use crate::pure::time::{Micros, NEVER};
+pub use crate::pure::word::Word;
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::share::Pressure;
 use crate::shared::wakes::REASONS;
@@ -741,35 +742,11 @@ pub fn free_slot(slot: &Slot) {
     slot.state.store(0, SeqCst);
 }
 
-/// How far a slot's executor is in its list: `[next, end)` isn't started, `next - 1` is running if
-/// `running`. One word, so that a take-over and the owner's next start exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
-    pub sequence: u32,
-    pub running: bool,
-    pub next: usize,
-    pub end: usize,
-}
-
 impl Word {
-    pub fn pack(self) -> u64 {
-        ((self.sequence as u64) << 32) | ((self.running as u64) << 31) | ((self.next as u64) << 16) | self.end as u64
-    }
-    pub fn unpack(word: u64) -> Word {
-        Word {
-            sequence: (word >> 32) as u32,
-            running: word & (1 << 31) != 0,
-            next: ((word >> 16) & 0x7FFF) as usize,
-            end: (word & 0xFFFF) as usize,
-        }
-    }
     pub fn load(slot: &Slot) -> Word {
         Self::unpack(slot.word.load(SeqCst))
     }
-    /// The places of the list that are running or waiting to.
-    pub fn live(self) -> std::ops::Range<usize> {
-        (if self.running { self.next - 1 } else { self.next })..self.end
-    }
+    /// False: somebody has replaced it before.
     pub fn replace(self, slot: &Slot, new: Word) -> bool {
         slot.word.compare_exchange(self.pack(), new.pack(), SeqCst, SeqCst).is_ok()
     }

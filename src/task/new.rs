@@ -4,8 +4,9 @@ use crate::postgres::clock;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
+use crate::pure::nearest::nearest;
 use crate::pure::time::Micros;
-use crate::{handler, settings};
+use crate::settings;
 use serde_json::{Map, Value as Json};
 
 /// What tq_async's parameters say; None = inherit.
@@ -319,7 +320,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             }
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
-                return Err(match handler::nearest(other, PARAMETERS.into_iter()) {
+                return Err(match nearest(other, PARAMETERS.into_iter()) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_async's parameters."),
                 });

@@ -1,4 +1,5 @@
 //! What a task may wait for besides its time: others' ends, gates, turns, unique keys, its flow's members.
+
 pub mod depend;
 pub mod gate;
 pub mod members;

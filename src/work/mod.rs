@@ -1,4 +1,5 @@
 //! The way of a task: enqueued, picked, run, ended, told; and schedules that become tasks.
+
 pub mod ask;
 pub mod complete;
 pub mod enqueue;

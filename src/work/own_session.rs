@@ -18,6 +18,7 @@ use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::pure::interleave;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::Micros;
 use crate::shared::{self, Item, wake};
@@ -88,7 +89,7 @@ impl Due {
         let groups = subtransaction::with_snapshot(|| {
             sources.iter().map(|source| self.look_at(tenant, &table, source, by, share, &running)).collect::<Result<Vec<_>>>()
         })?;
-        self.queue.extend(turn::interleave(groups));
+        self.queue.extend(interleave::interleave(groups));
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
 use crate::postgres::{clock, shmem, transaction};
+use crate::pure::interleave;
 use crate::pure::state;
 use crate::pure::time::{Micros, NEVER};
 use crate::shared::{BATCH, CURSORS, Entry, GATES, Item, Shared, Slot, Word, blocked, culprits, holds, slot};
@@ -349,7 +350,7 @@ fn in_turn<R>(
         groups.push(all.by_ref().take(end - begin).map(|row| (source, row)).collect::<Vec<_>>());
         begin = *end;
     }
-    let merged = turn::interleave(groups);
+    let merged = interleave::interleave(groups);
     if let Some((last, _)) = merged.iter().rev().find(|(source, _)| turn::moves_on(tenant, source)) {
         e.turn.store(last.mark(), Relaxed);
     }

@@ -8,6 +8,7 @@
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
+use crate::pure::like;
 use crate::pure::time::{Micros, NEVER};
 use crate::shared::wakes::{Reason, Turn, Waiter};
 use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state, ready, slot};
@@ -564,7 +565,7 @@ impl Launcher {
         let only = settings::databases();
         let exclude = settings::exclude_databases();
         for (oid, name) in &found {
-            let wanted = (only.is_empty() || only.contains(name)) && !exclude.iter().any(|p| like(name, p));
+            let wanted = (only.is_empty() || only.contains(name)) && !exclude.iter().any(|p| like::matches(name, p));
             match (wanted, self.s.db(*oid)) {
                 (true, None) => {
                     self.s.make_db(*oid, db_state::UNKNOWN);
@@ -763,18 +764,4 @@ fn failed_start(s: &Shared, place: usize) {
         r.failing_since.store(now, Relaxed);
     }
     r.start_after.store(now + (SECOND << failures), Relaxed);
-}
-
-/// LIKE with %, _ and backslash.
-fn like(text: &str, pattern: &str) -> bool {
-    fn go(t: &[char], p: &[char]) -> bool {
-        match p {
-            [] => t.is_empty(),
-            ['%', rest @ ..] => (0..=t.len()).any(|n| go(&t[n..], rest)),
-            ['\\', c, rest @ ..] => t.first() == Some(c) && go(&t[1..], rest),
-            ['_', rest @ ..] => !t.is_empty() && go(&t[1..], rest),
-            [c, rest @ ..] => t.first() == Some(c) && go(&t[1..], rest),
-        }
-    }
-    go(&text.chars().collect::<Vec<_>>(), &pattern.chars().collect::<Vec<_>>())
 }

@@ -13,6 +13,7 @@
 //! Instants and wall-clock times are whole seconds since 1970 (see `calendar`). The zones and their rules
 //! are those of `chrono-tz`, compiled in; after 2099 their last known standard time holds.
 
+use crate::pure::nearest::distance;
 use crate::pure::schedule::rule::RuleError;
 use std::str::FromStr;
 
@@ -197,29 +198,11 @@ fn nearest_name(name: &str) -> Option<&'static str> {
         .map(|zone| {
             let known = zone.name().to_ascii_lowercase();
             let city = known.rsplit('/').next().unwrap_or_default();
-            (edit_distance_up_to(2, &wanted, &known).min(1 + edit_distance_up_to(1, &wanted, city)), zone.name())
+            (distance(&wanted, &known).min(1 + distance(&wanted, city)), zone.name())
         })
         .filter(|(distance, _)| *distance <= 2 && *distance < wanted.len() / 2)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
-}
-
-/// The number of letters to change, or more than `limit`: texts that differ in length by more need no closer look.
-fn edit_distance_up_to(limit: usize, a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > limit {
-        return limit + 1;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// User text as it is quoted in messages: long input would hide what is wrong with it.

@@ -2,4 +2,4 @@
 
 mod rate;
 mod schedule;
-mod share;
+mod shares;

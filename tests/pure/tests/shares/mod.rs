@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 
 use proptest::prelude::*;
-use tenant_q_pure::share::{Owner, Says, Tally, choose};
+use tenant_q_pure::shares::{Owner, Says, Tally, choose};
 
 /// A table, each place with its owner and how much it says.
 struct Table(Vec<(Owner, Says)>);
