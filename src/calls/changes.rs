@@ -3,6 +3,7 @@
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::ids;
@@ -24,7 +25,8 @@ const BATCH: usize = 2000;
 /// The task that a call is about.
 pub fn id_argument(args: &Args) -> Result<u128> {
     args.uuid(0).ok_or_else(|| {
-        Error::new("22004", "id is null").hint("Where it is of tq_find(): that returns NULL if no task of this name is known.")
+        Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "id is null")
+            .hint("Where it is of tq_find(): that returns NULL if no task of this name is known.")
     })
 }
 
@@ -154,7 +156,9 @@ fn delete(args: &Args) -> Result<Ret> {
 /// tq_purge(older_than, states, tenant)
 fn purge(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_purge()");
-    let age = args.interval(0).ok_or_else(|| Error::new("22004", "older_than is null").hint("Pass '0' for all that are finished."))?;
+    let age = args
+        .interval(0)
+        .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "older_than is null").hint("Pass '0' for all that are finished."))?;
     if age < 0 {
         return Err(Error::invalid("older_than is negative"));
     }

@@ -13,8 +13,7 @@ use pgrx::Spi;
 fn confirm(_args: &Args) -> Result<Ret> {
     let (system, database) = identity::own();
     sandbox::as_extension(|| {
-        let run =
-            |sql: &str, args: &[pgrx::datum::DatumWithOid]| Spi::run_with_args(sql, args).map_err(|e| Error::new("XX000", e.to_string()));
+        let run = |sql: &str, args: &[pgrx::datum::DatumWithOid]| Spi::run_with_args(sql, args).map_err(Error::from);
         run("DELETE FROM tenant_q.identity", &[])?;
         run("INSERT INTO tenant_q.identity VALUES ($1, $2::pg_catalog.oid)", &[system.into(), database.into()])?;
         for table in ["tenant", "detached"] {

@@ -17,6 +17,7 @@ use crate::handler::listeners::{self, Event};
 use crate::handler::{self};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::ids;
@@ -34,7 +35,7 @@ use serde_json::{Value as Json, json};
 // ---- in SQL
 
 fn event_of(args: &Args) -> Result<Event> {
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "event is null"))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "event is null"))?;
     Event::of(&name).ok_or_else(|| {
         let names: Vec<&str> = Event::ALL.iter().map(|e| e.name()).collect();
         let error = Error::invalid(format!("event \"{name}\" is not known")).detail(format!("Events are {}.", names.join(", ")));
@@ -57,7 +58,9 @@ const LISTENERS: Few = Few {
 fn on(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_on()");
     let event = event_of(args)?;
-    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    let name = args
+        .text(1)
+        .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
     let tenant = tenant::resolve(args.text(3).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
     let handler = handler::require(&tenant, &name)?;
@@ -103,7 +106,7 @@ fn on(args: &Args) -> Result<Ret> {
             rows.first().get::<pgrx::Uuid>(1)
         })
     })
-    .map_err(|e| Error::new("XX000", e.to_string()))?;
+    .map_err(Error::from)?;
     announce_registry()?;
     Ok(known.map_or(Ret::Null, |u| Ret::Uuid(u128::from_be_bytes(*u.as_bytes()))))
 }
@@ -112,7 +115,7 @@ fn on(args: &Args) -> Result<Ret> {
 fn off(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_off()");
     let event = event_of(args)?;
-    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let name = args.text(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
     let gone = run(

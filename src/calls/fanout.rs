@@ -5,6 +5,7 @@ use crate::fanout::lines;
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::ids;
 use crate::shared::wake;
@@ -41,10 +42,9 @@ pub fn check_tenants(names: &[String]) -> Result<()> {
 /// tq_async_all(handler, args, tenants, stagger, task)
 fn async_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_all()");
-    let handler = args
-        .text(0)
-        .filter(|h| !h.is_empty())
-        .ok_or_else(|| Error::new("22004", "handler is null or empty").hint("Pass the name of a registered handler."))?;
+    let handler = args.text(0).filter(|h| !h.is_empty()).ok_or_else(|| {
+        Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null or empty").hint("Pass the name of a registered handler.")
+    })?;
     require_any_handler(&handler)?;
     let document = args.json(4);
     let mut base = document.as_ref().map_or(Ok(NewTask::default()), |d| task_object(&d.value()))?;
@@ -132,7 +132,7 @@ fn fanouts(_args: &Args) -> Result<Ret> {
 fn fanout_tenants(args: &Args) -> Result<Ret> {
     let (name, fire_time, id) = (args.text(0), args.time(1), args.uuid(2));
     if name.is_none() && id.is_none() {
-        return Err(Error::new("22004", "neither name nor id is given").hint("tq_fanouts has both."));
+        return Err(Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "neither name nor id is given").hint("tq_fanouts has both."));
     }
     let found = lines::document(
         "SELECT pg_catalog.to_jsonb(f.id) FROM tenant_q.fanout f
@@ -141,7 +141,7 @@ fn fanout_tenants(args: &Args) -> Result<Ret> {
         &[name.into(), fire_time.and_then(call::timestamp).into(), id.map(call::uuid).into()],
     )?;
     let Some(id) = found.as_ref().and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()) else {
-        return Err(Error::new("P0002", "there is no such fan-out").hint("tq_fanouts shows those that are kept."));
+        return Err(Error::new(SqlState::NO_DATA_FOUND, "there is no such fan-out").hint("tq_fanouts shows those that are kept."));
     };
     let rows = lines::document(
         &format!("SELECT pg_catalog.jsonb_agg(x ORDER BY x.tenant) FROM (

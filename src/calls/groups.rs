@@ -7,6 +7,7 @@ use crate::calls::tasks as surface;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
@@ -33,7 +34,9 @@ struct Members {
 }
 
 fn group_argument(args: &Args) -> Result<String> {
-    args.text(0).ok_or_else(|| Error::new("22004", "group_id is null").hint("Pass the group_id that its tasks were enqueued with."))
+    args.text(0).ok_or_else(|| {
+        Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "group_id is null").hint("Pass the group_id that its tasks were enqueued with.")
+    })
 }
 
 fn members(tasks: &Table, results: &Table, group: &str) -> Members {
@@ -178,7 +181,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
         left += i64::from(gone == Gone::Done);
     }
     if with_tasks && left > 0 {
-        Error::new("00000", format!("{left} unfinished tasks lose the label and go on"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{left} unfinished tasks lose the label and go on"))
             .hint("Call tq_cancel(id) for tasks that are not to run.")
             .notice();
     }

@@ -7,6 +7,7 @@ use crate::handler::roles::{wake_all, wake_if_used};
 use crate::handler::{all, check_retry, signature};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::retry;
 use crate::sql_functions;
@@ -21,8 +22,9 @@ use serde_json::{Value as Json, json};
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
 fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
-    let name =
-        args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Name the handler: SELECT tq_register('send_invoice')."))?;
+    let name = args.text(0).ok_or_else(|| {
+        Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Name the handler: SELECT tq_register('send_invoice').")
+    })?;
     if name.is_empty() || name.len() > crate::handler::NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
     }
@@ -52,7 +54,7 @@ fn register(args: &Args) -> Result<Ret> {
             return Err(Error::invalid(format!("{what} is negative")));
         }
         if args.interval(n).is_some_and(|i| crate::postgres::clock::now().saturating_add(i) >= TIME_MAX) {
-            return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
+            return Err(Error::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} points beyond the year 9999")));
         }
     }
     if args.int(5).is_some_and(|n| n < 0) {
@@ -77,7 +79,7 @@ fn register(args: &Args) -> Result<Ret> {
     if let (Some(sig), Some(t)) = (&resolved, &tenant)
         && sig.own_search_path
     {
-        Error::new("01000", format!("function {} sets its own search_path", sig.identity))
+        Error::new(SqlState::WARNING, format!("function {} sets its own search_path", sig.identity))
             .detail(format!("It will not run in the schema of tenant \"{}\", but where its own search_path points.", t.name))
             .hint("ALTER FUNCTION … RESET search_path.")
             .warn();
@@ -155,7 +157,7 @@ fn warn_of_role(signature: &signature::Signature, role: u32) {
         return;
     }
     let name = catalog::role_name(role).unwrap_or_default();
-    Error::new("01000", format!("tasks of {} will fail: role \"{name}\" lacks EXECUTE on it", signature.identity))
+    Error::new(SqlState::WARNING, format!("tasks of {} will fail: role \"{name}\" lacks EXECUTE on it", signature.identity))
         .hint(format!("GRANT EXECUTE ON ROUTINE {} TO {};", signature.identity, catalog::quote(&name)))
         .warn();
 }
@@ -177,7 +179,7 @@ fn is_qualified(function: &str) -> bool {
 /// tq_unregister(handler, shared, tenant)
 fn unregister(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unregister()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let shared = args.bool(1).unwrap_or(false);
     let tenant = if shared { None } else { Some(resolve(args.text(2).as_deref())?) };
     match &tenant {
@@ -201,7 +203,7 @@ fn unregister(args: &Args) -> Result<Ret> {
 /// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
 /// were held for it are looked at again.
 fn routine_changed(_args: &Args) -> Result<Ret> {
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     let mut sql = "SELECT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL".to_string();
     if registry()?.handler_state != 0 {
         sql.push_str(" UNION SELECT tenant FROM tenant_q.handler_state WHERE missing_since IS NOT NULL");
@@ -233,7 +235,7 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
 
 /// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
 fn backoff(args: &Args) -> Result<Ret> {
-    let kind = args.text(0).ok_or_else(|| Error::new("22004", "kind is null"))?;
+    let kind = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "kind is null"))?;
     let kinds = ["fixed", "linear", "exponential", "list", "celery", "dramatiq", "rq", "procrastinate"];
     if !kinds.contains(&kind.as_str()) {
         return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));

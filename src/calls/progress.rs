@@ -3,6 +3,7 @@
 
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::shared::progress::{self, NOTE, STEPS};
 use crate::shared::{self};
 use crate::sql_functions;
@@ -14,7 +15,8 @@ fn progress(args: &Args) -> Result<Ret> {
     if current::current().is_none() {
         return Err(Error::state("tq_progress is for handlers, and no task runs in this session"));
     }
-    let fraction = args.float(0).ok_or_else(|| Error::new("22004", "fraction is null").hint("Pass a number from 0 to 1."))?;
+    let fraction =
+        args.float(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "fraction is null").hint("Pass a number from 0 to 1."))?;
     if !(0.0..=1.0).contains(&fraction) {
         return Err(Error::invalid(format!("fraction {fraction} is not from 0 to 1")));
     }

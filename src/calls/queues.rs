@@ -3,6 +3,7 @@
 use crate::handler::roles::wake_all;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::sql_functions;
 use crate::tenant::limits::check_limits;
@@ -13,7 +14,7 @@ use crate::tenant::{self, Tenant};
 use std::rc::Rc;
 
 fn name(args: &Args, what: &str) -> Result<String> {
-    let name = args.text(0).ok_or_else(|| Error::new("22004", format!("{what} is null")))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, format!("{what} is null")))?;
     if name.is_empty() || name.len() > 1024 {
         return Err(Error::invalid(format!("{what} has 1 to 1024 bytes, not {}", name.len())));
     }

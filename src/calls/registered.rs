@@ -8,6 +8,7 @@ use crate::handler::roles::wake_every_tenant;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::sql_functions;
 use crate::tenant::columns::{col, scol};
@@ -40,7 +41,7 @@ fn rows<T>(
     f: impl Fn(&pgrx::spi::SpiHeapTupleData) -> std::result::Result<T, pgrx::spi::Error>,
 ) -> Result<Vec<T>> {
     sandbox::as_extension(|| Spi::connect(|c| c.select(sql, None, args)?.map(|row| f(&row)).collect::<std::result::Result<Vec<_>, _>>()))
-        .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+        .map_err(|e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string()))
 }
 
 fn oid(oid: u32) -> DatumWithOid<'static> {
@@ -101,7 +102,7 @@ pub fn attach(name: &str, schema: u32, owner: u32, adopt: bool, ready: bool) -> 
     // A restored dump: the schema is another one, the owner's name tells.
     let kept = known(name, schema, owner)?.is_some_and(|k| if k.same { k.same_owner } else { adopt && k.same_owner_name });
     if !kept && forget(name)? {
-        Error::new("00000", format!("what was registered for a schema \"{name}\" before has been removed"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("what was registered for a schema \"{name}\" before has been removed"))
             .detail("It was said of another schema of that name, or by another owner.")
             .hint("Register its handlers again.")
             .notice();
@@ -257,7 +258,7 @@ fn with_schema(identity: &str, old: &str, new: &str) -> String {
 fn rename_in_handlers(old: &str, new: &str) -> Result<()> {
     let schema = old;
     let (old, new) = (catalog::quote(old), catalog::quote(new));
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     let rows: Vec<(String, String, String, Option<String>)> = sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select("SELECT tenant, name, function, identity FROM tenant_q.handler WHERE pg_catalog.strpos(pg_catalog.concat(function, ' ', identity), $1) OPERATOR(pg_catalog.>) 0",
@@ -374,10 +375,13 @@ pub fn confirm_superuser(schema: u32, owner: u32) -> Result<()> {
 
 fn say_confirmed(tenant: &Tenant, cleared: usize) {
     if cleared > 0 {
-        Error::new("00000", format!("{cleared} unfinished tasks and schedules of tenant \"{}\" count as no superuser's", tenant.name))
-            .detail("They were written when others could write what they like there.")
-            .hint("Look at them, then enqueue or change again what is to run as a superuser.")
-            .notice();
+        Error::new(
+            SqlState::SUCCESSFUL_COMPLETION,
+            format!("{cleared} unfinished tasks and schedules of tenant \"{}\" count as no superuser's", tenant.name),
+        )
+        .detail("They were written when others could write what they like there.")
+        .hint("Look at them, then enqueue or change again what is to run as a superuser.")
+        .notice();
     }
 }
 

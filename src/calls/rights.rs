@@ -7,6 +7,7 @@
 
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::tenant::rights::require_owner;
 use crate::tenant::{self};
@@ -26,8 +27,8 @@ const RIGHTS: [(&str, &[(&str, &[&str])]); 4] = [
 ];
 
 fn change(args: &Args, grant: bool) -> Result<Ret> {
-    let role = args.text(0).ok_or_else(|| Error::new("22004", "role is null"))?;
-    let names = args.texts(1).ok_or_else(|| Error::new("22004", "rights is null"))?;
+    let role = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "role is null"))?;
+    let names = args.texts(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "rights is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     require_owner(tenant.owner, &tenant.name)?;
     let Some(oid) = catalog::role_oid(&role) else {
@@ -45,7 +46,7 @@ fn change(args: &Args, grant: bool) -> Result<Ret> {
         return Err(Error::invalid("rights is empty").hint("They are enqueue, read, operate and work."));
     }
     if oid == tenant.owner {
-        Error::new("00000", format!("role \"{role}\" owns the schema and has all rights")).notice();
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("role \"{role}\" owns the schema and has all rights")).notice();
         return Ok(Ret::Void);
     }
     let (schema, role) = (catalog::quote(&tenant.name), catalog::quote(&role));
@@ -65,9 +66,7 @@ fn change(args: &Args, grant: bool) -> Result<Ret> {
         // As 0.1.0 granted it.
         statements.push(format!("REVOKE INSERT (handler) ON {schema}.tq_task FROM {role} CASCADE"));
     }
-    sandbox::as_owner(pg_sys::Oid::from(tenant.owner), || {
-        statements.iter().try_for_each(|sql| Spi::run(sql)).map_err(|e| Error::new("XX000", e.to_string()))
-    })?;
+    sandbox::as_owner(pg_sys::Oid::from(tenant.owner), || statements.iter().try_for_each(|sql| Spi::run(sql)).map_err(Error::from))?;
     Ok(Ret::Void)
 }
 

@@ -5,6 +5,7 @@ use crate::fanout::lines::{kind, run, spi};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, sandbox, transaction};
 use crate::pure::ids;
@@ -52,8 +53,11 @@ fn schedule_all(args: &Args) -> Result<Ret> {
             "nothing" => return Ok(Ret::Uuid(row.uuid(scol::ID).unwrap_or(0))),
             "replace" => {}
             _ => {
-                return Err(Error::new("42710", format!("schedule \"{}\" of all tenants exists already", definition.name))
-                    .hint("on_conflict => 'replace' replaces it."));
+                return Err(Error::new(
+                    SqlState::DUPLICATE_OBJECT,
+                    format!("schedule \"{}\" of all tenants exists already", definition.name),
+                )
+                .hint("on_conflict => 'replace' replaces it."));
             }
         }
     }
@@ -135,7 +139,7 @@ fn check_after(table: &Table, definition: &Definition) -> Result<()> {
         return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
     }
     for name in definition.after().iter().filter(|name| of_all::find(table, name).is_none()) {
-        Error::new("00000", format!("schedule \"{name}\", which is named in after, is not one of all tenants"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schedule \"{name}\", which is named in after, is not one of all tenants"))
             .detail("It fires in tenants that have a schedule of that name, and waits in the others.")
             .notice();
     }
@@ -143,7 +147,7 @@ fn check_after(table: &Table, definition: &Definition) -> Result<()> {
 }
 
 fn contended(name: &str) -> Error {
-    Error::new("40001", format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
+    Error::new(SqlState::SERIALIZATION_FAILURE, format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
 }
 
 /// The change is to reach the tenants; it takes the place of an earlier one of this name.
@@ -184,14 +188,17 @@ fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &cra
 /// tq_unschedule_all(name)
 fn unschedule_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unschedule_all()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))?;
     let table = definitions::definitions_to_change()?;
     let Some(row) = of_all::find(&table, &name) else { return Ok(Ret::Bool(false)) };
     let followers = of_all::names_after(&table, &name);
     if let Some(first) = followers.first() {
-        return Err(Error::new("2BP01", format!("schedule \"{name}\" of all tenants can't go while others come after it"))
-            .detail(format!("They are \"{}\".", followers.join("\", \"")))
-            .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
+        return Err(Error::new(
+            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("schedule \"{name}\" of all tenants can't go while others come after it"),
+        )
+        .detail(format!("They are \"{}\".", followers.join("\", \"")))
+        .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
     }
     if table.delete(&row) == Gone::Lost {
         return Err(contended(&name));

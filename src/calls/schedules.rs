@@ -4,6 +4,7 @@ use crate::fanout::definitions;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, transaction};
 use crate::pure::nearest::nearest;
@@ -42,7 +43,7 @@ fn unknown(name: &str, tenant: &tenant::Tenant) -> Error {
 }
 
 fn name_of(args: &Args) -> Result<String> {
-    args.text(0).ok_or_else(|| Error::new("22004", "name is null"))
+    args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))
 }
 
 /// tq_alter_schedule(name … description as tq_schedule, next_run, reset, tenant)
@@ -224,9 +225,12 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
         of_all::refuse(&row)?;
         let followers = follow::followers(&table, &row);
         if let Some(first) = followers.first() {
-            return Err(Error::new("2BP01", format!("schedule \"{name}\" can't go while others come after it"))
-                .detail(format!("They are \"{}\".", followers.join("\", \"")))
-                .hint(format!("Run tq_alter_schedule({}, after => …) first, or remove it.", pgrx::spi::quote_literal(first))));
+            return Err(Error::new(
+                SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+                format!("schedule \"{name}\" can't go while others come after it"),
+            )
+            .detail(format!("They are \"{}\".", followers.join("\", \"")))
+            .hint(format!("Run tq_alter_schedule({}, after => …) first, or remove it.", pgrx::spi::quote_literal(first))));
         }
         if table.delete(&row) == Gone::Done {
             transaction::see_own_writes();
@@ -273,7 +277,7 @@ struct Ahead {
 
 /// tenant_q.upcoming(until, tenant): fire times of all schedules in order, at most tenant_q.view_rows.
 pub fn upcoming(args: &Args) -> Result<Ret> {
-    let until = args.time(0).ok_or_else(|| Error::new("22004", "until is null"))?;
+    let until = args.time(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "until is null"))?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     may_read(&tenant)?;
     let table = tenant.open_to_look(tenant.schedule)?;
@@ -321,7 +325,7 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
         heap.extend(next.map(|t| Reverse((t, n))));
     }
     if more {
-        Error::new("00000", format!("only the first {limit} fire times are shown"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {limit} fire times are shown"))
             .hint("Raise tenant_q.view_rows, or look less far.")
             .notice();
     }
@@ -351,7 +355,7 @@ pub fn export(args: &Args) -> Result<Ret> {
 /// tq_import(doc, on_conflict, tenant): how many schedules were made.
 pub fn import(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_import()");
-    let document = args.json(0).ok_or_else(|| Error::new("22004", "doc is null"))?;
+    let document = args.json(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "doc is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     may_schedule(&tenant)?;
     let conflict = match args.text(1).as_deref() {
@@ -519,7 +523,7 @@ fn schedule(args: &Args) -> Result<Ret> {
     };
     let defined = define(&tenant, &definition, conflict, &rights::author())?;
     if settings::exclude_schemas().contains(&tenant.name) {
-        Error::new("01000", format!("no schedule runs in tenant \"{}\"", tenant.name))
+        Error::new(SqlState::WARNING, format!("no schedule runs in tenant \"{}\"", tenant.name))
             .detail("The schema is one of tenant_q.exclude_schemas.")
             .hint("Take it off that setting, or schedule in another tenant.")
             .warn();
@@ -529,7 +533,7 @@ fn schedule(args: &Args) -> Result<Ret> {
 
 /// tenant_q.next_runs(rule, tz, after, n, start_at, month_end, day_and): an array of instants.
 fn next_runs(args: &Args) -> Result<Ret> {
-    let rule = args.text(0).ok_or_else(|| Error::new("22004", "rule is null"))?;
+    let rule = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "rule is null"))?;
     let rule = Rule::parse(&rule, args.bool(6).unwrap_or(false))?;
     let tz = args.text(1).unwrap_or_else(|| match tenant::resolve(None) {
         Ok(t) => t.zone(),
@@ -558,7 +562,7 @@ fn next_runs(args: &Args) -> Result<Ret> {
 
 /// tq_describe(rule)
 fn describe_rule(args: &Args) -> Result<Ret> {
-    let text = args.text(0).ok_or_else(|| Error::new("22004", "rule is null"))?;
+    let text = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "rule is null"))?;
     Ok(Ret::Text(describe::describe(&Rule::parse(&text, false)?)))
 }
 
@@ -578,7 +582,7 @@ fn schedules(args: &Args) -> Result<Ret> {
         !more
     });
     if more {
-        Error::new("00000", format!("only the first {limit} schedules are shown"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {limit} schedules are shown"))
             .hint(format!("Raise tenant_q.view_rows, or read {}.tq_schedule.", catalog::quote(&tenant.name)))
             .notice();
     }

@@ -10,6 +10,7 @@ use crate::calls::views::interval_json;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::lwlock::Lock;
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::ids;
 use crate::pure::shares::Owner;
@@ -182,7 +183,7 @@ fn queues(args: &Args) -> Result<Ret> {
         true
     });
     if more {
-        Error::new("00000", format!("only the first {QUEUE_ROWS} unfinished tasks are counted"))
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {QUEUE_ROWS} unfinished tasks are counted"))
             .hint("tq_tenants has the tenant's whole count.")
             .notice();
     }

@@ -9,6 +9,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::function::changes;
 use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, condition, sandbox, session, transaction};
@@ -110,8 +111,9 @@ struct Target {
 
 impl Target {
     fn of(relation: Option<u32>) -> Result<Target> {
-        let oid = relation.ok_or_else(|| Error::new("22004", "relation is null"))?;
-        let table = Table::open(oid, Access::Read).ok_or_else(|| Error::new("42P01", format!("relation {oid} does not exist")))?;
+        let oid = relation.ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "relation is null"))?;
+        let table = Table::open(oid, Access::Read)
+            .ok_or_else(|| Error::new(SqlState::UNDEFINED_TABLE, format!("relation {oid} does not exist")))?;
         let name = qualified_name(oid);
         let owner = catalog::relation_owner(&table);
         let user = sandbox::current_user();
@@ -119,7 +121,7 @@ impl Target {
             return Err(Error::denied(format!("must be owner of table {name}")));
         }
         if !matches!(trigger::kind(&table), b'r' | b'p') {
-            return Err(Error::new("42809", format!("{name} is not a table"))
+            return Err(Error::new(SqlState::WRONG_OBJECT_TYPE, format!("{name} is not a table"))
                 .hint("Listen to the tables beneath it: only ordinary and partitioned tables have triggers for changes of rows."));
         }
         let schema = trigger::schema(&table);
@@ -127,9 +129,8 @@ impl Target {
             || tenant::by_oid(schema).is_ok_and(|t| [t.task, t.result, t.schedule].contains(&oid))
             || !crate::postgres::function::is_built_in(oid) && catalog::schema_name(schema).as_deref() == Some("tenant_q");
         if own || crate::postgres::function::is_built_in(oid) {
-            return Err(
-                Error::new("42809", format!("{name} is not a table to listen to")).hint("For what happens to tasks there is tq_on().")
-            );
+            return Err(Error::new(SqlState::WRONG_OBJECT_TYPE, format!("{name} is not a table to listen to"))
+                .hint("For what happens to tasks there is tq_on()."));
         }
         Ok(Target { oid, name, schema, owner })
     }
@@ -159,7 +160,7 @@ impl Target {
                 &[schemas.into(), pg_sys::Oid::from(self.owner).into()],
             )
         });
-        let path = path.map_err(|e| Error::new("XX000", e.to_string()))?;
+        let path = path.map_err(Error::from)?;
         Ok(path.map_or("pg_catalog, pg_temp".into(), |path| format!("pg_catalog, {path}, pg_temp")))
     }
 
@@ -168,7 +169,7 @@ impl Target {
     fn check_condition(&self, condition: &str) -> Result<()> {
         let named = condition::schemas_named(condition).map_err(|fault| {
             let place = fault.at.map_or(String::new(), |at| format!(", at character {at}"));
-            Error::new("42601", format!("only_if: {}", fault.message))
+            Error::new(SqlState::SYNTAX_ERROR, format!("only_if: {}", fault.message))
                 .detail(format!("Parameter only_if{place}."))
                 .hint("Write one SQL expression about OLD and NEW that is true or false.")
         })?;
@@ -303,7 +304,7 @@ fn condition_uses(relation: Option<u32>, triggers: &str) -> Result<Vec<Use>> {
                 .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
         })
     };
-    transaction::with_latest_snapshot(|| sandbox::as_extension(read)).map_err(|e| Error::new("XX000", e.to_string()))
+    transaction::with_latest_snapshot(|| sandbox::as_extension(read)).map_err(Error::from)
 }
 
 /// A listener's condition and the table's owner, of this epoch: what it uses may be used.
@@ -378,7 +379,7 @@ fn disable_untrusted_conditions(_args: &Args) -> Result<Ret> {
         }
         let table = qualified_name(one.relation);
         ddl(owner, "pg_catalog, pg_temp", &format!("ALTER TABLE {table} DISABLE TRIGGER {}", catalog::quote(&one.trigger)))?;
-        Error::new("01000", format!("trigger {} of table {table} is disabled: nothing is enqueued by it", one.trigger))
+        Error::new(SqlState::WARNING, format!("trigger {} of table {table} is disabled: nothing is enqueued by it", one.trigger))
             .detail(format!("Its condition uses {}, who could run code as whoever changes the table.", one.what()))
             .hint("Listen again with tq_listen_table().")
             .warn();
@@ -394,7 +395,7 @@ fn ddl(owner: u32, path: &str, statement: &str) -> Result<()> {
         if let Ok(path) = CString::new(path) {
             session::set_local(c"search_path", &path);
         }
-        Spi::run(statement).map_err(|e| Error::new("XX000", e.to_string()))
+        Spi::run(statement).map_err(Error::from)
     })
 }
 
@@ -418,7 +419,9 @@ fn operations(events: Option<Vec<String>>) -> Result<Vec<Operation>> {
 /// tq_listen_table(relation, handler, events, only_if, each, task, tenant)
 fn listen_table(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_listen_table()");
-    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    let name = args
+        .text(1)
+        .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
     let operations = operations(args.texts(2))?;
     let only_if = args.text(3);
     let each = args.text(4).unwrap_or_else(|| "row".into());
@@ -537,7 +540,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
 /// tq_unlisten_table(relation, handler, tenant)
 fn unlisten_table(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unlisten_table()");
-    let name = args.text(1).ok_or_else(|| Error::new("22004", "handler is null"))?;
+    let name = args.text(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     let target = Target::of(args.oid(0))?;
     let gone = remove(&target, &name, &tenant)?;
@@ -548,7 +551,7 @@ fn unlisten_table(args: &Args) -> Result<Ret> {
 /// Drops the triggers and the rows of these listeners, and rows whose table is gone.
 fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
     // The triggers tell which listeners are of this table: after a restore its OID is another one.
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     let found: Vec<(pgrx::Uuid, String)> = sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
@@ -614,7 +617,7 @@ fn may_enqueue(tenant: &Tenant, owner: u32) -> Result<()> {
 /// The trigger.
 fn table_changed(args: &Args) -> Result<Ret> {
     let Some(fired) = args.trigger() else {
-        return Err(Error::new("39P01", "tenant_q.table_changed() was not called by a trigger")
+        return Err(Error::new(SqlState::TRIGGER_PROTOCOL_VIOLATED, "tenant_q.table_changed() was not called by a trigger")
             .hint("SELECT tq_listen_table(…) makes the triggers that call it."));
     };
     let forged = || {
@@ -648,7 +651,7 @@ fn table_changed(args: &Args) -> Result<Ret> {
                 said.insert(listener.tenant.clone())
             });
             if is_new {
-                Error::new("01000", format!("nothing is enqueued for changes of {}", qualified_name(relation)))
+                Error::new(SqlState::WARNING, format!("nothing is enqueued for changes of {}", qualified_name(relation)))
                     .detail(format!("{}.", error.message))
                     .warn();
             }
@@ -694,7 +697,7 @@ fn statement(fired: &Fired, mut enqueue: impl FnMut(&[Change]) -> Result<()>) ->
 
 /// Listeners of this tenant's tables, for tq_events.
 pub fn shown(tenant: &Tenant) -> Result<Vec<Json>> {
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(

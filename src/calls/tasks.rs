@@ -4,6 +4,7 @@ use crate::calls::changes::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, Rows};
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
 use crate::pure::ids;
@@ -30,7 +31,9 @@ use std::time::{Duration, Instant};
 fn enqueue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async()");
     let new = NewTask {
-        handler: args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?,
+        handler: args.text(0).ok_or_else(|| {
+            Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler.")
+        })?,
         args: args.json(1),
         name: args.text(2),
         group_id: args.text(3),
@@ -71,7 +74,7 @@ fn enqueue(args: &Args) -> Result<Ret> {
 /// tq_async_many(tasks, tenant)
 fn enqueue_many(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_many()");
-    let Some(tasks) = args.json(0) else { return Err(Error::new("22004", "tasks is null")) };
+    let Some(tasks) = args.json(0) else { return Err(Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "tasks is null")) };
     let Some(tasks) = tasks.elements() else {
         return Err(Error::invalid("tasks is not an array").hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."));
     };
@@ -269,9 +272,12 @@ pub(crate) fn check_wait(wait: Micros) -> Result<()> {
             return Err(Error::state("a task cannot wait for another task").hint("Let it end, and the other one enqueue what follows."));
         }
         if transaction::has_frozen_snapshot() {
-            return Err(Error::new("25001", "waiting is not possible in a REPEATABLE READ or SERIALIZABLE transaction")
-                .detail("Such a transaction would never see the task end.")
-                .hint("Wait in a READ COMMITTED transaction."));
+            return Err(Error::new(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "waiting is not possible in a REPEATABLE READ or SERIALIZABLE transaction",
+            )
+            .detail("Such a transaction would never see the task end.")
+            .hint("Wait in a READ COMMITTED transaction."));
         }
     }
     Ok(())
@@ -317,7 +323,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
 }
 
 fn unknown(id: u128) -> Error {
-    Error::new("P0002", format!("task {} is neither waiting nor kept", ids::uuid_text(id)))
+    Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", ids::uuid_text(id)))
         .detail("It is unknown to this tenant, was not saved, or has been removed by retention.")
 }
 
@@ -349,7 +355,8 @@ fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result
         State::Expired => "the task expired before it was started",
         _ => "the task is quarantined",
     };
-    let mut raised = Error::new("TQ002", what).hint("propagate => false returns the message instead; tq_fetch shows the whole task.");
+    let mut raised =
+        Error::new(SqlState::TASK_FAILED, what).hint("propagate => false returns the message instead; tq_fetch shows the whole task.");
     if let Some(error) = &error {
         let sqlstate = error.get("sqlstate").and_then(Json::as_str).map_or(String::new(), |s| format!(" ({s})"));
         raised = raised.detail(format!("{message}{sqlstate}"));
@@ -371,7 +378,7 @@ fn fetch(args: &Args) -> Result<Ret> {
 
 /// tq_find(name, tenant)
 fn find(args: &Args) -> Result<Ret> {
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "name is null"))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     rights::may_read(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
@@ -433,7 +440,7 @@ fn tasks(args: &Args) -> Result<Ret> {
         } else {
             format!("Raise tenant_q.view_rows, or read {table} directly.")
         };
-        Error::new("00000", format!("only the {which} {shown} are shown")).hint(hint).notice();
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the {which} {shown} are shown")).hint(hint).notice();
     }
     Ok(Ret::Rows(rows))
 }

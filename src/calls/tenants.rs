@@ -5,6 +5,7 @@ use crate::handler::{self, roles};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
@@ -32,16 +33,18 @@ const PAUSES: Few = Few {
 
 /// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
 fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
-    let oid = catalog::schema_oid(name)
-        .ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …"))?;
-    let owner = catalog::schema_owner(oid).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")))?;
+    let oid = catalog::schema_oid(name).ok_or_else(|| {
+        Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")).hint("Create it first: CREATE SCHEMA …")
+    })?;
+    let owner =
+        catalog::schema_owner(oid).ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")))?;
     Ok((oid, owner))
 }
 
 fn current_schema() -> Result<String> {
     let path = crate::postgres::session::show(c"search_path");
     crate::tenant::first_of_path(&path)
-        .ok_or_else(|| Error::new("3F000", "there is no current schema").hint("Name it: SELECT tq_attach('…')."))
+        .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, "there is no current schema").hint("Name it: SELECT tq_attach('…')."))
 }
 
 thread_local! {
@@ -74,10 +77,12 @@ fn attach(args: &Args) -> Result<Ret> {
     let (adopt, ready) = (args.bool(1).unwrap_or(false), args.bool(2).unwrap_or(true));
     let (oid, owner) = schema_and_owner(&name)?;
     if name.starts_with("pg_") || matches!(name.as_str(), "information_schema" | "tenant_q") {
-        return Err(Error::new("42939", format!("schema \"{name}\" cannot be a tenant")).detail("It belongs to the system."));
+        return Err(
+            Error::new(SqlState::RESERVED_NAME, format!("schema \"{name}\" cannot be a tenant")).detail("It belongs to the system.")
+        );
     }
     if name.chars().any(char::is_control) {
-        return Err(Error::new("42602", "a schema whose name has control characters cannot be a tenant")
+        return Err(Error::new(SqlState::INVALID_NAME, "a schema whose name has control characters cannot be a tenant")
             .detail("The name would break the lines of logs and views.")
             .hint("Rename the schema."));
     }
@@ -86,16 +91,19 @@ fn attach(args: &Args) -> Result<Ret> {
     registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
         registered::confirm_superuser(oid, owner)?;
-        Error::new("00000", format!("schema \"{name}\" is attached already, skipping")).notice();
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schema \"{name}\" is attached already, skipping")).notice();
         return Ok(Ret::Bool(false));
     }
     let transaction = transaction::local_id();
     let (seen, count) = ATTACHED.get();
     let count = if seen == transaction { count + 1 } else { 1 };
     if count > ATTACH_LIMIT {
-        return Err(Error::new("53400", format!("more than {ATTACH_LIMIT} schemas attached in one transaction"))
-            .detail("Each takes dozens of locks, and the server's lock table is finite.")
-            .hint("CALL tq_attach_all(…) commits after each schema."));
+        return Err(Error::new(
+            SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+            format!("more than {ATTACH_LIMIT} schemas attached in one transaction"),
+        )
+        .detail("Each takes dozens of locks, and the server's lock table is finite.")
+        .hint("CALL tq_attach_all(…) commits after each schema."));
     }
     ATTACHED.set((transaction, count));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
@@ -120,10 +128,10 @@ fn warn_of_case(name: &str) -> Result<()> {
         Spi::connect(|c| {
             c.select(sql, Some(1), &[name.into()]).map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).next())
         })
-        .map_err(|e| Error::new("XX000", e.to_string()))
+        .map_err(Error::from)
     })?;
     if let Some(other) = other {
-        Error::new("01000", format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
+        Error::new(SqlState::WARNING, format!("the names of tenants \"{name}\" and \"{other}\" differ in case only"))
             .detail("In SQL a name without quotes is taken for the one in lower case; tenant => '…' takes it as it stands.")
             .warn();
     }
@@ -143,16 +151,16 @@ pub(crate) fn let_log_in(schema: &str, role: &str) -> String {
 fn warn_of_owner(name: &str, owner: u32) {
     let role = catalog::role_name(owner).unwrap_or_default();
     if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
-        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
+        Error::new(SqlState::WARNING, format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not log in"))
             .detail("Before PostgreSQL 17 a background worker can't be the session of a role without LOGIN.")
             .hint(let_log_in(name, &role))
             .warn();
     } else if !catalog::may_connect(shmem::my_database(), owner) {
-        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
+        Error::new(SqlState::WARNING, format!("tasks of tenant \"{name}\" will not run: role \"{role}\" may not connect to this database"))
             .hint(format!("GRANT CONNECT ON DATABASE … TO {};", catalog::quote(&role)))
             .warn();
     } else if sandbox::is_superuser(pg_sys::Oid::from(owner)) && !crate::settings::allow_superuser() {
-        Error::new("01000", format!("tasks of tenant \"{name}\" will not run: role \"{role}\" is a superuser"))
+        Error::new(SqlState::WARNING, format!("tasks of tenant \"{name}\" will not run: role \"{role}\" is a superuser"))
             .detail("tenant_q.allow_superuser is off.")
             .hint("Let the schema belong to an ordinary role.")
             .warn();
@@ -167,13 +175,15 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
     let present: Vec<&str> = OURS.into_iter().filter(|t| catalog::relation_oid(oid, t).is_some()).collect();
     if !present.is_empty() {
         if !adopt {
-            return Err(Error::new("42P07", format!("schema \"{name}\" has a relation {} already", present[0])).hint(format!(
-                "If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).",
-                pgrx::spi::quote_literal(name)
-            )));
+            return Err(Error::new(SqlState::DUPLICATE_TABLE, format!("schema \"{name}\" has a relation {} already", present[0])).hint(
+                format!(
+                    "If it is a queue of a tenant restored or detached before: SELECT tq_attach({}, adopt => true).",
+                    pgrx::spi::quote_literal(name)
+                ),
+            ));
         }
         if present.len() < OURS.len() {
-            return Err(Error::new("42P01", format!("schema \"{name}\" has only some of the tables to adopt"))
+            return Err(Error::new(SqlState::UNDEFINED_TABLE, format!("schema \"{name}\" has only some of the tables to adopt"))
                 .detail(format!("It has {}.", present.join(", "))));
         }
         for (table, template) in OURS.iter().zip([r.template_task, r.template_result, r.template_schedule]) {
@@ -186,7 +196,7 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
     if !catalog::may_create_in_schema(oid, pg_sys::Oid::from(owner)) {
         return Err(Error::denied(format!("the owner of schema \"{name}\" may not create tables in it")));
     }
-    let fail = |e: pgrx::spi::Error| Error::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     Spi::run(&TABLES.replace("{s}", &catalog::quote(name))).map_err(fail)?;
     // What ALTER DEFAULT PRIVILEGES handed out is too much: rows here decide what runs.
     let took: Vec<String> = Spi::connect(|c| {
@@ -206,9 +216,12 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
         Spi::run(&format!("REVOKE ALL ON {s}.tq_task, {s}.tq_result, {s}.tq_schedule FROM {grantee} CASCADE")).map_err(fail)?;
     }
     if !took.is_empty() {
-        Error::new("00000", format!("default privileges on the queue tables of \"{name}\" were taken back from {}", took.join(", ")))
-            .hint("Grant what is needed on purpose: tq_grant().")
-            .notice();
+        Error::new(
+            SqlState::SUCCESSFUL_COMPLETION,
+            format!("default privileges on the queue tables of \"{name}\" were taken back from {}", took.join(", ")),
+        )
+        .hint("Grant what is needed on purpose: tq_grant().")
+        .notice();
     }
     Ok(())
 }
@@ -216,7 +229,8 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
 /// tq_detach(tenant, drop_data)
 fn detach(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_detach()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null").hint("Name the tenant to detach."))?;
+    let name =
+        args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "tenant is null").hint("Name the tenant to detach."))?;
     let drop_data = args.bool(1).unwrap_or(false);
     if let Some(oid) = catalog::schema_oid(&name) {
         let owner = catalog::schema_owner(oid).unwrap_or(0);
@@ -226,11 +240,11 @@ fn detach(args: &Args) -> Result<Ret> {
         if drop_data {
             let s = catalog::quote(&name);
             sandbox::as_owner(pg_sys::Oid::from(owner), || {
-                Spi::run(&format!("DROP TABLE {s}.tq_task, {s}.tq_result, {s}.tq_schedule")).map_err(|e| Error::new("XX000", e.to_string()))
+                Spi::run(&format!("DROP TABLE {s}.tq_task, {s}.tq_result, {s}.tq_schedule")).map_err(Error::from)
             })?;
         }
     } else if !sandbox::is_superuser(sandbox::current_user()) {
-        return Err(Error::new("3F000", format!("schema \"{name}\" does not exist")));
+        return Err(Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")));
     }
     let gone = registered::detach(&name, drop_data)?;
     crate::work::spread::detached(&name)?;
@@ -290,7 +304,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     }
     if let Some(schemas) = args.texts(3) {
         if let Some(missing) = schemas.iter().find(|s| catalog::schema_oid(s).is_none()) {
-            return Err(Error::new("3F000", format!("shared schema \"{missing}\" does not exist")));
+            return Err(Error::new(SqlState::INVALID_SCHEMA_NAME, format!("shared schema \"{missing}\" does not exist")));
         }
         let list = schemas.iter().map(|s| Changes::literal(s)).collect::<Vec<_>>().join(", ");
         changes.sets.push(("shared_schemas", format!("ARRAY[{list}]::pg_catalog.text[]")));
@@ -358,7 +372,7 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
 /// tq_set_quota(tenant, max_running, max_queued, weight, rate, fan_out, reset)
 fn set_quota(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_quota()");
-    let name = args.text(0).ok_or_else(|| Error::new("22004", "tenant is null"))?;
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "tenant is null"))?;
     let tenant = resolve(Some(&name))?;
     let mut changes = Changes { sets: vec![] };
     for (column, n, least) in [("max_running", 1, 0), ("max_queued", 2, 0), ("weight", 3, 1)] {
@@ -470,7 +484,7 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
             return Ok(());
         }
         if std::time::Instant::now() >= deadline {
-            Error::new("00000", format!("{running} tasks of tenant \"{}\" still run", tenant.name))
+            Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{running} tasks of tenant \"{}\" still run", tenant.name))
                 .hint("They go on to their ends; see tq_running.")
                 .notice();
             return Ok(());
@@ -501,7 +515,7 @@ pub fn require_any_handler(name: &str) -> Result<()> {
         sandbox::as_extension(|| {
             Spi::connect(|c| Ok(c.select(sql, None, args)?.filter_map(|row| row.get::<String>(1).ok().flatten()).collect()))
         })
-        .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+        .map_err(|e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string()))
     };
     if name.is_empty()
         || !known(

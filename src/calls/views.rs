@@ -7,6 +7,7 @@ use crate::calls::changes::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{activity, catalog, clock, sandbox, shmem, worker};
 use crate::pure::ids;
 use crate::pure::shares::Owner;
@@ -617,7 +618,7 @@ fn why(args: &Args) -> Result<Ret> {
     let opened = tenant.try_open(tenant.task, Access::Read).and_then(|t| Ok((t, tenant.try_open(tenant.result, Access::Read)?)));
     let (tasks, results) = match opened {
         // What holds the whole tenant is an answer.
-        Err(e) if matches!(e.sqlstate, "55000" | "0A000") => {
+        Err(e) if matches!(e.sqlstate, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE | SqlState::FEATURE_NOT_SUPPORTED) => {
             let detail = e.detail.map_or(String::new(), |d| format!(": {d}"));
             rows.push(json!({ "reason": "tables", "detail": format!("{}{detail}", e.message), "hint": e.hint }));
             return Ok(Ret::Json(rows.into()));

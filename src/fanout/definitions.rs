@@ -9,6 +9,7 @@ use crate::fanout::lines::{Adopted, STEP, Served, fcol, note, run, spi, state};
 use crate::postgres::call::{self};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, sandbox, transaction};
 use crate::pure::ids;
@@ -112,7 +113,9 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     }
     let of_all = row.as_ref().and_then(OfAll::of_row);
     let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
-    let lost = || Error::new("40001", format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name));
+    let lost = || {
+        Error::new(SqlState::SERIALIZATION_FAILURE, format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name))
+    };
     let Some(definition) = definition else {
         if let (Some(row), Some(_)) = (&row, of_all)
             && table.delete(row) == Gone::Lost

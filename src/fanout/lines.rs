@@ -1,6 +1,7 @@
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
 use crate::pure::time::Micros;
 use crate::tenant::columns::col;
@@ -66,7 +67,6 @@ pub mod state {
     /// A definition has reached the tenant.
     pub const DEFINED: u8 = b'd';
     pub const SKIPPED: u8 = b's';
-    pub const QUARANTINED: u8 = b'x';
 }
 
 thread_local! {
@@ -80,7 +80,7 @@ pub fn prune_later(name: &str) {
 }
 
 pub fn spi(e: pgrx::spi::Error) -> Error {
-    Error::new("XX000", e.to_string())
+    Error::new(SqlState::INTERNAL_ERROR, e.to_string())
 }
 
 /// Why work for all tenants leaves tenant `t` out, or NULL; $2 = the setting exclude_schemas.
@@ -102,7 +102,7 @@ pub enum Step {
 
 /// Somebody changed what was to be written.
 pub fn lost() -> Failure {
-    Failure::ours(Own::Changed, "40001", "the fan-out was changed meanwhile")
+    Failure::ours(Own::Changed, SqlState::SERIALIZATION_FAILURE, "the fan-out was changed meanwhile")
 }
 
 /// What became of it in this tenant, for the first time or anew.
@@ -246,7 +246,7 @@ fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>,
             return Ok(());
         }
     }
-    Err(Error::new("40001", "what became of a task of all tenants is being changed by others"))
+    Err(Error::new(SqlState::SERIALIZATION_FAILURE, "what became of a task of all tenants is being changed by others"))
 }
 
 pub fn document(sql: &str, args: &[DatumWithOid]) -> Result<Option<Json>> {

@@ -11,11 +11,10 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::function::document::{self, Document, Item, Shape};
 use crate::postgres::function::{Argument, Value, catalog};
 use crate::postgres::sandbox;
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::nearest::nearest;
 use pgrx::pg_sys;
-use std::cell::RefCell;
-use std::collections::HashSet;
 
 /// One value for each parameter of one function. The values live in the memory context that was
 /// current at `bind`: call before it is reset.
@@ -174,7 +173,7 @@ fn by_position<'a>(sig: &Signature, document: &Document<'a>, length: usize) -> R
         sources.push(source);
     }
     if length > sig.params.len() && !sig.params.last().is_some_and(|p| p.variadic) {
-        return Err(Error::new("54023", format!("too many arguments for {}", sig.identity))
+        return Err(Error::new(SqlState::TOO_MANY_ARGUMENTS, format!("too many arguments for {}", sig.identity))
             .detail(format!("{length} given. The signature is {}.", sig.describe()))
             .hint(how_to_write(sig)));
     }
@@ -198,8 +197,8 @@ fn missing<'a>(sig: &Signature, i: usize) -> Result<Source<'a>> {
 fn unknown(sig: &Signature, document: &Document) -> Error {
     let names: Vec<&str> = sig.params.iter().filter_map(|p| p.name.as_deref()).collect();
     let key = document.keys().into_iter().find(|k| !names.contains(&k.as_str())).unwrap_or_default();
-    let error =
-        Error::new("42P02", format!("{} has no parameter \"{key}\"", sig.identity)).detail(format!("The signature is {}.", sig.describe()));
+    let error = Error::new(SqlState::UNDEFINED_PARAMETER, format!("{} has no parameter \"{key}\"", sig.identity))
+        .detail(format!("The signature is {}.", sig.describe()));
     match nearest(&key, names) {
         Some(similar) => error.hint(format!("Did you mean \"{similar}\"?")),
         None => error.hint(how_to_write(sig)),
@@ -228,24 +227,8 @@ fn called(sig: &Signature, i: usize) -> String {
 
 /// The conversion's own error, and which parameter it is about.
 fn unconvertible(sig: &Signature, i: usize, failure: Failure) -> Error {
-    let mut error = Error::new(interned(&failure.sqlstate), format!("{} of {}: {}", called(sig, i), sig.identity, failure.message));
+    let mut error = Error::new(failure.sqlstate, format!("{} of {}: {}", called(sig, i), sig.identity, failure.message));
     error.detail = failure.detail;
     error.hint = failure.hint;
     error
-}
-
-/// A SQLSTATE that an error of ours can carry. A domain's CHECK may raise codes of its own making,
-/// as many as it likes: beyond 1,000 different ones, that is simply invalid data.
-fn interned(sqlstate: &str) -> &'static str {
-    const KEPT_MAX: usize = 1000;
-    thread_local!(static KEPT: RefCell<HashSet<&'static str>> = RefCell::default());
-    KEPT.with_borrow_mut(|kept| match kept.get(sqlstate) {
-        Some(known) => *known,
-        None if kept.len() < KEPT_MAX => {
-            let new: &'static str = Box::leak(sqlstate.into());
-            kept.insert(new);
-            new
-        }
-        None => "22000",
-    })
 }

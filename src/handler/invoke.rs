@@ -8,6 +8,7 @@ use crate::handler::signature::{Kind, Signature};
 use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::function::execute::{self, Call, Outcome};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::settings;
 
@@ -54,13 +55,13 @@ fn result_of(sig: &Signature, outcome: Outcome) -> Result<Jsonb, Failure> {
                 settings::max_args_bytes().saturating_mul(RESULT_FACTOR)
             )),
             hint: Some("Keep large results in a table and return where to find them.".into()),
-            ..Failure::new("54000", format!("the result of {} is too large", sig.identity))
+            ..Failure::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("the result of {} is too large", sig.identity))
         }),
         Outcome::Denied => {
             let what = if sig.kind == Kind::Procedure { "procedure" } else { "function" };
-            Err(Failure::new("42501", format!("permission denied for {what} {}", sig.identity)))
+            Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("permission denied for {what} {}", sig.identity)))
         }
-        Outcome::Vanished => Err(Failure::new("42883", format!("handler {} does not exist any more", sig.identity))),
+        Outcome::Vanished => Err(Failure::new(SqlState::UNDEFINED_FUNCTION, format!("handler {} does not exist any more", sig.identity))),
     }
 }
 

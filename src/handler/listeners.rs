@@ -7,6 +7,7 @@ use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::time::Micros;
@@ -225,7 +226,10 @@ pub fn listening_to_run(tenant: &Tenant, listener: &Listener, row: &Row, code: &
     let handler = listening_handler(tenant, listener)?;
     if handler.run_as != code.role() && handler.run_as != tenant.owner {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
-        let failure = Failure::new("42501", format!("listener \"{}\" runs as role \"{role}\", the task does not", listener.handler));
+        let failure = Failure::new(
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            format!("listener \"{}\" runs as role \"{role}\", the task does not", listener.handler),
+        );
         return Err(Failure { hint: Some("Register the listener without run_as: it then runs as the task's role.".into()), ..failure });
     }
     check_superuser(tenant, listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;

@@ -24,7 +24,7 @@ use crate::pure::retry::Policy;
 use crate::pure::time::Micros;
 use crate::tenant::{self, Tenant, reserved};
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Longest name of a handler, in bytes.
@@ -48,7 +48,6 @@ pub struct Handler {
     pub rate: Option<Rate>,
     pub settings: Option<serde_json::Value>,
     pub save: Option<bool>,
-    pub external: bool,
     pub quarantined: bool,
     /// It is one of all tenants, and quarantined in all of them.
     pub quarantined_for_all: bool,
@@ -58,7 +57,6 @@ pub struct Handler {
     /// Why it can't be called; None = it can.
     pub fault: Option<Fault>,
     pub signature: Option<Signature>,
-    checked: Cell<bool>,
 }
 
 /// Why a handler's tasks are held.
@@ -117,6 +115,7 @@ pub(crate) mod hcol {
     pub const SAVE: usize = 16;
     pub const RESULT_TTL: usize = 17;
     pub const ALIASES: usize = 18;
+    #[expect(dead_code, reason = "all columns of the table stand here")]
     pub const EXTERNAL: usize = 19;
     pub const MISSING_SINCE: usize = 20;
     pub const QUARANTINED: usize = 21;
@@ -334,13 +333,11 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
         settings,
         aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
         save: row.bool(hcol::SAVE),
-        external: row.bool(hcol::EXTERNAL).unwrap_or(false),
         quarantined: state.quarantined || stopped,
         quarantined_for_all: shared && stopped,
         missing_since: state.missing_since,
         fault,
         signature,
-        checked: Cell::new(false),
     }
 }
 
@@ -400,9 +397,6 @@ impl Handler {
             return format!("SELECT tq_resume_all(handler => {})", quote(&self.name));
         }
         format!("SELECT tq_resume({}, handler => {})", quote(&tenant.name), quote(&self.name))
-    }
-    pub fn was_checked(&self) -> bool {
-        self.checked.replace(true)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::handler::Handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::error::Result;
 use crate::postgres::sandbox;
+use crate::postgres::sqlstate::SqlState;
 use crate::tenant::records::{announce_registry, run};
 use crate::tenant::{Tenant, registry};
 use pgrx::{JsonB, Spi};
@@ -69,7 +70,7 @@ pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32
 
 fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
     let now = crate::postgres::clock::now();
-    let fail = |e: pgrx::spi::Error| Failure::new("XX000", e.to_string());
+    let fail = |e: pgrx::spi::Error| Failure::new(SqlState::INTERNAL_ERROR, e.to_string());
     let (who, name) = (tenant.name.as_str(), handler.name.as_str());
     let table = if handler.shared { "handler_state" } else { "handler" };
     let known: Option<Option<JsonB>> = Spi::connect(|c| {

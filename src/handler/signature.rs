@@ -6,6 +6,7 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::function::catalog::{self, Candidate};
+use crate::postgres::sqlstate::SqlState;
 use crate::pure::nearest::nearest;
 use pgrx::pg_sys;
 
@@ -15,11 +16,9 @@ pub struct Signature {
     pub schema: u32,
     pub owner: u32,
     pub kind: Kind,
-    pub strict: bool,
     pub returns_set: bool,
     /// The result's type.
     pub result: u32,
-    pub result_is_void: bool,
     /// What the caller gives, in order: IN, INOUT and VARIADIC.
     pub params: Vec<Param>,
     /// `schema.name(type,type)`, quoted as SQL needs it: the same under every search_path, and
@@ -27,8 +26,6 @@ pub struct Signature {
     pub identity: String,
     /// It carries SET search_path, so it doesn't see the tenant's.
     pub own_search_path: bool,
-    pub language: u32,
-    pub has_out: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,15 +59,13 @@ pub fn resolve(function: &str, path: &[u32]) -> Result<Signature> {
         [schema, bare] => match catalog::schema_oid(schema) {
             Some(schema) => (vec![schema], bare),
             None => {
-                return Err(
-                    Error::new("42883", format!("handler {function} does not exist")).detail(format!("There is no schema {schema}."))
-                );
+                return Err(Error::new(SqlState::UNDEFINED_FUNCTION, format!("handler {function} does not exist"))
+                    .detail(format!("There is no schema {schema}.")));
             }
         },
         _ => {
-            return Err(
-                Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).")
-            );
+            return Err(Error::new(SqlState::INVALID_NAME, format!("invalid function name: {function}"))
+                .hint("Write it as name, schema.name or name(types)."));
         }
     };
     let named = catalog::named(bare);
@@ -92,10 +87,12 @@ pub fn resolve(function: &str, path: &[u32]) -> Result<Signature> {
     let callable: Vec<&Candidate> = matching.iter().copied().filter(|c| kind_of(c.kind).is_some()).collect();
     match callable[..] {
         [one] => load(one.oid).ok_or_else(|| unknown(function, bare, &schemas, &candidates, &named)).and_then(callable_with_json),
-        [] if !matching.is_empty() => Err(Error::new("42809", format!("{function} is an aggregate or window function"))
-            .detail("A handler is a function or a procedure that is called by itself.")),
+        [] if !matching.is_empty() => {
+            Err(Error::new(SqlState::WRONG_OBJECT_TYPE, format!("{function} is an aggregate or window function"))
+                .detail("A handler is a function or a procedure that is called by itself."))
+        }
         [] => Err(unknown(function, bare, &schemas, &candidates, &named)),
-        _ => Err(Error::new("42725", format!("handler {function} is not unique"))
+        _ => Err(Error::new(SqlState::AMBIGUOUS_FUNCTION, format!("handler {function} is not unique"))
             .detail(format!("The candidates are {}.", list(&callable)))
             .hint("Write the argument types as well.")),
     }
@@ -112,10 +109,8 @@ pub fn load(oid: u32) -> Option<Signature> {
         schema: f.schema,
         owner: f.owner,
         kind,
-        strict: f.strict,
         returns_set: f.returns_set,
         result: f.result,
-        result_is_void: pg_sys::Oid::from(f.result) == pg_sys::VOIDOID,
         identity: format!("{}.{}({})", catalog::quote(&schema_name), catalog::quote(&f.name), types.join(",")),
         params: f
             .inputs
@@ -123,8 +118,6 @@ pub fn load(oid: u32) -> Option<Signature> {
             .map(|i| Param { name: i.name, type_oid: i.type_oid, has_default: i.has_default, variadic: i.variadic })
             .collect(),
         own_search_path: f.settings.iter().any(|s| s.starts_with("search_path=")),
-        language: f.language,
-        has_out: f.has_out,
     })
 }
 
@@ -162,7 +155,7 @@ fn kind_of(prokind: u8) -> Option<Kind> {
 /// Refuses what JSON can't call: polymorphic parameters, triggers, internals.
 fn callable_with_json(signature: Signature) -> Result<Signature> {
     let refuse = |what: String| {
-        Err(Error::new("0A000", format!("{} cannot be a handler", signature.identity))
+        Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{} cannot be a handler", signature.identity))
             .detail(format!("{what}."))
             .hint("Write a function around it whose parameters have ordinary types."))
     };
@@ -189,7 +182,10 @@ fn with_catalog(path: &[u32]) -> Vec<u32> {
 /// `name(a, b)` → `name` and its types, with an eye on quotes; what they mean PostgreSQL's own
 /// parsers say.
 fn split(function: &str) -> Result<(String, Option<Vec<String>>)> {
-    let broken = || Error::new("42602", format!("invalid function name: {function}")).hint("Write it as name, schema.name or name(types).");
+    let broken = || {
+        Error::new(SqlState::INVALID_NAME, format!("invalid function name: {function}"))
+            .hint("Write it as name, schema.name or name(types).")
+    };
     let mut quoted = false;
     let Some(open) = function.find(|c| {
         quoted ^= c == '"';
@@ -234,7 +230,7 @@ fn parse_type(function: &str, text: &str, path: &[u32]) -> Result<u32> {
 
 /// A parser's complaint about the handler's text.
 fn malformed(function: &str, failure: Failure) -> Error {
-    let sqlstate = if failure.sqlstate == "42601" { "42601" } else { "42602" };
+    let sqlstate = if failure.sqlstate == SqlState::SYNTAX_ERROR { SqlState::SYNTAX_ERROR } else { SqlState::INVALID_NAME };
     Error::new(sqlstate, format!("invalid function name: {function}"))
         .detail(format!("PostgreSQL says: {}.", failure.message))
         .hint("Write it as name, schema.name or name(types), quoted as SQL has it.")
@@ -249,7 +245,7 @@ fn list(candidates: &[&Candidate]) -> String {
 }
 
 fn unknown(function: &str, bare: &str, schemas: &[u32], overloads: &[&Candidate], everywhere: &[Candidate]) -> Error {
-    let error = Error::new("42883", format!("handler {function} does not exist"));
+    let error = Error::new(SqlState::UNDEFINED_FUNCTION, format!("handler {function} does not exist"));
     if !overloads.is_empty() {
         return error.detail(format!("There is {}.", list(overloads))).hint("Write these argument types, or none.");
     }

@@ -26,10 +26,6 @@ impl Args {
     pub fn is_given(&self, n: usize) -> bool {
         self.datum(n).is_some()
     }
-    pub fn count(&self) -> usize {
-        // SAFETY: a live call.
-        unsafe { (*self.0).nargs as usize }
-    }
     /// Raises 54000 for more than anybody could mean: what is said of it would be as long.
     pub fn text(&self, n: usize) -> Option<String> {
         self.limit(n, TEXT_MAX);
@@ -59,9 +55,6 @@ impl Args {
     pub fn int(&self, n: usize) -> Option<i32> {
         self.get(n)
     }
-    pub fn bigint(&self, n: usize) -> Option<i64> {
-        self.get(n)
-    }
     pub fn float(&self, n: usize) -> Option<f64> {
         self.get(n)
     }
@@ -82,9 +75,6 @@ impl Args {
     /// An interval as it is: months, days and microseconds apart.
     pub fn span(&self, n: usize) -> Option<pgrx::datum::Interval> {
         self.get(n)
-    }
-    pub fn interval_text(&self, n: usize) -> Option<String> {
-        self.get::<pgrx::datum::Interval>(n).map(|i| format_interval(&i))
     }
     pub fn intervals(&self, n: usize) -> Option<Vec<i64>> {
         self.get::<Vec<Option<pgrx::datum::Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| micros_of(&i)).collect())
@@ -187,8 +177,6 @@ pub enum Ret {
     Json(serde_json::Value),
     Rows(crate::postgres::types::Rows),
     Document(Jsonb),
-    Time(i64),
-    Texts(Vec<String>),
     Uuids(Vec<u128>),
     Times(Vec<i64>),
 }
@@ -207,13 +195,12 @@ impl Ret {
             Ret::Void => Some(pg_sys::Datum::from(0usize)),
             Ret::Bool(v) => v.into_datum(),
             Ret::Int(v) => v.into_datum(),
-            Ret::Bigint(v) | Ret::Time(v) => v.into_datum(),
+            Ret::Bigint(v) => v.into_datum(),
             Ret::Uuid(v) => uuid(v).into_datum(),
             Ret::Text(v) => v.into_datum(),
             Ret::Json(v) => Some(crate::postgres::types::document_datum(&v).unwrap_or_else(|error| error.raise())),
             Ret::Rows(v) => Some(v.array()),
             Ret::Document(v) => v.into_datum(),
-            Ret::Texts(v) => v.into_datum(),
             Ret::Uuids(v) => {
                 crate::postgres::memory::require(v.len() * size_of::<pgrx::Uuid>());
                 v.into_iter().map(uuid).collect::<Vec<_>>().into_datum()
@@ -251,16 +238,12 @@ fn c_text(text: &str) -> *const std::ffi::c_char {
 
 fn raised(error: Error) -> Raised {
     let optional = |t: &Option<String>| t.as_deref().map_or(std::ptr::null(), c_text);
-    Raised { code: pack(error.sqlstate), message: c_text(&error.message), detail: optional(&error.detail), hint: optional(&error.hint) }
-}
-
-fn pack(sqlstate: &str) -> i32 {
-    sqlstate.bytes().enumerate().fold(0, |code, (i, b)| code | (((b - b'0') & 0x3F) as i32) << (6 * i))
+    Raised { code: error.sqlstate.pack(), message: c_text(&error.message), detail: optional(&error.detail), hint: optional(&error.hint) }
 }
 
 /// Emits a WARNING, NOTICE or LOG.
 pub fn report(error: Error, level: PgLogLevel) {
-    let code = PgSqlErrorCode::from(pack(error.sqlstate));
+    let code = PgSqlErrorCode::from(error.sqlstate.pack());
     let mut report = pg_sys::panic::ErrorReport::new(code, error.message, "tenant_q");
     if let Some(detail) = error.detail {
         report = report.set_detail(detail);

@@ -139,11 +139,6 @@ pub fn may_delete(relation: u32, user: pg_sys::Oid) -> bool {
     // SAFETY: a look-up.
     unsafe { pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_DELETE as _) == pg_sys::AclResult::ACLCHECK_OK }
 }
-pub fn may_update(relation: u32, user: pg_sys::Oid) -> bool {
-    // SAFETY: a look-up.
-    unsafe { pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_UPDATE as _) == pg_sys::AclResult::ACLCHECK_OK }
-}
-
 pub fn may_execute(function: u32, user: pg_sys::Oid) -> bool {
     // SAFETY: a look-up.
     unsafe {

@@ -4,6 +4,7 @@
 //! A handler's error is what its owner debugs by, so `call_function` sets its own jump point
 //! around the one call and copies the whole ErrorData.
 
+use super::sqlstate::SqlState;
 use pgrx::PgSqlErrorCode;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
@@ -14,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 /// An error that was caught: what `GET STACKED DIAGNOSTICS` would say.
 #[derive(Debug, Clone, Default)]
 pub struct Failure {
-    pub sqlstate: String,
+    pub sqlstate: SqlState,
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
@@ -44,10 +45,10 @@ pub enum Own {
 }
 
 impl Failure {
-    pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {
-        Failure { sqlstate: sqlstate.into(), message: message.into(), ..Default::default() }
+    pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
+        Failure { sqlstate, message: message.into(), ..Default::default() }
     }
-    pub fn ours(own: Own, sqlstate: &str, message: impl Into<String>) -> Self {
+    pub fn ours(own: Own, sqlstate: SqlState, message: impl Into<String>) -> Self {
         Failure { own: Some(own), ..Failure::new(sqlstate, message) }
     }
     pub fn is(&self, own: Own) -> bool {
@@ -57,13 +58,8 @@ impl Failure {
 
 impl From<crate::postgres::error::Error> for Failure {
     fn from(e: crate::postgres::error::Error) -> Self {
-        Failure { sqlstate: e.sqlstate.into(), message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
+        Failure { sqlstate: e.sqlstate, message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
     }
-}
-
-/// PostgreSQL packs a SQLSTATE as five characters of six bits.
-pub fn unpack(code: i32) -> String {
-    (0..5).map(|i| (((code >> (6 * i)) & 0x3F) as u8 + b'0') as char).collect()
 }
 
 /// Bytes of an error's text that are looked at: far more than are ever kept. A handler may raise one of any length.
@@ -97,7 +93,7 @@ fn failure_of(error: CaughtError) -> Failure {
         },
     };
     Failure {
-        sqlstate: unpack(report.sql_error_code() as i32),
+        sqlstate: SqlState::unpack(report.sql_error_code() as i32),
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
@@ -112,7 +108,7 @@ pub unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
     // SAFETY: the caller's promise, and an ErrorData that lives as long as the closure runs.
     unsafe {
         call_raw_with(f, |data| Failure {
-            sqlstate: unpack((*data).sqlerrcode),
+            sqlstate: SqlState::unpack((*data).sqlerrcode),
             message: text((*data).message).unwrap_or_default(),
             detail: text((*data).detail),
             hint: text((*data).hint),

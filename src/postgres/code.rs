@@ -36,6 +36,7 @@
 //! | src/calls/tables.rs | `sandbox::as_owner(` | the caller's of tq_listen_table: CREATE TRIGGER evaluates nothing |
 
 use crate::postgres::caught::Failure;
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{sandbox, timeout, worker};
 use std::marker::PhantomData;
 
@@ -79,6 +80,6 @@ impl MayRunCode {
                 Place::Attempt => timeout::is_armed() && (own || sandbox::is_role_kept()),
                 Place::Enqueue => own,
             };
-        if may { Ok(()) } else { Err(Failure::new("42501", "the session is not the role whose code would run")) }
+        if may { Ok(()) } else { Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the session is not the role whose code would run")) }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::postgres::caught::{Failure, call_parser, call_raw};
 use crate::postgres::code::MayRunCode;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -13,7 +14,8 @@ const BEFORE: &str = "SELECT (";
 const BEHIND: &str = "\n)::pg_catalog.bool";
 
 fn statement(expression: &str) -> Result<CString, Failure> {
-    CString::new(format!("{BEFORE}{expression}{BEHIND}")).map_err(|_| Failure::new("22021", "the expression contains a null byte"))
+    CString::new(format!("{BEFORE}{expression}{BEHIND}"))
+        .map_err(|_| Failure::new(SqlState::CHARACTER_NOT_IN_REPERTOIRE, "the expression contains a null byte"))
 }
 
 /// What is wrong with an expression, and the character of it (from 1) where that shows.
@@ -141,7 +143,7 @@ pub fn is_true(expression: &str, code: &MayRunCode) -> Result<bool, Failure> {
             one.then_some(is_true)
         })
     }?;
-    answer.ok_or_else(|| Failure::new("21000", "the condition did not give one value"))
+    answer.ok_or_else(|| Failure::new(SqlState::CARDINALITY_VIOLATION, "the condition did not give one value"))
 }
 
 mod raw {

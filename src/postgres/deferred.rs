@@ -5,6 +5,7 @@
 //! SET CONSTRAINTS ALL IMMEDIATE does it, which knows savepoints.
 
 use crate::postgres::caught::{self, Failure};
+use crate::postgres::sqlstate::SqlState;
 use pgrx::{Spi, pg_sys};
 use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -38,7 +39,8 @@ impl Declared {
         fire()?;
         set_all(true)?;
         if let Some(names) = &self.immediate {
-            caught::catch(|| Spi::run(&format!("SET CONSTRAINTS {names} IMMEDIATE")))?.map_err(|e| Failure::new("XX000", e.to_string()))?;
+            caught::catch(|| Spi::run(&format!("SET CONSTRAINTS {names} IMMEDIATE")))?
+                .map_err(|e| Failure::new(SqlState::INTERNAL_ERROR, e.to_string()))?;
         }
         Ok(())
     }
@@ -60,7 +62,8 @@ pub fn fire() -> Result<(), Failure> {
 
 /// Deferred work that brings more of it, for ever.
 pub fn without_end() -> Failure {
-    let mut failure = Failure::new("54001", "deferred triggers or cursors have brought more of them again and again");
+    let mut failure =
+        Failure::new(SqlState::STATEMENT_TOO_COMPLEX, "deferred triggers or cursors have brought more of them again and again");
     failure.detail = Some(format!("After {ROUNDS} rounds there was still something left."));
     failure.hint = Some("Look for a deferred trigger that changes its own table.".into());
     failure

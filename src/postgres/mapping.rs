@@ -7,6 +7,7 @@
 use crate::postgres::call;
 use crate::postgres::error::Error;
 use crate::postgres::shmem::Shareable;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::PgLogLevel;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -37,10 +38,13 @@ pub fn open(size: usize) {
         let no_room = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
         let message = format!("tenant_q: could not reserve {size} bytes for \"{}\": {error}", path.display());
         if no_room {
-            return call::report(Error::new("53100", message).hint("Make room there, then start the server again."), PgLogLevel::FATAL);
+            return call::report(
+                Error::new(SqlState::DISK_FULL, message).hint("Make room there, then start the server again."),
+                PgLogLevel::FATAL,
+            );
         }
         let consequence = "What runs is kept in memory only: if the postmaster ends with it, nobody knows afterwards.";
-        call::report(Error::new("58030", message).detail(consequence), PgLogLevel::LOG);
+        call::report(Error::new(SqlState::IO_ERROR, message).detail(consequence), PgLogLevel::LOG);
     }
     let (fd, flags) = match &file {
         Ok(f) => (f.as_raw_fd(), libc::MAP_SHARED),

@@ -7,6 +7,7 @@
 //! whether that has happened ([`check`]). If even that isn't enough, the process leaves in good order, alone.
 
 use crate::postgres::error::Error;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::pg_sys;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
@@ -59,7 +60,7 @@ fn give_up_reserve() -> bool {
 }
 
 fn out_of_memory(detail: String) -> Error {
-    Error::new("53200", "out of memory").detail(detail)
+    Error::new(SqlState::OUT_OF_MEMORY, "out of memory").detail(detail)
 }
 
 /// An error once the reserve is gone; it is kept anew for the next time. For loops, and before anything is committed.

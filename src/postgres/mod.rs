@@ -28,6 +28,7 @@ pub mod row_lock;
 pub mod sandbox;
 pub mod session;
 pub mod shmem;
+pub mod sqlstate;
 pub mod subtransaction;
 pub mod text;
 pub mod timeout;

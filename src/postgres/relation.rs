@@ -23,7 +23,6 @@ pub enum Value<'a> {
     I64(i64),
     Time(i64),
     Bool(bool),
-    Oid(u32),
     Json(&'a Jsonb),
     /// A datum of the right type, as read from a row that is still alive.
     Raw(Option<pg_sys::Datum>),
@@ -59,7 +58,6 @@ impl<'a> Value<'a> {
             Value::I32(v) => (pg_sys::Datum::from(v), false),
             Value::I64(v) | Value::Time(v) => (pg_sys::Datum::from(v), false),
             Value::Bool(v) => (pg_sys::Datum::from(v), false),
-            Value::Oid(v) => (pg_sys::Datum::from(v), false),
             Value::Json(j) => (j.datum(), false),
             Value::Raw(Some(d)) => (d, false),
         }
@@ -808,7 +806,6 @@ fn procedure(value: &Value, compare: Compare) -> u32 {
         (Value::I16(_), Lt) => pg_sys::F_INT2LT,
         (Value::I16(_), Le) => pg_sys::F_INT2LE,
         (Value::I16(_), Gt) => pg_sys::F_INT2GT,
-        (Value::Oid(_), Eq) => pg_sys::F_OIDEQ,
         (Value::Time(_), Le) => pg_sys::F_TIMESTAMPTZ_LE,
         (Value::Time(_), Lt) => pg_sys::F_TIMESTAMPTZ_LT,
         (Value::Time(_), Ge) => pg_sys::F_TIMESTAMPTZ_GE,

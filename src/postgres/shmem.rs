@@ -4,6 +4,7 @@
 //! must be a valid start value; `shared_struct!` lets nothing but atomics and arrays in.
 
 use crate::postgres::error::Error;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::pg_sys;
 use std::sync::atomic::*;
 
@@ -151,11 +152,6 @@ pub fn max_sessions() -> usize {
 pub fn max_prepared_transactions() -> usize {
     crate::postgres::session::show(c"max_prepared_transactions").parse().unwrap_or(0)
 }
-/// The postmaster's view of its own pid: 0 in the postmaster, set in children.
-pub fn is_child() -> bool {
-    // SAFETY: reads a static.
-    unsafe { pg_sys::IsUnderPostmaster }
-}
 pub fn my_database() -> u32 {
     // SAFETY: reads a static.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
@@ -185,7 +181,7 @@ pub fn disk_of_data() -> Option<(u64, u64)> {
 pub fn warn_not_preloaded() {
     thread_local! { static SAID: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
     if !SAID.replace(true) {
-        Error::new("01000", "the task is stored, but nothing will run it")
+        Error::new(SqlState::WARNING, "the task is stored, but nothing will run it")
             .detail("tenant_q is not in shared_preload_libraries.")
             .hint("Add tenant_q to shared_preload_libraries and restart the server.")
             .warn();

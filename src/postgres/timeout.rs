@@ -13,6 +13,7 @@
 
 use crate::postgres::clock::monotonic_ns;
 use crate::postgres::error::Error;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::pg_sys;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
@@ -110,7 +111,7 @@ pub fn register() -> Result<(), Error> {
     };
     if !made {
         // Rather no attempt than one without its timeout.
-        return Err(Error::new("53000", "the timer for timeouts could not be made")
+        return Err(Error::new(SqlState::INSUFFICIENT_RESOURCES, "the timer for timeouts could not be made")
             .detail(std::io::Error::last_os_error().to_string())
             .hint("The limit on pending signals of the server's user may be used up: raise it (ulimit -i)."));
     }

@@ -178,9 +178,6 @@ impl Rows {
     pub fn len(&self) -> usize {
         self.rows.len()
     }
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -84,11 +84,6 @@ impl Handle {
             _ => Life::Stopped,
         }
     }
-    /// Asks the postmaster to send it SIGTERM.
-    pub fn terminate(&self) {
-        // SAFETY: as above.
-        unsafe { pg_sys::TerminateBackgroundWorker(self.0) };
-    }
     pub fn forget(self) {
         // SAFETY: palloc'ed by start(), forgotten once.
         unsafe { pg_sys::pfree(self.0.cast()) };

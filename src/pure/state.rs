@@ -71,33 +71,6 @@ impl State {
     pub fn is_final(self) -> bool {
         matches!(self, State::Done | State::Failed | State::Cancelled | State::Expired | State::Quarantined)
     }
-
-    /// The one table of transitions.
-    pub fn next(self) -> &'static [State] {
-        match self {
-            State::Deferred => &[State::Queued, State::Delayed, State::Held, State::Failed, State::Cancelled, State::Expired],
-            State::Delayed => &[State::Queued, State::Held, State::Cancelled, State::Expired],
-            State::Queued => {
-                &[State::Running, State::Delayed, State::Held, State::Failed, State::Cancelled, State::Expired, State::Quarantined]
-            }
-            State::Running => {
-                &[State::Done, State::Failed, State::Retrying, State::Queued, State::Cancelled, State::Expired, State::Quarantined]
-            }
-            State::Retrying => &[
-                State::Running,
-                State::Queued,
-                State::Delayed,
-                State::Held,
-                State::Failed,
-                State::Cancelled,
-                State::Expired,
-                State::Quarantined,
-            ],
-            State::Held => &[State::Queued, State::Delayed, State::Retrying, State::Failed, State::Cancelled, State::Expired],
-            // Released or run again by tq_requeue.
-            State::Done | State::Failed | State::Cancelled | State::Expired | State::Quarantined => &[State::Queued, State::Delayed],
-        }
-    }
 }
 
 /// `tq_task.state` on disk.

@@ -4,6 +4,7 @@
 use crate::postgres::call::micros_of;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
@@ -50,8 +51,11 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         match conflict {
             OnConflict::Keep => return Ok(Defined { id, made: false }),
             OnConflict::Error => {
-                return Err(Error::new("42710", format!("schedule \"{}\" exists already in tenant \"{}\"", definition.name, tenant.name))
-                    .hint("on_conflict => 'replace' replaces it."));
+                return Err(Error::new(
+                    SqlState::DUPLICATE_OBJECT,
+                    format!("schedule \"{}\" exists already in tenant \"{}\"", definition.name, tenant.name),
+                )
+                .hint("on_conflict => 'replace' replaces it."));
             }
             OnConflict::Replace if replace(tenant, &table, &row, definition, &checked, author)? => return Ok(Defined { id, made: true }),
             OnConflict::Replace => {}
@@ -153,7 +157,7 @@ pub fn warn_of_delays(definition: &Definition, plan: &Plan, stagger: Micros) {
         return;
     }
     let what = if stagger == 0 { "jitter is" } else { "jitter and stagger are" };
-    Error::new("01000", format!("{what} longer than the time between two fire times of schedule \"{}\"", definition.name))
+    Error::new(SqlState::WARNING, format!("{what} longer than the time between two fire times of schedule \"{}\"", definition.name))
         .detail(format!(
             "The first two are {} seconds apart. A task that still waits takes the next fire times with it.",
             gap.num_seconds()

@@ -6,6 +6,7 @@ use crate::postgres::call::{Args, format_interval, micros_of};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Row, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, parse_span, parse_time};
 use crate::postgres::{clock, condition, sandbox};
 use crate::pure::nearest::nearest;
@@ -134,7 +135,7 @@ impl Definition {
     pub fn check_given(&self) -> Result<()> {
         for (what, text) in [("name", &self.name), ("handler", &self.handler), ("rule", &self.rule)] {
             if text.is_empty() {
-                return Err(Error::new("22004", format!("{what} is null or empty")));
+                return Err(Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, format!("{what} is null or empty")));
             }
         }
         if self.name.len() > NAME_BYTES {
@@ -510,7 +511,7 @@ fn unreadable(name: &str) -> Error {
 fn check_condition(expression: &str) -> Result<()> {
     condition::check_syntax(expression).map_err(|fault| {
         let place = fault.at.map_or(String::new(), |at| format!(", at character {at}"));
-        Error::new("42601", format!("only_if: {}", fault.message))
+        Error::new(SqlState::SYNTAX_ERROR, format!("only_if: {}", fault.message))
             .detail(format!("Parameter only_if{place}."))
             .hint("Write one SQL expression that is true or false, as after WHERE.")
     })

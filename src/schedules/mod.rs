@@ -11,6 +11,7 @@ pub mod row;
 pub mod setback;
 
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox};
 use crate::tenant::Tenant;
 use crate::tenant::columns::scol;
@@ -47,5 +48,5 @@ pub fn may_read(tenant: &Tenant) -> Result<()> {
 }
 
 pub fn contended(name: &str) -> Error {
-    Error::new("40001", format!("schedule \"{name}\" is being changed by others")).hint("Try again.")
+    Error::new(SqlState::SERIALIZATION_FAILURE, format!("schedule \"{name}\" is being changed by others")).hint("Try again.")
 }

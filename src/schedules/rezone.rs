@@ -4,6 +4,7 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, row_lock, sandbox, transaction};
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{Micros, instant, micros};
@@ -114,7 +115,7 @@ pub fn noted_zone() -> Result<Option<String>> {
             rows.next().map_or(Ok(None), |row| row.get::<String>(1))
         })
     })
-    .map_err(|e: pgrx::spi::Error| Error::new("XX000", e.to_string()))
+    .map_err(|e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string()))
 }
 
 /// All tenants' schedules have been planned by this zone.

@@ -2,7 +2,6 @@
 
 /// Why nothing could be picked, for `Entry::blocked_reason`.
 pub mod reason {
-    pub const NONE: u32 = 0;
     pub const LOCKED: u32 = 1;
     pub const PAUSED: u32 = 2;
     pub const NOT_READY: u32 = 3;

@@ -226,7 +226,7 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
     f.id_high.store((task.id >> 64) as u64, Relaxed);
     f.id_low.store(task.id as u64, Relaxed);
     f.at.store(now, Relaxed);
-    put(&f.sqlstate, &failure.sqlstate);
+    put(&f.sqlstate, failure.sqlstate.as_str());
     put(&f.handler, task.handler);
     put(&f.schedule, task.schedule);
     put(&f.message, &failure.message);

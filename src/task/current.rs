@@ -1,5 +1,6 @@
 //! What this session is running, for the calls that a handler may make about itself.
 
+use crate::postgres::sqlstate::SqlState;
 use crate::pure::time::Micros;
 use std::cell::{Cell, RefCell};
 
@@ -36,10 +37,10 @@ pub enum Call {
 
 impl Call {
     /// What the call raises.
-    pub fn sqlstate(self) -> &'static str {
+    pub fn sqlstate(self) -> SqlState {
         match self {
-            Call::Retry(_) => "TQ001",
-            Call::Fail => "TQ003",
+            Call::Retry(_) => SqlState::RETRY,
+            Call::Fail => SqlState::GIVE_UP,
         }
     }
 }

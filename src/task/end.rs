@@ -5,6 +5,7 @@
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock;
 use crate::postgres::relation::{Gone, Row, Table, Tid, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::time::Micros;
 use crate::shared::Item;
@@ -44,7 +45,7 @@ pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
         r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
     let fenced = |how: Own| {
-        let sqlstate = if how == Own::Gone { "TQF03" } else { "TQF00" };
+        let sqlstate = if how == Own::Gone { SqlState::GONE } else { SqlState::FENCED };
         Failure::ours(how, sqlstate, "the task was changed, cancelled or finished meanwhile")
     };
     // Usually it is where it was picked; after a rewrite of the table the index knows.

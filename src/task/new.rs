@@ -2,6 +2,7 @@
 
 use crate::postgres::clock;
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
 use crate::pure::nearest::nearest;
@@ -156,7 +157,7 @@ impl NewTask {
             ("expires", self.expires.map(|e| now.saturating_add(e))),
         ] {
             if at.is_some_and(|t| t >= TIME_MAX) {
-                return Err(Error::new("22008", format!("{what} points beyond the year 9999")));
+                return Err(Error::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} points beyond the year 9999")));
             }
         }
         if let Some(id) = self.id

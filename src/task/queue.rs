@@ -3,6 +3,7 @@
 use crate::handler::Handler;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{sandbox, worker};
 use crate::settings;
 use crate::tenant::columns::{self, col};
@@ -82,9 +83,12 @@ impl Queue {
         if self.room.get() == 0 {
             // Whatever roles they run as: the quota is the tenant's.
             self.room.set(gauge::room(&self.tenant, &self.table, limit).map_err(|unfinished| {
-                Error::new("53400", format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name))
-                    .detail(format!("Its max_queued is {limit}."))
-                    .hint("Wait until some are done, or ask an administrator for tq_set_quota(max_queued => …).")
+                Error::new(
+                    SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                    format!("tenant \"{}\" has {unfinished} unfinished tasks", self.tenant.name),
+                )
+                .detail(format!("Its max_queued is {limit}."))
+                .hint("Wait until some are done, or ask an administrator for tq_set_quota(max_queued => …).")
             })?);
         }
         self.room.set(self.room.get() - 1);

@@ -93,6 +93,7 @@ pub mod rcol {
     pub const PARENT_ID: usize = 20;
     pub const SCHEDULE: usize = 21;
     pub const SCHEDULED_FOR: usize = 22;
+    #[expect(dead_code, reason = "all columns of the table stand here")]
     pub const EXPIRES_AT: usize = 23;
     pub const ENQUEUED_BY: usize = 24;
     pub const BY_SUPERUSER: usize = 25;

@@ -20,7 +20,7 @@ pub fn confirmed() -> Result<bool> {
                     None,
                     &[system.into(), database.into()],
                 )
-                .map_err(|e| Error::new("XX000", e.to_string()))?;
+                .map_err(Error::from)?;
             // No row: CREATE EXTENSION has always made one; without it nothing is confirmed.
             let confirmed = rows.into_iter().next().and_then(|r| r.get::<bool>(1).ok().flatten());
             Ok(confirmed.unwrap_or(false))

@@ -6,6 +6,7 @@
 //! lock is the same, and what pg_locks shows to everybody confirms no guess.
 
 use crate::postgres::error::{Error, Result};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{lock, shmem, worker};
 use crate::tenant::{self, Tenant};
 use siphasher::sip::SipHasher24;
@@ -33,7 +34,7 @@ fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
     if lock::acquire(shmem::my_database(), kind as u16, hasher.finish(), !worker::is_scheduler()) {
         return Ok(());
     }
-    Err(Error::new("55P03", "another transaction of the tenant is enqueuing or defining the same"))
+    Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, "another transaction of the tenant is enqueuing or defining the same"))
 }
 
 /// Who enqueues the same id is waited for: the second then finds the first's task instead of failing.

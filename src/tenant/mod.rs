@@ -18,6 +18,7 @@ pub mod shape;
 
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::rate::Rate;
@@ -219,7 +220,10 @@ pub fn registry() -> Result<Registry> {
     if let Some(r) = CACHE.with_borrow(|c| c.registry) {
         return Ok(r);
     }
-    let missing = || Error::new("42704", "extension tenant_q is not installed in this database").hint("Run CREATE EXTENSION tenant_q.");
+    let missing = || {
+        Error::new(SqlState::UNDEFINED_OBJECT, "extension tenant_q is not installed in this database")
+            .hint("Run CREATE EXTENSION tenant_q.")
+    };
     let schema = catalog::schema_oid("tenant_q").ok_or_else(missing)?;
     let table = |name: &str| catalog::relation_oid(schema, name).ok_or_else(missing);
     let r = Registry {
@@ -302,18 +306,22 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
     // Before anything is read: what changes meanwhile belongs to the next one.
     let epoch = epoch();
     let registry = registry()?;
-    let name = catalog::schema_name(schema).ok_or_else(|| Error::new("3F000", "the tenant's schema does not exist any more"))?;
+    let name = catalog::schema_name(schema)
+        .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, "the tenant's schema does not exist any more"))?;
     let owner = catalog::schema_owner(schema).unwrap_or(0);
     let table = Table::open(registry.tenant, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
     let row = table.find(&[tcol::NAME as i16], Value::Text(&name)).ok_or_else(|| not_attached(&name))?;
     if row.oid(tcol::SCHEMA_OID) != Some(schema) {
-        return Err(Error::new("55000", format!("tenant \"{name}\" is a restored copy that has not been confirmed"))
-            .detail("The registry's row is of another schema of that name.")
-            .hint("Run SELECT tq_confirm_copy() when this database may run its tasks."));
+        return Err(Error::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("tenant \"{name}\" is a restored copy that has not been confirmed"),
+        )
+        .detail("The registry's row is of another schema of that name.")
+        .hint("Run SELECT tq_confirm_copy() when this database may run its tasks."));
     }
     let relation = |n: &str| {
         catalog::relation_oid(schema, n).ok_or_else(|| {
-            Error::new("42P01", format!("tenant \"{name}\" has no table {n}"))
+            Error::new(SqlState::UNDEFINED_TABLE, format!("tenant \"{name}\" has no table {n}"))
                 .hint(format!("Run SELECT tq_detach({q}); SELECT tq_attach({q}).", q = pgrx::spi::quote_literal(&name)))
         })
     };
@@ -527,7 +535,9 @@ impl Tenant {
             pgrx::check_for_interrupts!();
         }
         let (detail, hint) = self.who_locks();
-        Err(Error::new("55P03", format!("the tables of tenant \"{}\" are locked", self.name)).detail(format!("{detail}.")).hint(hint))
+        Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, format!("the tables of tenant \"{}\" are locked", self.name))
+            .detail(format!("{detail}."))
+            .hint(hint))
     }
     /// Who holds a lock on its tables that keeps everybody out, and how it ends.
     pub fn who_locks(&self) -> (String, String) {
@@ -566,7 +576,7 @@ impl Tenant {
         }
     }
     fn gone(&self) -> Error {
-        Error::new("42P01", format!("a table of tenant \"{}\" is gone", self.name))
+        Error::new(SqlState::UNDEFINED_TABLE, format!("a table of tenant \"{}\" is gone", self.name))
     }
     /// From here on changes of its tables are noted.
     fn watch(&self) {
@@ -611,7 +621,7 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
                 Some(oid) => oid,
                 None => {
                     let name = first_of_path(&key.0).ok_or_else(|| {
-                        Error::new("3F000", "there is no current tenant")
+                        Error::new(SqlState::INVALID_SCHEMA_NAME, "there is no current tenant")
                             .detail(if matches!(key.0.as_str(), "" | "\"\"") {
                                 "search_path is empty.".into()
                             } else {
@@ -636,7 +646,8 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
 }
 
 fn schema_of(name: &str, user: pgrx::pg_sys::Oid, hint: &str) -> Result<u32> {
-    let oid = catalog::schema_oid(name).ok_or_else(|| Error::new("3F000", format!("schema \"{name}\" does not exist")).hint(hint))?;
+    let oid = catalog::schema_oid(name)
+        .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")).hint(hint))?;
     if !catalog::may_use_schema(oid, user) {
         return Err(Error::denied(format!("permission denied for schema \"{name}\""))
             .hint(format!("Its owner can run GRANT USAGE ON SCHEMA {} TO …", catalog::quote(name))));

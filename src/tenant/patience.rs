@@ -6,6 +6,7 @@ use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::lock_wait::{self, Lock};
 use crate::postgres::sandbox;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::Spi;
 
 /// Long for whoever waits for somebody who works, short for whoever waits for somebody who has gone to lunch.
@@ -15,7 +16,9 @@ const PATIENCE_MS: i32 = 5000;
 pub fn bounded(call: &str, f: impl FnOnce() -> Result<Ret>) -> Result<Ret> {
     match lock_wait::bounded(PATIENCE_MS, || f().map_err(Failure::from)) {
         (Ok(value), _) => Ok(value),
-        (Err(failure), Some(lock)) if failure.sqlstate == "55P03" => Err(held(call, lock).unwrap_or_else(|| failure.into())),
+        (Err(failure), Some(lock)) if failure.sqlstate == SqlState::LOCK_NOT_AVAILABLE => {
+            Err(held(call, lock).unwrap_or_else(|| failure.into()))
+        }
         (Err(failure), _) => Err(failure.into()),
     }
 }
@@ -65,6 +68,6 @@ fn held(call: &str, lock: Lock) -> Option<Error> {
             how.push(format!("SELECT pg_terminate_backend({pid})"));
         }
     }
-    let error = Error::new("55P03", format!("{call} has waited in vain for another transaction"));
+    let error = Error::new(SqlState::LOCK_NOT_AVAILABLE, format!("{call} has waited in vain for another transaction"));
     (!who.is_empty()).then(|| error.detail(format!("Held by {}.", who.join(", "))).hint(format!("{}; then call it again.", how.join("; "))))
 }

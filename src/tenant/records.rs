@@ -2,6 +2,7 @@
 
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, invalidation, sandbox};
 use crate::tenant::{self, registry};
 use pgrx::datum::DatumWithOid;
@@ -16,9 +17,7 @@ pub fn open(name: &str, access: Access) -> Result<Table> {
 
 /// Runs SQL on the extension's own tables.
 pub(crate) fn run(sql: &str, args: &[DatumWithOid]) -> Result<u64> {
-    sandbox::as_extension(|| {
-        Spi::connect_mut(|c| c.update(sql, None, args).map(|t| t.len() as u64)).map_err(|e| Error::new("XX000", e.to_string()))
-    })
+    sandbox::as_extension(|| Spi::connect_mut(|c| c.update(sql, None, args).map(|t| t.len() as u64)).map_err(Error::from))
 }
 
 /// What every session that works for a tenant reads whole, so that there must not be any number of them.
@@ -42,7 +41,7 @@ impl Few {
         );
         match run(&full, &[tenant.into(), key.into()])? {
             0 => Ok(()),
-            _ => Err(Error::new("54000", format!("tenant \"{tenant}\" has {most} {name}, as many as it may"))
+            _ => Err(Error::new(SqlState::PROGRAM_LIMIT_EXCEEDED, format!("tenant \"{tenant}\" has {most} {name}, as many as it may"))
                 .detail("Every process that works for the tenant keeps all of them in memory.")
                 .hint(*hint)),
         }

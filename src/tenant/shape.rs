@@ -13,6 +13,7 @@ use crate::postgres::catalog::{self, Column, ColumnKind, Distributed, Index, Odd
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
+use crate::postgres::sqlstate::SqlState;
 use crate::tenant::{Tenant, registry};
 use pgrx::Spi;
 use std::cell::RefCell;
@@ -75,7 +76,7 @@ pub fn refuse_distributed(schema: &str, table: Option<u32>) -> Result<()> {
         }
         _ => (format!("schema \"{schema}\""), catalog::undistribute_schema(schema)),
     };
-    Err(Error::new("0A000", format!("{what} is distributed by Citus, which tenant_q does not support yet"))
+    Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is distributed by Citus, which tenant_q does not support yet"))
         .detail("What a task does in distributed tables is committed at once, also if the attempt fails.")
         .hint(fix))
 }
@@ -90,9 +91,12 @@ fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> R
         )
     };
     let fail = |why: String, fix: Option<String>| {
-        Err(Error::new("55000", format!("table {name} of tenant \"{schema}\" is not as tq_attach made it"))
-            .detail(why)
-            .hint(fix.unwrap_or_else(anew)))
+        Err(Error::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table {name} of tenant \"{schema}\" is not as tq_attach made it"),
+        )
+        .detail(why)
+        .hint(fix.unwrap_or_else(anew)))
     };
     if catalog::relation_owner(table) != owner {
         return fail(

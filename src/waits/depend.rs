@@ -14,6 +14,7 @@ use crate::handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
 use crate::pure::state::{self, ended, stored};
@@ -72,7 +73,7 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
                 Some(_) => {}
                 None if results.find(&[rcol::ID as i16], Value::Uuid(*d)).is_some() => {}
                 None => {
-                    return Err(Error::new("P0002", format!("task {} is neither waiting nor kept", ids::uuid_text(*d)))
+                    return Err(Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", ids::uuid_text(*d)))
                         .detail("A task can depend on tasks of its own tenant that are known.")
                         .hint("Enqueue what it depends on first, in the same tenant."));
                 }
@@ -119,7 +120,7 @@ pub fn evaluate(tasks: &Table, results: &Table, row: &Row) -> Answer {
 }
 
 fn unmet(id: u128, state: u8) -> Failure {
-    Failure::new("TQ004", format!("task {} that it depends on has {}", ids::uuid_text(id), crate::task::document::ended_how(state)))
+    Failure::new(SqlState::NEVER, format!("task {} that it depends on has {}", ids::uuid_text(id), crate::task::document::ended_how(state)))
 }
 
 fn link_id(dependent: u128, of: u128) -> u128 {

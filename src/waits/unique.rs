@@ -6,6 +6,7 @@
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
@@ -57,7 +58,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
         }
         let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
-            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(id)))
+            Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(id)))
                 .detail(detail.to_string())
                 .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
         };
@@ -102,7 +103,7 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
         None => Ok(Some((key, Jsonb::from_value(options)))),
         Some(other) => Err(Failure::ours(
             Own::Superseded,
-            "TQ006",
+            SqlState::SUPERSEDED,
             format!("task {} of the same unique_key was enqueued meanwhile", ids::uuid_text(other.uuid(col::ID).unwrap_or(0))),
         )),
     }
@@ -141,10 +142,11 @@ pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result
             let _: Gone = tasks.delete(&row);
             Ok(())
         }
-        Some(row) => {
-            Err(Error::new("23505", format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.uuid(col::ID).unwrap_or(0))))
-                .detail("Another task of this key was enqueued meanwhile."))
-        }
+        Some(row) => Err(Error::new(
+            SqlState::UNIQUE_VIOLATION,
+            format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.uuid(col::ID).unwrap_or(0))),
+        )
+        .detail("Another task of this key was enqueued meanwhile.")),
         None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
 use crate::pure::time::Micros;
@@ -23,14 +24,16 @@ use std::ffi::CString;
 use std::rc::Rc;
 
 /// The SQLSTATE of a listener's "no" to a task that is being enqueued.
-const VETO: &str = "TQ005";
+const VETO: SqlState = SqlState::VETO;
 
 /// The listener's function, called in the present transaction as the present user.
 fn ask(handler: &Handler, document: &Jsonb, code: &MayRunCode) -> std::result::Result<Jsonb, Failure> {
     let signature = match (&handler.signature, &handler.fault) {
         (Some(signature), None) if !handler.is_procedure() => signature,
-        (_, Some(fault)) => return Err(Failure::new("42883", format!("listener \"{}\": {}", handler.name, fault.text()))),
-        _ => return Err(Failure::new("42883", format!("listener \"{}\" is not a function", handler.name))),
+        (_, Some(fault)) => {
+            return Err(Failure::new(SqlState::UNDEFINED_FUNCTION, format!("listener \"{}\": {}", handler.name, fault.text())));
+        }
+        _ => return Err(Failure::new(SqlState::UNDEFINED_FUNCTION, format!("listener \"{}\" is not a function", handler.name))),
     };
     let was = ASKING.replace(true);
     let answer = caught::catch(|| {
@@ -162,7 +165,7 @@ pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::resu
         r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
     };
     let row = table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it));
-    let overtaken = || Failure::ours(Own::Fenced, "TQF00", "the task was changed, cancelled or finished meanwhile");
+    let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");
     let row = row.ok_or_else(overtaken)?;
     let mut options = row.json(col::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
     if !options[ASKED].is_array() {
@@ -209,7 +212,10 @@ pub fn before_run(
     }
     let (_, others) = ask_pending(tenant, row, handler, item, started_at, code)?;
     if let Some(other) = others.first() {
-        let failure = Failure::new("55000", format!("listener \"{other}\" is to be asked first, as another role than the task's"));
+        let failure = Failure::new(
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("listener \"{other}\" is to be asked first, as another role than the task's"),
+        );
         return Err(Failure { hint: Some("An executor of its role asks it: leave the task to the workers.".into()), ..failure });
     }
     let listening = listeners::listeners(tenant)?.of(Event::BeforeRun, &handler.name);

@@ -7,8 +7,8 @@ use crate::fanout::lines;
 use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock;
-use crate::postgres::error::Error;
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
 use crate::pure::state::{self, ended, stored};
@@ -146,7 +146,7 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, sa
 
 /// The failure of an attempt that its timeout ended.
 pub fn took_too_long(timeout_ms: i64) -> Failure {
-    Failure::new("57014", format!("the attempt took longer than its timeout of {timeout_ms} ms"))
+    Failure::new(SqlState::QUERY_CANCELED, format!("the attempt took longer than its timeout of {timeout_ms} ms"))
 }
 
 /// What became of a failed attempt.
@@ -183,7 +183,7 @@ pub fn failed(
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
     let mut reclaimed = None;
-    let mut again = !last && !exhausted && rules.policy.retries(&failure.sqlstate);
+    let mut again = !last && !exhausted && rules.policy.retries(failure.sqlstate.as_str());
     if again {
         match unique::reclaim(tenant, &table, &row) {
             Ok(own) => reclaimed = own,
@@ -260,7 +260,10 @@ pub fn interrupted(
     if times >= INTERRUPTIONS {
         let failure = Failure {
             hint: Some("What is cancelled from outside ends earlier than its task; tq_cancel() ends the task.".into()),
-            ..Failure::new("57014", format!("{times} attempts were interrupted one after the other, the last one at: {}", failure.message))
+            ..Failure::new(
+                SqlState::QUERY_CANCELED,
+                format!("{times} attempts were interrupted one after the other, the last one at: {}", failure.message),
+            )
         };
         let verdict = failed(tenant, item, handler, started_at, &failure, "interrupted", None, false)?;
         return Ok(Interrupted::Counted(failure, verdict));
@@ -309,7 +312,7 @@ pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
 pub fn deleted_itself() -> Failure {
     Failure {
         hint: Some("tq_fail() ends a task from within.".into()),
-        ..Failure::new("55000", "the handler has deleted or cancelled its own task")
+        ..Failure::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "the handler has deleted or cancelled its own task")
     }
 }
 
@@ -351,14 +354,4 @@ fn with_entry(history: Option<Json>, entry: Json) -> Json {
     let surplus = entries.len().saturating_sub(HISTORY);
     entries.drain(..surplus);
     Json::Array(entries)
-}
-
-impl From<Failure> for Error {
-    /// For callers outside the workers, where a failure is theirs to see.
-    fn from(f: Failure) -> Error {
-        let mut e = Error::new(crate::postgres::error::intern(&f.sqlstate), f.message);
-        e.detail = f.detail;
-        e.hint = f.hint;
-        e
-    }
 }

@@ -9,6 +9,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, Rows};
 use crate::postgres::{clock, memory, transaction};
 use crate::pure::state::{ended, stored};
@@ -132,7 +133,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
         let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(ids::member_id(id, *n))).is_some();
         if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
-            return Err(Error::new("23505", format!("an earlier flow had the id {}", ids::uuid_text(id)))
+            return Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("an earlier flow had the id {}", ids::uuid_text(id)))
                 .detail(format!("The result of its member {} is kept.", n + 1))
                 .hint("Delete its members' results, or take another id."));
         }
@@ -169,7 +170,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         if theirs != ids::member_id(id, n) {
             // The flow waits for a task of its own, under an id of its own.
             return Err(place(
-                Error::new("23505", format!("unique_key is taken by task {}", ids::uuid_text(theirs)))
+                Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key is taken by task {}", ids::uuid_text(theirs)))
                     .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
             ));
         }
@@ -217,7 +218,7 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
 }
 
 fn array(args: &Args, n: usize, what: &str) -> Result<Jsonb> {
-    args.json(n).ok_or_else(|| Error::new("22004", format!("{what} is null")))
+    args.json(n).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, format!("{what} is null")))
 }
 
 /// tq_group(tasks, task, tenant)
@@ -253,11 +254,13 @@ fn chain(args: &Args) -> Result<Ret> {
 /// tq_async_iter(handler, args, chunk, task, tenant)
 fn iter(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async_iter()");
-    let handler = args.text(0).ok_or_else(|| Error::new("22004", "handler is null").hint("Pass the name of a registered handler."))?;
+    let handler = args
+        .text(0)
+        .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
     // What stands for SQL NULL.
     let no_value = Jsonb::null();
     let null = no_value.datum();
-    let items = args.jsons(1).ok_or_else(|| Error::new("22004", "args is null"))?;
+    let items = args.jsons(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "args is null"))?;
     let chunk = args.int(2).unwrap_or(1);
     if chunk < 1 {
         return Err(Error::invalid(format!("chunk is {chunk}")).hint("Pass how many arguments one task works off, at least 1."));
@@ -337,7 +340,7 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
     let error = first.filter(|_| !allow_failure).map(|(n, why)| {
         let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
-        let mut failure = Failure::new("TQ004", message);
+        let mut failure = Failure::new(SqlState::NEVER, message);
         let also = if others > 0 { format!("{others} more did not end well") } else { String::new() };
         failure.detail =
             Some([why["message"].as_str().unwrap_or(""), &also].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; "))
@@ -403,7 +406,7 @@ pub fn requeue(
         },
         Found::Finished(row) => {
             if results.delete(&row) == Gone::Lost {
-                return Err(Error::new("40001", "the flow was changed meanwhile").hint("Try again."));
+                return Err(Error::new(SqlState::SERIALIZATION_FAILURE, "the flow was changed meanwhile").hint("Try again."));
             }
             let mut values = complete::unfinished_again(tenant, &row);
             values[col::STATE - 1] = Value::Char(stored::WAITING);

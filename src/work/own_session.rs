@@ -16,6 +16,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
 use crate::postgres::session::{self, Nest};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::interleave;
@@ -156,7 +157,7 @@ impl Due {
         }
         for (reason, count) in &self.left {
             let what = if *count == 1 { "1 due task is left".to_string() } else { format!("{count} due tasks are left") };
-            Error::new("00000", format!("{what}: {reason}")).notice();
+            Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{what}: {reason}")).notice();
         }
     }
 }
@@ -326,7 +327,7 @@ fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Res
         }
         false => failure,
     };
-    if COMPLETING.get() && failure.sqlstate == "23505" {
+    if COMPLETING.get() && failure.sqlstate == SqlState::UNIQUE_VIOLATION {
         // Somebody has done it before.
         return Ok(Try::Theirs);
     }
@@ -517,15 +518,15 @@ fn set(name: &str, value: &str) {
 fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
     let role = sandbox::current_user();
     if role.to_u32() != handler.run_as {
-        return Err(Failure::new("42501", "the session's user is not the role that the handler runs as"));
+        return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the session's user is not the role that the handler runs as"));
     }
     if let Some(fault) = &handler.fault {
-        return Err(Failure::new("42883", fault.text()));
+        return Err(Failure::new(SqlState::UNDEFINED_FUNCTION, fault.text()));
     }
     if sandbox::is_superuser(role) {
         let refused = |why: &str| {
             current::replace_asked(Asked { in_vain: true, ..Asked::default() });
-            Err(Failure::new("42501", why))
+            Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, why))
         };
         if !settings::allow_superuser() {
             return refused("the task would run as a superuser, and tenant_q.allow_superuser is off");
@@ -553,7 +554,7 @@ pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
             .hint("SET ROLE to it, or leave sync out."));
     }
     match &handler.fault {
-        Some(fault) => Err(Error::new("42883", fault.text())),
+        Some(fault) => Err(Error::new(SqlState::UNDEFINED_FUNCTION, fault.text())),
         None => Ok(()),
     }
 }
@@ -582,7 +583,9 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         };
         let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
         if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
-            return Err(Error::new("55P03", shut.what).detail(shut.detail).hint("Leave sync out: the task then runs as soon as it may."));
+            return Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, shut.what)
+                .detail(shut.detail)
+                .hint("Leave sync out: the task then runs as soon as it may."));
         }
         let (item, started_at) = (item_of(&row), clock::now());
         COMPLETING.set(false);

@@ -4,6 +4,7 @@
 use crate::handler::{self, notes};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::NEVER;
@@ -319,7 +320,10 @@ fn step(
                 if now >= since + grace {
                     let why =
                         other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
-                    let failure = Failure { detail: Some(why), ..Failure::new("42883", format!("handler \"{name}\" can not be called")) };
+                    let failure = Failure {
+                        detail: Some(why),
+                        ..Failure::new(SqlState::UNDEFINED_FUNCTION, format!("handler \"{name}\" can not be called"))
+                    };
                     let item = crate::task::lookup::item_of(row);
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
                 } else {

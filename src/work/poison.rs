@@ -14,6 +14,7 @@
 use crate::handler::{self, notes};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
 use crate::pure::ids;
@@ -60,7 +61,7 @@ pub fn settle(s: &Shared, database: u32) {
                 Err(failure) => {
                     let id = ids::uuid_text(culprits::id_of(c));
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
-                    match again_after(&failure.sqlstate) {
+                    match again_after(failure.sqlstate) {
                         Some(delay) => c.again.store(clock::now() + delay, Relaxed),
                         None => culprits::free(s, c),
                     }
@@ -73,13 +74,13 @@ pub fn settle(s: &Shared, database: u32) {
 
 /// When an end that could not be written down is tried again; None: never, as it would fail each time, and nothing of its
 /// tenant starts before. Ours are all the statements that failed.
-fn again_after(sqlstate: &str) -> Option<Micros> {
-    match (&sqlstate[..sqlstate.len().min(2)], sqlstate) {
+fn again_after(sqlstate: SqlState) -> Option<Micros> {
+    match (sqlstate.class(), sqlstate) {
         // A lock, a deadlock, somebody else's change: they pass.
-        ("40", _) | (_, "55P03" | "XX000") => Some(AGAIN),
+        ("40", _) | (_, SqlState::LOCK_NOT_AVAILABLE | SqlState::INTERNAL_ERROR) => Some(AGAIN),
         // No room, a cancel, tables that are not as they should be: nothing of the tenant could run either, and a crash that
         // isn't counted would come again.
-        ("53" | "57" | "58", _) | (_, "55000") => Some(AGAIN_LATER),
+        ("53" | "57" | "58", _) | (_, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => Some(AGAIN_LATER),
         _ => None,
     }
 }
@@ -131,7 +132,7 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Re
     let (failure, outcome) = if timed_out {
         (complete::took_too_long((deadline - started_at) / 1000), "timeout")
     } else {
-        (Failure::new("57P01", format!("{} executors ended while they ran this task", culprits::ENDS)), "interrupted")
+        (Failure::new(SqlState::ADMIN_SHUTDOWN, format!("{} executors ended while they ran this task", culprits::ENDS)), "interrupted")
     };
     let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, outcome, None, false)?;
     caught::log_failure(
@@ -165,8 +166,9 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     let crashes = row.i32(col::CRASHES).unwrap_or(0) + 1;
     let name = row.text(col::HANDLER).unwrap_or_default();
     let convicted = crashes >= settings::max_crashes();
-    let failure = Failure::new("XX000", format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
-    history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": "XX000", "message": failure.message }));
+    let failure =
+        Failure::new(SqlState::INTERNAL_ERROR, format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
+    history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": SqlState::INTERNAL_ERROR, "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
     let document = Jsonb::from_value(history.clone().into());
@@ -179,7 +181,7 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
         }
     }
     if table.update(row, &changes) == Gone::Lost {
-        return Err(Failure::new("40001", "the task was changed meanwhile"));
+        return Err(Failure::new(SqlState::SERIALIZATION_FAILURE, "the task was changed meanwhile"));
     }
     if convicted {
         quarantine(tenant, table, row, crashes, history.into(), &failure)?;

@@ -13,6 +13,7 @@ use crate::postgres::code::MayRunCode;
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Row};
 use crate::postgres::session::{self, Nest};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transaction};
 use crate::pure::ids;
@@ -50,7 +51,7 @@ pub enum Cause {
 
 /// `since`: the attempt's beginning. `timed_out`: its timer has fired.
 pub fn judge(failure: Failure, since: Mark, timed_out: bool, asked: &Asked) -> Cause {
-    let is_cancel = failure.sqlstate == "57014";
+    let is_cancel = failure.sqlstate == SqlState::QUERY_CANCELED;
     match (failure.own, asked.call) {
         (Some(Own::Fenced | Own::Gone), _) => Cause::Overtaken(failure),
         (Some(Own::Skipped), _) => Cause::Skipped(failure),
@@ -160,7 +161,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
                 ids::uuid_text(item.id),
                 elapsed / 1000
             ),
-            &Failure::new("00000", format!("{outcome:?}").to_lowercase()),
+            &Failure::new(SqlState::SUCCESSFUL_COMPLETION, format!("{outcome:?}").to_lowercase()),
         );
     }
     outcome
@@ -173,7 +174,7 @@ pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
 
 /// An attempt must not begin as it was picked; never seen outside.
 fn outdated(why: impl Into<String>) -> Failure {
-    Failure::ours(Own::Outdated, "TQF05", why)
+    Failure::ours(Own::Outdated, SqlState::OUTDATED, why)
 }
 
 /// The tenant and the handler as they are now.
@@ -218,18 +219,21 @@ fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) 
 fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), Failure> {
     let role = sandbox::session_user();
     if sandbox::current_user() != role || role.to_u32() != handler.run_as {
-        return Err(Failure::new("42501", "the executor is not the role that the handler runs as"));
+        return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the executor is not the role that the handler runs as"));
     }
     if sandbox::is_superuser(role) {
         ASKED.with_borrow_mut(|a| a.in_vain = true);
         if !settings::allow_superuser() {
-            return Err(Failure::new("42501", "the task would run as a superuser, and tenant_q.allow_superuser is off"));
+            return Err(Failure::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "the task would run as a superuser, and tenant_q.allow_superuser is off",
+            ));
         }
         if row.bool(col::BY_SUPERUSER) != Some(true) {
-            return Err(Failure::new("42501", "the task would run as a superuser, but no superuser enqueued it"));
+            return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the task would run as a superuser, but no superuser enqueued it"));
         }
         if let Some(why) = tenant.distrust() {
-            return Err(Failure::new("42501", format!("the task would run as a superuser, but {why}")));
+            return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, format!("the task would run as a superuser, but {why}")));
         }
         ASKED.with_borrow_mut(|a| a.in_vain = false);
     }
@@ -246,11 +250,6 @@ fn begin_completion(started_at: Micros) {
 /// In milliseconds.
 fn patience(started_at: Micros) -> i32 {
     ((clock::now() - started_at) / 1000).clamp(1000, 30_000) as i32
-}
-
-/// Whether an error of our own statements passes by itself: locks, deadlocks, serialization.
-fn passes(sqlstate: &str) -> bool {
-    matches!(sqlstate, "55P03" | "40P01" | "40001")
 }
 
 pub fn apply_settings(handler: &Handler) {
@@ -284,7 +283,7 @@ fn conditions(tenant: &Tenant, row: &Row) -> Result<depend::Answer, Failure> {
 }
 
 fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
-    handler.signature.as_ref().ok_or_else(|| Failure::new("42883", "the handler's function is gone"))
+    handler.signature.as_ref().ok_or_else(|| Failure::new(SqlState::UNDEFINED_FUNCTION, "the handler's function is gone"))
 }
 
 /// The arguments of each call: one, but for a chunk of an iteration.
@@ -315,7 +314,7 @@ fn unfit(unfit: Unfit) -> Failure {
     let of_foreign_type = unfit.of_foreign_type;
     let mut failure = Failure::from(unfit);
     // A lock, a deadlock: none of the value's.
-    if of_foreign_type && !passes(&failure.sqlstate) {
+    if of_foreign_type && !failure.sqlstate.is_contention() {
         ASKED.with_borrow_mut(|a| a.in_vain = true);
         failure.hint.get_or_insert_with(|| "It is not tried again. tq_requeue(id, args => '…') runs it with other arguments.".into());
     }
@@ -423,7 +422,7 @@ fn procedure(
         }
         let signature = signature_of(handler)?;
         let Arguments::One(args) = arguments_of(row, handler, passed)? else {
-            return Err(Failure::new("0A000", "a procedure can't be called for a chunk of an iteration"));
+            return Err(Failure::new(SqlState::FEATURE_NOT_SUPPORTED, "a procedure can't be called for a chunk of an iteration"));
         };
         let bound = arguments::bind(signature, args.as_ref(), &code).map_err(unfit)?;
         ask::before_run(tenant, row, handler, item, started_at, &code)?;
@@ -490,7 +489,7 @@ fn fail(
             (failure, "interrupted", None, false)
         }
         // No attempt of the handler's: it did its work, and does it again, or it never began.
-        Cause::Failed(failure) if STAGE.get() != Stage::Handler && passes(&failure.sqlstate) => return unrecorded(&failure),
+        Cause::Failed(failure) if STAGE.get() != Stage::Handler && failure.sqlstate.is_contention() => return unrecorded(&failure),
         Cause::TimedOut => (complete::took_too_long(timeout_ms), "timeout", None, false),
         Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
         Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),

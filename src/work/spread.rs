@@ -13,6 +13,7 @@ use crate::postgres::call::{self};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, row_lock, sandbox, timeout, transaction};
 use crate::pure::ids;
@@ -143,16 +144,11 @@ impl Spreader {
 
     /// One that passes by itself comes again every second or two.
     fn log(&mut self, what: &str, failure: &Failure) {
-        if !passes(&failure.sqlstate) || clock::now() - self.logged > LOG_EVERY {
+        if !failure.sqlstate.may_pass() || clock::now() - self.logged > LOG_EVERY {
             self.logged = clock::now();
             caught::log_failure(what, failure);
         }
     }
-}
-
-/// Errors that pass by themselves: locks, conflicts, cancels, resources; somebody enqueues the very task by hand.
-fn passes(sqlstate: &str) -> bool {
-    matches!(sqlstate, "55P03" | "23505") || ["40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 /// The other fan-outs go on before one that can't be ended.
@@ -171,7 +167,7 @@ fn put_off(fanout: u128) -> std::result::Result<(), Failure> {
 fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
     if fanout == VISIT {
         let outcomes = records::open("fanout_tenant", Access::Write)?;
-        let again = clock::now() + if passes(&failure.sqlstate) { LOCKED_AGAIN } else { VISIT_AGAIN };
+        let again = clock::now() + if failure.sqlstate.may_pass() { LOCKED_AGAIN } else { VISIT_AGAIN };
         if let Some(row) = lines::outcome(&outcomes, VISIT, tenant)
             && row_lock::try_lock(&outcomes, &row)
         {
@@ -181,7 +177,7 @@ fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result
     }
     let fanouts = records::open("fanout", Access::Write)?;
     let Some(row) = fanouts.find(&[lines::fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
-    if !passes(&failure.sqlstate) {
+    if !failure.sqlstate.may_pass() {
         lines::note(&records::open("fanout_tenant", Access::Write)?, fanout, tenant, lines::state::SKIPPED, None, Some(&failure.message));
     }
     match fanouts.update(&row, &[(lines::fcol::SERVED_TO, Value::Text(tenant))]) {
@@ -389,7 +385,7 @@ fn prune(name: &str) {
             Ok(())
         });
         if let Err(failure) = pruned
-            && failure.sqlstate != "55P03"
+            && failure.sqlstate != SqlState::LOCK_NOT_AVAILABLE
         {
             caught::log_failure("an old line of tq_fanouts could not be removed", &failure);
         }

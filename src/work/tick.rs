@@ -6,6 +6,7 @@ use crate::fanout::{definitions as schedules, lines};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
 use crate::pure::schedule::catch_up::{self};
@@ -151,7 +152,14 @@ fn take_turn(s: &Shared, index: usize) -> Micros {
             care = Care::Single;
             continue;
         }
-        if !matches!(failure.sqlstate.as_str(), "55000" | "0A000" | "3F000" | "42704" | "42P01") {
+        if !matches!(
+            failure.sqlstate,
+            SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+                | SqlState::FEATURE_NOT_SUPPORTED
+                | SqlState::INVALID_SCHEMA_NAME
+                | SqlState::UNDEFINED_OBJECT
+                | SqlState::UNDEFINED_TABLE
+        ) {
             caught::log_failure("schedules could not be served", &failure);
         }
         return clock::now() + FAILED_AGAIN;
@@ -167,8 +175,8 @@ enum Care {
 
 /// Whether an error says something of the moment, not of the schedule: locks, resources, an operator,
 /// the state of the tenant; or somebody enqueues the very task by hand.
-fn passes(sqlstate: &str) -> bool {
-    ["40", "53", "55", "57", "58", "08", "25", "3F"].contains(&&sqlstate[..sqlstate.len().min(2)]) || matches!(sqlstate, "42P01" | "23505")
+fn passes(sqlstate: SqlState) -> bool {
+    sqlstate.may_pass() || ["55", "08", "25", "3F"].contains(&sqlstate.class()) || sqlstate == SqlState::UNDEFINED_TABLE
 }
 
 thread_local! {
@@ -178,8 +186,8 @@ thread_local! {
 }
 
 /// Whether it is an internal error that this schedule hasn't had lately.
-fn is_first(tenant: u32, name: &str, sqlstate: &str) -> bool {
-    sqlstate.starts_with("XX")
+fn is_first(tenant: u32, name: &str, sqlstate: SqlState) -> bool {
+    sqlstate.class() == "XX"
         && FAILED_ONCE.with_borrow_mut(|failed| {
             failed.retain(|_, at| at.elapsed() < REMEMBERED);
             if failed.len() >= FAILED_MAX {
@@ -390,15 +398,15 @@ impl<'a> Work<'a> {
             Err(failure) => failure,
         };
         let name = row.text(columns::scol::NAME).unwrap_or_default();
-        if failure.sqlstate.starts_with("40") || failure.sqlstate == "55P03" {
+        if failure.sqlstate.class() == "40" || failure.sqlstate == SqlState::LOCK_NOT_AVAILABLE {
             return Ok(Turn::Held(now + LOCKED_AGAIN));
         }
-        if passes(&failure.sqlstate) || is_first(tenant.oid, &name, &failure.sqlstate) {
+        if passes(failure.sqlstate) || is_first(tenant.oid, &name, failure.sqlstate) {
             caught::log_failure("a schedule could not be served", &failure);
             return Ok(Turn::Held(now + FAILED_AGAIN));
         }
         // Whatever is in it, it must not come again and again: not tried until somebody mends it.
-        self.write(row, &Changes::broken(row, Error::new("XX000", failure.message)))
+        self.write(row, &Changes::broken(row, Error::new(SqlState::INTERNAL_ERROR, failure.message)))
     }
 
     fn write(&self, row: &Row, changes: &Changes) -> std::result::Result<Turn, Failure> {
@@ -434,7 +442,7 @@ impl<'a> Work<'a> {
 }
 
 fn overtaken() -> Failure {
-    Failure::new("40001", "the schedule was changed meanwhile")
+    Failure::new(SqlState::SERIALIZATION_FAILURE, "the schedule was changed meanwhile")
 }
 
 struct Changes {
@@ -562,7 +570,7 @@ fn fire(
         });
         let made = match made {
             // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
-            Err(error) if error.sqlstate == "55P03" => return Err(error),
+            Err(error) if error.sqlstate == SqlState::LOCK_NOT_AVAILABLE => return Err(error),
             made => made,
         };
         if let Some(all) = of_line {

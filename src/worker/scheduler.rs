@@ -6,6 +6,7 @@
 //! waits for no lock of theirs.
 
 use crate::postgres::relation::{Access, Compare, Key, Table, Value};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, caught, clock, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
 use crate::pure::state::stored;
 use crate::pure::time::{Micros, NEVER};
@@ -414,7 +415,7 @@ fn is_locked(s: &Shared, database: u32, tenant: u32, moved: Option<Move>) -> boo
     });
     match looked {
         Ok(looked) => matches!(looked, Looked::Locked),
-        Err(failure) => failure.sqlstate == "55P03",
+        Err(failure) => failure.sqlstate == SqlState::LOCK_NOT_AVAILABLE,
     }
 }
 

@@ -5,23 +5,20 @@
 
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::function::raw;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 
 /// One row of pg_proc.
 pub struct Function {
-    pub oid: u32,
     pub name: String,
     pub schema: u32,
     pub owner: u32,
-    pub language: u32,
     /// prokind: f, p, a or w.
     pub kind: u8,
-    pub strict: bool,
     pub returns_set: bool,
     pub result: u32,
     pub inputs: Vec<Input>,
-    pub has_out: bool,
     /// `name=value`, as SET clauses left them.
     pub settings: Vec<String>,
 }
@@ -72,7 +69,7 @@ pub fn load(function: u32) -> Option<Function> {
             return None;
         }
         let form = &*(pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_proc);
-        let (inputs, has_out) = parameters(tuple, form);
+        let inputs = parameters(tuple, form);
         let mut is_null = false;
         let settings = pg_sys::SysCacheGetAttr(
             pg_sys::SysCacheIdentifier::PROCOID as i32,
@@ -82,17 +79,13 @@ pub fn load(function: u32) -> Option<Function> {
         );
         let settings = if is_null { None } else { <Vec<Option<String>>>::from_datum(settings, false) };
         let loaded = Function {
-            oid: function,
             name: owned(form.proname.data.as_ptr()),
             schema: form.pronamespace.to_u32(),
             owner: form.proowner.to_u32(),
-            language: form.prolang.to_u32(),
             kind: form.prokind as u8,
-            strict: form.proisstrict,
             returns_set: form.proretset,
             result: form.prorettype.to_u32(),
             inputs,
-            has_out,
             settings: settings.into_iter().flatten().flatten().collect(),
         };
         pg_sys::ReleaseSysCache(tuple);
@@ -100,14 +93,13 @@ pub fn load(function: u32) -> Option<Function> {
     }
 }
 
-/// The parameters a caller gives, and whether there are any that come back.
-unsafe fn parameters(tuple: pg_sys::HeapTuple, form: &pg_sys::FormData_pg_proc) -> (Vec<Input>, bool) {
+/// The parameters that a caller gives.
+unsafe fn parameters(tuple: pg_sys::HeapTuple, form: &pg_sys::FormData_pg_proc) -> Vec<Input> {
     let (mut types, mut names, mut modes) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: fills three arrays of `count` entries each; the last two may be NULL.
     let count = unsafe { pg_sys::get_func_arg_info(tuple, &mut types, &mut names, &mut modes) } as usize;
     let first_default = form.pronargs as usize - form.pronargdefaults as usize;
     let mut inputs = Vec::with_capacity(form.pronargs as usize);
-    let mut has_out = false;
     for i in 0..count {
         // SAFETY: below the arrays' length.
         let (type_oid, mode, name) = unsafe {
@@ -117,13 +109,12 @@ unsafe fn parameters(tuple: pg_sys::HeapTuple, form: &pg_sys::FormData_pg_proc) 
                 if names.is_null() { String::new() } else { owned(*names.add(i)) },
             )
         };
-        has_out |= matches!(mode, b'o' | b'b' | b't');
         if matches!(mode, b'i' | b'b' | b'v') {
             let has_default = inputs.len() >= first_default;
             inputs.push(Input { name: Some(name).filter(|n| !n.is_empty()), type_oid, has_default, variadic: mode == b'v' });
         }
     }
-    (inputs, has_out)
+    inputs
 }
 
 /// All functions of that name, in whatever schema.
@@ -226,7 +217,7 @@ pub fn parse_type(text: &str, path: &[u32]) -> Result<Option<u32>, Failure> {
         })?
     };
     if name.is_null() {
-        return Err(Failure::new("42601", "a type is expected, not a reference to a column"));
+        return Err(Failure::new(SqlState::SYNTAX_ERROR, "a type is expected, not a reference to a column"));
     }
     let schemas = if schema.is_null() {
         std::iter::once(pg_sys::PG_CATALOG_NAMESPACE).chain(path.iter().copied()).collect()

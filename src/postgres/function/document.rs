@@ -6,6 +6,7 @@
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::function::{catalog, is_built_in, raw};
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{self, JsonbIteratorToken, JsonbValue, jbvType};
 use std::ffi::{CStr, CString};
@@ -177,7 +178,7 @@ pub fn convert_whole(document: &Document, name: &str, type_oid: u32, code: Optio
 /// Of most types that aren't PostgreSQL's own this runs the code of whoever made them, as the current user: not without leave.
 pub fn convert(item: &Item, name: &str, type_oid: u32, code: Option<&MayRunCode>) -> Result<Option<pg_sys::Datum>, Failure> {
     if !catalog::runs_nobodys_code(type_oid) {
-        code.ok_or_else(|| Failure::new("XX000", "a value of somebody's type is data here"))?.check()?;
+        code.ok_or_else(|| Failure::new(SqlState::INTERNAL_ERROR, "a value of somebody's type is data here"))?.check()?;
     }
     let mut value = item.value;
     let type_oid = oid(type_oid);
