@@ -12,7 +12,6 @@ use crate::shared::away::{self, Away};
 use crate::shared::{self, Shared, prepared, wake};
 use pgrx::PgLogLevel;
 use std::collections::HashSet;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// PostgreSQL waits five seconds for other sessions to leave.
@@ -88,7 +87,7 @@ fn send_away(database: u32) {
         // One that was just starting hears of it now.
         away::dismiss(&s, database);
         if let Some(db) = s.db(database) {
-            worker::signal(db.scheduler_pid.load(SeqCst), libc::SIGTERM);
+            worker::signal(db.scheduler_pid.load(), libc::SIGTERM);
         }
         latch::wait(Some(Duration::from_millis(10)));
     }
@@ -96,8 +95,8 @@ fn send_away(database: u32) {
 
 /// The processes of a database's workers; 0 = one that hasn't begun yet.
 fn workers_of(s: &Shared, database: u32) -> Vec<u32> {
-    let of = |slot: &&shared::Slot| slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database;
-    let executors = s.slots.iter().filter(of).map(|slot| slot.pid.load(SeqCst));
-    let scheduler = s.db(database).map(|db| db.scheduler_pid.load(SeqCst)).filter(|pid| *pid != 0);
+    let of = |slot: &&shared::Slot| slot.state.load() != 0 && slot.database.load() == database;
+    let executors = s.slots.iter().filter(of).map(|slot| slot.pid.load());
+    let scheduler = s.db(database).map(|db| db.scheduler_pid.load()).filter(|pid| *pid != 0);
     executors.chain(scheduler).collect()
 }

@@ -20,7 +20,6 @@ use crate::{settings, sql_functions};
 use serde_json::Value as Json;
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// A waiter looks again after this without having been called: for what ends without an executor's
@@ -194,8 +193,8 @@ pub fn running_ids(schema: u32) -> HashSet<u128> {
     let Some(s) = shared::get() else { return HashSet::new() };
     let of_slot = |slot: &shared::Slot| {
         let word = Word::load(slot);
-        let ours = slot.tenant.load(Relaxed) == schema && slot.database.load(Relaxed) == shmem::my_database();
-        (word.running && slot.state.load(SeqCst) == 2 && ours).then(|| slot.item_id(word.next - 1))
+        let ours = slot.tenant.load() == schema && slot.database.load() == shmem::my_database();
+        (word.running && slot.state.load() == 2 && ours).then(|| slot.item_id(word.next - 1))
     };
     s.slots.iter().filter_map(of_slot).collect()
 }

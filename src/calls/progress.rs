@@ -8,7 +8,6 @@ use crate::shared::progress::{self, NOTE, STEPS};
 use crate::shared::{self};
 use crate::sql_functions;
 use crate::task::current;
-use std::sync::atomic::Ordering::*;
 
 /// tq_progress(fraction, note)
 fn progress(args: &Args) -> Result<Ret> {
@@ -30,7 +29,7 @@ fn progress(args: &Args) -> Result<Ret> {
     if let (Some(s), Some(n)) = (shared::get(), crate::shared::slot::my_slot()) {
         let slot = &s.slots[n];
         progress::write_note(slot, &note);
-        slot.progress.store((fraction * STEPS).round() as u32 + 1, Relaxed);
+        slot.progress.store((fraction * STEPS).round() as u32 + 1);
     }
     Ok(Ret::Void)
 }

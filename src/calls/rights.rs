@@ -13,7 +13,6 @@ use crate::tenant::rights::require_owner;
 use crate::tenant::{self};
 use crate::{shared, sql_functions};
 use pgrx::{Spi, pg_sys};
-use std::sync::atomic::Ordering::*;
 
 /// A level, and what it is in SQL: (privilege, tables).
 ///
@@ -86,9 +85,9 @@ fn recycle(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Int(0)) };
     let mut told = 0;
     for slot in s.slots {
-        if slot.state.load(SeqCst) == 2 && slot.database.load(Relaxed) == shmem::my_database() {
-            slot.leave.store(1, SeqCst);
-            if let Some(proc) = slot.proc.load(SeqCst).checked_sub(1) {
+        if slot.state.load() == 2 && slot.database.load() == shmem::my_database() {
+            slot.leave.store(1);
+            if let Some(proc) = slot.proc.load().checked_sub(1) {
                 latch::wake(proc);
             }
             told += 1;

@@ -12,6 +12,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
+use crate::pure::atomics::GaugeU64;
 use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
@@ -25,7 +26,6 @@ use crate::tenant::{self, rights};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 
 /// Rows that tq_queues reads at most.
 const QUEUE_ROWS: usize = 100_000;
@@ -52,11 +52,11 @@ fn failures(_args: &Args) -> Result<Ret> {
     {
         let _guard = Lock::Announce.shared();
         for f in s.failures {
-            if f.number.load(Relaxed) > 0 && f.database.load(Relaxed) == shmem::my_database() {
+            if f.number.load() > 0 && f.database.load() == shmem::my_database() {
                 found.push((
-                    f.number.load(Relaxed),
-                    (f.tenant.load(Relaxed), f.role.load(Relaxed), f.attempt.load(Relaxed), f.at.load(Relaxed)),
-                    ((f.id_high.load(Relaxed) as u128) << 64) | f.id_low.load(Relaxed) as u128,
+                    f.number.load(),
+                    (f.tenant.load(), f.role.load(), f.attempt.load(), f.at.load()),
+                    ((f.id_high.load() as u128) << 64) | f.id_low.load() as u128,
                     [load_text(&f.sqlstate), load_text(&f.handler), load_text(&f.schedule), load_text(&f.message)],
                 ));
             }
@@ -85,12 +85,12 @@ fn failures(_args: &Args) -> Result<Ret> {
 /// Counters that are in use here and that the caller may see, with their tenants' names.
 fn visible_stats(s: &Shared) -> Vec<(String, &'static Stat)> {
     let mut visible = Visible::new();
-    let here = |stat: &&'static Stat| stat.in_use.load(Acquire) == 1 && stat.database.load(Relaxed) == shmem::my_database();
+    let here = |stat: &&'static Stat| stat.in_use.load() == 1 && stat.database.load() == shmem::my_database();
     s.stats
         .iter()
         .filter(here)
-        .filter(|stat| visible.sees(stat.tenant.load(Relaxed)))
-        .filter_map(|stat| Some((catalog::schema_name(stat.tenant.load(Relaxed))?, stat)))
+        .filter(|stat| visible.sees(stat.tenant.load()))
+        .filter_map(|stat| Some((catalog::schema_name(stat.tenant.load())?, stat)))
         .collect()
 }
 
@@ -98,7 +98,7 @@ fn visible_stats(s: &Shared) -> Vec<(String, &'static Stat)> {
 fn stats(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
     let rows = visible_stats(&s).into_iter().map(|(tenant, stat)| {
-        let get = |counter: &AtomicU64| counter.load(Relaxed) as i64;
+        let get = |counter: &GaugeU64| counter.load() as i64;
         let (done, failed, retried) = (get(&stat.done), get(&stat.failed), get(&stat.retried));
         let attempts = (done + failed + retried).max(1);
         json!({
@@ -114,7 +114,7 @@ fn stats(_args: &Args) -> Result<Ret> {
             "total_wait_time": interval_json(get(&stat.wait_total)),
             "mean_wait_time": interval_json(get(&stat.wait_total) / attempts),
             "max_wait_time": interval_json(get(&stat.wait_max)),
-            "since": time_json(Some(stat.since.load(Relaxed))),
+            "since": time_json(Some(stat.since.load())),
         })
     });
     Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
@@ -124,11 +124,11 @@ fn stats(_args: &Args) -> Result<Ret> {
 fn stats_reset(_args: &Args) -> Result<Ret> {
     if let Some(s) = shared::get() {
         let _guard = Lock::Announce.exclusive();
-        for stat in s.stats.iter().filter(|stat| stat.database.load(Relaxed) == shmem::my_database()) {
-            if stat.in_use.swap(0, SeqCst) == 1 {
-                s.stat_tally.sub(Owner::new(stat.database.load(Relaxed), stat.tenant.load(Relaxed)));
+        for stat in s.stats.iter().filter(|stat| stat.database.load() == shmem::my_database()) {
+            if stat.in_use.swap(0) == 1 {
+                s.stat_tally.sub(Owner::new(stat.database.load(), stat.tenant.load()));
             }
-            stat.stamp.fetch_add(1, SeqCst);
+            stat.stamp.fetch_add(1);
         }
     }
     Ok(Ret::Void)
@@ -230,7 +230,7 @@ fn metrics(_args: &Args) -> Result<Ret> {
     if let Some(s) = shared::get() {
         for (tenant, stat) in visible_stats(&s) {
             let labels = json!({ "tenant": tenant, "handler": load_text(&stat.handler) });
-            let get = |counter: &AtomicU64| counter.load(Relaxed) as f64;
+            let get = |counter: &GaugeU64| counter.load() as f64;
             say("handler_done_total", labels.clone(), get(&stat.done));
             say("handler_failed_total", labels.clone(), get(&stat.failed));
             say("handler_retried_total", labels.clone(), get(&stat.retried));
@@ -241,11 +241,11 @@ fn metrics(_args: &Args) -> Result<Ret> {
             say("handler_wait_seconds_max", labels, get(&stat.wait_max) / 1e6);
         }
         if rights::sees_all() {
-            let launcher = s.header.launcher_pid.load(SeqCst);
+            let launcher = s.header.launcher_pid.load();
             say("up", json!({}), f64::from(u8::from(launcher > 0 && worker::is_alive(launcher))));
             let mut states = [("starting", 0), ("idle", 0), ("running", 0)];
             for slot in s.slots {
-                match slot.state.load(SeqCst) {
+                match slot.state.load() {
                     0 => {}
                     1 => states[0].1 += 1,
                     _ => states[1 + usize::from(shared::Word::load(slot).running)].1 += 1,
@@ -255,10 +255,10 @@ fn metrics(_args: &Args) -> Result<Ret> {
                 say("executors", json!({ "state": state }), f64::from(n));
             }
             say("max_executors", json!({}), f64::from(settings::max_executors(shmem::max_worker_processes())));
-            say("waiting_roles", json!({}), f64::from(s.header.waiting_roles.load(SeqCst)));
-            say("entries", json!({}), s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).count() as f64);
-            say("evictions_total", json!({}), s.header.evictions.load(Relaxed) as f64);
-            say("failed_attempts_total", json!({}), s.header.failures.load(Relaxed) as f64);
+            say("waiting_roles", json!({}), f64::from(s.header.waiting_roles.load()));
+            say("entries", json!({}), s.entries.iter().filter(|e| e.in_use.load() == 1).count() as f64);
+            say("evictions_total", json!({}), s.header.evictions.load() as f64);
+            say("failed_attempts_total", json!({}), s.header.failures.load() as f64);
         }
     }
     Ok(Ret::Json(rows.into()))

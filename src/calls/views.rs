@@ -9,6 +9,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{activity, catalog, clock, sandbox, shmem, worker};
+use crate::pure::atomics::GaugeU64;
 use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
@@ -23,7 +24,6 @@ use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::*};
 
 pub(crate) fn interval_json(micros: i64) -> Json {
     format!("{micros} microseconds").into()
@@ -31,16 +31,13 @@ pub(crate) fn interval_json(micros: i64) -> Json {
 
 /// Entries of one tenant of this database.
 fn entries(s: &Shared, schema: u32) -> Vec<&'static Entry> {
-    s.entries
-        .iter()
-        .filter(|e| e.in_use.load(Relaxed) == 1 && e.tenant.load(Relaxed) == schema && e.database.load(Relaxed) == shmem::my_database())
-        .collect()
+    s.entries.iter().filter(|e| e.in_use.load() == 1 && e.tenant.load() == schema && e.database.load() == shmem::my_database()).collect()
 }
 
 fn all_entries(s: &Shared) -> HashMap<u32, Vec<&'static Entry>> {
     let mut map: HashMap<u32, Vec<&'static Entry>> = HashMap::new();
-    for e in s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == shmem::my_database()) {
-        map.entry(e.tenant.load(Relaxed)).or_default().push(e);
+    for e in s.entries.iter().filter(|e| e.in_use.load() == 1 && e.database.load() == shmem::my_database()) {
+        map.entry(e.tenant.load()).or_default().push(e);
     }
     map
 }
@@ -72,15 +69,15 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
             s.slots
                 .iter()
                 .filter(|slot| {
-                    slot.state.load(SeqCst) == 2
-                        && slot.tenant.load(Relaxed) == oid
-                        && slot.database.load(Relaxed) == shmem::my_database()
+                    slot.state.load() == 2
+                        && slot.tenant.load() == oid
+                        && slot.database.load() == shmem::my_database()
                         && Word::load(slot).running
                 })
                 .count()
         });
         let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
-        let blocked = es.iter().find(|e| e.blocked_since.load(Relaxed) > 0);
+        let blocked = es.iter().find(|e| e.blocked_since.load() > 0);
         let (status, why) = if let Some(text) = row.text(16) {
             ("suspended", Some(text))
         } else if paused {
@@ -88,26 +85,26 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         } else if row.bool(3) == Some(false) {
             ("not_ready", None)
         } else {
-            ("on", blocked.and_then(|e| reason::text(e.blocked_reason.load(Relaxed))).map(str::to_string))
+            ("on", blocked.and_then(|e| reason::text(e.blocked_reason.load())).map(str::to_string))
         };
         let sum = |f: &dyn Fn(&Entry) -> u64| es.iter().map(|e| f(e)).sum::<u64>();
         let minute = now / 60_000_000;
         let recent = |this: &dyn Fn(&Entry) -> u64, last: &dyn Fn(&Entry) -> u64| {
             es.iter()
-                .map(|e| match minute - e.minute.load(Relaxed) {
+                .map(|e| match minute - e.minute.load() {
                     0 => this(e) + last(e),
                     1 => this(e),
                     _ => 0,
                 })
                 .sum::<u64>()
         };
-        let done_1m = recent(&|e| e.done_this_minute.load(Relaxed), &|e| e.done_last_minute.load(Relaxed));
-        let failed_1m = recent(&|e| e.failed_this_minute.load(Relaxed), &|e| e.failed_last_minute.load(Relaxed));
+        let done_1m = recent(&|e| e.done_this_minute.load(), &|e| e.done_last_minute.load());
+        let failed_1m = recent(&|e| e.failed_this_minute.load(), &|e| e.failed_last_minute.load());
         let unfinished: i64 = crate::shared::gauge::unfinished(es);
-        let oldest = es.iter().map(|e| e.oldest_due.load(Relaxed)).filter(|t| *t > 0).min();
-        let ready = es.iter().any(|e| e.generation.load(SeqCst) != e.seen.load(SeqCst));
+        let oldest = es.iter().map(|e| e.oldest_due.load()).filter(|t| *t > 0).min();
+        let ready = es.iter().any(|e| e.generation.load() != e.seen.load());
         let lag = oldest.filter(|_| ready).map(|t| (now - t).max(0));
-        let due = es.iter().map(|e| e.next_due.load(Relaxed).min(e.schedule_due.load(Relaxed))).min().filter(|t| *t != NEVER);
+        let due = es.iter().map(|e| e.next_due.load().min(e.schedule_due.load())).min().filter(|t| *t != NEVER);
         let eta = (done_1m > 0 && unfinished > 0).then(|| unfinished * 60_000_000 / done_1m as i64);
         rows.push(json!({
             "tenant": name,
@@ -116,9 +113,9 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
             "reason": why,
             "queued": (unfinished - running as i64).max(0),
             "running": running,
-            "done": sum(&|e| e.done.load(Relaxed)),
-            "failed": sum(&|e| e.failed.load(Relaxed)),
-            "retried": sum(&|e| e.retried.load(Relaxed)),
+            "done": sum(&|e| e.done.load()),
+            "failed": sum(&|e| e.failed.load()),
+            "retried": sum(&|e| e.retried.load()),
             "lag": lag.map(interval_json),
             "lag_us": lag,
             "next_due": time_json(due),
@@ -140,18 +137,18 @@ fn running(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     for slot in s.slots {
         let word = Word::load(slot);
-        if slot.state.load(SeqCst) != 2 || !word.running || slot.database.load(Relaxed) != shmem::my_database() {
+        if slot.state.load() != 2 || !word.running || slot.database.load() != shmem::my_database() {
             continue;
         }
-        let schema = slot.tenant.load(Relaxed);
+        let schema = slot.tenant.load();
         let owner = catalog::schema_owner(schema).unwrap_or(0);
         if !(all || owner != 0 && rights::sees(owner)) {
             continue;
         }
-        let (since, deadline) = (slot.started_at.load(Relaxed), slot.deadline.load(Relaxed));
+        let (since, deadline) = (slot.started_at.load(), slot.deadline.load());
         let (progress, note) = crate::shared::progress::of(slot);
-        let pid = slot.pid.load(Relaxed);
-        let activity = activity::of(slot.proc.load(SeqCst).wrapping_sub(1), pid);
+        let pid = slot.pid.load();
+        let activity = activity::of(slot.proc.load().wrapping_sub(1), pid);
         rows.push(json!({
             "progress": progress,
             "note": note,
@@ -161,9 +158,9 @@ fn running(_args: &Args) -> Result<Ret> {
             "tenant": catalog::schema_name(schema),
             "id": ids::uuid_text(slot.item_id(word.next - 1)),
             "handler": load_text(&slot.handler),
-            "attempt": slot.attempt.load(Relaxed),
+            "attempt": slot.attempt.load(),
             "pid": pid,
-            "role": catalog::role_name(slot.role.load(Relaxed)),
+            "role": catalog::role_name(slot.role.load()),
             "since": time_json((since > 0).then_some(since)),
             "deadline": time_json((deadline > 0).then_some(deadline)),
             "listed": word.end - word.next,
@@ -174,8 +171,8 @@ fn running(_args: &Args) -> Result<Ret> {
 
 /// What a process woke up for, and in vain: two objects, reason → how often.
 fn wake_counts(of: &Wakes) -> (Json, Json) {
-    let object = |counts: &[AtomicU64]| -> Json {
-        let present = wakes::ALL.iter().map(|r| (r.name(), counts[*r as usize].load(Relaxed))).filter(|(_, n)| *n > 0);
+    let object = |counts: &[GaugeU64]| -> Json {
+        let present = wakes::ALL.iter().map(|r| (r.name(), counts[*r as usize].load())).filter(|(_, n)| *n > 0);
         Json::Object(present.map(|(name, n)| (name.to_string(), n.into())).collect())
     };
     (object(&of.woken), object(&of.vain))
@@ -183,7 +180,7 @@ fn wake_counts(of: &Wakes) -> (Json, Json) {
 
 /// The reasons for which a process wakes in vain again and again, through a fault of ours.
 fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
-    let fault = |r: &&wakes::Reason| r.is_fault() && of.in_a_row[**r as usize].load(Relaxed) >= wakes::FAULT;
+    let fault = |r: &&wakes::Reason| r.is_fault() && of.in_a_row[**r as usize].load() >= wakes::FAULT;
     wakes::ALL.iter().filter(fault).map(|r| r.name()).collect()
 }
 
@@ -192,40 +189,40 @@ fn workers(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
     let all = rights::sees_all();
     let mut rows = Vec::new();
-    let launcher = s.header.launcher_pid.load(SeqCst);
+    let launcher = s.header.launcher_pid.load();
     if all && launcher > 0 {
         let (woken, vain) = wake_counts(s.launcher_wakes());
         rows.push(json!({ "kind": "launcher", "pid": launcher, "state": "on", "wakes": woken, "vain": vain }));
     }
     for db in s.dbs {
-        let pid = db.scheduler_pid.load(SeqCst);
-        if all && db.state.load(SeqCst) != db_state::FREE && pid > 0 {
+        let pid = db.scheduler_pid.load();
+        if all && db.state.load() != db_state::FREE && pid > 0 {
             let (woken, vain) = wake_counts(s.scheduler_wakes(db));
-            rows.push(json!({ "kind": "scheduler", "pid": pid, "database": worker::database_name(db.database.load(Relaxed)),
+            rows.push(json!({ "kind": "scheduler", "pid": pid, "database": worker::database_name(db.database.load()),
                               "wakes": woken, "vain": vain,
-                              "state": if db.sweep_wanted.load(SeqCst) == 1 { "sweeping" } else { "on" } }));
+                              "state": if db.sweep_wanted.load() == 1 { "sweeping" } else { "on" } }));
         }
     }
     for (place, slot) in s.slots.iter().enumerate() {
-        let state = slot.state.load(SeqCst);
-        let role = slot.role.load(Relaxed);
+        let state = slot.state.load();
+        let role = slot.role.load();
         if state == 0 || !(all || rights::sees(role)) {
             continue;
         }
         let word = Word::load(slot);
-        let since = slot.since.load(Relaxed);
+        let since = slot.since.load();
         let (woken, vain) = if state == 2 { wake_counts(s.executor_wakes(place)) } else { (Json::Null, Json::Null) };
         rows.push(json!({
             "wakes": woken,
             "vain": vain,
             "kind": "executor",
-            "pid": Some(slot.pid.load(Relaxed)).filter(|p| *p > 0),
-            "database": worker::database_name(slot.database.load(Relaxed)),
+            "pid": Some(slot.pid.load()).filter(|p| *p > 0),
+            "database": worker::database_name(slot.database.load()),
             "role": catalog::role_name(role),
             "state": if state == 1 { "starting" } else if word.running { "running" } else { "idle" },
             "since": time_json((since > 0).then_some(since)),
-            "tasks_done": slot.tasks_done.load(Relaxed),
-            "tasks_failed": slot.tasks_failed.load(Relaxed),
+            "tasks_done": slot.tasks_done.load(),
+            "tasks_failed": slot.tasks_failed.load(),
             "listed": word.end - word.next,
         }));
     }
@@ -234,7 +231,7 @@ fn workers(_args: &Args) -> Result<Ret> {
 
 /// Whether starts fail for want of a background worker slot: they are tried once a second, so the last one was lately.
 fn no_slot(s: &Shared) -> bool {
-    let last = s.header.last_no_slot.load(Relaxed);
+    let last = s.header.last_no_slot.load();
     last != 0 && (clock::now() - last).abs() < 10_000_000
 }
 
@@ -301,7 +298,7 @@ fn crowded(s: &Shared, owner: Owner, what: &str) -> Vec<Json> {
         (last == owner || held > places / 4).then(|| {
             problem(
                 what.into(),
-                Some(s.header.pressure[kind as usize].at.load(Relaxed)),
+                Some(s.header.pressure[kind as usize].at.load()),
                 format!("the server's table of {} is full{share}: {}", kind.name(), kind.consequence()),
                 kind.remedy(),
             )
@@ -391,7 +388,7 @@ fn problems(_args: &Args) -> Result<Ret> {
                         e.hint.unwrap_or_default(),
                     )),
                 }
-                let counted = || by_tenant.get(&oid).map_or(0, |es| es.iter().map(|e| e.unfinished.load(Relaxed).max(0)).sum());
+                let counted = || by_tenant.get(&oid).map_or(0, |es| es.iter().map(|e| e.unfinished.load().max(0)).sum());
                 let over = t.max_queued.map(|max| (max, unfinished_rows(t, max).unwrap_or_else(counted)));
                 if let Some((max, _)) = over.filter(|(max, unfinished)| unfinished > max) {
                     rows.push(problem(
@@ -443,9 +440,9 @@ fn problems(_args: &Args) -> Result<Ret> {
         }
         rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
         for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
-            let since = e.blocked_since.load(Relaxed);
+            let since = e.blocked_since.load();
             if since > 0
-                && let Some(text) = reason::text(e.blocked_reason.load(Relaxed))
+                && let Some(text) = reason::text(e.blocked_reason.load())
             {
                 rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
             }
@@ -470,24 +467,24 @@ fn problems(_args: &Args) -> Result<Ret> {
             let whose = Some(whose).filter(|o| o.is_here()).and_then(|o| catalog::schema_name(o.tenant()));
             rows.push(problem(
                 "the server".into(),
-                Some(pressure.at.load(Relaxed)),
+                Some(pressure.at.load()),
                 format!(
                     "the table of {} is full: {}; {} places were missing so far, last for tenant {}",
                     kind.name(),
                     kind.consequence(),
-                    pressure.lost.load(Relaxed),
+                    pressure.lost.load(),
                     whose.as_deref().unwrap_or("of another database")
                 ),
                 kind.remedy(),
             ));
         }
-        for r in s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
-            let failures = r.start_failures.load(Relaxed);
-            if failures > 0 && r.database.load(Relaxed) == shmem::my_database() {
-                let name = catalog::role_name(r.role.load(Relaxed)).unwrap_or_else(|| r.role.load(Relaxed).to_string());
+        for r in s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+            let failures = r.start_failures.load();
+            if failures > 0 && r.database.load() == shmem::my_database() {
+                let name = catalog::role_name(r.role.load()).unwrap_or_else(|| r.role.load().to_string());
                 rows.push(problem(
                     format!("role {name}"),
-                    Some(r.failing_since.load(Relaxed)),
+                    Some(r.failing_since.load()),
                     format!("its executors could not start, {failures} times; the server's log says why"),
                     "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)".into(),
                 ));
@@ -508,8 +505,8 @@ const WAITS_LONG: Micros = 3_000_000;
 /// Who holds the places that a role has been waiting for.
 fn held_places(s: &Shared) -> Vec<Json> {
     let now = clock::now();
-    let waiting: Vec<Micros> = (s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1))
-        .map(|r| r.waiting_since.load(Relaxed))
+    let waiting: Vec<Micros> = (s.roles.iter().take_while(|r| r.in_use.load() == 1))
+        .map(|r| r.waiting_since.load())
         .filter(|since| *since > 0 && now - since > WAITS_LONG)
         .collect();
     let Some(first) = waiting.iter().min() else { return vec![] };
@@ -521,12 +518,12 @@ fn held_places(s: &Shared) -> Vec<Json> {
     let all = rights::sees_all();
     let mut rows = Vec::new();
     for slot in s.slots {
-        let (word, since) = (Word::load(slot), slot.started_at.load(Relaxed));
-        if slot.state.load(SeqCst) != 2 || !word.running || since == 0 || now - since < WAITS_LONG {
+        let (word, since) = (Word::load(slot), slot.started_at.load());
+        if slot.state.load() != 2 || !word.running || since == 0 || now - since < WAITS_LONG {
             continue;
         }
-        if slot.database.load(Relaxed) != shmem::my_database() {
-            if let Some(name) = worker::database_name(slot.database.load(Relaxed)).filter(|_| all) {
+        if slot.database.load() != shmem::my_database() {
+            if let Some(name) = worker::database_name(slot.database.load()).filter(|_| all) {
                 rows.push(problem(
                     format!("database {name}"),
                     Some(since),
@@ -536,7 +533,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
             }
             continue;
         }
-        let schema = slot.tenant.load(Relaxed);
+        let schema = slot.tenant.load();
         let Some(name) = catalog::schema_name(schema) else { continue };
         if !(all || catalog::schema_owner(schema).is_some_and(rights::sees)) {
             continue;
@@ -678,11 +675,7 @@ fn why(args: &Args) -> Result<Ret> {
     if let Some(slot) = slot {
         say(
             "running",
-            format!(
-                "since {} in process {}",
-                time_json(Some(slot.started_at.load(Relaxed))).as_str().unwrap_or(""),
-                slot.pid.load(Relaxed)
-            ),
+            format!("since {} in process {}", time_json(Some(slot.started_at.load())).as_str().unwrap_or(""), slot.pid.load()),
             "SELECT * FROM tq_running.",
         );
         say_interrupted(&tenant, &row, id, &mut rows);
@@ -698,7 +691,7 @@ fn why(args: &Args) -> Result<Ret> {
         say("disabled", "tenant_q.enabled is off".into(), "Switch it on and reload the configuration.");
     }
     if let Some(db) = s.db(shmem::my_database()) {
-        match db.state.load(SeqCst) {
+        match db.state.load() {
             db_state::COPY => say("copy", "this database is a copy that nobody has confirmed".into(), "SELECT tq_confirm_copy()."),
             db_state::SKEWED => say(
                 "version",
@@ -775,7 +768,7 @@ fn why(args: &Args) -> Result<Ret> {
         say(if state == State::Retrying { "retrying" } else { "delayed" }, text, "");
     }
     for e in entries(&s, tenant.oid) {
-        if let Some(text) = reason::text(e.blocked_reason.load(Relaxed)).filter(|_| e.blocked_since.load(Relaxed) > 0) {
+        if let Some(text) = reason::text(e.blocked_reason.load()).filter(|_| e.blocked_since.load() > 0) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
         if let Some(held) = holds::held(e).find(|h| h.id == id && h.until > now) {
@@ -790,8 +783,7 @@ fn why(args: &Args) -> Result<Ret> {
         }
     }
     if tenant.max_running.is_some_and(|max| {
-        s.slots.iter().filter(|slot| slot.tenant.load(Relaxed) == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>()
-            >= max as usize
+        s.slots.iter().filter(|slot| slot.tenant.load() == tenant.oid).map(|slot| slot.live_items().len()).sum::<usize>() >= max as usize
     }) {
         say(
             "limit",
@@ -803,9 +795,9 @@ fn why(args: &Args) -> Result<Ret> {
         say("next", "an executor has picked it and runs the ones before it first".into(), "");
     } else if rows.is_empty() {
         let max = settings::max_executors(shmem::max_worker_processes()) as usize;
-        let used = s.slots.iter().filter(|slot| slot.state.load(SeqCst) != 0).count();
-        let role_waits = s.roles.iter().find(|r| r.role.load(Relaxed) == role && r.database.load(Relaxed) == shmem::my_database());
-        if role_waits.is_some_and(|r| r.start_failures.load(Relaxed) > 0) {
+        let used = s.slots.iter().filter(|slot| slot.state.load() != 0).count();
+        let role_waits = s.roles.iter().find(|r| r.role.load() == role && r.database.load() == shmem::my_database());
+        if role_waits.is_some_and(|r| r.start_failures.load() > 0) {
             rows.push(json!({ "reason": "role", "detail": "executors of its role could not start", "hint": "SELECT * FROM tq_problems; the server's log has the error." }));
         } else if no_slot(&s) {
             rows.push(json!({ "reason": "worker_slots", "detail": "no background worker slot is free", "hint": "Raise max_worker_processes (restart), or lower tenant_q.max_executors." }));
@@ -859,7 +851,7 @@ fn health(_args: &Args) -> Result<Ret> {
         "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();",
     );
     if let Some(s) = s {
-        let launcher = s.header.launcher_pid.load(SeqCst);
+        let launcher = s.header.launcher_pid.load();
         let alive = launcher > 0 && worker::is_alive(launcher);
         check(
             "launcher",
@@ -868,7 +860,7 @@ fn health(_args: &Args) -> Result<Ret> {
             "There is no launcher: nothing is started.",
             "It is restarted within seconds; otherwise see the server's log.",
         );
-        let state = s.db(shmem::my_database()).map(|d| d.state.load(SeqCst));
+        let state = s.db(shmem::my_database()).map(|d| d.state.load());
         let (text, detail, hint) = match state {
             Some(db_state::SERVED) => ("served", "", ""),
             Some(db_state::COPY) => {
@@ -882,7 +874,7 @@ fn health(_args: &Args) -> Result<Ret> {
         };
         check("database", text == "served", text.into(), detail, hint);
         if let Some(db) = s.db(shmem::my_database()) {
-            let (pid, failures) = (db.scheduler_pid.load(SeqCst), db.start_failures.load(Relaxed));
+            let (pid, failures) = (db.scheduler_pid.load(), db.start_failures.load());
             check(
                 "scheduler",
                 failures == 0,
@@ -910,15 +902,15 @@ fn health(_args: &Args) -> Result<Ret> {
             !no_slot(&s) && needed <= shmem::max_worker_processes(),
             format!(
                 "{} of {max} executors, max_worker_processes {}",
-                s.slots.iter().filter(|x| x.state.load(SeqCst) != 0).count(),
+                s.slots.iter().filter(|x| x.state.load() != 0).count(),
                 shmem::max_worker_processes()
             ),
             "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
             &format!("Set max_worker_processes to {} or more (restart).", needed + 8),
         );
         let launcher = [("launcher", s.launcher_wakes())].into_iter().filter(|_| alive);
-        let schedulers = s.dbs.iter().filter(|db| db.scheduler_pid.load(SeqCst) > 0).map(|db| ("a scheduler", s.scheduler_wakes(db)));
-        let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load(SeqCst) == 2);
+        let schedulers = s.dbs.iter().filter(|db| db.scheduler_pid.load() > 0).map(|db| ("a scheduler", s.scheduler_wakes(db)));
+        let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load() == 2);
         let executors = live.map(|(place, _)| ("an executor", s.executor_wakes(place)));
         let in_vain: Vec<String> = (launcher.chain(schedulers).chain(executors))
             .map(|(who, of)| (who, vain_reasons(of)))
@@ -932,7 +924,7 @@ fn health(_args: &Args) -> Result<Ret> {
             "Processes wake up for these reasons again and again, and nothing comes of it: a fault of tenant_q's. They do so less and less often, so it costs little; what they wake for is late.",
             "SELECT kind, pid, wakes, vain FROM tq_workers; please report it.",
         );
-        let failing = s.roles.iter().filter(|r| r.in_use.load(Relaxed) == 1 && r.start_failures.load(Relaxed) > 0).count();
+        let failing = s.roles.iter().filter(|r| r.in_use.load() == 1 && r.start_failures.load() > 0).count();
         check(
             "roles",
             failing == 0,
@@ -940,7 +932,7 @@ fn health(_args: &Args) -> Result<Ret> {
             "Executors of some roles could not start.",
             "SELECT * FROM tq_problems;",
         );
-        let waiting = s.header.waiting_roles.load(SeqCst);
+        let waiting = s.header.waiting_roles.load();
         check(
             "places",
             waiting == 0,
@@ -948,8 +940,8 @@ fn health(_args: &Args) -> Result<Ret> {
             "More roles have work than there are executors: they take turns.",
             "Raise tenant_q.max_executors if that is usual.",
         );
-        let entries = s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).count();
-        let evictions = s.header.evictions.load(Relaxed);
+        let entries = s.entries.iter().filter(|e| e.in_use.load() == 1).count();
+        let evictions = s.header.evictions.load();
         let tables: Vec<_> = full(&s).map(|(kind, _)| kind).collect();
         let names = tables.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         check(
@@ -964,12 +956,12 @@ fn health(_args: &Args) -> Result<Ret> {
             &tables.first().map_or("Raise tenant_q.max_tenants (restart).".to_string(), |kind| format!("{};", kind.remedy())),
         );
         if let Some(db) = s.db(shmem::my_database()) {
-            let swept = db.swept_at.load(Relaxed);
+            let swept = db.swept_at.load();
             check(
                 "sweep",
-                swept > 0 || db.state.load(SeqCst) != db_state::SERVED,
-                if db.sweep_wanted.load(SeqCst) == 1 {
-                    format!("at tenant {}", db.swept_tenants.load(Relaxed))
+                swept > 0 || db.state.load() != db_state::SERVED,
+                if db.sweep_wanted.load() == 1 {
+                    format!("at tenant {}", db.swept_tenants.load())
                 } else {
                     time_json((swept > 0).then_some(swept)).as_str().unwrap_or("never").to_string()
                 },

@@ -58,13 +58,11 @@ pub(crate) fn wake_every_tenant() -> Result<()> {
     // Those that were kept from running, or have work anyway, are woken; whatever else there may be
     // is found by a sweep, in transactions of its own. An idle tenant costs nothing here.
     if let Some(s) = crate::shared::get() {
-        use std::sync::atomic::Ordering::SeqCst;
         let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            let kept =
-                e.blocked_reason.load(SeqCst) != 0 || e.unpark_at.load(SeqCst) != 0 || e.generation.load(SeqCst) != e.seen.load(SeqCst);
-            if kept && e.in_use.load(SeqCst) == 1 && e.database.load(SeqCst) == database {
-                wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load(SeqCst) }, false);
+            let kept = e.blocked_reason.load() != 0 || e.unpark_at.load() != 0 || e.generation.load() != e.seen.load();
+            if kept && e.in_use.load() == 1 && e.database.load() == database {
+                wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load() }, false);
             }
         }
         wake::sweep_database();

@@ -5,6 +5,7 @@
 
 use crate::postgres::error::Error;
 use crate::postgres::sqlstate::SqlState;
+use crate::pure::atomics;
 use pgrx::pg_sys;
 use std::sync::atomic::*;
 
@@ -13,12 +14,13 @@ use std::sync::atomic::*;
 /// # Safety
 /// Only for types made of atomics: no pointer, no padding that matters, valid when all zero.
 pub unsafe trait Shareable: 'static {}
-// SAFETY: atomics.
-unsafe impl Shareable for AtomicU64 {}
-unsafe impl Shareable for AtomicI64 {}
-unsafe impl Shareable for AtomicU32 {}
-unsafe impl Shareable for AtomicI32 {}
-unsafe impl Shareable for AtomicU8 {}
+macro_rules! shareable {
+    ($($number:ident),*) => {$(
+        // SAFETY: an atomic and nothing else, transparently.
+        unsafe impl Shareable for atomics::$number {}
+    )*};
+}
+shareable!(HandshakeU32, HandshakeI64, HandshakeU64, GaugeU8, GaugeI32, GaugeU32, GaugeI64, GaugeU64);
 // SAFETY: arrays of such.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
 
@@ -31,6 +33,12 @@ macro_rules! shared_struct {
         pub struct $name { $($(#[$fmeta])* pub $field: $type,)* }
         // SAFETY: every field is checked to be shareable.
         unsafe impl $crate::postgres::shmem::Shareable for $name where $($type: $crate::postgres::shmem::Shareable,)* {}
+        impl $crate::pure::atomics::Reset for $name {
+            /// Every field is as in new shared memory: no list of them that one could be missing from.
+            fn reset(&self) {
+                $($crate::pure::atomics::Reset::reset(&self.$field);)*
+            }
+        }
     };
 }
 

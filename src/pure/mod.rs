@@ -2,6 +2,7 @@
 //!
 //! Nothing here names anything else of this crate but its own floor.
 
+pub mod atomics;
 pub mod cache;
 pub mod heap;
 pub mod ids;

@@ -1,6 +1,6 @@
 //! Who gives a place up when a table is full. Pure: counts and places are arguments.
 
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use crate::pure::atomics::GaugeU32;
 
 /// A tenant of a database; 0 = nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +75,17 @@ pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<I
 /// How many places of one table everybody holds: two counters for each, found by hashes, of which the lesser
 /// counts. Two owners that share one are told apart by the other.
 #[derive(Clone, Copy)]
-pub struct Tally(&'static [AtomicU32]);
+pub struct Tally(&'static [GaugeU32]);
 
 impl Tally {
     /// Counters for so many owners.
     pub fn counters(owners: usize) -> usize {
         2 * owners.next_power_of_two()
     }
-    pub fn new(counters: &'static [AtomicU32]) -> Tally {
+    pub fn new(counters: &'static [GaugeU32]) -> Tally {
         Tally(counters)
     }
-    fn both(&self, owner: Owner) -> [&'static AtomicU32; 2] {
+    fn both(&self, owner: Owner) -> [&'static GaugeU32; 2] {
         let half = self.0.len() / 2;
         let mixed = (owner.0 ^ owner.0 >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -93,17 +93,17 @@ impl Tally {
     }
     pub fn held(&self, owner: Owner) -> u32 {
         let [a, b] = self.both(owner);
-        a.load(Relaxed).min(b.load(Relaxed))
+        a.load().min(b.load())
     }
     pub fn add(&self, owner: Owner) {
         for counter in self.both(owner) {
-            counter.fetch_add(1, Relaxed);
+            counter.fetch_add(1);
         }
     }
     pub fn sub(&self, owner: Owner) {
         // Never below nothing: that would be the most.
         for counter in self.both(owner) {
-            let _ = counter.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+            let _ = counter.fetch_update(|n| n.checked_sub(1));
         }
     }
 }

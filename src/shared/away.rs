@@ -2,7 +2,6 @@
 
 use crate::postgres::{latch, shmem, worker};
 use crate::shared::{Shared, db_state};
-use std::sync::atomic::Ordering::*;
 
 /// A session that has the workers of a database keep away.
 pub struct Away {
@@ -16,18 +15,18 @@ impl Away {
         let db = s.db(database)?;
         let by = ((latch::my_procno() as u64 + 1) << 32) | shmem::my_pid() as u64;
         // None is free: those who have them keep the workers away as well.
-        let place = db.away.iter().position(|a| a.compare_exchange(0, by, SeqCst, SeqCst).is_ok())?;
+        let place = db.away.iter().position(|a| a.compare_exchange(0, by).is_ok())?;
         Some(Away { database, place, by })
     }
 
     /// Where the database still is, by whatever name, its work goes on at once. Atomics and latches only.
     pub fn over(self, s: &Shared) {
         let Some(db) = s.db(self.database) else { return };
-        if db.away[self.place].compare_exchange(self.by, 0, SeqCst, SeqCst).is_ok() && !db.is_away() {
-            if db.state.load(SeqCst) == db_state::SERVED {
+        if db.away[self.place].compare_exchange(self.by, 0).is_ok() && !db.is_away() {
+            if db.state.load() == db_state::SERVED {
                 db.look_again();
             }
-            s.header.rescan.store(1, SeqCst);
+            s.header.rescan.store(1);
             s.call_launcher_now();
         }
     }
@@ -36,9 +35,9 @@ impl Away {
 /// Ends the executors of a database, busy ones too: their tasks run again some day, uncounted.
 pub fn dismiss(s: &Shared, database: u32) {
     for slot in s.slots {
-        if slot.state.load(SeqCst) != 0 && slot.database.load(Relaxed) == database {
-            slot.leave.store(1, SeqCst);
-            worker::signal(slot.pid.load(SeqCst), libc::SIGTERM);
+        if slot.state.load() != 0 && slot.database.load() == database {
+            slot.leave.store(1);
+            worker::signal(slot.pid.load(), libc::SIGTERM);
         }
     }
 }

@@ -3,14 +3,13 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::state::Outcome;
 use crate::pure::time::Micros;
 use crate::shared::{Shared, share, store_text};
 use crate::shared_struct;
 use std::cell::RefCell;
-use std::sync::atomic::Ordering::*;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 
 /// Texts in shared memory are cut to this.
 const LABEL: usize = 128;
@@ -24,46 +23,46 @@ shared_struct! {
     /// Counters of one handler of one tenant; times in microseconds.
     pub struct Stat {
         // What each task adds to comes first, in one cache line.
-        pub in_use: AtomicU32,
+        pub in_use: HandshakeU32,
         /// Changes when the place is given to another handler.
-        pub stamp: AtomicU32,
-        pub used: AtomicI64,
-        pub done: AtomicU64,
-        pub run_total: AtomicU64,
-        pub run_max: AtomicU64,
-        pub wait_total: AtomicU64,
-        pub wait_max: AtomicU64,
-        pub failed: AtomicU64,
-        pub retried: AtomicU64,
-        pub timeouts: AtomicU64,
-        pub database: AtomicU32,
-        pub tenant: AtomicU32,
-        pub hash: AtomicU64,
-        pub since: AtomicI64,
-        pub handler: [AtomicU8; LABEL],
+        pub stamp: HandshakeU32,
+        pub used: GaugeI64,
+        pub done: GaugeU64,
+        pub run_total: GaugeU64,
+        pub run_max: GaugeU64,
+        pub wait_total: GaugeU64,
+        pub wait_max: GaugeU64,
+        pub failed: GaugeU64,
+        pub retried: GaugeU64,
+        pub timeouts: GaugeU64,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub hash: GaugeU64,
+        pub since: GaugeI64,
+        pub handler: [GaugeU8; LABEL],
     }
 }
 
 shared_struct! {
     /// One failed attempt.
     pub struct FailedAttempt {
-        pub database: AtomicU32,
-        pub tenant: AtomicU32,
-        pub role: AtomicU32,
-        pub attempt: AtomicI32,
-        pub id_high: AtomicU64,
-        pub id_low: AtomicU64,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub role: GaugeU32,
+        pub attempt: GaugeI32,
+        pub id_high: HandshakeU64,
+        pub id_low: HandshakeU64,
         /// Counts those written before; 0 = none is here.
-        pub number: AtomicU64,
-        pub at: AtomicI64,
-        pub sqlstate: [AtomicU8; 8],
-        pub handler: [AtomicU8; LABEL],
-        pub schedule: [AtomicU8; LABEL],
-        pub message: [AtomicU8; MESSAGE],
+        pub number: GaugeU64,
+        pub at: GaugeI64,
+        pub sqlstate: [GaugeU8; 8],
+        pub handler: [GaugeU8; LABEL],
+        pub schedule: [GaugeU8; LABEL],
+        pub message: [GaugeU8; MESSAGE],
     }
 }
 
-fn put(target: &[AtomicU8], text: &str) {
+fn put(target: &[GaugeU8], text: &str) {
     store_text(target, &text[..text.floor_char_boundary(target.len())]);
 }
 
@@ -85,10 +84,7 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
     let hash = hash(database, schema, handler);
     let window = || (0..share::WINDOW.min(n)).map(|i| &s.stats[(hash as usize).wrapping_add(i) % n]);
     let is = |stat: &&Stat| {
-        stat.in_use.load(Acquire) == 1
-            && stat.hash.load(Relaxed) == hash
-            && stat.tenant.load(Relaxed) == schema
-            && stat.database.load(Relaxed) == database
+        stat.in_use.load() == 1 && stat.hash.load() == hash && stat.tenant.load() == schema && stat.database.load() == database
     };
     if let Some(found) = window().find(is) {
         return Some(found);
@@ -99,8 +95,8 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
         return Some(found);
     }
     let owner = Owner::here(schema);
-    let of = |stat: &Stat| Owner::new(stat.database.load(Relaxed), stat.tenant.load(Relaxed));
-    let says = |stat: &Stat| match (stat.in_use.load(Relaxed), stat.used.load(Relaxed)) {
+    let of = |stat: &Stat| Owner::new(stat.database.load(), stat.tenant.load());
+    let says = |stat: &Stat| match (stat.in_use.load(), stat.used.load()) {
         (0, _) => Says::Free,
         (_, used) if used < now - FORGOTTEN => Says::Nothing,
         (_, used) => Says::Something(used),
@@ -111,17 +107,17 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
         pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), now);
     }
     let stat = window().nth(chosen?.place)?;
-    if stat.in_use.swap(0, SeqCst) == 1 {
+    if stat.in_use.swap(0) == 1 {
         s.stat_tally.sub(of(stat));
     }
     s.stat_tally.add(owner);
-    stat.stamp.fetch_add(1, SeqCst);
+    stat.stamp.fetch_add(1);
     zero(stat, now);
-    stat.database.store(database, Relaxed);
-    stat.tenant.store(schema, Relaxed);
-    stat.hash.store(hash, Relaxed);
+    stat.database.store(database);
+    stat.tenant.store(schema);
+    stat.hash.store(hash);
     put(&stat.handler, handler);
-    stat.in_use.store(1, Release);
+    stat.in_use.store(1);
     Some(stat)
 }
 
@@ -129,10 +125,10 @@ fn zero(stat: &Stat, now: Micros) {
     for counter in
         [&stat.done, &stat.failed, &stat.retried, &stat.timeouts, &stat.run_total, &stat.run_max, &stat.wait_total, &stat.wait_max]
     {
-        counter.store(0, Relaxed);
+        counter.store(0);
     }
-    stat.since.store(now, Relaxed);
-    stat.used.store(now, Relaxed);
+    stat.since.store(now);
+    stat.used.store(now);
 }
 
 /// Where the counters of the handler last run are.
@@ -152,19 +148,19 @@ fn with_place(s: &Shared, schema: u32, handler: &str, f: impl FnOnce(&Stat)) {
         if let Some(l) = last
             && l.schema == schema
             && l.handler == handler
-            && l.stat.stamp.load(Relaxed) == l.stamp
+            && l.stat.stamp.load() == l.stamp
         {
             return f(l.stat);
         }
         let Some(stat) = place(s, schema, handler) else { return };
         f(stat);
-        *last = Some(Last { schema, handler: handler.into(), stat, stamp: stat.stamp.load(Relaxed) });
+        *last = Some(Last { schema, handler: handler.into(), stat, stamp: stat.stamp.load() });
     });
 }
 
-fn raise(max: &AtomicU64, value: u64) {
-    if value > max.load(Relaxed) {
-        max.fetch_max(value, Relaxed);
+fn raise(max: &GaugeU64, value: u64) {
+    if value > max.load() {
+        max.fetch_max(value);
     }
 }
 
@@ -193,12 +189,12 @@ pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_
             Outcome::Failed => &stat.failed,
             _ => &stat.retried,
         };
-        counter.fetch_add(1, Relaxed);
-        stat.run_total.fetch_add(run, Relaxed);
-        stat.wait_total.fetch_add(wait, Relaxed);
+        counter.fetch_add(1);
+        stat.run_total.fetch_add(run);
+        stat.wait_total.fetch_add(wait);
         raise(&stat.run_max, run);
         raise(&stat.wait_max, wait);
-        stat.used.store(now, Relaxed);
+        stat.used.store(now);
     });
 }
 
@@ -206,7 +202,7 @@ pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_
 pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Failure, timed_out: bool) {
     if timed_out {
         with_place(s, schema, task.handler, |stat| {
-            stat.timeouts.fetch_add(1, Relaxed);
+            stat.timeouts.fetch_add(1);
         });
     }
     let n = s.failures.len();
@@ -215,17 +211,17 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
     }
     let now = clock::now();
     let _guard = Lock::Announce.exclusive();
-    let number = s.header.failures.fetch_add(1, Relaxed) + 1;
+    let number = s.header.failures.fetch_add(1) + 1;
     let place = failure_place(s, Owner::here(schema), now);
     let f = &s.failures[place];
-    f.number.store(number, Relaxed);
-    f.database.store(shmem::my_database(), Relaxed);
-    f.tenant.store(schema, Relaxed);
-    f.role.store(role, Relaxed);
-    f.attempt.store(task.attempt, Relaxed);
-    f.id_high.store((task.id >> 64) as u64, Relaxed);
-    f.id_low.store(task.id as u64, Relaxed);
-    f.at.store(now, Relaxed);
+    f.number.store(number);
+    f.database.store(shmem::my_database());
+    f.tenant.store(schema);
+    f.role.store(role);
+    f.attempt.store(task.attempt);
+    f.id_high.store((task.id >> 64) as u64);
+    f.id_low.store(task.id as u64);
+    f.at.store(now);
     put(&f.sqlstate, failure.sqlstate.as_str());
     put(&f.handler, task.handler);
     put(&f.schedule, task.schedule);
@@ -239,8 +235,8 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
 fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
     let n = s.failures.len();
     let hand = &s.header.failure_hand;
-    let of = |place: usize| Owner(s.failure_owners[place].load(Relaxed));
-    let mut begin = hand.load(Relaxed) as usize % n;
+    let of = |place: usize| Owner(s.failure_owners[place].load());
+    let mut begin = hand.load() as usize % n;
     let mut chosen = None;
     for _ in 0..n.div_ceil(share::WINDOW) {
         let window = share::WINDOW.min(n);
@@ -256,12 +252,12 @@ fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
     }
     // There always is one: the newcomer's own, or of somebody who holds more; else each holds one.
     let place = (begin + chosen.map_or(0, |c| c.place)) % n;
-    hand.store((place + 1) as u64, Relaxed);
+    hand.store((place + 1) as u64);
     if of(place) != Owner(0) {
         s.header.pressure[share::Kind::Failures as usize].note(of(place), now);
         s.failure_tally.sub(of(place));
     }
     s.failure_tally.add(owner);
-    s.failure_owners[place].store(owner.0, Relaxed);
+    s.failure_owners[place].store(owner.0);
     place
 }

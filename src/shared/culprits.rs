@@ -7,7 +7,6 @@ use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::Micros;
 use crate::shared::share::{self, Pressure};
 use crate::shared::{Culprit, Shared, Slot, Suspect, Word, load_text};
-use std::sync::atomic::Ordering::*;
 
 /// Crashes of two or more tasks within it quarantine their handler.
 pub const HANDLER_WINDOW: Micros = 86_400_000_000;
@@ -24,22 +23,21 @@ pub mod kind {
 /// In the postmaster, before anything runs: who was it?
 pub fn initialise(s: &Shared, crashed: bool) {
     for c in s.culprits {
-        c.claim.store(0, Relaxed);
-        c.again.store(0, Relaxed);
-        if c.kind.load(Relaxed) == kind::FILLING {
-            c.kind.store(kind::FREE, Relaxed);
+        c.claim.store(0);
+        c.again.store(0);
+        if c.kind.load() == kind::FILLING {
+            c.kind.store(kind::FREE);
         }
     }
     if crashed {
         read_the_crash(s);
     }
-    s.header.culprits.store(s.culprits.iter().filter(|c| c.kind.load(Relaxed) != kind::FREE).count() as u32, Relaxed);
+    s.header.culprits.store(s.culprits.iter().filter(|c| c.kind.load() != kind::FREE).count() as u32);
 }
 
 fn read_the_crash(s: &Shared) {
-    let unmarked: Vec<&Slot> = (s.slots.iter())
-        .filter(|slot| slot.state.load(Relaxed) == 2 && Word::load(slot).running && slot.bystander.load(Relaxed) == 0)
-        .collect();
+    let unmarked: Vec<&Slot> =
+        (s.slots.iter()).filter(|slot| slot.state.load() == 2 && Word::load(slot).running && slot.bystander.load() == 0).collect();
     match unmarked[..] {
         [] => {}
         [slot] => {
@@ -49,7 +47,7 @@ fn read_the_crash(s: &Shared) {
         _ => {
             let mut found: Vec<(u64, u64)> = (unmarked.iter())
                 .map(|x| {
-                    let (database, tenant) = (x.database.load(Relaxed), x.tenant.load(Relaxed));
+                    let (database, tenant) = (x.database.load(), x.tenant.load());
                     (Owner::new(database, tenant).0, key_of(database, tenant, &load_text(&x.handler)))
                 })
                 .collect();
@@ -68,49 +66,49 @@ fn key_of(database: u32, tenant: u32, handler: &str) -> u64 {
 }
 
 fn place_of(s: &Shared, key: u64) -> Option<&'static Suspect> {
-    s.suspects.iter().find(|x| x.events.load(Relaxed) > 0 && x.key.load(Relaxed) == key)
+    s.suspects.iter().find(|x| x.events.load() > 0 && x.key.load() == key)
 }
 
 /// One more event at which this handler was running and nobody could be blamed.
 fn suspect(s: &Shared, owner: Owner, key: u64) {
-    let whose = |x: &Suspect| Owner(x.owner.load(Relaxed));
-    let held = |o: Owner| s.suspects.iter().filter(|x| x.events.load(Relaxed) > 0 && whose(x) == o).count() as u32;
-    let says = |x: &Suspect| match x.events.load(Relaxed) {
+    let whose = |x: &Suspect| Owner(x.owner.load());
+    let held = |o: Owner| s.suspects.iter().filter(|x| x.events.load() > 0 && whose(x) == o).count() as u32;
+    let says = |x: &Suspect| match x.events.load() {
         0 => (Owner(0), Says::Free),
         events => (whose(x), Says::Something(events.into())),
     };
     let place =
         place_of(s, key).or_else(|| shares::choose(owner, held, s.suspects.iter().map(says)).map(|chosen| &s.suspects[chosen.place]));
     if let Some(x) = place {
-        if x.key.swap(key, Relaxed) != key {
-            x.events.store(0, Relaxed);
-            x.owner.store(owner.0, Relaxed);
+        if x.key.swap(key) != key {
+            x.events.store(0);
+            x.owner.store(owner.0);
         }
-        x.events.fetch_add(1, Relaxed);
-        s.file.suspects.store(1, Relaxed);
+        x.events.fetch_add(1);
+        s.file.suspects.store(1);
     }
 }
 
 /// Whether tasks of this handler may run only while no other such task does.
 pub fn must_be_alone(s: &Shared, database: u32, tenant: u32, handler: &str) -> bool {
-    s.file.suspects.load(Relaxed) != 0 && place_of(s, key_of(database, tenant, handler)).is_some_and(|x| x.events.load(Relaxed) >= 2)
+    s.file.suspects.load() != 0 && place_of(s, key_of(database, tenant, handler)).is_some_and(|x| x.events.load() >= 2)
 }
 
 /// A task of this handler is done: nothing is held against it any more.
 pub fn acquit(s: &Shared, database: u32, tenant: u32, handler: &str) {
-    if s.file.suspects.load(Relaxed) != 0 {
+    if s.file.suspects.load() != 0 {
         if let Some(x) = place_of(s, key_of(database, tenant, handler)) {
-            x.events.store(0, Relaxed);
+            x.events.store(0);
         }
-        if s.suspects.iter().all(|x| x.events.load(Relaxed) == 0) {
-            s.file.suspects.store(0, Relaxed);
+        if s.suspects.iter().all(|x| x.events.load() == 0) {
+            s.file.suspects.store(0);
         }
     }
 }
 
 /// Whether the right to run a suspect is to be had.
 pub fn may_take_alone(s: &Shared, me: usize) -> bool {
-    let taken = s.header.alone.load(SeqCst);
+    let taken = s.header.alone.load();
     taken == 0 || taken == me as u32 + 1
 }
 
@@ -118,12 +116,12 @@ pub fn may_take_alone(s: &Shared, me: usize) -> bool {
 /// next crash it marks itself a bystander.
 pub fn take_alone(s: &Shared, me: usize) -> bool {
     let mine = me as u32 + 1;
-    s.header.alone.compare_exchange(0, mine, SeqCst, SeqCst).is_ok() || s.header.alone.load(SeqCst) == mine
+    s.header.alone.compare_exchange(0, mine).is_ok() || s.header.alone.load() == mine
 }
 
 /// Gives it back; harmless for who hasn't got it.
 pub fn end_alone(s: &Shared, me: usize) {
-    let _ = s.header.alone.compare_exchange(me as u32 + 1, 0, SeqCst, SeqCst);
+    let _ = s.header.alone.compare_exchange(me as u32 + 1, 0);
 }
 
 /// Remembers the task that this slot runs. Atomics only.
@@ -133,48 +131,48 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
         return;
     }
     let item = slot.item(word.next - 1);
-    let free = |c: &&Culprit| c.kind.compare_exchange(kind::FREE, kind::FILLING, SeqCst, SeqCst).is_ok();
-    let owner = Owner::new(slot.database.load(Relaxed), slot.tenant.load(Relaxed));
+    let free = |c: &&Culprit| c.kind.compare_exchange(kind::FREE, kind::FILLING).is_ok();
+    let owner = Owner::new(slot.database.load(), slot.tenant.load());
     // None: the task is simply run again.
     let Some(c) = s.culprits.iter().find(free).or_else(|| {
         let displaced = displace(s.culprits, &s.header.pressure[share::Kind::Culprits as usize], owner);
         if displaced.is_some() {
-            s.header.culprits.fetch_sub(1, SeqCst);
+            s.header.culprits.fetch_sub(1);
         }
         displaced
     }) else {
         return;
     };
-    c.database.store(slot.database.load(Relaxed), Relaxed);
-    c.tenant.store(slot.tenant.load(Relaxed), Relaxed);
-    c.id_high.store((item.id >> 64) as u64, Relaxed);
-    c.id_low.store(item.id as u64, Relaxed);
-    c.stamp.store(item.stamp, Relaxed);
-    c.attempts.store(item.attempts, Relaxed);
-    c.started_at.store(slot.started_at.load(Relaxed), Relaxed);
-    c.deadline.store(slot.deadline.load(Relaxed), Relaxed);
-    c.epoch.store(s.file.epoch.load(Relaxed), Relaxed);
-    c.claim.store(0, Relaxed);
-    c.again.store(0, Relaxed);
-    c.kind.store(what, SeqCst);
-    s.header.culprits.fetch_add(1, SeqCst);
+    c.database.store(slot.database.load());
+    c.tenant.store(slot.tenant.load());
+    c.id_high.store((item.id >> 64) as u64);
+    c.id_low.store(item.id as u64);
+    c.stamp.store(item.stamp);
+    c.attempts.store(item.attempts);
+    c.started_at.store(slot.started_at.load());
+    c.deadline.store(slot.deadline.load());
+    c.epoch.store(s.file.epoch.load());
+    c.claim.store(0);
+    c.again.store(0);
+    c.kind.store(what);
+    s.header.culprits.fetch_add(1);
 }
 
 /// All places are taken: one of what is known least of goes, of whoever has most (share.rs). Never a crash: its count
 /// must be written before anything of its tenant starts.
 fn displace(s: &'static [Culprit], pressure: &Pressure, owner: Owner) -> Option<&'static Culprit> {
-    let whose = |c: &Culprit| Owner::new(c.database.load(Relaxed), c.tenant.load(Relaxed));
+    let whose = |c: &Culprit| Owner::new(c.database.load(), c.tenant.load());
     let ended = |what: u32| matches!(what, kind::TIMED_OUT | kind::INTERRUPTED);
     let held = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
     let says = |c: &Culprit| {
-        let may = ended(c.kind.load(SeqCst)) && c.claim.load(SeqCst) == 0;
-        (whose(c), if may { Says::Something(c.started_at.load(Relaxed)) } else { Says::Fixed })
+        let may = ended(c.kind.load()) && c.claim.load() == 0;
+        (whose(c), if may { Says::Something(c.started_at.load()) } else { Says::Fixed })
     };
     let chosen = shares::choose(owner, held, s.iter().map(says));
     pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), clock::now());
     let c = &s[chosen?.place];
-    let what = c.kind.load(SeqCst);
-    (ended(what) && c.kind.compare_exchange(what, kind::FILLING, SeqCst, SeqCst).is_ok()).then_some(c)
+    let what = c.kind.load();
+    (ended(what) && c.kind.compare_exchange(what, kind::FILLING).is_ok()).then_some(c)
 }
 
 /// The timeout of the slot's task terminates its executor, which is this process: whoever comes
@@ -193,18 +191,16 @@ pub fn interrupted(s: &Shared, slot: &Slot) {
 }
 
 pub fn free(s: &Shared, c: &Culprit) {
-    c.kind.store(kind::FREE, SeqCst);
-    s.header.culprits.fetch_sub(1, SeqCst);
+    c.kind.store(kind::FREE);
+    s.header.culprits.fetch_sub(1);
 }
 
 /// Whether something of this tenant is still to be written down: nothing of it starts before.
 pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
-    s.header.culprits.load(SeqCst) > 0
-        && s.culprits
-            .iter()
-            .any(|c| c.kind.load(SeqCst) >= kind::CRASHED && c.database.load(Relaxed) == database && c.tenant.load(Relaxed) == tenant)
+    s.header.culprits.load() > 0
+        && s.culprits.iter().any(|c| c.kind.load() >= kind::CRASHED && c.database.load() == database && c.tenant.load() == tenant)
 }
 
 pub fn id_of(c: &Culprit) -> u128 {
-    ((c.id_high.load(Relaxed) as u128) << 64) | c.id_low.load(Relaxed) as u128
+    ((c.id_high.load() as u128) << 64) | c.id_low.load() as u128
 }

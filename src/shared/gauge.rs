@@ -12,7 +12,6 @@
 //! between its decision to commit and its addition meanwhile: `entered` counts the ones, `left` the others.
 
 use crate::shared::{Entry, Shared};
-use std::sync::atomic::Ordering::*;
 
 /// What a gauge was found to be wrong by. It holds as long as nobody else has corrected it.
 #[derive(Clone, Copy)]
@@ -34,16 +33,16 @@ impl Correction {
 
 /// Unfinished tasks of the tenant that these are all entries of, as far as is known.
 pub fn unfinished(entries: &[&Entry]) -> i64 {
-    entries.iter().map(|e| e.unfinished.load(SeqCst)).sum::<i64>().max(0)
+    entries.iter().map(|e| e.unfinished.load()).sum::<i64>().max(0)
 }
 
 /// After the commit of a transaction that has added so many. Atomics only.
 pub fn add(s: &Shared, e: &Entry, added: i64, correction: Option<Correction>) {
     if added != 0 {
-        e.unfinished.fetch_add(added, SeqCst);
+        e.unfinished.fetch_add(added);
     }
     if let Some(c) = correction {
-        correct(s, e.database.load(Relaxed), e.tenant.load(Relaxed), c);
+        correct(s, e.database.load(), e.tenant.load(), c);
     }
 }
 
@@ -59,9 +58,9 @@ pub fn first(s: &Shared, database: u32, tenant: u32) -> Option<&'static Entry> {
 
 pub fn correct(s: &Shared, database: u32, tenant: u32, c: Correction) {
     if let Some(first) = first(s, database, tenant)
-        && first.corrections.compare_exchange(c.after, c.after + 1, SeqCst, SeqCst).is_ok()
+        && first.corrections.compare_exchange(c.after, c.after + 1).is_ok()
     {
-        first.unfinished.fetch_add(c.by, SeqCst);
-        entries(s, database, tenant).for_each(|e| e.counted.store(1, SeqCst));
+        first.unfinished.fetch_add(c.by);
+        entries(s, database, tenant).for_each(|e| e.counted.store(1));
     }
 }

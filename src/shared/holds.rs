@@ -5,17 +5,12 @@
 use crate::postgres::clock;
 use crate::pure::time::Micros;
 use crate::shared::{Entry, HOLDS, Shared, blocked};
-use std::sync::atomic::Ordering::*;
 
 /// Not before then, because its last attempt's end could not be recorded.
 pub fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
     (0..HOLDS)
-        .find(|h| {
-            e.hold_high[*h].load(Relaxed) == (id >> 64) as u64
-                && e.hold_low[*h].load(Relaxed) == id as u64
-                && e.hold_until[*h].load(Relaxed) != 0
-        })
-        .map(|h| e.hold_until[h].load(Relaxed))
+        .find(|h| e.hold_high[*h].load() == (id >> 64) as u64 && e.hold_low[*h].load() == id as u64 && e.hold_until[*h].load() != 0)
+        .map(|h| e.hold_until[h].load())
         .filter(|until| *until > now)
 }
 
@@ -25,12 +20,12 @@ pub fn hold_back(s: &Shared, index: u32, id: u128) {
     let now = clock::now();
     // No place left: leave the whole tenant alone for a while.
     let Some((h, own)) = hold_place(e, id) else { return crate::shared::ready::block(s, index, blocked::reason::CROWDED) };
-    let delay = if own { (e.hold_delay[h].load(Relaxed) * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
-    e.hold_high[h].store((id >> 64) as u64, Relaxed);
-    e.hold_low[h].store(id as u64, Relaxed);
-    e.hold_delay[h].store(delay, Relaxed);
-    e.hold_ends[h].store(0, Relaxed);
-    e.hold_until[h].store(now + delay, Relaxed);
+    let delay = if own { (e.hold_delay[h].load() * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
+    e.hold_high[h].store((id >> 64) as u64);
+    e.hold_low[h].store(id as u64);
+    e.hold_delay[h].store(delay);
+    e.hold_ends[h].store(0);
+    e.hold_until[h].store(now + delay);
     crate::shared::ready::due(s, index, now + delay);
 }
 
@@ -41,12 +36,12 @@ pub fn pause_interrupted(s: &Shared, index: u32, id: u128, times: u32) {
     // No place left: it isn't held up then; how often it was is known from its row.
     if let Some((h, own)) = hold_place(e, id) {
         if !own {
-            e.hold_delay[h].store(0, Relaxed);
-            e.hold_ends[h].store(0, Relaxed);
+            e.hold_delay[h].store(0);
+            e.hold_ends[h].store(0);
         }
-        e.hold_high[h].store((id >> 64) as u64, Relaxed);
-        e.hold_low[h].store(id as u64, Relaxed);
-        e.hold_until[h].store(until, Relaxed);
+        e.hold_high[h].store((id >> 64) as u64);
+        e.hold_low[h].store(id as u64);
+        e.hold_until[h].store(until);
         crate::shared::ready::due(s, index, until);
     }
 }
@@ -54,8 +49,8 @@ pub fn pause_interrupted(s: &Shared, index: u32, id: u128, times: u32) {
 /// Where this task is held back, or could be; and whether it is there already.
 fn hold_place(e: &Entry, id: u128) -> Option<(usize, bool)> {
     let now = clock::now();
-    let own = (0..HOLDS).find(|h| e.hold_high[*h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[*h].load(Relaxed) == id as u64);
-    own.map(|h| (h, true)).or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load(Relaxed) < now).map(|h| (h, false)))
+    let own = (0..HOLDS).find(|h| e.hold_high[*h].load() == (id >> 64) as u64 && e.hold_low[*h].load() == id as u64);
+    own.map(|h| (h, true)).or_else(|| (0..HOLDS).find(|h| e.hold_until[*h].load() < now).map(|h| (h, false)))
 }
 
 /// What is known of a task that is held back: until when, and how many executors in a row have ended while they ran it.
@@ -67,10 +62,10 @@ pub struct Held {
 
 /// The tasks that this entry knows such of, also of a while ago: some may have ended since.
 pub fn held(e: &Entry) -> impl Iterator<Item = Held> {
-    (0..HOLDS).filter(|h| e.hold_until[*h].load(Relaxed) != 0).map(|h| Held {
-        id: ((e.hold_high[h].load(Relaxed) as u128) << 64) | e.hold_low[h].load(Relaxed) as u128,
-        until: e.hold_until[h].load(Relaxed),
-        ends: e.hold_ends[h].load(Relaxed),
+    (0..HOLDS).filter(|h| e.hold_until[*h].load() != 0).map(|h| Held {
+        id: ((e.hold_high[h].load() as u128) << 64) | e.hold_low[h].load() as u128,
+        until: e.hold_until[h].load(),
+        ends: e.hold_ends[h].load(),
     })
 }
 
@@ -88,13 +83,13 @@ pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
         crate::shared::ready::block(s, index, blocked::reason::ERROR);
         return 1;
     };
-    let ends = if own { e.hold_ends[h].load(Relaxed) + 1 } else { 1 };
+    let ends = if own { e.hold_ends[h].load() + 1 } else { 1 };
     let delay = delay_after_ends(ends);
-    e.hold_high[h].store((id >> 64) as u64, Relaxed);
-    e.hold_low[h].store(id as u64, Relaxed);
-    e.hold_ends[h].store(ends, Relaxed);
-    e.hold_delay[h].store(delay, Relaxed);
-    e.hold_until[h].store(now + delay, Relaxed);
+    e.hold_high[h].store((id >> 64) as u64);
+    e.hold_low[h].store(id as u64);
+    e.hold_ends[h].store(ends);
+    e.hold_delay[h].store(delay);
+    e.hold_until[h].store(now + delay);
     crate::shared::ready::due(s, index, now + delay);
     ends
 }
@@ -103,8 +98,8 @@ pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
 pub fn forget_ends(s: &Shared, index: u32, id: u128) {
     let e = &s.entries[index as usize];
     for h in 0..HOLDS {
-        if e.hold_high[h].load(Relaxed) == (id >> 64) as u64 && e.hold_low[h].load(Relaxed) == id as u64 {
-            e.hold_ends[h].store(0, Relaxed);
+        if e.hold_high[h].load() == (id >> 64) as u64 && e.hold_low[h].load() == id as u64 {
+            e.hold_ends[h].store(0);
         }
     }
 }

@@ -31,6 +31,8 @@ pub mod wakes;
 
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
+use crate::pure::atomics::Reset;
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64};
 use crate::pure::shares::{self, Owner, Says, Tally};
 use crate::pure::time::{Micros, NEVER};
 pub use crate::pure::word::Word;
@@ -40,7 +42,6 @@ use crate::shared::wakes::REASONS;
 use crate::{settings, shared_struct};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 /// Picked tasks a slot can hold: the largest batch.
 pub const BATCH: usize = 64;
@@ -69,224 +70,223 @@ shared_struct! {
     /// One of a kind.
     pub struct Header {
         /// Random, anew at every start: tells what belongs to this life of the server.
-        pub epoch: AtomicU64,
+        pub epoch: GaugeU64,
         /// The launcher's process number + 1; 0 = there is none.
-        pub launcher: AtomicU32,
-        pub launcher_pid: AtomicU32,
+        pub launcher: HandshakeU32,
+        pub launcher_pid: HandshakeU32,
         /// Something for the launcher to look at; set before its latch.
-        pub attention: AtomicU32,
+        pub attention: HandshakeU32,
         /// Until when the launcher sleeps unless it is called; NEVER while it is awake, so that
         /// whoever notes something then wakes it once more.
-        pub sleeping_until: AtomicI64,
+        pub sleeping_until: HandshakeI64,
         /// Roles with work and no executor, and the least virtual time among them: what a running
         /// executor compares its own role's with before it goes on.
-        pub waiting_roles: AtomicU32,
-        pub waiting_vtime: AtomicU64,
+        pub waiting_roles: HandshakeU32,
+        pub waiting_vtime: HandshakeU64,
         /// Where newcomers among roles start.
-        pub role_vtime: AtomicU64,
+        pub role_vtime: GaugeU64,
         /// Bits: which words of `dirty` / `due_dirty` have bits.
-        pub waiters: AtomicU32,
+        pub waiters: HandshakeU32,
         /// No place of `waiters` from here on was ever taken.
-        pub waiters_end: AtomicU32,
-        pub evictions: AtomicU64,
+        pub waiters_end: HandshakeU32,
+        pub evictions: HandshakeU64,
         /// Newcomers among tenants that have found no room: so many entries rest after their turns.
-        pub newcomers: AtomicU32,
-        pub recycle: AtomicU64,
-        pub last_no_slot: AtomicI64,
-        pub started_at: AtomicI64,
+        pub newcomers: HandshakeU32,
+        pub recycle: GaugeU64,
+        pub last_no_slot: GaugeI64,
+        pub started_at: GaugeI64,
         /// The slot + 1 that runs a suspect: no other suspect is started meanwhile.
-        pub alone: AtomicU32,
+        pub alone: HandshakeU32,
         /// Bit per slot: a pick has passed by a row whose id the slot still names, though of an attempt that is over. When it
         /// doesn't any more, the tenant is to be looked at again.
-        pub passed_by: AtomicU64,
+        pub passed_by: HandshakeU64,
         /// Databases came or went: the launcher is to look which there are.
-        pub rescan: AtomicU32,
+        pub rescan: HandshakeU32,
         /// Failed attempts ever written into the ring.
-        pub failures: AtomicU64,
+        pub failures: GaugeU64,
         /// Where the next failure looks for a place, once all are taken.
-        pub failure_hand: AtomicU64,
+        pub failure_hand: GaugeU64,
         /// The first transaction of the server's present life as a primary; 0 = no launcher has been here yet.
-        pub first_xid: AtomicU32,
+        pub first_xid: HandshakeU32,
         /// No transaction that was prepared before that is left.
-        pub no_old_prepared: AtomicU32,
+        pub no_old_prepared: HandshakeU32,
         /// Notes of a prepared transaction found no place.
-        pub prepared_lost: AtomicU32,
+        pub prepared_lost: HandshakeU32,
         /// How many of `culprits` are to be written down.
-        pub culprits: AtomicU32,
+        pub culprits: HandshakeU32,
         /// Random, anew at every start, shown to nobody: where in a table a key of a tenant's choice lies.
-        pub secret: [AtomicU64; 2],
+        pub secret: [GaugeU64; 2],
         /// Per slot: the root of the heap of the entries that its executor served last.
-        pub own_heap: [AtomicU32; SLOTS],
+        pub own_heap: [GaugeU32; SLOTS],
         /// Which tables were full lately.
         pub pressure: [Pressure; share::KINDS.len()],
         /// The server's TimeZone, by the launcher; odd while it writes.
-        pub zone_version: AtomicU32,
-        pub zone: [AtomicU8; 64],
+        pub zone_version: HandshakeU32,
+        pub zone: [GaugeU8; 64],
     }
 }
 
 shared_struct! {
     /// The work of one tenant under one role.
     pub struct Entry {
-        pub in_use: AtomicU32,
-        pub database: AtomicU32,
-        pub tenant: AtomicU32,
-        pub role: AtomicU32,
-        pub role_index: AtomicU32,
+        pub in_use: HandshakeU32,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub role: GaugeU32,
+        pub role_index: GaugeU32,
         /// Changes when the place is given to another key.
-        pub stamp: AtomicU32,
+        pub stamp: HandshakeU32,
         /// Enqueuing transactions that hold on to this entry.
-        pub pins: AtomicU32,
+        pub pins: HandshakeU32,
         /// The slot + 1 that is picking here.
-        pub holder: AtomicU32,
+        pub holder: HandshakeU32,
         /// Bumped by every wake. Ready means: not equal to `seen`.
-        pub generation: AtomicU64,
+        pub generation: HandshakeU64,
         /// The generation that the last exhaustive pick had read before it looked.
-        pub seen: AtomicU64,
+        pub seen: HandshakeU64,
         /// Least run_at enqueued since the last pick: lowers the cursors.
-        pub low_key: AtomicI64,
+        pub low_key: HandshakeI64,
         /// When the next row here comes due: may be too early, never too late.
-        pub next_due: AtomicI64,
+        pub next_due: HandshakeI64,
         /// When the next schedule of this tenant comes due (entries of the owner's role).
-        pub schedule_due: AtomicI64,
+        pub schedule_due: HandshakeI64,
         /// No schedule is due before that: ticks begin there, so that they don't walk over the dead rows
         /// of all ticks before. Whoever announces a schedule lowers it; see ready::schedule_due.
-        pub schedule_low: AtomicI64,
+        pub schedule_low: HandshakeI64,
         /// When the last tick has looked at all of them.
-        pub schedule_full: AtomicI64,
+        pub schedule_full: GaugeI64,
         /// The whole tenant is left alone until then, for `blocked_reason`.
-        pub blocked_until: AtomicI64,
-        pub blocked_since: AtomicI64,
-        pub blocked_delay: AtomicI64,
-        pub blocked_reason: AtomicU32,
+        pub blocked_until: HandshakeI64,
+        pub blocked_since: GaugeI64,
+        pub blocked_delay: GaugeI64,
+        pub blocked_reason: HandshakeU32,
         /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
-        pub limited: AtomicU32,
+        pub limited: HandshakeU32,
         /// Parked rows should be looked at again, when it isn't 0.
-        pub unpark: AtomicU32,
+        pub unpark: HandshakeU32,
         /// How often that was asked for: tells whether it was meanwhile.
-        pub unparks: AtomicU64,
-        pub unpark_at: AtomicI64,
-        pub vtime: AtomicU64,
+        pub unparks: HandshakeU64,
+        pub unpark_at: HandshakeI64,
+        pub vtime: GaugeU64,
         /// Charged while the entry was in the heap; added when it leaves.
-        pub debt: AtomicU64,
-        pub weight: AtomicU32,
-        pub heap_in: AtomicU32,
+        pub debt: GaugeU64,
+        pub weight: GaugeU32,
+        pub heap_in: GaugeU32,
         /// The slot + 1 of the executor that served it last: see `Role::own`.
-        pub served_by: AtomicU32,
-        pub heap_child: AtomicU32,
-        pub heap_next: AtomicU32,
-        pub batch: AtomicU32,
+        pub served_by: GaugeU32,
+        pub heap_child: GaugeU32,
+        pub heap_next: GaugeU32,
+        pub batch: GaugeU32,
         /// The source (waits/turn.rs) that was served last.
-        pub turn: AtomicU64,
-        pub cursor_source: [AtomicU64; CURSORS],
-        pub cursor_priority: [AtomicI32; CURSORS],
-        pub cursor_set: [AtomicU32; CURSORS],
-        pub cursor_time: [AtomicI64; CURSORS],
-        pub cursor_high: [AtomicU64; CURSORS],
-        pub cursor_low: [AtomicU64; CURSORS],
-        pub hold_high: [AtomicU64; HOLDS],
-        pub hold_low: [AtomicU64; HOLDS],
-        pub hold_until: [AtomicI64; HOLDS],
-        pub hold_delay: [AtomicI64; HOLDS],
+        pub turn: GaugeU64,
+        pub cursor_source: [GaugeU64; CURSORS],
+        pub cursor_priority: [GaugeI32; CURSORS],
+        pub cursor_set: [GaugeU32; CURSORS],
+        pub cursor_time: [GaugeI64; CURSORS],
+        pub cursor_high: [GaugeU64; CURSORS],
+        pub cursor_low: [GaugeU64; CURSORS],
+        pub hold_high: [GaugeU64; HOLDS],
+        pub hold_low: [GaugeU64; HOLDS],
+        pub hold_until: [GaugeI64; HOLDS],
+        pub hold_delay: [GaugeI64; HOLDS],
         /// How often, one after the other, an executor ended while it ran the task.
-        pub hold_ends: [AtomicU32; HOLDS],
+        pub hold_ends: [GaugeU32; HOLDS],
         /// This entry's part of its tenant's gauge of unfinished tasks, perhaps below zero: see gauge.rs.
-        pub unfinished: AtomicI64,
+        pub unfinished: HandshakeI64,
         /// It says something: the tenant's rows were counted since the server began.
-        pub counted: AtomicU32,
+        pub counted: HandshakeU32,
         /// Transactions that were about to commit an addition, and those that have added it, or have not.
-        pub entered: AtomicU64,
-        pub left: AtomicU64,
-        pub corrections: AtomicU64,
-        pub oldest_due: AtomicI64,
-        pub done: AtomicU64,
-        pub failed: AtomicU64,
-        pub retried: AtomicU64,
-        pub finished_since_retention: AtomicU64,
+        pub entered: HandshakeU64,
+        pub left: HandshakeU64,
+        pub corrections: HandshakeU64,
+        pub oldest_due: GaugeI64,
+        pub done: GaugeU64,
+        pub failed: GaugeU64,
+        pub retried: GaugeU64,
+        pub finished_since_retention: GaugeU64,
         /// Where the next retention pass goes on.
-        pub retention_high: AtomicU64,
-        pub retention_low: AtomicU64,
-        pub minute: AtomicI64,
-        pub done_this_minute: AtomicU64,
-        pub done_last_minute: AtomicU64,
-        pub failed_this_minute: AtomicU64,
-        pub failed_last_minute: AtomicU64,
+        pub retention_high: GaugeU64,
+        pub retention_low: GaugeU64,
+        pub minute: GaugeI64,
+        pub done_this_minute: GaugeU64,
+        pub done_last_minute: GaugeU64,
+        pub failed_this_minute: GaugeU64,
+        pub failed_last_minute: GaugeU64,
     }
 }
 
 shared_struct! {
     /// A role in a database: what executors belong to.
     pub struct Role {
-        pub in_use: AtomicU32,
-        pub database: AtomicU32,
-        pub role: AtomicU32,
-        pub stamp: AtomicU32,
+        pub in_use: HandshakeU32,
+        pub database: HandshakeU32,
+        pub role: GaugeU32,
         /// Ready entries that no living executor of the role has served; and how many are ready in all.
-        pub heap_root: AtomicU32,
-        pub heap_count: AtomicU32,
+        pub heap_root: GaugeU32,
+        pub heap_count: HandshakeU32,
         /// Bit per slot: an executor of the role lives there, and the ready entries it served last are in a heap of its own
         /// (`Header::own_heap`).
-        pub own: AtomicU64,
-        pub vtime: AtomicU64,
+        pub own: GaugeU64,
+        pub vtime: GaugeU64,
         /// Where a tenant that wakes starts: the virtual time last served.
-        pub floor: AtomicU64,
+        pub floor: GaugeU64,
         /// Executors, starting ones included.
-        pub executors: AtomicU32,
-        pub starting: AtomicU32,
+        pub executors: HandshakeU32,
+        pub starting: HandshakeU32,
         /// Bit per slot: it waits for its latch.
-        pub idle: AtomicU64,
+        pub idle: HandshakeU64,
         /// Starts failed: no further one before.
-        pub start_after: AtomicI64,
-        pub start_failures: AtomicU32,
-        pub failing_since: AtomicI64,
+        pub start_after: GaugeI64,
+        pub start_failures: GaugeU32,
+        pub failing_since: GaugeI64,
         /// Executors that have ended, uncalled for, with work in their lists, since one of them came to the end of a task.
-        pub ends: AtomicU32,
+        pub ends: HandshakeU32,
         /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
-        pub batch: AtomicU32,
+        pub batch: GaugeU32,
         /// Since when it has work and no place; 0 = it doesn't wait.
-        pub waiting_since: AtomicI64,
+        pub waiting_since: GaugeI64,
     }
 }
 
 shared_struct! {
     /// A database that is or may be served.
     pub struct Db {
-        pub database: AtomicU32,
+        pub database: HandshakeU32,
         /// See `db_state`.
-        pub state: AtomicU32,
+        pub state: HandshakeU32,
         /// The scheduler: process number + 1, pid.
-        pub scheduler: AtomicU32,
-        pub scheduler_pid: AtomicU32,
-        pub sweep_wanted: AtomicU32,
+        pub scheduler: HandshakeU32,
+        pub scheduler_pid: HandshakeU32,
+        pub sweep_wanted: HandshakeU32,
         /// Counts the orders for a sweep; and how many there had been when the present one began.
-        pub sweep_orders: AtomicU32,
-        pub sweep_seen: AtomicU32,
+        pub sweep_orders: HandshakeU32,
+        pub sweep_seen: HandshakeU32,
         /// The present sweep has left tenants out whose tables somebody held.
-        pub sweep_missed: AtomicU32,
+        pub sweep_missed: HandshakeU32,
         /// Where the sweep goes on: the OID of the last tenant looked at.
-        pub sweep_from: AtomicU32,
-        pub sweep_started: AtomicI64,
-        pub swept_at: AtomicI64,
-        pub swept_tenants: AtomicU32,
-        pub ticks_wanted: AtomicU32,
+        pub sweep_from: HandshakeU32,
+        pub sweep_started: GaugeI64,
+        pub swept_at: HandshakeI64,
+        pub swept_tenants: GaugeU32,
+        pub ticks_wanted: HandshakeU32,
         /// The entry + 1 whose schedules are being served: not noted as due meanwhile.
-        pub ticking: AtomicU32,
+        pub ticking: HandshakeU32,
         /// Something is to be spread over the tenants; counts the calls, so that none is taken for an older one.
-        pub fanouts: AtomicU32,
+        pub fanouts: HandshakeU32,
         /// When work of tenants comes due for which there was no entry: then a sweep finds it. NEVER = there is none.
-        pub unplaced_due: AtomicI64,
+        pub unplaced_due: HandshakeI64,
         /// The first tenant for which the last sweep found no room: the next one begins there.
-        pub unplaced_first: AtomicU32,
-        pub keep_until: AtomicI64,
+        pub unplaced_first: HandshakeU32,
+        pub keep_until: HandshakeI64,
         /// Workers leave and stay away: process number + 1 and pid of sessions that drop or copy the database.
-        pub away: [AtomicU64; AWAY],
-        pub problem: AtomicU32,
-        pub start_after: AtomicI64,
-        pub start_failures: AtomicU32,
+        pub away: [HandshakeU64; AWAY],
+        pub problem: GaugeU32,
+        pub start_after: GaugeI64,
+        pub start_failures: GaugeU32,
         /// The settings leave it out.
-        pub excluded: AtomicU32,
+        pub excluded: HandshakeU32,
         /// Counts the calls to look into it again: an answer to an older one is none.
-        pub asked: AtomicU32,
+        pub asked: HandshakeU32,
     }
 }
 
@@ -302,13 +302,13 @@ impl Db {
     /// All its tenants are to be looked at, from the first one on.
     pub fn order_sweep(&self) {
         // One that is under way goes on, and begins once more.
-        self.sweep_orders.fetch_add(1, SeqCst);
-        self.sweep_wanted.store(1, SeqCst);
+        self.sweep_orders.fetch_add(1);
+        self.sweep_wanted.store(1);
         self.call_scheduler();
     }
     /// Its scheduler, if there is one, looks what there is to do. It may just be leaving: the launcher sees to that.
     pub fn call_scheduler(&self) {
-        let scheduler = self.scheduler.load(SeqCst);
+        let scheduler = self.scheduler.load();
         // 1 = it is being started.
         if scheduler > 1 {
             crate::postgres::latch::wake(scheduler - 1);
@@ -316,16 +316,16 @@ impl Db {
     }
     /// Whether somebody drops or copies it, or the like, for which no worker may be there.
     pub fn is_away(&self) -> bool {
-        let is_alive = |by: &AtomicU64| {
-            let by = by.load(SeqCst);
+        let is_alive = |by: &HandshakeU64| {
+            let by = by.load();
             by != 0 && crate::postgres::latch::is_process((by >> 32) as u32 - 1, by as u32)
         };
         self.away.iter().any(is_alive)
     }
     /// The extension came, went or changed there, or might have.
     pub fn look_again(&self) {
-        self.asked.fetch_add(1, SeqCst);
-        self.state.store(db_state::UNKNOWN, SeqCst);
+        self.asked.fetch_add(1);
+        self.state.store(db_state::UNKNOWN);
     }
 }
 
@@ -346,28 +346,28 @@ shared_struct! {
     /// What a prepared transaction has noted, for whoever finishes it: see prepared.rs.
     pub struct Prepared {
         /// 0 = free.
-        pub state: AtomicU32,
-        pub database: AtomicU32,
+        pub state: HandshakeU32,
+        pub database: HandshakeU32,
         /// A digest of its identifier.
-        pub gid_high: AtomicU64,
-        pub gid_low: AtomicU64,
-        pub flags: AtomicU32,
-        pub wakes: AtomicU32,
-        pub entry: [AtomicU32; NOTED],
-        pub stamp: [AtomicU32; NOTED],
-        pub low: [AtomicI64; NOTED],
-        pub added: [AtomicI64; NOTED],
-        pub schedule: [AtomicI64; NOTED],
+        pub gid_high: GaugeU64,
+        pub gid_low: GaugeU64,
+        pub flags: GaugeU32,
+        pub wakes: GaugeU32,
+        pub entry: [GaugeU32; NOTED],
+        pub stamp: [HandshakeU32; NOTED],
+        pub low: [GaugeI64; NOTED],
+        pub added: [GaugeI64; NOTED],
+        pub schedule: [GaugeI64; NOTED],
         /// Bits: which of them are to be looked at anew, for what, and with their schedules.
-        pub unpark: AtomicU32,
-        pub found: AtomicU32,
-        pub schedules: AtomicU32,
-        pub stops: AtomicU32,
-        pub stop_tenant: [AtomicU32; NOTED],
-        pub stop_high: [AtomicU64; NOTED],
-        pub stop_low: [AtomicU64; NOTED],
-        pub stop_stamp: [AtomicI64; NOTED],
-        pub detached: [AtomicU32; NOTED],
+        pub unpark: HandshakeU32,
+        pub found: GaugeU32,
+        pub schedules: GaugeU32,
+        pub stops: GaugeU32,
+        pub stop_tenant: [GaugeU32; NOTED],
+        pub stop_high: [GaugeU64; NOTED],
+        pub stop_low: [GaugeU64; NOTED],
+        pub stop_stamp: [GaugeI64; NOTED],
+        pub detached: [GaugeU32; NOTED],
     }
 }
 
@@ -375,12 +375,12 @@ shared_struct! {
     /// Somebody waits for a task's end.
     pub struct Waiter {
         /// Process number + 1; 0 = free.
-        pub proc: AtomicU32,
-        pub pid: AtomicU32,
-        pub id_high: AtomicU64,
-        pub id_low: AtomicU64,
+        pub proc: HandshakeU32,
+        pub pid: HandshakeU32,
+        pub id_high: HandshakeU64,
+        pub id_low: HandshakeU64,
         /// 0 = for one task; else the mark of a group (waiters.rs), any of whose members may end.
-        pub group: AtomicU64,
+        pub group: HandshakeU64,
     }
 }
 
@@ -388,14 +388,14 @@ shared_struct! {
     /// How much of a rate (pure/rate.rs) is used up; read and written under `Lock::Rates`.
     pub struct RateUse {
         /// A hash of tenant and gate; 0 = never used.
-        pub key: AtomicU64,
-        pub owner: AtomicU64,
-        pub first: AtomicI64,
-        pub second: AtomicI64,
+        pub key: GaugeU64,
+        pub owner: GaugeU64,
+        pub first: GaugeI64,
+        pub second: GaugeI64,
         /// From then on it says nothing.
-        pub until: AtomicI64,
+        pub until: GaugeI64,
         /// It is the administrator's word: the tenant can't have it forgotten.
-        pub fixed: AtomicU32,
+        pub fixed: GaugeU32,
     }
 }
 
@@ -403,61 +403,61 @@ shared_struct! {
     /// An executor and what it has picked. In the mapped file.
     pub struct Slot {
         /// 0 free, 1 starting, 2 live.
-        pub state: AtomicU32,
-        pub pid: AtomicU32,
+        pub state: HandshakeU32,
+        pub pid: HandshakeU32,
         /// Process number + 1.
-        pub proc: AtomicU32,
+        pub proc: HandshakeU32,
         /// Counts the executors that had this slot.
-        pub generation: AtomicU32,
-        pub database: AtomicU32,
-        pub role: AtomicU32,
-        pub role_index: AtomicU32,
-        pub entry: AtomicU32,
-        pub tenant: AtomicU32,
+        pub generation: HandshakeU32,
+        pub database: HandshakeU32,
+        pub role: GaugeU32,
+        pub role_index: GaugeU32,
+        pub entry: GaugeU32,
+        pub tenant: HandshakeU32,
         /// The SIGQUIT handler was here: the crash is somebody else's.
-        pub bystander: AtomicU32,
+        pub bystander: HandshakeU32,
         /// Sequence of the batch (32 bits), running (1), next (15), end (16): see `Word`.
-        pub word: AtomicU64,
+        pub word: HandshakeU64,
         /// When the present task began (monotonic ns), while the list holds more; 0 = nothing to
         /// take over.
-        pub busy_since: AtomicU64,
-        pub started_at: AtomicI64,
-        pub deadline: AtomicI64,
-        pub attempt: AtomicI32,
-        pub since: AtomicI64,
-        pub tasks_done: AtomicU64,
-        pub tasks_failed: AtomicU64,
+        pub busy_since: HandshakeU64,
+        pub started_at: GaugeI64,
+        pub deadline: GaugeI64,
+        pub attempt: GaugeI32,
+        pub since: GaugeI64,
+        pub tasks_done: GaugeU64,
+        pub tasks_failed: GaugeU64,
         /// The cancel word: which task, which incarnation, why (`stop`).
-        pub cancel_high: AtomicU64,
-        pub cancel_low: AtomicU64,
-        pub cancel_stamp: AtomicI64,
-        pub cancel_reason: AtomicU32,
-        pub cancel_at: AtomicU64,
-        pub cancel_signals: AtomicU32,
-        pub one_shot: AtomicU32,
-        pub leave: AtomicU32,
+        pub cancel_high: GaugeU64,
+        pub cancel_low: GaugeU64,
+        pub cancel_stamp: GaugeI64,
+        pub cancel_reason: HandshakeU32,
+        pub cancel_at: GaugeU64,
+        pub cancel_signals: GaugeU32,
+        pub one_shot: GaugeU32,
+        pub leave: HandshakeU32,
         /// What the running task says of itself: see progress.rs.
-        pub progress: AtomicU32,
-        pub note_version: AtomicU32,
-        pub note: [AtomicU8; crate::shared::progress::NOTE],
-        pub handler: [AtomicU8; 64],
-        pub tenant_name: [AtomicU8; 64],
-        pub item_high: [AtomicU64; BATCH],
-        pub item_low: [AtomicU64; BATCH],
-        pub item_tid: [AtomicU64; BATCH],
-        pub item_stamp: [AtomicI64; BATCH],
-        pub item_attempts: [AtomicI32; BATCH],
-        pub item_gates: [AtomicU64; BATCH * GATES],
+        pub progress: GaugeU32,
+        pub note_version: HandshakeU32,
+        pub note: [GaugeU8; crate::shared::progress::NOTE],
+        pub handler: [GaugeU8; 64],
+        pub tenant_name: [GaugeU8; 64],
+        pub item_high: [GaugeU64; BATCH],
+        pub item_low: [GaugeU64; BATCH],
+        pub item_tid: [GaugeU64; BATCH],
+        pub item_stamp: [GaugeI64; BATCH],
+        pub item_attempts: [GaugeI32; BATCH],
+        pub item_gates: [GaugeU64; BATCH * GATES],
     }
 }
 
 shared_struct! {
     /// How often a process woke up for each reason, and how often in vain; see wakes.rs. Written by that process.
     pub struct Wakes {
-        pub woken: [AtomicU64; REASONS],
-        pub vain: [AtomicU64; REASONS],
+        pub woken: [GaugeU64; REASONS],
+        pub vain: [GaugeU64; REASONS],
         /// In vain one after the other, until something came of it.
-        pub in_a_row: [AtomicU32; REASONS],
+        pub in_a_row: [GaugeU32; REASONS],
     }
 }
 
@@ -467,31 +467,31 @@ shared_struct! {
     /// file, so that it is blamed even if the server goes down again before that was written.
     pub struct Culprit {
         /// See culprits.rs; 0 = free.
-        pub kind: AtomicU32,
+        pub kind: HandshakeU32,
         /// Who writes it down: a pid.
-        pub claim: AtomicU32,
-        pub database: AtomicU32,
-        pub tenant: AtomicU32,
-        pub id_high: AtomicU64,
-        pub id_low: AtomicU64,
-        pub stamp: AtomicI64,
-        pub attempts: AtomicI32,
-        pub started_at: AtomicI64,
-        pub deadline: AtomicI64,
+        pub claim: HandshakeU32,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub id_high: HandshakeU64,
+        pub id_low: HandshakeU64,
+        pub stamp: HandshakeI64,
+        pub attempts: GaugeI32,
+        pub started_at: GaugeI64,
+        pub deadline: GaugeI64,
         /// The life of the server in which it happened: it is written down once.
-        pub epoch: AtomicU64,
+        pub epoch: GaugeU64,
         /// Not to be tried before.
-        pub again: AtomicI64,
+        pub again: GaugeI64,
     }
 }
 
 shared_struct! {
     pub struct SlotFile {
-        pub magic: AtomicU64,
-        pub system: AtomicU64,
-        pub epoch: AtomicU64,
+        pub magic: GaugeU64,
+        pub system: GaugeU64,
+        pub epoch: GaugeU64,
         /// Whether there is any suspect.
-        pub suspects: AtomicU32,
+        pub suspects: GaugeU32,
     }
 }
 
@@ -501,9 +501,9 @@ shared_struct! {
     /// two such events its tasks run one at a time: the next crash names one, or a task of it that
     /// is done clears it. The handler, not the task: where one is broken, all of its tasks are.
     pub struct Suspect {
-        pub key: AtomicU64,
-        pub owner: AtomicU64,
-        pub events: AtomicU32,
+        pub key: GaugeU64,
+        pub owner: GaugeU64,
+        pub events: GaugeU32,
     }
 }
 const MAGIC: u64 = 0x7471_0003_0000_0000 | std::mem::size_of::<Slot>() as u64;
@@ -550,19 +550,19 @@ fn layout() -> Layout {
         at += bytes;
         here
     };
-    let at_dirty = take(shmem::size_of::<AtomicU64>(words));
-    let at_due_dirty = take(shmem::size_of::<AtomicU64>(words));
+    let at_dirty = take(shmem::size_of::<HandshakeU64>(words));
+    let at_due_dirty = take(shmem::size_of::<HandshakeU64>(words));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
     let at_prepared = take(shmem::size_of::<Prepared>(shmem::max_prepared_transactions()));
     let at_rates = take(shmem::size_of::<RateUse>(rates));
-    let at_rate_tally = take(shmem::size_of::<AtomicU32>(counters));
-    let at_stat_tally = take(shmem::size_of::<AtomicU32>(counters));
-    let at_failure_tally = take(shmem::size_of::<AtomicU32>(counters));
-    let at_failure_owners = take(shmem::size_of::<AtomicU64>(failures));
+    let at_rate_tally = take(shmem::size_of::<GaugeU32>(counters));
+    let at_stat_tally = take(shmem::size_of::<GaugeU32>(counters));
+    let at_failure_tally = take(shmem::size_of::<GaugeU32>(counters));
+    let at_failure_owners = take(shmem::size_of::<GaugeU64>(failures));
     let at_wakes = take(shmem::size_of::<Wakes>(1 + DATABASES + SLOTS));
-    let at_entry_hash = take(shmem::size_of::<AtomicU32>(entries * 2));
-    let at_role_hash = take(shmem::size_of::<AtomicU32>(roles_for(entries) * 2));
+    let at_entry_hash = take(shmem::size_of::<HandshakeU32>(entries * 2));
+    let at_role_hash = take(shmem::size_of::<HandshakeU32>(roles_for(entries) * 2));
     let at_roles = take(shmem::size_of::<Role>(roles_for(entries)));
     let at_entries = take(shmem::size_of::<Entry>(entries));
     let at_stats = take(shmem::size_of::<Stat>(stats));
@@ -618,14 +618,14 @@ pub struct Shared {
     pub dbs: &'static [Db],
     pub waiters: &'static [Waiter],
     pub prepared: &'static [Prepared],
-    dirty: &'static [AtomicU64],
-    due_dirty: &'static [AtomicU64],
-    entry_hash: &'static [AtomicU32],
-    role_hash: &'static [AtomicU32],
+    dirty: &'static [HandshakeU64],
+    due_dirty: &'static [HandshakeU64],
+    entry_hash: &'static [HandshakeU32],
+    role_hash: &'static [HandshakeU32],
     pub stats: &'static [Stat],
     pub failures: &'static [FailedAttempt],
     /// Whose they are: apart, so that a look at many is a look at one cache line.
-    pub failure_owners: &'static [AtomicU64],
+    pub failure_owners: &'static [GaugeU64],
     pub stat_tally: Tally,
     pub failure_tally: Tally,
     pub rate_tally: Tally,
@@ -694,28 +694,28 @@ pub fn initialise() {
     mapping::open(file_size());
     let s = attach();
     let epoch = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
-    s.header.epoch.store(epoch, Relaxed);
+    s.header.epoch.store(epoch);
     let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
     // Six of the bits are not random; the epoch's are others.
-    s.header.secret[0].store(high, Relaxed);
-    s.header.secret[1].store(low, Relaxed);
-    s.header.started_at.store(crate::postgres::clock::now(), Relaxed);
-    s.header.sleeping_until.store(NEVER, Relaxed);
+    s.header.secret[0].store(high);
+    s.header.secret[1].store(low);
+    s.header.started_at.store(crate::postgres::clock::now());
+    s.header.sleeping_until.store(NEVER);
     for e in s.entries {
-        e.heap_child.store(NONE, Relaxed);
-        e.heap_next.store(NONE, Relaxed);
-        e.low_key.store(NEVER, Relaxed);
-        e.next_due.store(NEVER, Relaxed);
-        e.schedule_due.store(NEVER, Relaxed);
+        e.heap_child.store(NONE);
+        e.heap_next.store(NONE);
+        e.low_key.store(NEVER);
+        e.next_due.store(NEVER);
+        e.schedule_due.store(NEVER);
     }
     for root in s.roles.iter().map(|r| &r.heap_root).chain(&s.header.own_heap) {
-        root.store(NONE, Relaxed);
+        root.store(NONE);
     }
     for h in s.entry_hash.iter().chain(s.role_hash) {
-        h.store(NONE, Relaxed);
+        h.store(NONE);
     }
     let system = shmem::system_identifier();
-    let ours = s.file.magic.load(Relaxed) == MAGIC && s.file.system.load(Relaxed) == system;
+    let ours = s.file.magic.load() == MAGIC && s.file.system.load() == system;
     if !ours {
         mapping::clear();
     }
@@ -723,32 +723,32 @@ pub fn initialise() {
     for slot in s.slots {
         free_slot(slot);
     }
-    s.file.magic.store(MAGIC, Relaxed);
-    s.file.system.store(system, Relaxed);
-    s.file.epoch.store(epoch, Relaxed);
+    s.file.magic.store(MAGIC);
+    s.file.system.store(system);
+    s.file.epoch.store(epoch);
 }
 
 /// Makes a slot nobody's.
 pub fn free_slot(slot: &Slot) {
-    slot.busy_since.store(0, Relaxed);
-    slot.cancel_reason.store(0, Relaxed);
-    slot.proc.store(0, Relaxed);
-    slot.pid.store(0, Relaxed);
-    slot.bystander.store(0, Relaxed);
-    slot.leave.store(0, Relaxed);
-    slot.one_shot.store(0, Relaxed);
+    slot.busy_since.store(0);
+    slot.cancel_reason.store(0);
+    slot.proc.store(0);
+    slot.pid.store(0);
+    slot.bystander.store(0);
+    slot.leave.store(0);
+    slot.one_shot.store(0);
     let seq = Word::load(slot).sequence.wrapping_add(1);
-    slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack(), SeqCst);
-    slot.state.store(0, SeqCst);
+    slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack());
+    slot.state.store(0);
 }
 
 impl Word {
     pub fn load(slot: &Slot) -> Word {
-        Self::unpack(slot.word.load(SeqCst))
+        Self::unpack(slot.word.load())
     }
     /// False: somebody has replaced it before.
     pub fn replace(self, slot: &Slot, new: Word) -> bool {
-        slot.word.compare_exchange(self.pack(), new.pack(), SeqCst, SeqCst).is_ok()
+        slot.word.compare_exchange(self.pack(), new.pack()).is_ok()
     }
 }
 
@@ -756,40 +756,40 @@ impl Slot {
     /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
     /// whoever enqueues makes them: another tenant's task may have the same.
     pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
-        self.state.load(SeqCst) == 2
+        self.state.load() == 2
             && word.running
-            && self.database.load(Relaxed) == shmem::my_database()
-            && self.tenant.load(SeqCst) == tenant
+            && self.database.load() == shmem::my_database()
+            && self.tenant.load() == tenant
             && self.item_id(word.next - 1) == id
-            && self.item_stamp[word.next - 1].load(Relaxed) == stamp
+            && self.item_stamp[word.next - 1].load() == stamp
     }
     pub fn item_id(&self, n: usize) -> u128 {
-        ((self.item_high[n].load(Relaxed) as u128) << 64) | self.item_low[n].load(Relaxed) as u128
+        ((self.item_high[n].load() as u128) << 64) | self.item_low[n].load() as u128
     }
     pub fn set_item(&self, n: usize, item: &Item) {
-        self.item_high[n].store((item.id >> 64) as u64, Relaxed);
-        self.item_low[n].store(item.id as u64, Relaxed);
-        self.item_tid[n].store(item.tid, Relaxed);
-        self.item_stamp[n].store(item.stamp, Relaxed);
-        self.item_attempts[n].store(item.attempts, Relaxed);
+        self.item_high[n].store((item.id >> 64) as u64);
+        self.item_low[n].store(item.id as u64);
+        self.item_tid[n].store(item.tid);
+        self.item_stamp[n].store(item.stamp);
+        self.item_attempts[n].store(item.attempts);
         for (g, gate) in item.gates.iter().enumerate() {
-            self.item_gates[n * GATES + g].store(*gate, Relaxed);
+            self.item_gates[n * GATES + g].store(*gate);
         }
     }
     pub fn item(&self, n: usize) -> Item {
         Item {
             id: self.item_id(n),
-            tid: self.item_tid[n].load(Relaxed),
-            stamp: self.item_stamp[n].load(Relaxed),
-            attempts: self.item_attempts[n].load(Relaxed),
-            gates: std::array::from_fn(|g| self.item_gates[n * GATES + g].load(Relaxed)),
+            tid: self.item_tid[n].load(),
+            stamp: self.item_stamp[n].load(),
+            attempts: self.item_attempts[n].load(),
+            gates: std::array::from_fn(|g| self.item_gates[n * GATES + g].load()),
         }
     }
     /// The ids that this slot keeps others from, copied consistently.
     pub fn live_items(&self) -> Vec<Item> {
         loop {
             let before = Word::load(self);
-            if self.state.load(SeqCst) != 2 {
+            if self.state.load() != 2 {
                 return Vec::new();
             }
             let items = before.live().map(|n| self.item(n)).collect();
@@ -813,14 +813,14 @@ pub struct Item {
     pub gates: [u64; GATES],
 }
 
-pub fn store_text(target: &[AtomicU8], text: &str) {
+pub fn store_text(target: &[GaugeU8], text: &str) {
     let bytes = text.as_bytes();
     for (i, t) in target.iter().enumerate() {
-        t.store(bytes.get(i).copied().unwrap_or(0), Relaxed);
+        t.store(bytes.get(i).copied().unwrap_or(0));
     }
 }
-pub fn load_text(source: &[AtomicU8]) -> String {
-    let bytes: Vec<u8> = source.iter().map(|b| b.load(Relaxed)).take_while(|b| *b != 0).collect();
+pub fn load_text(source: &[GaugeU8]) -> String {
+    let bytes: Vec<u8> = source.iter().map(|b| b.load()).take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -853,11 +853,11 @@ fn hash_of(parts: [u32; 3]) -> usize {
 const REMOVED: u32 = NONE - 1;
 
 /// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
-fn probe(table: &[AtomicU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
+fn probe(table: &[HandshakeU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
     let mut at = hash_of(parts) % table.len();
     let mut free = None;
     for _ in 0..table.len() {
-        match table[at].load(Acquire) {
+        match table[at].load() {
             NONE => return (None, free.unwrap_or(at)),
             REMOVED => free = free.or(Some(at)),
             index if is(index as usize) => return (Some(index as usize), at),
@@ -879,10 +879,8 @@ impl Shared {
         let hash = self.entry_hash;
         let entries = self.entries;
         let begin = hash_of(tenant_key(database, tenant)) % hash.len();
-        (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load(Acquire)).take_while(|i| *i != NONE).filter(move |i| {
-            entries
-                .get(*i as usize)
-                .is_some_and(|e| e.tenant.load(Relaxed) == tenant && e.database.load(Relaxed) == database && e.in_use.load(Relaxed) == 1)
+        (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load()).take_while(|i| *i != NONE).filter(move |i| {
+            entries.get(*i as usize).is_some_and(|e| e.tenant.load() == tenant && e.database.load() == database && e.in_use.load() == 1)
         })
     }
 
@@ -890,17 +888,17 @@ impl Shared {
     pub fn publish_zone(&self, zone: &str) {
         let zone = if zone.len() <= self.header.zone.len() { zone } else { "" };
         if load_text(&self.header.zone) != zone {
-            self.header.zone_version.fetch_add(1, SeqCst);
+            self.header.zone_version.fetch_add(1);
             store_text(&self.header.zone, zone);
-            self.header.zone_version.fetch_add(1, SeqCst);
+            self.header.zone_version.fetch_add(1);
         }
     }
     /// None: the launcher hasn't been here yet.
     pub fn server_zone(&self) -> Option<String> {
         loop {
-            let before = self.header.zone_version.load(SeqCst);
+            let before = self.header.zone_version.load();
             let zone = load_text(&self.header.zone);
-            if before.is_multiple_of(2) && self.header.zone_version.load(SeqCst) == before {
+            if before.is_multiple_of(2) && self.header.zone_version.load() == before {
                 return Some(zone).filter(|z| !z.is_empty());
             }
             std::hint::spin_loop();
@@ -914,7 +912,7 @@ impl Shared {
         if made.is_none() {
             self.header.pressure[share::Kind::Entries as usize].note(Owner::new(database, tenant), crate::postgres::clock::now());
             let most = self.entries.len() as u32 / 2;
-            let _ = self.header.newcomers.fetch_update(SeqCst, SeqCst, |n| (n < most).then_some(n + 1));
+            let _ = self.header.newcomers.fetch_update(|n| (n < most).then_some(n + 1));
         }
         made
     }
@@ -927,10 +925,7 @@ impl Shared {
     fn entry_at_cost(&self, database: u32, tenant: u32, role: u32, evict_due: bool) -> Option<EntryRef> {
         let is = |i: usize| {
             let e = &self.entries[i];
-            e.tenant.load(Relaxed) == tenant
-                && e.role.load(Relaxed) == role
-                && e.database.load(Relaxed) == database
-                && e.in_use.load(Relaxed) == 1
+            e.tenant.load() == tenant && e.role.load() == role && e.database.load() == database && e.in_use.load() == 1
         };
         let key = tenant_key(database, tenant);
         {
@@ -945,7 +940,7 @@ impl Shared {
             return Some(self.reference(i));
         }
         let role_index = self.role(database, role)?;
-        let index = match self.entries.iter().position(|e| e.in_use.load(Relaxed) == 0) {
+        let index = match self.entries.iter().position(|e| e.in_use.load() == 0) {
             Some(i) => i,
             None => {
                 let i = self.evict(evict_due)?;
@@ -954,67 +949,37 @@ impl Shared {
             }
         };
         let e = &self.entries[index];
-        e.database.store(database, Relaxed);
-        e.tenant.store(tenant, Relaxed);
-        e.role.store(role, Relaxed);
-        e.role_index.store(role_index as u32, Relaxed);
-        e.stamp.fetch_add(1, Relaxed);
-        for counter in [
-            &e.generation,
-            &e.seen,
-            &e.unparks,
-            &e.vtime,
-            &e.done,
-            &e.failed,
-            &e.retried,
-            &e.finished_since_retention,
-            &e.retention_high,
-            &e.retention_low,
-            &e.entered,
-            &e.left,
-            &e.corrections,
-        ] {
-            counter.store(0, Relaxed);
-        }
+        let stamp = e.stamp.load();
+        e.reset();
+        e.stamp.store(stamp.wrapping_add(1));
+        e.database.store(database);
+        e.tenant.store(tenant);
+        e.role.store(role);
+        e.role_index.store(role_index as u32);
+        // Nothing is known to come due.
         for time in [&e.low_key, &e.next_due, &e.schedule_due] {
-            time.store(NEVER, Relaxed);
+            time.store(NEVER);
         }
-        for zero in [&e.blocked_until, &e.blocked_since, &e.blocked_delay, &e.unpark_at, &e.oldest_due, &e.schedule_full] {
-            zero.store(0, Relaxed);
-        }
-        e.schedule_low.store(ready::LOWEST, Relaxed);
-        for zero in [&e.pins, &e.holder, &e.blocked_reason, &e.limited, &e.unpark] {
-            zero.store(0, Relaxed);
-        }
-        for (c, h) in e.cursor_set.iter().zip(&e.hold_until) {
-            c.store(0, Relaxed);
-            h.store(0, Relaxed);
-        }
-        for h in &e.hold_until {
-            h.store(0, Relaxed);
-        }
-        e.weight.store(1, Relaxed);
-        e.batch.store(1, Relaxed);
+        e.schedule_low.store(ready::LOWEST);
+        e.weight.store(1);
+        e.batch.store(1);
+        e.heap_child.store(NONE);
+        e.heap_next.store(NONE);
         // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
-        let swept = self.db(database).is_some_and(|db| db.swept_at.load(Relaxed) > 0);
-        let room = self.header.evictions.load(Relaxed) == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load(Relaxed) == 0;
-        e.unfinished.store(0, Relaxed);
-        e.counted.store(u32::from(swept && room), Relaxed);
-        e.heap_in.store(0, Relaxed);
-        e.served_by.store(0, Relaxed);
-        e.heap_child.store(NONE, Relaxed);
-        e.heap_next.store(NONE, Relaxed);
-        e.in_use.store(1, Release);
-        self.entry_hash[place].store(index as u32, Release);
+        let swept = self.db(database).is_some_and(|db| db.swept_at.load() > 0);
+        let room = self.header.evictions.load() == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load() == 0;
+        e.counted.store(u32::from(swept && room));
+        e.in_use.store(1);
+        self.entry_hash[place].store(index as u32);
         Some(self.reference(index))
     }
 
     pub fn reference(&self, index: usize) -> EntryRef {
-        EntryRef { index: index as u32, stamp: self.entries[index].stamp.load(Relaxed) }
+        EntryRef { index: index as u32, stamp: self.entries[index].stamp.load() }
     }
     pub fn at(&self, r: EntryRef) -> Option<&'static Entry> {
         let e = &self.entries[r.index as usize];
-        (e.in_use.load(Relaxed) == 1 && e.stamp.load(Relaxed) == r.stamp).then_some(e)
+        (e.in_use.load() == 1 && e.stamp.load() == r.stamp).then_some(e)
     }
 
     /// Frees an entry that nothing hangs on; a sweep finds it again when it has something to do. `due`: also one that
@@ -1022,36 +987,33 @@ impl Shared {
     fn evict(&self, due: bool) -> Option<usize> {
         let now = crate::postgres::clock::now();
         // What is taken off one while its schedules are served is put back.
-        let ticking: Vec<u32> = self.dbs.iter().map(|d| d.ticking.load(SeqCst)).filter(|t| *t > 0).collect();
+        let ticking: Vec<u32> = self.dbs.iter().map(|d| d.ticking.load()).filter(|t| *t > 0).collect();
         let is_ticking = |e: &Entry| ticking.iter().any(|t| std::ptr::eq(&self.entries[*t as usize - 1], e));
         let idle = |e: &Entry| {
-            e.pins.load(SeqCst) == 0
+            e.pins.load() == 0
                 && !is_ticking(e)
-                && e.holder.load(Relaxed) == 0
-                && e.heap_in.load(Relaxed) == 0
-                && e.generation.load(SeqCst) == e.seen.load(Relaxed)
-                && e.hold_until.iter().all(|h| h.load(Relaxed) <= now)
-                && e.blocked_until.load(Relaxed) == 0
-                && !self.slots.iter().any(|s| s.state.load(Relaxed) != 0 && s.tenant.load(Relaxed) == e.tenant.load(Relaxed))
+                && e.holder.load() == 0
+                && e.heap_in.load() == 0
+                && e.generation.load() == e.seen.load()
+                && e.hold_until.iter().all(|h| h.load() <= now)
+                && e.blocked_until.load() == 0
+                && !self.slots.iter().any(|s| s.state.load() != 0 && s.tenant.load() == e.tenant.load())
         };
         // Entries with nothing due at all first; then those whose next work is far away.
-        let index = self
-            .entries
-            .iter()
-            .position(|e| idle(e) && e.next_due.load(Relaxed) == NEVER && e.schedule_due.load(Relaxed) == NEVER)
-            .or_else(|| {
+        let index =
+            self.entries.iter().position(|e| idle(e) && e.next_due.load() == NEVER && e.schedule_due.load() == NEVER).or_else(|| {
                 (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| {
                     let e = &self.entries[*i];
-                    e.next_due.load(Relaxed).min(e.schedule_due.load(Relaxed))
+                    e.next_due.load().min(e.schedule_due.load())
                 })
             })?;
         let e = &self.entries[index];
-        let database = e.database.load(Relaxed);
-        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load(Relaxed)), |i| i == index);
-        e.in_use.store(0, Relaxed);
-        self.entry_hash[place].store(REMOVED, Release);
-        self.header.evictions.fetch_add(1, Relaxed);
-        let at = e.next_due.load(SeqCst).min(e.schedule_due.load(SeqCst));
+        let database = e.database.load();
+        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load()), |i| i == index);
+        e.in_use.store(0);
+        self.entry_hash[place].store(REMOVED);
+        self.header.evictions.fetch_add(1);
+        let at = e.next_due.load().min(e.schedule_due.load());
         if at != NEVER
             && let Some(db) = self.db(database)
         {
@@ -1062,19 +1024,19 @@ impl Shared {
 
     /// A sweep is to find, then, what has no entry.
     pub fn seek_at(&self, db: &Db, at: Micros) {
-        if at < db.unplaced_due.fetch_min(at, SeqCst) && at < self.header.sleeping_until.load(SeqCst) {
+        if at < db.unplaced_due.fetch_min(at) && at < self.header.sleeping_until.load() {
             self.call_launcher_now();
         }
     }
 
     /// The place of (database, role), made if there is none. Under `Lock::Registry`.
     fn role(&self, database: u32, role: u32) -> Option<usize> {
-        let is = |i: usize| self.roles[i].role.load(Relaxed) == role && self.roles[i].database.load(Relaxed) == database;
+        let is = |i: usize| self.roles[i].role.load() == role && self.roles[i].database.load() == database;
         let (found, mut place) = probe(self.role_hash, [database, role, 0], is);
         if let Some(i) = found {
             return Some(i);
         }
-        let index = match self.roles.iter().position(|r| r.in_use.load(Relaxed) == 0) {
+        let index = match self.roles.iter().position(|r| r.in_use.load() == 0) {
             Some(index) => index,
             None => {
                 let index = self.unneeded_role()?;
@@ -1083,34 +1045,29 @@ impl Shared {
             }
         };
         let r = &self.roles[index];
-        for zero in [&r.start_failures, &r.ends] {
-            zero.store(0, Relaxed);
-        }
-        r.start_after.store(0, Relaxed);
-        r.failing_since.store(0, Relaxed);
-        r.waiting_since.store(0, Relaxed);
-        r.database.store(database, Relaxed);
-        r.role.store(role, Relaxed);
-        r.heap_root.store(NONE, Relaxed);
-        r.in_use.store(1, Release);
-        self.role_hash[place].store(index as u32, Release);
+        r.reset();
+        r.database.store(database);
+        r.role.store(role);
+        r.heap_root.store(NONE);
+        r.in_use.store(1);
+        self.role_hash[place].store(index as u32);
         Some(index)
     }
 
     /// Frees the place of a role that has neither work nor executors: dropped, say, or of a dropped database.
     fn unneeded_role(&self) -> Option<usize> {
         let needed: std::collections::HashSet<u32> =
-            self.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1).map(|e| e.role_index.load(Relaxed)).collect();
-        let idle = |r: &Role| r.executors.load(SeqCst) == 0 && r.starting.load(SeqCst) == 0 && r.heap_count.load(SeqCst) == 0;
+            self.entries.iter().filter(|e| e.in_use.load() == 1).map(|e| e.role_index.load()).collect();
+        let idle = |r: &Role| r.executors.load() == 0 && r.starting.load() == 0 && r.heap_count.load() == 0;
         let index = (0..self.roles.len()).find(|i| idle(&self.roles[*i]) && !needed.contains(&(*i as u32)))?;
         let r = &self.roles[index];
-        let (_, place) = probe(self.role_hash, [r.database.load(Relaxed), r.role.load(Relaxed), 0], |i| i == index);
-        self.role_hash[place].store(REMOVED, Release);
+        let (_, place) = probe(self.role_hash, [r.database.load(), r.role.load(), 0], |i| i == index);
+        self.role_hash[place].store(REMOVED);
         Some(index)
     }
 
     pub fn db(&self, database: u32) -> Option<&'static Db> {
-        self.dbs.iter().find(|d| d.database.load(Relaxed) == database && d.state.load(Relaxed) != db_state::FREE)
+        self.dbs.iter().find(|d| d.database.load() == database && d.state.load() != db_state::FREE)
     }
     /// The database's place, made if there is none; `state` only if it is new.
     pub fn make_db(&self, database: u32, state: u32) -> Option<&'static Db> {
@@ -1118,42 +1075,17 @@ impl Shared {
         if let Some(db) = self.db(database) {
             return Some(db);
         }
-        let db = self.dbs.iter().find(|d| d.state.load(Relaxed) == db_state::FREE)?;
-        for zero in [
-            &db.scheduler,
-            &db.scheduler_pid,
-            &db.sweep_wanted,
-            &db.sweep_from,
-            &db.sweep_orders,
-            &db.sweep_seen,
-            &db.sweep_missed,
-            &db.swept_tenants,
-            &db.ticks_wanted,
-            &db.ticking,
-            &db.fanouts,
-            &db.problem,
-            &db.start_failures,
-            &db.excluded,
-            &db.asked,
-            &db.unplaced_first,
-        ] {
-            zero.store(0, Relaxed);
-        }
-        for zero in [&db.sweep_started, &db.swept_at, &db.keep_until, &db.start_after] {
-            zero.store(0, Relaxed);
-        }
-        for zero in &db.away {
-            zero.store(0, Relaxed);
-        }
-        db.unplaced_due.store(NEVER, Relaxed);
-        db.database.store(database, Relaxed);
-        db.state.store(state, Release);
+        let db = self.dbs.iter().find(|d| d.state.load() == db_state::FREE)?;
+        db.reset();
+        db.unplaced_due.store(NEVER);
+        db.database.store(database);
+        db.state.store(state);
         Some(db)
     }
 
     /// Where the use of this rate is counted, if it is.
     fn rate_at(&self, owner: Owner, gate: u128) -> (u64, usize, Option<usize>) {
-        let secret = |n: usize| self.header.secret[n].load(Relaxed).to_ne_bytes();
+        let secret = |n: usize| self.header.secret[n].load().to_ne_bytes();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&secret(0));
         bytes[8..].copy_from_slice(&secret(1));
@@ -1165,10 +1097,10 @@ impl Shared {
         let mut found = None;
         for n in 0..share::WINDOW.min(self.rates.len()) {
             let place = (begin + n) % self.rates.len();
-            match self.rates[place].key.load(Relaxed) {
+            match self.rates[place].key.load() {
                 // Places are taken in this order, and never given back.
                 0 => break,
-                k if k == key && self.rates[place].owner.load(Relaxed) == owner.0 => {
+                k if k == key && self.rates[place].owner.load() == owner.0 => {
                     found = Some(place);
                     break;
                 }
@@ -1183,7 +1115,7 @@ impl Shared {
         let _guard = Lock::Rates.shared();
         let (_, begin, found) = self.rate_at(owner, gate);
         match found {
-            Some(place) => RateFound::Used(self.rates[place].first.load(Relaxed), self.rates[place].second.load(Relaxed)),
+            Some(place) => RateFound::Used(self.rates[place].first.load(), self.rates[place].second.load()),
             None if self.rate_for(owner, begin, &[]).is_some() => RateFound::Unused,
             None => RateFound::NoPlace,
         }
@@ -1197,16 +1129,16 @@ impl Shared {
             let r = &self.rates[place];
             let says = if except.contains(&place) {
                 Says::Fixed
-            } else if r.key.load(Relaxed) == 0 {
+            } else if r.key.load() == 0 {
                 Says::Free
-            } else if r.until.load(Relaxed) <= now {
+            } else if r.until.load() <= now {
                 Says::Nothing
-            } else if r.fixed.load(Relaxed) == 1 {
+            } else if r.fixed.load() == 1 {
                 Says::Fixed
             } else {
-                Says::Something(r.until.load(Relaxed))
+                Says::Something(r.until.load())
             };
-            (Owner(r.owner.load(Relaxed)), says)
+            (Owner(r.owner.load()), says)
         };
         let places = (0..share::WINDOW.min(n)).map(|i| says((begin + i) % n));
         shares::choose(owner, |o| self.rate_tally.held(o), places).map(|c| ((begin + c.place) % n, c.displaced))
@@ -1228,22 +1160,22 @@ impl Shared {
             pressure.note(displaced, crate::postgres::clock::now());
         }
         let r = &self.rates[place];
-        if r.key.load(Relaxed) != 0 {
-            self.rate_tally.sub(Owner(r.owner.load(Relaxed)));
+        if r.key.load() != 0 {
+            self.rate_tally.sub(Owner(r.owner.load()));
         }
         self.rate_tally.add(owner);
-        r.key.store(key, Relaxed);
-        r.owner.store(owner.0, Relaxed);
-        r.fixed.store(fixed.into(), Relaxed);
+        r.key.store(key);
+        r.owner.store(owner.0);
+        r.fixed.store(fixed.into());
         for zero in [&r.first, &r.second, &r.until] {
-            zero.store(0, Relaxed);
+            zero.store(0);
         }
         Some(place)
     }
 
     /// Those who wait for tasks, and free places among them.
     pub fn waiting(&self) -> &'static [Waiter] {
-        &self.waiters[..self.header.waiters_end.load(SeqCst) as usize]
+        &self.waiters[..self.header.waiters_end.load() as usize]
     }
 
     pub fn launcher_wakes(&self) -> &'static Wakes {
@@ -1258,10 +1190,10 @@ impl Shared {
     }
 
     pub fn mark_dirty(&self, index: u32) {
-        self.dirty[index as usize / 64].fetch_or(1 << (index % 64), SeqCst);
+        self.dirty[index as usize / 64].fetch_or(1 << (index % 64));
     }
     pub fn mark_due(&self, index: u32) {
-        self.due_dirty[index as usize / 64].fetch_or(1 << (index % 64), SeqCst);
+        self.due_dirty[index as usize / 64].fetch_or(1 << (index % 64));
     }
     pub fn take_dirty(&self, f: impl FnMut(usize)) {
         take_bits(self.dirty, f);
@@ -1270,29 +1202,29 @@ impl Shared {
         take_bits(self.due_dirty, f);
     }
     pub fn any_dirty(&self) -> bool {
-        self.dirty.iter().any(|w| w.load(SeqCst) != 0)
+        self.dirty.iter().any(|w| w.load() != 0)
     }
 
     /// Tells the launcher that something needs it; while it watches anyway, that is enough.
     pub fn call_launcher(&self) {
-        if self.header.attention.swap(1, SeqCst) == 0 {
+        if self.header.attention.swap(1) == 0 {
             self.call_launcher_now();
         }
     }
     pub fn call_launcher_now(&self) {
-        let launcher = self.header.launcher.load(SeqCst);
+        let launcher = self.header.launcher.load();
         if launcher > 0 {
             crate::postgres::latch::wake(launcher - 1);
         }
     }
 }
 
-fn take_bits(words: &[AtomicU64], mut f: impl FnMut(usize)) {
+fn take_bits(words: &[HandshakeU64], mut f: impl FnMut(usize)) {
     for (w, word) in words.iter().enumerate() {
-        if word.load(SeqCst) == 0 {
+        if word.load() == 0 {
             continue;
         }
-        let mut bits = word.swap(0, SeqCst);
+        let mut bits = word.swap(0);
         while bits != 0 {
             f(w * 64 + bits.trailing_zeros() as usize);
             bits &= bits - 1;

@@ -11,7 +11,6 @@ use crate::shared::wake::{self, Notes, Pending, Stop, Stopped};
 use crate::shared::{self, EntryRef, NOTED, Prepared, Shared, db_state};
 use pgrx::Spi;
 use std::cell::RefCell;
-use std::sync::atomic::Ordering::*;
 
 /// Bits of `Prepared::flags`.
 mod flag {
@@ -54,12 +53,12 @@ pub fn forget_gid() {
 pub fn put_aside(s: &Shared, n: &Notes) {
     let Some((high, low)) = GID.with_borrow(|g| g.as_deref().map(digest)) else {
         // Prepared by no statement: an apply worker. What it has noted is lost.
-        s.header.prepared_lost.store(1, SeqCst);
+        s.header.prepared_lost.store(1);
         return;
     };
-    let free = |p: &&Prepared| p.state.compare_exchange(FREE, WRITING, SeqCst, SeqCst).is_ok();
+    let free = |p: &&Prepared| p.state.compare_exchange(FREE, WRITING).is_ok();
     let Some(place) = s.prepared.iter().find(free) else {
-        s.header.prepared_lost.store(1, SeqCst);
+        s.header.prepared_lost.store(1);
         return;
     };
     let mut flags = 0;
@@ -70,37 +69,37 @@ pub fn put_aside(s: &Shared, n: &Notes) {
     set(flag::FAN_OUT, n.fan_out);
     set(flag::UNPLACED, n.unplaced);
     set(flag::WAITERS, !n.finished.is_empty() || !n.groups.is_empty());
-    place.database.store(shmem::my_database(), Relaxed);
-    place.gid_high.store(high, Relaxed);
-    place.gid_low.store(low, Relaxed);
-    place.flags.store(flags, Relaxed);
+    place.database.store(shmem::my_database());
+    place.gid_high.store(high);
+    place.gid_low.store(low);
+    place.flags.store(flags);
     let bits = |of: fn(&Pending) -> bool| n.wakes.iter().take(NOTED).enumerate().map(|(i, p)| u32::from(of(p)) << i).sum::<u32>();
     for (i, p) in n.wakes.iter().take(NOTED).enumerate() {
-        place.entry[i].store(p.entry.index, Relaxed);
-        place.stamp[i].store(p.entry.stamp, Relaxed);
-        place.low[i].store(p.low, Relaxed);
-        place.added[i].store(p.added, Relaxed);
-        place.schedule[i].store(p.schedule, Relaxed);
+        place.entry[i].store(p.entry.index);
+        place.stamp[i].store(p.entry.stamp);
+        place.low[i].store(p.low);
+        place.added[i].store(p.added);
+        place.schedule[i].store(p.schedule);
     }
-    place.unpark.store(bits(|p| p.unpark), Relaxed);
-    place.found.store(bits(|p| p.found), Relaxed);
-    place.schedules.store(bits(|p| p.schedules), Relaxed);
-    place.wakes.store(n.wakes.len().min(NOTED) as u32, Relaxed);
+    place.unpark.store(bits(|p| p.unpark));
+    place.found.store(bits(|p| p.found));
+    place.schedules.store(bits(|p| p.schedules));
+    place.wakes.store(n.wakes.len().min(NOTED) as u32);
     for (i, stop) in n.stops.iter().take(NOTED).enumerate() {
-        place.stop_tenant[i].store(stop.tenant, Relaxed);
+        place.stop_tenant[i].store(stop.tenant);
         let (id, stamp) = match stop.what {
             Stopped::Task { id, stamp } => (id, stamp),
             Stopped::Beyond(max) => (NO_TASK, max as i64),
         };
-        place.stop_high[i].store((id >> 64) as u64, Relaxed);
-        place.stop_low[i].store(id as u64, Relaxed);
-        place.stop_stamp[i].store(stamp, Relaxed);
+        place.stop_high[i].store((id >> 64) as u64);
+        place.stop_low[i].store(id as u64);
+        place.stop_stamp[i].store(stamp);
     }
-    place.stops.store(n.stops.len().min(NOTED) as u32, Relaxed);
+    place.stops.store(n.stops.len().min(NOTED) as u32);
     for (i, d) in place.detached.iter().enumerate() {
-        d.store(n.detached.get(i).copied().unwrap_or(0), Relaxed);
+        d.store(n.detached.get(i).copied().unwrap_or(0));
     }
-    place.state.store(KEPT, SeqCst);
+    place.state.store(KEPT);
 }
 
 /// A prepared transaction that this session finishes.
@@ -119,13 +118,10 @@ pub fn finishing(gid: &str, commit: bool) {
     let Some(s) = shared::get() else { return };
     let (high, low) = digest(gid);
     let is_it = |p: &Prepared| {
-        p.state.load(SeqCst) == KEPT
-            && p.gid_high.load(Relaxed) == high
-            && p.gid_low.load(Relaxed) == low
-            && p.database.load(Relaxed) == shmem::my_database()
+        p.state.load() == KEPT && p.gid_high.load() == high && p.gid_low.load() == low && p.database.load() == shmem::my_database()
     };
     let mut kept = s.prepared.iter().position(is_it).map(|i| (i, read(&s.prepared[i])));
-    let unknown = commit && kept.is_none() && (s.header.prepared_lost.load(SeqCst) == 1 || is_old(&s, gid));
+    let unknown = commit && kept.is_none() && (s.header.prepared_lost.load() == 1 || is_old(&s, gid));
     if let Some((_, notes)) = kept.as_mut().filter(|_| commit) {
         wake::enter_all(&s, notes);
     }
@@ -137,15 +133,15 @@ pub fn finishing(gid: &str, commit: bool) {
 /// Whether it was prepared in a life of the server before this one, or on another primary. Asked until there is none
 /// such any more.
 fn is_old(s: &Shared, gid: &str) -> bool {
-    if s.header.no_old_prepared.load(SeqCst) == 1 {
+    if s.header.no_old_prepared.load() == 1 {
         return false;
     }
-    let first = s.header.first_xid.load(SeqCst);
+    let first = s.header.first_xid.load();
     let Ok(all) = all() else { return true };
     // Transaction ids are a circle.
     let old = |xid: u32| first == 0 || (xid.wrapping_sub(first) as i32) < 0;
     if first != 0 && !all.iter().any(|(_, xid)| old(*xid)) {
-        s.header.no_old_prepared.store(1, SeqCst);
+        s.header.no_old_prepared.store(1);
     }
     all.iter().any(|(other, xid)| other == gid && old(*xid))
 }
@@ -162,32 +158,32 @@ fn all() -> Result<Vec<(String, u32)>, pgrx::spi::Error> {
 }
 
 fn read(place: &Prepared) -> Notes {
-    let flags = place.flags.load(Relaxed);
+    let flags = place.flags.load();
     let is = |bit: u32| flags & bit != 0;
     let pending = |i: usize| Pending {
-        low: place.low[i].load(Relaxed),
-        added: place.added[i].load(Relaxed),
-        schedule: place.schedule[i].load(Relaxed),
-        unpark: place.unpark.load(Relaxed) & 1 << i != 0,
-        found: place.found.load(Relaxed) & 1 << i != 0,
-        schedules: place.schedules.load(Relaxed) & 1 << i != 0,
-        ..Pending::new(EntryRef { index: place.entry[i].load(Relaxed), stamp: place.stamp[i].load(Relaxed) })
+        low: place.low[i].load(),
+        added: place.added[i].load(),
+        schedule: place.schedule[i].load(),
+        unpark: place.unpark.load() & 1 << i != 0,
+        found: place.found.load() & 1 << i != 0,
+        schedules: place.schedules.load() & 1 << i != 0,
+        ..Pending::new(EntryRef { index: place.entry[i].load(), stamp: place.stamp[i].load() })
     };
     let stop = |i: usize| {
-        let id = (place.stop_high[i].load(Relaxed) as u128) << 64 | place.stop_low[i].load(Relaxed) as u128;
-        let stamp = place.stop_stamp[i].load(Relaxed);
+        let id = (place.stop_high[i].load() as u128) << 64 | place.stop_low[i].load() as u128;
+        let stamp = place.stop_stamp[i].load();
         let what = if id == NO_TASK { Stopped::Beyond(stamp as usize) } else { Stopped::Task { id, stamp } };
-        Stop { tenant: place.stop_tenant[i].load(Relaxed), what }
+        Stop { tenant: place.stop_tenant[i].load(), what }
     };
     Notes {
-        wakes: (0..place.wakes.load(Relaxed) as usize).map(pending).collect(),
-        stops: (0..place.stops.load(Relaxed) as usize).map(stop).collect(),
+        wakes: (0..place.wakes.load() as usize).map(pending).collect(),
+        stops: (0..place.stops.load() as usize).map(stop).collect(),
         probe: is(flag::PROBE),
         databases: is(flag::DATABASES),
         sweep: is(flag::SWEEP),
         fan_out: is(flag::FAN_OUT),
         unplaced: is(flag::UNPLACED),
-        detached: place.detached.iter().map(|d| d.load(Relaxed)).filter(|d| *d != 0).collect(),
+        detached: place.detached.iter().map(|d| d.load()).filter(|d| *d != 0).collect(),
         all_waiters: is(flag::WAITERS),
         ..Notes::default()
     }
@@ -203,14 +199,14 @@ impl Finishing {
             }
             wake::leave_all(s, notes);
             if self.done {
-                s.prepared[*i].state.store(FREE, SeqCst);
+                s.prepared[*i].state.store(FREE);
             }
         }
         if told
             && self.unknown
             && let Some(db) = s.db(shmem::my_database())
         {
-            match db.state.load(SeqCst) {
+            match db.state.load() {
                 db_state::SERVED => db.order_sweep(),
                 _ => db.look_again(),
             }

@@ -19,40 +19,40 @@
 
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, latch};
+use crate::pure::atomics::GaugeU32;
 use crate::pure::heap::NONE;
 use crate::pure::time::{self, Micros};
 use crate::settings;
 use crate::shared::{Entry, Role, SLOTS, Shared};
-use std::sync::atomic::{AtomicU32, Ordering::*};
 
 struct Links<'a>(&'a [Entry]);
 impl crate::pure::heap::Nodes for Links<'_> {
     fn key(&self, n: u32) -> u64 {
-        self.0[n as usize].vtime.load(Relaxed)
+        self.0[n as usize].vtime.load()
     }
     fn child(&self, n: u32) -> u32 {
-        self.0[n as usize].heap_child.load(Relaxed)
+        self.0[n as usize].heap_child.load()
     }
     fn set_child(&self, n: u32, to: u32) {
-        self.0[n as usize].heap_child.store(to, Relaxed)
+        self.0[n as usize].heap_child.store(to)
     }
     fn next(&self, n: u32) -> u32 {
-        self.0[n as usize].heap_next.load(Relaxed)
+        self.0[n as usize].heap_next.load()
     }
     fn set_next(&self, n: u32, to: u32) {
-        self.0[n as usize].heap_next.store(to, Relaxed)
+        self.0[n as usize].heap_next.store(to)
     }
 }
 
 /// Rows of this entry with `run_at >= low_key` may have come. Atomics and one latch only.
 pub fn wake(s: &Shared, index: u32, low_key: Micros) {
     let e = &s.entries[index as usize];
-    e.low_key.fetch_min(low_key, SeqCst);
-    e.generation.fetch_add(1, SeqCst);
+    e.low_key.fetch_min(low_key);
+    e.generation.fetch_add(1);
     s.mark_dirty(index);
-    let blocked_until = e.blocked_until.load(SeqCst);
+    let blocked_until = e.blocked_until.load();
     if blocked_until <= clock::now() {
-        poke(s, e.role_index.load(Relaxed) as usize);
+        poke(s, e.role_index.load() as usize);
     } else if blocked_until != time::NEVER {
         // The end of a pause and the like may have been noted behind what has just come due. One without
         // an end is lifted by somebody, who wakes it.
@@ -63,7 +63,7 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
 /// Something of this entry comes due at `at`, which may be in the future.
 pub fn due(s: &Shared, index: u32, at: Micros) {
     let e = &s.entries[index as usize];
-    if at < e.next_due.fetch_min(at, SeqCst) {
+    if at < e.next_due.fetch_min(at) {
         note_due(s, index, at);
     }
 }
@@ -75,7 +75,7 @@ pub const LOWEST: Micros = i64::MIN / 2;
 pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
     let e = &s.entries[index as usize];
     look_from(e, at);
-    if at < e.schedule_due.fetch_min(at, SeqCst) {
+    if at < e.schedule_due.fetch_min(at) {
         note_due(s, index, at);
     }
 }
@@ -83,13 +83,13 @@ pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
 /// The next tick looks at schedules of this entry's tenant that are due from `at` on. Never leaves what it was:
 /// a tick that didn't see the row must not raise it above it.
 pub fn look_from(e: &Entry, at: Micros) {
-    let _ = e.schedule_low.fetch_update(SeqCst, SeqCst, |low| Some(low.min(at.max(LOWEST)) - 1));
+    let _ = e.schedule_low.fetch_update(|low| Some(low.min(at.max(LOWEST)) - 1));
 }
 
 fn note_due(s: &Shared, index: u32, at: Micros) {
     s.mark_due(index);
     // Otherwise it finds the mark when it wakes up by itself, which is before that.
-    if at < s.header.sleeping_until.load(SeqCst) {
+    if at < s.header.sleeping_until.load() {
         s.call_launcher_now();
     }
 }
@@ -98,13 +98,13 @@ fn note_due(s: &Shared, index: u32, at: Micros) {
 pub fn poke(s: &Shared, role_index: usize) {
     let r = &s.roles[role_index];
     loop {
-        let idle = r.idle.load(SeqCst);
+        let idle = r.idle.load();
         if idle == 0 {
-            break if r.executors.load(SeqCst) == 0 { s.call_launcher_now() } else { s.call_launcher() };
+            break if r.executors.load() == 0 { s.call_launcher_now() } else { s.call_launcher() };
         }
         let slot = idle.trailing_zeros();
-        if r.idle.fetch_and(!(1 << slot), SeqCst) & (1 << slot) != 0 {
-            let proc = s.slots[slot as usize].proc.load(SeqCst);
+        if r.idle.fetch_and(!(1 << slot)) & (1 << slot) != 0 {
+            let proc = s.slots[slot as usize].proc.load();
             if proc > 0 {
                 break latch::wake(proc - 1);
             }
@@ -113,75 +113,75 @@ pub fn poke(s: &Shared, role_index: usize) {
 }
 
 fn is_ready(e: &Entry, now: Micros) -> bool {
-    e.in_use.load(Relaxed) == 1
-        && e.heap_in.load(Relaxed) == 0
-        && e.holder.load(Relaxed) == 0
-        && e.generation.load(SeqCst) != e.seen.load(SeqCst)
-        && e.blocked_until.load(Relaxed) <= now
+    e.in_use.load() == 1
+        && e.heap_in.load() == 0
+        && e.holder.load() == 0
+        && e.generation.load() != e.seen.load()
+        && e.blocked_until.load() <= now
 }
 
 /// How far the virtual time of an executor's own next entry may lie behind the least of the role's.
 const NEAR: u64 = 1_000_000;
 
 /// The heap in which an entry of this role belongs: that of the executor that served it last, if it lives. Under `Lock::Ready`.
-fn heap_of<'a>(s: &'a Shared, r: &'a Role, e: &Entry) -> &'a AtomicU32 {
-    match e.served_by.load(Relaxed) {
-        by @ 1.. if r.own.load(Relaxed) & (1 << (by - 1)) != 0 => &s.header.own_heap[by as usize - 1],
+fn heap_of<'a>(s: &'a Shared, r: &'a Role, e: &Entry) -> &'a GaugeU32 {
+    match e.served_by.load() {
+        by @ 1.. if r.own.load() & (1 << (by - 1)) != 0 => &s.header.own_heap[by as usize - 1],
         _ => &r.heap_root,
     }
 }
 
 /// The role's entry with the least virtual time, and the heap it is in. Under `Lock::Ready`.
-fn least<'a>(s: &'a Shared, r: &'a Role) -> Option<(u32, &'a AtomicU32)> {
-    let own = r.own.load(Relaxed);
+fn least<'a>(s: &'a Shared, r: &'a Role) -> Option<(u32, &'a GaugeU32)> {
+    let own = r.own.load();
     let heaps = (0..SLOTS).filter(|slot| own & (1 << slot) != 0).map(|slot| &s.header.own_heap[slot]);
     heaps
         .chain([&r.heap_root])
-        .map(|heap| (heap.load(Relaxed), heap))
+        .map(|heap| (heap.load(), heap))
         .filter(|(root, _)| *root != NONE)
-        .min_by_key(|(root, _)| s.entries[*root as usize].vtime.load(Relaxed))
+        .min_by_key(|(root, _)| s.entries[*root as usize].vtime.load())
 }
 
 /// Takes its first entry off one of the role's heaps. Under `Lock::Ready`.
-fn pop(s: &Shared, r: &Role, heap: &AtomicU32) {
-    let root = heap.load(Relaxed);
-    heap.store(crate::pure::heap::pop(&Links(s.entries), root), Relaxed);
-    r.heap_count.fetch_sub(1, SeqCst);
-    s.entries[root as usize].heap_in.store(0, Relaxed);
+fn pop(s: &Shared, r: &Role, heap: &GaugeU32) {
+    let root = heap.load();
+    heap.store(crate::pure::heap::pop(&Links(s.entries), root));
+    r.heap_count.fetch_sub(1);
+    s.entries[root as usize].heap_in.store(0);
 }
 
 /// The executor in this slot has begun: what it serves is its own from now on.
 pub fn join(s: &Shared, role_index: usize, slot: usize) {
     let _guard = Lock::Ready.exclusive();
-    s.header.own_heap[slot].store(NONE, Relaxed);
-    s.roles[role_index].own.fetch_or(1 << slot, Relaxed);
+    s.header.own_heap[slot].store(NONE);
+    s.roles[role_index].own.fetch_or(1 << slot);
 }
 
 /// It leaves: what was its own is anybody's.
 pub fn part(s: &Shared, role_index: usize, slot: usize) {
     let _guard = Lock::Ready.exclusive();
     let r = &s.roles[role_index];
-    if r.own.fetch_and(!(1 << slot), Relaxed) & (1 << slot) != 0 {
-        let own = s.header.own_heap[slot].swap(NONE, Relaxed);
-        r.heap_root.store(crate::pure::heap::merge(&Links(s.entries), r.heap_root.load(Relaxed), own), Relaxed);
+    if r.own.fetch_and(!(1 << slot)) & (1 << slot) != 0 {
+        let own = s.header.own_heap[slot].swap(NONE);
+        r.heap_root.store(crate::pure::heap::merge(&Links(s.entries), r.heap_root.load(), own));
     }
 }
 
 /// Puts the entry into its heap. Under `Lock::Ready`.
 fn enlist(s: &Shared, index: usize) {
     let e = &s.entries[index];
-    let role_index = e.role_index.load(Relaxed) as usize;
+    let role_index = e.role_index.load() as usize;
     let r = &s.roles[role_index];
-    if r.heap_count.load(Relaxed) == 0 && r.executors.load(Relaxed) == 0 {
+    if r.heap_count.load() == 0 && r.executors.load() == 0 {
         // A role that comes back starts where the others are.
-        r.vtime.fetch_max(s.header.role_vtime.load(Relaxed), Relaxed);
+        r.vtime.fetch_max(s.header.role_vtime.load());
     }
-    e.vtime.fetch_add(e.debt.swap(0, Relaxed), Relaxed);
-    e.vtime.fetch_max(r.floor.load(Relaxed), Relaxed);
-    e.heap_in.store(1, Relaxed);
+    e.vtime.fetch_add(e.debt.swap(0));
+    e.vtime.fetch_max(r.floor.load());
+    e.heap_in.store(1);
     let heap = heap_of(s, r, e);
-    heap.store(crate::pure::heap::push(&Links(s.entries), heap.load(Relaxed), index as u32), Relaxed);
-    r.heap_count.fetch_add(1, SeqCst);
+    heap.store(crate::pure::heap::push(&Links(s.entries), heap.load(), index as u32));
+    r.heap_count.fetch_add(1);
 }
 
 /// Brings woken entries into their roles' heaps. Under `Lock::Ready`.
@@ -206,18 +206,18 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     gather(s);
     let r = &s.roles[role_index];
     let (first, heap) = least(s, r)?;
-    let vtime = |index: u32| s.entries[index as usize].vtime.load(Relaxed);
-    let own = s.header.own_heap[slot].load(Relaxed);
+    let vtime = |index: u32| s.entries[index as usize].vtime.load();
+    let own = s.header.own_heap[slot].load();
     let (index, heap) = match own {
         NONE => (first, heap),
         own if vtime(own) <= vtime(first).saturating_add(NEAR) => (own, &s.header.own_heap[slot]),
         _ => (first, heap),
     };
-    r.floor.fetch_max(vtime(first), Relaxed);
+    r.floor.fetch_max(vtime(first));
     pop(s, r, heap);
     let e = &s.entries[index as usize];
-    e.served_by.store(slot as u32 + 1, Relaxed);
-    e.holder.store(slot as u32 + 1, SeqCst);
+    e.served_by.store(slot as u32 + 1);
+    e.holder.store(slot as u32 + 1);
     Some(index)
 }
 
@@ -227,7 +227,7 @@ pub fn prune(s: &Shared, role_index: usize) {
     let r = &s.roles[role_index];
     while let Some((first, heap)) = least(s, r) {
         let e = &s.entries[first as usize];
-        if e.generation.load(SeqCst) != e.seen.load(SeqCst) {
+        if e.generation.load() != e.seen.load() {
             return;
         }
         pop(s, r, heap);
@@ -236,9 +236,9 @@ pub fn prune(s: &Shared, role_index: usize) {
 
 /// Nothing of this entry is to be run any more, until it is woken.
 pub fn put_to_rest(e: &Entry) {
-    e.seen.store(e.generation.load(SeqCst), SeqCst);
-    e.next_due.store(time::NEVER, SeqCst);
-    e.schedule_due.store(time::NEVER, SeqCst);
+    e.seen.store(e.generation.load());
+    e.next_due.store(time::NEVER);
+    e.schedule_due.store(time::NEVER);
     unblock(e);
 }
 
@@ -247,10 +247,10 @@ pub fn hold(s: &Shared, index: u32, slot: usize) -> bool {
     let _guard = Lock::Ready.exclusive();
     let e = &s.entries[index as usize];
     // An entry in the heap stays there; acquire() skips nothing, so it must not be both.
-    if e.holder.load(Relaxed) != 0 || e.heap_in.load(Relaxed) != 0 {
+    if e.holder.load() != 0 || e.heap_in.load() != 0 {
         return false;
     }
-    e.holder.store(slot as u32 + 1, SeqCst);
+    e.holder.store(slot as u32 + 1);
     true
 }
 
@@ -259,12 +259,12 @@ pub fn release(s: &Shared, index: u32) {
     let more = {
         let _guard = Lock::Ready.exclusive();
         let e = &s.entries[index as usize];
-        e.holder.store(0, SeqCst);
+        e.holder.store(0);
         let now = clock::now();
         let ready = is_ready(e, now);
-        if ready && s.header.newcomers.load(Relaxed) > 0 && makes_room(s) {
+        if ready && s.header.newcomers.load() > 0 && makes_room(s) {
             // It has had its turn, and others wait for a place: until then one of them may have this one.
-            e.seen.store(e.generation.load(SeqCst), SeqCst);
+            e.seen.store(e.generation.load());
             due(s, index, now + REST);
             return;
         }
@@ -275,7 +275,7 @@ pub fn release(s: &Shared, index: u32) {
     };
     if more {
         // Another executor may help.
-        poke(s, s.entries[index as usize].role_index.load(Relaxed) as usize);
+        poke(s, s.entries[index as usize].role_index.load() as usize);
     }
 }
 
@@ -284,16 +284,16 @@ const REST: Micros = 3_000_000;
 
 /// Whether a newcomer waits for which nobody has made room yet.
 fn makes_room(s: &Shared) -> bool {
-    s.header.newcomers.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok()
+    s.header.newcomers.fetch_update(|n| n.checked_sub(1)).is_ok()
 }
 
 /// A dead executor's holds are let go, so that others may pick there.
 pub fn release_all_of(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
-        if e.holder.load(SeqCst) == slot as u32 + 1 {
+        if e.holder.load() == slot as u32 + 1 {
             // Whatever it had read is unknown: look at everything again.
-            e.low_key.store(i64::MIN, SeqCst);
-            e.generation.fetch_add(1, SeqCst);
+            e.low_key.store(i64::MIN);
+            e.generation.fetch_add(1);
             release(s, index as u32);
         }
     }
@@ -302,23 +302,22 @@ pub fn release_all_of(s: &Shared, slot: usize) {
 /// Charges `nanos` of work to the entry and its role.
 pub fn charge(s: &Shared, index: u32, nanos: u64) {
     let e = &s.entries[index as usize];
-    let r = &s.roles[e.role_index.load(Relaxed) as usize];
-    let weight = e.weight.load(Relaxed).max(1) as u64;
+    let r = &s.roles[e.role_index.load() as usize];
+    let weight = e.weight.load().max(1) as u64;
     let _guard = Lock::Ready.exclusive();
-    if e.heap_in.load(Relaxed) == 0 {
-        e.vtime.fetch_add(nanos / weight + 1, Relaxed);
+    if e.heap_in.load() == 0 {
+        e.vtime.fetch_add(nanos / weight + 1);
     } else {
         // A key may not change inside the heap: the debt is taken off at the next turn.
-        e.debt.fetch_add(nanos / weight + 1, Relaxed);
+        e.debt.fetch_add(nanos / weight + 1);
     }
-    r.vtime.fetch_add(nanos, Relaxed);
+    r.vtime.fetch_add(nanos);
 }
 
 /// Whether an executor of this role should give its place up to a waiting role.
 pub fn should_leave(s: &Shared, role_index: usize) -> bool {
-    s.header.waiting_roles.load(Relaxed) > 0
-        && s.roles[role_index].vtime.load(Relaxed)
-            > s.header.waiting_vtime.load(Relaxed).saturating_add(settings::role_quantum().as_nanos() as u64)
+    s.header.waiting_roles.load() > 0
+        && s.roles[role_index].vtime.load() > s.header.waiting_vtime.load().saturating_add(settings::role_quantum().as_nanos() as u64)
 }
 
 /// Leaves the whole entry alone for a doubling while (0.2 s … 60 s; 5 s where a look costs nothing
@@ -327,22 +326,22 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
     let most = if reason == crate::shared::blocked::reason::LOCKED { 5_000_000 } else { 60_000_000 };
     let e = &s.entries[index as usize];
     let now = clock::now();
-    let delay = (e.blocked_delay.load(Relaxed) * 2).clamp(200_000, most);
-    e.blocked_delay.store(delay, Relaxed);
-    if e.blocked_since.load(Relaxed) == 0 {
-        e.blocked_since.store(now, Relaxed);
+    let delay = (e.blocked_delay.load() * 2).clamp(200_000, most);
+    e.blocked_delay.store(delay);
+    if e.blocked_since.load() == 0 {
+        e.blocked_since.store(now);
     }
-    e.blocked_reason.store(reason, Relaxed);
-    e.blocked_until.store(now + delay, SeqCst);
+    e.blocked_reason.store(reason);
+    e.blocked_until.store(now + delay);
     due(s, index, now + delay);
 }
 
 /// Leaves the entry alone until `until` (pause); not an error.
 pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
     let e = &s.entries[index as usize];
-    e.blocked_reason.store(reason, Relaxed);
+    e.blocked_reason.store(reason);
     // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
-    e.blocked_until.store(until, SeqCst);
+    e.blocked_until.store(until);
     if until != time::NEVER {
         due(s, index, until);
     }
@@ -350,14 +349,14 @@ pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
 
 /// Held rows are to be looked at again. A wake follows.
 pub fn unpark(e: &Entry) {
-    e.unparks.fetch_add(1, SeqCst);
-    e.unpark.store(1, SeqCst);
+    e.unparks.fetch_add(1);
+    e.unpark.store(1);
 }
 pub fn unblock(e: &Entry) {
-    e.blocked_until.store(0, SeqCst);
-    e.blocked_delay.store(0, Relaxed);
-    e.blocked_since.store(0, Relaxed);
-    e.blocked_reason.store(0, Relaxed);
+    e.blocked_until.store(0);
+    e.blocked_delay.store(0);
+    e.blocked_since.store(0);
+    e.blocked_reason.store(0);
 }
 
 /// Tasks of this tenant (of this database) have ended: what was left because of a limit may go on,
@@ -365,7 +364,7 @@ pub fn unblock(e: &Entry) {
 pub fn wake_limited(s: &Shared, tenant: u32) {
     for index in s.entries_of(crate::postgres::shmem::my_database(), tenant) {
         let e = &s.entries[index as usize];
-        if e.limited.load(SeqCst) == 1 && e.limited.swap(0, SeqCst) == 1 {
+        if e.limited.load() == 1 && e.limited.swap(0) == 1 {
             wake(s, index, i64::MIN);
         }
     }
@@ -377,7 +376,7 @@ pub fn wake_at(s: &Shared, index: u32, at: Micros) {
         wake(s, index, at);
     } else {
         // The cursor may have passed this place of the index already.
-        s.entries[index as usize].low_key.fetch_min(at, SeqCst);
+        s.entries[index as usize].low_key.fetch_min(at);
         due(s, index, at);
     }
 }

@@ -12,10 +12,10 @@
 //! [`Tally`], so that a newcomer costs a look at a few places, not at the table.
 
 use crate::postgres::shmem;
+use crate::pure::atomics::{GaugeI64, GaugeU64};
 pub use crate::pure::shares::Owner;
 use crate::pure::time::Micros;
 use crate::{settings, shared_struct};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::*};
 
 /// Places that a newcomer looks at.
 pub const WINDOW: usize = 32;
@@ -84,22 +84,22 @@ shared_struct! {
     /// That a table was full lately.
     pub struct Pressure {
         /// Places that went for want of room, and newcomers that got none.
-        pub lost: AtomicU64,
-        pub at: AtomicI64,
+        pub lost: GaugeU64,
+        pub at: GaugeI64,
         /// Whose.
-        pub owner: AtomicU64,
+        pub owner: GaugeU64,
     }
 }
 
 impl Pressure {
     pub fn note(&self, owner: Owner, now: Micros) {
-        self.owner.store(owner.0, Relaxed);
-        self.at.store(now, Relaxed);
-        self.lost.fetch_add(1, Relaxed);
+        self.owner.store(owner.0);
+        self.at.store(now);
+        self.lost.fetch_add(1);
     }
     /// Who has last lost something, if that is worth telling.
     pub fn told(&self, kind: Kind, now: Micros) -> Option<Owner> {
-        let at = self.at.load(Relaxed);
-        (kind.is_trouble() && at > 0 && (now - at).abs() < SPOKEN_OF).then(|| Owner(self.owner.load(Relaxed)))
+        let at = self.at.load();
+        (kind.is_trouble() && at > 0 && (now - at).abs() < SPOKEN_OF).then(|| Owner(self.owner.load()))
     }
 }

@@ -4,7 +4,6 @@ use crate::postgres::{clock, shmem};
 use crate::pure::time::Micros;
 use crate::shared::{Shared, Slot, Word};
 use std::cell::Cell;
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 /// A list whose executor is stuck with one task for this long is taken over.
@@ -14,7 +13,7 @@ pub const TAKE_OVER_AFTER: Duration = Duration::from_millis(100);
 /// looked meanwhile has taken it for the one that ran.
 pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
     let bit = 1 << place;
-    if s.header.passed_by.load(SeqCst) & bit != 0 && s.header.passed_by.fetch_and(!bit, SeqCst) & bit != 0 {
+    if s.header.passed_by.load() & bit != 0 && s.header.passed_by.fetch_and(!bit) & bit != 0 {
         for index in s.entries_of(shmem::my_database(), tenant) {
             crate::shared::ready::wake(s, index, i64::MIN);
         }
@@ -23,9 +22,9 @@ pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
 
 /// Whether this slot's list waits behind one long task.
 pub fn is_stuck(slot: &Slot) -> bool {
-    let since = slot.busy_since.load(SeqCst);
+    let since = slot.busy_since.load();
     let word = Word::load(slot);
-    slot.state.load(SeqCst) == 2
+    slot.state.load() == 2
         && since != 0
         && word.next < word.end
         && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64

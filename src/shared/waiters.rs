@@ -2,7 +2,6 @@
 
 use crate::postgres::{latch, shmem, transaction};
 use crate::shared::{self, Shared, wake};
-use std::sync::atomic::Ordering::*;
 
 /// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
 /// one look.
@@ -17,7 +16,7 @@ pub fn mark(schema: u32, group: &str) -> u64 {
 /// A task of this group has ended: whoever waits for the group may look.
 pub fn announce(s: &Shared, schema: u32, group: Option<&str>) {
     if let Some(group) = group
-        && s.header.waiters.load(SeqCst) > 0
+        && s.header.waiters.load() > 0
     {
         transaction::flush_commits();
         wake::announce_group(s, mark(schema, group));
@@ -47,22 +46,22 @@ impl Waiting {
         // A place for every session that there can be: only who died in it is in the way.
         for clean in [false, true] {
             for (n, place) in s.waiters.iter().enumerate() {
-                let holder = place.pid.load(SeqCst);
+                let holder = place.pid.load();
                 if clean && holder != 0 && !crate::postgres::worker::is_alive(holder) {
-                    if place.proc.swap(0, SeqCst) != 0 {
-                        s.header.waiters.fetch_sub(1, SeqCst);
+                    if place.proc.swap(0) != 0 {
+                        s.header.waiters.fetch_sub(1);
                     }
-                    let _ = place.pid.compare_exchange(holder, 0, SeqCst, SeqCst);
+                    let _ = place.pid.compare_exchange(holder, 0);
                 }
-                if place.pid.compare_exchange(0, shmem::my_pid(), SeqCst, SeqCst).is_err() {
+                if place.pid.compare_exchange(0, shmem::my_pid()).is_err() {
                     continue;
                 }
-                s.header.waiters_end.fetch_max(n as u32 + 1, SeqCst);
-                place.id_high.store((id >> 64) as u64, SeqCst);
-                place.id_low.store(id as u64, SeqCst);
-                place.group.store(group, SeqCst);
-                place.proc.store(me, SeqCst);
-                s.header.waiters.fetch_add(1, SeqCst);
+                s.header.waiters_end.fetch_max(n as u32 + 1);
+                place.id_high.store((id >> 64) as u64);
+                place.id_low.store(id as u64);
+                place.group.store(group);
+                place.proc.store(me);
+                s.header.waiters.fetch_add(1);
                 return Some(Waiting { place, s });
             }
         }
@@ -72,8 +71,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.place.proc.store(0, SeqCst);
-        self.s.header.waiters.fetch_sub(1, SeqCst);
-        self.place.pid.store(0, SeqCst);
+        self.place.proc.store(0);
+        self.s.header.waiters.fetch_sub(1);
+        self.place.pid.store(0);
     }
 }

@@ -11,7 +11,6 @@ use crate::pure::time::{Micros, NEVER};
 use crate::shared::{self, EntryRef, Shared, Word, away, gauge, prepared, ready};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::*;
 
 /// What was noted for one entry.
 #[derive(Clone)]
@@ -125,7 +124,7 @@ impl Notes {
         if !p.pinned
             && let Some(e) = shared::get().and_then(|s| s.at(entry))
         {
-            e.pins.fetch_add(1, SeqCst);
+            e.pins.fetch_add(1);
             p.pinned = true;
         }
         p
@@ -224,13 +223,13 @@ pub fn set_up(entry: EntryRef, schedules: bool) {
 /// at, which leaves those with work in the table, and has not been woken since. Read after the commit: whoever enqueues
 /// meanwhile either has woken it by now, or wakes it and then sees what was committed.
 fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
-    s.header.evictions.load(SeqCst) == 0
-        && e.generation.load(SeqCst) == 0
-        && e.counted.load(SeqCst) == 1
-        && e.unfinished.load(SeqCst) == 0
-        && e.next_due.load(SeqCst) == NEVER
+    s.header.evictions.load() == 0
+        && e.generation.load() == 0
+        && e.counted.load() == 1
+        && e.unfinished.load() == 0
+        && e.next_due.load() == NEVER
         // Each word of a schedule lowers it further.
-        && e.schedule_low.load(SeqCst) == ready::LOWEST
+        && e.schedule_low.load() == ready::LOWEST
 }
 pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
     note(|n| {
@@ -297,7 +296,7 @@ pub fn has_finished() {
 /// How many unfinished tasks this transaction has added to the tenant, under whatever roles, not committed yet;
 /// with what it knows the gauge to be wrong by.
 pub fn counted_here(s: &Shared, tenant: u32) -> i64 {
-    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load(Relaxed) == tenant);
+    let of = |p: &&Pending| s.at(p.entry).is_some_and(|e| e.tenant.load() == tenant);
     let sum = |n: &Notes| n.wakes.iter().filter(of).map(|p| p.added + p.correction.map_or(0, |c| c.by)).sum::<i64>();
     NOTES.with_borrow(|n| n.all().map(sum).sum())
 }
@@ -324,7 +323,7 @@ fn before_commit() {
 
 fn enter(s: &Shared, p: &mut Pending) {
     if let Some(e) = s.at(p.entry) {
-        e.entered.fetch_add(1, SeqCst);
+        e.entered.fetch_add(1);
         p.entered = true;
     }
 }
@@ -333,7 +332,7 @@ fn unpin(p: &Pending) {
     if p.pinned
         && let Some(e) = shared::get().and_then(|s| s.at(p.entry))
     {
-        e.pins.fetch_sub(1, SeqCst);
+        e.pins.fetch_sub(1);
     }
 }
 
@@ -363,7 +362,7 @@ fn forget(n: Notes) {
 
 fn leave(s: &Shared, p: &Pending) {
     if let Some(e) = s.at(p.entry) {
-        e.left.fetch_add(1, SeqCst);
+        e.left.fetch_add(1);
     }
 }
 
@@ -397,15 +396,15 @@ pub fn leave_all(s: &Shared, n: &Notes) {
 /// Atomics, latches and signals only: nothing here may fail.
 pub fn carry_out(s: &Shared, n: &Notes) {
     let database = crate::postgres::shmem::my_database();
-    let db = || s.dbs.iter().find(|d| d.database.load(Relaxed) == database && d.state.load(Relaxed) != shared::db_state::FREE);
+    let db = || s.dbs.iter().find(|d| d.database.load() == database && d.state.load() != shared::db_state::FREE);
     let mut sweep = n.sweep;
     // Before the wakes: a tenant may be detached and attached again in one transaction.
     if !n.detached.is_empty() {
-        let detached = |e: &&shared::Entry| n.detached.contains(&e.tenant.load(Relaxed)) && e.database.load(Relaxed) == database;
+        let detached = |e: &&shared::Entry| n.detached.contains(&e.tenant.load()) && e.database.load() == database;
         for e in s.entries.iter().filter(detached) {
             ready::put_to_rest(e);
             // Whoever attaches it again doesn't know what has become of its rows.
-            e.counted.store(0, SeqCst);
+            e.counted.store(0);
         }
     }
     for p in &n.wakes {
@@ -458,13 +457,13 @@ pub fn carry_out(s: &Shared, n: &Notes) {
     if n.fan_out
         && let Some(db) = db()
     {
-        db.fanouts.fetch_add(1, SeqCst);
+        db.fanouts.fetch_add(1);
         db.call_scheduler();
         // It may just be leaving, or there is none.
         s.call_launcher_now();
     }
     if n.databases {
-        s.header.rescan.store(1, SeqCst);
+        s.header.rescan.store(1);
         s.call_launcher_now();
     }
     if n.probe
@@ -491,12 +490,8 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
     let mut running = [(0, 0); shared::SLOTS];
     let mut n = 0;
     for (place, slot) in s.slots.iter().enumerate() {
-        if slot.state.load(SeqCst) == 2
-            && slot.database.load(Relaxed) == database
-            && slot.tenant.load(SeqCst) == tenant
-            && Word::load(slot).running
-        {
-            running[n] = (slot.started_at.load(Relaxed), place);
+        if slot.state.load() == 2 && slot.database.load() == database && slot.tenant.load() == tenant && Word::load(slot).running {
+            running[n] = (slot.started_at.load(), place);
             n += 1;
         }
     }
@@ -504,7 +499,7 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
     for (_, place) in running[..n].iter().skip(max) {
         let slot = &s.slots[*place];
         let word = Word::load(slot);
-        if word.running && slot.tenant.load(SeqCst) == tenant {
+        if word.running && slot.tenant.load() == tenant {
             let item = slot.item(word.next - 1);
             interrupt(s, slot, word, item.id, item.stamp, shared::stop::ROOM);
         }
@@ -513,14 +508,14 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
 
 /// Sets the cancel word of a slot and interrupts what it runs.
 fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: u32) {
-    slot.cancel_high.store((id >> 64) as u64, Relaxed);
-    slot.cancel_low.store(id as u64, Relaxed);
-    slot.cancel_stamp.store(stamp, Relaxed);
-    slot.cancel_at.store(crate::postgres::clock::monotonic_ns(), Relaxed);
-    slot.cancel_signals.store(1, Relaxed);
-    slot.cancel_reason.store(reason, SeqCst);
+    slot.cancel_high.store((id >> 64) as u64);
+    slot.cancel_low.store(id as u64);
+    slot.cancel_stamp.store(stamp);
+    slot.cancel_at.store(crate::postgres::clock::monotonic_ns());
+    slot.cancel_signals.store(1);
+    slot.cancel_reason.store(reason);
     if Word::load(slot) == word {
-        worker::signal(slot.pid.load(SeqCst), libc::SIGINT);
+        worker::signal(slot.pid.load(), libc::SIGINT);
         // The launcher repeats it, and terminates in the end.
         s.call_launcher();
     }
@@ -528,13 +523,13 @@ fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micro
 
 /// Wakes whoever waits for this task.
 pub fn announce(s: &Shared, id: u128) {
-    if s.header.waiters.load(SeqCst) == 0 {
+    if s.header.waiters.load() == 0 {
         return;
     }
     let (high, low) = ((id >> 64) as u64, id as u64);
     for w in s.waiting() {
-        let proc = w.proc.load(SeqCst);
-        if proc > 0 && w.id_high.load(SeqCst) == high && w.id_low.load(SeqCst) == low {
+        let proc = w.proc.load();
+        if proc > 0 && w.id_high.load() == high && w.id_low.load() == low {
             crate::postgres::latch::wake(proc - 1);
         }
     }
@@ -542,12 +537,12 @@ pub fn announce(s: &Shared, id: u128) {
 
 /// Wakes whoever waits for members of this group.
 pub fn announce_group(s: &Shared, group: u64) {
-    if s.header.waiters.load(SeqCst) == 0 {
+    if s.header.waiters.load() == 0 {
         return;
     }
     for w in s.waiting() {
-        let proc = w.proc.load(SeqCst);
-        if proc > 0 && w.group.load(SeqCst) == group {
+        let proc = w.proc.load();
+        if proc > 0 && w.group.load() == group {
             crate::postgres::latch::wake(proc - 1);
         }
     }
@@ -555,14 +550,14 @@ pub fn announce_group(s: &Shared, group: u64) {
 
 /// Wakes whoever waits for anything.
 fn announce_all(s: &Shared) {
-    for proc in s.waiting().iter().map(|w| w.proc.load(SeqCst)).filter(|proc| *proc > 0) {
+    for proc in s.waiting().iter().map(|w| w.proc.load()).filter(|proc| *proc > 0) {
         crate::postgres::latch::wake(proc - 1);
     }
 }
 
 /// The same after an asynchronous commit of this process: durable first, if somebody waits.
 pub fn announce_committed(s: &Shared, id: u128) {
-    if s.header.waiters.load(SeqCst) > 0 {
+    if s.header.waiters.load() > 0 {
         crate::postgres::transaction::flush_commits();
         announce(s, id);
     }

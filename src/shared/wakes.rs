@@ -10,9 +10,9 @@
 
 use crate::postgres::clock;
 use crate::postgres::latch::{self, Woken};
+use crate::pure::atomics::GaugeU64;
 use crate::pure::time::{Micros, NEVER};
 use crate::shared::Wakes;
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 /// What a process wakes up for.
@@ -187,8 +187,8 @@ pub struct Waiter {
 impl Waiter {
     pub fn new(counts: &'static Wakes) -> Waiter {
         for (n, of) in counts.woken.iter().zip(&counts.vain) {
-            n.store(0, Relaxed);
-            of.store(0, Relaxed);
+            n.store(0);
+            of.store(0);
         }
         let waiter = Waiter { counts, woken: None, in_a_row: [0; REASONS], vain_at: [0; REASONS], subject: u32::MAX };
         ALL.iter().for_each(|reason| waiter.publish(*reason));
@@ -196,7 +196,7 @@ impl Waiter {
     }
 
     fn publish(&self, reason: Reason) {
-        self.counts.in_a_row[reason as usize].store(self.in_a_row[reason as usize], Relaxed);
+        self.counts.in_a_row[reason as usize].store(self.in_a_row[reason as usize]);
     }
     fn set_in_a_row(&mut self, reason: Reason, n: u32) {
         if self.in_a_row[reason as usize] != n {
@@ -291,8 +291,8 @@ impl Waiter {
 }
 
 /// Nobody else writes there.
-fn add_one(counter: &std::sync::atomic::AtomicU64) {
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+fn add_one(counter: &GaugeU64) {
+    counter.store(counter.load() + 1);
 }
 
 /// In nanoseconds, after so many wakes in vain, one after the other.

@@ -10,7 +10,6 @@ use crate::shared::{self, Entry, EntryRef, Shared, wake};
 use crate::tenant::columns::{PICK_INDEX, col};
 use crate::tenant::{self, Tenant};
 use std::cell::Cell;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// Has the rows of a tenant's table of tasks counted as they are written.
@@ -60,16 +59,16 @@ pub struct Count {
 pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table, most: i64, within: Duration) -> Count {
     let database = shmem::my_database();
     let sum = |of: fn(&Entry) -> u64| gauge::entries(s, database, tenant.oid).map(of).sum::<u64>();
-    let corrections = gauge::first(s, database, tenant.oid).map_or(0, |e| e.corrections.load(SeqCst));
-    let unknown = gauge::entries(s, database, tenant.oid).any(|e| e.counted.load(SeqCst) == 0);
+    let corrections = gauge::first(s, database, tenant.oid).map_or(0, |e| e.corrections.load());
+    let unknown = gauge::entries(s, database, tenant.oid).any(|e| e.counted.load() == 0);
     // In this order: equal sums say that nobody was between the two when the second was read.
-    let left = sum(|e| e.left.load(SeqCst));
-    let entered = sum(|e| e.entered.load(SeqCst));
-    let gauge = gauge::entries(s, database, tenant.oid).map(|e| e.unfinished.load(SeqCst)).sum::<i64>() + wake::counted_here(s, tenant.oid);
+    let left = sum(|e| e.left.load());
+    let entered = sum(|e| e.entered.load());
+    let gauge = gauge::entries(s, database, tenant.oid).map(|e| e.unfinished.load()).sum::<i64>() + wake::counted_here(s, tenant.oid);
     let by_state = tasks.index_with(&PICK_INDEX);
     let began = Instant::now();
     let (rows, all, quiet) = transaction::with_latest_snapshot(|| {
-        let quiet = left == entered && sum(|e| e.entered.load(SeqCst)) == entered;
+        let quiet = left == entered && sum(|e| e.entered.load()) == entered;
         let mut rows = 0;
         let mut all = true;
         for state in [stored::QUEUED, stored::TURN, stored::WAITING, stored::HELD, stored::GATED] {
@@ -97,8 +96,8 @@ pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table, most: i64, within: Dura
 pub fn room(tenant: &Tenant, tasks: &Table, limit: i64) -> Result<i64, i64> {
     let Some(s) = shared::get() else { return Ok(i64::MAX) };
     let database = shmem::my_database();
-    let known = gauge::entries(&s, database, tenant.oid).all(|e| e.counted.load(SeqCst) == 1);
-    let sum = gauge::entries(&s, database, tenant.oid).map(|e| e.unfinished.load(SeqCst)).sum::<i64>();
+    let known = gauge::entries(&s, database, tenant.oid).all(|e| e.counted.load() == 1);
+    let sum = gauge::entries(&s, database, tenant.oid).map(|e| e.unfinished.load()).sum::<i64>();
     let room = limit - sum - wake::counted_here(&s, tenant.oid);
     // Below zero it misses something.
     if known && sum >= 0 && room > 0 {

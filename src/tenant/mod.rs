@@ -509,7 +509,7 @@ impl Tenant {
             crate::shared::wake::unplaced();
             return Ok(None);
         };
-        s.entries[r.index as usize].weight.store(self.weight, std::sync::atomic::Ordering::Relaxed);
+        s.entries[r.index as usize].weight.store(self.weight);
         self.entries.borrow_mut().insert(role, r);
         Ok(Some(r))
     }

@@ -24,7 +24,6 @@ use crate::tenant::Tenant;
 use crate::tenant::columns::col;
 use crate::waits::depend;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::*;
 
 /// Rows that stay in place at busy gates; further ones of a pick are put aside.
 pub const IN_PLACE: usize = 100;
@@ -85,9 +84,7 @@ pub struct Busy<'a> {
 
 /// What other executors have in their slots of a tenant of this database.
 pub fn live_items(s: &Shared, me: usize, tenant: u32) -> impl Iterator<Item = Item> {
-    let is_its = move |slot: &Slot| {
-        slot.state.load(SeqCst) == 2 && slot.tenant.load(SeqCst) == tenant && slot.database.load(Relaxed) == shmem::my_database()
-    };
+    let is_its = move |slot: &Slot| slot.state.load() == 2 && slot.tenant.load() == tenant && slot.database.load() == shmem::my_database();
     s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items())
 }
 
@@ -127,17 +124,17 @@ impl<'a> Busy<'a> {
                 return Err((gate.key, now + 1_000_000));
             };
             let r = &self.s.rates[place];
-            let state = rate.bounded((r.first.load(Relaxed), r.second.load(Relaxed)), now);
-            r.first.store(state.0, Relaxed);
+            let state = rate.bounded((r.first.load(), r.second.load()), now);
+            r.first.store(state.0);
             let (first, second) = rate.admit(state, now).map_err(|at| (gate.key, at))?;
             (places[n], after[n]) = (place, (first, second, rate.over_at((first, second))));
             n += 1;
         }
         for (place, (first, second, until)) in places.iter().zip(after).take(n) {
             let r = &self.s.rates[*place];
-            r.first.store(first, Relaxed);
-            r.second.store(second, Relaxed);
-            r.until.store(until, Relaxed);
+            r.first.store(first);
+            r.second.store(second);
+            r.until.store(until);
         }
         Ok(())
     }
@@ -243,9 +240,7 @@ pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
         let running: i32 = s
             .slots
             .iter()
-            .filter(|x| {
-                x.state.load(SeqCst) == 2 && x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == shmem::my_database()
-            })
+            .filter(|x| x.state.load() == 2 && x.tenant.load() == tenant.oid && x.database.load() == shmem::my_database())
             .map(|x| x.live_items().iter().filter(|i| i.gates.contains(&gate.short())).count() as i32)
             .sum();
         let what = match gate.place {

@@ -13,7 +13,6 @@ use crate::tenant::columns::col;
 use crate::waits::{depend, members};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// The row shape `tenant_q.task` of an unfinished task. `result` and `args` are wrapped in arrays,
 /// so that JSON null and SQL NULL stay apart.
@@ -64,7 +63,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row, now: Micros) -> Json {
         "scheduled_for": document::time_json(row.time(col::SCHEDULED_FOR)),
         "created_at": document::time_json(Some(stamp)),
         "run_at": document::time_json(row.time(col::RUN_AT)),
-        "started_at": document::time_json(slot.map(|s| s.started_at.load(Relaxed)).filter(|t| *t > 0)),
+        "started_at": document::time_json(slot.map(|s| s.started_at.load()).filter(|t| *t > 0)),
         "finished_at": null,
         "enqueued_by": row.str(col::ENQUEUED_BY),
         "meta": row.json(col::META),

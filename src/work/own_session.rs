@@ -43,7 +43,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::CString;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// Rows that one look brings; a quarter of what has run, if that is more, so that walking over the
@@ -173,7 +172,7 @@ impl Running {
     fn look(tenant: &Tenant, table: &Table) -> Running {
         let tasks: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
             let database = shmem::my_database();
-            let ours = s.slots.iter().filter(|x| x.tenant.load(SeqCst) == tenant.oid && x.database.load(Relaxed) == database);
+            let ours = s.slots.iter().filter(|x| x.tenant.load() == tenant.oid && x.database.load() == database);
             ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
         });
         let schedule = |id: &u128| table.find(&[col::ID as i16], Value::Uuid(*id))?.text(col::SCHEDULE);

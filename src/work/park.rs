@@ -19,7 +19,6 @@ use crate::work::complete;
 use crate::work::pick::Wait;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// How often tasks are looked at that wait for a role to be granted, in microseconds.
 const ROLE_RECHECK: i64 = 60_000_000;
@@ -66,7 +65,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
             let callable = handler::find(&tenant, name)?.is_some_and(|h| h.fault.is_none() && !h.quarantined);
             // Queues are paused too: a pause of any part is taken for one of these rows'.
             if callable && tenant.pauses.iter().all(|p| p.until <= clock::now() || !p.handler.is_empty() && p.handler != *name) {
-                s.entries[index as usize].unpark.store(1, SeqCst);
+                s.entries[index as usize].unpark.store(1);
             }
         }
         Ok(())
@@ -79,7 +78,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
     // If this process goes before its second look, whoever picks next looks at all that wait. A value
     // of its own, so that taking it back takes back nobody else's word.
     const UNSURE: u32 = 2;
-    let _ = e.unpark.compare_exchange(0, UNSURE, SeqCst, SeqCst);
+    let _ = e.unpark.compare_exchange(0, UNSURE);
     let mut tasks = Vec::new();
     let mut gates = Vec::new();
     for chunk in rows.chunks(ROWS) {
@@ -121,7 +120,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
         let table = tenant.open(tenant.task, Access::Write)?;
         Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
     })?;
-    let _ = e.unpark.compare_exchange(UNSURE, 0, SeqCst, SeqCst);
+    let _ = e.unpark.compare_exchange(UNSURE, 0);
     if soon {
         ready::due(s, index, clock::now() + 50_000);
     }
@@ -139,10 +138,10 @@ fn no_longer_due(tenant: &Tenant, table: &Table, row: &Row) -> Result<(), Failur
 
 fn look_again(s: &Shared, index: u32, at: i64) {
     let e = &s.entries[index as usize];
-    let before = e.unpark_at.load(SeqCst);
+    let before = e.unpark_at.load();
     // One that is past is about to be taken up.
     if before <= clock::now() || at < before {
-        e.unpark_at.store(at, SeqCst);
+        e.unpark_at.store(at);
     }
     ready::due(s, index, at);
 }
@@ -157,15 +156,15 @@ fn taken_by(slot: usize) -> u32 {
 /// Whether held rows are to be looked at, by this slot's executor: it has taken that on.
 pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
     let unpark = &s.entries[index as usize].unpark;
-    let asked = unpark.load(SeqCst);
-    let at_it = |slot: usize| asked == taken_by(slot) && slot != me && s.slots[slot].state.load(SeqCst) == 2;
-    asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me), SeqCst, SeqCst).is_ok()
+    let asked = unpark.load();
+    let at_it = |slot: usize| asked == taken_by(slot) && slot != me && s.slots[slot].state.load() == 2;
+    asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me)).is_ok()
 }
 
 /// The slot's executor ends: what it had taken on is asked for again.
 pub fn leave(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
-        if e.unpark.compare_exchange(taken_by(slot), 1, SeqCst, SeqCst).is_ok() {
+        if e.unpark.compare_exchange(taken_by(slot), 1).is_ok() {
             ready::wake(s, index as u32, i64::MIN);
         }
     }
@@ -173,7 +172,7 @@ pub fn leave(s: &Shared, slot: usize) {
 
 /// Lets go of the held rows that can run again, and ends those held for too long.
 pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
-    let role = s.entries[index as usize].role.load(Relaxed);
+    let role = s.entries[index as usize].role.load();
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
     let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
     for state in states.iter().copied() {
@@ -182,7 +181,7 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Ok(false) => {}
             Err(failure) => {
                 caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(1, SeqCst);
+                s.entries[index as usize].unpark.store(1);
                 return ready::block(s, index, crate::shared::blocked::reason::ERROR);
             }
         }
@@ -196,12 +195,12 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Ok(Some(last)) => from = Some(last),
             Ok(None) => {
                 // Unless it was asked for once more meanwhile.
-                let _ = s.entries[index as usize].unpark.compare_exchange(taken_by(me), 0, SeqCst, SeqCst);
+                let _ = s.entries[index as usize].unpark.compare_exchange(taken_by(me), 0);
                 return;
             }
             Err(failure) => {
                 caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(1, SeqCst);
+                s.entries[index as usize].unpark.store(1);
                 return ready::block(s, index, crate::shared::blocked::reason::ERROR);
             }
         }
@@ -340,7 +339,7 @@ fn step(
     }
     for other in others {
         if let Some(entry) = tenant.entry(other)? {
-            s.entries[entry.index as usize].unpark.store(1, SeqCst);
+            s.entries[entry.index as usize].unpark.store(1);
             ready::wake(s, entry.index, i64::MIN);
         }
     }

@@ -26,7 +26,6 @@ use crate::waits::gate::{self, Busy, Pass};
 use crate::waits::turn::{self, Source};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
 /// but not less than the second number.
@@ -69,47 +68,43 @@ pub enum Picked {
 pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, Failure> {
     let e = &s.entries[index as usize];
     let slot = &s.slots[me];
-    slot.entry.store(index, Relaxed);
-    slot.tenant.store(e.tenant.load(Relaxed), SeqCst);
+    slot.entry.store(index);
+    slot.tenant.store(e.tenant.load());
     let taken = take_over(s, me, index);
     if taken > 0 {
         return transaction::run(|| {
             let tenant = tenant_of(e)?;
             let table = tenant.open(tenant.task, Access::Read)?;
             let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
-            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: e.unparks.load(SeqCst) }))
+            Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: e.unparks.load() }))
         });
     }
 
-    let generation = e.generation.load(SeqCst);
-    let unparks = e.unparks.load(SeqCst);
-    let low = e.low_key.swap(NEVER, SeqCst);
+    let generation = e.generation.load();
+    let unparks = e.unparks.load();
+    let low = e.low_key.swap(NEVER);
     lower_cursors(e, low);
-    let due_before = e.next_due.swap(NEVER, SeqCst);
+    let due_before = e.next_due.swap(NEVER);
     // Slots first, snapshot later: see above.
     let mut in_slots = HashMap::new();
     let database = shmem::my_database();
     for (n, other) in s.slots.iter().enumerate() {
-        if n != me
-            && other.state.load(SeqCst) == 2
-            && other.tenant.load(SeqCst) == e.tenant.load(Relaxed)
-            && other.database.load(Relaxed) == database
-        {
+        if n != me && other.state.load() == 2 && other.tenant.load() == e.tenant.load() && other.database.load() == database {
             for item in other.live_items() {
                 in_slots.insert(item.id, InSlot { slot: n, item });
             }
         }
     }
     // After the slots: who dies with a task notes that first, then leaves its slot.
-    let result = if culprits::is_pending(s, database, e.tenant.load(Relaxed)) {
+    let result = if culprits::is_pending(s, database, e.tenant.load()) {
         Ok(Picked::Blocked { reason: blocked::reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
         transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
-        e.low_key.fetch_min(i64::MIN, SeqCst);
-        e.next_due.fetch_min(due_before, SeqCst);
+        e.low_key.fetch_min(i64::MIN);
+        e.next_due.fetch_min(due_before);
         s.mark_due(index);
     }
     result
@@ -120,17 +115,17 @@ fn lower_cursors(e: &Entry, low: Micros) {
         return;
     }
     for c in 0..CURSORS {
-        if low <= e.cursor_time[c].load(Relaxed) {
-            e.cursor_time[c].store(low, Relaxed);
-            e.cursor_high[c].store(0, Relaxed);
-            e.cursor_low[c].store(0, Relaxed);
+        if low <= e.cursor_time[c].load() {
+            e.cursor_time[c].store(low);
+            e.cursor_high[c].store(0);
+            e.cursor_low[c].store(0);
         }
     }
 }
 
 /// The entry's tenant; NoTenant where there is none (any more), or the extension is gone.
 fn tenant_of(e: &Entry) -> Result<Rc<Tenant>, Failure> {
-    tenant::by_oid(e.tenant.load(Relaxed)).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
+    tenant::by_oid(e.tenant.load()).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -146,7 +141,7 @@ fn look(
 ) -> Result<Picked, Failure> {
     let now = clock::now();
     let tenant = tenant_of(e)?;
-    e.weight.store(tenant.weight, Relaxed);
+    e.weight.store(tenant.weight);
     if tenant.suspended.is_some() {
         return Ok(Picked::Blocked { reason: blocked::reason::SUSPENDED, until: Some(NEVER) });
     }
@@ -166,7 +161,7 @@ fn look(
         }
     };
     let asks = crate::handler::listeners::preload(&tenant)?;
-    let role = e.role.load(Relaxed);
+    let role = e.role.load();
     let mut room = limit.min(BATCH);
     let mut limited = false;
     // What ran when the limits were looked at.
@@ -216,7 +211,7 @@ fn look(
         asks,
         asking: HashMap::new(),
     };
-    let sources = turn::sources(&tenant, e.turn.load(Relaxed));
+    let sources = turn::sources(&tenant, e.turn.load());
     let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
     // Where each source's rows end in the scan's.
     let mut ends = Vec::with_capacity(sources.len());
@@ -250,58 +245,58 @@ fn look(
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
-    e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest }, Relaxed);
+    e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest });
 
     for (n, (row, _)) in rows.iter().enumerate() {
         slot.set_item(n, &Item { gates: gates[n], ..lookup::item_of(row) });
     }
     if !rows.is_empty() {
         let word = Word::load(slot);
-        slot.word.store(Word { sequence: word.sequence.wrapping_add(1), running: false, next: 0, end: rows.len() }.pack(), SeqCst);
+        slot.word.store(Word { sequence: word.sequence.wrapping_add(1), running: false, next: 0, end: rows.len() }.pack());
     }
     // Only if no wake came since: otherwise a row it announced could be behind the cursor.
-    if e.generation.load(SeqCst) == generation {
+    if e.generation.load() == generation {
         for (source, priority, t, id) in moved {
             set_cursor(e, source, priority, t, id);
         }
         // At its limit the tenant isn't ready either: the end of one of its tasks wakes it.
         if (exhausted || limited || in_vain) && park.is_empty() && wait.is_empty() {
-            e.seen.store(generation, SeqCst);
+            e.seen.store(generation);
         }
     } else {
-        e.low_key.fetch_min(i64::MIN, SeqCst);
+        e.low_key.fetch_min(i64::MIN);
     }
     if limited || held_up {
-        e.limited.store(1, SeqCst);
+        e.limited.store(1);
         // Whoever ended between the copy and the mark has not seen the mark.
         let still: HashSet<u128> = s
             .slots
             .iter()
-            .filter(|o| !std::ptr::eq(*o, slot) && o.tenant.load(SeqCst) == tenant.oid && o.database.load(Relaxed) == shmem::my_database())
+            .filter(|o| !std::ptr::eq(*o, slot) && o.tenant.load() == tenant.oid && o.database.load() == shmem::my_database())
             .flat_map(|o| o.live_items())
             .map(|item| item.id)
             .collect();
         if in_slots.keys().chain(&seen_running).any(|id| !still.contains(id)) {
-            e.generation.fetch_add(1, SeqCst);
+            e.generation.fetch_add(1);
             s.mark_dirty(index);
         }
     }
     for InSlot { slot: place, item } in outlived {
-        s.header.passed_by.fetch_or(1 << place, SeqCst);
+        s.header.passed_by.fetch_or(1 << place);
         // Who had left the slot before that bit was there has not seen it.
         if !s.slots[place].live_items().iter().any(|live| live.is_same(&item)) {
-            e.generation.fetch_add(1, SeqCst);
+            e.generation.fetch_add(1);
             s.mark_dirty(index);
         }
     }
     crate::shared::ready::unblock(e);
     let mut due = due;
-    let unpark_at = e.unpark_at.load(SeqCst);
+    let unpark_at = e.unpark_at.load();
     if unpark_at > 0 {
         if unpark_at <= now {
-            e.unpark.store(1, SeqCst);
+            e.unpark.store(1);
             // Unless somebody has just asked for another look.
-            let _ = e.unpark_at.compare_exchange(unpark_at, 0, SeqCst, SeqCst);
+            let _ = e.unpark_at.compare_exchange(unpark_at, 0);
         } else {
             due = due.min(unpark_at);
         }
@@ -352,33 +347,30 @@ fn in_turn<R>(
     }
     let merged = interleave::interleave(groups);
     if let Some((last, _)) = merged.iter().rev().find(|(source, _)| turn::moves_on(tenant, source)) {
-        e.turn.store(last.mark(), Relaxed);
+        e.turn.store(last.mark());
     }
     merged.into_iter().map(|(_, row)| row).unzip()
 }
 
 fn cursor_place(e: &Entry, source: u64, priority: i16) -> Option<usize> {
-    (0..CURSORS).find(|c| {
-        e.cursor_set[*c].load(Relaxed) == 1
-            && e.cursor_source[*c].load(Relaxed) == source
-            && e.cursor_priority[*c].load(Relaxed) as i16 == priority
-    })
+    (0..CURSORS)
+        .find(|c| e.cursor_set[*c].load() == 1 && e.cursor_source[*c].load() == source && e.cursor_priority[*c].load() as i16 == priority)
 }
 fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<RowKey> {
     let c = cursor_place(e, source, priority)?;
-    let id = ((e.cursor_high[c].load(Relaxed) as u128) << 64) | e.cursor_low[c].load(Relaxed) as u128;
-    Some(RowKey { column: 3, time: e.cursor_time[c].load(Relaxed), id })
+    let id = ((e.cursor_high[c].load() as u128) << 64) | e.cursor_low[c].load() as u128;
+    Some(RowKey { column: 3, time: e.cursor_time[c].load(), id })
 }
 fn set_cursor(e: &Entry, source: u64, priority: i16, time: Micros, id: u128) {
-    let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load(Relaxed) == 0));
+    let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load() == 0));
     // With more priorities than places the last place changes hands.
     let c = place.unwrap_or(CURSORS - 1);
-    e.cursor_source[c].store(source, Relaxed);
-    e.cursor_priority[c].store(priority as i32, Relaxed);
-    e.cursor_time[c].store(time, Relaxed);
-    e.cursor_high[c].store((id >> 64) as u64, Relaxed);
-    e.cursor_low[c].store(id as u64, Relaxed);
-    e.cursor_set[c].store(1, Relaxed);
+    e.cursor_source[c].store(source);
+    e.cursor_priority[c].store(priority as i32);
+    e.cursor_time[c].store(time);
+    e.cursor_high[c].store((id >> 64) as u64);
+    e.cursor_low[c].store(id as u64);
+    e.cursor_set[c].store(1);
 }
 
 struct Scan<'a> {
@@ -436,8 +428,8 @@ impl Scan<'_> {
         let mut above: Option<i16> = None;
         loop {
             let next_known = (0..CURSORS)
-                .filter(|c| self.e.cursor_set[*c].load(Relaxed) == 1 && self.e.cursor_source[*c].load(Relaxed) == mark)
-                .map(|c| self.e.cursor_priority[c].load(Relaxed) as i16)
+                .filter(|c| self.e.cursor_set[*c].load() == 1 && self.e.cursor_source[*c].load() == mark)
+                .map(|c| self.e.cursor_priority[c].load() as i16)
                 .filter(|p| above.is_none_or(|a| *p < a))
                 .max();
             let in_gap = source.first_priority(table, above, next_known);
@@ -698,7 +690,7 @@ impl Scan<'_> {
 /// Takes the unstarted rest of a list over whose executor is stuck with one task.
 fn take_over(s: &Shared, me: usize, index: u32) -> usize {
     for (n, victim) in s.slots.iter().enumerate() {
-        if n == me || !slot::is_stuck(victim) || victim.entry.load(Relaxed) != index {
+        if n == me || !slot::is_stuck(victim) || victim.entry.load() != index {
             continue;
         }
         let slot = &s.slots[me];
@@ -713,12 +705,12 @@ fn take_over(s: &Shared, me: usize, index: u32) -> usize {
         }
         // In both for a moment, so that nobody else can pick them in between.
         let mine = Word::load(slot);
-        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: count }.pack(), SeqCst);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: count }.pack());
         if word.replace(victim, Word { end: word.next, ..word }) {
             return count;
         }
         let mine = Word::load(slot);
-        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: 0 }.pack(), SeqCst);
+        slot.word.store(Word { sequence: mine.sequence.wrapping_add(1), running: false, next: 0, end: 0 }.pack());
     }
     0
 }

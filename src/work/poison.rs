@@ -31,7 +31,6 @@ use crate::waits::unique;
 use crate::work::complete::{self, Verdict};
 use crate::work::tell;
 use serde_json::json;
-use std::sync::atomic::Ordering::*;
 
 /// Whoever holds a lock on the tenant's rows is not waited for longer.
 const LOCK_TIMEOUT_MS: i32 = 200;
@@ -42,19 +41,19 @@ const AGAIN_LATER: Micros = 5_000_000;
 /// Writes down what is known of attempts in this database, before anything else is run there.
 /// Called by executors between batches: one look at shared memory when there is nothing.
 pub fn settle(s: &Shared, database: u32) {
-    if s.header.culprits.load(SeqCst) == 0 {
+    if s.header.culprits.load() == 0 {
         return;
     }
     for c in s.culprits {
-        if c.kind.load(SeqCst) < culprits::kind::CRASHED || c.database.load(Relaxed) != database || c.again.load(Relaxed) > clock::now() {
+        if c.kind.load() < culprits::kind::CRASHED || c.database.load() != database || c.again.load() > clock::now() {
             continue;
         }
         // One of the executors does it; if it dies meanwhile, another.
-        let (me, before) = (shmem::my_pid(), c.claim.load(SeqCst));
-        if before != 0 && before != me && worker::is_alive(before) || c.claim.compare_exchange(before, me, SeqCst, SeqCst).is_err() {
+        let (me, before) = (shmem::my_pid(), c.claim.load());
+        if before != 0 && before != me && worker::is_alive(before) || c.claim.compare_exchange(before, me).is_err() {
             continue;
         }
-        let what = c.kind.load(SeqCst);
+        let what = c.kind.load();
         if what >= culprits::kind::CRASHED {
             match write_down(s, c, what) {
                 Ok(()) => culprits::free(s, c),
@@ -62,13 +61,13 @@ pub fn settle(s: &Shared, database: u32) {
                     let id = ids::uuid_text(culprits::id_of(c));
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
                     match again_after(failure.sqlstate) {
-                        Some(delay) => c.again.store(clock::now() + delay, Relaxed),
+                        Some(delay) => c.again.store(clock::now() + delay),
                         None => culprits::free(s, c),
                     }
                 }
             }
         }
-        c.claim.store(0, SeqCst);
+        c.claim.store(0);
     }
 }
 
@@ -86,7 +85,7 @@ fn again_after(sqlstate: SqlState) -> Option<Micros> {
 }
 
 fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
-    let (oid, stamp) = (c.tenant.load(Relaxed), c.stamp.load(Relaxed));
+    let (oid, stamp) = (c.tenant.load(), c.stamp.load());
     let woken = transaction::run(|| {
         timeout::limit_locks(LOCK_TIMEOUT_MS);
         // Detached or dropped meanwhile?
@@ -94,7 +93,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         let table = tenant.open(tenant.task, Access::Write)?;
         let Some(row) = table.find(&[col::ID as i16], Value::Uuid(culprits::id_of(c))) else { return Ok(None) };
         if row.time(col::CREATED_AT) != Some(stamp)
-            || row.i32(col::ATTEMPTS) != Some(c.attempts.load(Relaxed))
+            || row.i32(col::ATTEMPTS) != Some(c.attempts.load())
             || row.char(col::STATE) == stored::QUARANTINED
         {
             return Ok(None);
@@ -102,7 +101,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         if matches!(what, culprits::kind::TIMED_OUT | culprits::kind::INTERRUPTED) {
             return count_attempt(&tenant, c, &row, what == culprits::kind::TIMED_OUT).map(Some);
         }
-        blame(&tenant, &table, &row, c.epoch.load(Relaxed)).map(|()| None)
+        blame(&tenant, &table, &row, c.epoch.load()).map(|()| None)
     })?;
     transaction::flush_commits();
     if let Some((role, at)) = woken {
@@ -119,14 +118,9 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 /// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
 /// and when it is to be tried again.
 fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
-    let (started_at, deadline) = (c.started_at.load(Relaxed), c.deadline.load(Relaxed));
-    let item = Item {
-        id: culprits::id_of(c),
-        tid: row.tid.0,
-        stamp: c.stamp.load(Relaxed),
-        attempts: c.attempts.load(Relaxed),
-        gates: Default::default(),
-    };
+    let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
+    let item =
+        Item { id: culprits::id_of(c), tid: row.tid.0, stamp: c.stamp.load(), attempts: c.attempts.load(), gates: Default::default() };
     let name = row.text(col::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
     let (failure, outcome) = if timed_out {

@@ -15,7 +15,6 @@ use crate::tenant::Tenant;
 use crate::tenant::columns::{col, rcol};
 use crate::waits::unique;
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering::*;
 
 /// Rows that one transaction looks at.
 const ROWS: usize = 2000;
@@ -24,18 +23,18 @@ const ROWS: usize = 2000;
 pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
     let e = &s.entries[index as usize];
     let every = settings::retention_every();
-    if every == 0 || e.finished_since_retention.load(Relaxed) < every {
+    if every == 0 || e.finished_since_retention.load() < every {
         return;
     }
-    e.finished_since_retention.store(0, Relaxed);
-    let from = ((e.retention_high.load(Relaxed) as u128) << 64) | e.retention_low.load(Relaxed) as u128;
+    e.finished_since_retention.store(0);
+    let from = ((e.retention_high.load() as u128) << 64) | e.retention_low.load() as u128;
     match transaction::run(|| pass(tenant, from)) {
         Ok(next) => {
-            e.retention_high.store((next >> 64) as u64, Relaxed);
-            e.retention_low.store(next as u64, Relaxed);
+            e.retention_high.store((next >> 64) as u64);
+            e.retention_low.store(next as u64);
             if next != 0 {
                 // Not at the end yet: go on after a tenth of the usual.
-                e.finished_since_retention.store(every - every / 10, Relaxed);
+                e.finished_since_retention.store(every - every / 10);
             }
         }
         Err(failure) => caught::log_failure(&format!("{}: old results could not be removed", caught::one_line(&tenant.name)), &failure),

@@ -31,7 +31,6 @@ use crate::work::ask;
 use crate::work::complete::{self, Interrupted, Verdict};
 use serde_json::Value as Json;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// What ended an attempt that was not done. Judged by where its error came from; its SQLSTATE alone says nothing, because
 /// a handler, and any server that it asks, can raise each.
@@ -101,11 +100,11 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     let asks = handler.run_as != sandbox::session_user().to_u32();
     let name = row.str(col::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
-    slot.attempt.store(item.attempts + 1, Relaxed);
+    slot.attempt.store(item.attempts + 1);
     crate::shared::progress::begin(slot);
-    slot.started_at.store(started_at, Relaxed);
+    slot.started_at.store(started_at);
     let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
-    slot.deadline.store(deadline.unwrap_or(0), Relaxed);
+    slot.deadline.store(deadline.unwrap_or(0));
     session::report_activity(Some(&format!(
         "tenant_q: {} {} {} attempt {}",
         caught::one_line(&tenant.name),
@@ -454,10 +453,10 @@ fn fail(
     // Without the postmaster much fails that is none of the task's faults.
     interrupt::leave_orphaned();
     let e = &s.entries[index as usize];
-    let cancelled = slot.cancel_reason.load(SeqCst) == stop::CANCELLED
-        && slot.cancel_stamp.load(Relaxed) == item.stamp
-        && slot.cancel_high.load(Relaxed) == (item.id >> 64) as u64
-        && slot.cancel_low.load(Relaxed) == item.id as u64;
+    let cancelled = slot.cancel_reason.load() == stop::CANCELLED
+        && slot.cancel_stamp.load() == item.stamp
+        && slot.cancel_high.load() == (item.id >> 64) as u64
+        && slot.cancel_low.load() == item.id as u64;
     if failure.is(Own::Outdated) {
         give_back(s, index, tenant, row);
         return Outcome::Outdated;
@@ -521,7 +520,7 @@ fn fail(
     }
     match verdict {
         Verdict::RetryAt(at) => {
-            e.retried.fetch_add(1, Relaxed);
+            e.retried.fetch_add(1);
             // The slot still names the task: lower the cursor before it leaves it.
             ready::wake_at(s, index, at);
             Outcome::Retry
@@ -575,13 +574,13 @@ pub fn start_next(slot: &Slot) -> Option<usize> {
     loop {
         let word = Word::load(slot);
         if word.next >= word.end {
-            slot.busy_since.store(0, SeqCst);
+            slot.busy_since.store(0);
             return None;
         }
-        slot.cancel_reason.store(0, SeqCst);
+        slot.cancel_reason.store(0);
         let new = Word { running: true, next: word.next + 1, ..word };
         if word.replace(slot, new) {
-            slot.busy_since.store(if new.next < new.end { clock::monotonic_ns() } else { 0 }, SeqCst);
+            slot.busy_since.store(if new.next < new.end { clock::monotonic_ns() } else { 0 });
             return Some(word.next);
         }
     }
@@ -595,5 +594,5 @@ pub fn ended_one(slot: &Slot) {
             break;
         }
     }
-    slot.started_at.store(0, Relaxed);
+    slot.started_at.store(0);
 }

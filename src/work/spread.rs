@@ -29,7 +29,6 @@ use pgrx::{Spi, pg_sys};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// Tenants that one process reaches: each costs it memory for good.
 const WORN: usize = 1000;
@@ -65,7 +64,7 @@ impl Spreader {
         if let Some(name) = lines::TO_PRUNE.with_borrow_mut(BTreeSet::pop_first) {
             prune(&name);
         }
-        let wanted = db.fanouts.load(SeqCst);
+        let wanted = db.fanouts.load();
         if wanted == 0 || wanted == self.seen && clock::now() < self.again {
             return false;
         }
@@ -74,7 +73,7 @@ impl Spreader {
             Step::Served(n) => self.reached += n,
             Step::Later(at) => self.again = at,
             // Unless another one has committed meanwhile.
-            Step::Nothing => drop(db.fanouts.compare_exchange(wanted, 0, SeqCst, SeqCst)),
+            Step::Nothing => drop(db.fanouts.compare_exchange(wanted, 0)),
         }
         true
     }
@@ -83,7 +82,7 @@ impl Spreader {
         if TO_PRUNE.with_borrow(|names| !names.is_empty()) {
             return 0;
         }
-        match db.fanouts.load(SeqCst) {
+        match db.fanouts.load() {
             0 => NEVER,
             wanted if wanted != self.seen => 0,
             _ => self.again,

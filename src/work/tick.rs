@@ -28,7 +28,6 @@ use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 /// Schedules of one tenant that one transaction serves.
@@ -82,9 +81,9 @@ impl From<RuleError> for Error {
 /// and for so long only; the others stay due. False: nothing came of it.
 pub fn tick(s: &Shared, database: u32) -> bool {
     let (began, now) = (clock::tick(), clock::now());
-    let is_due = |e: &Entry| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database && e.schedule_due.load(SeqCst) <= now;
+    let is_due = |e: &Entry| e.in_use.load() == 1 && e.database.load() == database && e.schedule_due.load() <= now;
     let mut due: Vec<(Micros, usize)> =
-        s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(SeqCst), index)).collect();
+        s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(), index)).collect();
     due.sort();
     let Some(db) = s.db(database) else { return false };
     let mut came = false;
@@ -92,13 +91,13 @@ pub fn tick(s: &Shared, database: u32) -> bool {
         // One at least: however long it took to look for them, something comes of it.
         if n > 0 && began.elapsed() > PASS {
             // Nobody else notes them again.
-            db.ticks_wanted.store(1, SeqCst);
+            db.ticks_wanted.store(1);
             break;
         }
         // Should this process end meanwhile, the launcher puts it back.
-        db.ticking.store(index as u32 + 1, SeqCst);
+        db.ticking.store(index as u32 + 1);
         // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
-        s.entries[index].schedule_due.store(NEVER, SeqCst);
+        s.entries[index].schedule_due.store(NEVER);
         let before = clock::now();
         let again = take_turn(s, index);
         // One that is due as it was before has had nothing done for it.
@@ -106,7 +105,7 @@ pub fn tick(s: &Shared, database: u32) -> bool {
         if again != NEVER {
             ready::schedule_due(s, index as u32, again);
         }
-        db.ticking.store(0, SeqCst);
+        db.ticking.store(0);
     }
     came
 }
@@ -115,13 +114,13 @@ pub fn tick(s: &Shared, database: u32) -> bool {
 fn take_turn(s: &Shared, index: usize) -> Micros {
     let e = &s.entries[index];
     let began = clock::tick();
-    let schema = e.tenant.load(Relaxed);
+    let schema = e.tenant.load();
     let mut care = Care::Batch;
     loop {
         let now = clock::now();
-        let full = e.schedule_full.load(Relaxed);
+        let full = e.schedule_full.load();
         let all = full > now || now - full > LOOK_AT_ALL;
-        let low = e.schedule_low.load(SeqCst);
+        let low = e.schedule_low.load();
         let served = transaction::run(|| {
             timeout::limit_locks(LOCK_TIMEOUT);
             serve(s, schema, if all { ready::LOWEST } else { low }, Place::of(schema), care)
@@ -131,9 +130,9 @@ fn take_turn(s: &Shared, index: usize) -> Micros {
                 Place::note(schema, behind);
                 if let Some(raised) = nothing_before {
                     // Unless somebody has announced another one meanwhile.
-                    let _ = e.schedule_low.compare_exchange(low, raised.max(low), SeqCst, SeqCst);
+                    let _ = e.schedule_low.compare_exchange(low, raised.max(low));
                     if all {
-                        e.schedule_full.store(now, Relaxed);
+                        e.schedule_full.store(now);
                     }
                 }
                 match next {

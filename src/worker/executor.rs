@@ -20,7 +20,6 @@ use crate::tenant::reserved::check_reserved;
 use crate::work::pick::{self, Batch, Picked};
 use crate::work::{park, poison, retention, run};
 use std::rc::Rc;
-use std::sync::atomic::Ordering::*;
 
 /// Settings that ALTER ROLE or ALTER DATABASE may have changed and that would break us.
 const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
@@ -63,42 +62,42 @@ pub fn main(argument: u64) {
     let (place, generation) = ((argument & 0xFFFF) as usize, (argument >> 16) as u32);
     let s = shared::shared();
     let slot = &s.slots[place];
-    if slot.state.load(SeqCst) != 1 || slot.generation.load(SeqCst) != generation {
+    if slot.state.load() != 1 || slot.generation.load() != generation {
         return;
     }
     MY_SLOT.set(place);
     worker::on_quit(|| {
         // Somebody else's crash: say so before dying of it.
         if let Some(s) = shared::get() {
-            s.slots[MY_SLOT.get()].bystander.store(1, SeqCst);
+            s.slots[MY_SLOT.get()].bystander.store(1);
         }
     });
     worker::set_up_signals();
-    slot.pid.store(shmem::my_pid(), SeqCst);
-    worker::connect(slot.database.load(Relaxed), slot.role.load(Relaxed));
+    slot.pid.store(shmem::my_pid());
+    worker::connect(slot.database.load(), slot.role.load());
     // Who can't get so far has not started: the launcher tries later and later, and tq_problems shows the role.
     for (name, value) in OVERRIDES {
         session::set_session(name, value);
     }
-    if !session::be_role(slot.role.load(Relaxed)) {
+    if !session::be_role(slot.role.load()) {
         pgrx::log!("tenant_q: an executor's session is not its role's: see the role's and the database's settings (pg_db_role_setting)");
         worker::exit(1);
     }
-    slot.proc.store(latch::my_procno() + 1, SeqCst);
+    slot.proc.store(latch::my_procno() + 1);
     worker::on_exit(leave);
     session::report_appname("tenant_q executor");
     if let Err(error) = timeout::register() {
         caught::log_failure("an executor could not start", &error.into());
         worker::exit(1);
     }
-    slot.since.store(clock::now(), Relaxed);
-    slot.tasks_done.store(0, Relaxed);
-    slot.tasks_failed.store(0, Relaxed);
-    slot.state.store(2, SeqCst);
-    let role_index = slot.role_index.load(Relaxed) as usize;
+    slot.since.store(clock::now());
+    slot.tasks_done.store(0);
+    slot.tasks_failed.store(0);
+    slot.state.store(2);
+    let role_index = slot.role_index.load() as usize;
     ready::join(&s, role_index, place);
-    s.roles[role_index].starting.fetch_sub(1, SeqCst);
-    s.roles[role_index].start_failures.store(0, Relaxed);
+    s.roles[role_index].starting.fetch_sub(1);
+    s.roles[role_index].start_failures.store(0);
 
     let mut executor = Executor {
         s,
@@ -124,30 +123,30 @@ fn leave() {
         // What is shared ends with the last of us; but who reads the file after the next start must not find a task in it.
         return shared::free_slot(slot);
     }
-    let role = &s.roles[slot.role_index.load(Relaxed) as usize];
-    role.idle.fetch_and(!(1 << place), SeqCst);
-    if slot.state.load(SeqCst) == 1 {
-        role.starting.fetch_sub(1, SeqCst);
+    let role = &s.roles[slot.role_index.load() as usize];
+    role.idle.fetch_and(!(1 << place));
+    if slot.state.load() == 1 {
+        role.starting.fetch_sub(1);
     }
-    ready::part(&s, slot.role_index.load(Relaxed) as usize, place);
-    let entry = slot.entry.load(Relaxed);
+    ready::part(&s, slot.role_index.load() as usize, place);
+    let entry = slot.entry.load();
     let had_work = !Word::load(slot).live().is_empty();
     culprits::end_alone(&s, place);
     if had_work {
         answer_for(&s, slot, role, entry);
     }
     shared::free_slot(slot);
-    role.executors.fetch_sub(1, SeqCst);
+    role.executors.fetch_sub(1);
     ready::release_all_of(&s, place);
     park::leave(&s, place);
     if had_work {
         // What it had picked is free again: the cursor may have passed it by now, and others may have been
         // held up by it.
         ready::wake(&s, entry, i64::MIN);
-        ready::wake_limited(&s, s.entries[entry as usize].tenant.load(Relaxed));
+        ready::wake_limited(&s, s.entries[entry as usize].tenant.load());
     }
     // It may have ended between the end of its last task and saying so.
-    slot::no_longer_named(&s, place, s.entries[entry as usize].tenant.load(Relaxed));
+    slot::no_longer_named(&s, place, s.entries[entry as usize].tenant.load());
     s.call_launcher();
 }
 
@@ -155,12 +154,12 @@ fn leave() {
 /// executors end gets no turn for nothing. If nobody asked this one to go, the next start of one waits a while.
 fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
     let word = Word::load(slot);
-    let ran = if word.running { (clock::now() - slot.started_at.load(Relaxed)).clamp(0, 3_600_000_000) as u64 * 1000 } else { 0 };
+    let ran = if word.running { (clock::now() - slot.started_at.load()).clamp(0, 3_600_000_000) as u64 * 1000 } else { 0 };
     ready::charge(s, entry, ran.max(settings::role_quantum().as_nanos() as u64));
     if timeout::has_terminated() {
         return culprits::timed_out(s, slot);
     }
-    if slot.leave.load(SeqCst) != 0 || slot.cancel_reason.load(SeqCst) != 0 {
+    if slot.leave.load() != 0 || slot.cancel_reason.load() != 0 {
         return;
     }
     if word.running && word.next > 0 {
@@ -169,11 +168,11 @@ fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
             // That is settled, then, and whoever comes next writes it down.
             culprits::interrupted(s, slot);
             holds::forget_ends(s, entry, id);
-            return role.ends.store(0, SeqCst);
+            return role.ends.store(0);
         }
     }
-    let ends = role.ends.fetch_add(1, SeqCst) + 1;
-    role.start_after.fetch_max(clock::now() + holds::delay_after_ends(ends), Relaxed);
+    let ends = role.ends.fetch_add(1) + 1;
+    role.start_after.fetch_max(clock::now() + holds::delay_after_ends(ends));
 }
 
 struct Executor {
@@ -240,9 +239,9 @@ impl Executor {
                     waiter.sleep(sleep);
                 } else {
                     // One entry is looked at again and again, in vain: others' work may call meanwhile.
-                    role.idle.fetch_or(1 << self.place, SeqCst);
+                    role.idle.fetch_or(1 << self.place);
                     waiter.sleep(sleep);
-                    role.idle.fetch_and(!(1 << self.place), SeqCst);
+                    role.idle.fetch_and(!(1 << self.place));
                 }
                 continue;
             }
@@ -252,12 +251,12 @@ impl Executor {
             }
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
-            if waited >= idle || (self.s.header.waiting_roles.load(SeqCst) > 0 && role.heap_count.load(SeqCst) == 0) {
+            if waited >= idle || (self.s.header.waiting_roles.load() > 0 && role.heap_count.load() == 0) {
                 return;
             }
             self.wait_for_lists(&mut turn);
-            role.idle.fetch_or(1 << self.place, SeqCst);
-            if role.heap_count.load(SeqCst) == 0 && !self.s.any_dirty() {
+            role.idle.fetch_or(1 << self.place);
+            if role.heap_count.load() == 0 && !self.s.any_dirty() {
                 turn.after(Reason::Idle, idle - waited);
             } else {
                 turn.at_once(Reason::More);
@@ -268,7 +267,7 @@ impl Executor {
                 session::report_statistics(false);
             }
             waiter.sleep(sleep);
-            role.idle.fetch_and(!(1 << self.place), SeqCst);
+            role.idle.fetch_and(!(1 << self.place));
         }
     }
 
@@ -295,11 +294,11 @@ impl Executor {
     fn wait_for_lists(&self, turn: &mut Turn) {
         let mut of_others = false;
         for slot in self.s.slots {
-            let (since, word) = (slot.busy_since.load(SeqCst), Word::load(slot));
-            if slot.state.load(SeqCst) != 2 || since == 0 || word.next >= word.end {
+            let (since, word) = (slot.busy_since.load(), Word::load(slot));
+            if slot.state.load() != 2 || since == 0 || word.next >= word.end {
                 continue;
             }
-            if slot.role_index.load(Relaxed) as usize == self.role_index {
+            if slot.role_index.load() as usize == self.role_index {
                 turn.at_ns(Reason::Stuck, since + slot::TAKE_OVER_AFTER.as_nanos() as u64);
             } else {
                 of_others = true;
@@ -311,19 +310,19 @@ impl Executor {
     }
 
     fn must_leave(&self) -> bool {
-        if !settings::enabled() || self.slot.leave.load(SeqCst) != 0 {
+        if !settings::enabled() || self.slot.leave.load() != 0 {
             return true;
         }
-        let db = self.s.db(self.slot.database.load(Relaxed));
-        db.is_none_or(|d| d.state.load(SeqCst) != db_state::SERVED || d.is_away()) || ready::should_leave(&self.s, self.role_index)
+        let db = self.s.db(self.slot.database.load());
+        db.is_none_or(|d| d.state.load() != db_state::SERVED || d.is_away()) || ready::should_leave(&self.s, self.role_index)
     }
 
     /// Whose turn it is; else a list that is stuck behind a long task.
     fn next_entry(&self) -> Option<u32> {
         // The stuck list first: it has waited 100 ms already.
         for other in self.s.slots {
-            if slot::is_stuck(other) && other.role_index.load(Relaxed) as usize == self.role_index {
-                let index = other.entry.load(Relaxed);
+            if slot::is_stuck(other) && other.role_index.load() as usize == self.role_index {
+                let index = other.entry.load();
                 if ready::hold(&self.s, index, self.place) {
                     return Some(index);
                 }
@@ -340,8 +339,8 @@ impl Executor {
         let began = clock::monotonic_ns();
         let role = &s.roles[self.role_index];
         // Tenants of one role usually run the same handlers: what fitted the others is a start.
-        let limit = e.batch.load(Relaxed).max(role.batch.load(Relaxed)).clamp(1, BATCH as u32) as usize;
-        let (generation, unparks) = (e.generation.load(SeqCst), e.unparks.load(SeqCst));
+        let limit = e.batch.load().max(role.batch.load()).clamp(1, BATCH as u32) as usize;
+        let (generation, unparks) = (e.generation.load(), e.unparks.load());
         let picked = pick::pick(s, self.place, index, limit);
         let batch = match picked {
             Ok(Picked::Batch(batch)) => batch,
@@ -350,7 +349,7 @@ impl Executor {
                     Some(until) => ready::block_until(s, index, until, reason),
                     None => ready::block(s, index, reason),
                 }
-                if e.unparks.load(SeqCst) != unparks {
+                if e.unparks.load() != unparks {
                     // What it was blocked for may have ended while we looked.
                     ready::unblock(e);
                 }
@@ -361,7 +360,7 @@ impl Executor {
                 if failure.is(Own::NoTenant) {
                     // Not attached (any more), or the extension is gone: nothing to come back
                     // for. Whatever attaches or confirms it wakes it, meanwhile perhaps.
-                    e.seen.store(generation, SeqCst);
+                    e.seen.store(generation);
                 } else {
                     caught::log_failure("tasks could not be picked", &failure);
                     ready::block(s, index, blocked::reason::ERROR);
@@ -399,7 +398,7 @@ impl Executor {
             // Whoever sets them otherwise wakes it.
             ready::block_until(s, index, clock::now() + UNSETTABLE, blocked::reason::SETTINGS);
             // An error, unlike a pause.
-            e.blocked_since.store(clock::now(), Relaxed);
+            e.blocked_since.store(clock::now());
             self.give_back(index);
             ready::charge(s, index, clock::monotonic_ns() - began);
             return Worked::Nothing;
@@ -427,8 +426,8 @@ impl Executor {
                 }
             }
             // What holds no more for one of the list may hold for none; where too many run, the rest is not for this one.
-            let too_many = self.slot.cancel_reason.load(SeqCst) == shared::stop::ROOM;
-            if one_shot || outdated || too_many || self.slot.leave.load(SeqCst) != 0 {
+            let too_many = self.slot.cancel_reason.load() == shared::stop::ROOM;
+            if one_shot || outdated || too_many || self.slot.leave.load() != 0 {
                 break;
             }
         }
@@ -444,11 +443,11 @@ impl Executor {
         } else {
             limit
         };
-        e.batch.store(next as u32, Relaxed);
+        e.batch.store(next as u32);
         if used > budget {
-            role.batch.fetch_min(next as u32, Relaxed);
+            role.batch.fetch_min(next as u32);
         } else if count >= limit {
-            role.batch.fetch_max(next as u32, Relaxed);
+            role.batch.fetch_max(next as u32);
         }
         if count > 0 {
             // Places are free again, for tasks of the tenant's other roles too. Not after a look that found
@@ -475,10 +474,10 @@ impl Executor {
         let theirs = theirs.and_then(|role| tenant.entry(role).ok().flatten()).map(|r| r.index);
         let procedure = theirs.is_none() && handler.is_some_and(|h| h.is_procedure());
         if procedure {
-            self.slot.one_shot.store(1, Relaxed);
+            self.slot.one_shot.store(1);
         }
         let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
-        crate::shared::counters::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load(Relaxed));
+        crate::shared::counters::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load());
         run::ended_one(self.slot);
         slot::no_longer_named(s, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
@@ -490,10 +489,10 @@ impl Executor {
             }
         }
         self.count(e, outcome);
-        if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load(Relaxed) != 0 {
-            self.s.roles[self.role_index].ends.store(0, Relaxed);
+        if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load() != 0 {
+            self.s.roles[self.role_index].ends.store(0);
         }
-        if row.raw(crate::tenant::columns::col::SCHEDULE).is_some() && e.limited.swap(0, SeqCst) == 1 {
+        if row.raw(crate::tenant::columns::col::SCHEDULE).is_some() && e.limited.swap(0) == 1 {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
         }
@@ -519,22 +518,22 @@ impl Executor {
 
     fn count(&self, e: &Entry, outcome: Outcome) {
         let minute = clock::now() / 60_000_000;
-        if e.minute.swap(minute, Relaxed) != minute {
-            e.done_last_minute.store(e.done_this_minute.swap(0, Relaxed), Relaxed);
-            e.failed_last_minute.store(e.failed_this_minute.swap(0, Relaxed), Relaxed);
+        if e.minute.swap(minute) != minute {
+            e.done_last_minute.store(e.done_this_minute.swap(0));
+            e.failed_last_minute.store(e.failed_this_minute.swap(0));
         }
         match outcome {
             Outcome::Done => {
-                e.done.fetch_add(1, Relaxed);
-                e.done_this_minute.fetch_add(1, Relaxed);
-                e.finished_since_retention.fetch_add(1, Relaxed);
-                self.slot.tasks_done.fetch_add(1, Relaxed);
+                e.done.fetch_add(1);
+                e.done_this_minute.fetch_add(1);
+                e.finished_since_retention.fetch_add(1);
+                self.slot.tasks_done.fetch_add(1);
             }
             Outcome::Failed => {
-                e.failed.fetch_add(1, Relaxed);
-                e.failed_this_minute.fetch_add(1, Relaxed);
-                e.finished_since_retention.fetch_add(1, Relaxed);
-                self.slot.tasks_failed.fetch_add(1, Relaxed);
+                e.failed.fetch_add(1);
+                e.failed_this_minute.fetch_add(1);
+                e.finished_since_retention.fetch_add(1);
+                self.slot.tasks_failed.fetch_add(1);
             }
             _ => {}
         }
@@ -562,7 +561,7 @@ impl Executor {
             }
             ready::wake(&self.s, index, i64::MIN);
         }
-        self.slot.busy_since.store(0, SeqCst);
+        self.slot.busy_since.store(0);
     }
 
     /// The session's base settings for this tenant's tasks.
@@ -575,7 +574,7 @@ impl Executor {
         let other = self.tenant.as_ref().is_some_and(|(_, t)| t.oid != tenant.oid);
         if other && worker::has_interpreter() {
             // Its globals would reach the next tenant: a fresh process takes over.
-            self.slot.leave.store(1, SeqCst);
+            self.slot.leave.store(1);
             worker::exit(0);
         }
         for name in self.based.drain(..) {
@@ -601,10 +600,10 @@ impl Executor {
             ready::block(&self.s, index, blocked::reason::ERROR);
         } else {
             let e = &self.s.entries[index as usize];
-            if e.unparks.load(SeqCst) != unparks {
+            if e.unparks.load() != unparks {
                 // What held them ended while they were being parked, and whoever looked for held rows may
                 // have looked too early.
-                e.unpark.store(1, SeqCst);
+                e.unpark.store(1);
             }
             // There may be more behind them.
             ready::wake(&self.s, index, NEVER);

@@ -8,6 +8,7 @@
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
+use crate::pure::atomics::GaugeI64;
 use crate::pure::like;
 use crate::pure::time::{Micros, NEVER};
 use crate::shared::wakes::{Reason, Turn, Waiter};
@@ -15,7 +16,6 @@ use crate::shared::{self, Db, SLOTS, Shared, Slot, Word, db_state, ready, slot};
 use crate::{settings, tenant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 const WATCH: Duration = Duration::from_millis(50);
@@ -33,12 +33,12 @@ pub fn main() {
     worker::connect_to_none();
     session::report_appname("tenant_q launcher");
     let s = shared::shared();
-    s.header.launcher.store(latch::my_procno() + 1, SeqCst);
-    s.header.launcher_pid.store(shmem::my_pid(), SeqCst);
+    s.header.launcher.store(latch::my_procno() + 1);
+    s.header.launcher_pid.store(shmem::my_pid());
     worker::on_exit(|| {
         if let Some(s) = shared::get() {
-            s.header.launcher.store(0, SeqCst);
-            s.header.launcher_pid.store(0, SeqCst);
+            s.header.launcher.store(0);
+            s.header.launcher_pid.store(0);
         }
     });
     let mut launcher = Launcher {
@@ -56,7 +56,7 @@ pub fn main() {
         planned_by: what_plans_depend_on(),
     };
     s.publish_zone(&session::show(c"TimeZone"));
-    let _ = s.header.first_xid.compare_exchange(0, transaction::next_xid(), SeqCst, SeqCst);
+    let _ = s.header.first_xid.compare_exchange(0, transaction::next_xid());
     launcher.rebuild();
     launcher.run();
 }
@@ -110,12 +110,12 @@ impl Launcher {
     /// After a restart of the launcher: everything is in shared memory.
     fn rebuild(&mut self) {
         for (i, e) in self.s.entries.iter().enumerate() {
-            if e.in_use.load(Relaxed) == 1 {
+            if e.in_use.load() == 1 {
                 self.s.mark_due(i as u32);
                 self.s.mark_dirty(i as u32);
             }
         }
-        self.s.header.attention.store(1, SeqCst);
+        self.s.header.attention.store(1);
     }
 
     fn run(&mut self) -> ! {
@@ -128,12 +128,12 @@ impl Launcher {
                 self.waiter.start_over();
                 turn.did(Reason::Call);
             }
-            self.s.header.sleeping_until.store(NEVER, SeqCst);
-            self.s.header.attention.store(0, SeqCst);
+            self.s.header.sleeping_until.store(NEVER);
+            self.s.header.attention.store(0);
             let now = clock::now();
             self.watch_clock(now, &mut turn);
-            let unknown = self.s.dbs.iter().any(|d| d.state.load(SeqCst) == db_state::UNKNOWN);
-            if self.s.header.rescan.swap(0, SeqCst) == 1 || now >= self.rescan_at || unknown {
+            let unknown = self.s.dbs.iter().any(|d| d.state.load() == db_state::UNKNOWN);
+            if self.s.header.rescan.swap(0) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
                 self.rescan_at = now + ROUND.as_micros() as i64;
             }
@@ -163,7 +163,7 @@ impl Launcher {
             let length = sleep.length().unwrap_or(ROUND);
             if watch && length <= WATCH {
                 // Calls needn't wake us meanwhile: we look anyway.
-                self.s.header.attention.store(1, SeqCst);
+                self.s.header.attention.store(1);
             }
             let until = match (enabled, self.next_due()) {
                 (false, _) => Micros::MIN,
@@ -172,7 +172,7 @@ impl Launcher {
                 (true, NEVER) => NEVER,
                 (true, _) => clock::now() + length.as_micros() as i64,
             };
-            self.s.header.sleeping_until.store(until, SeqCst);
+            self.s.header.sleeping_until.store(until);
             session::report_activity(None);
             self.waiter.sleep(sleep);
         }
@@ -183,12 +183,12 @@ impl Launcher {
         let mut digest = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |n: u64| digest = (digest ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         for slot in self.s.slots {
-            add(slot.word.load(SeqCst));
-            add(u64::from(slot.generation.load(Relaxed)) << 32 | u64::from(slot.state.load(SeqCst)));
+            add(slot.word.load());
+            add(u64::from(slot.generation.load()) << 32 | u64::from(slot.state.load()));
         }
-        for role in self.s.roles.iter().take_while(|r| r.in_use.load(Relaxed) == 1) {
-            add(u64::from(role.heap_count.load(SeqCst)) << 32 | u64::from(role.executors.load(SeqCst)));
-            add(role.idle.load(SeqCst));
+        for role in self.s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+            add(u64::from(role.heap_count.load()) << 32 | u64::from(role.executors.load()));
+            add(role.idle.load());
         }
         if std::mem::replace(&mut self.watched, digest) != digest {
             turn.did(Reason::Watch);
@@ -218,21 +218,22 @@ impl Launcher {
         }
         self.rescan_at = now;
         self.starved.until = 0;
-        let shift = |t: &std::sync::atomic::AtomicI64| {
-            let _ = t.fetch_update(SeqCst, SeqCst, |t| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1)));
+        let shifted = |t: Micros| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1));
+        let shift = |t: &GaugeI64| {
+            let _ = t.fetch_update(shifted);
         };
-        for e in self.s.entries.iter().filter(|e| e.in_use.load(Relaxed) == 1) {
+        for e in self.s.entries.iter().filter(|e| e.in_use.load() == 1) {
             e.hold_until.iter().for_each(shift);
-            shift(&e.unpark_at);
-            if e.blocked_until.load(Relaxed) > now {
+            let _ = e.unpark_at.fetch_update(shifted);
+            if e.blocked_until.load() > now {
                 ready::unblock(e);
             }
         }
         self.s.roles.iter().for_each(|r| shift(&r.start_after));
         for db in self.s.dbs {
             shift(&db.start_after);
-            shift(&db.swept_at);
-            if db.state.load(SeqCst) == db_state::SERVED {
+            let _ = db.swept_at.fetch_update(shifted);
+            if db.state.load() == db_state::SERVED {
                 db.order_sweep();
             }
         }
@@ -242,13 +243,13 @@ impl Launcher {
     /// The settings may have changed which databases are served.
     fn reload(&mut self) {
         for db in self.s.dbs {
-            let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN, SeqCst, SeqCst);
+            let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN);
         }
         self.s.publish_zone(&session::show(c"TimeZone"));
         let planned_by = what_plans_depend_on();
         if planned_by != self.planned_by {
             self.planned_by = planned_by;
-            for db in self.s.dbs.iter().filter(|db| db.state.load(SeqCst) == db_state::SERVED) {
+            for db in self.s.dbs.iter().filter(|db| db.state.load() == db_state::SERVED) {
                 db.order_sweep();
             }
         }
@@ -259,7 +260,7 @@ impl Launcher {
         let (s, due) = (self.s, &mut self.due);
         s.take_due(|index| {
             let e = &s.entries[index];
-            for t in [e.next_due.load(SeqCst), e.schedule_due.load(SeqCst)] {
+            for t in [e.next_due.load(), e.schedule_due.load()] {
                 if t != NEVER {
                     due.push(Reverse((t, index as u32)));
                 }
@@ -273,22 +274,22 @@ impl Launcher {
             // A hint that is over is off the list: that, too, is something.
             turn.did(Reason::Due);
             let e = &s.entries[index as usize];
-            if e.in_use.load(Relaxed) != 1 {
+            if e.in_use.load() != 1 {
                 continue;
             }
             // Stale hints fall through: the entry says what is true.
-            let next = e.next_due.load(SeqCst);
+            let next = e.next_due.load();
             if next <= now {
                 // First: with neither anything due nor anything to look at it could be given away.
-                e.generation.fetch_add(1, SeqCst);
-                let _ = e.next_due.compare_exchange(next, NEVER, SeqCst, SeqCst);
+                e.generation.fetch_add(1);
+                let _ = e.next_due.compare_exchange(next, NEVER);
                 ready::wake(&s, index, NEVER);
             }
-            if e.schedule_due.load(SeqCst) <= now
-                && let Some(db) = s.db(e.database.load(Relaxed))
+            if e.schedule_due.load() <= now
+                && let Some(db) = s.db(e.database.load())
             {
-                db.ticks_wanted.store(1, SeqCst);
-                db.keep_until.fetch_max(now + KEEP_SCHEDULER, SeqCst);
+                db.ticks_wanted.store(1);
+                db.keep_until.fetch_max(now + KEEP_SCHEDULER);
                 db.call_scheduler();
             }
         }
@@ -296,7 +297,7 @@ impl Launcher {
         if self.due.len() > 4 * s.entries.len() + 1000 {
             self.due.clear();
             for i in 0..s.entries.len() {
-                if s.entries[i].in_use.load(Relaxed) == 1 {
+                if s.entries[i].in_use.load() == 1 {
                     s.mark_due(i as u32);
                 }
             }
@@ -316,7 +317,7 @@ impl Launcher {
             let slot = &s.slots[*place];
             match handle.life() {
                 Life::Stopped => {
-                    if slot.state.load(SeqCst) == 1 {
+                    if slot.state.load() == 1 {
                         failed_start(&s, *place);
                     }
                     turn.did(Reason::Call);
@@ -326,16 +327,16 @@ impl Launcher {
                     false
                 }
                 _ => {
-                    busy |= slot.state.load(SeqCst) == 1;
+                    busy |= slot.state.load() == 1;
                     true
                 }
             }
         });
         for (place, slot) in s.slots.iter().enumerate() {
-            if slot.state.load(SeqCst) == 1 && !self.executors.contains_key(&place) {
+            if slot.state.load() == 1 && !self.executors.contains_key(&place) {
                 // Started by a launcher that is gone: it checks in soon, or never.
-                let pid = slot.pid.load(SeqCst);
-                let late = slot.since.load(Relaxed) + 10 * SECOND;
+                let pid = slot.pid.load();
+                let late = slot.since.load() + 10 * SECOND;
                 if pid != 0 && !worker::is_alive(pid) || clock::now() > late {
                     failed_start(&s, place);
                     turn.did(Reason::Retry);
@@ -345,8 +346,8 @@ impl Launcher {
                 busy = true;
             }
             let word = Word::load(slot);
-            let since = slot.busy_since.load(SeqCst);
-            if slot.state.load(SeqCst) != 2 || word.next >= word.end {
+            let since = slot.busy_since.load();
+            if slot.state.load() != 2 || word.next >= word.end {
                 continue;
             }
             busy = true;
@@ -355,8 +356,8 @@ impl Launcher {
                     turn.did(Reason::Stuck);
                 }
                 // An idle executor of the role takes it over; balance() may start one.
-                let role = slot.role_index.load(Relaxed) as usize;
-                if s.roles[role].idle.load(SeqCst) != 0 {
+                let role = slot.role_index.load() as usize;
+                if s.roles[role].idle.load() != 0 {
                     ready::poke(&s, role);
                     turn.did(Reason::Stuck);
                 }
@@ -377,47 +378,47 @@ impl Launcher {
         let mut wanting: Vec<(u64, usize)> = Vec::new();
         let mut least = u64::MAX;
         for (i, r) in s.roles.iter().enumerate() {
-            if r.in_use.load(Relaxed) == 0 {
+            if r.in_use.load() == 0 {
                 break;
             }
-            if r.start_failures.load(Relaxed) > 0 {
+            if r.start_failures.load() > 0 {
                 // No executor comes to find out that there is nothing to do any more.
                 ready::prune(&s, i);
-                if r.heap_count.load(SeqCst) == 0 {
-                    r.start_failures.store(0, Relaxed);
+                if r.heap_count.load() == 0 {
+                    r.start_failures.store(0);
                 }
             }
-            let executors = r.executors.load(SeqCst);
-            let ready = r.heap_count.load(SeqCst) > 0;
+            let executors = r.executors.load();
+            let ready = r.heap_count.load() > 0;
             if !ready || executors > 0 {
-                r.waiting_since.store(0, Relaxed);
+                r.waiting_since.store(0);
             }
             if executors > 0 {
-                least = least.min(r.vtime.load(Relaxed));
+                least = least.min(r.vtime.load());
             }
             if !ready {
                 let stuck = executors > 0
-                    && r.idle.load(SeqCst) == 0
-                    && s.slots.iter().any(|slot| slot.role_index.load(Relaxed) as usize == i && slot::is_stuck(slot));
-                if stuck && r.starting.load(SeqCst) == 0 {
-                    wanting.push((r.vtime.load(Relaxed), i));
+                    && r.idle.load() == 0
+                    && s.slots.iter().any(|slot| slot.role_index.load() as usize == i && slot::is_stuck(slot));
+                if stuck && r.starting.load() == 0 {
+                    wanting.push((r.vtime.load(), i));
                 }
                 continue;
             }
-            let Some(db) = s.db(r.database.load(Relaxed)) else { continue };
-            if db.state.load(SeqCst) != db_state::SERVED || db.is_away() {
+            let Some(db) = s.db(r.database.load()) else { continue };
+            if db.state.load() != db_state::SERVED || db.is_away() {
                 continue;
             }
-            let start_after = r.start_after.load(Relaxed);
+            let start_after = r.start_after.load();
             if start_after > now {
                 turn.at(Reason::Retry, start_after);
                 continue;
             }
             if executors == 0 {
-                waiting.push((r.vtime.load(Relaxed), i));
-            } else if r.idle.load(SeqCst) == 0 && r.starting.load(SeqCst) == 0 {
-                wanting.push((r.vtime.load(Relaxed), i));
-            } else if r.idle.load(SeqCst) != 0 {
+                waiting.push((r.vtime.load(), i));
+            } else if r.idle.load() == 0 && r.starting.load() == 0 {
+                wanting.push((r.vtime.load(), i));
+            } else if r.idle.load() != 0 {
                 ready::poke(&s, i);
                 turn.did(Reason::Watch);
             }
@@ -427,8 +428,8 @@ impl Launcher {
         if least == u64::MAX {
             least = waiting.first().map_or(0, |w| w.0);
         }
-        s.header.role_vtime.store(least, Relaxed);
-        let mut used = s.slots.iter().filter(|slot| slot.state.load(SeqCst) != 0).count();
+        s.header.role_vtime.store(least);
+        let mut used = s.slots.iter().filter(|slot| slot.state.load() != 0).count();
         let scheduler = self.starved.scheduler;
         if self.starved.until > now || scheduler {
             // There are no more places than there are slots: who has one goes when it is another's turn.
@@ -450,11 +451,11 @@ impl Launcher {
             left -= 1;
         }
         for (_, role) in &waiting[waiting.len() - left..] {
-            let _ = s.roles[*role].waiting_since.compare_exchange(0, now, Relaxed, Relaxed);
+            let _ = s.roles[*role].waiting_since.compare_exchange(0, now);
         }
         let first = if scheduler { Some(0) } else { waiting.get(waiting.len() - left).map(|w| w.0) };
-        s.header.waiting_vtime.store(first.unwrap_or(u64::MAX), SeqCst);
-        s.header.waiting_roles.store(left as u32 + u32::from(scheduler), SeqCst);
+        s.header.waiting_vtime.store(first.unwrap_or(u64::MAX));
+        s.header.waiting_roles.store(left as u32 + u32::from(scheduler));
         // The last ones are for roles that have none.
         let shared = max.saturating_sub(settings::reserved_places());
         let idle = s.slots.iter().enumerate().filter(|(place, slot)| self.idles_for_nothing(*place, slot)).count();
@@ -475,8 +476,8 @@ impl Launcher {
     }
 
     fn idles_for_nothing(&self, place: usize, slot: &Slot) -> bool {
-        let role = &self.s.roles[slot.role_index.load(Relaxed) as usize];
-        slot.state.load(SeqCst) == 2 && role.idle.load(SeqCst) & (1 << place) != 0 && role.heap_count.load(SeqCst) == 0
+        let role = &self.s.roles[slot.role_index.load() as usize];
+        slot.state.load() == 2 && role.idle.load() & (1 << place) != 0 && role.heap_count.load() == 0
     }
 
     /// False: nobody idles for nothing.
@@ -484,8 +485,8 @@ impl Launcher {
         let Some((_, slot)) = self.s.slots.iter().enumerate().find(|(place, slot)| self.idles_for_nothing(*place, slot)) else {
             return false;
         };
-        slot.leave.store(1, SeqCst);
-        let proc = slot.proc.load(SeqCst);
+        slot.leave.store(1);
+        let proc = slot.proc.load();
         if proc > 0 {
             latch::wake(proc - 1);
         }
@@ -495,21 +496,21 @@ impl Launcher {
     /// Starts an executor of this role; false: there is no worker slot.
     fn start(&mut self, role_index: usize, turn: &mut Turn) -> bool {
         let s = self.s;
-        let Some(place) = s.slots.iter().position(|slot| slot.state.load(SeqCst) == 0) else { return false };
+        let Some(place) = s.slots.iter().position(|slot| slot.state.load() == 0) else { return false };
         if let Some(handle) = self.executors.remove(&place) {
             handle.forget();
         }
         let r = &s.roles[role_index];
         let slot = &s.slots[place];
-        let generation = slot.generation.fetch_add(1, SeqCst).wrapping_add(1);
-        slot.database.store(r.database.load(Relaxed), Relaxed);
-        slot.role.store(r.role.load(Relaxed), Relaxed);
-        slot.role_index.store(role_index as u32, Relaxed);
-        slot.tenant.store(0, Relaxed);
-        slot.since.store(clock::now(), Relaxed);
-        slot.state.store(1, SeqCst);
-        r.executors.fetch_add(1, SeqCst);
-        r.starting.fetch_add(1, SeqCst);
+        let generation = slot.generation.fetch_add(1).wrapping_add(1);
+        slot.database.store(r.database.load());
+        slot.role.store(r.role.load());
+        slot.role_index.store(role_index as u32);
+        slot.tenant.store(0);
+        slot.since.store(clock::now());
+        slot.state.store(1);
+        r.executors.fetch_add(1);
+        r.starting.fetch_add(1);
         let argument = ((generation as u64) << 16) | place as u64;
         turn.did(Reason::Retry);
         match worker::start("tenant_q executor", "tenant_q executor", "tenant_q_executor_main", argument) {
@@ -519,8 +520,8 @@ impl Launcher {
                 true
             }
             None => {
-                r.executors.fetch_sub(1, SeqCst);
-                r.starting.fetch_sub(1, SeqCst);
+                r.executors.fetch_sub(1);
+                r.starting.fetch_sub(1);
                 shared::free_slot(slot);
                 self.starved(turn);
                 false
@@ -540,7 +541,7 @@ impl Launcher {
         // Where there can't be enough there is no need to see whether it lasts.
         let too_few = settings::slots_needed(shmem::max_worker_processes()) > shmem::max_worker_processes();
         if too_few || ticked - starved.since >= SHORTAGE_NS {
-            self.s.header.last_no_slot.store(now, Relaxed);
+            self.s.header.last_no_slot.store(now);
             if starved.logged == 0 || ticked - starved.logged >= MINUTE_NS {
                 starved.logged = ticked;
                 pgrx::log!(
@@ -555,7 +556,7 @@ impl Launcher {
     fn fed(&mut self) {
         self.starved.failures = 0;
         self.starved.until = 0;
-        self.s.header.last_no_slot.store(0, Relaxed);
+        self.s.header.last_no_slot.store(0);
     }
 
     /// Databases that could have the extension.
@@ -570,21 +571,21 @@ impl Launcher {
                 (true, None) => {
                     self.s.make_db(*oid, db_state::UNKNOWN);
                 }
-                (true, Some(db)) => db.excluded.store(0, SeqCst),
+                (true, Some(db)) => db.excluded.store(0),
                 (false, Some(db)) => {
-                    db.excluded.store(1, SeqCst);
-                    db.state.store(db_state::WITHOUT, SeqCst);
+                    db.excluded.store(1);
+                    db.state.store(db_state::WITHOUT);
                 }
                 (false, None) => {}
             }
         }
         let _guard = Lock::Registry.exclusive();
         for db in self.s.dbs {
-            let oid = db.database.load(Relaxed);
-            if db.state.load(Relaxed) != db_state::FREE && !found.iter().any(|(o, _)| *o == oid) {
-                db.state.store(db_state::FREE, SeqCst);
+            let oid = db.database.load();
+            if db.state.load() != db_state::FREE && !found.iter().any(|(o, _)| *o == oid) {
+                db.state.store(db_state::FREE);
                 // Its tenants' entries are nobody's any more: let them be evicted.
-                for e in self.s.entries.iter().filter(|e| e.database.load(Relaxed) == oid) {
+                for e in self.s.entries.iter().filter(|e| e.database.load() == oid) {
                     ready::put_to_rest(e);
                 }
             }
@@ -596,8 +597,8 @@ impl Launcher {
         let mut busy = false;
         self.starved.scheduler = false;
         for db in self.s.dbs {
-            let state = db.state.load(SeqCst);
-            let oid = db.database.load(Relaxed);
+            let state = db.state.load();
+            let oid = db.database.load();
             if state == db_state::FREE {
                 continue;
             }
@@ -608,15 +609,15 @@ impl Launcher {
                     Life::Stopped => {
                         self.schedulers.remove(&oid).expect("just seen").forget();
                         turn.did(Reason::Call);
-                        if db.scheduler.swap(0, SeqCst) != 0 {
+                        if db.scheduler.swap(0) != 0 {
                             // It left without signing off: killed. Not at once again.
                             self.go_on_without(db, now);
-                            let failures = db.start_failures.fetch_add(1, Relaxed).min(6);
-                            db.start_after.store(now + (SECOND << failures) / 4, Relaxed);
+                            let failures = db.start_failures.fetch_add(1).min(6);
+                            db.start_after.store(now + (SECOND << failures) / 4);
                         }
                     }
                     life => {
-                        let scheduler = db.scheduler.load(SeqCst);
+                        let scheduler = db.scheduler.load();
                         if state == db_state::UNKNOWN && scheduler > 1 {
                             // It may sleep until the next schedule is due.
                             latch::wake(scheduler - 1);
@@ -626,32 +627,29 @@ impl Launcher {
                         continue;
                     }
                 }
-            } else if let (scheduler @ 2.., pid @ 1..) = (db.scheduler.load(SeqCst), db.scheduler_pid.load(SeqCst))
+            } else if let (scheduler @ 2.., pid @ 1..) = (db.scheduler.load(), db.scheduler_pid.load())
                 && latch::is_process(scheduler - 1, pid)
             {
                 // A launcher before this one has started it; it calls us when it leaves, or we find out.
                 if state == db_state::UNKNOWN {
                     latch::wake(scheduler - 1);
                 }
-                busy |= state == db_state::UNKNOWN
-                    || db.ticks_wanted.load(SeqCst) == 1
-                    || db.sweep_wanted.load(SeqCst) == 1
-                    || db.fanouts.load(SeqCst) != 0;
+                busy |= state == db_state::UNKNOWN || db.ticks_wanted.load() == 1 || db.sweep_wanted.load() == 1 || db.fanouts.load() != 0;
                 continue;
             }
-            if db.scheduler.load(SeqCst) > 1 && db.scheduler.swap(0, SeqCst) > 1 {
+            if db.scheduler.load() > 1 && db.scheduler.swap(0) > 1 {
                 // The same of one that a launcher before this one had started.
                 self.go_on_without(db, now);
             }
             let wanted = match state {
-                db_state::UNKNOWN => db.excluded.load(SeqCst) == 0,
-                db_state::SERVED => settings::enabled() && (db.ticks_wanted.load(SeqCst) == 1 || db.fanouts.load(SeqCst) != 0 || sweep),
+                db_state::UNKNOWN => db.excluded.load() == 0,
+                db_state::SERVED => settings::enabled() && (db.ticks_wanted.load() == 1 || db.fanouts.load() != 0 || sweep),
                 _ => false,
             };
             if !wanted || db.is_away() {
                 continue;
             }
-            let start_after = db.start_after.load(Relaxed);
+            let start_after = db.start_after.load();
             if start_after > now {
                 turn.at(Reason::Retry, start_after);
                 continue;
@@ -664,7 +662,7 @@ impl Launcher {
             turn.did(Reason::Retry);
             match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
                 Some(handle) => {
-                    db.scheduler.store(1, SeqCst);
+                    db.scheduler.store(1);
                     self.schedulers.insert(oid, handle);
                     self.fed();
                 }
@@ -680,13 +678,13 @@ impl Launcher {
 
     /// What a scheduler that was killed had in hand is due again.
     fn go_on_without(&self, db: &Db, now: Micros) {
-        let entry = db.ticking.swap(0, SeqCst);
+        let entry = db.ticking.swap(0);
         if entry > 0 {
             ready::schedule_due(&self.s, entry - 1, now);
         }
-        if db.state.load(SeqCst) == db_state::SERVED {
-            db.ticks_wanted.store(1, SeqCst);
-            if db.sweep_wanted.load(SeqCst) == 0 {
+        if db.state.load() == db_state::SERVED {
+            db.ticks_wanted.store(1);
+            if db.sweep_wanted.load() == 0 {
                 db.order_sweep();
             }
         }
@@ -694,13 +692,13 @@ impl Launcher {
 
     /// Whether a sweep is wanted there; one whose time has come is ordered, and told to the scheduler that lives.
     fn sweep_due(&self, db: &Db, now: Micros, turn: &mut Turn) -> bool {
-        if db.sweep_wanted.load(SeqCst) == 1 {
+        if db.sweep_wanted.load() == 1 {
             return true;
         }
         if self.sweep_at(db) > now {
             return false;
         }
-        db.sweep_wanted.store(1, SeqCst);
+        db.sweep_wanted.store(1);
         turn.did(Reason::Sweep);
         db.call_scheduler();
         true
@@ -708,12 +706,12 @@ impl Launcher {
 
     /// When this database is to be swept again, if that is to be and isn't wanted already.
     fn sweep_at(&self, db: &Db) -> Micros {
-        if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED || db.sweep_wanted.load(SeqCst) == 1 {
+        if !settings::enabled() || db.state.load() != db_state::SERVED || db.sweep_wanted.load() == 1 {
             return NEVER;
         }
-        let (began, swept) = (db.sweep_started.load(Relaxed), db.swept_at.load(Relaxed));
+        let (began, swept) = (db.sweep_started.load(), db.swept_at.load());
         // Where there is no room for all, sweeps take turns with everything else.
-        let unplaced = match db.unplaced_due.load(SeqCst) {
+        let unplaced = match db.unplaced_due.load() {
             NEVER => NEVER,
             at => at.max(swept + SECOND.max(4 * (swept - began))),
         };
@@ -728,21 +726,21 @@ impl Launcher {
     /// Cancel, cancel again, terminate.
     fn repeat_cancels(&mut self, turn: &mut Turn) {
         for slot in self.s.slots {
-            if slot.state.load(SeqCst) != 2 || slot.cancel_reason.load(SeqCst) == 0 {
+            if slot.state.load() != 2 || slot.cancel_reason.load() == 0 {
                 continue;
             }
             let word = Word::load(slot);
             let same = word.running
-                && slot.item_high[word.next - 1].load(Relaxed) == slot.cancel_high.load(Relaxed)
-                && slot.item_low[word.next - 1].load(Relaxed) == slot.cancel_low.load(Relaxed);
+                && slot.item_high[word.next - 1].load() == slot.cancel_high.load()
+                && slot.item_low[word.next - 1].load() == slot.cancel_low.load();
             if !same {
                 continue;
             }
-            let (at, signals) = (slot.cancel_at.load(Relaxed), slot.cancel_signals.load(Relaxed));
+            let (at, signals) = (slot.cancel_at.load(), slot.cancel_signals.load());
             let mut next = at + CANCEL_AGAIN_NS * u64::from(signals);
             if clock::monotonic_ns() >= next {
-                slot.cancel_signals.store(signals + 1, Relaxed);
-                worker::signal(slot.pid.load(SeqCst), if signals < 2 { libc::SIGINT } else { libc::SIGTERM });
+                slot.cancel_signals.store(signals + 1);
+                worker::signal(slot.pid.load(), if signals < 2 { libc::SIGINT } else { libc::SIGTERM });
                 turn.did(Reason::Cancel);
                 next += CANCEL_AGAIN_NS;
             }
@@ -754,14 +752,14 @@ impl Launcher {
 /// The postmaster could not start it, or it could not connect: dropped role, no LOGIN, no CONNECT.
 fn failed_start(s: &Shared, place: usize) {
     let slot = &s.slots[place];
-    let r = &s.roles[slot.role_index.load(Relaxed) as usize];
-    r.executors.fetch_sub(1, SeqCst);
-    r.starting.fetch_sub(1, SeqCst);
+    let r = &s.roles[slot.role_index.load() as usize];
+    r.executors.fetch_sub(1);
+    r.starting.fetch_sub(1);
     shared::free_slot(slot);
     let now = clock::now();
-    let failures = r.start_failures.fetch_add(1, Relaxed).min(6);
+    let failures = r.start_failures.fetch_add(1).min(6);
     if failures == 0 {
-        r.failing_since.store(now, Relaxed);
+        r.failing_since.store(now);
     }
-    r.start_after.store(now + (SECOND << failures), Relaxed);
+    r.start_after.store(now + (SECOND << failures));
 }

@@ -19,7 +19,6 @@ use crate::tenant::{self, Registry, Tenant, gauge, identity};
 use crate::waits::turn;
 use crate::work::{spread as fanout, tick};
 use crate::{handler, settings};
-use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
 /// Tenants that one process sweeps: each costs it memory for good.
@@ -68,12 +67,12 @@ pub fn main(argument: u64) {
     }
     let Some(db) = s.db(database) else { return };
     // In this order: a launcher that finds the one looks for the other.
-    db.scheduler_pid.store(shmem::my_pid(), SeqCst);
-    db.scheduler.store(latch::my_procno() + 1, SeqCst);
+    db.scheduler_pid.store(shmem::my_pid());
+    db.scheduler.store(latch::my_procno() + 1);
     // However it ends: nobody may signal a number that is somebody else's by then.
     worker::on_exit(|| {
         if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
-            db.scheduler_pid.store(0, SeqCst);
+            db.scheduler_pid.store(0);
         }
         // A launcher after the one that has started this process hears of its end by no signal.
         if let Some(s) = shared::get() {
@@ -81,16 +80,16 @@ pub fn main(argument: u64) {
         }
     });
     match work(&s, db, database) {
-        Left::Done => db.start_failures.store(0, Relaxed),
+        Left::Done => db.start_failures.store(0),
         Left::InTrouble => {
             // The next one would most likely do no better: later and later.
-            let failures = db.start_failures.fetch_add(1, Relaxed).min(TROUBLES);
-            db.start_after.store(clock::now() + (TROUBLE_AGAIN << failures), Relaxed);
+            let failures = db.start_failures.fetch_add(1).min(TROUBLES);
+            db.start_after.store(clock::now() + (TROUBLE_AGAIN << failures));
         }
     }
     // Signed off: the launcher need not think that it was killed.
-    db.scheduler_pid.store(0, SeqCst);
-    db.scheduler.store(0, SeqCst);
+    db.scheduler_pid.store(0);
+    db.scheduler.store(0);
     s.call_launcher_now();
 }
 
@@ -124,7 +123,7 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
             }
         }
         if began.elapsed() > STEADY {
-            db.start_failures.store(0, Relaxed);
+            db.start_failures.store(0);
         }
         if weighed.elapsed() > STEADY {
             weighed = clock::tick();
@@ -133,10 +132,10 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
                 return Left::Done;
             }
         }
-        if db.is_away() || !settings::enabled() && db.state.load(SeqCst) != db_state::UNKNOWN {
+        if db.is_away() || !settings::enabled() && db.state.load() != db_state::UNKNOWN {
             return Left::Done;
         }
-        if db.state.load(SeqCst) == db_state::UNKNOWN {
+        if db.state.load() == db_state::UNKNOWN {
             turn.did(Reason::Call);
             match probe(s, db) {
                 Probed::Served => {}
@@ -144,10 +143,10 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
                 Probed::Unknown => return Left::InTrouble,
             }
         }
-        if !settings::enabled() || db.state.load(SeqCst) != db_state::SERVED {
+        if !settings::enabled() || db.state.load() != db_state::SERVED {
             return Left::Done;
         }
-        if db.ticks_wanted.swap(0, SeqCst) == 1 {
+        if db.ticks_wanted.swap(0) == 1 {
             session::report_activity(Some("tenant_q: serving schedules"));
             if tick::tick(s, database) {
                 turn.did(Reason::Due);
@@ -155,7 +154,7 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
             session::report_statistics(false);
             // However many schedules are due, the others get their turns.
         }
-        if db.sweep_wanted.load(SeqCst) == 1 {
+        if db.sweep_wanted.load() == 1 {
             session::report_activity(Some("tenant_q: sweeping"));
             turn.did(Reason::Sweep);
             let swept = sweep(s, db, database, &mut spreader, &mut locked);
@@ -185,15 +184,15 @@ fn work(s: &Shared, db: &Db, database: u32) -> Left {
         let next = s
             .entries
             .iter()
-            .filter(|e| e.in_use.load(Relaxed) == 1 && e.database.load(Relaxed) == database)
-            .map(|e| e.schedule_due.load(SeqCst))
+            .filter(|e| e.in_use.load() == 1 && e.database.load() == database)
+            .map(|e| e.schedule_due.load())
             .min()
             .unwrap_or(NEVER);
         let now = clock::now();
         if next <= now {
-            db.ticks_wanted.store(1, SeqCst);
+            db.ticks_wanted.store(1);
         }
-        if db.sweep_wanted.load(SeqCst) == 1 {
+        if db.sweep_wanted.load() == 1 {
             turn.at_once(Reason::Sweep);
         } else if next.min(spreader.due(db)).min(locked.again) > now + KEEP {
             return Left::Done;
@@ -221,7 +220,7 @@ enum Probed {
 
 /// Looks whether this database is to be served.
 fn probe(s: &Shared, db: &Db) -> Probed {
-    let asked = db.asked.load(SeqCst);
+    let asked = db.asked.load();
     let state = transaction::run(|| {
         Ok(match catalog::extension_version() {
             None => db_state::WITHOUT,
@@ -235,10 +234,10 @@ fn probe(s: &Shared, db: &Db) -> Probed {
             if state == db_state::SERVED {
                 db.order_sweep();
             }
-            let _ = db.state.compare_exchange(db_state::UNKNOWN, state, SeqCst, SeqCst);
-            if db.asked.load(SeqCst) != asked {
+            let _ = db.state.compare_exchange(db_state::UNKNOWN, state);
+            if db.asked.load() != asked {
                 // CREATE EXTENSION, say, committed after our snapshot.
-                db.state.store(db_state::UNKNOWN, SeqCst);
+                db.state.store(db_state::UNKNOWN);
                 return Probed::Not;
             }
             if state == db_state::WITHOUT {
@@ -307,16 +306,16 @@ enum Swept {
 
 /// Looks at tenants' tables for work.
 fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> Swept {
-    let from = db.sweep_from.load(SeqCst);
+    let from = db.sweep_from.load();
     if from == 0 {
-        db.sweep_seen.store(db.sweep_orders.load(SeqCst), SeqCst);
-        db.sweep_missed.store(0, SeqCst);
-        db.sweep_started.store(clock::now(), Relaxed);
-        db.swept_tenants.store(0, Relaxed);
+        db.sweep_seen.store(db.sweep_orders.load());
+        db.sweep_missed.store(0);
+        db.sweep_started.store(clock::now());
+        db.swept_tenants.store(0);
         // Fan-outs that no commit announced, too: of the server's life before this one, say.
-        db.fanouts.fetch_add(1, SeqCst);
+        db.fanouts.fetch_add(1);
         // Noted anew by those that find no room.
-        db.unplaced_due.store(NEVER, SeqCst);
+        db.unplaced_due.store(NEVER);
     }
     let tenants = transaction::run(|| {
         let registry = tenant::registry()?;
@@ -335,7 +334,7 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     let chunk = &tenants[..tenants.len().min(TENANTS)];
     if from == 0 {
         // Those that found no room come first, else the same ones would have it each time.
-        let first = db.unplaced_first.swap(0, SeqCst);
+        let first = db.unplaced_first.swap(0);
         if first != 0 {
             for tenant in tenants.iter().filter(|t| **t >= first).take(UNPLACED) {
                 is_locked(s, database, *tenant, moved);
@@ -352,11 +351,11 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
         if is_locked(s, database, *tenant, moved) {
             locked.note(*tenant);
         }
-        db.sweep_from.store(*tenant, SeqCst);
-        db.swept_tenants.fetch_add(1, Relaxed);
+        db.sweep_from.store(*tenant);
+        db.swept_tenants.fetch_add(1);
         pgrx::check_for_interrupts!();
         // Ticks take their time where much is due: the sweep gets on all the same.
-        if n >= ticked + TENANTS_A_TICK && db.ticks_wanted.swap(0, SeqCst) == 1 {
+        if n >= ticked + TENANTS_A_TICK && db.ticks_wanted.swap(0) == 1 {
             tick::tick(s, database);
             ticked = n;
         }
@@ -367,23 +366,23 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, lo
     if tenants.len() > chunk.len() {
         if !locked.tenants.is_empty() {
             // The list goes with this process: the next sweep is to find them as this one has.
-            db.sweep_missed.store(1, SeqCst);
+            db.sweep_missed.store(1);
         }
         return Swept::Some;
     }
-    let seen = db.sweep_seen.load(SeqCst);
-    if db.sweep_orders.load(SeqCst) == seen
-        && db.sweep_missed.load(SeqCst) == 0
+    let seen = db.sweep_seen.load();
+    if db.sweep_orders.load() == seen
+        && db.sweep_missed.load() == 0
         && let Err(failure) = transaction::run(|| rezone::note_zone(&zone))
     {
         caught::log_failure("the zone that schedules were planned by could not be noted", &failure);
     }
-    db.sweep_from.store(0, SeqCst);
-    db.swept_at.store(clock::now(), SeqCst);
-    db.sweep_wanted.store(0, SeqCst);
+    db.sweep_from.store(0);
+    db.swept_at.store(clock::now());
+    db.sweep_wanted.store(0);
     // In this order: an order that this doesn't see says itself that a sweep is wanted.
-    if db.sweep_orders.load(SeqCst) != seen {
-        db.sweep_wanted.store(1, SeqCst);
+    if db.sweep_orders.load() != seen {
+        db.sweep_wanted.store(1);
     }
     Swept::All
 }
@@ -456,7 +455,7 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
-    let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load(Relaxed) == 0);
+    let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load() == 0);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
     let held = there_is(stored::HELD) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
@@ -487,13 +486,13 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
             if let Some(db) = s.db(database) {
                 s.seek_at(db, if held { now } else { first });
                 if now_or_never {
-                    let _ = db.unplaced_first.compare_exchange(0, schema, SeqCst, SeqCst);
+                    let _ = db.unplaced_first.compare_exchange(0, schema);
                 }
             }
             continue;
         };
         let e = &s.entries[entry.index as usize];
-        e.weight.store(tenant.weight, Relaxed);
+        e.weight.store(tenant.weight);
         // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
         ready::unblock(e);
         if held {

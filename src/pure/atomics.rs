@@ -1,0 +1,89 @@
+//! Numbers that several processes read and write, in two kinds. Which memory ordering holds is decided here, by what a field
+//! is for, and not where it is used.
+//!
+//! - `Handshake…`: one side stores its own and then loads the other's, and so does the other: at least one of the two must
+//!   see what the other has stored, or a wake-up is lost. That takes sequential consistency. The generation of an entry
+//!   against who picks there, an idle bit against what is woken, how long the launcher sleeps against what comes due: all of
+//!   shared memory that decides whether somebody looks is of this kind.
+//! - `Gauge…`: nothing is concluded from it about anything else: counters, texts to be shown, what a lock protects anyway.
+//!   Each is a number of its own, read and written whole, in no order with others.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
+
+/// What can be made as new: all zero.
+pub trait Reset {
+    fn reset(&self);
+}
+impl<T: Reset, const N: usize> Reset for [T; N] {
+    fn reset(&self) {
+        self.iter().for_each(T::reset);
+    }
+}
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident: $atomic:ident of $number:ty, $ordering:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name($atomic);
+
+        #[allow(dead_code, reason = "each kind has what a number can do, whether somebody needs it just now or not")]
+        impl $name {
+            pub const fn new(value: $number) -> Self {
+                Self($atomic::new(value))
+            }
+            pub fn load(&self) -> $number {
+                self.0.load($ordering)
+            }
+            pub fn store(&self, value: $number) {
+                self.0.store(value, $ordering)
+            }
+            /// Returns what it was, as all that follow.
+            pub fn swap(&self, value: $number) -> $number {
+                self.0.swap(value, $ordering)
+            }
+            pub fn fetch_add(&self, by: $number) -> $number {
+                self.0.fetch_add(by, $ordering)
+            }
+            pub fn fetch_sub(&self, by: $number) -> $number {
+                self.0.fetch_sub(by, $ordering)
+            }
+            pub fn fetch_and(&self, with: $number) -> $number {
+                self.0.fetch_and(with, $ordering)
+            }
+            pub fn fetch_or(&self, with: $number) -> $number {
+                self.0.fetch_or(with, $ordering)
+            }
+            pub fn fetch_min(&self, with: $number) -> $number {
+                self.0.fetch_min(with, $ordering)
+            }
+            pub fn fetch_max(&self, with: $number) -> $number {
+                self.0.fetch_max(with, $ordering)
+            }
+            /// Ok: it was `from`, and is `to`. Err: what it is instead.
+            pub fn compare_exchange(&self, from: $number, to: $number) -> Result<$number, $number> {
+                self.0.compare_exchange(from, to, $ordering, $ordering)
+            }
+            pub fn fetch_update(&self, to: impl FnMut($number) -> Option<$number>) -> Result<$number, $number> {
+                self.0.fetch_update($ordering, $ordering, to)
+            }
+        }
+        impl Reset for $name {
+            fn reset(&self) {
+                self.store(0);
+            }
+        }
+    )*};
+}
+
+numbers! {
+    HandshakeU32: AtomicU32 of u32, SeqCst;
+    HandshakeI64: AtomicI64 of i64, SeqCst;
+    HandshakeU64: AtomicU64 of u64, SeqCst;
+    GaugeU8: AtomicU8 of u8, Relaxed;
+    GaugeI32: AtomicI32 of i32, Relaxed;
+    GaugeU32: AtomicU32 of u32, Relaxed;
+    GaugeI64: AtomicI64 of i64, Relaxed;
+    GaugeU64: AtomicU64 of u64, Relaxed;
+}
