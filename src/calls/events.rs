@@ -13,8 +13,8 @@
 //! tenant without listeners pays a look into this process's memory.
 
 use crate::calls::tables as listen;
+use crate::handler;
 use crate::handler::listeners::{self, Event};
-use crate::handler::{self};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
@@ -22,10 +22,9 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::ids;
 use crate::pure::nearest::nearest;
-use crate::sql_functions;
 use crate::tenant::records::{Few, announce_registry, run};
 use crate::tenant::rights::require_owner;
-use crate::tenant::{self};
+use crate::{sql_functions, tenant};
 use serde_json::{Value as Json, json};
 
 // ---- what is called at once

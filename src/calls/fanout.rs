@@ -1,20 +1,33 @@
-//! SQL: tasks of all tenants (tq_async_all) and what became of them (tq_fanouts).
+//! SQL: tasks and schedules of all tenants, and what became of them: tq_async_all, tq_schedule_all, tq_fanouts.
 
 use crate::calls::tenants::require_any_handler;
-use crate::fanout::lines;
+use crate::fanout::definitions;
+use crate::fanout::lines::{self, kind, run, spi};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Value};
+use crate::postgres::relation::{Access, Gone, Table, Value};
 use crate::postgres::sqlstate::SqlState;
+use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::ids;
+use crate::pure::schedule::next::Plan;
+use crate::pure::schedule::zone::parse_zone;
+use crate::pure::time::{Micros, instant};
+use crate::schedules::define::warn_of_delays;
+use crate::schedules::definition::Definition;
+use crate::schedules::follow;
+use crate::schedules::of_all::{self, OfAll};
+use crate::schedules::planning::within_hours;
 use crate::shared::wake;
 use crate::task::new::{NewTask, task_object};
-use crate::tenant::rights::{self, Caller};
-use crate::tenant::{self, records};
+use crate::tenant;
+use crate::tenant::columns::scol;
+use crate::tenant::records::{self, open};
+use crate::tenant::rights::{self, Caller, author};
 use crate::{settings, sql_functions};
 use pgrx::Spi;
 use serde_json::Value as Json;
+use serde_json::json;
 
 /// Names of a `tenants =>` parameter, all of them tenants.
 pub fn check_tenants(names: &[String]) -> Result<()> {
@@ -164,4 +177,229 @@ sql_functions! {
     tq_async_all, pg_finfo_tq_async_all => async_all;
     tenant_q_fanouts, pg_finfo_tenant_q_fanouts => fanouts;
     tenant_q_fanout_tenants, pg_finfo_tenant_q_fanout_tenants => fanout_tenants;
+}
+
+/// tq_schedule_all(the first 25 of tq_schedule's, tenants, stagger)
+fn schedule_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_schedule_all()");
+    let definition = Definition::of_args(args);
+    definition.check_given()?;
+    let (rule, month_end) = definition.check_alone()?;
+    let conflict = args.text(24).unwrap_or_else(|| "error".into());
+    if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
+        return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
+    }
+    let tenants = args.texts(25);
+    if let Some(names) = &tenants {
+        check_tenants(names)?;
+    }
+    let stagger = args.interval(26).unwrap_or(0);
+    if stagger < 0 {
+        return Err(Error::invalid("stagger is negative"));
+    }
+    let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
+    let now = clock::now();
+    let table = definitions::definitions_to_change()?;
+    check_after(&table, &definition)?;
+    let before = of_all::find(&table, &definition.name);
+    if let Some(row) = &before {
+        match conflict.as_str() {
+            "nothing" => return Ok(Ret::Uuid(row.uuid(scol::ID).unwrap_or(0))),
+            "replace" => {}
+            _ => {
+                return Err(Error::new(
+                    SqlState::DUPLICATE_OBJECT,
+                    format!("schedule \"{}\" of all tenants exists already", definition.name),
+                )
+                .hint("on_conflict => 'replace' replaces it."));
+            }
+        }
+    }
+    let old = before.as_ref().map(Definition::of_row);
+    if old.as_ref().is_none_or(|old| old.until != definition.until) {
+        definition.check_until()?;
+    }
+    // Declared again, it goes on counting from where it did.
+    let kept =
+        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.time(scol::ANCHOR));
+    let anchor = kept.unwrap_or(now);
+    let plan = Plan {
+        rule: &rule,
+        zone: parse_zone(&zone)?,
+        anchor: instant(anchor),
+        start_at: definition.start_at.map(instant),
+        until: definition.until.map(instant),
+        month_end,
+        seed: 0,
+    };
+    match plan.first() {
+        Some(first) => {
+            within_hours(&definition, &plan, first)?;
+        }
+        None if definition.repeats == Some(0) || kept.is_some() || rule.is_after() => {}
+        None => return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until.")),
+    }
+    warn_of_delays(&definition, &plan, stagger);
+    let author = author();
+    let condition = before.as_ref().and_then(|row| Definition::of_row(row).only_if);
+    if !author.superuser && condition != definition.only_if {
+        return Err(Error::denied("only a superuser may set only_if for all tenants")
+            .detail("It is SQL that runs as each tenant's own role.")
+            .hint("Leave only_if out, and ask in the handler."));
+    }
+    // Replaced, it stays the same schedule: fire times that were served are not served again.
+    let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(ids::new_id);
+    let revision = ids::new_id();
+    let mut held = definition.held();
+    let mut options = definition.options().unwrap_or_else(|| json!({}));
+    options["all"] = OfAll { id, revision, stagger }.json();
+    if let Some(names) = tenants {
+        options["tenants"] = names.into();
+    }
+    held.options = Some(Jsonb::from_value(options));
+    let mut values = [Value::Null; scol::COUNT];
+    for (column, value) in definition.columns(&held) {
+        values[column - 1] = value;
+    }
+    for (column, value) in [
+        (scol::NAME, Value::Text(&definition.name)),
+        (scol::ID, Value::Uuid(id)),
+        (scol::ANCHOR, Value::Time(anchor)),
+        (scol::CREATED_BY, Value::Text(&author.name)),
+        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
+        (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
+        (scol::RUN_COUNT, Value::I64(0)),
+        (scol::FAIL_COUNT, Value::I64(0)),
+    ] {
+        values[column - 1] = value;
+    }
+    match &before {
+        None => table.insert(&values),
+        Some(row) => {
+            let changes: Vec<(usize, Value)> = values.into_iter().enumerate().map(|(n, value)| (n + 1, value)).collect();
+            if table.update(row, &changes) == Gone::Lost {
+                return Err(contended(&definition.name));
+            }
+        }
+    }
+    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
+    Ok(Ret::Uuid(id))
+}
+
+/// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.
+fn check_after(table: &Table, definition: &Definition) -> Result<()> {
+    let after_of = |name: &str| of_all::find(table, name).map(|row| follow::after_of(&row).0);
+    if let Some(circle) = follow::circle(&definition.name, definition.after(), after_of) {
+        return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
+    }
+    for name in definition.after().iter().filter(|name| of_all::find(table, name).is_none()) {
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schedule \"{name}\", which is named in after, is not one of all tenants"))
+            .detail("It fires in tenants that have a schedule of that name, and waits in the others.")
+            .notice();
+    }
+    Ok(())
+}
+
+fn contended(name: &str) -> Error {
+    Error::new(SqlState::SERIALIZATION_FAILURE, format!("schedule \"{name}\" of all tenants is being changed by others")).hint("Try again.")
+}
+
+/// The change is to reach the tenants; it takes the place of an earlier one of this name.
+fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::tenant::rights::Caller, now: Micros) -> Result<()> {
+    // Whoever is spreading it is waited for; then all that it has written is seen.
+    run(
+        "SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+        &[name.into()],
+    )?;
+    run(
+        "WITH gone AS (DELETE FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 RETURNING f.id)
+         DELETE FROM tenant_q.fanout_tenant o USING gone g WHERE o.fanout OPERATOR(pg_catalog.=) g.id",
+        &[name.into()],
+    )?;
+    open("fanout", Access::Write)?.insert(&[
+        Value::Uuid(revision),
+        Value::Char(kind::DEFINITION),
+        Value::Text(name),
+        Value::Time(now),
+        Value::text(handler),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Text(&author.name),
+        Value::Bool(author.superuser),
+        Value::Time(now),
+        Value::Null,
+        Value::Time(now),
+    ]);
+    wake::fan_out();
+    if crate::shared::get().is_none() {
+        crate::postgres::shmem::warn_not_preloaded();
+    }
+    Ok(())
+}
+
+/// tq_unschedule_all(name)
+fn unschedule_all(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_unschedule_all()");
+    let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))?;
+    let table = definitions::definitions_to_change()?;
+    let Some(row) = of_all::find(&table, &name) else { return Ok(Ret::Bool(false)) };
+    let followers = of_all::names_after(&table, &name);
+    if let Some(first) = followers.first() {
+        return Err(Error::new(
+            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("schedule \"{name}\" of all tenants can't go while others come after it"),
+        )
+        .detail(format!("They are \"{}\".", followers.join("\", \"")))
+        .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
+    }
+    if table.delete(&row) == Gone::Lost {
+        return Err(contended(&name));
+    }
+    spread_change(ids::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
+    Ok(Ret::Bool(true))
+}
+
+/// Tenants that a definition could not reach: (what, reason, fix).
+pub fn problems() -> Result<Vec<(String, String, String)>> {
+    let visible = if rights::sees_all() { None } else { Some(visible()?.unwrap_or_default()) };
+    let rows: Vec<(String, String, String, bool)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT f.name, o.tenant, o.reason, o.reason OPERATOR(pg_catalog.~~) '%of its own%' FROM tenant_q.fanout f, tenant_q.fanout_tenant o
+                  WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND o.fanout OPERATOR(pg_catalog.=) f.id AND o.state OPERATOR(pg_catalog.=) 's'
+                    AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
+                None,
+                &[visible.into()],
+            )?
+            .map(|row| {
+                Ok((
+                    row.get::<String>(1)?.unwrap_or_default(),
+                    row.get::<String>(2)?.unwrap_or_default(),
+                    row.get::<String>(3)?.unwrap_or_default(),
+                    row.get::<bool>(4)?.unwrap_or(false),
+                ))
+            })
+            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
+        })
+    })
+    .map_err(spi)?;
+    let quote = |text: &str| pgrx::spi::quote_literal(text);
+    Ok(rows
+        .into_iter()
+        .map(|(name, tenant, reason, own)| {
+            let fix = if own {
+                format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
+            } else {
+                format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))
+            };
+            (format!("schedule {name} of all tenants in tenant {tenant}"), reason, fix)
+        })
+        .collect())
+}
+
+crate::sql_functions! {
+    tq_schedule_all, pg_finfo_tq_schedule_all => schedule_all;
+    tq_unschedule_all, pg_finfo_tq_unschedule_all => unschedule_all;
 }

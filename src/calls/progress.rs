@@ -5,9 +5,8 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::shared::progress::{self, NOTE, STEPS};
-use crate::shared::{self};
-use crate::sql_functions;
 use crate::task::current;
+use crate::{shared, sql_functions};
 
 /// tq_progress(fraction, note)
 fn progress(args: &Args) -> Result<Ret> {

@@ -10,8 +10,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::tenant::rights::require_owner;
-use crate::tenant::{self};
-use crate::{shared, sql_functions};
+use crate::{shared, sql_functions, tenant};
 use pgrx::{Spi, pg_sys};
 
 /// A level, and what it is in SQL: (privilege, tables).

@@ -13,10 +13,10 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
-use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
+use crate::pure::{ids, word};
 use crate::shared::counters::Stat;
 use crate::shared::{self, Shared, load_text};
 use crate::task::document::time_json;
@@ -248,7 +248,7 @@ fn metrics(_args: &Args) -> Result<Ret> {
                 match slot.state.load() {
                     0 => {}
                     1 => states[0].1 += 1,
-                    _ => states[1 + usize::from(shared::Word::load(slot).running)].1 += 1,
+                    _ => states[1 + usize::from(word::Word::load(slot).running)].1 += 1,
                 }
             }
             for (state, n) in states {

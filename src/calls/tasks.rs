@@ -5,7 +5,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
 use crate::pure::ids;
 use crate::pure::state::{self, State, ended};
@@ -17,7 +17,7 @@ use crate::task::lookup::{self, Found};
 use crate::task::new::{self, NewTask};
 use crate::task::queue::Queue;
 use crate::task::{current, document};
-use crate::tenant::columns::{self, col, rcol};
+use crate::tenant::columns::{col, rcol};
 use crate::tenant::rights::{self, By, Caller};
 use crate::tenant::{self, Tenant};
 use crate::waits::{members, why};
@@ -402,49 +402,6 @@ fn find(args: &Args) -> Result<Ret> {
     Ok(newest.map_or(Ret::Null, |(_, id)| Ret::Uuid(id)))
 }
 
-/// Bytes of the rows that a view shows: they are unpacked several times on their way.
-const VIEW_BYTES: usize = 64 << 20;
-
-/// tenant_q.tasks(finished, tenant): rows of tq_tasks or tq_results, as documents, at most
-/// tenant_q.view_rows of them.
-fn tasks(args: &Args) -> Result<Ret> {
-    let finished = args.bool(0).unwrap_or(false);
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    rights::may_read(&tenant)?;
-    let table = tenant.open_to_look(if finished { tenant.result } else { tenant.task })?;
-    let limit = settings::view_rows();
-    let now = clock::now();
-    let mut rows = Rows::default();
-    let mut more = false;
-    let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&columns::PICK_INDEX) };
-    table.scan(index, &[], None, finished, |row| {
-        if !finished && !state::is_task(row.char(col::STATE)) {
-            return true;
-        }
-        if rows.len() >= limit {
-            more = true;
-            return false;
-        }
-        rows.push(if finished { document::describe_result(&tenant, &row) } else { why::describe_task(&tenant, &row, now) });
-        // The next one might be too much.
-        more = rows.bytes() > VIEW_BYTES;
-        !more
-    });
-    if more {
-        let which = if finished { "newest" } else { "first" };
-        let shown =
-            if rows.len() < limit { format!("{} rows, of {} MB,", rows.len(), rows.bytes() >> 20) } else { format!("{limit} rows") };
-        let table = format!("{}.{}", catalog::quote(&tenant.name), if finished { "tq_result" } else { "tq_task" });
-        let hint = if rows.len() < limit {
-            format!("Read {table} directly.")
-        } else {
-            format!("Raise tenant_q.view_rows, or read {table} directly.")
-        };
-        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the {which} {shown} are shown")).hint(hint).notice();
-    }
-    Ok(Ret::Rows(rows))
-}
-
 /// tenant_q.current(): what runs in this session, as a document; NULL outside of a task.
 fn current(_args: &Args) -> Result<Ret> {
     let Some(c) = current::current() else { return Ok(Ret::Null) };
@@ -500,9 +457,9 @@ fn attempts(args: &Args) -> Result<Ret> {
                 _ => vec![],
             };
             // Who ended with it wrote nothing down.
-            let ends = crate::calls::views::ends_of(&tenant, id);
+            let ends = crate::calls::problems::ends_of(&tenant, id);
             if ends > 0 {
-                let message = crate::calls::views::ends_text(ends);
+                let message = crate::calls::problems::ends_text(ends);
                 entries.push(json!({ "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "interrupted", "message": message }));
             }
             Some(entries.into())
@@ -556,7 +513,6 @@ sql_functions! {
     tq_result, pg_finfo_tq_result => result;
     tenant_q_fetch, pg_finfo_tenant_q_fetch => fetch;
     tq_find, pg_finfo_tq_find => find;
-    tenant_q_tasks, pg_finfo_tenant_q_tasks => tasks;
     tenant_q_current, pg_finfo_tenant_q_current => current;
     tq_retry, pg_finfo_tq_retry => retry;
     tq_fail, pg_finfo_tq_fail => fail;

@@ -6,12 +6,11 @@
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
 use crate::fanout::lines::{Adopted, STEP, Served, fcol, note, run, spi, state};
-use crate::postgres::call::{self};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{clock, sandbox, transaction};
+use crate::postgres::{call, clock, sandbox, transaction};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;

@@ -4,7 +4,7 @@
 //! A handler's error is what its owner debugs by, so `call_function` sets its own jump point
 //! around the one call and copies the whole ErrorData.
 
-use super::sqlstate::SqlState;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::PgSqlErrorCode;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;

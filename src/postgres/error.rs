@@ -3,8 +3,8 @@
 //! One struct, one place of conversion to a PostgreSQL error. Messages are lower-case and end
 //! without a full stop. `error!()` (XX000) is for bugs only.
 
-use super::caught::Failure;
-use super::sqlstate::SqlState;
+use crate::postgres::caught::Failure;
+use crate::postgres::sqlstate::SqlState;
 use pgrx::prelude::*;
 
 /// A user-facing error; build it with one of the constructors below, return it as `Result<_, Error>`.

@@ -5,8 +5,9 @@
 use crate::postgres::clock;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::Micros;
+use crate::pure::word::Word;
 use crate::shared::share::{self, Pressure};
-use crate::shared::{Culprit, Shared, Slot, Suspect, Word, load_text};
+use crate::shared::{Culprit, Shared, Slot, Suspect, load_text};
 
 /// Crashes of two or more tasks within it quarantine their handler.
 pub const HANDLER_WINDOW: Micros = 86_400_000_000;

@@ -31,8 +31,7 @@ pub mod wakes;
 
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
-use crate::pure::atomics::Reset;
-use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64, Reset};
 use crate::pure::shares::{self, Owner, Says, Tally};
 use crate::pure::time::{Micros, NEVER};
 pub use crate::pure::word::Word;
@@ -606,7 +605,7 @@ fn culprits() -> usize {
     2 * SLOTS + settings::max_tenants() / 64
 }
 fn file_size() -> usize {
-    FILE_CULPRITS + shmem::size_of::<Culprit>(culprits())
+    FILE_CULPRITS + shmem::size_of::<Culprit>(crate::shared::culprits())
 }
 
 /// Everything shared, as slices.

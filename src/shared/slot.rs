@@ -2,7 +2,8 @@
 
 use crate::postgres::{clock, shmem};
 use crate::pure::time::Micros;
-use crate::shared::{Shared, Slot, Word};
+use crate::pure::word::Word;
+use crate::shared::{Shared, Slot};
 use std::cell::Cell;
 use std::time::Duration;
 

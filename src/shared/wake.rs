@@ -8,7 +8,8 @@ use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
 use crate::pure::time::{Micros, NEVER};
-use crate::shared::{self, EntryRef, Shared, Word, away, gauge, prepared, ready};
+use crate::pure::word::Word;
+use crate::shared::{self, EntryRef, Shared, away, gauge, prepared, ready};
 use std::cell::RefCell;
 use std::collections::HashMap;
 

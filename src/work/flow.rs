@@ -5,24 +5,22 @@
 //! gathered, and its members are cancelled, without an index of their own. The end of each member
 //! counts the flow down in the same transaction; the one that comes to zero ends it.
 
-use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, memory, transaction};
 use crate::pure::state::{ended, stored};
 use crate::pure::{ids, time};
 use crate::shared::wake;
-use crate::sql_functions;
 use crate::task::document;
 use crate::task::end::{self, End};
 use crate::task::lookup::{self, Found};
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
+use crate::tenant::Tenant;
 use crate::tenant::columns::{col, rcol};
-use crate::tenant::{self, Tenant};
 use crate::waits::members::{self, MEMBERS};
 use crate::waits::unique;
 use crate::work::{complete, own_session};
@@ -32,18 +30,18 @@ use std::rc::Rc;
 /// Read one at a time: there may be a hundred thousand of them.
 type Members<'a> = Box<dyn ExactSizeIterator<Item = Result<NewTask>> + 'a>;
 
-struct Spec<'a> {
-    kind: &'static str,
-    flow: NewTask,
-    members: Members<'a>,
+pub struct Spec<'a> {
+    pub kind: &'static str,
+    pub flow: NewTask,
+    pub members: Members<'a>,
     /// Chain: each step waits for the one before.
-    serial: bool,
-    pass_result: bool,
-    chunked: bool,
+    pub serial: bool,
+    pub pass_result: bool,
+    pub chunked: bool,
 }
 
 /// The object `task` of a flow: what is the flow's own, and what its members inherit.
-fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
+pub fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
     const OWN: [&str; 13] = [
         "id",
         "name",
@@ -82,7 +80,7 @@ fn flow_object(task: Option<&Json>) -> Result<(NewTask, Map<String, Json>)> {
 }
 
 /// `of_first`: what only the first one inherits.
-fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json>, of_first: &'a [&str]) -> Result<Members<'a>> {
+pub fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json>, of_first: &'a [&str]) -> Result<Members<'a>> {
     let tasks = tasks
         .elements()
         .ok_or_else(|| Error::invalid(format!("{what} is not an array")).hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."))?;
@@ -106,7 +104,7 @@ fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json>, o
     })))
 }
 
-fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
+pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     if spec.members.len() == 0 {
         return Err(Error::invalid(format!("the {} is empty", if spec.kind == "tq_async_iter" { "iteration" } else { &spec.kind[3..] }))
             .hint("Pass at least one task."));
@@ -215,71 +213,6 @@ fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
     }
     Ok(id)
-}
-
-fn array(args: &Args, n: usize, what: &str) -> Result<Jsonb> {
-    args.json(n).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, format!("{what} is null")))
-}
-
-/// tq_group(tasks, task, tenant)
-fn group(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"SELECT tq_group()");
-    let tasks = array(args, 0, "tasks")?;
-    let (flow, inherited) = flow_object(args.setting(1).as_ref())?;
-    let members = members(&tasks, "tasks", &inherited, &[])?;
-    let queue = Queue::open(tenant::resolve(args.text(2).as_deref())?)?;
-    let spec = Spec { kind: "tq_group", flow, members, serial: false, pass_result: false, chunked: false };
-    Ok(Ret::Uuid(create(&queue, spec)?))
-}
-
-/// tq_chain(steps, pass_result, on_step_failure, task, tenant)
-fn chain(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"SELECT tq_chain()");
-    let steps = array(args, 0, "steps")?;
-    let (mut flow, inherited) = flow_object(args.setting(3).as_ref())?;
-    match args.text(2).as_deref() {
-        None | Some("stop") => {}
-        Some("continue") => flow.allow_failure = Some(true),
-        Some(other) => {
-            return Err(Error::invalid(format!("on_step_failure is \"{other}\"")).hint("It is one of stop, continue."));
-        }
-    }
-    let members = members(&steps, "steps", &inherited, &["delay"])?;
-    let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
-    let pass_result = args.bool(1).unwrap_or(false);
-    let spec = Spec { kind: "tq_chain", flow, members, serial: true, pass_result, chunked: false };
-    Ok(Ret::Uuid(create(&queue, spec)?))
-}
-
-/// tq_async_iter(handler, args, chunk, task, tenant)
-fn iter(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"SELECT tq_async_iter()");
-    let handler = args
-        .text(0)
-        .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
-    // What stands for SQL NULL.
-    let no_value = Jsonb::null();
-    let null = no_value.datum();
-    let items = args.jsons(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "args is null"))?;
-    let chunk = args.int(2).unwrap_or(1);
-    if chunk < 1 {
-        return Err(Error::invalid(format!("chunk is {chunk}")).hint("Pass how many arguments one task works off, at least 1."));
-    }
-    let (flow, inherited) = flow_object(args.setting(3).as_ref())?;
-    let template = task_object(&Json::Object(inherited))?;
-    let members = Box::new(items.chunks(chunk as usize).map(|part| {
-        let args = if chunk > 1 {
-            let mut rows = Rows::default();
-            part.iter().for_each(|item| rows.add(item.unwrap_or(null)));
-            Jsonb::from_datum(rows.array())
-        } else {
-            Jsonb::from_datum(part[0].unwrap_or(null))
-        };
-        Ok(NewTask { handler: handler.clone(), args: Some(args), each: chunk > 1, ..template.clone() })
-    }));
-    let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;
-    let spec = Spec { kind: "tq_async_iter", flow, members, serial: false, pass_result: false, chunked: chunk > 1 };
-    Ok(Ret::Uuid(create(&queue, spec)?))
 }
 
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
@@ -425,10 +358,4 @@ pub fn requeue(
         Found::Nothing => {}
     }
     Ok(true)
-}
-
-sql_functions! {
-    tq_group, pg_finfo_tq_group => group;
-    tq_chain, pg_finfo_tq_chain => chain;
-    tq_async_iter, pg_finfo_tq_async_iter => iter;
 }

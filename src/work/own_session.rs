@@ -8,7 +8,6 @@
 //! Only tasks whose role is the current user are run: there is no other session to run them in.
 
 use crate::handler::{self, Handler};
-use crate::postgres::call::{Args, Ret};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::deferred::{self, Declared};
@@ -18,50 +17,47 @@ use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, clock, latch, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::interleave;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::Micros;
+use crate::settings;
 use crate::shared::{self, Item, wake};
 use crate::task::current::{self, Asked, Call, Current};
-use crate::task::document;
-use crate::task::lookup::{self, Found, item_of};
+use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
 use crate::task::rules::Rules;
 use crate::tenant::columns::col;
 use crate::tenant::{self, Tenant, reserved};
 use crate::waits::depend::{self, Answer};
+use crate::waits::gate;
 use crate::waits::turn::{self, Source};
-use crate::waits::{gate, why};
 use crate::work::ask;
 use crate::work::complete::{self, Verdict};
 use crate::work::run::{self, Cause};
-use crate::{settings, sql_functions};
-use serde_json::{Value as Json, json};
-use std::cell::{Cell, RefCell};
+use serde_json::Value as Json;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::CString;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Rows that one look brings; a quarter of what has run, if that is more, so that walking over the
 /// rows of tasks that are done costs no more than the tasks.
 const LOOK: usize = 64;
 /// tq_run_pending, while it waits, looks this often: without shared memory nobody could wake it.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// What fails now is our own.
     static COMPLETING: Cell<bool> = const { Cell::new(false) };
     static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
-    /// Between the steps of one tq_run_pending.
-    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
 }
 
 /// What is due and not run yet, in the order of picking.
 #[derive(Default)]
-struct Due {
+pub struct Due {
     queue: VecDeque<Item>,
     /// Incarnations that were dealt with or are left.
     seen: HashSet<(u128, Micros, i32)>,
@@ -73,7 +69,7 @@ struct Due {
 
 impl Due {
     /// The next task due by then.
-    fn next(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<Option<Item>> {
+    pub fn next(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<Option<Item>> {
         if self.queue.is_empty() {
             self.look(tenant, by)?;
         }
@@ -133,7 +129,7 @@ impl Due {
     }
 
     /// What an attempt came to, and whether it ran.
-    fn note(&mut self, item: &Item, attempt: Try) -> Option<Attempt> {
+    pub fn note(&mut self, item: &Item, attempt: Try) -> Option<Attempt> {
         match attempt {
             Try::Ran(ran) => {
                 for (key, _) in self.waiting.drain(..) {
@@ -150,7 +146,7 @@ impl Due {
     }
 
     /// Tells the caller what was left, and why.
-    fn tell(&mut self) {
+    pub fn tell(&mut self) {
         for (_, why) in self.waiting.drain(..) {
             *self.left.entry(why).or_default() += 1;
         }
@@ -223,7 +219,7 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<
 }
 
 /// The tenant, if the caller may run its tasks and nothing keeps them from running.
-fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
+pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     if current::current().is_some() {
         return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
     }
@@ -244,11 +240,11 @@ fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
 }
 
 /// What became of an attempt here.
-struct Attempt {
-    state: State,
+pub struct Attempt {
+    pub state: State,
     /// The row as it was before.
-    row: Option<Row>,
-    result: Option<Jsonb>,
+    pub row: Option<Row>,
+    pub result: Option<Jsonb>,
 }
 
 impl Attempt {
@@ -258,7 +254,7 @@ impl Attempt {
 }
 
 /// What a try to run a task came to.
-enum Try {
+pub enum Try {
     Ran(Attempt),
     /// It can't run yet, for this reason.
     Waits(String),
@@ -269,7 +265,7 @@ enum Try {
 /// One attempt in a savepoint, its failure recorded in a second one.
 ///
 /// `declared`: constraints are put back to it; None = the transaction ends next.
-fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Try> {
+pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Try> {
     let started_at = clock::now();
     COMPLETING.set(false);
     TIMED_OUT.set(false);
@@ -611,110 +607,4 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         transaction::see_own_writes();
     }
     Ok(())
-}
-
-/// tenant_q.drain(max_tasks, as_of, tenant): each attempt as a document.
-fn drain(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_drain()");
-    let most = match args.int(0) {
-        Some(n) if n < 0 => return Err(Error::invalid("max_tasks is negative")),
-        Some(n) => n as usize,
-        None => usize::MAX,
-    };
-    // The default, now(), is when the transaction began; what it has enqueued since is due as well.
-    let as_of = args.time(1).filter(|t| *t as u64 != transaction::local_id());
-    if as_of.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
-        return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
-    }
-    let tenant = resolve(args.text(2).as_deref())?;
-    let mut due = Due::default();
-    let mut declared = None;
-    let mut shown = Vec::new();
-    while shown.len() < most {
-        let Some(item) = due.next(&tenant, as_of.unwrap_or_else(clock::now))? else { break };
-        if declared.is_none() {
-            // What the caller has deferred comes before the tasks, as it would at a commit; and a
-            // task is not to fail for it.
-            let as_declared = Declared::read();
-            as_declared.fire()?;
-            declared = Some(as_declared);
-        }
-        let tried = attempt(&tenant, &item, declared.as_ref())?;
-        if let Some(ran) = due.note(&item, tried) {
-            shown.push(describe(&tenant, &item, ran)?);
-        }
-        pgrx::check_for_interrupts!();
-    }
-    due.tell();
-    transaction::see_own_writes();
-    Ok(Ret::Json(shown.into()))
-}
-
-/// The task as it is after the attempt.
-fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
-    transaction::see_own_writes();
-    let tasks = tenant.open(tenant.task, Access::Read)?;
-    let results = tenant.open(tenant.result, Access::Read)?;
-    Ok(match lookup::look_up(&tasks, &results, item.id) {
-        Found::Finished(row) => document::describe_result(tenant, &row),
-        Found::Unfinished(row) => why::describe_task(tenant, &row, clock::now()),
-        // Its result wasn't to be saved.
-        Found::Nothing => {
-            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| why::describe_task(tenant, r, clock::now()));
-            shown["state"] = ran.state.name().into();
-            shown["attempt"] = (item.attempts + 1).into();
-            shown["result"] = ran.result.map_or(Json::Null, |r| json!([r.value()]));
-            shown
-        }
-    })
-}
-
-/// One tq_run_pending between its transactions.
-struct Pending {
-    due: Due,
-    idle_since: Option<Instant>,
-}
-
-/// tenant_q.pending_begin(tenant): whose tasks the steps that follow are to run.
-fn pending_begin(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_run_pending()");
-    let tenant = resolve(args.text(0).as_deref())?;
-    PENDING.set(Some(Pending { due: Due::default(), idle_since: None }));
-    Ok(Ret::Text(tenant.name.clone()))
-}
-
-/// tenant_q.pending_step(tenant, wait): 'ran' one task, to be committed; 'waited' a while, to be
-/// called again; 'idle': nothing has been due for `wait`.
-fn pending_step(args: &Args) -> Result<Ret> {
-    let wait = args.interval(1).unwrap_or(0);
-    if wait < 0 {
-        return Err(Error::invalid("wait is negative").hint("0 does not wait."));
-    }
-    let tenant = resolve(args.text(0).as_deref())?;
-    // Taken out while tasks run: they may CALL whatever they like.
-    let mut pending = PENDING.take().unwrap_or(Pending { due: Due::default(), idle_since: None });
-    while let Some(item) = pending.due.next(&tenant, clock::now())? {
-        let tried = attempt(&tenant, &item, None)?;
-        if pending.due.note(&item, tried).is_some() {
-            pending.idle_since = None;
-            PENDING.set(Some(pending));
-            return Ok(Ret::Text("ran".into()));
-        }
-        pgrx::check_for_interrupts!();
-    }
-    let since = *pending.idle_since.get_or_insert_with(clock::tick);
-    let rest = Duration::from_micros(wait as u64).saturating_sub(since.elapsed());
-    if rest.is_zero() {
-        pending.due.tell();
-        return Ok(Ret::Text("idle".into()));
-    }
-    PENDING.set(Some(pending));
-    latch::wait(Some(rest.min(LOOK_AGAIN)));
-    Ok(Ret::Text("waited".into()))
-}
-
-sql_functions! {
-    tenant_q_drain, pg_finfo_tenant_q_drain => drain;
-    tenant_q_pending_begin, pg_finfo_tenant_q_pending_begin => pending_begin;
-    tenant_q_pending_step, pg_finfo_tenant_q_pending_step => pending_step;
 }

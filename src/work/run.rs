@@ -19,8 +19,9 @@ use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transact
 use crate::pure::ids;
 use crate::pure::state::{Outcome, ended};
 use crate::pure::time::Micros;
+use crate::pure::word::Word;
 use crate::settings;
-use crate::shared::{Item, Shared, Slot, Word, holds, ready, stop, store_text, wake};
+use crate::shared::{Item, Shared, Slot, holds, ready, stop, store_text, wake};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
 use crate::task::rules::Rules;
 use crate::task::{self, end, lookup};

@@ -7,15 +7,13 @@
 //! at the same time don't wait for each other. Completing a task that belongs to a fan-out updates it by
 //! OID, as everything of ours is written: the executor's role needs no right on the registry.
 
-use crate::fanout::lines::LEFT_OUT;
-use crate::fanout::lines::{self, Adopted, STEP, Served, Step, TAKEN, TENANTS, TO_PRUNE, VISIT};
-use crate::postgres::call::{self};
+use crate::fanout::lines::{self, Adopted, LEFT_OUT, STEP, Served, Step, TAKEN, TENANTS, TO_PRUNE, VISIT};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, clock, row_lock, sandbox, timeout, transaction};
+use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transaction};
 use crate::pure::ids;
 use crate::pure::time::{Micros, NEVER};
 use crate::schedules::of_all;

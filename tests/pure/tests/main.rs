@@ -1,6 +1,17 @@
 //! One program with the tests of all pure modules; a directory for each.
 
+mod cache;
 mod floors;
+mod heap;
+mod ids;
+mod interleave;
+mod like;
+mod nearest;
+mod nested;
 mod rate;
+mod retry;
 mod schedule;
 mod shares;
+mod state;
+mod time;
+mod word;

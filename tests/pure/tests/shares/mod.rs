@@ -1,6 +1,6 @@
 //! Full tables: who gives a place up for whom.
 
-use std::sync::atomic::AtomicU32;
+use tenant_q_pure::pure::atomics::GaugeU32;
 
 use proptest::prelude::*;
 use tenant_q_pure::shares::{Owner, Says, Tally, choose};
@@ -93,7 +93,7 @@ proptest! {
 
     #[test]
     fn a_tally_never_says_less_than_is_held_and_ends_at_nothing(owners in prop::collection::vec(0u32..1000, 1..200)) {
-        let counters: &'static [AtomicU32] = (0..Tally::counters(64)).map(|_| AtomicU32::new(0)).collect::<Vec<_>>().leak();
+        let counters: &'static [GaugeU32] = (0..Tally::counters(64)).map(|_| GaugeU32::new(0)).collect::<Vec<_>>().leak();
         let tally = Tally::new(counters);
         for o in &owners {
             tally.add(tenant(*o));

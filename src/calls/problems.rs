@@ -1,0 +1,392 @@
+//! SQL: what stops, waits or is skipped, with the call that mends it: tq_problems.
+
+use crate::calls::views;
+use crate::postgres::call::{Args, Ret};
+use crate::postgres::error::Result;
+use crate::postgres::relation::{Access, Value};
+use crate::postgres::{catalog, clock, sandbox, shmem, worker};
+use crate::pure::shares::Owner;
+use crate::pure::time::Micros;
+use crate::pure::word::Word;
+use crate::pure::{ids, state};
+use crate::shared::blocked::reason;
+use crate::shared::{self, Entry, Shared, holds, load_text, share};
+use crate::sql_functions;
+use crate::task::document::time_json;
+use crate::tenant::columns::{self, col};
+use crate::tenant::{self, Tenant, rights};
+use crate::{handler, settings};
+use serde_json::{Value as Json, json};
+use std::rc::Rc;
+
+/// Executors in a row that have ended while they ran this task, by what the entries of its tenant know.
+pub(crate) fn ends_of(tenant: &Tenant, id: u128) -> u32 {
+    let Some(s) = shared::get() else { return 0 };
+    views::entries(&s, tenant.oid).iter().flat_map(|e| holds::held(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
+}
+
+/// What is said of that.
+pub(crate) fn ends_text(ends: u32) -> String {
+    let what = if ends == 1 { "1 executor ended while it".into() } else { format!("{ends} executors in a row ended while they") };
+    format!("{what} ran this task: not counted, it runs again; {} in a row count as a failed attempt", crate::shared::culprits::ENDS)
+}
+
+/// Interruptions in a row of one attempt that are worth a line in tq_problems: one or two are an administrator's doing.
+const INTERRUPTIONS_SHOWN: i64 = 3;
+
+/// Tasks whose attempts come to no end, by what entries know of them and their rows say.
+fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Json>) {
+    let now = clock::now();
+    let held: Vec<_> = es.iter().flat_map(|e| holds::held(e)).collect();
+    let Some(table) = (!held.is_empty()).then(|| t.try_open(t.task, Access::Read).ok().flatten()).flatten() else { return };
+    for h in held {
+        let Some(row) = table.find(&[col::ID as i16], Value::Uuid(h.id)) else { continue };
+        let times = crate::work::complete::interruptions_of(&row);
+        let reason = if times >= INTERRUPTIONS_SHOWN {
+            format!("its attempts were interrupted {times} times in a row, by cancels from outside")
+        } else if i64::from(h.ends) >= INTERRUPTIONS_SHOWN {
+            ends_text(h.ends)
+        } else if h.until > now && h.ends == 0 && times == 0 {
+            format!(
+                "the end of its last attempt could not be recorded; it runs again at {}",
+                time_json(Some(h.until)).as_str().unwrap_or("")
+            )
+        } else {
+            continue;
+        };
+        let id = ids::uuid_text(h.id);
+        rows.push(problem(
+            format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
+            None,
+            reason,
+            format!("the server's log says more; SELECT tq_cancel('{id}', tenant => {}) ends it", pgrx::spi::quote_literal(&t.name)),
+        ));
+    }
+}
+
+/// Tables of shared memory that were full lately, and who has last lost something by it.
+pub fn full(s: &Shared) -> impl Iterator<Item = (share::Kind, Owner)> {
+    let now = clock::now();
+    share::KINDS.into_iter().filter_map(move |kind| Some((kind, s.header.pressure[kind as usize].told(kind, now)?)))
+}
+
+/// The same as it concerns one tenant: it has lost something, or holds so much that others might.
+fn crowded(s: &Shared, owner: Owner, what: &str) -> Vec<Json> {
+    let concerned = full(s).filter_map(|(kind, last)| {
+        let (held, places) = match kind {
+            share::Kind::Rates => (s.rate_tally.held(owner) as usize, s.rates.len()),
+            share::Kind::Stats => (s.stat_tally.held(owner) as usize, s.stats.len()),
+            _ => (0, usize::MAX),
+        };
+        let share = if held > 0 { format!(", of whose {places} places it has {held}") } else { String::new() };
+        (last == owner || held > places / 4).then(|| {
+            problem(
+                what.into(),
+                Some(s.header.pressure[kind as usize].at.load()),
+                format!("the server's table of {} is full{share}: {}", kind.name(), kind.consequence()),
+                kind.remedy(),
+            )
+        })
+    });
+    concerned.collect()
+}
+
+/// A sentence as the end of another one.
+pub fn lower_case(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
+fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
+    json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
+}
+
+/// tenant_q.problems(): rows of tq_problems: what is skipped, why, and the call that mends it.
+fn problems(_args: &Args) -> Result<Ret> {
+    let s = shared::get();
+    let mut rows = Vec::new();
+    let quote = |text: &str| pgrx::spi::quote_literal(text);
+    if s.is_none() {
+        rows.push(problem(
+            "the server".into(),
+            None,
+            "tenant_q is not in shared_preload_libraries: nothing runs".into(),
+            "shared_preload_libraries = 'tenant_q' in postgresql.conf, then restart".into(),
+        ));
+    }
+    if !crate::tenant::identity::confirmed()? {
+        rows.push(problem(
+            "this database".into(),
+            None,
+            "it is a copy that nobody has confirmed: nothing runs".into(),
+            "SELECT tq_confirm_copy()".into(),
+        ));
+    }
+    let by_tenant = s.as_ref().map(views::all_entries).unwrap_or_default();
+    for (name, oid, owner, row) in rights::visible_tenants()? {
+        let what = format!("tenant {name}");
+        if catalog::schema_name(oid).as_deref() != Some(&name) {
+            rows.push(if catalog::schema_oid(&name).is_some() {
+                problem(what, None, "the registry's row is a copy's: restored, and not confirmed".into(), "SELECT tq_confirm_copy()".into())
+            } else {
+                problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote(&name)))
+            });
+            continue;
+        }
+        if let Some(reason) = row.text(16) {
+            rows.push(problem(what.clone(), row.time(17), reason, format!("SELECT tq_resume({})", quote(&name))));
+        }
+        let owner_name = catalog::role_name(owner).unwrap_or_default();
+        if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+            rows.push(problem(
+                what.clone(),
+                None,
+                format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"),
+                crate::calls::tenants::let_log_in(&name, &owner_name),
+            ));
+        } else if !catalog::may_connect(shmem::my_database(), owner) {
+            rows.push(problem(
+                what.clone(),
+                None,
+                format!("its owner \"{owner_name}\" may not connect to this database"),
+                format!(
+                    "GRANT CONNECT ON DATABASE {} TO {}",
+                    catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()),
+                    catalog::quote(&owner_name)
+                ),
+            ));
+        }
+        let t = tenant::by_oid(oid);
+        match &t {
+            Ok(t) => {
+                match t.try_open(t.task, Access::Read) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        let (who, fix) = t.who_locks();
+                        rows.push(problem(what.clone(), None, format!("its tables are locked: {}", lower_case(&who)), fix));
+                    }
+                    Err(e) => rows.push(problem(
+                        what.clone(),
+                        None,
+                        format!("{}: {}", e.message, e.detail.unwrap_or_default()),
+                        e.hint.unwrap_or_default(),
+                    )),
+                }
+                let counted = || by_tenant.get(&oid).map_or(0, |es| es.iter().map(|e| e.unfinished.load().max(0)).sum());
+                let over = t.max_queued.map(|max| (max, unfinished_rows(t, max).unwrap_or_else(counted)));
+                if let Some((max, _)) = over.filter(|(max, unfinished)| unfinished > max) {
+                    rows.push(problem(
+                        what.clone(),
+                        None,
+                        format!(
+                            "it has more than {max} unfinished tasks, its max_queued: nothing more can be enqueued until enough are done. \
+                             Rows were inserted past tq_async, or hooks and listeners made them"
+                        ),
+                        format!("SELECT tq_set_quota({}, max_queued => …), or wait", quote(&name)),
+                    ));
+                }
+                if let Some(Err(e)) = t.settings.as_ref().map(crate::calls::tenants::check_settings) {
+                    let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
+                    rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
+                }
+                for relation in [t.task, t.result, t.schedule] {
+                    let Ok(Some(table)) = t.try_open(relation, Access::Read) else { continue };
+                    for (constraint, of) in catalog::referring(&table) {
+                        rows.push(problem(
+                            format!("foreign key {constraint} of {of}"),
+                            None,
+                            format!(
+                                "it refers to {}, whose rows tenant_q deletes without regard to it: it may not hold",
+                                catalog::qualified_name(relation)
+                            ),
+                            format!("ALTER TABLE {of} DROP CONSTRAINT {}", catalog::quote(&constraint)),
+                        ));
+                    }
+                }
+                for h in handler::all(t)? {
+                    if let Some(fault) = &h.fault {
+                        rows.push(problem(
+                            format!("handler {} of {what}", h.name),
+                            h.missing_since,
+                            fault.text().into(),
+                            fault.fix(t, &h.name),
+                        ));
+                    } else if let Some(why) = h.why_quarantined() {
+                        rows.push(problem(format!("handler {} of {what}", h.name), None, why.into(), h.how_to_free(t)));
+                    }
+                }
+                own_rows(t, &what, &mut rows);
+                if may_select(t.task) {
+                    interrupted_rows(t, &what, by_tenant.get(&oid).map_or(&[][..], |v| v), &mut rows);
+                }
+            }
+            Err(e) => rows.push(problem(what.clone(), None, e.message.clone(), e.hint.clone().unwrap_or_default())),
+        }
+        rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
+        for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
+            let since = e.blocked_since.load();
+            if since > 0
+                && let Some(text) = reason::text(e.blocked_reason.load())
+            {
+                rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
+            }
+        }
+    }
+    for (what, reason, fix) in crate::calls::fanout::problems()? {
+        rows.push(problem(what, None, reason, fix));
+    }
+    if rights::sees_all() {
+        for (what, reason, fix) in crate::calls::tables::problems()? {
+            rows.push(problem(what, None, reason, fix));
+        }
+    }
+    if let Some(s) = &s {
+        rows.extend(held_places(s));
+    }
+    if rights::sees_all()
+        && let Some(s) = &s
+    {
+        for (kind, whose) in full(s) {
+            let pressure = &s.header.pressure[kind as usize];
+            let whose = Some(whose).filter(|o| o.is_here()).and_then(|o| catalog::schema_name(o.tenant()));
+            rows.push(problem(
+                "the server".into(),
+                Some(pressure.at.load()),
+                format!(
+                    "the table of {} is full: {}; {} places were missing so far, last for tenant {}",
+                    kind.name(),
+                    kind.consequence(),
+                    pressure.lost.load(),
+                    whose.as_deref().unwrap_or("of another database")
+                ),
+                kind.remedy(),
+            ));
+        }
+        for r in s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+            let failures = r.start_failures.load();
+            if failures > 0 && r.database.load() == shmem::my_database() {
+                let name = catalog::role_name(r.role.load()).unwrap_or_else(|| r.role.load().to_string());
+                rows.push(problem(
+                    format!("role {name}"),
+                    Some(r.failing_since.load()),
+                    format!("its executors could not start, {failures} times; the server's log says why"),
+                    "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)".into(),
+                ));
+            }
+        }
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+fn may_select(relation: u32) -> bool {
+    let user = sandbox::current_user();
+    sandbox::is_superuser(user) || catalog::may_select(relation, user)
+}
+
+/// Somebody waits for so long that it isn't only for his turn.
+const WAITS_LONG: Micros = 3_000_000;
+
+/// Who holds the places that a role has been waiting for.
+fn held_places(s: &Shared) -> Vec<Json> {
+    let now = clock::now();
+    let waiting: Vec<Micros> = (s.roles.iter().take_while(|r| r.in_use.load() == 1))
+        .map(|r| r.waiting_since.load())
+        .filter(|since| *since > 0 && now - since > WAITS_LONG)
+        .collect();
+    let Some(first) = waiting.iter().min() else { return vec![] };
+    let (max, seconds) = (settings::max_executors(shmem::max_worker_processes()), (now - first) / 1_000_000);
+    let why = match waiting.len() {
+        1 => format!("of {max} places, while a role has waited for one for {seconds} s"),
+        n => format!("of {max} places, while {n} roles wait for one, the first for {seconds} s"),
+    };
+    let all = rights::sees_all();
+    let mut rows = Vec::new();
+    for slot in s.slots {
+        let (word, since) = (Word::load(slot), slot.started_at.load());
+        if slot.state.load() != 2 || !word.running || since == 0 || now - since < WAITS_LONG {
+            continue;
+        }
+        if slot.database.load() != shmem::my_database() {
+            if let Some(name) = worker::database_name(slot.database.load()).filter(|_| all) {
+                rows.push(problem(
+                    format!("database {name}"),
+                    Some(since),
+                    format!("a task of it holds one {why}"),
+                    "SELECT * FROM tq_problems in that database".into(),
+                ));
+            }
+            continue;
+        }
+        let schema = slot.tenant.load();
+        let Some(name) = catalog::schema_name(schema) else { continue };
+        if !(all || catalog::schema_owner(schema).is_some_and(rights::sees)) {
+            continue;
+        }
+        rows.push(problem(
+            format!("tenant {name}"),
+            Some(since),
+            format!("a task of its handler {} holds one {why}", load_text(&slot.handler)),
+            format!("SELECT tq_cancel('{}', tenant => {})", ids::uuid_text(slot.item_id(word.next - 1)), pgrx::spi::quote_literal(&name)),
+        ));
+    }
+    rows
+}
+
+/// How many unfinished tasks the table has, by looking: one more than `max` at most. None: that would be too long a look.
+fn unfinished_rows(t: &Rc<Tenant>, max: i64) -> Option<i64> {
+    const LOOK: i64 = 10_000;
+    if max > LOOK {
+        return None;
+    }
+    let table = t.try_open(t.task, Access::Read).ok()??.fetch_at_most(0);
+    let (mut count, mut seen) = (0, 0);
+    table.scan(table.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
+        count += i64::from(state::is_task(row.char(col::STATE)));
+        seen += 1;
+        count <= max && seen <= 2 * LOOK
+    });
+    Some(count)
+}
+
+/// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.
+fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
+    use crate::postgres::relation::{Compare, Key};
+    if may_select(t.task)
+        && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
+    {
+        table.scan(
+            table.index_with(&columns::PICK_INDEX),
+            &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state::stored::QUARANTINED) }],
+            None,
+            false,
+            |row| {
+                let id = ids::uuid_text(row.uuid(col::ID).unwrap_or(0));
+                rows.push(problem(
+                    format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
+                    None,
+                    format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
+                    format!(
+                        "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
+                        pgrx::spi::quote_literal(&t.name)
+                    ),
+                ));
+                rows.len() < 1000
+            },
+        );
+    }
+    if may_select(t.schedule)
+        && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
+    {
+        table.scan(table.index_with(&[columns::scol::NAME as i16]), &[], None, false, |row| {
+            if let Some((text, fix)) = crate::calls::schedules::trouble(t, &row) {
+                let name = row.text(columns::scol::NAME).unwrap_or_default();
+                rows.push(problem(format!("schedule {name} of {what}"), None, text, fix));
+            }
+            rows.len() < 1000
+        });
+    }
+}
+
+sql_functions! {
+    tenant_q_problems, pg_finfo_tenant_q_problems => problems;
+}

@@ -1,0 +1,148 @@
+//! Ids: the same for the same subject, different for different ones, in the order of time where they have one.
+
+use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use tenant_q_pure::ids::{fan_id, fire_id, gate_id, member_id, new_id, turn_id, uuid_text};
+
+/// Some flow, fan-out or schedule: 019b76da-5c00-7123-8456-789abcdef012.
+const SUBJECT: u128 = 0x019b_76da_5c00_7123_8456_789a_bcde_f012;
+/// 2026-01-01T00:00:00Z, microseconds since 2000.
+const NEW_YEAR: i64 = 820_540_800_000_000;
+
+/// Milliseconds since 1970.
+fn millis(id: u128) -> u64 {
+    (id >> 80) as u64
+}
+fn version(id: u128) -> u128 {
+    id >> 76 & 0xF
+}
+fn variant(id: u128) -> u128 {
+    id >> 62 & 0b11
+}
+
+/// They are in tables, and computed again by later releases. Values of an independent implementation.
+#[test]
+fn what_follows_from_its_subject_never_changes() {
+    for (id, expected) in [
+        (gate_id("lock", "a"), "bf6a372a-4988-5b98-9f19-5585f6cbaedf"),
+        (turn_id("default"), "d6fc5324-2e06-50d6-8ae5-62ba20663847"),
+        (member_id(SUBJECT, 0), "019b76da-5c00-7d77-8f39-5a8900000000"),
+        (member_id(SUBJECT, 4711), "019b76da-5c00-7d77-8f39-5a8900001267"),
+        (fan_id(SUBJECT, "acme"), "019b76da-5c00-7dd6-9aae-bd8766c40aeb"),
+        (fan_id(SUBJECT, "größe"), "019b76da-5c00-7319-9735-c1d90063bc39"),
+        (fire_id(SUBJECT, NEW_YEAR), "019b76da-a800-7960-a557-acf3d12a79ff"),
+        // Before 1970 there is no time to show: they differ nevertheless.
+        (fire_id(SUBJECT, -1_000_000_000_000_000), "00000000-0000-726c-a981-0155f0a03783"),
+        (SUBJECT, "019b76da-5c00-7123-8456-789abcdef012"),
+        (0, "00000000-0000-0000-0000-000000000000"),
+    ] {
+        assert_eq!(uuid_text(id), expected);
+    }
+}
+
+#[test]
+fn new_ids_are_of_version_7_and_ascend() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let before = now();
+    let ids: Vec<u128> = (0..20_000).map(|_| new_id()).collect();
+    let after = now();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+    for id in ids {
+        assert_eq!((version(id), variant(id)), (7, 0b10));
+        // The clock of a busy machine may be set meanwhile.
+        assert!((before - 1000..=after + 1000).contains(&millis(id)));
+    }
+}
+
+#[test]
+fn threads_make_different_new_ids() {
+    let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(|| (0..5000).map(|_| new_id()).collect::<Vec<_>>())).collect();
+    let ids: HashSet<u128> = threads.into_iter().flat_map(|t| t.join().expect("made ids")).collect();
+    assert_eq!(ids.len(), 20_000);
+}
+
+#[test]
+fn members_are_as_old_as_their_flow_and_in_its_order() {
+    let members: Vec<_> = (0..1000).map(|n| member_id(SUBJECT, n)).collect();
+    assert!(members.is_sorted_by(|a, b| a < b));
+    for (n, id) in members.iter().enumerate() {
+        assert_eq!((millis(*id), version(*id), variant(*id)), (millis(SUBJECT), 7, 0b10));
+        assert_eq!(*id as u32, n as u32);
+    }
+    // A flow of the next millisecond comes later with all its members.
+    assert!(members.iter().all(|id| *id < SUBJECT + (1 << 80) && *id != SUBJECT));
+}
+
+#[test]
+fn fire_times_are_the_time_of_their_tasks() {
+    const SECOND: i64 = 1_000_000;
+    let ids: Vec<_> = (0..1000).map(|n| fire_id(SUBJECT, NEW_YEAR + n * SECOND)).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b));
+    for (n, id) in ids.into_iter().enumerate() {
+        assert_eq!((millis(id), version(id), variant(id)), (1_767_225_600_000 + 1000 * n as u64, 7, 0b10));
+    }
+    // What shares a millisecond, and what is out of range, differs all the same.
+    let odd = [NEW_YEAR, NEW_YEAR + 1, NEW_YEAR + 999, NEW_YEAR - 1, i64::MIN, i64::MIN + 1, i64::MAX, i64::MAX - 1, -946_684_800_000_000];
+    assert_eq!(odd.map(|at| fire_id(SUBJECT, at)).into_iter().collect::<HashSet<_>>().len(), odd.len());
+}
+
+#[test]
+fn names_that_are_nearly_the_same_have_ids_that_are_not() {
+    let names = ["a", "b", "A", "a ", " a", "aa", "", "ä", "tenant_1", "tenant_2", "tenant_12", "tenant_21", "lock", "lock a"];
+    let fans: HashSet<_> = names.iter().map(|name| fan_id(SUBJECT, name)).collect();
+    assert_eq!(fans.len(), names.len());
+    for id in fans {
+        assert_eq!((millis(id), version(id), variant(id)), (millis(SUBJECT), 7, 0b10));
+    }
+    // A tenant's place within a stagger: its last half alone tells thousands apart.
+    let halves: HashSet<_> = (0..10_000).map(|n| fan_id(0, &format!("tenant_{n}")) as u64).collect();
+    assert_eq!(halves.len(), 10_000);
+}
+
+/// All that one text may be the name of, in the tables of one tenant.
+#[test]
+fn what_is_of_one_name_is_not_confused() {
+    let mut all = HashSet::new();
+    let mut number = 0;
+    let mut add = |id: u128| {
+        all.insert(id);
+        number += 1;
+    };
+    for name in ["", "a", "a b", "default", "turn", "lock", "turn default"] {
+        for kind in ["lock", "limit", "handler", "queue", "tenant"] {
+            add(gate_id(kind, name));
+        }
+        add(turn_id(name));
+        for subject in [0, 1, SUBJECT, SUBJECT + 1] {
+            add(fan_id(subject, name));
+        }
+    }
+    for subject in [0, 1, SUBJECT, SUBJECT + 1] {
+        add(subject);
+        for n in 0..100 {
+            add(member_id(subject, n));
+            add(fire_id(subject, n as i64));
+            add(fire_id(subject, NEW_YEAR + n as i64));
+        }
+    }
+    assert_eq!((number, all.len()), (1274, 1274));
+}
+
+proptest! {
+    #[test]
+    fn equal_subjects_have_equal_ids_and_others_others(
+        flows: [u128; 2], n in [0usize..1 << 32, 0usize..1 << 32], tenants in ["[a-c]{0,3}", "[a-c]{0,3}"], times: [i64; 2],
+    ) {
+        let (flow, other) = (flows[0], flows[1]);
+        prop_assume!(flow != other);
+        prop_assert_eq!(n[0] == n[1], member_id(flow, n[0]) == member_id(flow, n[1]));
+        prop_assert_ne!(member_id(flow, n[0]), member_id(other, n[0]));
+        prop_assert_eq!(tenants[0] == tenants[1], fan_id(flow, &tenants[0]) == fan_id(flow, &tenants[1]));
+        prop_assert_ne!(fan_id(flow, &tenants[0]), fan_id(other, &tenants[0]));
+        prop_assert_eq!(times[0] == times[1], fire_id(flow, times[0]) == fire_id(flow, times[1]));
+        prop_assert_ne!(fire_id(flow, times[0]), fire_id(other, times[0]));
+        prop_assert_eq!(tenants[0] == tenants[1], gate_id("lock", &tenants[0]) == gate_id("lock", &tenants[1]));
+    }
+}

@@ -1,0 +1,70 @@
+//! States of tasks: as characters of rows, and as people see them.
+
+use std::collections::HashSet;
+
+use tenant_q_pure::state::{State, ended, finished, is_runnable, is_task, stored, unfinished};
+
+#[test]
+fn names_are_those_of_the_documentation_and_each_is_of_one_state() {
+    let names = ["deferred", "delayed", "queued", "running", "retrying", "held", "done", "failed", "cancelled", "expired", "quarantined"];
+    assert_eq!(State::ALL.map(State::name), names);
+    assert_eq!(State::ALL.into_iter().collect::<HashSet<_>>().len(), 11);
+    assert_eq!(State::ALL.map(State::name).into_iter().collect::<HashSet<_>>().len(), 11);
+    let last = ["done", "failed", "cancelled", "expired", "quarantined"];
+    assert!(State::ALL.iter().all(|s| s.is_final() == last.contains(&s.name())));
+}
+
+/// They are in tables.
+#[test]
+fn characters_of_rows_never_change() {
+    use stored::*;
+    assert_eq!([QUEUED, TURN, WAITING, HELD, QUARANTINED, GATED, LINK, KEY], *b"qtwhxklu");
+    assert_eq!([ended::DONE, ended::FAILED, ended::CANCELLED, ended::EXPIRED, ended::QUARANTINED], *b"dfcex");
+    let tasks: Vec<u8> = (0..=255).filter(|c| b"qtwhxklu".contains(c) && is_task(*c)).collect();
+    assert_eq!(tasks, b"hkqtw");
+    let runnable: Vec<u8> = (0..=255).filter(|c| is_runnable(*c)).collect();
+    assert_eq!(runnable, b"qt");
+}
+
+#[test]
+fn what_a_row_of_an_unfinished_task_says() {
+    const NOW: i64 = 1_000;
+    // Character, attempts, due in so long, runs.
+    for (character, attempts, in_so_long, runs, name) in [
+        (b'q', 0, 0, false, "queued"),
+        (b'q', 0, -1, false, "queued"),
+        (b'q', 0, 1, false, "delayed"),
+        (b'q', 1, 1, false, "retrying"),
+        (b'q', 3, -1, false, "retrying"),
+        (b'q', 0, 0, true, "running"),
+        (b't', 0, 0, false, "queued"),
+        (b't', 0, 1, false, "delayed"),
+        (b't', 1, 0, false, "retrying"),
+        (b't', 1, 0, true, "running"),
+        // Waiting for a lock or a limit is waiting in the queue.
+        (b'k', 0, 0, false, "queued"),
+        (b'k', 0, 1, false, "delayed"),
+        (b'k', 2, 0, false, "retrying"),
+        (b'k', 2, 0, true, "running"),
+        (b'w', 0, 0, false, "deferred"),
+        (b'w', 0, 1, false, "deferred"),
+        (b'w', 2, 1, false, "deferred"),
+        (b'h', 0, 0, false, "held"),
+        (b'h', 2, 1, false, "held"),
+        (b'h', 0, 0, true, "running"),
+    ] {
+        let state = unfinished(character, attempts, NOW + in_so_long, NOW, runs);
+        let what = char::from(character);
+        assert_eq!(state.name(), name, "{what}, {attempts} attempts, due in {in_so_long}, runs: {runs}");
+        assert!(!state.is_final());
+    }
+}
+
+#[test]
+fn what_a_row_of_a_finished_task_says() {
+    for (character, name) in [(b'd', "done"), (b'f', "failed"), (b'c', "cancelled"), (b'e', "expired"), (b'x', "quarantined")] {
+        assert_eq!(finished(character).name(), name);
+    }
+    // A character of a later release: not taken for a success.
+    assert!((0..=255).all(|c| finished(c).is_final() && (c == b'd' || finished(c) != State::Done)));
+}
