@@ -185,7 +185,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
             .hint("Call tq_cancel(id) for tasks that are not to run.")
             .notice();
     }
-    waiters::finished(tenant.oid, Some(&group));
+    waiters::label_gone(tenant.oid, &group);
     Ok(Ret::Bigint(changed + left))
 }
 

@@ -168,8 +168,6 @@ fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
     let end = End { state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(tenant.oid, id, stamp);
-    wake::finished(id);
-    crate::shared::waiters::finished(tenant.oid, row.str(col::GROUP_ID));
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Who waits for the end of a task or of a group's tasks, and how they are called.
 
 use crate::postgres::{latch, shmem, transaction};
+use crate::shared::slot;
 use crate::shared::{self, Shared, wake};
+use std::cell::RefCell;
 
 /// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
 /// one look.
@@ -13,20 +15,69 @@ pub fn mark(schema: u32, group: &str) -> u64 {
     hasher.finish() | 1
 }
 
-/// A task of this group has ended: whoever waits for the group may look.
-pub fn announce(s: &Shared, schema: u32, group: Option<&str>) {
-    if let Some(group) = group
-        && s.header.waiters.load() > 0
-    {
-        transaction::flush_commits();
-        wake::announce_group(s, mark(schema, group));
+/// Says of a task that it is final, whichever way it ended. With the commit of this transaction whoever waits for it, or for
+/// one of its group, is called; the only place that says it is the one that every end goes through (work/complete.rs).
+pub fn ended(schema: u32, id: u128, group: Option<&str>) {
+    wake::finished(id);
+    if let Some(group) = group {
+        label_gone(schema, group);
     }
 }
 
-/// The same, after this transaction's commit.
-pub fn finished(schema: u32, group: Option<&str>) {
-    if let Some(group) = group {
-        wake::finished_group(mark(schema, group));
+/// Who waits for this group looks again, after the commit: it has one member more that is final, or less.
+pub fn label_gone(schema: u32, group: &str) {
+    wake::finished_group(mark(schema, group));
+}
+
+thread_local! {
+    /// Ends that this executor has committed, and told nobody of.
+    static UNTOLD: RefCell<Untold> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Untold {
+    ids: Vec<u128>,
+    groups: Vec<u64>,
+}
+
+/// After the commit. Nobody who comes to wait from now on needs to be called: who has looked before has its place by now.
+pub fn committed(s: &Shared, ids: &[u128], groups: &[u64]) {
+    if s.header.waiters.load() == 0 {
+        return;
+    }
+    if slot::my_slot().is_some() {
+        // An executor's commits aren't durable yet, and nobody hears of what a crash may take back.
+        return UNTOLD.with_borrow_mut(|untold| {
+            untold.ids.extend(ids);
+            untold.groups.extend(groups);
+        });
+    }
+    call(s, ids, groups);
+}
+
+/// In an executor, between two transactions.
+pub fn tell(s: &Shared) {
+    let untold = UNTOLD.with_borrow_mut(|untold| (!(untold.ids.is_empty() && untold.groups.is_empty())).then(|| std::mem::take(untold)));
+    if let Some(untold) = untold {
+        transaction::flush_commits();
+        call(s, &untold.ids, &untold.groups);
+    }
+}
+
+fn call(s: &Shared, ids: &[u128], groups: &[u64]) {
+    for w in s.waiting() {
+        let id = u128::from(w.id_high.load()) << 64 | u128::from(w.id_low.load());
+        let proc = w.proc.load();
+        if proc > 0 && (ids.contains(&id) || groups.contains(&w.group.load())) {
+            latch::wake(proc - 1);
+        }
+    }
+}
+
+/// Whoever waits for anything looks again.
+pub fn call_all(s: &Shared) {
+    for proc in s.waiting().iter().map(|w| w.proc.load()).filter(|proc| *proc > 0) {
+        latch::wake(proc - 1);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::Word;
+use crate::shared::waiters;
 use crate::shared::{self, EntryRef, Shared, away, gauge, prepared, ready};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -437,14 +438,9 @@ pub fn carry_out(s: &Shared, n: &Notes) {
             Stopped::Beyond(max) => stop_beyond(s, *tenant, max),
         }
     }
-    for id in &n.finished {
-        announce(s, *id);
-    }
-    for group in &n.groups {
-        announce_group(s, *group);
-    }
+    waiters::committed(s, &n.finished, &n.groups);
     if n.all_waiters {
-        announce_all(s);
+        waiters::call_all(s);
     }
     if sweep && let Some(db) = db() {
         db.order_sweep();
@@ -519,47 +515,5 @@ fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micro
         worker::signal(slot.pid.load(), libc::SIGINT);
         // The launcher repeats it, and terminates in the end.
         s.call_launcher();
-    }
-}
-
-/// Wakes whoever waits for this task.
-pub fn announce(s: &Shared, id: u128) {
-    if s.header.waiters.load() == 0 {
-        return;
-    }
-    let (high, low) = ((id >> 64) as u64, id as u64);
-    for w in s.waiting() {
-        let proc = w.proc.load();
-        if proc > 0 && w.id_high.load() == high && w.id_low.load() == low {
-            crate::postgres::latch::wake(proc - 1);
-        }
-    }
-}
-
-/// Wakes whoever waits for members of this group.
-pub fn announce_group(s: &Shared, group: u64) {
-    if s.header.waiters.load() == 0 {
-        return;
-    }
-    for w in s.waiting() {
-        let proc = w.proc.load();
-        if proc > 0 && w.group.load() == group {
-            crate::postgres::latch::wake(proc - 1);
-        }
-    }
-}
-
-/// Wakes whoever waits for anything.
-fn announce_all(s: &Shared) {
-    for proc in s.waiting().iter().map(|w| w.proc.load()).filter(|proc| *proc > 0) {
-        crate::postgres::latch::wake(proc - 1);
-    }
-}
-
-/// The same after an asynchronous commit of this process: durable first, if somebody waits.
-pub fn announce_committed(s: &Shared, id: u128) {
-    if s.header.waiters.load() > 0 {
-        crate::postgres::transaction::flush_commits();
-        announce(s, id);
     }
 }

@@ -11,10 +11,12 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
+use crate::pure::state::Outcome;
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::Micros;
 use crate::schedules::follow;
 use crate::shared::Item;
+use crate::shared::waiters;
 use crate::task::end::{self, End, HISTORY, INTERRUPTIONS};
 use crate::task::new::NewTask;
 use crate::task::place::Place;
@@ -55,6 +57,7 @@ fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) ->
         end::record(&results, row, end);
     }
     let id = row.uuid(col::ID).unwrap_or(0);
+    waiters::ended(tenant.oid, id, row.str(col::GROUP_ID));
     depend::release(tenant, tasks, id)?;
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
     gate::release(tenant, tasks, row, handler.as_deref())?;
@@ -156,6 +159,17 @@ pub enum Verdict {
     Failed,
     /// The row is gone or another incarnation: nothing to record.
     Overtaken,
+}
+
+impl Verdict {
+    /// As it is counted; None: it isn't.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Verdict::RetryAt(_) => Some(Outcome::Retry),
+            Verdict::Failed => Some(Outcome::Failed),
+            Verdict::Overtaken => None,
+        }
+    }
 }
 
 /// A failed attempt: in a transaction of its own.

@@ -282,7 +282,6 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     });
     let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
     complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
-    wake::finished(id);
     Ok(())
 }
 

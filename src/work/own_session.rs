@@ -19,10 +19,13 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::interleave;
+use crate::pure::state::Outcome;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::Micros;
 use crate::settings;
+use crate::shared::counters;
 use crate::shared::{self, Item, wake};
+use crate::task;
 use crate::task::current::{self, Asked, Call, Current};
 use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
@@ -262,6 +265,17 @@ pub enum Try {
     Theirs,
 }
 
+/// As an executor counts its attempts (tq_stats, tq_failures). It is counted when it ends, whatever becomes of the
+/// transaction around it: it has been made.
+fn count(tenant: &Tenant, row: &Row, outcome: Outcome, started_at: Micros, failure: Option<(&Failure, bool)>) {
+    let Some(s) = shared::get() else { return };
+    let counted = task::counted(row);
+    counters::ended(&s, tenant.oid, &counted, outcome, started_at);
+    if let Some((failure, timed_out)) = failure {
+        counters::failed(&s, tenant.oid, sandbox::current_user().to_u32(), &counted, failure, timed_out);
+    }
+}
+
 /// One attempt in a savepoint, its failure recorded in a second one.
 ///
 /// `declared`: constraints are put back to it; None = the transaction ends next.
@@ -308,11 +322,12 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     });
     let asked = current::replace_asked(Asked::default());
     let failure = match first {
-        Ok(Try::Ran(ran)) => {
-            wake::finished(item.id);
-            return Ok(Try::Ran(ran));
+        Ok(tried) => {
+            if let Try::Ran(Attempt { state: State::Done, row: Some(row), .. }) = &tried {
+                count(tenant, row, Outcome::Done, started_at, None);
+            }
+            return Ok(tried);
         }
-        Ok(other) => return Ok(other),
         Err(failure) => failure,
     };
     let failure = match failure.is(Own::Gone) && complete::is_unchanged(tenant, item)? {
@@ -330,7 +345,6 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
         Cause::Overtaken(_) => return Ok(Try::Theirs),
         Cause::Skipped(why) => {
             subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
-            wake::finished(item.id);
             return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
         }
         // None of the handler's: a lock wasn't to be had, the caller is cancelled.
@@ -345,7 +359,13 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
         Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
     };
     let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
+    let table = tenant.open(tenant.task, Access::Read)?;
+    let row = subtransaction::with_snapshot(|| find(&table, item));
+    drop(table);
     let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
+    if let (Some(row), Some(counted)) = (&row, verdict.outcome()) {
+        count(tenant, row, counted, started_at, Some((&failure, outcome == "timeout")));
+    }
     Ok(match verdict {
         Verdict::RetryAt(at) => {
             if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
@@ -353,10 +373,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
             }
             Try::Ran(Attempt::without_row(State::Retrying))
         }
-        Verdict::Failed => {
-            wake::finished(item.id);
-            Try::Ran(Attempt::without_row(State::Failed))
-        }
+        Verdict::Failed => Try::Ran(Attempt::without_row(State::Failed)),
         Verdict::Overtaken => Try::Theirs,
     })
 }
@@ -602,8 +619,10 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
                 return Err(failure.into());
             }
             subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
+            count(tenant, &row, Outcome::Failed, started_at, Some((&failure, outcome == "timeout")));
+        } else {
+            count(tenant, &row, Outcome::Done, started_at, None);
         }
-        wake::finished(id);
         transaction::see_own_writes();
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::pure::state::{ended, stored};
 use crate::pure::time::Micros;
 use crate::settings;
 use crate::shared::culprits::{self, HANDLER_WINDOW};
-use crate::shared::{Culprit, Item, Shared, ready, waiters, wake};
+use crate::shared::{Culprit, Item, Shared, ready};
 use crate::task;
 use crate::task::end::{self, End};
 use crate::tenant::columns::col;
@@ -105,7 +105,6 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     })?;
     transaction::flush_commits();
     if let Some((role, at)) = woken {
-        wake::announce(s, culprits::id_of(c));
         match (at, s.entry(shmem::my_database(), oid, role), s.db(shmem::my_database())) {
             (Some(at), Some(entry), _) => ready::wake_at(s, entry.index, at),
             (Some(at), None, Some(db)) => s.seek_at(db, at),
@@ -206,8 +205,6 @@ fn quarantine(
         ..End::default()
     };
     complete::end(tenant, table, row, &end, true)?;
-    wake::finished(row.uuid(col::ID).unwrap_or(0));
-    waiters::finished(tenant.oid, row.str(col::GROUP_ID));
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::pure::state::{Outcome, ended};
 use crate::pure::time::Micros;
 use crate::pure::word::Word;
 use crate::settings;
-use crate::shared::{Item, Shared, Slot, holds, ready, stop, store_text, wake};
+use crate::shared::{Item, Shared, Slot, holds, ready, stop, store_text};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
 use crate::task::rules::Rules;
 use crate::task::{self, end, lookup};
@@ -528,7 +528,6 @@ fn fail(
         }
         Verdict::Failed => {
             caught::log_failure(&named(&format!("failed at attempt {}", item.attempts + 1)), &failure);
-            wake::announce(s, item.id);
             Outcome::Failed
         }
         Verdict::Overtaken => Outcome::Over,
@@ -556,10 +555,7 @@ fn is_unchanged(tenant: &Tenant, item: &Item) -> bool {
 
 fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Outcome {
     match result {
-        Ok(()) => {
-            wake::announce(s, item.id);
-            Outcome::Over
-        }
+        Ok(()) => Outcome::Over,
         Err(f) if end::is_fenced(&f) => Outcome::Over,
         Err(why) => {
             caught::log_failure(&format!("task {} could not be ended", ids::uuid_text(item.id)), &why);

@@ -14,6 +14,7 @@ use crate::pure::time::{self, NEVER};
 use crate::pure::word::Word;
 use crate::settings;
 use crate::shared::slot::{self, MY_SLOT};
+use crate::shared::waiters;
 use crate::shared::wakes::{Reason, Turn, Waiter};
 use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, blocked, culprits, db_state, holds, ready, store_text};
 use crate::tenant::Tenant;
@@ -218,6 +219,7 @@ impl Executor {
                 return;
             }
             poison::settle(&self.s, shmem::my_database());
+            waiters::tell(&self.s);
             if let Some(index) = self.next_entry() {
                 waiter.about(index);
                 let worked = self.batch(index);
@@ -502,11 +504,8 @@ impl Executor {
         }
         if outcome == Outcome::Done {
             culprits::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::tenant::columns::col::HANDLER).unwrap_or(""));
-            crate::shared::wake::announce_committed(s, row.uuid(crate::tenant::columns::col::ID).unwrap_or(0));
         }
-        if matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Over) {
-            crate::shared::waiters::announce(s, tenant.oid, row.str(crate::tenant::columns::col::GROUP_ID));
-        }
+        waiters::tell(s);
         transaction::drop_session_state();
         if transaction::has_temp_tables() {
             let _ = transaction::run(|| {

@@ -94,6 +94,101 @@ fn who_waits_for_a_group_is_called_by_every_kind_of_end() {
     site.cluster.assert_log_clean();
 }
 
+/// Whoever waits for this task, and for one of its group, is called by what `act` does, long before they would look again.
+fn assert_told(site: &Site, how: &str, id: &str, act: impl FnOnce()) {
+    let calls = [
+        format!("SELECT count(*) FROM tq_fetch('{id}', wait => '50 s')"),
+        "SELECT tq_result_group('g', failures => true, wait => '50 s')::text".to_owned(),
+    ];
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (calls.iter())
+            .map(|call| {
+                let mut client = site.client("t1");
+                scope.spawn(move || {
+                    client.query(call, &[]).expect("an answer");
+                    Instant::now()
+                })
+            })
+            .collect();
+        site.cluster.wait_until(
+            DB,
+            "SELECT count(*) = 2 FROM pg_stat_activity WHERE query ~ '^SELECT (count|tq_result_group)' AND wait_event = 'Extension'",
+        );
+        let began = Instant::now();
+        act();
+        for (waiter, who) in waiters.into_iter().zip(["the task", "its group"]) {
+            let took = waiter.join().expect("the waiter ends") - began;
+            assert!(took < Duration::from_secs(4), "{how}, who waited for {who}: {took:?}");
+        }
+    });
+    site.run("t1", "SELECT tq_delete_group('g')");
+}
+
+const COUNTS: &str = "SELECT coalesce(sum(done), 0) || ' ' || coalesce(sum(failed), 0) FROM tq_stats WHERE tenant = 't1' AND handler IN ('gate', 'fail')";
+const LISTENING: &str = "
+    CREATE FUNCTION heard(e jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO fx (tenant, k) VALUES ('heard', e ->> 'event') $$;
+    CREATE FUNCTION fail(k text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM public.gate(k); RAISE 'so'; END $$;
+    SELECT tq_register('heard'), tq_register('fail', max_attempts => 1);
+    SELECT tq_on(e, 'heard', for_handler => h) FROM unnest('{done,failed,cancelled,expired}'::text[]) AS e, unnest('{gate,fail}'::text[]) AS h";
+
+/// However a task ends in an executor or by a call, all hear of it that want to: who waits for it or for its group, those who
+/// listen, what depends on it, the gauge and the counters.
+#[test]
+fn every_end_is_told_to_all_who_want_to_hear_of_it() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", LISTENING);
+    let open = || site.open_gate();
+    let heard = |event: &str| site.number(&format!("SELECT count(*) FROM fx WHERE tenant = 'heard' AND k = '{event}'"));
+    let enqueue = |handler: &str, rest: &str| site.enqueue("t1", handler, r#"["a"]"#, &format!(", group_id => 'g'{rest}"));
+    for (event, handler) in [("done", "gate"), ("failed", "fail"), ("cancelled", "gate")] {
+        site.cluster.run(DB, "DELETE FROM gate");
+        let id = enqueue(handler, "");
+        site.wait_running(&id);
+        let next = site.enqueue("t1", "ok", &format!(r#"["after {event}"]"#), &format!(", depends_on => '{{{id}}}'"));
+        if event == "cancelled" {
+            assert_told(&site, event, &id, || site.run("t1", &format!("SELECT tq_cancel('{id}')")));
+        } else {
+            assert_told(&site, event, &id, open);
+        }
+        site.wait_ended("t1", &next, if event == "done" { 'd' } else { 'c' });
+        site.cluster.wait_until(DB, &format!("SELECT count(*) >= 1 FROM fx WHERE tenant = 'heard' AND k = '{event}'"));
+        assert_eq!(heard(event), 1, "{event}");
+    }
+    assert_eq!(site.cluster.value(DB, COUNTS), "1 1");
+    // Too late for it, when its handler goes on.
+    site.run("t1", "SELECT tq_pause(handler => 'gate')");
+    let id = enqueue("gate", ", expires => '0.2 seconds'");
+    site.cluster.wait_until(DB, &format!("SELECT expires_at < clock_timestamp() FROM t1.tq_task WHERE id = '{id}'"));
+    assert_told(&site, "expired", &id, || site.run("t1", "SELECT tq_resume(handler => 'gate')"));
+    // A flow has no executor: it ends with its last member.
+    site.cluster.run(DB, "DELETE FROM gate");
+    let flow = site.value("t1", r#"SELECT tq_group('[{"handler": "gate", "args": ["member"]}]', task => '{"group_id": "g"}')"#);
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_running)");
+    assert_told(&site, "a flow", &flow, open);
+    site.wait_idle(&["t1"]);
+    site.cluster.wait_until(DB, "SELECT unfinished = 0 FROM (SELECT sum(queued) + sum(running) AS unfinished FROM tq_tenants) AS x");
+    site.cluster.assert_log_clean();
+}
+
+/// The same of those that end in somebody's own session.
+#[test]
+fn every_end_in_ones_own_session_is_told_to_all_who_want_to_hear_of_it() {
+    let site = Site::start("tenant_q.enabled = off\n", &["t1"]);
+    site.run("t1", LISTENING);
+    site.open_gate();
+    for (event, handler) in [("done", "gate"), ("failed", "fail")] {
+        let id = site.enqueue("t1", handler, r#"["a"]"#, ", group_id => 'g'");
+        assert_told(&site, event, &id, || site.run("t1", "SELECT count(*) FROM tq_drain()"));
+    }
+    let flow = site.value("t1", r#"SELECT tq_group('[{"handler": "gate", "args": ["member"]}]', task => '{"group_id": "g"}')"#);
+    assert_told(&site, "a flow", &flow, || site.run("t1", "SELECT count(*) FROM tq_drain()"));
+    assert_eq!(site.cluster.value(DB, COUNTS), "2 1");
+    assert_eq!(site.number("SELECT count(*) FROM tq_failures WHERE handler = 'fail'"), 1);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE tenant = 'heard' AND k IN ('done', 'failed')"), 3, "a flow is no handler's");
+    assert_eq!(site.number("SELECT sum(queued) FROM tq_tenants"), 0);
+    site.cluster.assert_log_clean();
+}
+
 #[test]
 fn recycling_lets_what_runs_end() {
     let site = Site::start("", &["t1"]);
