@@ -25,6 +25,7 @@ CREATE INDEX fanout_name ON tenant_q.fanout (name, fire_time);
 -- What became of it in each tenant: one row each, so that tenants don't wait for each other. The nil
 -- fan-out is of tenants to be visited with the schedules that all tenants have, not before finished_at.
 -- state: o expected · q enqueued · d done · f failed · c cancelled · e expired · x quarantined · s left out
+-- cause, of what is left out: o the tenant has a schedule of its own of this name
 CREATE TABLE tenant_q.fanout_tenant (
     fanout      uuid        NOT NULL,
     tenant      text        NOT NULL,
@@ -32,6 +33,7 @@ CREATE TABLE tenant_q.fanout_tenant (
     task        uuid,
     reason      text,
     finished_at timestamptz,
+    cause       "char",
     PRIMARY KEY (fanout, tenant)
 ) WITH (fillfactor = 70);
 CREATE INDEX fanout_tenant_tenant ON tenant_q.fanout_tenant (tenant);

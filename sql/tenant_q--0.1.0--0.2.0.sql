@@ -123,3 +123,7 @@ COMMENT ON FUNCTION @extschema@.tq_set_limit(text, integer, text, text, text[], 
 'What tasks with this limit_key may do, whatever their handlers; NULL leaves as it is, names in reset go back to none.
 max_running: at a time. rate: starts, ''10/m''. algorithm, said by each call: bucket lets a burst of the whole number through and then one after the other evenly; window counts in fixed windows of time. Rates are counted anew after a restart of the server.
 Errors: 42501 not the owner, 22023 a value that makes no sense, 54000 more than 10,000 limits. Example: SELECT tq_set_limit(''smtp'', max_running => 3, rate => ''60/m'');';
+
+-- Why a tenant is left out was to be read from the words of the reason.
+ALTER TABLE tenant_q.fanout_tenant ADD COLUMN cause "char";
+UPDATE tenant_q.fanout_tenant SET cause = 'o' WHERE state OPERATOR(pg_catalog.=) 's' AND reason OPERATOR(pg_catalog.=) 'the tenant has a schedule of its own of this name';

@@ -2,6 +2,7 @@
 
 use crate::calls::tenants::require_any_handler;
 use crate::fanout::definitions;
+use crate::fanout::lines::Cause;
 use crate::fanout::lines::{self, kind, run, spi};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
@@ -364,10 +365,10 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
 /// Tenants that a definition could not reach: (what, reason, fix).
 pub fn problems() -> Result<Vec<(String, String, String)>> {
     let visible = if rights::sees_all() { None } else { Some(visible()?.unwrap_or_default()) };
-    let rows: Vec<(String, String, String, bool)> = sandbox::as_extension(|| {
+    let rows: Vec<(String, String, String, Option<u8>)> = sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
-                "SELECT f.name, o.tenant, o.reason, o.reason OPERATOR(pg_catalog.~~) '%of its own%' FROM tenant_q.fanout f, tenant_q.fanout_tenant o
+                "SELECT f.name, o.tenant, o.reason, o.cause FROM tenant_q.fanout f, tenant_q.fanout_tenant o
                   WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND o.fanout OPERATOR(pg_catalog.=) f.id AND o.state OPERATOR(pg_catalog.=) 's'
                     AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
                 None,
@@ -378,7 +379,7 @@ pub fn problems() -> Result<Vec<(String, String, String)>> {
                     row.get::<String>(1)?.unwrap_or_default(),
                     row.get::<String>(2)?.unwrap_or_default(),
                     row.get::<String>(3)?.unwrap_or_default(),
-                    row.get::<bool>(4)?.unwrap_or(false),
+                    row.get::<i8>(4)?.map(|c| c as u8),
                 ))
             })
             .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
@@ -388,8 +389,8 @@ pub fn problems() -> Result<Vec<(String, String, String)>> {
     let quote = |text: &str| pgrx::spi::quote_literal(text);
     Ok(rows
         .into_iter()
-        .map(|(name, tenant, reason, own)| {
-            let fix = if own {
+        .map(|(name, tenant, reason, cause)| {
+            let fix = if cause == Some(Cause::OwnSchedule as u8) {
                 format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
             } else {
                 format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))

@@ -6,6 +6,7 @@
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
 use crate::fanout::lines::{Adopted, STEP, Served, fcol, note, run, spi, state};
+use crate::fanout::lines::{Cause, Skipped};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
@@ -70,7 +71,7 @@ fn open_both(tenant: &Tenant) -> std::result::Result<Table, Served> {
     let open = |relation, access| match tenant.try_open(relation, access) {
         Ok(Some(table)) => Ok(table),
         Ok(None) => Err(Served::Locked),
-        Err(e) => Err(Served::Skipped(e.message)),
+        Err(e) => Err(Served::Skipped(e.message.into())),
     };
     open(tenant.task, Access::Read)?;
     Ok(open(tenant.schedule, Access::Write)?.fetch_at_most(ROW))
@@ -78,7 +79,7 @@ fn open_both(tenant: &Tenant) -> std::result::Result<Table, Served> {
 
 enum Reconciled {
     Right,
-    Problem(String),
+    Problem(Skipped),
 }
 
 /// From when on a tenant that hasn't had the schedule yet has it.
@@ -108,7 +109,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let definition = of_all::find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = of_all::find(table, name);
     if let Some(row) = row.as_ref().filter(|row| row.outside > ROW) {
-        return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20)));
+        return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20).into()));
     }
     let of_all = row.as_ref().and_then(OfAll::of_row);
     let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
@@ -127,7 +128,10 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     };
     let Some(all) = OfAll::of_row(&definition) else { return Ok(Reconciled::Right) };
     if row.is_some() && of_all.is_none() {
-        return Ok(Reconciled::Problem("the tenant has a schedule of its own of this name".into()));
+        return Ok(Reconciled::Problem(Skipped {
+            cause: Some(Cause::OwnSchedule),
+            reason: "the tenant has a schedule of its own of this name".into(),
+        }));
     }
     let after = follow::after_of(&definition).0;
     if of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
@@ -136,7 +140,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
         return Ok(Reconciled::Right);
     }
     if let Some(circle) = follow::circle(name, &after, |other| of_all::find(table, other).map(|row| follow::after_of(&row).0)) {
-        return Ok(Reconciled::Problem(format!("after makes a circle: {circle}")));
+        return Ok(Reconciled::Problem(format!("after makes a circle: {circle}").into()));
     }
     let schedule = Schedule::of(tenant, &definition)?;
     let Some(mut planned) = plan_here(tenant, &definition, row.as_ref(), schedule.plan(), since)? else { return Ok(Reconciled::Right) };
@@ -247,7 +251,7 @@ pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, place: Option<&str>, now: Mi
         if let Some(revision) = revision {
             match &reconciled {
                 Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
-                Reconciled::Problem(reason) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(reason)),
+                Reconciled::Problem(skipped) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(skipped)),
             }
         }
         if n + 1 == NAMES || began.elapsed() > STEP {
@@ -310,7 +314,7 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result:
     let outcomes = open("fanout_tenant", Access::Write)?;
     match result {
         Ok(id) => note(&outcomes, line, &tenant.name, state::ENQUEUED, Some(id), None),
-        Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason)),
+        Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason.into())),
     }
     Ok(begun)
 }

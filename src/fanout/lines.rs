@@ -59,6 +59,7 @@ pub mod ocol {
     pub const TASK: usize = 4;
     pub const REASON: usize = 5;
     pub const FINISHED_AT: usize = 6;
+    pub const CAUSE: usize = 7;
 }
 
 /// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
@@ -105,9 +106,30 @@ pub fn lost() -> Failure {
     Failure::ours(Own::Changed, SqlState::SERIALIZATION_FAILURE, "the fan-out was changed meanwhile")
 }
 
+/// Why a tenant was left out: for people in words, for what is done about it as a cause.
+pub struct Skipped {
+    pub cause: Option<Cause>,
+    pub reason: String,
+}
+
+/// `tenant_q.fanout_tenant.cause`: what mends it, where that is not up to the tenant as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cause {
+    /// The tenant has a schedule of its own of this name, which would have to go.
+    OwnSchedule = b'o',
+}
+
+impl From<String> for Skipped {
+    fn from(reason: String) -> Skipped {
+        Skipped { cause: None, reason }
+    }
+}
+
 /// What became of it in this tenant, for the first time or anew.
-pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Option<u128>, reason: Option<&str>) {
-    let reason = reason.map(cut);
+pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Option<u128>, skipped: Option<&Skipped>) {
+    let reason = skipped.map(|s| cut(&s.reason));
+    let cause = skipped.and_then(|s| s.cause).map_or(Value::Null, |cause| Value::Char(cause as u8));
     match outcome(outcomes, fanout, tenant) {
         Some(row) => {
             let changes = [
@@ -115,6 +137,7 @@ pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Optio
                 (ocol::TASK, Value::uuid(task)),
                 (ocol::REASON, Value::text(reason.as_deref())),
                 (ocol::FINISHED_AT, Value::Null),
+                (ocol::CAUSE, cause),
             ];
             // Lost: its retention was faster.
             let _: Gone = outcomes.update(&row, &changes);
@@ -126,6 +149,7 @@ pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Optio
             Value::uuid(task),
             Value::text(reason.as_deref()),
             Value::Null,
+            cause,
         ]),
     }
 }
@@ -161,7 +185,7 @@ pub enum Served {
     Enqueued(u128),
     /// Its schedule is as the definition says.
     Defined,
-    Skipped(String),
+    Skipped(Skipped),
     /// Somebody holds its tables.
     Locked,
 }

@@ -37,11 +37,13 @@ impl<K: Hash + Eq, V: Clone> Bounded<K, V> {
     /// What is too large for its half isn't kept.
     pub fn insert(&mut self, key: K, value: V, bytes: usize) {
         self.remove(&key);
-        if bytes > self.bytes_max / 2 {
+        if self.number_max == 0 || bytes > self.bytes_max / 2 {
             return;
         }
         if self.young.len() >= self.number_max / 2 || self.young_bytes + bytes > self.bytes_max / 2 {
-            self.old = std::mem::take(&mut self.young);
+            let young = std::mem::take(&mut self.young);
+            // There are no halves of one.
+            self.old = if self.number_max < 2 { HashMap::new() } else { young };
             self.young_bytes = 0;
         }
         self.young_bytes += bytes;

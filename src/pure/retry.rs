@@ -75,7 +75,7 @@ impl Default for Policy {
 }
 
 fn micros(seconds: f64) -> Micros {
-    (seconds * SECOND as f64).clamp(0.0, 36500.0 * DAY as f64) as Micros
+    (seconds * SECOND as f64).round().clamp(0.0, 36500.0 * DAY as f64) as Micros
 }
 
 /// Uniform in [0, 1), the same for the same seed.
@@ -91,15 +91,19 @@ impl Policy {
     pub fn delay(&self, attempt: u32, seed: u64) -> Micros {
         let n = attempt.max(1) - 1;
         let grow = |factor: f64| factor.powi(n.min(1000) as i32);
-        let base = |default: Micros| self.base.map_or(default, micros) as f64;
+        // Nothing is nothing however often: what it is multiplied by may be beyond all numbers.
+        let grown = |default: Micros, by: f64| match self.base.map_or(default, micros) {
+            0 => 0.0,
+            base => base as f64 * by,
+        };
         let factor = self.factor;
         let (plain, cap, jitter) = match self.kind {
-            Kind::Fixed => (base(15 * SECOND), None, 0.0),
-            Kind::Linear => (base(15 * SECOND) * (1.0 + factor.unwrap_or(1.0) * n as f64), Some(HOUR), 0.0),
-            Kind::Exponential => (base(15 * SECOND) * grow(factor.unwrap_or(2.0)), Some(HOUR), 0.1),
-            Kind::Dramatiq => (base(15 * SECOND) * grow(factor.unwrap_or(2.0)), Some(7 * DAY), 0.5),
-            Kind::Celery => (base(SECOND) * grow(factor.unwrap_or(2.0)), Some(10 * MINUTE), 1.0),
-            Kind::Procrastinate => (base(0) * grow(factor.unwrap_or(1.0)), None, 0.0),
+            Kind::Fixed => (grown(15 * SECOND, 1.0), None, 0.0),
+            Kind::Linear => (grown(15 * SECOND, 1.0 + factor.unwrap_or(1.0) * n as f64), Some(HOUR), 0.0),
+            Kind::Exponential => (grown(15 * SECOND, grow(factor.unwrap_or(2.0))), Some(HOUR), 0.1),
+            Kind::Dramatiq => (grown(15 * SECOND, grow(factor.unwrap_or(2.0))), Some(7 * DAY), 0.5),
+            Kind::Celery => (grown(SECOND, grow(factor.unwrap_or(2.0))), Some(10 * MINUTE), 1.0),
+            Kind::Procrastinate => (grown(0, grow(factor.unwrap_or(1.0))), None, 0.0),
             Kind::List | Kind::Rq => {
                 let at = (n as usize).min(self.delays.len().saturating_sub(1));
                 (self.delays.get(at).map_or(0.0, |d| micros(*d) as f64), None, 0.0)

@@ -1,7 +1,7 @@
 //! Instants as PostgreSQL counts them, microseconds since 2000, and as the calendar has them.
 
-use chrono::Datelike;
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{Datelike, Offset};
 
 /// Microseconds since 2000-01-01 UTC: PostgreSQL's timestamptz.
 pub type Micros = i64;
@@ -31,11 +31,13 @@ pub fn micros_of(d: TimeDelta) -> i64 {
 
 pub fn time_text(slot: DateTime<Utc>, zone: chrono_tz::Tz, kind: Option<u32>) -> String {
     let local = slot.with_timezone(&zone);
+    // As PostgreSQL writes it: with seconds only where there are any.
+    let offset = if local.offset().fix().local_minus_utc() % 60 == 0 { "%:z" } else { "%::z" };
     match kind {
         Some(1082) => local.format("%Y-%m-%d").to_string(),
         Some(1083) => local.format("%H:%M:%S%.6f").to_string(),
-        Some(1266) => local.format("%H:%M:%S%.6f%:z").to_string(),
+        Some(1266) => local.format(&format!("%H:%M:%S%.6f{offset}")).to_string(),
         Some(1114) => local.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
-        _ => local.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
+        _ => local.format(&format!("%Y-%m-%dT%H:%M:%S%.6f{offset}")).to_string(),
     }
 }

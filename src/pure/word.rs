@@ -27,3 +27,31 @@ impl Word {
         (if self.running { self.next - 1 } else { self.next })..self.end
     }
 }
+
+/// Who serves the schedules of a database, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    None,
+    /// The postmaster has been asked for one.
+    Starting,
+    /// Its process number: whose latch is set to call it.
+    Lives(u32),
+}
+
+impl Scheduler {
+    pub fn pack(self) -> u32 {
+        match self {
+            Scheduler::None => 0,
+            Scheduler::Starting => 1,
+            // The first process has number 0.
+            Scheduler::Lives(number) => number + 2,
+        }
+    }
+    pub fn unpack(word: u32) -> Scheduler {
+        match word {
+            0 => Scheduler::None,
+            1 => Scheduler::Starting,
+            word => Scheduler::Lives(word - 2),
+        }
+    }
+}

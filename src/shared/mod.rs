@@ -29,12 +29,13 @@ pub mod waiters;
 pub mod wake;
 pub mod wakes;
 
+use crate::postgres::latch;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
 use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64, Reset};
 use crate::pure::shares::{self, Owner, Says, Tally};
 use crate::pure::time::{Micros, NEVER};
-pub use crate::pure::word::Word;
+pub use crate::pure::word::{Scheduler, Word};
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::share::Pressure;
 use crate::shared::wakes::REASONS;
@@ -253,7 +254,7 @@ shared_struct! {
         pub database: HandshakeU32,
         /// See `db_state`.
         pub state: HandshakeU32,
-        /// The scheduler: process number + 1, pid.
+        /// A `Scheduler`, packed; and its pid.
         pub scheduler: HandshakeU32,
         pub scheduler_pid: HandshakeU32,
         pub sweep_wanted: HandshakeU32,
@@ -307,11 +308,16 @@ impl Db {
     }
     /// Its scheduler, if there is one, looks what there is to do. It may just be leaving: the launcher sees to that.
     pub fn call_scheduler(&self) {
-        let scheduler = self.scheduler.load();
-        // 1 = it is being started.
-        if scheduler > 1 {
-            crate::postgres::latch::wake(scheduler - 1);
+        if let Scheduler::Lives(number) = self.scheduler() {
+            latch::wake(number);
         }
+    }
+    pub fn scheduler(&self) -> Scheduler {
+        Scheduler::unpack(self.scheduler.load())
+    }
+    /// Returns who it was.
+    pub fn set_scheduler(&self, scheduler: Scheduler) -> Scheduler {
+        Scheduler::unpack(self.scheduler.swap(scheduler.pack()))
     }
     /// Whether somebody drops or copies it, or the like, for which no worker may be there.
     pub fn is_away(&self) -> bool {

@@ -175,7 +175,14 @@ fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result
     let fanouts = records::open("fanout", Access::Write)?;
     let Some(row) = fanouts.find(&[lines::fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
     if !failure.sqlstate.may_pass() {
-        lines::note(&records::open("fanout_tenant", Access::Write)?, fanout, tenant, lines::state::SKIPPED, None, Some(&failure.message));
+        lines::note(
+            &records::open("fanout_tenant", Access::Write)?,
+            fanout,
+            tenant,
+            lines::state::SKIPPED,
+            None,
+            Some(&failure.message.clone().into()),
+        );
     }
     match fanouts.update(&row, &[(lines::fcol::SERVED_TO, Value::Text(tenant))]) {
         Gone::Done => Ok(()),
@@ -306,15 +313,15 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
         let served = match (left_out, tenant::by_oid(*schema)) {
             // Whoever is just being renamed, detached or dropped is what it will be then.
             (_, Ok(tenant)) if tenant.name != *name || !tenant::keep(&tenant)? => Served::Locked,
-            (Some(reason), _) if tasks => Served::Skipped(reason.clone()),
-            (_, Err(error)) => Served::Skipped(error.message),
+            (Some(reason), _) if tasks => Served::Skipped(reason.clone().into()),
+            (_, Err(error)) => Served::Skipped(error.message.into()),
             (_, Ok(tenant)) if tasks => enqueue(&row, id, &tenant, now)?,
             (_, Ok(tenant)) => crate::fanout::definitions::serve(&row, &tenant)?,
         };
         match served {
             Served::Defined => lines::note(&outcomes, id, name, lines::state::DEFINED, None, None),
             Served::Enqueued(task) => lines::note(&outcomes, id, name, lines::state::ENQUEUED, Some(task), None),
-            Served::Skipped(reason) => lines::note(&outcomes, id, name, lines::state::SKIPPED, None, Some(&reason)),
+            Served::Skipped(skipped) => lines::note(&outcomes, id, name, lines::state::SKIPPED, None, Some(&skipped)),
             Served::Locked => {}
         }
     }
@@ -328,10 +335,11 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
 /// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
 fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<Served> {
     let skipped = |e: Error| {
-        Ok(Served::Skipped(match e.detail {
+        let reason = match e.detail {
             Some(detail) => format!("{}: {detail}", e.message),
             None => e.message,
-        }))
+        };
+        Ok(Served::Skipped(reason.into()))
     };
     let table = match tenant.try_open(tenant.task, Access::Write) {
         Ok(Some(table)) => table,
@@ -340,7 +348,7 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
     };
     let handler = match handler::require(tenant, row.str(lines::fcol::HANDLER).unwrap_or("")) {
         Ok(handler) => handler,
-        Err(e) => return Ok(Served::Skipped(e.message)),
+        Err(e) => return Ok(Served::Skipped(e.message.into())),
     };
     // Before anything is written: a full table of entries is everybody's trouble, and passes.
     tenant.entry(handler.run_as)?;
@@ -363,7 +371,7 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
     };
     let queue = Queue::of(tenant.clone(), table, caller, By::Engine);
     match crate::work::enqueue::add(&queue, &new) {
-        Ok(id) if new.id != Some(id) && !lines::is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.into())),
+        Ok(id) if new.id != Some(id) && !lines::is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.to_owned().into())),
         Ok(id) => Ok(Served::Enqueued(id)),
         Err(e) => skipped(e),
     }

@@ -13,7 +13,7 @@ use crate::pure::like;
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::Word;
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, Db, SLOTS, Shared, Slot, db_state, ready, slot};
+use crate::shared::{self, Db, SLOTS, Scheduler, Shared, Slot, db_state, ready, slot};
 use crate::{settings, tenant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -610,7 +610,7 @@ impl Launcher {
                     Life::Stopped => {
                         self.schedulers.remove(&oid).expect("just seen").forget();
                         turn.did(Reason::Call);
-                        if db.scheduler.swap(0) != 0 {
+                        if db.set_scheduler(Scheduler::None) != Scheduler::None {
                             // It left without signing off: killed. Not at once again.
                             self.go_on_without(db, now);
                             let failures = db.start_failures.fetch_add(1).min(6);
@@ -618,27 +618,28 @@ impl Launcher {
                         }
                     }
                     life => {
-                        let scheduler = db.scheduler.load();
-                        if state == db_state::UNKNOWN && scheduler > 1 {
+                        if state == db_state::UNKNOWN
+                            && let Scheduler::Lives(number) = db.scheduler()
+                        {
                             // It may sleep until the next schedule is due.
-                            latch::wake(scheduler - 1);
+                            latch::wake(number);
                             busy = true;
                         }
                         busy |= life == Life::NotYet;
                         continue;
                     }
                 }
-            } else if let (scheduler @ 2.., pid @ 1..) = (db.scheduler.load(), db.scheduler_pid.load())
-                && latch::is_process(scheduler - 1, pid)
+            } else if let (Scheduler::Lives(number), pid @ 1..) = (db.scheduler(), db.scheduler_pid.load())
+                && latch::is_process(number, pid)
             {
                 // A launcher before this one has started it; it calls us when it leaves, or we find out.
                 if state == db_state::UNKNOWN {
-                    latch::wake(scheduler - 1);
+                    latch::wake(number);
                 }
                 busy |= state == db_state::UNKNOWN || db.ticks_wanted.load() == 1 || db.sweep_wanted.load() == 1 || db.fanouts.load() != 0;
                 continue;
             }
-            if db.scheduler.load() > 1 && db.scheduler.swap(0) > 1 {
+            if matches!(db.scheduler(), Scheduler::Lives(_)) && matches!(db.set_scheduler(Scheduler::None), Scheduler::Lives(_)) {
                 // The same of one that a launcher before this one had started.
                 self.go_on_without(db, now);
             }
@@ -663,7 +664,7 @@ impl Launcher {
             turn.did(Reason::Retry);
             match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
                 Some(handle) => {
-                    db.scheduler.store(1);
+                    db.set_scheduler(Scheduler::Starting);
                     self.schedulers.insert(oid, handle);
                     self.fed();
                 }

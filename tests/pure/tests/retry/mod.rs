@@ -200,7 +200,7 @@ proptest! {
         base in 0.001f64..1e9, factor in 1f64..1e6, cap in 0f64..1e10, jitter in 0f64..=1.0, seed: u64, attempts in prop::collection::vec(1u32.., 2..20),
     ) {
         let policy = policy(json!({"kind": kind, "base": base, "factor": factor, "cap": cap, "jitter": jitter}));
-        let most = ((cap * 1e6) as i64).min(CENTURY);
+        let most = ((cap * 1e6).round() as i64).min(CENTURY);
         let mut attempts = attempts;
         attempts.sort();
         let mut before = 0;
