@@ -28,7 +28,8 @@
 //! | src/handler/arguments.rs | `document::convert` | with leave any type, without PostgreSQL's own |
 //! | src/work/run.rs | `fire_deferred(` | the attempt's |
 //! | src/work/own_session.rs | `deferred::fire(` | the attempt's |
-//! | src/work/own_session.rs | `declared.fire(` | the attempt's; before the first task, what the caller has deferred |
+//! | src/work/own_session.rs | `declared.fire(` | the attempt's |
+//! | src/calls/own_session.rs | `declared.fire(` | before the first task, what the caller has deferred |
 //! | src/handler/arguments.rs | `sandbox::as_owner(` | at enqueue the caller's own |
 //! | src/work/ask.rs | `sandbox::as_owner(` | at enqueue the caller's own |
 //! | src/calls/tenants.rs | `sandbox::as_owner(` | the caller's of tq_attach and tq_detach: our own DDL |

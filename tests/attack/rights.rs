@@ -120,7 +120,11 @@ fn what_a_tenant_does_to_a_shared_handler_is_its_own_affair() {
 
 /// Has the tenant's tasks crash the server until the handler is stopped there.
 fn crash_until_stopped(site: &Site, tenant: &str) {
-    site.run(tenant, "SELECT tq_async('crash', to_jsonb(ARRAY[n::text]), max_attempts => 1) FROM generate_series(1, 3) AS n");
+    // Not at once: the server goes down with the first of them, and the answer to this call with it.
+    site.run(
+        tenant,
+        "SELECT tq_async('crash', to_jsonb(ARRAY[n::text]), max_attempts => 1, delay => '0.5 seconds') FROM generate_series(1, 3) AS n",
+    );
     site.cluster.wait_until(
         DB,
         &format!(

@@ -124,7 +124,8 @@ fn assert_told(site: &Site, how: &str, id: &str, act: impl FnOnce()) {
     site.run("t1", "SELECT tq_delete_group('g')");
 }
 
-const COUNTS: &str = "SELECT coalesce(sum(done), 0) || ' ' || coalesce(sum(failed), 0) FROM tq_stats WHERE tenant = 't1' AND handler IN ('gate', 'fail')";
+const COUNTS: &str =
+    "SELECT coalesce(sum(done), 0) || ' ' || coalesce(sum(failed), 0) FROM tq_stats WHERE tenant = 't1' AND handler IN ('gate', 'fail')";
 const LISTENING: &str = "
     CREATE FUNCTION heard(e jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO fx (tenant, k) VALUES ('heard', e ->> 'event') $$;
     CREATE FUNCTION fail(k text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM public.gate(k); RAISE 'so'; END $$;
