@@ -38,7 +38,7 @@ fn event_of(args: &Args) -> Result<Event> {
     Event::of(&name).ok_or_else(|| {
         let names: Vec<&str> = Event::ALL.iter().map(|e| e.name()).collect();
         let error = Error::invalid(format!("event \"{name}\" is not known")).detail(format!("Events are {}.", names.join(", ")));
-        match nearest(&name, names.into_iter()) {
+        match nearest(&name, names) {
             Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
             None => error,
         }

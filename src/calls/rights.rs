@@ -13,11 +13,14 @@ use crate::tenant::rights::require_owner;
 use crate::{shared, sql_functions, tenant};
 use pgrx::{Spi, pg_sys};
 
+/// A privilege of PostgreSQL's, and the tables it is on.
+type Privilege = (&'static str, &'static [&'static str]);
+
 /// A level, and what it is in SQL: (privilege, tables).
 ///
 /// To enqueue is INSERT on `args` and not on `handler`, without which no row can be inserted: whoever enqueues comes by
 /// tq_async, and so by max_queued and by who listens.
-const RIGHTS: [(&str, &[(&str, &[&str])]); 4] = [
+const RIGHTS: [(&str, &[Privilege]); 4] = [
     ("enqueue", &[("INSERT (args)", &["tq_task"])]),
     ("read", &[("SELECT", &["tq_task", "tq_result", "tq_schedule"])]),
     ("operate", &[("DELETE", &["tq_task"]), ("INSERT (name)", &["tq_schedule"])]),

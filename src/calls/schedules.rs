@@ -153,7 +153,7 @@ fn check_reset(args: &Args, reset: &[String]) -> Result<()> {
             Some(_) => {}
             None => {
                 let error = Error::invalid(format!("reset names \"{parameter}\", which is no parameter of a schedule"));
-                return Err(match nearest(parameter, PARAMETERS.into_iter()) {
+                return Err(match nearest(parameter, PARAMETERS) {
                     Some(near) => error.detail(format!("The nearest is \"{near}\".")),
                     None => error,
                 });

@@ -51,13 +51,16 @@ struct Listener {
     pub by_superuser: bool,
 }
 
+/// What was read in this epoch of the registry.
+type OfEpoch<T> = (u64, T);
+
 thread_local! {
     /// Listeners by id, of one epoch of the registry.
-    static CACHE: RefCell<(u64, Bounded<u128, Option<Rc<Listener>>>)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
+    static CACHE: RefCell<OfEpoch<Bounded<u128, Option<Rc<Listener>>>>> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
     /// Tenants whose being detached was said.
     static SAID: RefCell<HashSet<String>> = RefCell::default();
     /// Conditions that were found in order, of one epoch.
-    static TRUSTED: RefCell<(u64, HashSet<Trusted>)> = RefCell::default();
+    static TRUSTED: RefCell<OfEpoch<HashSet<Trusted>>> = RefCell::default();
 }
 
 /// Listeners that a session remembers, and the bytes that they may take.

@@ -148,9 +148,11 @@ fn state_of(tenant: &Tenant, name: &str) -> State {
     state
 }
 
+type ByName = Bounded<(u32, String), Option<Rc<Handler>>>;
+
 thread_local! {
     /// (tenant, name) → handler, of one epoch of the registry. Names that nobody has registered too: rows ask for them.
-    static CACHE: RefCell<(u64, Bounded<(u32, String), Option<Rc<Handler>>>)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
+    static CACHE: RefCell<(u64, ByName)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
 }
 
 /// Handlers that a process remembers, and the bytes that they may take: those of thousands of tenants, as a rule.

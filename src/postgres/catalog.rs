@@ -428,9 +428,10 @@ pub fn referring(table: &crate::postgres::relation::Table) -> Vec<(String, Strin
     let mut found: Vec<(String, String)> = triggers(table)
         .into_iter()
         .filter(|t| t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()))
-        // SAFETY: look-ups.
         .map(|t| {
-            (owned(unsafe { pg_sys::get_constraint_name(t.tgconstraint) }).unwrap_or_default(), qualified_name(t.tgconstrrelid.to_u32()))
+            // SAFETY: a look-up by OID; the name is palloc'ed, or NULL.
+            let name = owned(unsafe { pg_sys::get_constraint_name(t.tgconstraint) });
+            (name.unwrap_or_default(), qualified_name(t.tgconstrrelid.to_u32()))
         })
         .collect();
     found.sort();

@@ -66,8 +66,8 @@ impl From<crate::postgres::error::Error> for Failure {
 const TEXT_MAX: usize = 64 * 1024;
 
 fn text(p: *const std::ffi::c_char) -> Option<String> {
-    // SAFETY: a field of ErrorData: NULL or a C string.
     (!p.is_null()).then(|| {
+        // SAFETY: a field of ErrorData that isn't NULL is a C string.
         let bytes = unsafe { CStr::from_ptr(p) }.to_bytes();
         String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_MAX)]).into_owned()
     })

@@ -48,8 +48,11 @@ impl<'a> Value<'a> {
             Value::Null | Value::Raw(None) => (pg_sys::Datum::from(0usize), true),
             Value::Uuid(id) => {
                 // SAFETY: 16 bytes from palloc, filled whole: the representation of uuid.
-                let p = unsafe { pg_sys::palloc(16) } as *mut u8;
-                unsafe { std::ptr::copy_nonoverlapping(id.to_be_bytes().as_ptr(), p, 16) };
+                let p = unsafe {
+                    let p = pg_sys::palloc(16) as *mut u8;
+                    std::ptr::copy_nonoverlapping(id.to_be_bytes().as_ptr(), p, 16);
+                    p
+                };
                 (pg_sys::Datum::from(p), false)
             }
             Value::Text(t) => (t.into_datum().expect("text is not null"), false),

@@ -24,12 +24,16 @@ pub enum Command {
     Reassign,
 }
 
+/// Called with the command, and whether the client itself gave it, alone.
+type Before = fn(&Command, bool);
+type Calls = (Before, fn(&Command));
+
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
-static CALLS: OnceLock<(fn(&Command, bool), fn(&Command))> = OnceLock::new();
+static CALLS: OnceLock<Calls> = OnceLock::new();
 
 /// Calls `before` (with whether the client itself gave it, alone) and, if it succeeded, `after` around such commands.
 /// Once, while preloading.
-pub fn hook(before: fn(&Command, bool), after: fn(&Command)) {
+pub fn hook(before: Before, after: fn(&Command)) {
     if CALLS.set((before, after)).is_ok() {
         // SAFETY: _PG_init.
         unsafe {

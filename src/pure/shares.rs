@@ -41,7 +41,8 @@ pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<I
     let mine = held(owner);
     let mut over = None;
     // Who holds most, its least, where that is.
-    let (mut most, mut own): (Option<(u32, i64, usize)>, Option<(i64, usize)>) = (None, None);
+    let mut most: Option<(u32, i64, usize)> = None;
+    let mut own: Option<(i64, usize)> = None;
     let (mut whose, mut last) = (Owner(0), None);
     for (n, (of, says)) in places.enumerate() {
         match says {

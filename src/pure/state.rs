@@ -131,3 +131,24 @@ pub fn finished(state: u8) -> State {
         _ => State::Failed,
     }
 }
+
+/// How an attempt that was not done ended, as tq_attempts has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Failed,
+    /// The handler has asked for another one.
+    Retry,
+    TimedOut,
+    Interrupted,
+}
+
+impl AttemptEnd {
+    pub fn name(self) -> &'static str {
+        match self {
+            AttemptEnd::Failed => "failed",
+            AttemptEnd::Retry => "retry",
+            AttemptEnd::TimedOut => "timeout",
+            AttemptEnd::Interrupted => "interrupted",
+        }
+    }
+}

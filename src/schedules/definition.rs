@@ -393,7 +393,7 @@ impl Definition {
         for (key, value) in map {
             if !PARAMETERS.contains(&key.as_str()) {
                 let error = Error::invalid(format!("schedule key \"{key}\" is not known"));
-                return Err(match nearest(key, PARAMETERS.into_iter()) {
+                return Err(match nearest(key, PARAMETERS) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_schedule's parameters."),
                 });

@@ -7,6 +7,7 @@ use crate::postgres::clock;
 use crate::postgres::relation::{Gone, Row, Table, Tid, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
+use crate::pure::state::AttemptEnd;
 use crate::pure::time::Micros;
 use crate::shared::Item;
 use crate::tenant::columns::col;
@@ -120,10 +121,10 @@ fn cut(text: &str) -> String {
 }
 
 /// One attempt as its task remembers it.
-pub fn attempt_document(attempt: i32, outcome: &str, started_at: Micros, failure: &Failure) -> Json {
+pub fn attempt_document(attempt: i32, how: AttemptEnd, started_at: Micros, failure: &Failure) -> Json {
     json!({
         "attempt": attempt,
-        "outcome": outcome,
+        "outcome": how.name(),
         "started_at": started_at,
         "duration": (clock::now() - started_at).max(0),
         "sqlstate": failure.sqlstate,

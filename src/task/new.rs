@@ -321,7 +321,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             }
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
-                return Err(match nearest(other, PARAMETERS.into_iter()) {
+                return Err(match nearest(other, PARAMETERS) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_async's parameters."),
                 });

@@ -11,6 +11,7 @@ use crate::postgres::relation::{Access, Gone, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
+use crate::pure::state::AttemptEnd;
 use crate::pure::state::Outcome;
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::Micros;
@@ -172,19 +173,31 @@ impl Verdict {
     }
 }
 
+/// What is made of an attempt that was not done: whoever runs attempts makes one, and nothing else decides how it goes on.
+pub struct Judgement {
+    pub failure: Failure,
+    pub how: AttemptEnd,
+    /// What tq_retry asked for; None: as the policy says.
+    pub delay: Option<Micros>,
+    /// There is no other attempt, whatever the policy says.
+    pub last: bool,
+}
+
+impl Judgement {
+    pub fn of(how: AttemptEnd, failure: Failure) -> Judgement {
+        Judgement { failure, how, delay: None, last: false }
+    }
+}
+
 /// A failed attempt: in a transaction of its own.
-///
-/// `delay` and `last`: what tq_retry or tq_fail asked for.
 pub fn failed(
     tenant: &Tenant,
     item: &Item,
     handler: Option<&Handler>,
     started_at: Micros,
-    failure: &Failure,
-    outcome: &str,
-    delay: Option<Micros>,
-    last: bool,
+    judgement: &Judgement,
 ) -> Result<Verdict, Failure> {
+    let Judgement { failure, how, delay, last } = judgement;
     let table = tenant.open(tenant.task, Access::Write)?;
     let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Verdict::Overtaken) };
     if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
@@ -193,7 +206,7 @@ pub fn failed(
     let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
-    let history = with_entry(row.json(col::HISTORY), end::attempt_document(attempts, outcome, started_at, failure));
+    let history = with_entry(row.json(col::HISTORY), end::attempt_document(attempts, *how, started_at, failure));
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
     let mut reclaimed = None;
@@ -279,8 +292,9 @@ pub fn interrupted(
                 format!("{times} attempts were interrupted one after the other, the last one at: {}", failure.message),
             )
         };
-        let verdict = failed(tenant, item, handler, started_at, &failure, "interrupted", None, false)?;
-        return Ok(Interrupted::Counted(failure, verdict));
+        let judgement = Judgement::of(AttemptEnd::Interrupted, failure);
+        let verdict = failed(tenant, item, handler, started_at, &judgement)?;
+        return Ok(Interrupted::Counted(judgement.failure, verdict));
     }
     if before > 0 {
         // One entry for all of them: the attempts before are not to be pushed out of the history.
@@ -291,7 +305,7 @@ pub fn interrupted(
         hint: Some(format!("At {INTERRUPTIONS} in a row it counts as a failed attempt.")),
         ..failure.clone()
     };
-    let mut entry = end::attempt_document(attempt, "interrupted", started_at, &noted);
+    let mut entry = end::attempt_document(attempt, AttemptEnd::Interrupted, started_at, &noted);
     entry["times"] = times.into();
     let history = Jsonb::from_value(with_entry(Some(entries.into()), entry));
     match table.update(&row, &[(col::HISTORY, Value::Json(&history))]) {

@@ -19,6 +19,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::interleave;
+use crate::pure::state::AttemptEnd;
 use crate::pure::state::Outcome;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::Micros;
@@ -26,7 +27,7 @@ use crate::settings;
 use crate::shared::counters;
 use crate::shared::{self, Item, wake};
 use crate::task;
-use crate::task::current::{self, Asked, Call, Current};
+use crate::task::current::{self, Asked, Current};
 use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
@@ -37,6 +38,7 @@ use crate::waits::depend::{self, Answer};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
 use crate::work::ask;
+use crate::work::complete::Judgement;
 use crate::work::complete::{self, Verdict};
 use crate::work::run::{self, Cause};
 use serde_json::Value as Json;
@@ -267,12 +269,12 @@ pub enum Try {
 
 /// As an executor counts its attempts (tq_stats, tq_failures). It is counted when it ends, whatever becomes of the
 /// transaction around it: it has been made.
-fn count(tenant: &Tenant, row: &Row, outcome: Outcome, started_at: Micros, failure: Option<(&Failure, bool)>) {
+fn count(tenant: &Tenant, row: &Row, outcome: Outcome, started_at: Micros, judgement: Option<&Judgement>) {
     let Some(s) = shared::get() else { return };
     let counted = task::counted(row);
     counters::ended(&s, tenant.oid, &counted, outcome, started_at);
-    if let Some((failure, timed_out)) = failure {
-        counters::failed(&s, tenant.oid, sandbox::current_user().to_u32(), &counted, failure, timed_out);
+    if let Some(Judgement { failure, how, .. }) = judgement {
+        counters::failed(&s, tenant.oid, sandbox::current_user().to_u32(), &counted, failure, *how == AttemptEnd::TimedOut);
     }
 }
 
@@ -341,7 +343,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
         // Somebody has done it before.
         return Ok(Try::Theirs);
     }
-    let (failure, outcome, delay, last) = match run::judge(failure, since, TIMED_OUT.get(), &asked) {
+    let judgement = match run::judge(failure, since, TIMED_OUT.get(), &asked) {
         Cause::Overtaken(_) => return Ok(Try::Theirs),
         Cause::Skipped(why) => {
             subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
@@ -352,19 +354,18 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
         Cause::Cancelled(failure) => return Err(failure.into()),
         Cause::TimedOut => {
             let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
-            (complete::took_too_long(handler_timeout(tenant, item, handler.as_deref())?), "timeout", None, false)
+            Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(handler_timeout(tenant, item, handler.as_deref())?))
         }
-        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
-        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
-        Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
+        Cause::Asked(call, failure) => call.judgement(failure),
+        Cause::Failed(failure) => Judgement { last: asked.in_vain, ..Judgement::of(AttemptEnd::Failed, failure) },
     };
     let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
     let table = tenant.open(tenant.task, Access::Read)?;
     let row = subtransaction::with_snapshot(|| find(&table, item));
     drop(table);
-    let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &failure, outcome, delay, last))?;
+    let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &judgement))?;
     if let (Some(row), Some(counted)) = (&row, verdict.outcome()) {
-        count(tenant, row, counted, started_at, Some((&failure, outcome == "timeout")));
+        count(tenant, row, counted, started_at, Some(&judgement));
     }
     Ok(match verdict {
         Verdict::RetryAt(at) => {
@@ -607,19 +608,22 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
         let ran = if go_on { subtransaction::run(attempt) } else { subtransaction::with_snapshot(attempt) };
         if let Err(failure) = ran {
             let timed_out = TIMED_OUT.get();
-            let (failure, outcome) = match run::judge(failure, since, timed_out, &Asked::default()) {
-                Cause::TimedOut => (complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms), "timeout"),
-                Cause::Skipped(failure) | Cause::Asked(_, failure) | Cause::Failed(failure) => (failure, "failed"),
+            let judgement = match run::judge(failure, since, timed_out, &Asked::default()) {
+                Cause::TimedOut => {
+                    Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms))
+                }
+                Cause::Skipped(failure) | Cause::Asked(_, failure) | Cause::Failed(failure) => Judgement::of(AttemptEnd::Failed, failure),
                 // None of the handler's: the caller is cancelled.
                 Cause::Cancelled(failure) => return Err(failure.into()),
                 Cause::Overtaken(failure) => return Err(failure.into()),
             };
             // Nor this: a lock wasn't to be had.
             if !go_on || COMPLETING.get() {
-                return Err(failure.into());
+                return Err(judgement.failure.into());
             }
-            subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &failure, outcome, None, true))?;
-            count(tenant, &row, Outcome::Failed, started_at, Some((&failure, outcome == "timeout")));
+            let judgement = Judgement { last: true, ..judgement };
+            subtransaction::run(|| complete::failed(tenant, &item, Some(&handler), started_at, &judgement))?;
+            count(tenant, &row, Outcome::Failed, started_at, Some(&judgement));
         } else {
             count(tenant, &row, Outcome::Done, started_at, None);
         }

@@ -16,7 +16,7 @@ use crate::postgres::{clock, shmem, transaction};
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::Word;
 use crate::pure::{interleave, state};
-use crate::shared::{BATCH, CURSORS, Entry, GATES, Item, Shared, Slot, blocked, culprits, holds, slot};
+use crate::shared::{BATCH, CURSORS, Entry, GATES, Item, Shared, blocked, culprits, holds, slot};
 use crate::task::lookup;
 use crate::task::place::Place;
 use crate::tenant::columns::col;
@@ -27,6 +27,9 @@ use crate::waits::turn::{self, Source};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+/// A row, and its handler if there is one.
+pub type PickedRow = (Row, Option<Rc<Handler>>);
+
 /// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
 /// but not less than the second number.
 const EXAMINED: usize = 1000;
@@ -35,7 +38,7 @@ const EXAMINED_OF_EACH: usize = 100;
 pub struct Batch {
     pub tenant: Rc<Tenant>,
     /// In the slot's order. None: the row was gone when a taken-over list was read.
-    pub rows: Vec<Option<(Row, Option<Rc<Handler>>)>>,
+    pub rows: Vec<Option<PickedRow>>,
     /// Rows whose handler can't be called now, to be parked.
     pub park: Vec<Item>,
     /// Rows that wait for other tasks, or too many of them at a busy gate: to be written as such.
@@ -99,7 +102,8 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let result = if culprits::is_pending(s, database, e.tenant.load()) {
         Ok(Picked::Blocked { reason: blocked::reason::UNRECORDED, until: Some(clock::now() + 200_000) })
     } else {
-        transaction::run(|| look(s, e, slot, index, generation, unparks, &in_slots, limit))
+        let start = LookStart { generation, unparks, in_slots, limit };
+        transaction::run(|| look(s, me, index, &start))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
@@ -128,17 +132,20 @@ fn tenant_of(e: &Entry) -> Result<Rc<Tenant>, Failure> {
     tenant::by_oid(e.tenant.load()).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
 }
 
-#[allow(clippy::too_many_arguments)]
-fn look(
-    s: &Shared,
-    e: &Entry,
-    slot: &Slot,
-    index: u32,
+/// What was read off the entry and the slots before the look: in this order, see above.
+struct LookStart {
     generation: u64,
     unparks: u64,
-    in_slots: &HashMap<u128, InSlot>,
+    /// Tasks of the tenant that others' slots name.
+    in_slots: HashMap<u128, InSlot>,
+    /// Rows that are wanted at most.
     limit: usize,
-) -> Result<Picked, Failure> {
+}
+
+fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, Failure> {
+    let (e, slot) = (&s.entries[index as usize], &s.slots[me]);
+    let LookStart { generation, unparks, in_slots, limit } = start;
+    let (generation, unparks, limit) = (*generation, *unparks, *limit);
     let now = clock::now();
     let tenant = tenant_of(e)?;
     e.weight.store(tenant.weight);
@@ -716,7 +723,7 @@ fn take_over(s: &Shared, me: usize, index: u32) -> usize {
 }
 
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
-fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<(Row, Option<Rc<Handler>>)>, Failure> {
+fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<PickedRow>, Failure> {
     let row = table
         .fetch(Tid(item.tid))
         .filter(|r| r.uuid(col::ID) == Some(item.id))

@@ -18,6 +18,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
 use crate::pure::ids;
+use crate::pure::state::AttemptEnd;
 use crate::pure::state::{ended, stored};
 use crate::pure::time::Micros;
 use crate::settings;
@@ -28,6 +29,7 @@ use crate::task::end::{self, End};
 use crate::tenant::columns::col;
 use crate::tenant::{self, Tenant};
 use crate::waits::unique;
+use crate::work::complete::Judgement;
 use crate::work::complete::{self, Verdict};
 use crate::work::tell;
 use serde_json::json;
@@ -122,12 +124,14 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Re
         Item { id: culprits::id_of(c), tid: row.tid.0, stamp: c.stamp.load(), attempts: c.attempts.load(), gates: Default::default() };
     let name = row.text(col::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
-    let (failure, outcome) = if timed_out {
-        (complete::took_too_long((deadline - started_at) / 1000), "timeout")
+    let judgement = if timed_out {
+        Judgement::of(AttemptEnd::TimedOut, complete::took_too_long((deadline - started_at) / 1000))
     } else {
-        (Failure::new(SqlState::ADMIN_SHUTDOWN, format!("{} executors ended while they ran this task", culprits::ENDS)), "interrupted")
+        let ends = format!("{} executors ended while they ran this task", culprits::ENDS);
+        Judgement::of(AttemptEnd::Interrupted, Failure::new(SqlState::ADMIN_SHUTDOWN, ends))
     };
-    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &failure, outcome, None, false)?;
+    let verdict = complete::failed(tenant, &item, handler.as_deref(), started_at, &judgement)?;
+    let failure = &judgement.failure;
     caught::log_failure(
         &format!(
             "{} {} {} was terminated at attempt {}",
@@ -136,11 +140,11 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Re
             ids::uuid_text(item.id),
             item.attempts + 1
         ),
-        &failure,
+        failure,
     );
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if verdict != Verdict::Overtaken {
-        crate::shared::counters::failed(&crate::shared::shared(), tenant.oid, role, &task::counted(row), &failure, timed_out);
+        crate::shared::counters::failed(&crate::shared::shared(), tenant.oid, role, &task::counted(row), failure, timed_out);
     }
     let at = if let Verdict::RetryAt(at) = verdict { Some(at) } else { None };
     Ok((role, at))

@@ -17,6 +17,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transaction};
 use crate::pure::ids;
+use crate::pure::state::AttemptEnd;
 use crate::pure::state::{Outcome, ended};
 use crate::pure::time::Micros;
 use crate::pure::word::Word;
@@ -29,6 +30,7 @@ use crate::tenant::columns::col;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
 use crate::work::ask;
+use crate::work::complete::Judgement;
 use crate::work::complete::{self, Interrupted, Verdict};
 use serde_json::Value as Json;
 use std::rc::Rc;
@@ -47,6 +49,16 @@ pub enum Cause {
     Asked(Call, Failure),
     /// Anything else.
     Failed(Failure),
+}
+
+impl Call {
+    /// What the handler's call makes of its attempt.
+    pub fn judgement(self, failure: Failure) -> Judgement {
+        match self {
+            Call::Retry(after) => Judgement { delay: after, ..Judgement::of(AttemptEnd::Retry, failure) },
+            Call::Fail => Judgement { last: true, ..Judgement::of(AttemptEnd::Failed, failure) },
+        }
+    }
 }
 
 /// `since`: the attempt's beginning. `timed_out`: its timer has fired.
@@ -92,10 +104,11 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     let (tenant, handler) = current.as_ref().map_or((tenant, handler), |(t, h)| (t, h));
     ASKED.with_borrow_mut(|a| *a = Asked::default());
     STAGE.set(Stage::Preparing);
+    let undone = |timeout_ms| Undone { s, slot, index, tenant, handler, row, item: &item, started_at, timeout_ms };
     // Not in a transaction: what can't be read is caught here.
     let (rules, meta) = match caught::catch(|| (Rules::of(tenant, row, Some(handler)), row.json(col::META))) {
         Ok(read) => read,
-        Err(failure) => return fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, false, 0),
+        Err(failure) => return undone(0).settle(failure, since, false),
     };
     // A pick takes a task of another role for one reason only.
     let asks = handler.run_as != sandbox::session_user().to_u32();
@@ -148,7 +161,7 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(failure) => fail(s, slot, index, tenant, handler, row, &item, started_at, failure, since, timed_out, rules.timeout_ms),
+        Err(failure) => undone(rules.timeout_ms).settle(failure, since, timed_out),
     };
     if let Some(limit) = settings::log_min_duration()
         && elapsed as u128 >= limit.as_micros()
@@ -177,12 +190,15 @@ fn outdated(why: impl Into<String>) -> Failure {
     Failure::ours(Own::Outdated, SqlState::OUTDATED, why)
 }
 
+/// A task's tenant and handler.
+type Present = (Rc<Tenant>, Rc<Handler>);
+
 /// The tenant and the handler as they are now.
 ///
 /// A picked task may wait behind others for long. Meanwhile its handler's owner may have lost the right to act as its role,
 /// the function or the tenant may have another owner, either may be paused. Whoever picks next sees to that; here it is
 /// only noticed, in the transaction that is to run it, which has just heard of all changes: while none came, a comparison.
-fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<(Rc<Tenant>, Rc<Handler>), Failure> {
+fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Present, Failure> {
     if tenant::epoch() == tenant.epoch {
         return Ok((tenant.clone(), handler.clone()));
     }
@@ -208,7 +224,7 @@ fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<(R
 
 /// The same in a transaction of its own, if anything may have changed: the handler's would lock the registry for as long as
 /// it runs. None: nothing has.
-fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Option<(Rc<Tenant>, Rc<Handler>)>, Failure> {
+fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Option<Present>, Failure> {
     if tenant::epoch() == tenant.epoch {
         return Ok(None);
     }
@@ -436,101 +452,133 @@ fn procedure(
     })
 }
 
-#[allow(clippy::too_many_arguments)]
-fn fail(
-    s: &Shared,
-    slot: &Slot,
+/// An attempt that was not done.
+struct Undone<'a> {
+    s: &'a Shared,
+    slot: &'a Slot,
     index: u32,
-    tenant: &Rc<Tenant>,
-    handler: &Rc<Handler>,
-    row: &Row,
-    item: &Item,
+    tenant: &'a Rc<Tenant>,
+    handler: &'a Rc<Handler>,
+    row: &'a Row,
+    item: &'a Item,
     started_at: Micros,
-    failure: Failure,
-    since: Mark,
-    timed_out: bool,
     timeout_ms: i64,
-) -> Outcome {
-    // Without the postmaster much fails that is none of the task's faults.
-    interrupt::leave_orphaned();
-    let e = &s.entries[index as usize];
-    let cancelled = slot.cancel_reason.load() == stop::CANCELLED
-        && slot.cancel_stamp.load() == item.stamp
-        && slot.cancel_high.load() == (item.id >> 64) as u64
-        && slot.cancel_low.load() == item.id as u64;
-    if failure.is(Own::Outdated) {
-        give_back(s, index, tenant, row);
-        return Outcome::Outdated;
+}
+
+/// What is to be recorded of it.
+enum Decided {
+    /// Somebody has cancelled this process, without a word for the task.
+    Interrupted(Failure),
+    Judged(Judgement),
+}
+
+impl Undone<'_> {
+    fn named(&self, what: &str) -> String {
+        format!("{} {} {} {what}", caught::one_line(&self.tenant.name), caught::one_line(&self.handler.name), ids::uuid_text(self.item.id))
     }
-    let own_doing = failure.is(Own::Gone) && is_unchanged(tenant, item);
-    let failure = if own_doing { complete::deleted_itself() } else { failure };
-    let asked = ASKED.with_borrow(|a| a.clone());
-    let named =
-        |what: &str| format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&handler.name), ids::uuid_text(item.id));
-    let unrecorded = |failure: &Failure| {
-        caught::log_failure(&named("could not be completed"), failure);
-        holds::hold_back(s, index, item.id);
-        ready::wake(s, index, i64::MIN);
+
+    fn unrecorded(&self, failure: &Failure) -> Outcome {
+        caught::log_failure(&self.named("could not be completed"), failure);
+        holds::hold_back(self.s, self.index, self.item.id);
+        ready::wake(self.s, self.index, i64::MIN);
         Outcome::Unrecorded
-    };
-    let mut interrupted = false;
-    let (failure, outcome, delay, last) = match judge(failure, since, timed_out, &asked) {
-        Cause::Overtaken(_) => {
-            // Their word stands, our effects are gone.
-            ready::wake(s, index, i64::MIN);
-            return Outcome::Over;
-        }
-        Cause::Skipped(why) => {
-            return over(s, index, item, transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))));
-        }
-        // pg_cancel_backend, or a word for an attempt that is over.
-        Cause::Cancelled(failure) if !cancelled || is_unchanged(tenant, item) => {
-            interrupted = true;
-            (failure, "interrupted", None, false)
-        }
-        // No attempt of the handler's: it did its work, and does it again, or it never began.
-        Cause::Failed(failure) if STAGE.get() != Stage::Handler && failure.sqlstate.is_contention() => return unrecorded(&failure),
-        Cause::TimedOut => (complete::took_too_long(timeout_ms), "timeout", None, false),
-        Cause::Asked(Call::Retry(after), failure) => (failure, "retry", after, false),
-        Cause::Asked(Call::Fail, failure) => (failure, "failed", None, true),
-        Cause::Cancelled(failure) | Cause::Failed(failure) => (failure, "failed", None, asked.in_vain),
-    };
-    let recorded = transaction::run(|| {
-        timeout::limit_locks(patience(started_at));
-        if interrupted {
-            return complete::interrupted(tenant, item, Some(handler), started_at, &failure);
-        }
-        let verdict = complete::failed(tenant, item, Some(handler), started_at, &failure, outcome, delay, last)?;
-        Ok(Interrupted::Counted(failure.clone(), verdict))
-    });
-    let (failure, verdict) = match recorded {
-        Ok(Interrupted::Counted(failure, verdict)) => (failure, verdict),
-        Ok(Interrupted::Overtaken) => return Outcome::Over,
-        Ok(Interrupted::Again(times)) => {
-            crate::shared::counters::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, false);
-            caught::log_failure(&named(&format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1)), &failure);
-            holds::pause_interrupted(s, index, item.id, times as u32);
-            ready::wake(s, index, i64::MIN);
-            return Outcome::Unrecorded;
-        }
-        Err(why) => return unrecorded(&why),
-    };
-    if verdict != Verdict::Overtaken {
-        crate::shared::counters::failed(s, tenant.oid, handler.run_as, &task::counted(row), &failure, outcome == "timeout");
-        holds::forget_ends(s, index, item.id);
     }
-    match verdict {
-        Verdict::RetryAt(at) => {
-            e.retried.fetch_add(1);
-            // The slot still names the task: lower the cursor before it leaves it.
-            ready::wake_at(s, index, at);
-            Outcome::Retry
+
+    /// Whether this very attempt was cancelled by tq_cancel.
+    fn is_cancelled(&self) -> bool {
+        let (slot, item) = (self.slot, self.item);
+        slot.cancel_reason.load() == stop::CANCELLED
+            && slot.cancel_stamp.load() == item.stamp
+            && slot.cancel_high.load() == (item.id >> 64) as u64
+            && slot.cancel_low.load() == item.id as u64
+    }
+
+    /// `since`: the attempt's beginning. `timed_out`: its timer has fired. Err: nothing is to be recorded, or it is already.
+    fn decide(&self, failure: Failure, since: Mark, timed_out: bool) -> std::result::Result<Decided, Outcome> {
+        let Undone { s, index, tenant, row, item, .. } = *self;
+        if failure.is(Own::Outdated) {
+            give_back(s, index, tenant, row);
+            return Err(Outcome::Outdated);
         }
-        Verdict::Failed => {
-            caught::log_failure(&named(&format!("failed at attempt {}", item.attempts + 1)), &failure);
-            Outcome::Failed
+        let own_doing = failure.is(Own::Gone) && is_unchanged(tenant, item);
+        let failure = if own_doing { complete::deleted_itself() } else { failure };
+        let asked = ASKED.with_borrow(|a| a.clone());
+        Ok(Decided::Judged(match judge(failure, since, timed_out, &asked) {
+            Cause::Overtaken(_) => {
+                // Their word stands, our effects are gone.
+                ready::wake(s, index, i64::MIN);
+                return Err(Outcome::Over);
+            }
+            Cause::Skipped(why) => {
+                let ended = transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)));
+                return Err(over(s, index, item, ended));
+            }
+            // pg_cancel_backend, or a word for an attempt that is over.
+            Cause::Cancelled(failure) if !self.is_cancelled() || is_unchanged(tenant, item) => return Ok(Decided::Interrupted(failure)),
+            // No attempt of the handler's: it did its work, and does it again, or it never began.
+            Cause::Failed(failure) if STAGE.get() != Stage::Handler && failure.sqlstate.is_contention() => {
+                return Err(self.unrecorded(&failure));
+            }
+            Cause::TimedOut => Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(self.timeout_ms)),
+            Cause::Asked(call, failure) => call.judgement(failure),
+            Cause::Cancelled(failure) | Cause::Failed(failure) => {
+                Judgement { last: asked.in_vain, ..Judgement::of(AttemptEnd::Failed, failure) }
+            }
+        }))
+    }
+
+    /// Records what is made of it, in a transaction of its own.
+    fn settle(&self, failure: Failure, since: Mark, timed_out: bool) -> Outcome {
+        // Without the postmaster much fails that is none of the task's faults.
+        interrupt::leave_orphaned();
+        let Undone { s, index, tenant, handler, row, item, started_at, .. } = *self;
+        let decided = match self.decide(failure, since, timed_out) {
+            Ok(decided) => decided,
+            Err(outcome) => return outcome,
+        };
+        let recorded = transaction::run(|| {
+            timeout::limit_locks(patience(started_at));
+            match &decided {
+                Decided::Interrupted(failure) => complete::interrupted(tenant, item, Some(handler), started_at, failure),
+                Decided::Judged(judgement) => {
+                    let verdict = complete::failed(tenant, item, Some(handler), started_at, judgement)?;
+                    Ok(Interrupted::Counted(judgement.failure.clone(), verdict))
+                }
+            }
+        });
+        let count = |failure: &Failure, timed_out: bool| {
+            crate::shared::counters::failed(s, tenant.oid, handler.run_as, &task::counted(row), failure, timed_out);
+        };
+        let (failure, verdict) = match (recorded, &decided) {
+            (Ok(Interrupted::Counted(failure, verdict)), _) => (failure, verdict),
+            (Ok(Interrupted::Again(times)), Decided::Interrupted(failure)) => {
+                count(failure, false);
+                let what = format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1);
+                caught::log_failure(&self.named(&what), failure);
+                holds::pause_interrupted(s, index, item.id, times as u32);
+                ready::wake(s, index, i64::MIN);
+                return Outcome::Unrecorded;
+            }
+            (Ok(_), _) => return Outcome::Over,
+            (Err(why), _) => return self.unrecorded(&why),
+        };
+        if verdict != Verdict::Overtaken {
+            count(&failure, matches!(&decided, Decided::Judged(j) if j.how == AttemptEnd::TimedOut));
+            holds::forget_ends(s, index, item.id);
         }
-        Verdict::Overtaken => Outcome::Over,
+        match verdict {
+            Verdict::RetryAt(at) => {
+                s.entries[index as usize].retried.fetch_add(1);
+                // The slot still names the task: lower the cursor before it leaves it.
+                ready::wake_at(s, index, at);
+                Outcome::Retry
+            }
+            Verdict::Failed => {
+                caught::log_failure(&self.named(&format!("failed at attempt {}", item.attempts + 1)), &failure);
+                Outcome::Failed
+            }
+            Verdict::Overtaken => Outcome::Over,
+        }
     }
 }
 

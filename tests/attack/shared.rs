@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use cluster::Stop;
+
 use crate::site::{DB, Site};
 
 /// Everything that takes a lock by a name that somebody else could guess.
@@ -260,6 +262,183 @@ fn more_tenants_with_work_than_places_are_all_served_and_none_is_refused() {
         1
     );
     site.cluster.assert_log_clean();
+}
+
+/// Tenants `s1` to `s64` of one role, and `before`, which has had work first and done it: in a table of 64 places that have been
+/// nobody else's, all but the last are taken now. `before` is idle, and the only one that has nothing to do.
+fn full_of_tenants_but_for(before: &str, work: &str) -> Site {
+    let site = Site::start("tenant_q.max_tenants = 64\ntenant_q.max_executors = 1\n", &["t1", before]);
+    for (first, last) in [(1, 32), (33, 64)] {
+        site.cluster.run(
+            DB,
+            &format!(
+                "DO $$ BEGIN FOR n IN {first}..{last} LOOP
+                     EXECUTE format('CREATE SCHEMA s%s AUTHORIZATION t1', n);
+                     PERFORM tq_attach('s' || n), tq_register('ok', tenant => 's' || n), tq_register('slow', tenant => 's' || n);
+                 END LOOP; END $$"
+            ),
+        );
+    }
+    // Nobody has a place any more.
+    site.cluster.restart(Stop::Fast);
+    site.cluster.wait_until(DB, "SELECT ok FROM tq_health() WHERE check_name = 'sweep'");
+    site.run(before, work);
+    site.wait_idle(&[before]);
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"first\"]', tenant => 's' || n) FROM generate_series(1, 63) AS n");
+    site.cluster.wait_until(DB, "SELECT count(*) = 63 FROM fx WHERE k = 'first'");
+    // It is still known of it: the place is its own.
+    site.cluster.wait_until(DB, &format!("SELECT sum(done) = 63 FROM tq_tenants WHERE tenant <> '{before}'"));
+    assert!(site.number(&format!("SELECT done FROM tq_tenants WHERE tenant = '{before}'")) > 0, "{}", site.cluster.activity());
+    site
+}
+
+/// The others hold on to their places by what they enqueue: the newcomer gets the one of `before`.
+fn give_its_place_away(site: &Site, before: &str, work: &str) {
+    site.cluster.run(DB, &format!("{work} FROM generate_series(1, 64) AS n, generate_series(1, 20)"));
+    assert_eq!(
+        site.cluster.value(DB, "SELECT value FROM tq_metrics WHERE name = 'tenant_q_evictions_total'"),
+        "1",
+        "{}",
+        site.cluster.activity()
+    );
+    assert_eq!(site.number(&format!("SELECT done FROM tq_tenants WHERE tenant = '{before}'")), 0, "it has lost its place");
+}
+
+#[test]
+fn a_place_given_to_another_tenant_shows_nothing_of_the_one_before() {
+    let site = full_of_tenants_but_for(
+        "busy",
+        "SELECT tq_async('ok', '[\"done\"]') FROM generate_series(1, 300);
+         SELECT tq_async('bad', '[\"failed\"]', max_attempts => 1) FROM generate_series(1, 50)",
+    );
+    let shown = site.cluster.rows(DB, "SELECT done, failed, done_1m > 0 AND failed_1m > 0 FROM tq_tenants WHERE tenant = 'busy'");
+    assert_eq!(shown[0].joined(" "), "300 50 t");
+    give_its_place_away(&site, "busy", "SELECT tq_async('ok', '[\"second\"]', tenant => 's' || n)");
+    site.cluster.wait_until(DB, "SELECT count(*) = 1280 FROM fx WHERE k = 'second'");
+    site.cluster.wait_until(DB, "SELECT sum(done) = 63 + 1280 FROM tq_tenants");
+    let wrong = site.cluster.rows(
+        DB,
+        "SELECT tenant, done, done_1m, failed, failed_1m, retried, queued, lag, status, reason FROM tq_tenants
+         WHERE done_1m > done OR failed_1m > 0 OR failed > 0 OR retried > 0 OR queued > 0 OR lag IS NOT NULL OR status <> 'on' OR reason IS NOT NULL
+             OR tenant = 's64' AND done <> 20 OR tenant = 'busy' AND done_1m > 0",
+    );
+    assert!(wrong.is_empty(), "{}", wrong.iter().map(|row| row.joined(" | ")).collect::<Vec<_>>().join("\n"));
+    site.cluster.assert_log_clean();
+}
+
+/// What `busy` has run was charged while it stood in line, with nothing behind it: only its next turn would have shown it.
+#[test]
+fn a_place_given_to_another_tenant_owes_nothing_for_the_one_before() {
+    let site = full_of_tenants_but_for("busy", "SELECT tq_async('slow', '[\"long\", 4]') FROM generate_series(1, 2)");
+    give_its_place_away(&site, "busy", "SELECT tq_async('slow', '[\"second\", 0.01]', tenant => 's' || n)");
+    site.cluster.wait_until(DB, "SELECT count(*) = 1280 FROM fx WHERE k = 'second'");
+    // All of one role, with the same work from the same moment on: each has begun before any is through.
+    let first = "SELECT count(*) FROM fx WHERE k = 'second' AND at < (SELECT min(at) FROM fx WHERE k = 'second' AND tenant = 's64')";
+    let others = site.number(first);
+    assert!(others < 640, "{others} tasks of others came before the newcomer's first");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_time_is_lost() {
+    const EACH_SECOND: i64 = 10;
+    const EACH_OTHER: i64 = 10;
+    // No sweep of its own accord finds a schedule that was forgotten.
+    let conf = "tenant_q.max_tenants = 64\ntenant_q.max_executors = 2\ntenant_q.sweep_interval = 0\n";
+    let site = Site::start(conf, &["t1"]);
+    site.cluster.run(DB, "SELECT tq_register('ok', 'public.ok(text)', shared => true)");
+    for (first, last) in [(1, 40), (41, 80), (81, 120)] {
+        site.cluster.run(
+            DB,
+            &format!(
+                "DO $$ BEGIN FOR n IN {first}..{last} LOOP
+                     EXECUTE format('CREATE SCHEMA s%s AUTHORIZATION t1', n);
+                     PERFORM tq_attach('s' || n);
+                 END LOOP; END $$"
+            ),
+        );
+    }
+    let schedules = EACH_SECOND + EACH_OTHER;
+    site.cluster.run(
+        DB,
+        &format!(
+            "SELECT tq_schedule('tick', 'ok', CASE WHEN n <= {EACH_SECOND} THEN '1 second' ELSE '2 seconds' END, args => '[\"tick\"]',
+                                catch_up => 'all', tenant => 's' || n) FROM generate_series(1, {schedules}) AS n"
+        ),
+    );
+    let metric = |name: &str| site.number(&format!("SELECT value::bigint FROM tq_metrics WHERE name = 'tenant_q_{name}'"));
+    let fired = "SELECT 's' || n AS tenant, (SELECT count(*) FROM fx WHERE k = 'tick' AND tenant = 's' || n) AS n FROM generate_series(1, 20) AS n";
+    assert_eq!(schedules, 20);
+    // All of them have fired so many times more.
+    let fire = |more: i64| {
+        let before: Vec<String> =
+            site.cluster.rows(DB, fired).iter().map(|row| format!("('{}', {})", row.get(0), row.get(1))).collect();
+        site.cluster.wait_until(
+            DB,
+            &format!("SELECT count(*) = 0 FROM ({fired}) AS f JOIN (VALUES {}) AS b (tenant, n) USING (tenant) WHERE f.n < b.n + {more}", before.join(", ")),
+        );
+    };
+    fire(1);
+    for round in 0..4 {
+        let evicted = metric("evictions_total");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // A hundred tenants take forty-four places from each other, with work to do and work to come.
+            let (site, over) = (&site, &over);
+            scope.spawn(move || {
+                let mut client = site.cluster.client("postgres", DB);
+                let mut n = 0;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    n += 1;
+                    let sql = format!(
+                        "SELECT tq_async('ok', '[\"now\"]', tenant => 's{tenant}'), tq_async('ok', '[\"later\"]', tenant => 's{tenant}', delay => '2 seconds')",
+                        tenant = 21 + n % 100
+                    );
+                    client.batch_execute(&sql).expect("enqueue");
+                    // No faster than it can be done.
+                    if n % 50 == 0 {
+                        site.cluster.wait_until(DB, &format!("SELECT count(*) = {n} FROM fx WHERE k = 'now ' || {round}"));
+                    }
+                }
+            });
+            let stop = Stopped(over);
+            fire(4);
+            drop(stop);
+        });
+        assert!(metric("evictions_total") > evicted + 20, "places went from hand to hand");
+        assert_eq!(metric("entries"), 64, "the table is full");
+        // Nobody else comes now: what was forgotten stays so.
+        site.wait_idle(&(21..=120).map(|n| format!("s{n}")).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+        fire(3);
+    }
+    site.cluster.run(DB, &format!("SELECT tq_unschedule('tick', tenant => 's' || n) FROM generate_series(1, {schedules}) AS n"));
+    for n in 1..=schedules {
+        let tenant = format!("s{n}");
+        site.wait_idle(&[&tenant]);
+        let rows = site.cluster.rows(
+            DB,
+            &format!(
+                "SELECT count(*), count(DISTINCT scheduled_for), 1 + extract(epoch FROM max(scheduled_for) - min(scheduled_for))::int / {every},
+                        count(*) FILTER (WHERE state <> 'd'), (SELECT count(*) FROM fx WHERE k = 'tick' AND tenant = '{tenant}')
+                 FROM {tenant}.tq_result WHERE schedule = 'tick'",
+                every = if n <= EACH_SECOND { 1 } else { 2 }
+            ),
+        );
+        let all = rows[0].get(0).to_owned();
+        assert_eq!(rows[0].joined(" "), format!("{all} {all} {all} 0 {all}"), "{tenant}: tasks, fire times, times that passed, not done, effects");
+    }
+    // The others' work was done, too, once each.
+    assert_eq!(site.number("SELECT count(*) FILTER (WHERE k LIKE 'now %') - count(*) FILTER (WHERE k = 'later') FROM fx"), 0);
+    site.cluster.assert_log_clean();
+}
+
+/// Says that it is over, also where a test fails.
+struct Stopped<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// More roles than the server has places for tenants, each with work.

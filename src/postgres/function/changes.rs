@@ -114,11 +114,13 @@ unsafe fn brings_foreign_cast(type_oid: pg_sys::Oid) -> bool {
 
 /// {"event": …, "table": …, "old": …, "new": …}, a row that there is none of being null.
 pub fn one(event: &str, table: &str, change: &Change) -> Result<Jsonb, Failure> {
+    // SAFETY: the state that build() has begun an object in.
     build(event, table, |state| unsafe { push_change(state, change) })
 }
 
 /// {"event": …, "table": …, "rows": [{"old": …, "new": …}, …]}
 pub fn many(event: &str, table: &str, changes: &[Change]) -> Result<Jsonb, Failure> {
+    // SAFETY: as in one().
     build(event, table, |state| unsafe {
         push_text(state, JsonbIteratorToken::WJB_KEY, "rows");
         push(state, JsonbIteratorToken::WJB_BEGIN_ARRAY);
