@@ -11,6 +11,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
 use crate::shared::waiters::{self, Waiting};
 use crate::shared::{self, wake};
@@ -195,7 +196,7 @@ pub fn running_ids(schema: u32) -> HashSet<u128> {
     let of_slot = |slot: &shared::Slot| {
         let word = Word::load(slot);
         let ours = slot.tenant.load() == schema && slot.database.load() == shmem::my_database();
-        (word.running && slot.state.load() == 2 && ours).then(|| slot.item_id(word.next - 1))
+        (word.running && slot.state.load() == SlotState::Working && ours).then(|| slot.item_id(word.next - 1))
     };
     s.slots.iter().filter_map(of_slot).collect()
 }

@@ -4,6 +4,7 @@ use crate::calls::problems;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::{catalog, clock, shmem, worker};
+use crate::pure::word::SlotState;
 use crate::settings;
 use crate::shared::{self, Shared, Wakes, db_state, wakes};
 use crate::sql_functions;
@@ -104,7 +105,7 @@ fn health(_args: &Args) -> Result<Ret> {
             !no_slot(&s) && needed <= shmem::max_worker_processes(),
             format!(
                 "{} of {max} executors, max_worker_processes {}",
-                s.slots.iter().filter(|x| x.state.load() != 0).count(),
+                s.slots.iter().filter(|x| x.state.load() != SlotState::Free).count(),
                 shmem::max_worker_processes()
             ),
             "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
@@ -112,7 +113,7 @@ fn health(_args: &Args) -> Result<Ret> {
         );
         let launcher = [("launcher", s.launcher_wakes())].into_iter().filter(|_| alive);
         let schedulers = s.dbs.iter().filter(|db| db.scheduler_pid.load() > 0).map(|db| ("a scheduler", s.scheduler_wakes(db)));
-        let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load() == 2);
+        let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load() == SlotState::Working);
         let executors = live.map(|(place, _)| ("an executor", s.executor_wakes(place)));
         let in_vain: Vec<String> = (launcher.chain(schedulers).chain(executors))
             .map(|(who, of)| (who, vain_reasons(of)))

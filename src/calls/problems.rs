@@ -7,9 +7,9 @@ use crate::postgres::relation::{Access, Value};
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::shares::Owner;
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
 use crate::pure::{ids, state};
-use crate::shared::blocked::reason;
 use crate::shared::{self, Entry, Shared, holds, load_text, share};
 use crate::sql_functions;
 use crate::task::document::time_json;
@@ -226,7 +226,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
             let since = e.blocked_since.load();
             if since > 0
-                && let Some(text) = reason::text(e.blocked_reason.load())
+                && let Some(text) = e.blocked_reason.load().text()
             {
                 rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
             }
@@ -303,7 +303,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
     let mut rows = Vec::new();
     for slot in s.slots {
         let (word, since) = (Word::load(slot), slot.started_at.load());
-        if slot.state.load() != 2 || !word.running || since == 0 || now - since < WAITS_LONG {
+        if slot.state.load() != SlotState::Working || !word.running || since == 0 || now - since < WAITS_LONG {
             continue;
         }
         if slot.database.load() != shmem::my_database() {

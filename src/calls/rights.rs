@@ -9,6 +9,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
+use crate::pure::word::SlotState;
 use crate::tenant::rights::require_owner;
 use crate::{shared, sql_functions, tenant};
 use pgrx::{Spi, pg_sys};
@@ -87,7 +88,7 @@ fn recycle(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Int(0)) };
     let mut told = 0;
     for slot in s.slots {
-        if slot.state.load() == 2 && slot.database.load() == shmem::my_database() {
+        if slot.state.load() == SlotState::Working && slot.database.load() == shmem::my_database() {
             slot.leave.store(1);
             if let Some(proc) = slot.proc.load().checked_sub(1) {
                 latch::wake(proc);

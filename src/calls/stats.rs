@@ -16,6 +16,7 @@ use crate::pure::atomics::GaugeU64;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::pure::{ids, word};
 use crate::shared::counters::Stat;
 use crate::shared::{self, Shared, load_text};
@@ -246,9 +247,9 @@ fn metrics(_args: &Args) -> Result<Ret> {
             let mut states = [("starting", 0), ("idle", 0), ("running", 0)];
             for slot in s.slots {
                 match slot.state.load() {
-                    0 => {}
-                    1 => states[0].1 += 1,
-                    _ => states[1 + usize::from(word::Word::load(slot).running)].1 += 1,
+                    SlotState::Free => {}
+                    SlotState::Starting => states[0].1 += 1,
+                    SlotState::Working => states[1 + usize::from(word::Word::load(slot).running)].1 += 1,
                 }
             }
             for (state, n) in states {

@@ -10,6 +10,7 @@ use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
 use crate::schedules::rezone;
+use crate::shared::blocked;
 use crate::shared::wake;
 use crate::sql_functions;
 use crate::tenant::columns::col;
@@ -476,7 +477,7 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
     loop {
         let until = crate::postgres::clock::now() + 2_000_000;
         for index in s.entries_of(shmem::my_database(), tenant.oid) {
-            crate::shared::ready::block_until(&s, index, until, crate::shared::blocked::reason::PAUSED);
+            crate::shared::ready::block_until(&s, index, until, blocked::Reason::Paused);
         }
         let all = queue.is_empty() && handler.is_empty();
         let running = crate::waits::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();

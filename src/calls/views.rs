@@ -13,8 +13,8 @@ use crate::pure::atomics::GaugeU64;
 use crate::pure::ids;
 use crate::pure::state::{self};
 use crate::pure::time::{Micros, NEVER};
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
-use crate::shared::blocked::reason;
 use crate::shared::{self, Entry, Shared, Wakes, db_state, load_text, wakes};
 use crate::task::document::{self, time_json};
 use crate::tenant::columns::{self, col, rcol};
@@ -68,7 +68,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
             s.slots
                 .iter()
                 .filter(|slot| {
-                    slot.state.load() == 2
+                    slot.state.load() == SlotState::Working
                         && slot.tenant.load() == oid
                         && slot.database.load() == shmem::my_database()
                         && Word::load(slot).running
@@ -84,7 +84,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         } else if row.bool(3) == Some(false) {
             ("not_ready", None)
         } else {
-            ("on", blocked.and_then(|e| reason::text(e.blocked_reason.load())).map(str::to_string))
+            ("on", blocked.and_then(|e| e.blocked_reason.load().text()).map(str::to_string))
         };
         let sum = |f: &dyn Fn(&Entry) -> u64| es.iter().map(|e| f(e)).sum::<u64>();
         let minute = now / 60_000_000;
@@ -136,7 +136,7 @@ fn running(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     for slot in s.slots {
         let word = Word::load(slot);
-        if slot.state.load() != 2 || !word.running || slot.database.load() != shmem::my_database() {
+        if slot.state.load() != SlotState::Working || !word.running || slot.database.load() != shmem::my_database() {
             continue;
         }
         let schema = slot.tenant.load();
@@ -199,12 +199,12 @@ fn workers(_args: &Args) -> Result<Ret> {
     for (place, slot) in s.slots.iter().enumerate() {
         let state = slot.state.load();
         let role = slot.role.load();
-        if state == 0 || !(all || rights::sees(role)) {
+        if state == SlotState::Free || !(all || rights::sees(role)) {
             continue;
         }
         let word = Word::load(slot);
         let since = slot.since.load();
-        let (woken, vain) = if state == 2 { wake_counts(s.executor_wakes(place)) } else { (Json::Null, Json::Null) };
+        let (woken, vain) = if state == SlotState::Working { wake_counts(s.executor_wakes(place)) } else { (Json::Null, Json::Null) };
         rows.push(json!({
             "wakes": woken,
             "vain": vain,
@@ -212,7 +212,7 @@ fn workers(_args: &Args) -> Result<Ret> {
             "pid": Some(slot.pid.load()).filter(|p| *p > 0),
             "database": worker::database_name(slot.database.load()),
             "role": catalog::role_name(role),
-            "state": if state == 1 { "starting" } else if word.running { "running" } else { "idle" },
+            "state": if state == SlotState::Starting { "starting" } else if word.running { "running" } else { "idle" },
             "since": time_json((since > 0).then_some(since)),
             "tasks_done": slot.tasks_done.load(),
             "tasks_failed": slot.tasks_failed.load(),

@@ -8,7 +8,7 @@ use crate::postgres::relation::{Access, Row};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::state::{self, State};
-use crate::shared::blocked::reason;
+use crate::pure::word::SlotState;
 use crate::shared::{self, db_state, holds, slot};
 use crate::sql_functions;
 use crate::task::document::time_json;
@@ -183,7 +183,7 @@ fn why(args: &Args) -> Result<Ret> {
         say(if state == State::Retrying { "retrying" } else { "delayed" }, text, "");
     }
     for e in views::entries(&s, tenant.oid) {
-        if let Some(text) = reason::text(e.blocked_reason.load()).filter(|_| e.blocked_since.load() > 0) {
+        if let Some(text) = e.blocked_reason.load().text().filter(|_| e.blocked_since.load() > 0) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
         if let Some(held) = holds::held(e).find(|h| h.id == id && h.until > now) {
@@ -210,7 +210,7 @@ fn why(args: &Args) -> Result<Ret> {
         say("next", "an executor has picked it and runs the ones before it first".into(), "");
     } else if rows.is_empty() {
         let max = settings::max_executors(shmem::max_worker_processes()) as usize;
-        let used = s.slots.iter().filter(|slot| slot.state.load() != 0).count();
+        let used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
         let role_waits = s.roles.iter().find(|r| r.role.load() == role && r.database.load() == shmem::my_database());
         if role_waits.is_some_and(|r| r.start_failures.load() > 0) {
             rows.push(json!({ "reason": "role", "detail": "executors of its role could not start", "hint": "SELECT * FROM tq_problems; the server's log has the error." }));

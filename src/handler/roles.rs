@@ -3,6 +3,7 @@
 use crate::handler;
 use crate::postgres::error::Result;
 use crate::postgres::shmem;
+use crate::shared::blocked;
 use crate::shared::{EntryRef, wake};
 use crate::tenant::records::run;
 use crate::tenant::{Tenant, registry};
@@ -60,7 +61,7 @@ pub(crate) fn wake_every_tenant() -> Result<()> {
     if let Some(s) = crate::shared::get() {
         let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            let kept = e.blocked_reason.load() != 0 || e.unpark_at.load() != 0 || e.generation.load() != e.seen.load();
+            let kept = e.blocked_reason.load() != blocked::Reason::None || e.unpark_at.load() != 0 || e.generation.load() != e.seen.load();
             if kept && e.in_use.load() == 1 && e.database.load() == database {
                 wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load() }, false);
             }

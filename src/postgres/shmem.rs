@@ -20,6 +20,8 @@ macro_rules! shareable {
         unsafe impl Shareable for atomics::$number {}
     )*};
 }
+// SAFETY: a handshake, transparently.
+unsafe impl<T: atomics::Choice> Shareable for atomics::One<T> {}
 shareable!(HandshakeU32, HandshakeI64, HandshakeU64, GaugeU8, GaugeI32, GaugeU32, GaugeI64, GaugeU64);
 // SAFETY: arrays of such.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}

@@ -8,6 +8,7 @@
 //! - `Gauge…`: nothing is concluded from it about anything else: counters, texts to be shown, what a lock protects anyway.
 //!   Each is a number of its own, read and written whole, in no order with others.
 
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 
@@ -86,4 +87,39 @@ numbers! {
     GaugeU32: AtomicU32 of u32, Relaxed;
     GaugeI64: AtomicI64 of i64, Relaxed;
     GaugeU64: AtomicU64 of u64, Relaxed;
+}
+
+/// A closed choice that fits into one word.
+pub trait Choice: Copy + PartialEq + std::fmt::Debug + 'static {
+    fn pack(self) -> u32;
+    /// The one that 0 stands for is what new memory says.
+    fn unpack(word: u32) -> Self;
+}
+
+/// One of a closed choice, shared: a handshake.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct One<T: Choice>(HandshakeU32, PhantomData<fn() -> T>);
+
+impl<T: Choice> One<T> {
+    pub fn load(&self) -> T {
+        T::unpack(self.0.load())
+    }
+    pub fn store(&self, value: T) {
+        self.0.store(value.pack());
+    }
+    /// Returns what it was.
+    pub fn swap(&self, value: T) -> T {
+        T::unpack(self.0.swap(value.pack()))
+    }
+    /// Whether it was `from`, and so is `to` now.
+    pub fn change(&self, from: T, to: T) -> bool {
+        self.0.compare_exchange(from.pack(), to.pack()).is_ok()
+    }
+}
+
+impl<T: Choice> Reset for One<T> {
+    fn reset(&self) {
+        self.0.store(0);
+    }
 }

@@ -1,4 +1,6 @@
-//! Where an executor is in its list, in one word.
+//! Closed choices that processes share, each in one word: where an executor is in its list, who serves a database, and the like.
+
+use crate::pure::atomics::Choice;
 
 /// How far a slot's executor is in its list: `[next, end)` isn't started, `next - 1` is running if
 /// `running`. One word, so that a take-over and the owner's next start exclude each other.
@@ -38,8 +40,8 @@ pub enum Scheduler {
     Lives(u32),
 }
 
-impl Scheduler {
-    pub fn pack(self) -> u32 {
+impl Choice for Scheduler {
+    fn pack(self) -> u32 {
         match self {
             Scheduler::None => 0,
             Scheduler::Starting => 1,
@@ -47,11 +49,89 @@ impl Scheduler {
             Scheduler::Lives(number) => number + 2,
         }
     }
-    pub fn unpack(word: u32) -> Scheduler {
+    fn unpack(word: u32) -> Scheduler {
         match word {
             0 => Scheduler::None,
             1 => Scheduler::Starting,
             word => Scheduler::Lives(word - 2),
+        }
+    }
+}
+
+/// What an executor's slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// Nobody's. Next: starting.
+    Free,
+    /// The launcher has asked the postmaster for an executor. Next: working, or free if none came.
+    Starting,
+    /// An executor has it. Next: free.
+    Working,
+}
+
+impl Choice for SlotState {
+    fn pack(self) -> u32 {
+        self as u32
+    }
+    fn unpack(word: u32) -> SlotState {
+        match word {
+            0 => SlotState::Free,
+            1 => SlotState::Starting,
+            _ => SlotState::Working,
+        }
+    }
+}
+
+/// Why an executor is to stop what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It isn't.
+    No,
+    /// The task is cancelled: its row is gone.
+    Cancelled,
+    /// More of its tenant run than may: it goes back into the queue.
+    Room,
+}
+
+impl Choice for Stop {
+    fn pack(self) -> u32 {
+        self as u32
+    }
+    fn unpack(word: u32) -> Stop {
+        match word {
+            1 => Stop::Cancelled,
+            2 => Stop::Room,
+            _ => Stop::No,
+        }
+    }
+}
+
+/// Whether an entry's parked rows are to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unpark {
+    No,
+    Asked,
+    /// Somebody parks rows, and has not looked a second time yet.
+    Unsure,
+    /// The executor of this slot looks: if it dies, whoever picks next looks again.
+    TakenBy(u32),
+}
+
+impl Choice for Unpark {
+    fn pack(self) -> u32 {
+        match self {
+            Unpark::No => 0,
+            Unpark::Asked => 1,
+            Unpark::Unsure => 2,
+            Unpark::TakenBy(slot) => slot + 3,
+        }
+    }
+    fn unpack(word: u32) -> Unpark {
+        match word {
+            0 => Unpark::No,
+            1 => Unpark::Asked,
+            2 => Unpark::Unsure,
+            word => Unpark::TakenBy(word - 3),
         }
     }
 }

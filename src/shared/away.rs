@@ -1,6 +1,7 @@
 //! Workers stay away from a database while somebody drops, renames or copies it.
 
 use crate::postgres::{latch, shmem, worker};
+use crate::pure::word::SlotState;
 use crate::shared::{Shared, db_state};
 
 /// A session that has the workers of a database keep away.
@@ -35,7 +36,7 @@ impl Away {
 /// Ends the executors of a database, busy ones too: their tasks run again some day, uncounted.
 pub fn dismiss(s: &Shared, database: u32) {
     for slot in s.slots {
-        if slot.state.load() != 0 && slot.database.load() == database {
+        if slot.state.load() != SlotState::Free && slot.database.load() == database {
             slot.leave.store(1);
             worker::signal(slot.pid.load(), libc::SIGTERM);
         }

@@ -1,28 +1,59 @@
 //! Why an entry is left alone.
 
-/// Why nothing could be picked, for `Entry::blocked_reason`.
-pub mod reason {
-    pub const LOCKED: u32 = 1;
-    pub const PAUSED: u32 = 2;
-    pub const NOT_READY: u32 = 3;
-    pub const SUSPENDED: u32 = 4;
-    pub const BROKEN: u32 = 5;
-    pub const ERROR: u32 = 6;
-    pub const UNRECORDED: u32 = 7;
-    pub const SETTINGS: u32 = 8;
-    pub const CROWDED: u32 = 9;
-    pub fn text(reason: u32) -> Option<&'static str> {
-        Some(match reason {
-            LOCKED => "its tables are locked",
-            PAUSED => "paused",
-            NOT_READY => "not ready",
-            SUSPENDED => "suspended",
-            BROKEN => "its tables are not as tq_attach made them",
-            ERROR => "its tables could not be read",
-            SETTINGS => "its settings can't be set",
-            CROWDED => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
-            UNRECORDED => "how an attempt ended is still to be written down",
-            _ => return None,
+use crate::pure::atomics::Choice;
+
+/// Why nothing could be picked: `Entry::blocked_reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It isn't left alone.
+    None,
+    Locked,
+    Paused,
+    NotReady,
+    Suspended,
+    Broken,
+    Error,
+    Unrecorded,
+    Settings,
+    Crowded,
+}
+
+const ALL: [Reason; 10] = [
+    Reason::None,
+    Reason::Locked,
+    Reason::Paused,
+    Reason::NotReady,
+    Reason::Suspended,
+    Reason::Broken,
+    Reason::Error,
+    Reason::Unrecorded,
+    Reason::Settings,
+    Reason::Crowded,
+];
+
+impl Choice for Reason {
+    fn pack(self) -> u32 {
+        self as u32
+    }
+    fn unpack(word: u32) -> Reason {
+        ALL.get(word as usize).copied().unwrap_or(Reason::None)
+    }
+}
+
+impl Reason {
+    /// As tq_problems, tq_why and tq_tenants have it; None where there is nothing to say.
+    pub fn text(self) -> Option<&'static str> {
+        Some(match self {
+            Reason::None => return None,
+            Reason::Locked => "its tables are locked",
+            Reason::Paused => "paused",
+            Reason::NotReady => "not ready",
+            Reason::Suspended => "suspended",
+            Reason::Broken => "its tables are not as tq_attach made them",
+            Reason::Error => "its tables could not be read",
+            Reason::Settings => "its settings can't be set",
+            Reason::Crowded => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
+            Reason::Unrecorded => "how an attempt ended is still to be written down",
         })
     }
 }

@@ -5,6 +5,7 @@
 use crate::postgres::clock;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
 use crate::shared::share::{self, Pressure};
 use crate::shared::{Culprit, Shared, Slot, Suspect, load_text};
@@ -37,8 +38,9 @@ pub fn initialise(s: &Shared, crashed: bool) {
 }
 
 fn read_the_crash(s: &Shared) {
-    let unmarked: Vec<&Slot> =
-        (s.slots.iter()).filter(|slot| slot.state.load() == 2 && Word::load(slot).running && slot.bystander.load() == 0).collect();
+    let unmarked: Vec<&Slot> = (s.slots.iter())
+        .filter(|slot| slot.state.load() == SlotState::Working && Word::load(slot).running && slot.bystander.load() == 0)
+        .collect();
     match unmarked[..] {
         [] => {}
         [slot] => {

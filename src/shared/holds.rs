@@ -19,7 +19,7 @@ pub fn hold_back(s: &Shared, index: u32, id: u128) {
     let e = &s.entries[index as usize];
     let now = clock::now();
     // No place left: leave the whole tenant alone for a while.
-    let Some((h, own)) = hold_place(e, id) else { return crate::shared::ready::block(s, index, blocked::reason::CROWDED) };
+    let Some((h, own)) = hold_place(e, id) else { return crate::shared::ready::block(s, index, blocked::Reason::Crowded) };
     let delay = if own { (e.hold_delay[h].load() * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
     e.hold_high[h].store((id >> 64) as u64);
     e.hold_low[h].store(id as u64);
@@ -80,7 +80,7 @@ pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
     let e = &s.entries[index as usize];
     let now = clock::now();
     let Some((h, own)) = hold_place(e, id) else {
-        crate::shared::ready::block(s, index, blocked::reason::ERROR);
+        crate::shared::ready::block(s, index, blocked::Reason::Error);
         return 1;
     };
     let ends = if own { e.hold_ends[h].load() + 1 } else { 1 };

@@ -32,10 +32,11 @@ pub mod wakes;
 use crate::postgres::latch;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
+use crate::pure::atomics::One;
 use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64, Reset};
 use crate::pure::shares::{self, Owner, Says, Tally};
 use crate::pure::time::{Micros, NEVER};
-pub use crate::pure::word::{Scheduler, Word};
+pub use crate::pure::word::{Scheduler, SlotState, Stop, Unpark, Word};
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::share::Pressure;
 use crate::shared::wakes::REASONS;
@@ -159,11 +160,11 @@ shared_struct! {
         pub blocked_until: HandshakeI64,
         pub blocked_since: GaugeI64,
         pub blocked_delay: GaugeI64,
-        pub blocked_reason: HandshakeU32,
+        pub blocked_reason: One<blocked::Reason>,
         /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
         pub limited: HandshakeU32,
-        /// Parked rows should be looked at again, when it isn't 0.
-        pub unpark: HandshakeU32,
+        /// Whether parked rows should be looked at again.
+        pub unpark: One<Unpark>,
         /// How often that was asked for: tells whether it was meanwhile.
         pub unparks: HandshakeU64,
         pub unpark_at: HandshakeI64,
@@ -255,7 +256,7 @@ shared_struct! {
         /// See `db_state`.
         pub state: HandshakeU32,
         /// A `Scheduler`, packed; and its pid.
-        pub scheduler: HandshakeU32,
+        pub scheduler: One<Scheduler>,
         pub scheduler_pid: HandshakeU32,
         pub sweep_wanted: HandshakeU32,
         /// Counts the orders for a sweep; and how many there had been when the present one began.
@@ -290,14 +291,6 @@ shared_struct! {
     }
 }
 
-/// What `Slot::cancel_reason` says.
-pub mod stop {
-    /// The task is cancelled: its row is gone.
-    pub const CANCELLED: u32 = 1;
-    /// More of its tenant run than may: it goes back into the queue.
-    pub const ROOM: u32 = 2;
-}
-
 impl Db {
     /// All its tenants are to be looked at, from the first one on.
     pub fn order_sweep(&self) {
@@ -308,16 +301,9 @@ impl Db {
     }
     /// Its scheduler, if there is one, looks what there is to do. It may just be leaving: the launcher sees to that.
     pub fn call_scheduler(&self) {
-        if let Scheduler::Lives(number) = self.scheduler() {
+        if let Scheduler::Lives(number) = self.scheduler.load() {
             latch::wake(number);
         }
-    }
-    pub fn scheduler(&self) -> Scheduler {
-        Scheduler::unpack(self.scheduler.load())
-    }
-    /// Returns who it was.
-    pub fn set_scheduler(&self, scheduler: Scheduler) -> Scheduler {
-        Scheduler::unpack(self.scheduler.swap(scheduler.pack()))
     }
     /// Whether somebody drops or copies it, or the like, for which no worker may be there.
     pub fn is_away(&self) -> bool {
@@ -408,7 +394,7 @@ shared_struct! {
     /// An executor and what it has picked. In the mapped file.
     pub struct Slot {
         /// 0 free, 1 starting, 2 live.
-        pub state: HandshakeU32,
+        pub state: One<SlotState>,
         pub pid: HandshakeU32,
         /// Process number + 1.
         pub proc: HandshakeU32,
@@ -436,7 +422,7 @@ shared_struct! {
         pub cancel_high: GaugeU64,
         pub cancel_low: GaugeU64,
         pub cancel_stamp: GaugeI64,
-        pub cancel_reason: HandshakeU32,
+        pub cancel_reason: One<Stop>,
         pub cancel_at: GaugeU64,
         pub cancel_signals: GaugeU32,
         pub one_shot: GaugeU32,
@@ -736,7 +722,7 @@ pub fn initialise() {
 /// Makes a slot nobody's.
 pub fn free_slot(slot: &Slot) {
     slot.busy_since.store(0);
-    slot.cancel_reason.store(0);
+    slot.cancel_reason.store(Stop::No);
     slot.proc.store(0);
     slot.pid.store(0);
     slot.bystander.store(0);
@@ -744,7 +730,7 @@ pub fn free_slot(slot: &Slot) {
     slot.one_shot.store(0);
     let seq = Word::load(slot).sequence.wrapping_add(1);
     slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack());
-    slot.state.store(0);
+    slot.state.store(SlotState::Free);
 }
 
 impl Word {
@@ -761,7 +747,7 @@ impl Slot {
     /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
     /// whoever enqueues makes them: another tenant's task may have the same.
     pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
-        self.state.load() == 2
+        self.state.load() == SlotState::Working
             && word.running
             && self.database.load() == shmem::my_database()
             && self.tenant.load() == tenant
@@ -794,7 +780,7 @@ impl Slot {
     pub fn live_items(&self) -> Vec<Item> {
         loop {
             let before = Word::load(self);
-            if self.state.load() != 2 {
+            if self.state.load() != SlotState::Working {
                 return Vec::new();
             }
             let items = before.live().map(|n| self.item(n)).collect();
@@ -1002,7 +988,7 @@ impl Shared {
                 && e.generation.load() == e.seen.load()
                 && e.hold_until.iter().all(|h| h.load() <= now)
                 && e.blocked_until.load() == 0
-                && !self.slots.iter().any(|s| s.state.load() != 0 && s.tenant.load() == e.tenant.load())
+                && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == e.tenant.load())
         };
         // Entries with nothing due at all first; then those whose next work is far away.
         let index =

@@ -22,7 +22,9 @@ use crate::postgres::{clock, latch};
 use crate::pure::atomics::GaugeU32;
 use crate::pure::heap::NONE;
 use crate::pure::time::{self, Micros};
+use crate::pure::word::Unpark;
 use crate::settings;
+use crate::shared::blocked;
 use crate::shared::{Entry, Role, SLOTS, Shared};
 
 struct Links<'a>(&'a [Entry]);
@@ -322,8 +324,8 @@ pub fn should_leave(s: &Shared, role_index: usize) -> bool {
 
 /// Leaves the whole entry alone for a doubling while (0.2 s … 60 s; 5 s where a look costs nothing
 /// but the try for a lock).
-pub fn block(s: &Shared, index: u32, reason: u32) {
-    let most = if reason == crate::shared::blocked::reason::LOCKED { 5_000_000 } else { 60_000_000 };
+pub fn block(s: &Shared, index: u32, reason: blocked::Reason) {
+    let most = if reason == blocked::Reason::Locked { 5_000_000 } else { 60_000_000 };
     let e = &s.entries[index as usize];
     let now = clock::now();
     let delay = (e.blocked_delay.load() * 2).clamp(200_000, most);
@@ -337,7 +339,7 @@ pub fn block(s: &Shared, index: u32, reason: u32) {
 }
 
 /// Leaves the entry alone until `until` (pause); not an error.
-pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
+pub fn block_until(s: &Shared, index: u32, until: Micros, reason: blocked::Reason) {
     let e = &s.entries[index as usize];
     e.blocked_reason.store(reason);
     // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
@@ -350,13 +352,13 @@ pub fn block_until(s: &Shared, index: u32, until: Micros, reason: u32) {
 /// Held rows are to be looked at again. A wake follows.
 pub fn unpark(e: &Entry) {
     e.unparks.fetch_add(1);
-    e.unpark.store(1);
+    e.unpark.store(Unpark::Asked);
 }
 pub fn unblock(e: &Entry) {
     e.blocked_until.store(0);
     e.blocked_delay.store(0);
     e.blocked_since.store(0);
-    e.blocked_reason.store(0);
+    e.blocked_reason.store(blocked::Reason::None);
 }
 
 /// Tasks of this tenant (of this database) have ended: what was left because of a limit may go on,

@@ -2,6 +2,7 @@
 
 use crate::postgres::{clock, shmem};
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
 use crate::shared::{Shared, Slot};
 use std::cell::Cell;
@@ -25,7 +26,7 @@ pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
 pub fn is_stuck(slot: &Slot) -> bool {
     let since = slot.busy_since.load();
     let word = Word::load(slot);
-    slot.state.load() == 2
+    slot.state.load() == SlotState::Working
         && since != 0
         && word.next < word.end
         && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64

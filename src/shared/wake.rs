@@ -8,6 +8,8 @@ use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
 use crate::pure::time::{Micros, NEVER};
+use crate::pure::word;
+use crate::pure::word::SlotState;
 use crate::pure::word::Word;
 use crate::shared::waiters;
 use crate::shared::{self, EntryRef, Shared, away, gauge, prepared, ready};
@@ -476,7 +478,7 @@ fn stop_task(s: &Shared, tenant: u32, id: u128, stamp: Micros) {
     for slot in s.slots {
         let word = Word::load(slot);
         if slot.runs(&word, tenant, id, stamp) {
-            return interrupt(s, slot, word, id, stamp, shared::stop::CANCELLED);
+            return interrupt(s, slot, word, id, stamp, word::Stop::Cancelled);
         }
     }
 }
@@ -487,7 +489,11 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
     let mut running = [(0, 0); shared::SLOTS];
     let mut n = 0;
     for (place, slot) in s.slots.iter().enumerate() {
-        if slot.state.load() == 2 && slot.database.load() == database && slot.tenant.load() == tenant && Word::load(slot).running {
+        if slot.state.load() == SlotState::Working
+            && slot.database.load() == database
+            && slot.tenant.load() == tenant
+            && Word::load(slot).running
+        {
             running[n] = (slot.started_at.load(), place);
             n += 1;
         }
@@ -498,13 +504,13 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
         let word = Word::load(slot);
         if word.running && slot.tenant.load() == tenant {
             let item = slot.item(word.next - 1);
-            interrupt(s, slot, word, item.id, item.stamp, shared::stop::ROOM);
+            interrupt(s, slot, word, item.id, item.stamp, word::Stop::Room);
         }
     }
 }
 
 /// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: u32) {
+fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: word::Stop) {
     slot.cancel_high.store((id >> 64) as u64);
     slot.cancel_low.store(id as u64);
     slot.cancel_stamp.store(stamp);

@@ -19,6 +19,7 @@ use crate::pure::rate::Rate;
 use crate::pure::shares::Owner;
 use crate::pure::state::stored;
 use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
 use crate::shared::{self, GATES, Item, RateFound, Shared, Slot};
 use crate::tenant::Tenant;
 use crate::tenant::columns::col;
@@ -84,7 +85,9 @@ pub struct Busy<'a> {
 
 /// What other executors have in their slots of a tenant of this database.
 pub fn live_items(s: &Shared, me: usize, tenant: u32) -> impl Iterator<Item = Item> {
-    let is_its = move |slot: &Slot| slot.state.load() == 2 && slot.tenant.load() == tenant && slot.database.load() == shmem::my_database();
+    let is_its = move |slot: &Slot| {
+        slot.state.load() == SlotState::Working && slot.tenant.load() == tenant && slot.database.load() == shmem::my_database()
+    };
     s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items())
 }
 
@@ -240,7 +243,7 @@ pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
         let running: i32 = s
             .slots
             .iter()
-            .filter(|x| x.state.load() == 2 && x.tenant.load() == tenant.oid && x.database.load() == shmem::my_database())
+            .filter(|x| x.state.load() == SlotState::Working && x.tenant.load() == tenant.oid && x.database.load() == shmem::my_database())
             .map(|x| x.live_items().iter().filter(|i| i.gates.contains(&gate.short())).count() as i32)
             .sum();
         let what = match gate.place {

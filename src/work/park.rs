@@ -8,7 +8,9 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::NEVER;
+use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
+use crate::shared::blocked;
 use crate::shared::{Item, Shared, ready};
 use crate::task::place::Place;
 use crate::tenant::columns::{PICK_INDEX, col};
@@ -65,7 +67,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
             let callable = handler::find(&tenant, name)?.is_some_and(|h| h.fault.is_none() && !h.quarantined);
             // Queues are paused too: a pause of any part is taken for one of these rows'.
             if callable && tenant.pauses.iter().all(|p| p.until <= clock::now() || !p.handler.is_empty() && p.handler != *name) {
-                s.entries[index as usize].unpark.store(1);
+                s.entries[index as usize].unpark.store(Unpark::Asked);
             }
         }
         Ok(())
@@ -77,8 +79,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
     let e = &s.entries[index as usize];
     // If this process goes before its second look, whoever picks next looks at all that wait. A value
     // of its own, so that taking it back takes back nobody else's word.
-    const UNSURE: u32 = 2;
-    let _ = e.unpark.compare_exchange(0, UNSURE);
+    e.unpark.change(Unpark::No, Unpark::Unsure);
     let mut tasks = Vec::new();
     let mut gates = Vec::new();
     for chunk in rows.chunks(ROWS) {
@@ -120,7 +121,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
         let table = tenant.open(tenant.task, Access::Write)?;
         Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
     })?;
-    let _ = e.unpark.compare_exchange(UNSURE, 0);
+    e.unpark.change(Unpark::Unsure, Unpark::No);
     if soon {
         ready::due(s, index, clock::now() + 50_000);
     }
@@ -146,25 +147,22 @@ fn look_again(s: &Shared, index: u32, at: i64) {
     ready::due(s, index, at);
 }
 
-/// What `Entry::unpark` says while this slot's executor looks at the held rows: if it dies, the next pick
-/// looks again.
-fn taken_by(slot: usize) -> u32 {
-    const FIRST: u32 = 16;
-    FIRST + slot as u32
-}
-
 /// Whether held rows are to be looked at, by this slot's executor: it has taken that on.
 pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
     let unpark = &s.entries[index as usize].unpark;
     let asked = unpark.load();
-    let at_it = |slot: usize| asked == taken_by(slot) && slot != me && s.slots[slot].state.load() == 2;
-    asked != 0 && !(0..s.slots.len()).any(at_it) && unpark.compare_exchange(asked, taken_by(me)).is_ok()
+    let is_at_it = match asked {
+        Unpark::No => return false,
+        Unpark::TakenBy(slot) => slot as usize != me && s.slots[slot as usize].state.load() == SlotState::Working,
+        Unpark::Asked | Unpark::Unsure => false,
+    };
+    !is_at_it && unpark.change(asked, Unpark::TakenBy(me as u32))
 }
 
 /// The slot's executor ends: what it had taken on is asked for again.
 pub fn leave(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
-        if e.unpark.compare_exchange(taken_by(slot), 1).is_ok() {
+        if e.unpark.change(Unpark::TakenBy(slot as u32), Unpark::Asked) {
             ready::wake(s, index as u32, i64::MIN);
         }
     }
@@ -181,8 +179,8 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Ok(false) => {}
             Err(failure) => {
                 caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(1);
-                return ready::block(s, index, crate::shared::blocked::reason::ERROR);
+                s.entries[index as usize].unpark.store(Unpark::Asked);
+                return ready::block(s, index, blocked::Reason::Error);
             }
         }
     }
@@ -195,13 +193,13 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             Ok(Some(last)) => from = Some(last),
             Ok(None) => {
                 // Unless it was asked for once more meanwhile.
-                let _ = s.entries[index as usize].unpark.compare_exchange(taken_by(me), 0);
+                s.entries[index as usize].unpark.change(Unpark::TakenBy(me as u32), Unpark::No);
                 return;
             }
             Err(failure) => {
                 caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(1);
-                return ready::block(s, index, crate::shared::blocked::reason::ERROR);
+                s.entries[index as usize].unpark.store(Unpark::Asked);
+                return ready::block(s, index, blocked::Reason::Error);
             }
         }
     }
@@ -339,7 +337,7 @@ fn step(
     }
     for other in others {
         if let Some(entry) = tenant.entry(other)? {
-            s.entries[entry.index as usize].unpark.store(1);
+            s.entries[entry.index as usize].unpark.store(Unpark::Asked);
             ready::wake(s, entry.index, i64::MIN);
         }
     }

@@ -15,6 +15,7 @@ use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, V
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::Word;
+use crate::pure::word::{SlotState, Unpark};
 use crate::pure::{interleave, state};
 use crate::shared::{BATCH, CURSORS, Entry, GATES, Item, Shared, blocked, culprits, holds, slot};
 use crate::task::lookup;
@@ -62,7 +63,7 @@ pub enum Picked {
     Batch(Batch),
     /// Nothing for now, for this reason (an error, not an empty table).
     Blocked {
-        reason: u32,
+        reason: blocked::Reason,
         until: Option<Micros>,
     },
 }
@@ -92,7 +93,11 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     let mut in_slots = HashMap::new();
     let database = shmem::my_database();
     for (n, other) in s.slots.iter().enumerate() {
-        if n != me && other.state.load() == 2 && other.tenant.load() == e.tenant.load() && other.database.load() == database {
+        if n != me
+            && other.state.load() == SlotState::Working
+            && other.tenant.load() == e.tenant.load()
+            && other.database.load() == database
+        {
             for item in other.live_items() {
                 in_slots.insert(item.id, InSlot { slot: n, item });
             }
@@ -100,7 +105,7 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     }
     // After the slots: who dies with a task notes that first, then leaves its slot.
     let result = if culprits::is_pending(s, database, e.tenant.load()) {
-        Ok(Picked::Blocked { reason: blocked::reason::UNRECORDED, until: Some(clock::now() + 200_000) })
+        Ok(Picked::Blocked { reason: blocked::Reason::Unrecorded, until: Some(clock::now() + 200_000) })
     } else {
         let start = LookStart { generation, unparks, in_slots, limit };
         transaction::run(|| look(s, me, index, &start))
@@ -150,21 +155,21 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     let tenant = tenant_of(e)?;
     e.weight.store(tenant.weight);
     if tenant.suspended.is_some() {
-        return Ok(Picked::Blocked { reason: blocked::reason::SUSPENDED, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::Reason::Suspended, until: Some(NEVER) });
     }
     if !tenant.ready {
-        return Ok(Picked::Blocked { reason: blocked::reason::NOT_READY, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::Reason::NotReady, until: Some(NEVER) });
     }
     if let Some(until) = tenant.paused_until(now) {
-        return Ok(Picked::Blocked { reason: blocked::reason::PAUSED, until: Some(until) });
+        return Ok(Picked::Blocked { reason: blocked::Reason::Paused, until: Some(until) });
     }
     let table = match tenant.try_open(tenant.task, Access::Read) {
         Ok(Some(table)) => table,
-        Ok(None) => return Ok(Picked::Blocked { reason: blocked::reason::LOCKED, until: None }),
+        Ok(None) => return Ok(Picked::Blocked { reason: blocked::Reason::Locked, until: None }),
         Err(error) => {
             // Not an error of the engine: said in tq_problems, not in the log.
             let _ = error;
-            return Ok(Picked::Blocked { reason: blocked::reason::BROKEN, until: None });
+            return Ok(Picked::Blocked { reason: blocked::Reason::Broken, until: None });
         }
     };
     let asks = crate::handler::listeners::preload(&tenant)?;
@@ -301,7 +306,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     let unpark_at = e.unpark_at.load();
     if unpark_at > 0 {
         if unpark_at <= now {
-            e.unpark.store(1);
+            e.unpark.store(Unpark::Asked);
             // Unless somebody has just asked for another look.
             let _ = e.unpark_at.compare_exchange(unpark_at, 0);
         } else {

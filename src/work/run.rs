@@ -20,9 +20,10 @@ use crate::pure::ids;
 use crate::pure::state::AttemptEnd;
 use crate::pure::state::{Outcome, ended};
 use crate::pure::time::Micros;
+use crate::pure::word::Stop;
 use crate::pure::word::Word;
 use crate::settings;
-use crate::shared::{Item, Shared, Slot, holds, ready, stop, store_text};
+use crate::shared::{Item, Shared, Slot, holds, ready, store_text};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
 use crate::task::rules::Rules;
 use crate::task::{self, end, lookup};
@@ -487,7 +488,7 @@ impl Undone<'_> {
     /// Whether this very attempt was cancelled by tq_cancel.
     fn is_cancelled(&self) -> bool {
         let (slot, item) = (self.slot, self.item);
-        slot.cancel_reason.load() == stop::CANCELLED
+        slot.cancel_reason.load() == Stop::Cancelled
             && slot.cancel_stamp.load() == item.stamp
             && slot.cancel_high.load() == (item.id >> 64) as u64
             && slot.cancel_low.load() == item.id as u64
@@ -622,7 +623,7 @@ pub fn start_next(slot: &Slot) -> Option<usize> {
             slot.busy_since.store(0);
             return None;
         }
-        slot.cancel_reason.store(0);
+        slot.cancel_reason.store(Stop::No);
         let new = Word { running: true, next: word.next + 1, ..word };
         if word.replace(slot, new) {
             slot.busy_since.store(if new.next < new.end { clock::monotonic_ns() } else { 0 });

@@ -12,6 +12,7 @@ use crate::postgres::{clock, latch, memory, sandbox, session, shmem, timeout, tr
 use crate::pure::state::Outcome;
 use crate::pure::time::{self, NEVER};
 use crate::pure::word::Word;
+use crate::pure::word::{SlotState, Stop, Unpark};
 use crate::settings;
 use crate::shared::slot::{self, MY_SLOT};
 use crate::shared::waiters;
@@ -64,7 +65,7 @@ pub fn main(argument: u64) {
     let (place, generation) = ((argument & 0xFFFF) as usize, (argument >> 16) as u32);
     let s = shared::shared();
     let slot = &s.slots[place];
-    if slot.state.load() != 1 || slot.generation.load() != generation {
+    if slot.state.load() != SlotState::Starting || slot.generation.load() != generation {
         return;
     }
     MY_SLOT.set(place);
@@ -95,7 +96,7 @@ pub fn main(argument: u64) {
     slot.since.store(clock::now());
     slot.tasks_done.store(0);
     slot.tasks_failed.store(0);
-    slot.state.store(2);
+    slot.state.store(SlotState::Working);
     let role_index = slot.role_index.load() as usize;
     ready::join(&s, role_index, place);
     s.roles[role_index].starting.fetch_sub(1);
@@ -127,7 +128,7 @@ fn leave() {
     }
     let role = &s.roles[slot.role_index.load() as usize];
     role.idle.fetch_and(!(1 << place));
-    if slot.state.load() == 1 {
+    if slot.state.load() == SlotState::Starting {
         role.starting.fetch_sub(1);
     }
     ready::part(&s, slot.role_index.load() as usize, place);
@@ -161,7 +162,7 @@ fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
     if timeout::has_terminated() {
         return culprits::timed_out(s, slot);
     }
-    if slot.leave.load() != 0 || slot.cancel_reason.load() != 0 {
+    if slot.leave.load() != 0 || slot.cancel_reason.load() != Stop::No {
         return;
     }
     if word.running && word.next > 0 {
@@ -298,7 +299,7 @@ impl Executor {
         let mut of_others = false;
         for slot in self.s.slots {
             let (since, word) = (slot.busy_since.load(), Word::load(slot));
-            if slot.state.load() != 2 || since == 0 || word.next >= word.end {
+            if slot.state.load() != SlotState::Working || since == 0 || word.next >= word.end {
                 continue;
             }
             if slot.role_index.load() as usize == self.role_index {
@@ -366,7 +367,7 @@ impl Executor {
                     e.seen.store(generation);
                 } else {
                     caught::log_failure("tasks could not be picked", &failure);
-                    ready::block(s, index, blocked::reason::ERROR);
+                    ready::block(s, index, blocked::Reason::Error);
                 }
                 ready::release(s, index);
                 return Worked::Nothing;
@@ -379,7 +380,7 @@ impl Executor {
             && let Err(failure) = crate::work::park::wait(s, index, &tenant, &wait)
         {
             caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&tenant.name)), &failure);
-            ready::block(s, index, blocked::reason::ERROR);
+            ready::block(s, index, blocked::Reason::Error);
         }
         ready::release(s, index);
         if !park.is_empty() {
@@ -399,7 +400,7 @@ impl Executor {
             caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
             self.tenant = None;
             // Whoever sets them otherwise wakes it.
-            ready::block_until(s, index, clock::now() + UNSETTABLE, blocked::reason::SETTINGS);
+            ready::block_until(s, index, clock::now() + UNSETTABLE, blocked::Reason::Settings);
             // An error, unlike a pause.
             e.blocked_since.store(clock::now());
             self.give_back(index);
@@ -429,7 +430,7 @@ impl Executor {
                 }
             }
             // What holds no more for one of the list may hold for none; where too many run, the rest is not for this one.
-            let too_many = self.slot.cancel_reason.load() == shared::stop::ROOM;
+            let too_many = self.slot.cancel_reason.load() == Stop::Room;
             if one_shot || outdated || too_many || self.slot.leave.load() != 0 {
                 break;
             }
@@ -597,13 +598,13 @@ impl Executor {
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
         if let Err(failure) = crate::work::park::park(&self.s, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
-            ready::block(&self.s, index, blocked::reason::ERROR);
+            ready::block(&self.s, index, blocked::Reason::Error);
         } else {
             let e = &self.s.entries[index as usize];
             if e.unparks.load() != unparks {
                 // What held them ended while they were being parked, and whoever looked for held rows may
                 // have looked too early.
-                e.unpark.store(1);
+                e.unpark.store(Unpark::Asked);
             }
             // There may be more behind them.
             ready::wake(&self.s, index, NEVER);

@@ -8,10 +8,12 @@
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
+use crate::pure::atomics::Choice;
 use crate::pure::atomics::GaugeI64;
 use crate::pure::like;
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::Word;
+use crate::pure::word::{SlotState, Stop};
 use crate::shared::wakes::{Reason, Turn, Waiter};
 use crate::shared::{self, Db, SLOTS, Scheduler, Shared, Slot, db_state, ready, slot};
 use crate::{settings, tenant};
@@ -185,7 +187,7 @@ impl Launcher {
         let mut add = |n: u64| digest = (digest ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         for slot in self.s.slots {
             add(slot.word.load());
-            add(u64::from(slot.generation.load()) << 32 | u64::from(slot.state.load()));
+            add(u64::from(slot.generation.load()) << 32 | u64::from(slot.state.load().pack()));
         }
         for role in self.s.roles.iter().take_while(|r| r.in_use.load() == 1) {
             add(u64::from(role.heap_count.load()) << 32 | u64::from(role.executors.load()));
@@ -318,7 +320,7 @@ impl Launcher {
             let slot = &s.slots[*place];
             match handle.life() {
                 Life::Stopped => {
-                    if slot.state.load() == 1 {
+                    if slot.state.load() == SlotState::Starting {
                         failed_start(&s, *place);
                     }
                     turn.did(Reason::Call);
@@ -328,13 +330,13 @@ impl Launcher {
                     false
                 }
                 _ => {
-                    busy |= slot.state.load() == 1;
+                    busy |= slot.state.load() == SlotState::Starting;
                     true
                 }
             }
         });
         for (place, slot) in s.slots.iter().enumerate() {
-            if slot.state.load() == 1 && !self.executors.contains_key(&place) {
+            if slot.state.load() == SlotState::Starting && !self.executors.contains_key(&place) {
                 // Started by a launcher that is gone: it checks in soon, or never.
                 let pid = slot.pid.load();
                 let late = slot.since.load() + 10 * SECOND;
@@ -348,7 +350,7 @@ impl Launcher {
             }
             let word = Word::load(slot);
             let since = slot.busy_since.load();
-            if slot.state.load() != 2 || word.next >= word.end {
+            if slot.state.load() != SlotState::Working || word.next >= word.end {
                 continue;
             }
             busy = true;
@@ -430,7 +432,7 @@ impl Launcher {
             least = waiting.first().map_or(0, |w| w.0);
         }
         s.header.role_vtime.store(least);
-        let mut used = s.slots.iter().filter(|slot| slot.state.load() != 0).count();
+        let mut used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
         let scheduler = self.starved.scheduler;
         if self.starved.until > now || scheduler {
             // There are no more places than there are slots: who has one goes when it is another's turn.
@@ -478,7 +480,7 @@ impl Launcher {
 
     fn idles_for_nothing(&self, place: usize, slot: &Slot) -> bool {
         let role = &self.s.roles[slot.role_index.load() as usize];
-        slot.state.load() == 2 && role.idle.load() & (1 << place) != 0 && role.heap_count.load() == 0
+        slot.state.load() == SlotState::Working && role.idle.load() & (1 << place) != 0 && role.heap_count.load() == 0
     }
 
     /// False: nobody idles for nothing.
@@ -497,7 +499,7 @@ impl Launcher {
     /// Starts an executor of this role; false: there is no worker slot.
     fn start(&mut self, role_index: usize, turn: &mut Turn) -> bool {
         let s = self.s;
-        let Some(place) = s.slots.iter().position(|slot| slot.state.load() == 0) else { return false };
+        let Some(place) = s.slots.iter().position(|slot| slot.state.load() == SlotState::Free) else { return false };
         if let Some(handle) = self.executors.remove(&place) {
             handle.forget();
         }
@@ -509,7 +511,7 @@ impl Launcher {
         slot.role_index.store(role_index as u32);
         slot.tenant.store(0);
         slot.since.store(clock::now());
-        slot.state.store(1);
+        slot.state.store(SlotState::Starting);
         r.executors.fetch_add(1);
         r.starting.fetch_add(1);
         let argument = ((generation as u64) << 16) | place as u64;
@@ -610,7 +612,7 @@ impl Launcher {
                     Life::Stopped => {
                         self.schedulers.remove(&oid).expect("just seen").forget();
                         turn.did(Reason::Call);
-                        if db.set_scheduler(Scheduler::None) != Scheduler::None {
+                        if db.scheduler.swap(Scheduler::None) != Scheduler::None {
                             // It left without signing off: killed. Not at once again.
                             self.go_on_without(db, now);
                             let failures = db.start_failures.fetch_add(1).min(6);
@@ -619,7 +621,7 @@ impl Launcher {
                     }
                     life => {
                         if state == db_state::UNKNOWN
-                            && let Scheduler::Lives(number) = db.scheduler()
+                            && let Scheduler::Lives(number) = db.scheduler.load()
                         {
                             // It may sleep until the next schedule is due.
                             latch::wake(number);
@@ -629,7 +631,7 @@ impl Launcher {
                         continue;
                     }
                 }
-            } else if let (Scheduler::Lives(number), pid @ 1..) = (db.scheduler(), db.scheduler_pid.load())
+            } else if let (Scheduler::Lives(number), pid @ 1..) = (db.scheduler.load(), db.scheduler_pid.load())
                 && latch::is_process(number, pid)
             {
                 // A launcher before this one has started it; it calls us when it leaves, or we find out.
@@ -639,7 +641,7 @@ impl Launcher {
                 busy |= state == db_state::UNKNOWN || db.ticks_wanted.load() == 1 || db.sweep_wanted.load() == 1 || db.fanouts.load() != 0;
                 continue;
             }
-            if matches!(db.scheduler(), Scheduler::Lives(_)) && matches!(db.set_scheduler(Scheduler::None), Scheduler::Lives(_)) {
+            if matches!(db.scheduler.load(), Scheduler::Lives(_)) && matches!(db.scheduler.swap(Scheduler::None), Scheduler::Lives(_)) {
                 // The same of one that a launcher before this one had started.
                 self.go_on_without(db, now);
             }
@@ -664,7 +666,7 @@ impl Launcher {
             turn.did(Reason::Retry);
             match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
                 Some(handle) => {
-                    db.set_scheduler(Scheduler::Starting);
+                    db.scheduler.store(Scheduler::Starting);
                     self.schedulers.insert(oid, handle);
                     self.fed();
                 }
@@ -728,7 +730,7 @@ impl Launcher {
     /// Cancel, cancel again, terminate.
     fn repeat_cancels(&mut self, turn: &mut Turn) {
         for slot in self.s.slots {
-            if slot.state.load() != 2 || slot.cancel_reason.load() == 0 {
+            if slot.state.load() != SlotState::Working || slot.cancel_reason.load() == Stop::No {
                 continue;
             }
             let word = Word::load(slot);

@@ -68,7 +68,7 @@ pub fn main(argument: u64) {
     let Some(db) = s.db(database) else { return };
     // In this order: a launcher that finds the one looks for the other.
     db.scheduler_pid.store(shmem::my_pid());
-    db.set_scheduler(Scheduler::Lives(latch::my_procno()));
+    db.scheduler.store(Scheduler::Lives(latch::my_procno()));
     // However it ends: nobody may signal a number that is somebody else's by then.
     worker::on_exit(|| {
         if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
@@ -89,7 +89,7 @@ pub fn main(argument: u64) {
     }
     // Signed off: the launcher need not think that it was killed.
     db.scheduler_pid.store(0);
-    db.set_scheduler(Scheduler::None);
+    db.scheduler.store(Scheduler::None);
     s.call_launcher_now();
 }
 

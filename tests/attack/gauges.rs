@@ -1,6 +1,9 @@
 //! The gauge of unfinished tasks, and the quota that is held against it: whatever transactions do, and the tables' owner.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use cluster::{PATIENCE, wait_for};
 
 use crate::site::{DB, Site};
 
@@ -149,5 +152,133 @@ fn seconds_of_mixed_traffic_leave_no_phantoms() {
     });
     site.wait_idle_within(Duration::from_secs(60), &["t1", "t2"]);
     site.cluster.wait_until_within(Duration::from_secs(5), DB, &format!("SELECT ({WRONG}) = 0"));
+    site.cluster.assert_log_clean();
+}
+
+/// Has others end, also where a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What `tq_tenants` says of t1 next to what its table holds, in one look.
+const T1: &str = "SELECT (SELECT queued + running FROM tq_tenants WHERE tenant = 't1') || ' of ' || count(*) FROM t1.tq_task
+    WHERE state IN ('q', 't', 'w', 'h', 'k')";
+
+#[test]
+fn the_gauge_is_right_at_once_when_a_transaction_commits_that_a_sweep_has_met_open() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\nmax_prepared_transactions = 2\n", &["t1"]);
+    let enqueue = |n: i32| format!("SELECT tq_async('ok', '[\"x\"]', delay => '1 hour') FROM generate_series(1, {n})");
+    let rows = || site.number("SELECT count(*) FROM t1.tq_task");
+    let right = |when: &str| assert_eq!(site.value("postgres", T1), format!("{n} of {n}", n = rows()), "{when}");
+    // Of rows that nobody has told the engine of: only a sweep finds them, and has then met whatever else is open.
+    let swept = |with: &str| {
+        let before = rows();
+        site.run("t1", "INSERT INTO tq_task (id, handler, run_at) SELECT gen_random_uuid(), 'ok', now() + '1 hour' FROM generate_series(1, 3)");
+        site.cluster.wait_until_within(
+            Duration::from_secs(30),
+            DB,
+            &format!("SELECT queued = {before} + 3 FROM tq_tenants WHERE tenant = 't1'"),
+        );
+        right(with);
+    };
+    site.run("t1", &enqueue(40));
+    let few = "SELECT id FROM t1.tq_task ORDER BY id LIMIT";
+    // What the engine does itself is right at the very commit; what the owner does to its rows, at the next sweep.
+    for (what, by, told) in [
+        (enqueue(7), 7, true),
+        (format!("SELECT tq_cancel(id) FROM ({few} 5) AS t"), -5, true),
+        (format!("{}; SELECT tq_cancel(id) FROM ({few} 9) AS t", enqueue(4)), -5, true),
+        (format!("SAVEPOINT a; {}; ROLLBACK TO a; SAVEPOINT b; {}; RELEASE b", enqueue(30), enqueue(6)), 6, true),
+        (format!("{}; SAVEPOINT a; SELECT tq_cancel(id) FROM ({few} 8) AS t; ROLLBACK TO a", enqueue(2)), 2, true),
+        (format!("DELETE FROM t1.tq_task WHERE id IN ({few} 6)"), -6, false),
+        (format!("{}; DELETE FROM t1.tq_task WHERE id IN ({few} 3)", enqueue(5)), 2, false),
+        ("DELETE FROM t1.tq_task".into(), i64::MIN, false),
+        (enqueue(20), 20, true),
+    ] {
+        for end in ["COMMIT", "ROLLBACK", "PREPARE TRANSACTION 'mine'; COMMIT PREPARED 'mine'"] {
+            let before = rows();
+            let mut open = site.client("t1");
+            open.batch_execute(&format!("BEGIN; {what}")).expect(&what);
+            swept(&format!("while it is open: {what}"));
+            swept(&format!("once more while it is open: {what}"));
+            // Its end is not that of a simple query: each statement is one of its own.
+            for statement in end.split("; ") {
+                open.batch_execute(statement).expect(end);
+            }
+            let after = rows();
+            match (end, by) {
+                ("ROLLBACK", _) => assert_eq!(after, before + 6, "{what}"),
+                (_, i64::MIN) => assert_eq!(after, 6, "{what}"),
+                (_, by) => assert_eq!(after, before + 6 + by, "{what}"),
+            }
+            if told || end == "ROLLBACK" {
+                right(&format!("at once after {end}: {what}"));
+            }
+            swept(&format!("by the sweep after {end}: {what}"));
+        }
+        site.run("t1", &enqueue(10));
+    }
+    // It is what quotas are held against.
+    let there = rows();
+    site.cluster.run(DB, &format!("SELECT tq_set_quota('t1', max_queued => {})", there + 2));
+    site.run("t1", &enqueue(2));
+    assert_eq!(site.cluster.try_run_as("t1", DB, &enqueue(1)).expect_err("it is full").code, "53400");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn the_gauge_is_right_whenever_nobody_writes_however_many_sweeps_have_met_commits() {
+    // Sweeps come as they are ordered, one upon the other.
+    let site = Site::start("tenant_q.sweep_interval = 0\n", &["t1"]);
+    let fill = "SELECT tq_async('ok', '[\"x\"]', delay => '1 hour') FROM generate_series(1, 50)";
+    site.run("t1", fill);
+    let swept = || site.cluster.value(DB, "SELECT value FROM tq_health() WHERE check_name = 'sweep'");
+    let order = "SELECT tq_register('ok', 'public.ok(text)', shared => true)";
+    for round in 0..20 {
+        let over = AtomicBool::new(false);
+        let before = swept();
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (site, over) = (&site, &over);
+                scope.spawn(move || {
+                    let mut client = site.client("t1");
+                    let mut n = thread;
+                    while !over.load(Ordering::Relaxed) {
+                        n += 1;
+                        let sql = match n % 5 {
+                            0 => "SELECT tq_cancel(id) FROM (SELECT id FROM tq_task ORDER BY random() LIMIT 4) AS t",
+                            1 => "BEGIN; SELECT tq_async('ok', '[\"x\"]', delay => '1 hour') FROM generate_series(1, 9); ROLLBACK",
+                            2 => "BEGIN; SELECT tq_async('ok', '[\"x\"]', delay => '1 hour'); SAVEPOINT a; SELECT tq_async('ok', '[\"x\"]', delay => '1 hour');
+                                  ROLLBACK TO a; SELECT tq_cancel(id) FROM (SELECT id FROM tq_task ORDER BY random() LIMIT 1) AS t; COMMIT",
+                            _ => "SELECT tq_async('ok', '[\"x\"]', delay => '1 hour') FROM generate_series(1, 2)",
+                        };
+                        // What loses a race is rolled back: also a case.
+                        if client.batch_execute(sql).is_err() {
+                            let _ = client.batch_execute("ROLLBACK");
+                        }
+                    }
+                });
+            }
+            // Three sweeps at least have begun and ended meanwhile.
+            let mut last = before;
+            let ended = Ends(&over);
+            for _ in 0..3 {
+                site.cluster.run(DB, order);
+                wait_for("a sweep", PATIENCE, || {
+                    let now = swept();
+                    now != last && !now.starts_with("at tenant")
+                });
+                last = swept();
+            }
+            site.cluster.run(DB, order);
+            drop(ended);
+        });
+        let n = site.number("SELECT count(*) FROM t1.tq_task WHERE state IN ('q', 't', 'w', 'h', 'k')");
+        assert_eq!(site.value("postgres", T1), format!("{n} of {n}"), "round {round}");
+    }
     site.cluster.assert_log_clean();
 }

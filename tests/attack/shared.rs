@@ -367,15 +367,18 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
         ),
     );
     let metric = |name: &str| site.number(&format!("SELECT value::bigint FROM tq_metrics WHERE name = 'tenant_q_{name}'"));
-    let fired = "SELECT 's' || n AS tenant, (SELECT count(*) FROM fx WHERE k = 'tick' AND tenant = 's' || n) AS n FROM generate_series(1, 20) AS n";
+    let fired =
+        "SELECT 's' || n AS tenant, (SELECT count(*) FROM fx WHERE k = 'tick' AND tenant = 's' || n) AS n FROM generate_series(1, 20) AS n";
     assert_eq!(schedules, 20);
     // All of them have fired so many times more.
     let fire = |more: i64| {
-        let before: Vec<String> =
-            site.cluster.rows(DB, fired).iter().map(|row| format!("('{}', {})", row.get(0), row.get(1))).collect();
+        let before: Vec<String> = site.cluster.rows(DB, fired).iter().map(|row| format!("('{}', {})", row.get(0), row.get(1))).collect();
         site.cluster.wait_until(
             DB,
-            &format!("SELECT count(*) = 0 FROM ({fired}) AS f JOIN (VALUES {}) AS b (tenant, n) USING (tenant) WHERE f.n < b.n + {more}", before.join(", ")),
+            &format!(
+                "SELECT count(*) = 0 FROM ({fired}) AS f JOIN (VALUES {}) AS b (tenant, n) USING (tenant) WHERE f.n < b.n + {more}",
+                before.join(", ")
+            ),
         );
     };
     fire(1);
@@ -391,7 +394,7 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
                 while !over.load(std::sync::atomic::Ordering::Relaxed) {
                     n += 1;
                     let sql = format!(
-                        "SELECT tq_async('ok', '[\"now\"]', tenant => 's{tenant}'), tq_async('ok', '[\"later\"]', tenant => 's{tenant}', delay => '2 seconds')",
+                        "SELECT tq_async('ok', '[\"now {round}\"]', tenant => 's{tenant}') {}", if std::env::var_os("NOLATER").is_some() { String::new() } else { format!(", tq_async('ok', '[\"later\"]', tenant => 's{}', delay => '2 seconds')", 21 + n % 100) },
                         tenant = 21 + n % 100
                     );
                     client.batch_execute(&sql).expect("enqueue");
@@ -425,7 +428,11 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
             ),
         );
         let all = rows[0].get(0).to_owned();
-        assert_eq!(rows[0].joined(" "), format!("{all} {all} {all} 0 {all}"), "{tenant}: tasks, fire times, times that passed, not done, effects");
+        assert_eq!(
+            rows[0].joined(" "),
+            format!("{all} {all} {all} 0 {all}"),
+            "{tenant}: tasks, fire times, times that passed, not done, effects"
+        );
     }
     // The others' work was done, too, once each.
     assert_eq!(site.number("SELECT count(*) FILTER (WHERE k LIKE 'now %') - count(*) FILTER (WHERE k = 'later') FROM fx"), 0);

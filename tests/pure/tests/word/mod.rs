@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use tenant_q_pure::word::Word;
+use tenant_q_pure::pure::atomics::Choice;
+use tenant_q_pure::word::{Scheduler, SlotState, Stop, Unpark, Word};
 
 /// As many tasks as a slot's list has room for.
 const BATCH: usize = 64;
@@ -66,6 +67,19 @@ fn a_sequence_that_wraps_touches_nothing_else_and_is_another_word() {
     assert_ne!(first.pack(), last.pack());
 }
 
+#[test]
+fn no_scheduler_one_that_starts_and_each_that_lives_differ() {
+    let mut all = vec![Scheduler::None, Scheduler::Starting];
+    // Process numbers count from 0; PostgreSQL has at most 2^18 of them and some.
+    all.extend((0..1000).chain([(1 << 18) - 1, 1 << 18, 1 << 20]).map(Scheduler::Lives));
+    for scheduler in &all {
+        assert_eq!(Scheduler::unpack(scheduler.pack()), *scheduler);
+    }
+    assert_eq!(all.iter().map(|s| s.pack()).collect::<HashSet<_>>().len(), 1005);
+    // In fresh memory there is none.
+    assert_eq!(Scheduler::unpack(0), Scheduler::None);
+}
+
 proptest! {
     /// Far beyond what a list has room for today.
     #[test]
@@ -76,4 +90,19 @@ proptest! {
         prop_assert_eq!(a == b, a.pack() == b.pack());
         prop_assert_eq!(Word::unpack(word).pack(), word);
     }
+}
+
+#[test]
+fn each_choice_comes_back_as_it_was_and_new_memory_says_the_first() {
+    fn all<T: Choice>(choices: &[T]) {
+        for (n, choice) in choices.iter().enumerate() {
+            assert_eq!(T::unpack(choice.pack()), *choice);
+            assert!(choices[..n].iter().all(|other| other.pack() != choice.pack()), "{choice:?} is told as another");
+        }
+        assert_eq!(T::unpack(0), choices[0]);
+    }
+    all(&[SlotState::Free, SlotState::Starting, SlotState::Working]);
+    all(&[Stop::No, Stop::Cancelled, Stop::Room]);
+    all(&[Unpark::No, Unpark::Asked, Unpark::Unsure, Unpark::TakenBy(0), Unpark::TakenBy(63)]);
+    all(&[Scheduler::None, Scheduler::Starting, Scheduler::Lives(0), Scheduler::Lives(1)]);
 }
