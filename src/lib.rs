@@ -1,8 +1,7 @@
 //! tenant_q: a task queue and scheduler inside PostgreSQL whose unit is the tenant schema.
 //!
-//! The modules in the order data moves; ARCHITECTURE.md tells the story.
-//!
-//! `enqueue → wake → ready → pick → run → complete → retention`, `tick → enqueue`.
+//! Folders stand on floors: `pure`, `postgres`, `settings`, `shared`, `tenant`, `handler`, `task`, `waits` and `schedules`,
+//! `fanout`, `work`, `calls` and `worker`. Each names only what is below it. ARCHITECTURE.md tells the way of a task.
 
 mod calls;
 mod fanout;

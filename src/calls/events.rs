@@ -12,7 +12,7 @@
 //! Tasks of handlers that listen fire no events themselves, so nothing goes round in circles. A
 //! tenant without listeners pays a look into this process's memory.
 
-use crate::calls::tables as listen;
+use crate::calls::tables;
 use crate::handler;
 use crate::handler::listeners::{self, Event};
 use crate::postgres::call::{self, Args, Ret};
@@ -26,12 +26,6 @@ use crate::tenant::records::{Few, announce_registry, run};
 use crate::tenant::rights::require_owner;
 use crate::{sql_functions, tenant};
 use serde_json::{Value as Json, json};
-
-// ---- what is called at once
-
-// ---- what a task is enqueued for
-
-// ---- in SQL
 
 fn event_of(args: &Args) -> Result<Event> {
     let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "event is null"))?;
@@ -136,7 +130,7 @@ fn events(args: &Args) -> Result<Ret> {
                     "created_by": l.created_by })
         })
         .collect();
-    shown.extend(listen::shown(&tenant)?);
+    shown.extend(tables::shown(&tenant)?);
     // What they are about, and what their tasks are given, is no more anybody's to see than the tasks.
     let insider = crate::tenant::rights::may_read(&tenant).is_ok();
     for entry in &mut shown {

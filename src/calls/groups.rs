@@ -3,7 +3,7 @@
 //! A group is nothing but its members' `group_id`: it begins with the first of them and ends when
 //! the last is deleted or loses the label. Members are told in the order they were enqueued.
 
-use crate::calls::tasks as surface;
+use crate::calls::tasks;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
@@ -68,7 +68,7 @@ fn members(tasks: &Table, results: &Table, group: &str) -> Members {
 /// The finished members, when they are enough: `count` of them at least, or without it any; None =
 /// they are not. While it waits without a count, it waits for all.
 fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) -> Result<Option<Vec<Row>>> {
-    surface::check_wait(wait)?;
+    tasks::check_wait(wait)?;
     if count.is_some_and(|n| n < 0) {
         return Err(Error::invalid("count is negative").hint("NULL takes what is finished; a number waits for at least so many."));
     }

@@ -1,11 +1,6 @@
-//! What went on: counters per tenant and handler, and a ring of the last failed attempts.
-//!
-//! Both live in shared memory, sized at start. Counters are atomics that executors add to; an
-//! executor remembers where its last handler's are. New places, and the ring, are written under
-//! `Lock::Announce`: a failure costs a transaction anyway. When all places are taken, shared/share.rs says
-//! who gives one up: one tenant's handlers and failures don't displace all others'.
+//! SQL: counters per tenant and handler (tq_stats), the last failed attempts (tq_failures), queues and metrics.
 
-use crate::calls::views as monitor;
+use crate::calls::views;
 use crate::calls::views::interval_json;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
@@ -217,7 +212,7 @@ fn metrics(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     let mut say =
         |name: &str, labels: Json, value: f64| rows.push(json!({ "name": format!("tenant_q_{name}"), "labels": labels, "value": value }));
-    for t in monitor::tenant_rows()? {
+    for t in views::tenant_rows()? {
         let number = |key: &str| t[key].as_f64().unwrap_or(0.0);
         let labels = json!({ "tenant": t["tenant"] });
         for key in ["queued", "running"] {

@@ -1,4 +1,4 @@
-//! The only place that asks for the time. Wall clock for what is due, monotonic for durations.
+//! What time it is: the wall clock for what is due, the monotonic one for durations.
 
 use crate::pure::time::Micros;
 use pgrx::pg_sys;

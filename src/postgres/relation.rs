@@ -1,6 +1,6 @@
 //! Reading and writing our own tables by OID, as logical replication's apply does: no names, no
 //! planner, no expression, trigger or privilege of anybody is evaluated. Whoever opens a tenant's
-//! table checks its shape first (tenant/tenant/shape.rs): ordinary table, our columns, our indexes,
+//! table checks its shape first (tenant/shape.rs): ordinary table, our columns, our indexes,
 //! nothing attached to it. Then nothing that runs here can be the tenant's code.
 
 use crate::postgres::text;
@@ -322,7 +322,7 @@ pub enum Gone {
 
 /// What is known of an index without opening it.
 ///
-/// Not only ours: whoever owns a table may have others (tenant/tenant/shape.rs), and while an index is built or built anew
+/// Not only ours: whoever owns a table may have others (tenant/shape.rs), and while an index is built or built anew
 /// concurrently there are copies that aren't valid yet or any more. All are written, ours are read.
 #[derive(PartialEq)]
 struct IndexShape {

@@ -1,5 +1,5 @@
-//! tq_schedule and its kin: making schedules, looking ahead. What happens when one is due is in
-//! work/tick.rs, the arithmetic in schedule/.
+//! Making schedules: definitions, what follows from them, and planning ahead. What happens when one is due is in
+//! work/tick.rs, the arithmetic in pure/schedule/.
 
 pub mod define;
 pub mod definition;

@@ -1,4 +1,8 @@
-//! Counters of handlers and the ring of failed attempts: what tq_stats and tq_failures show.
+//! What went on: counters per tenant and handler, and a ring of the last failed attempts: what tq_stats and tq_failures show.
+//!
+//! Both are sized at start. Counters are atomics that are added to; an executor remembers where its last handler's are. New
+//! places, and the ring, are written under `Lock::Announce`: a failure costs a transaction anyway. When all places are taken,
+//! share.rs says who gives one up: one tenant's handlers and failures don't displace all others'.
 
 use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;

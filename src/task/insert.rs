@@ -1,4 +1,4 @@
-//! The one place that writes a new task's row.
+//! The place that writes a new task's row; a flow's own row, which nobody runs, is written by work/flow.rs.
 
 use crate::handler::Handler;
 use crate::postgres::error::Result;

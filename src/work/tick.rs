@@ -2,7 +2,7 @@
 //! time is served exactly once, whoever is killed in between. The task's id is computed from the
 //! schedule and the fire time: a second attempt finds the first.
 
-use crate::fanout::{definitions as schedules, lines};
+use crate::fanout::{definitions, lines};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
@@ -547,7 +547,7 @@ fn fire(
                 || crate::shared::slot::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none()
             {
                 if let Some(all) = of_line {
-                    let begun = schedules::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
+                    let begun = definitions::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
                     *left = left.saturating_sub(if begun { LINE } else { 0 });
                 }
                 continue;
@@ -577,7 +577,7 @@ fn fire(
                 Ok((_, id)) => Ok(*id),
                 Err(e) => Err(e.message.clone()),
             };
-            let begun = schedules::fired(tenant, all, row, at, result)?;
+            let begun = definitions::fired(tenant, all, row, at, result)?;
             *left = left.saturating_sub(if begun { LINE } else { 0 });
         }
         match made {

@@ -17,7 +17,7 @@ use crate::shared::{self, Db, Scheduler, Shared, away, db_state, ready};
 use crate::tenant::columns::{PICK_INDEX, col};
 use crate::tenant::{self, Registry, Tenant, gauge, identity};
 use crate::waits::turn;
-use crate::work::{spread as fanout, tick};
+use crate::work::{spread, tick};
 use crate::{handler, settings};
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ enum Left {
 fn work(s: &Shared, db: &Db, database: u32) -> Left {
     let turn_memory = worker::TurnMemory::new();
     let mut waiter = Waiter::new(s.scheduler_wakes(db));
-    let mut spreader = fanout::Spreader::default();
+    let mut spreader = spread::Spreader::default();
     let mut locked = Locked::default();
     let began = clock::tick();
     let mut weighed = began;
@@ -305,7 +305,7 @@ enum Swept {
 }
 
 /// Looks at tenants' tables for work.
-fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut fanout::Spreader, locked: &mut Locked) -> Swept {
+fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::Spreader, locked: &mut Locked) -> Swept {
     let from = db.sweep_from.load();
     if from == 0 {
         db.sweep_seen.store(db.sweep_orders.load());

@@ -394,7 +394,12 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
                 while !over.load(std::sync::atomic::Ordering::Relaxed) {
                     n += 1;
                     let sql = format!(
-                        "SELECT tq_async('ok', '[\"now {round}\"]', tenant => 's{tenant}') {}", if std::env::var_os("NOLATER").is_some() { String::new() } else { format!(", tq_async('ok', '[\"later\"]', tenant => 's{}', delay => '2 seconds')", 21 + n % 100) },
+                        "SELECT tq_async('ok', '[\"now {round}\"]', tenant => 's{tenant}') {}",
+                        if std::env::var_os("NOLATER").is_some() {
+                            String::new()
+                        } else {
+                            format!(", tq_async('ok', '[\"later\"]', tenant => 's{}', delay => '2 seconds')", 21 + n % 100)
+                        },
                         tenant = 21 + n % 100
                     );
                     client.batch_execute(&sql).expect("enqueue");
