@@ -119,6 +119,8 @@ shared_struct! {
         pub secret: [GaugeU64; 2],
         /// Per slot: the root of the heap of the entries that its executor served last.
         pub own_heap: [GaugeU32; SLOTS],
+        /// Per slot: how often one of its own was preferred, one after the other.
+        pub own_in_a_row: [GaugeU32; SLOTS],
         /// Which tables were full lately.
         pub pressure: [Pressure; share::KINDS.len()],
         /// The server's TimeZone, by the launcher; odd while it writes.

@@ -224,6 +224,7 @@ impl Executor {
             if let Some(index) = self.next_entry() {
                 waiter.about(index);
                 let worked = self.batch(index);
+                waiters::tell(&self.s);
                 culprits::end_alone(&self.s, self.place);
                 match worked {
                     Worked::Something => {
