@@ -87,15 +87,6 @@ $body$;
 COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
 'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (cancelled from outside, or its executor ended: not counted, and one line for all in a row; ten in a row are a failed attempt). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 
-CREATE FUNCTION tenant_q.why(id uuid, tenant text) RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_why';
-COMMENT ON FUNCTION tenant_q.why(uuid, text) IS 'behind tq_why';
-CREATE FUNCTION @extschema@.tq_why(id uuid, tenant text DEFAULT NULL) RETURNS TABLE (reason text, detail text, hint text)
-LANGUAGE sql STABLE AS $body$
-    SELECT x.reason, x.detail, x.hint FROM pg_catalog.jsonb_to_recordset(tenant_q.why($1, $2)) AS x(reason pg_catalog.text, detail pg_catalog.text, hint pg_catalog.text)
-$body$;
-COMMENT ON FUNCTION @extschema@.tq_why(uuid, text) IS 'Why a task is not running: every reason, the decisive one first. Example: SELECT * FROM tq_why(''0198c0de-0000-7000-8000-000000000001'');';
-
 -- Inside a handler.
 
 CREATE FUNCTION tenant_q.current() RETURNS jsonb

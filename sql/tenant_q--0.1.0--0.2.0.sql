@@ -53,9 +53,6 @@ COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
 'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (cancelled from outside, or its executor ended: not counted, and one line for all in a row; ten in a row are a failed attempt). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 COMMENT ON VIEW @extschema@.tq_failures IS 'The last failed attempts in this database, newest first: as many as tenant_q.failure_ring, since the server started; interrupted ones, which are not counted, too. Seen by members of the tenant''s owner; pg_monitor sees all. message is cut to 200 bytes; tq_attempts(id) has more. role: as whom it ran. Example: SELECT * FROM tq_failures WHERE at > now() - interval ''10 minutes'';';
 
--- Locks of one tenant are no longer other tenants' too. What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
--- owner's eyes only.
-
 -- Locks of one tenant are no longer other tenants' too. What their keys are hashed with, which everybody sees in pg_locks: in no
 -- dump, for its owner's eyes only.
 CREATE TABLE tenant_q.secret (
