@@ -15,13 +15,13 @@ COMMENT ON FUNCTION tenant_q.workers() IS 'behind tq_workers';
 
 CREATE VIEW @extschema@.tq_tasks AS
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.tasks(false)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer, queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz, started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb);
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.tasks(false)) AS x;
 COMMENT ON VIEW @extschema@.tq_tasks IS 'Unfinished tasks of the current tenant, running ones included; at most tenant_q.view_rows. Example: SELECT id, handler, state, run_at FROM tq_tasks;';
 GRANT SELECT ON @extschema@.tq_tasks TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_results AS
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.tasks(true)) AS x(id uuid, tenant text, handler text, name text, state text, reason text, args jsonb, result jsonb, error jsonb, attempt integer, max_attempts integer, queue text, priority integer, group_id text, parent_id uuid, schedule text, scheduled_for timestamptz, created_at timestamptz, run_at timestamptz, started_at timestamptz, finished_at timestamptz, enqueued_by text, meta jsonb);
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.tasks(true)) AS x;
 COMMENT ON VIEW @extschema@.tq_results IS 'Finished tasks of the current tenant, newest first; at most tenant_q.view_rows. Example: SELECT id, handler, state, result FROM tq_results;';
 GRANT SELECT ON @extschema@.tq_results TO PUBLIC;
 
