@@ -2,7 +2,7 @@
 
 -- kind: a tasks for all tenants · f one fire time of a schedule of all tenants · d a change of such a
 -- schedule on its way to the tenants. spread_again: not looked at before that; NULL = spread.
--- served_to: the last tenant that its spreading has reached. src/fanout.rs names the columns by position.
+-- served_to: the last tenant that its spreading has reached. src/fanout/lines.rs names the columns by position.
 CREATE TABLE tenant_q.fanout (
     id           uuid        NOT NULL PRIMARY KEY,
     kind         "char"      NOT NULL,

@@ -1,4 +1,4 @@
--- Groups of tasks; changing and deleting tasks. These read the caller's search_path: no SET clause, everything qualified.
+-- Groups of tasks, and how many tasks wait. These read the caller's search_path: no SET clause, everything qualified.
 
 CREATE FUNCTION @extschema@.tq_result_group(group_id text, failures boolean DEFAULT false, count integer DEFAULT NULL, wait interval DEFAULT '0', tenant text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_result_group';
@@ -15,9 +15,7 @@ CREATE FUNCTION @extschema@.tq_fetch_group(group_id text, failures boolean DEFAU
 LANGUAGE sql AS $body$
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
            x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.fetch_group($1, $2, $3, $4, $5)) AS x(id pg_catalog.uuid, tenant pg_catalog.text, handler pg_catalog.text, name pg_catalog.text, state pg_catalog.text, reason pg_catalog.text, args pg_catalog.jsonb, result pg_catalog.jsonb, error pg_catalog.jsonb, attempt integer, max_attempts integer,
-    queue pg_catalog.text, priority integer, group_id pg_catalog.text, parent_id pg_catalog.uuid, schedule pg_catalog.text, scheduled_for pg_catalog.timestamptz, created_at pg_catalog.timestamptz, run_at pg_catalog.timestamptz,
-    started_at pg_catalog.timestamptz, finished_at pg_catalog.timestamptz, enqueued_by pg_catalog.text, meta pg_catalog.jsonb)
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.fetch_group($1, $2, $3, $4, $5)) AS x
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_fetch_group(text, boolean, integer, interval, text) IS
 'The finished tasks of a group, whole, in the order they were enqueued; no row until there are enough. group_id, count, wait, tenant and errors as in tq_result_group. failures: false leaves out those that did not end done.
@@ -40,22 +38,3 @@ LANGUAGE c AS 'MODULE_PATHNAME', 'tq_queue_size';
 COMMENT ON FUNCTION @extschema@.tq_queue_size(text, text) IS
 'How many tasks of the tenant wait: unfinished ones less those that run. queue: of one queue, NULL = of all. tenant: NULL = the first schema of search_path. Reads all of them: tq_tenants.queued is the cheap figure.
 Errors: 42501 no right to read. Example: SELECT tq_queue_size(''mail'');';
-
-CREATE FUNCTION @extschema@.tq_update(id uuid, run_at timestamptz DEFAULT NULL, queue text DEFAULT NULL, priority integer DEFAULT NULL, args jsonb DEFAULT NULL, expires interval DEFAULT NULL, meta jsonb DEFAULT NULL, tenant text DEFAULT NULL) RETURNS boolean
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_update';
-COMMENT ON FUNCTION @extschema@.tq_update(uuid, timestamptz, text, integer, jsonb, interval, jsonb, text) IS
-'Changes a task that waits; NULL leaves as it is. id: which. run_at: not before. queue. priority: -32768 to 32767, higher first. args: in place of the old ones, checked against the handler; needs the right to enqueue too. expires: not started any more when that has passed from now. meta: in place of the old one. tenant: NULL = the first schema of search_path.
-False = nothing was changed: the task is unknown, finished, running or about to run, or no change was given.
-Errors: 42501 no right to operate, or a superuser''s task; 22023 and those of tq_async for values that do not fit. Example: SELECT tq_update(id, priority => 10) FROM tq_tasks WHERE handler = ''send_invoice'';';
-
-CREATE FUNCTION @extschema@.tq_delete(id uuid, tenant text DEFAULT NULL) RETURNS boolean
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_delete';
-COMMENT ON FUNCTION @extschema@.tq_delete(uuid, text) IS
-'Deletes a finished task with its result. id: which. tenant: NULL = the first schema of search_path. False = there is none of this id.
-Errors: 55000 it is not finished, 42501 no right to operate. Example: SELECT tq_delete(id) FROM tq_results WHERE state = ''cancelled'';';
-
-CREATE FUNCTION @extschema@.tq_purge(older_than interval, states text[] DEFAULT NULL, tenant text DEFAULT NULL) RETURNS bigint
-LANGUAGE c AS 'MODULE_PATHNAME', 'tq_purge';
-COMMENT ON FUNCTION @extschema@.tq_purge(interval, text[], text) IS
-'Deletes finished tasks with their results; how many that were. Unfinished ones stay. older_than: finished so long ago at least, ''0'' = all. states: of done, failed, cancelled, expired; NULL = all four. tenant: NULL = the first schema of search_path.
-Errors: 22023 a negative age or an unknown state, 42501 no right to operate. Example: SELECT tq_purge(''7 days'', ''{done,cancelled}'');';

@@ -32,6 +32,11 @@ COMMENT ON FUNCTION tenant_q.backoff_delay(jsonb, integer) IS 'seconds that a po
 CREATE FUNCTION tenant_q.handlers(tenant text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_handlers';
 COMMENT ON FUNCTION tenant_q.handlers(text) IS 'behind the view tq_handlers';
+CREATE VIEW @extschema@.tq_handlers AS
+    SELECT x.tenant, x.handler, x.function, x.shared, x.status, x.reason, x.guarantee, x.run_as, x.queue, x.priority, x.timeout, x.max_attempts, x.retry, x.save, x.settings, x.expires, x.max_running, x.rate, x.result_ttl, x.aliases
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.handlers()) AS x(tenant text, handler text, function text, shared boolean, status text, reason text, guarantee text, run_as text, queue text, priority integer, timeout interval, max_attempts integer, retry jsonb, save boolean, settings jsonb, expires interval, max_running integer, rate text, result_ttl interval, aliases text[]);
+COMMENT ON VIEW @extschema@.tq_handlers IS 'Handlers of the current tenant, shared ones included. status: ok | missing | changed | paused | quarantined. guarantee: exactly_once for functions; at_least_once for procedures, which may COMMIT. The rest is what tq_register was told; settings only for whoever may read the tenant''s tasks. Example: SELECT * FROM tq_handlers WHERE status <> ''ok'';';
+GRANT SELECT ON @extschema@.tq_handlers TO PUBLIC;
 
 CREATE FUNCTION tenant_q.routine_changed() RETURNS event_trigger
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_routine_changed';

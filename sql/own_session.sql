@@ -8,9 +8,7 @@ CREATE FUNCTION @extschema@.tq_drain(max_tasks integer DEFAULT 1000, as_of times
 LANGUAGE sql AS $body$
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
            x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.drain($1, $2, $3)) AS x(id pg_catalog.uuid, tenant pg_catalog.text, handler pg_catalog.text, name pg_catalog.text, state pg_catalog.text, reason pg_catalog.text, args pg_catalog.jsonb, result pg_catalog.jsonb, error pg_catalog.jsonb, attempt integer, max_attempts integer,
-    queue pg_catalog.text, priority integer, group_id pg_catalog.text, parent_id pg_catalog.uuid, schedule pg_catalog.text, scheduled_for pg_catalog.timestamptz, created_at pg_catalog.timestamptz, run_at pg_catalog.timestamptz,
-    started_at pg_catalog.timestamptz, finished_at pg_catalog.timestamptz, enqueued_by pg_catalog.text, meta pg_catalog.jsonb)
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.drain($1, $2, $3)) AS x
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_drain(integer, timestamptz, text) IS
 'Runs due tasks here and now, inside your transaction, a savepoint each: in the order of picking, those included that they enqueue, until nothing is due. One row an attempt, as the task is after it. A failure is recorded as an executor would, and stops nothing; your ROLLBACK undoes all. For tests; works on servers that don''t preload tenant_q.

@@ -72,6 +72,11 @@ COMMENT ON FUNCTION @extschema@.tq_describe(text) IS
 CREATE FUNCTION tenant_q.schedules(tenant text DEFAULT NULL) RETURNS jsonb
 LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_schedules';
 COMMENT ON FUNCTION tenant_q.schedules(text) IS 'behind the view tq_schedules';
+CREATE VIEW @extschema@.tq_schedules AS
+    SELECT x.name, x.handler, x.rule, x.kind, x.tz, x.args OPERATOR(pg_catalog.->) 0 AS args, x.enabled, x.next_run, x.repeats, x.last_run, x.last_task, x.last_status, x.run_count, x.fail_count, x.after, x.problem, x.tags, x.description, x.created_by, x.of_all
+      FROM pg_catalog.jsonb_to_recordset(tenant_q.schedules()) AS x(name text, handler text, rule text, kind text, tz text, args jsonb, enabled boolean, next_run timestamptz, repeats integer, last_run timestamptz, last_task uuid, last_status text, run_count bigint, fail_count bigint, after text[], problem text, tags text[], description text, created_by text, of_all boolean);
+COMMENT ON VIEW @extschema@.tq_schedules IS 'Schedules of the current tenant. kind: what the rule is. last_status: of last_task; skipped = its only_if was not true. run_count, fail_count: tasks made, and tasks that failed for good. problem: why it does not fire (tq_problems has the mending call). tags: what tq_schedule was given. of_all: made by tq_schedule_all for every tenant. At most tenant_q.view_rows, with a NOTICE where there is more. Example: SELECT name, rule, next_run, last_status FROM tq_schedules;';
+GRANT SELECT ON @extschema@.tq_schedules TO PUBLIC;
 
 CREATE FUNCTION tenant_q.tzdata_version() RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_tzdata_version';

@@ -62,9 +62,7 @@ CREATE FUNCTION @extschema@.tq_fetch(id uuid, wait interval DEFAULT '0', tenant 
 LANGUAGE sql AS $body$
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
            x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
-      FROM pg_catalog.jsonb_to_recordset(tenant_q.fetch($1, $2, $3)) AS x(id pg_catalog.uuid, tenant pg_catalog.text, handler pg_catalog.text, name pg_catalog.text, state pg_catalog.text, reason pg_catalog.text, args pg_catalog.jsonb, result pg_catalog.jsonb, error pg_catalog.jsonb, attempt integer, max_attempts integer,
-    queue pg_catalog.text, priority integer, group_id pg_catalog.text, parent_id pg_catalog.uuid, schedule pg_catalog.text, scheduled_for pg_catalog.timestamptz, created_at pg_catalog.timestamptz, run_at pg_catalog.timestamptz,
-    started_at pg_catalog.timestamptz, finished_at pg_catalog.timestamptz, enqueued_by pg_catalog.text, meta pg_catalog.jsonb)
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.fetch($1, $2, $3)) AS x
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_fetch(uuid, interval, text) IS
 'The whole task, finished or not; no row if it is unknown. wait as in tq_result.
@@ -86,15 +84,6 @@ LANGUAGE sql STABLE AS $body$
 $body$;
 COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
 'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (cancelled from outside, or its executor ended: not counted, and one line for all in a row; ten in a row are a failed attempt). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
-
-CREATE FUNCTION tenant_q.why(id uuid, tenant text) RETURNS jsonb
-LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'tenant_q_why';
-COMMENT ON FUNCTION tenant_q.why(uuid, text) IS 'behind tq_why';
-CREATE FUNCTION @extschema@.tq_why(id uuid, tenant text DEFAULT NULL) RETURNS TABLE (reason text, detail text, hint text)
-LANGUAGE sql STABLE AS $body$
-    SELECT x.reason, x.detail, x.hint FROM pg_catalog.jsonb_to_recordset(tenant_q.why($1, $2)) AS x(reason pg_catalog.text, detail pg_catalog.text, hint pg_catalog.text)
-$body$;
-COMMENT ON FUNCTION @extschema@.tq_why(uuid, text) IS 'Why a task is not running: every reason, the decisive one first. Example: SELECT * FROM tq_why(''0198c0de-0000-7000-8000-000000000001'');';
 
 -- Inside a handler.
 

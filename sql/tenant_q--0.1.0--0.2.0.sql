@@ -53,9 +53,6 @@ COMMENT ON FUNCTION @extschema@.tq_attempts(uuid, text) IS
 'What happened to a task, attempt by attempt (of those that did not end well the last ten): outcome done | failed | retry | timeout | crashed | interrupted (cancelled from outside, or its executor ended: not counted, and one line for all in a row; ten in a row are a failed attempt). Example: SELECT * FROM tq_attempts(''0198c0de-0000-7000-8000-000000000001'');';
 COMMENT ON VIEW @extschema@.tq_failures IS 'The last failed attempts in this database, newest first: as many as tenant_q.failure_ring, since the server started; interrupted ones, which are not counted, too. Seen by members of the tenant''s owner; pg_monitor sees all. message is cut to 200 bytes; tq_attempts(id) has more. role: as whom it ran. Example: SELECT * FROM tq_failures WHERE at > now() - interval ''10 minutes'';';
 
--- Locks of one tenant are no longer other tenants' too. What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
--- owner's eyes only.
-
 -- Locks of one tenant are no longer other tenants' too. What their keys are hashed with, which everybody sees in pg_locks: in no
 -- dump, for its owner's eyes only.
 CREATE TABLE tenant_q.secret (
@@ -127,3 +124,29 @@ Errors: 42501 not the owner, 22023 a value that makes no sense, 54000 more than 
 -- Why a tenant is left out was to be read from the words of the reason.
 ALTER TABLE tenant_q.fanout_tenant ADD COLUMN cause "char";
 UPDATE tenant_q.fanout_tenant SET cause = 'o' WHERE state OPERATOR(pg_catalog.=) 's' AND reason OPERATOR(pg_catalog.=) 'the tenant has a schedule of its own of this name';
+
+-- Names and types of a task's columns are those of tenant_q.task.
+CREATE OR REPLACE FUNCTION @extschema@.tq_fetch(id uuid, wait interval DEFAULT '0', tenant text DEFAULT NULL) RETURNS SETOF tenant_q.task
+LANGUAGE sql AS $body$
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
+           x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.fetch($1, $2, $3)) AS x
+$body$;
+CREATE OR REPLACE FUNCTION @extschema@.tq_fetch_group(group_id text, failures boolean DEFAULT true, count integer DEFAULT NULL, wait interval DEFAULT '0', tenant text DEFAULT NULL) RETURNS SETOF tenant_q.task
+LANGUAGE sql AS $body$
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
+           x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.fetch_group($1, $2, $3, $4, $5)) AS x
+$body$;
+CREATE OR REPLACE FUNCTION @extschema@.tq_drain(max_tasks integer DEFAULT 1000, as_of timestamptz DEFAULT pg_catalog.now(), tenant text DEFAULT NULL) RETURNS SETOF tenant_q.task
+LANGUAGE sql AS $body$
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0, x.result OPERATOR(pg_catalog.->) 0, x.error, x.attempt, x.max_attempts,
+           x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.drain($1, $2, $3)) AS x
+$body$;
+CREATE OR REPLACE VIEW @extschema@.tq_tasks AS
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.tasks(false)) AS x;
+CREATE OR REPLACE VIEW @extschema@.tq_results AS
+    SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
+      FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.tasks(true)) AS x;

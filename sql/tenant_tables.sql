@@ -2,7 +2,7 @@
 -- and once by CREATE EXTENSION in the schema tenant_q, as the template that tables are compared with.
 --
 -- Built-in types only and no default that needs the extension: pg_dump -n restores them anywhere.
--- src/task.rs names the columns by position: append, never insert.
+-- src/tenant/columns.rs names the columns by position: append, never insert.
 
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
 -- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x a note: its result says quarantined
@@ -49,7 +49,7 @@ CREATE INDEX tq_task_name ON {s}.tq_task (name) WHERE name IS NOT NULL;
 CREATE INDEX tq_task_group ON {s}.tq_task (group_id) WHERE group_id IS NOT NULL;
 
 -- Finished tasks, until retention takes them.
--- state: d done · f failed · c cancelled · e expired
+-- state: d done · f failed · c cancelled · e expired · x quarantined
 CREATE TABLE {s}.tq_result (
     id            uuid        NOT NULL,
     handler       text        NOT NULL,

@@ -72,10 +72,6 @@ CREATE FUNCTION @extschema@.tq_resume_all(handler text DEFAULT NULL, queue text 
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_resume_all';
 COMMENT ON FUNCTION @extschema@.tq_resume_all(text, text) IS 'Undoes tq_pause_all with the same handler and queue; pauses of single tenants stay. With a handler it also frees shared ones that were quarantined for crashing the server. Example: SELECT tq_resume_all();';
 
-CREATE FUNCTION @extschema@.tq_confirm_copy() RETURNS void
-LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_confirm_copy';
-COMMENT ON FUNCTION @extschema@.tq_confirm_copy() IS 'Says that this database, a restored or copied one, is to run its tasks and schedules from now on. Example: SELECT tq_confirm_copy();';
-
 -- Commits after each schema: no SET clause, everything qualified.
 CREATE PROCEDURE @extschema@.tq_attach_all(pattern text DEFAULT '%', exclude text[] DEFAULT '{public}', adopt boolean DEFAULT false)
 LANGUAGE plpgsql AS $body$
@@ -112,16 +108,6 @@ CREATE FUNCTION tenant_q.is_attached(schema_name text) RETURNS boolean
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_is_attached';
 COMMENT ON FUNCTION tenant_q.is_attached(text) IS 'whether a schema of this name is attached';
 
-CREATE FUNCTION tenant_q.renamed() RETURNS event_trigger
-LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_renamed';
-COMMENT ON FUNCTION tenant_q.renamed() IS 'the registry follows renamed schemas';
-CREATE FUNCTION tenant_q.dropped() RETURNS event_trigger
-LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_dropped';
-COMMENT ON FUNCTION tenant_q.dropped() IS 'the registry forgets dropped schemas';
-CREATE EVENT TRIGGER tenant_q_renamed ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA') EXECUTE FUNCTION tenant_q.renamed();
-CREATE EVENT TRIGGER tenant_q_dropped ON sql_drop WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED') EXECUTE FUNCTION tenant_q.dropped();
-
 REVOKE ALL ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, text, boolean, text[]), @extschema@.tq_pause_all(text, text, interval),
-    @extschema@.tq_resume_all(text, text), @extschema@.tq_confirm_copy() FROM PUBLIC;
+    @extschema@.tq_resume_all(text, text) FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.tq_attach_all(text, text[], boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION tenant_q.renamed(), tenant_q.dropped() FROM PUBLIC;

@@ -23,17 +23,26 @@ use pgrx::prelude::*;
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!("../sql/tenants.sql", name = "tenants", requires = ["registry"]);
-extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["tenants"]);
+extension_sql_file!("../sql/registered.sql", name = "registered", requires = ["tenants"]);
+extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["registered"]);
 extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
-extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["tasks"]);
-extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["flows"]);
+extension_sql_file!("../sql/why.sql", name = "why", requires = ["tasks"]);
+extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["why"]);
+extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["changes"]);
+extension_sql_file!("../sql/queues.sql", name = "queues", requires = ["flows"]);
+extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["queues"]);
 extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["groups"]);
-extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["rights"]);
+extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["rights"]);
+extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["progress"]);
 extension_sql_file!("../sql/own_session.sql", name = "own_session", requires = ["stats"]);
 extension_sql_file!("../sql/events.sql", name = "events", requires = ["own_session"]);
-extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["events"]);
+extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["events"]);
+extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["tables"]);
 extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["schedules"]);
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"], finalize);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"]);
+extension_sql_file!("../sql/problems.sql", name = "problems", requires = ["views"]);
+extension_sql_file!("../sql/health.sql", name = "health", requires = ["problems"]);
+extension_sql_file!("../sql/copies.sql", name = "copies", requires = ["health"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.
 #[pg_guard]

@@ -1,4 +1,4 @@
-//! What one can call in SQL, and the hooks PostgreSQL calls: one file for each of sql/.
+//! What one can call in SQL: one file for each of sql/, of the same name. And the hooks PostgreSQL calls: ddl.
 //!
 //! Here arguments become types, rights are asked and answers become rows. What is called does the work; nothing here is imported
 //! from below.

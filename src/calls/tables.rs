@@ -31,7 +31,7 @@ use std::rc::Rc;
 /// Rows that one task gets of a statement, at most.
 const ROWS: usize = 1000;
 
-/// Columns of tenant_q.table_listener (sql/events.sql).
+/// Columns of tenant_q.table_listener (sql/tables.sql).
 mod lcol {
     pub const ID: usize = 1;
     pub const TENANT: usize = 2;

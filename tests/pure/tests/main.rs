@@ -12,6 +12,7 @@ mod rate;
 mod retry;
 mod schedule;
 mod shares;
+mod sql;
 mod state;
 mod time;
 mod word;
