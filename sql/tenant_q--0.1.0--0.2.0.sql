@@ -150,3 +150,6 @@ CREATE OR REPLACE VIEW @extschema@.tq_tasks AS
 CREATE OR REPLACE VIEW @extschema@.tq_results AS
     SELECT x.id, x.tenant, x.handler, x.name, x.state, x.reason, x.args OPERATOR(pg_catalog.->) 0 AS args, x.result OPERATOR(pg_catalog.->) 0 AS result, x.error, x.attempt, x.max_attempts, x.queue, x.priority, x.group_id, x.parent_id, x.schedule, x.scheduled_for, x.created_at, x.run_at, x.started_at, x.finished_at, x.enqueued_by, x.meta
       FROM pg_catalog.jsonb_populate_recordset(NULL::tenant_q.task, tenant_q.tasks(true)) AS x;
+
+-- Attempts in one's own session are counted.
+COMMENT ON VIEW @extschema@.tq_stats IS 'What each handler of each tenant did since the server started or tq_stats_reset. done and failed are ends of tasks; retried: attempts that failed and left another one; timeouts: attempts that took too long, counted as failed or retried too. Attempts in somebody''s own session (tq_drain, sync) count when they end, whatever becomes of the transaction around them. Times are of attempts: run = in the handler, wait = from when it was due to its start. At most tenant_q.max_stats rows; seen as tq_failures are. Example: SELECT * FROM tq_stats ORDER BY mean_run_time DESC;';
