@@ -29,6 +29,7 @@ pub mod waiters;
 pub mod wake;
 pub mod wakes;
 
+use crate::postgres::clock;
 use crate::postgres::latch;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{mapping, shmem};
@@ -976,12 +977,19 @@ impl Shared {
     }
 
     /// Frees an entry that nothing hangs on; a sweep finds it again when it has something to do. `due`: also one that
-    /// will have, some time.
+    /// will have, some time. Under `Lock::Registry`.
+    ///
+    /// Whoever wakes an entry takes no lock, so it may be woken while it is looked at here: it is looked at again once
+    /// nobody finds it any more. Who has woken it by then is seen; who wakes it later takes what comes due off it later
+    /// still (launcher, ticks), so `at`, read in between, has it; and who came by a reference finds it gone (`reach`).
+    /// Test: attack/shared.rs, a_tenant_whose_schedules_are_served_keeps_its_place.
     fn evict(&self, due: bool) -> Option<usize> {
-        let now = crate::postgres::clock::now();
+        // What is ready goes into heaps under it, by links in the entries: not meanwhile.
+        let _ready = Lock::Ready.exclusive();
+        let now = clock::now();
         // What is taken off one while its schedules are served is put back.
-        let ticking: Vec<u32> = self.dbs.iter().map(|d| d.ticking.load()).filter(|t| *t > 0).collect();
-        let is_ticking = |e: &Entry| ticking.iter().any(|t| std::ptr::eq(&self.entries[*t as usize - 1], e));
+        let is_ticking =
+            |e: &Entry| self.dbs.iter().map(|d| d.ticking.load()).any(|t| t > 0 && std::ptr::eq(&self.entries[t as usize - 1], e));
         let idle = |e: &Entry| {
             e.pins.load() == 0
                 && !is_ticking(e)
@@ -992,27 +1000,39 @@ impl Shared {
                 && e.blocked_until.load() == 0
                 && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == e.tenant.load())
         };
+        let next = |e: &Entry| e.next_due.load().min(e.schedule_due.load());
         // Entries with nothing due at all first; then those whose next work is far away.
-        let index =
-            self.entries.iter().position(|e| idle(e) && e.next_due.load() == NEVER && e.schedule_due.load() == NEVER).or_else(|| {
-                (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| {
-                    let e = &self.entries[*i];
-                    e.next_due.load().min(e.schedule_due.load())
-                })
-            })?;
+        let index = self.entries.iter().position(|e| idle(e) && next(e) == NEVER).or_else(|| {
+            (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| next(&self.entries[*i]))
+        })?;
         let e = &self.entries[index];
+        e.in_use.store(0);
+        let at = next(e);
+        if !idle(e) || (at != NEVER && !due) {
+            e.in_use.store(1);
+            return None;
+        }
         let database = e.database.load();
         let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load()), |i| i == index);
-        e.in_use.store(0);
         self.entry_hash[place].store(REMOVED);
         self.header.evictions.fetch_add(1);
-        let at = e.next_due.load().min(e.schedule_due.load());
         if at != NEVER
             && let Some(db) = self.db(database)
         {
             self.seek_at(db, at);
         }
         Some(index)
+    }
+
+    /// Tells the entry something, by its place. That may be another tenant's by then, whom it does no harm; then a sweep finds
+    /// what it was about.
+    pub fn reach(&self, entry: EntryRef, tell: impl FnOnce(u32)) {
+        tell(entry.index);
+        if self.at(entry).is_none()
+            && let Some(db) = self.db(shmem::my_database())
+        {
+            self.seek_at(db, clock::now());
+        }
     }
 
     /// A sweep is to find, then, what has no entry.

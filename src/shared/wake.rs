@@ -129,7 +129,11 @@ impl Notes {
             && let Some(e) = shared::get().and_then(|s| s.at(entry))
         {
             e.pins.fetch_add(1);
-            p.pinned = true;
+            // Unless it has gone to another tenant just now.
+            p.pinned = shared::get().is_some_and(|s| s.at(entry).is_some());
+            if !p.pinned {
+                unpinned(e);
+            }
         }
         p
     }
@@ -336,8 +340,13 @@ fn unpin(p: &Pending) {
     if p.pinned
         && let Some(e) = shared::get().and_then(|s| s.at(p.entry))
     {
-        e.pins.fetch_sub(1);
+        unpinned(e);
     }
+}
+
+fn unpinned(e: &shared::Entry) {
+    // Its count may have begun anew, with another tenant.
+    let _ = e.pins.fetch_update(|n| n.checked_sub(1));
 }
 
 fn released(subtransaction: u32, parent: u32) {

@@ -337,8 +337,10 @@ fn step(
     }
     for other in others {
         if let Some(entry) = tenant.entry(other)? {
-            s.entries[entry.index as usize].unpark.store(Unpark::Asked);
-            ready::wake(s, entry.index, i64::MIN);
+            s.reach(entry, |index| {
+                s.entries[index as usize].unpark.store(Unpark::Asked);
+                ready::wake(s, index, i64::MIN);
+            });
         }
     }
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))

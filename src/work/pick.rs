@@ -246,12 +246,12 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     if scan.homeless
         && let Some(entry) = tenant.entry(tenant.owner)?
     {
-        crate::shared::ready::wake(s, entry.index, i64::MIN);
+        s.reach(entry, |index| crate::shared::ready::wake(s, index, i64::MIN));
     }
     let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, outlived, .. } = scan;
     for (role, at) in &asking {
         if let Some(theirs) = tenant.entry(*role)? {
-            crate::shared::ready::wake(s, theirs.index, *at);
+            s.reach(theirs, |index| crate::shared::ready::wake(s, index, *at));
         }
     }
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));

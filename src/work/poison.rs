@@ -108,7 +108,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
     transaction::flush_commits();
     if let Some((role, at)) = woken {
         match (at, s.entry(shmem::my_database(), oid, role), s.db(shmem::my_database())) {
-            (Some(at), Some(entry), _) => ready::wake_at(s, entry.index, at),
+            (Some(at), Some(entry), _) => s.reach(entry, |index| ready::wake_at(s, index, at)),
             (Some(at), None, Some(db)) => s.seek_at(db, at),
             _ => {}
         }

@@ -594,7 +594,7 @@ fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row) {
     if let Ok(Some(entry)) = entry
         && entry.index != index
     {
-        ready::wake(s, entry.index, i64::MIN);
+        s.reach(entry, |index| ready::wake(s, index, i64::MIN));
     }
 }
 

@@ -491,23 +491,25 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
             }
             continue;
         };
-        let e = &s.entries[entry.index as usize];
-        e.weight.store(tenant.weight);
-        // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
-        ready::unblock(e);
-        if held {
-            ready::unpark(e);
-        }
-        if due <= now || held {
-            ready::wake(s, entry.index, i64::MIN);
-        } else if due != NEVER {
-            ready::due(s, entry.index, due);
-        }
-        if role == tenant.owner
-            && let Some(at) = schedule_due
-        {
-            ready::schedule_due(s, entry.index, at);
-        }
+        s.reach(entry, |index| {
+            let e = &s.entries[index as usize];
+            e.weight.store(tenant.weight);
+            // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
+            ready::unblock(e);
+            if held {
+                ready::unpark(e);
+            }
+            if due <= now || held {
+                ready::wake(s, index, i64::MIN);
+            } else if due != NEVER {
+                ready::due(s, index, due);
+            }
+            if role == tenant.owner
+                && let Some(at) = schedule_due
+            {
+                ready::schedule_due(s, index, at);
+            }
+        });
     }
     Ok(Looked::Done)
 }
@@ -516,8 +518,10 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
 fn look_later(s: &Shared, database: u32, tenant: &Tenant) -> Looked {
     let at = clock::now() + LOCKED_AGAIN;
     if let Some(entry) = s.entry_if_room(database, tenant.oid, tenant.owner) {
-        ready::due(s, entry.index, at);
-        ready::schedule_due(s, entry.index, at);
+        s.reach(entry, |index| {
+            ready::due(s, index, at);
+            ready::schedule_due(s, index, at);
+        });
     } else if let Some(db) = s.db(database) {
         s.seek_at(db, at);
     }

@@ -1,5 +1,6 @@
 //! What tenants share: locks, and the tables of fixed size. One tenant can hold or fill what is its own, and nobody else's.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::Stop;
@@ -359,6 +360,8 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
         );
     }
     let schedules = EACH_SECOND + EACH_OTHER;
+    let others: Vec<String> = (schedules + 1..=schedules + 100).map(|n| format!("s{n}")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
     site.cluster.run(
         DB,
         &format!(
@@ -384,23 +387,19 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
     fire(1);
     for round in 0..4 {
         let evicted = metric("evictions_total");
-        let over = std::sync::atomic::AtomicBool::new(false);
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // A hundred tenants take forty-four places from each other, with work to do and work to come.
             let (site, over) = (&site, &over);
             scope.spawn(move || {
                 let mut client = site.cluster.client("postgres", DB);
                 let mut n = 0;
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !over.load(Ordering::Relaxed) {
                     n += 1;
                     let sql = format!(
-                        "SELECT tq_async('ok', '[\"now {round}\"]', tenant => 's{tenant}') {}",
-                        if std::env::var_os("NOLATER").is_some() {
-                            String::new()
-                        } else {
-                            format!(", tq_async('ok', '[\"later\"]', tenant => 's{}', delay => '2 seconds')", 21 + n % 100)
-                        },
-                        tenant = 21 + n % 100
+                        "SELECT tq_async('ok', '[\"now {round}\"]', tenant => 's{tenant}'),
+                                tq_async('ok', '[\"later\"]', tenant => 's{tenant}', delay => '2 seconds')",
+                        tenant = schedules + 1 + n % 100
                     );
                     client.batch_execute(&sql).expect("enqueue");
                     // No faster than it can be done.
@@ -416,7 +415,7 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
         assert!(metric("evictions_total") > evicted + 20, "places went from hand to hand");
         assert_eq!(metric("entries"), 64, "the table is full");
         // Nobody else comes now: what was forgotten stays so.
-        site.wait_idle(&(21..=120).map(|n| format!("s{n}")).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+        site.wait_idle(&others);
         fire(3);
     }
     site.cluster.run(DB, &format!("SELECT tq_unschedule('tick', tenant => 's' || n) FROM generate_series(1, {schedules}) AS n"));
@@ -445,11 +444,11 @@ fn a_tenant_whose_schedules_are_served_keeps_its_place_meanwhile_and_no_fire_tim
 }
 
 /// Says that it is over, also where a test fails.
-struct Stopped<'a>(&'a std::sync::atomic::AtomicBool);
+struct Stopped<'a>(&'a AtomicBool);
 
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
