@@ -40,7 +40,7 @@ fn confirm(_args: &Args) -> Result<Ret> {
 /// CREATE EXTENSION was here: the launcher is to look.
 fn created(args: &Args) -> Result<Ret> {
     if let Some(s) = crate::shared::get() {
-        s.make_db(shmem::my_database(), crate::shared::db_state::UNKNOWN);
+        s.make_db(shmem::my_database(), crate::shared::database::db_state::UNKNOWN);
     }
     confirm(args)
 }

@@ -10,7 +10,7 @@ use crate::postgres::utility::{self, Command};
 use crate::postgres::{access_hook, call, catalog, database, latch, transaction, worker};
 use crate::pure::word::SlotState;
 use crate::shared::away::{self, Away};
-use crate::shared::{self, Shared, prepared, wake};
+use crate::shared::{self, Shared, prepared, slot, wake};
 use pgrx::PgLogLevel;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -96,7 +96,7 @@ fn send_away(database: u32) {
 
 /// The processes of a database's workers; 0 = one that hasn't begun yet.
 fn workers_of(s: &Shared, database: u32) -> Vec<u32> {
-    let of = |slot: &&shared::Slot| slot.state.load() != SlotState::Free && slot.database.load() == database;
+    let of = |slot: &&slot::Slot| slot.state.load() != SlotState::Free && slot.database.load() == database;
     let executors = s.slots.iter().filter(of).map(|slot| slot.pid.load());
     let scheduler = s.db(database).map(|db| db.scheduler_pid.load()).filter(|pid| *pid != 0);
     executors.chain(scheduler).collect()

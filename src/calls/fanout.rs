@@ -2,8 +2,7 @@
 
 use crate::calls::tenants::require_any_handler;
 use crate::fanout::definitions;
-use crate::fanout::lines::Cause;
-use crate::fanout::lines::{self, kind, run, spi};
+use crate::fanout::lines::{self, Cause, kind, run, spi};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Gone, Table, Value};

@@ -11,10 +11,9 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
-use crate::pure::word::SlotState;
-use crate::pure::word::Word;
+use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
-use crate::shared::{self, wake};
+use crate::shared::{self, slot, wake};
 use crate::task::document;
 use crate::tenant::columns::{self, col, rcol};
 use crate::tenant::{self, Tenant, rights};
@@ -193,7 +192,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
 /// Tasks of this tenant that run.
 pub fn running_ids(schema: u32) -> HashSet<u128> {
     let Some(s) = shared::get() else { return HashSet::new() };
-    let of_slot = |slot: &shared::Slot| {
+    let of_slot = |slot: &slot::Slot| {
         let word = Word::load(slot);
         let ours = slot.tenant.load() == schema && slot.database.load() == shmem::my_database();
         (word.running && slot.state.load() == SlotState::Working && ours).then(|| slot.item_id(word.next - 1))

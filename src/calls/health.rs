@@ -5,11 +5,12 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::word::SlotState;
-use crate::settings;
-use crate::shared::{self, Shared, Wakes, db_state, wakes};
-use crate::sql_functions;
+use crate::shared::database::db_state;
+use crate::shared::wakes::{self, Wakes};
+use crate::shared::{self, Shared};
 use crate::task::document::time_json;
 use crate::tenant::rights;
+use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 
 /// The reasons for which a process wakes in vain again and again, through a fault of ours.

@@ -5,7 +5,7 @@ use crate::postgres::deferred::Declared;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Access;
 use crate::postgres::{clock, latch, transaction};
-use crate::shared::Item;
+use crate::shared::slot::Item;
 use crate::sql_functions;
 use crate::task::document;
 use crate::task::lookup::{self, Found};

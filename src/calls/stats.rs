@@ -1,20 +1,20 @@
 //! SQL: counters per tenant and handler (tq_stats), the last failed attempts (tq_failures), queues and metrics.
 
-use crate::calls::views;
-use crate::calls::views::interval_json;
+use crate::calls::views::{self, interval_json};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
+use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
-use crate::pure::word::SlotState;
-use crate::pure::{ids, word};
+use crate::pure::word::{self, SlotState};
 use crate::shared::counters::Stat;
-use crate::shared::{self, Shared, load_text};
+use crate::shared::text::load_text;
+use crate::shared::{self, Shared};
 use crate::task::document::time_json;
 use crate::tenant::columns::{self, col};
 use crate::tenant::queue::Pick;

@@ -9,13 +9,13 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::state::{self, State};
 use crate::pure::word::SlotState;
-use crate::shared::{self, db_state, holds, slot};
-use crate::sql_functions;
+use crate::shared::database::db_state;
+use crate::shared::{self, holds, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
 use crate::tenant::columns::{self, col};
 use crate::tenant::{self, Tenant};
-use crate::{handler, settings};
+use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
 
 /// tenant_q.why(id, tenant): every reason, the decisive one first.

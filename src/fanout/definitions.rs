@@ -5,8 +5,7 @@
 //! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
-use crate::fanout::lines::{Adopted, STEP, Served, fcol, note, run, spi, state};
-use crate::fanout::lines::{Cause, Skipped};
+use crate::fanout::lines::{Adopted, Cause, STEP, Served, Skipped, fcol, note, run, spi, state};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
 use crate::postgres::sqlstate::SqlState;

@@ -3,8 +3,8 @@
 use crate::handler;
 use crate::postgres::error::Result;
 use crate::postgres::shmem;
-use crate::shared::blocked;
-use crate::shared::{EntryRef, wake};
+use crate::shared::entry::EntryRef;
+use crate::shared::{blocked, wake};
 use crate::tenant::records::run;
 use crate::tenant::{Tenant, registry};
 

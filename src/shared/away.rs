@@ -2,7 +2,8 @@
 
 use crate::postgres::{latch, shmem, worker};
 use crate::pure::word::SlotState;
-use crate::shared::{Shared, db_state};
+use crate::shared::Shared;
+use crate::shared::database::db_state;
 
 /// A session that has the workers of a database keep away.
 pub struct Away {

@@ -11,7 +11,8 @@ use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, Hand
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::state::Outcome;
 use crate::pure::time::Micros;
-use crate::shared::{Shared, share, store_text};
+use crate::shared::text::store_text;
+use crate::shared::{Shared, share};
 use crate::shared_struct;
 use std::cell::RefCell;
 

@@ -3,12 +3,15 @@
 //! Slots and these tables are in the file that outlives a crash (postgres/mapping.rs). Written down by work/poison.rs.
 
 use crate::postgres::clock;
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64};
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::Micros;
-use crate::pure::word::SlotState;
-use crate::pure::word::Word;
+use crate::pure::word::{SlotState, Word};
+use crate::shared::Shared;
 use crate::shared::share::{self, Pressure};
-use crate::shared::{Culprit, Shared, Slot, Suspect, load_text};
+use crate::shared::slot::Slot;
+use crate::shared::text::load_text;
+use crate::shared_struct;
 
 /// Crashes of two or more tasks within it quarantine their handler.
 pub const HANDLER_WINDOW: Micros = 86_400_000_000;
@@ -206,4 +209,40 @@ pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
 
 pub fn id_of(c: &Culprit) -> u128 {
     ((c.id_high.load() as u128) << 64) | c.id_low.load() as u128
+}
+
+shared_struct! {
+    /// A task whose attempt ended with its executor and is to be recorded: it was running, alone
+    /// unmarked, when the server went down; or its timeout terminated the executor. In the mapped
+    /// file, so that it is blamed even if the server goes down again before that was written.
+    pub struct Culprit {
+        /// See culprits.rs; 0 = free.
+        pub kind: HandshakeU32,
+        /// Who writes it down: a pid.
+        pub claim: HandshakeU32,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub id_high: HandshakeU64,
+        pub id_low: HandshakeU64,
+        pub stamp: HandshakeI64,
+        pub attempts: GaugeI32,
+        pub started_at: GaugeI64,
+        pub deadline: GaugeI64,
+        /// The life of the server in which it happened: it is written down once.
+        pub epoch: GaugeU64,
+        /// Not to be tried before.
+        pub again: GaugeI64,
+    }
+}
+
+shared_struct! {
+    /// A tenant's handler that was running, among others, when the server went down and nobody
+    /// could be blamed (power loss, the postmaster killed, several crashes in one moment). After
+    /// two such events its tasks run one at a time: the next crash names one, or a task of it that
+    /// is done clears it. The handler, not the task: where one is broken, all of its tasks are.
+    pub struct Suspect {
+        pub key: GaugeU64,
+        pub owner: GaugeU64,
+        pub events: GaugeU32,
+    }
 }

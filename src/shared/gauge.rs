@@ -11,7 +11,8 @@
 //! is taken, and the correction is the difference between the two; it is known to be right if no transaction was
 //! between its decision to commit and its addition meanwhile: `entered` counts the ones, `left` the others.
 
-use crate::shared::{Entry, Shared};
+use crate::shared::Shared;
+use crate::shared::entry::Entry;
 
 /// What a gauge was found to be wrong by. It holds as long as nobody else has corrected it.
 #[derive(Clone, Copy)]

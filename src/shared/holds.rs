@@ -4,7 +4,8 @@
 
 use crate::postgres::clock;
 use crate::pure::time::Micros;
-use crate::shared::{Entry, HOLDS, Shared, blocked};
+use crate::shared::entry::{Entry, HOLDS};
+use crate::shared::{Shared, blocked};
 
 /// Not before then, because its last attempt's end could not be recorded.
 pub fn held_until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {

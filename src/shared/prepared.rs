@@ -7,8 +7,12 @@
 //! have noted anything, so its COMMIT PREPARED orders a sweep and a look at the database.
 
 use crate::postgres::{sandbox, shmem};
+use crate::pure::atomics::{GaugeI64, GaugeU32, GaugeU64, HandshakeU32};
+use crate::shared::database::db_state;
+use crate::shared::entry::EntryRef;
 use crate::shared::wake::{self, Notes, Pending, Stop, Stopped};
-use crate::shared::{self, EntryRef, NOTED, Prepared, Shared, db_state};
+use crate::shared::{self, Shared};
+use crate::shared_struct;
 use pgrx::Spi;
 use std::cell::RefCell;
 
@@ -212,5 +216,37 @@ impl Finishing {
             }
             s.call_launcher_now();
         }
+    }
+}
+
+/// Tenants, and cancelled tasks, whose notes of one prepared transaction are kept; a sweep finds the others.
+pub const NOTED: usize = 8;
+
+shared_struct! {
+    /// What a prepared transaction has noted, for whoever finishes it: see prepared.rs.
+    pub struct Prepared {
+        /// 0 = free.
+        pub state: HandshakeU32,
+        pub database: HandshakeU32,
+        /// A digest of its identifier.
+        pub gid_high: GaugeU64,
+        pub gid_low: GaugeU64,
+        pub flags: GaugeU32,
+        pub wakes: GaugeU32,
+        pub entry: [GaugeU32; NOTED],
+        pub stamp: [HandshakeU32; NOTED],
+        pub low: [GaugeI64; NOTED],
+        pub added: [GaugeI64; NOTED],
+        pub schedule: [GaugeI64; NOTED],
+        /// Bits: which of them are to be looked at anew, for what, and with their schedules.
+        pub unpark: HandshakeU32,
+        pub found: GaugeU32,
+        pub schedules: GaugeU32,
+        pub stops: GaugeU32,
+        pub stop_tenant: [GaugeU32; NOTED],
+        pub stop_high: [GaugeU64; NOTED],
+        pub stop_low: [GaugeU64; NOTED],
+        pub stop_stamp: [GaugeI64; NOTED],
+        pub detached: [GaugeU32; NOTED],
     }
 }

@@ -1,6 +1,7 @@
 //! How far a running task says it is: a fraction and a note in its slot.
 
-use crate::shared::{Slot, load_text, store_text};
+use crate::shared::slot::Slot;
+use crate::shared::text::{load_text, store_text};
 use serde_json::Value as Json;
 
 /// Bytes of a note.

@@ -25,8 +25,9 @@ use crate::pure::heap::NONE;
 use crate::pure::time::{self, Micros};
 use crate::pure::word::Unpark;
 use crate::settings;
-use crate::shared::blocked;
-use crate::shared::{Entry, Role, SLOTS, Shared};
+use crate::shared::entry::Entry;
+use crate::shared::role::Role;
+use crate::shared::{SLOTS, Shared, blocked};
 
 struct Links<'a>(&'a [Entry]);
 impl crate::pure::heap::Nodes for Links<'_> {

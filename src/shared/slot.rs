@@ -1,10 +1,11 @@
-//! Whose slot this process has, and what is running in others'.
+//! Executors' slots: what each runs and has in its list, in the mapped file that outlives a crash; whose slot this process has.
 
 use crate::postgres::{clock, shmem};
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
 use crate::pure::time::Micros;
-use crate::pure::word::SlotState;
-use crate::pure::word::Word;
-use crate::shared::{Shared, Slot};
+use crate::pure::word::{SlotState, Stop, Word};
+use crate::shared::{BATCH, Shared};
+use crate::shared_struct;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -44,4 +45,134 @@ thread_local! {
 /// The slot of this process; None = it is no executor.
 pub fn my_slot() -> Option<usize> {
     Some(MY_SLOT.get()).filter(|n| *n != usize::MAX)
+}
+
+/// Gates (waits/gate.rs) that a picked task can have passed: its lock, limit key, handler and queue.
+pub const GATES: usize = 4;
+
+shared_struct! {
+    /// An executor and what it has picked. In the mapped file.
+    pub struct Slot {
+        /// 0 free, 1 starting, 2 live.
+        pub state: One<SlotState>,
+        pub pid: HandshakeU32,
+        /// Process number + 1.
+        pub proc: HandshakeU32,
+        /// Counts the executors that had this slot.
+        pub generation: HandshakeU32,
+        pub database: HandshakeU32,
+        pub role: GaugeU32,
+        pub role_index: GaugeU32,
+        pub entry: GaugeU32,
+        pub tenant: HandshakeU32,
+        /// The SIGQUIT handler was here: the crash is somebody else's.
+        pub bystander: HandshakeU32,
+        /// Sequence of the batch (32 bits), running (1), next (15), end (16): see `Word`.
+        pub word: HandshakeU64,
+        /// When the present task began (monotonic ns), while the list holds more; 0 = nothing to
+        /// take over.
+        pub busy_since: HandshakeU64,
+        pub started_at: GaugeI64,
+        pub deadline: GaugeI64,
+        pub attempt: GaugeI32,
+        pub since: GaugeI64,
+        pub tasks_done: GaugeU64,
+        pub tasks_failed: GaugeU64,
+        /// The cancel word: which task, which incarnation, why (`stop`).
+        pub cancel_high: GaugeU64,
+        pub cancel_low: GaugeU64,
+        pub cancel_stamp: GaugeI64,
+        pub cancel_reason: One<Stop>,
+        pub cancel_at: GaugeU64,
+        pub cancel_signals: GaugeU32,
+        pub one_shot: GaugeU32,
+        pub leave: HandshakeU32,
+        /// What the running task says of itself: see progress.rs.
+        pub progress: GaugeU32,
+        pub note_version: HandshakeU32,
+        pub note: [GaugeU8; crate::shared::progress::NOTE],
+        pub handler: [GaugeU8; 64],
+        pub tenant_name: [GaugeU8; 64],
+        pub item_high: [GaugeU64; BATCH],
+        pub item_low: [GaugeU64; BATCH],
+        pub item_tid: [GaugeU64; BATCH],
+        pub item_stamp: [GaugeI64; BATCH],
+        pub item_attempts: [GaugeI32; BATCH],
+        pub item_gates: [GaugeU64; BATCH * GATES],
+    }
+}
+
+/// Makes a slot nobody's.
+pub fn free_slot(slot: &Slot) {
+    slot.busy_since.store(0);
+    slot.cancel_reason.store(Stop::No);
+    slot.proc.store(0);
+    slot.pid.store(0);
+    slot.bystander.store(0);
+    slot.leave.store(0);
+    slot.one_shot.store(0);
+    let seq = Word::load(slot).sequence.wrapping_add(1);
+    slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack());
+    slot.state.store(SlotState::Free);
+}
+
+impl Slot {
+    /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
+    /// whoever enqueues makes them: another tenant's task may have the same.
+    pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
+        self.state.load() == SlotState::Working
+            && word.running
+            && self.database.load() == shmem::my_database()
+            && self.tenant.load() == tenant
+            && self.item_id(word.next - 1) == id
+            && self.item_stamp[word.next - 1].load() == stamp
+    }
+    pub fn item_id(&self, n: usize) -> u128 {
+        ((self.item_high[n].load() as u128) << 64) | self.item_low[n].load() as u128
+    }
+    pub fn set_item(&self, n: usize, item: &Item) {
+        self.item_high[n].store((item.id >> 64) as u64);
+        self.item_low[n].store(item.id as u64);
+        self.item_tid[n].store(item.tid);
+        self.item_stamp[n].store(item.stamp);
+        self.item_attempts[n].store(item.attempts);
+        for (g, gate) in item.gates.iter().enumerate() {
+            self.item_gates[n * GATES + g].store(*gate);
+        }
+    }
+    pub fn item(&self, n: usize) -> Item {
+        Item {
+            id: self.item_id(n),
+            tid: self.item_tid[n].load(),
+            stamp: self.item_stamp[n].load(),
+            attempts: self.item_attempts[n].load(),
+            gates: std::array::from_fn(|g| self.item_gates[n * GATES + g].load()),
+        }
+    }
+    /// The ids that this slot keeps others from, copied consistently.
+    pub fn live_items(&self) -> Vec<Item> {
+        loop {
+            let before = Word::load(self);
+            if self.state.load() != SlotState::Working {
+                return Vec::new();
+            }
+            let items = before.live().map(|n| self.item(n)).collect();
+            let after = Word::load(self);
+            if before.sequence == after.sequence {
+                // A start or an end meanwhile only makes the copy hold one more than needed.
+                return items;
+            }
+        }
+    }
+}
+
+/// One picked task: which row, which incarnation of it, and where it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub id: u128,
+    pub tid: u64,
+    pub stamp: Micros,
+    pub attempts: i32,
+    /// The gates that it has passed, 0 = none.
+    pub gates: [u64; GATES],
 }

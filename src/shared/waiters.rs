@@ -1,8 +1,9 @@
 //! Who waits for the end of a task or of a group's tasks, and how they are called.
 
 use crate::postgres::{latch, shmem, transaction};
-use crate::shared::slot;
-use crate::shared::{self, Shared, wake};
+use crate::pure::atomics::{HandshakeU32, HandshakeU64};
+use crate::shared::{Shared, slot, wake};
+use crate::shared_struct;
 use std::cell::RefCell;
 
 /// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
@@ -83,7 +84,7 @@ pub fn call_all(s: &Shared) {
 
 /// A place among those who wait for tasks; free again when dropped.
 pub(crate) struct Waiting {
-    place: &'static shared::Waiter,
+    place: &'static Waiter,
     s: Shared,
 }
 
@@ -125,5 +126,18 @@ impl Drop for Waiting {
         self.place.proc.store(0);
         self.s.header.waiters.fetch_sub(1);
         self.place.pid.store(0);
+    }
+}
+
+shared_struct! {
+    /// Somebody waits for a task's end.
+    pub struct Waiter {
+        /// Process number + 1; 0 = free.
+        pub proc: HandshakeU32,
+        pub pid: HandshakeU32,
+        pub id_high: HandshakeU64,
+        pub id_low: HandshakeU64,
+        /// 0 = for one task; else the mark of a group (waiters.rs), any of whose members may end.
+        pub group: HandshakeU64,
     }
 }

@@ -8,11 +8,9 @@ use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
 use crate::pure::time::{Micros, NEVER};
-use crate::pure::word;
-use crate::pure::word::SlotState;
-use crate::pure::word::Word;
-use crate::shared::waiters;
-use crate::shared::{self, EntryRef, Shared, away, gauge, prepared, ready};
+use crate::pure::word::{self, SlotState, Word};
+use crate::shared::entry::{self, EntryRef};
+use crate::shared::{self, Shared, away, database, gauge, prepared, ready, slot, waiters};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -230,7 +228,7 @@ pub fn set_up(entry: EntryRef, schedules: bool) {
 /// Whether the entry's tenant has had nothing to do since the server's start: it was made after all tenants had been looked
 /// at, which leaves those with work in the table, and has not been woken since. Read after the commit: whoever enqueues
 /// meanwhile either has woken it by now, or wakes it and then sees what was committed.
-fn is_untouched(s: &Shared, e: &shared::Entry) -> bool {
+fn is_untouched(s: &Shared, e: &entry::Entry) -> bool {
     s.header.evictions.load() == 0
         && e.generation.load() == 0
         && e.counted.load() == 1
@@ -344,7 +342,7 @@ fn unpin(p: &Pending) {
     }
 }
 
-fn unpinned(e: &shared::Entry) {
+fn unpinned(e: &entry::Entry) {
     // Its count may have begun anew, with another tenant.
     let _ = e.pins.fetch_update(|n| n.checked_sub(1));
 }
@@ -409,11 +407,11 @@ pub fn leave_all(s: &Shared, n: &Notes) {
 /// Atomics, latches and signals only: nothing here may fail.
 pub fn carry_out(s: &Shared, n: &Notes) {
     let database = crate::postgres::shmem::my_database();
-    let db = || s.dbs.iter().find(|d| d.database.load() == database && d.state.load() != shared::db_state::FREE);
+    let db = || s.dbs.iter().find(|d| d.database.load() == database && d.state.load() != database::db_state::FREE);
     let mut sweep = n.sweep;
     // Before the wakes: a tenant may be detached and attached again in one transaction.
     if !n.detached.is_empty() {
-        let detached = |e: &&shared::Entry| n.detached.contains(&e.tenant.load()) && e.database.load() == database;
+        let detached = |e: &&entry::Entry| n.detached.contains(&e.tenant.load()) && e.database.load() == database;
         for e in s.entries.iter().filter(detached) {
             ready::put_to_rest(e);
             // Whoever attaches it again doesn't know what has become of its rows.
@@ -519,7 +517,7 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
 }
 
 /// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &shared::Slot, word: Word, id: u128, stamp: Micros, reason: word::Stop) {
+fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, stamp: Micros, reason: word::Stop) {
     slot.cancel_high.store((id >> 64) as u64);
     slot.cancel_low.store(id as u64);
     slot.cancel_stamp.store(stamp);

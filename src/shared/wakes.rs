@@ -10,9 +10,9 @@
 
 use crate::postgres::clock;
 use crate::postgres::latch::{self, Woken};
-use crate::pure::atomics::GaugeU64;
+use crate::pure::atomics::{GaugeU32, GaugeU64};
 use crate::pure::time::{Micros, NEVER};
-use crate::shared::Wakes;
+use crate::shared_struct;
 use std::time::Duration;
 
 /// What a process wakes up for.
@@ -298,4 +298,14 @@ fn add_one(counter: &GaugeU64) {
 /// In nanoseconds, after so many wakes in vain, one after the other.
 fn pause(in_a_row: u32) -> u64 {
     (FIRST_PAUSE << (in_a_row - TWICE).min(20)).min(LONGEST_PAUSE)
+}
+
+shared_struct! {
+    /// How often a process woke up for each reason, and how often in vain; see wakes.rs. Written by that process.
+    pub struct Wakes {
+        pub woken: [GaugeU64; REASONS],
+        pub vain: [GaugeU64; REASONS],
+        /// In vain one after the other, until something came of it.
+        pub in_a_row: [GaugeU32; REASONS],
+    }
 }

@@ -9,7 +9,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::state::AttemptEnd;
 use crate::pure::time::Micros;
-use crate::shared::Item;
+use crate::shared::slot::Item;
 use crate::tenant::columns::col;
 use serde_json::{Value as Json, json};
 

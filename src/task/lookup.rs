@@ -5,7 +5,8 @@ use crate::postgres::error::Result;
 use crate::postgres::relation::{Row, Table, Value};
 use crate::postgres::transaction;
 use crate::pure::state;
-use crate::shared::{self, GATES, Item};
+use crate::shared::entry;
+use crate::shared::slot::{GATES, Item};
 use crate::tenant::Tenant;
 use crate::tenant::columns::{col, rcol};
 
@@ -20,7 +21,7 @@ pub fn item_of(row: &Row) -> Item {
 }
 
 /// The entry of the role that an unfinished task runs as.
-pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<shared::EntryRef>> {
+pub(crate) fn entry_of(tenant: &Tenant, row: &Row) -> Result<Option<entry::EntryRef>> {
     let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
     tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
 }

@@ -5,8 +5,9 @@
 use crate::postgres::relation::{Compare, Key, Table, Tally, Value};
 use crate::postgres::{shmem, transaction};
 use crate::pure::state::{self, stored};
+use crate::shared::entry::{Entry, EntryRef};
 use crate::shared::gauge::{self, Correction};
-use crate::shared::{self, Entry, EntryRef, Shared, wake};
+use crate::shared::{self, Shared, wake};
 use crate::tenant::columns::{PICK_INDEX, col};
 use crate::tenant::{self, Tenant};
 use std::cell::Cell;

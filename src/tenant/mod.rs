@@ -24,7 +24,7 @@ use crate::pure::cache::Bounded;
 use crate::pure::rate::Rate;
 use crate::pure::time::{Micros, NEVER};
 use crate::settings;
-use crate::shared::EntryRef;
+use crate::shared::entry::EntryRef;
 use crate::tenant::queue::Pick;
 use pgrx::{Spi, pg_sys};
 use std::cell::{Cell, RefCell};

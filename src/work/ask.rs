@@ -12,7 +12,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
 use crate::pure::time::Micros;
-use crate::shared::Item;
+use crate::shared::slot::Item;
 use crate::task::event::{self, Seen};
 use crate::task::new::{ASKED, NewTask};
 use crate::task::queue::Queue;

@@ -17,7 +17,7 @@ use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transact
 use crate::pure::ids;
 use crate::pure::time::{Micros, NEVER};
 use crate::schedules::of_all;
-use crate::shared::Db;
+use crate::shared::database::Db;
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
 use crate::tenant::rights::{By, Caller};

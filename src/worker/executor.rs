@@ -11,13 +11,15 @@ use crate::postgres::relation::Row;
 use crate::postgres::{clock, latch, memory, sandbox, session, shmem, timeout, transaction, worker};
 use crate::pure::state::Outcome;
 use crate::pure::time::{self, NEVER};
-use crate::pure::word::Word;
-use crate::pure::word::{SlotState, Stop, Unpark};
+use crate::pure::word::{SlotState, Stop, Unpark, Word};
 use crate::settings;
-use crate::shared::slot::{self, MY_SLOT};
-use crate::shared::waiters;
+use crate::shared::database::db_state;
+use crate::shared::entry::Entry;
+use crate::shared::role::Role;
+use crate::shared::slot::{self, MY_SLOT, Slot};
+use crate::shared::text::store_text;
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, BATCH, Entry, Role, Shared, Slot, blocked, culprits, db_state, holds, ready, store_text};
+use crate::shared::{self, BATCH, Shared, blocked, culprits, holds, ready, waiters};
 use crate::tenant::Tenant;
 use crate::tenant::reserved::check_reserved;
 use crate::work::pick::{self, Batch, Picked};
@@ -124,7 +126,7 @@ fn leave() {
     let slot = &s.slots[place];
     if interrupt::is_orphaned() {
         // What is shared ends with the last of us; but who reads the file after the next start must not find a task in it.
-        return shared::free_slot(slot);
+        return slot::free_slot(slot);
     }
     let role = &s.roles[slot.role_index.load() as usize];
     role.idle.fetch_and(!(1 << place));
@@ -138,7 +140,7 @@ fn leave() {
     if had_work {
         answer_for(&s, slot, role, entry);
     }
-    shared::free_slot(slot);
+    slot::free_slot(slot);
     role.executors.fetch_sub(1);
     ready::release_all_of(&s, place);
     park::leave(&s, place);
@@ -596,7 +598,7 @@ impl Executor {
         Ok(())
     }
 
-    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[shared::Item], unparks: u64) {
+    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[slot::Item], unparks: u64) {
         if let Err(failure) = crate::work::park::park(&self.s, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
             ready::block(&self.s, index, blocked::Reason::Error);

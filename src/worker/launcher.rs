@@ -8,14 +8,14 @@
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Handle, Life};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
-use crate::pure::atomics::Choice;
-use crate::pure::atomics::GaugeI64;
+use crate::pure::atomics::{Choice, GaugeI64};
 use crate::pure::like;
 use crate::pure::time::{Micros, NEVER};
-use crate::pure::word::Word;
-use crate::pure::word::{SlotState, Stop};
+use crate::pure::word::{Scheduler, SlotState, Stop, Word};
+use crate::shared::database::{Db, db_state};
+use crate::shared::slot::{self, Slot};
 use crate::shared::wakes::{Reason, Turn, Waiter};
-use crate::shared::{self, Db, SLOTS, Scheduler, Shared, Slot, db_state, ready, slot};
+use crate::shared::{self, SLOTS, Shared, ready};
 use crate::{settings, tenant};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -525,7 +525,7 @@ impl Launcher {
             None => {
                 r.executors.fetch_sub(1);
                 r.starting.fetch_sub(1);
-                shared::free_slot(slot);
+                slot::free_slot(slot);
                 self.starved(turn);
                 false
             }
@@ -759,7 +759,7 @@ fn failed_start(s: &Shared, place: usize) {
     let r = &s.roles[slot.role_index.load() as usize];
     r.executors.fetch_sub(1);
     r.starting.fetch_sub(1);
-    shared::free_slot(slot);
+    slot::free_slot(slot);
     let now = clock::now();
     let failures = r.start_failures.fetch_add(1).min(6);
     if failures == 0 {

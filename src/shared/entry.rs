@@ -1,0 +1,298 @@
+//! The work of one tenant under one role: an entry, where it is found, and how its place is given to another.
+//!
+//! An enqueuing transaction pins its entry; everybody else comes by a reference, which is checked.
+
+use crate::postgres::lwlock::Lock;
+use crate::postgres::{clock, shmem};
+use crate::pure::atomics::Reset;
+use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64, One};
+use crate::pure::shares::Owner;
+use crate::pure::time::NEVER;
+use crate::pure::word::SlotState;
+use crate::pure::word::Unpark;
+use crate::shared::NONE;
+use crate::shared::Shared;
+use crate::shared::{ready, share};
+use crate::shared_struct;
+
+/// Priorities of one tenant whose scan position is remembered.
+pub const CURSORS: usize = 4;
+
+/// Tasks of one tenant and role that could be neither finished nor failed, held back.
+pub const HOLDS: usize = 8;
+
+shared_struct! {
+    /// The work of one tenant under one role.
+    pub struct Entry {
+        pub in_use: HandshakeU32,
+        pub database: HandshakeU32,
+        pub tenant: HandshakeU32,
+        pub role: GaugeU32,
+        pub role_index: GaugeU32,
+        /// Changes when the place is given to another key.
+        pub stamp: HandshakeU32,
+        /// Enqueuing transactions that hold on to this entry.
+        pub pins: HandshakeU32,
+        /// The slot + 1 that is picking here.
+        pub holder: HandshakeU32,
+        /// Bumped by every wake. Ready means: not equal to `seen`.
+        pub generation: HandshakeU64,
+        /// The generation that the last exhaustive pick had read before it looked.
+        pub seen: HandshakeU64,
+        /// Least run_at enqueued since the last pick: lowers the cursors.
+        pub low_key: HandshakeI64,
+        /// When the next row here comes due: may be too early, never too late.
+        pub next_due: HandshakeI64,
+        /// When the next schedule of this tenant comes due (entries of the owner's role).
+        pub schedule_due: HandshakeI64,
+        /// No schedule is due before that: ticks begin there, so that they don't walk over the dead rows
+        /// of all ticks before. Whoever announces a schedule lowers it; see ready::schedule_due.
+        pub schedule_low: HandshakeI64,
+        /// When the last tick has looked at all of them.
+        pub schedule_full: GaugeI64,
+        /// The whole tenant is left alone until then, for `blocked_reason`.
+        pub blocked_until: HandshakeI64,
+        pub blocked_since: GaugeI64,
+        pub blocked_delay: GaugeI64,
+        pub blocked_reason: One<crate::shared::blocked::Reason>,
+        /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
+        pub limited: HandshakeU32,
+        /// Whether parked rows should be looked at again.
+        pub unpark: One<Unpark>,
+        /// How often that was asked for: tells whether it was meanwhile.
+        pub unparks: HandshakeU64,
+        pub unpark_at: HandshakeI64,
+        pub vtime: GaugeU64,
+        /// Charged while the entry was in the heap; added when it leaves.
+        pub debt: GaugeU64,
+        pub weight: GaugeU32,
+        pub heap_in: GaugeU32,
+        /// The slot + 1 of the executor that served it last: see `Role::own`.
+        pub served_by: GaugeU32,
+        pub heap_child: GaugeU32,
+        pub heap_next: GaugeU32,
+        pub batch: GaugeU32,
+        /// The source (waits/turn.rs) that was served last.
+        pub turn: GaugeU64,
+        pub cursor_source: [GaugeU64; CURSORS],
+        pub cursor_priority: [GaugeI32; CURSORS],
+        pub cursor_set: [GaugeU32; CURSORS],
+        pub cursor_time: [GaugeI64; CURSORS],
+        pub cursor_high: [GaugeU64; CURSORS],
+        pub cursor_low: [GaugeU64; CURSORS],
+        pub hold_high: [GaugeU64; HOLDS],
+        pub hold_low: [GaugeU64; HOLDS],
+        pub hold_until: [GaugeI64; HOLDS],
+        pub hold_delay: [GaugeI64; HOLDS],
+        /// How often, one after the other, an executor ended while it ran the task.
+        pub hold_ends: [GaugeU32; HOLDS],
+        /// This entry's part of its tenant's gauge of unfinished tasks, perhaps below zero: see gauge.rs.
+        pub unfinished: HandshakeI64,
+        /// It says something: the tenant's rows were counted since the server began.
+        pub counted: HandshakeU32,
+        /// Transactions that were about to commit an addition, and those that have added it, or have not.
+        pub entered: HandshakeU64,
+        pub left: HandshakeU64,
+        pub corrections: HandshakeU64,
+        pub oldest_due: GaugeI64,
+        pub done: GaugeU64,
+        pub failed: GaugeU64,
+        pub retried: GaugeU64,
+        pub finished_since_retention: GaugeU64,
+        /// Where the next retention pass goes on.
+        pub retention_high: GaugeU64,
+        pub retention_low: GaugeU64,
+        pub minute: GaugeI64,
+        pub done_this_minute: GaugeU64,
+        pub done_last_minute: GaugeU64,
+        pub failed_this_minute: GaugeU64,
+        pub failed_last_minute: GaugeU64,
+    }
+}
+
+/// A tenant's entry, with the stamp that tells whether the place still is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryRef {
+    pub index: u32,
+    pub stamp: u32,
+}
+
+pub fn hash_of(parts: [u32; 3]) -> usize {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    for p in parts {
+        h = (h ^ p as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+    (h ^ (h >> 32)) as usize
+}
+
+/// What stands in a table where something was.
+pub const REMOVED: u32 = NONE - 1;
+
+/// Linear probing; entries are never moved, a removed one leaves a mark that stops no search.
+pub fn probe(table: &[HandshakeU32], parts: [u32; 3], is: impl Fn(usize) -> bool) -> (Option<usize>, usize) {
+    let mut at = hash_of(parts) % table.len();
+    let mut free = None;
+    for _ in 0..table.len() {
+        match table[at].load() {
+            NONE => return (None, free.unwrap_or(at)),
+            REMOVED => free = free.or(Some(at)),
+            index if is(index as usize) => return (Some(index as usize), at),
+            _ => {}
+        }
+        at = (at + 1) % table.len();
+    }
+    (None, free.unwrap_or(at))
+}
+
+/// Where the search for a tenant's entries begins: those of all its roles lie together.
+pub fn tenant_key(database: u32, tenant: u32) -> [u32; 3] {
+    [database, tenant, 0]
+}
+
+impl Shared {
+    /// All entries of a tenant, one for each role, without a lock: one that is just being made may be missed.
+    pub fn entries_of(&self, database: u32, tenant: u32) -> impl Iterator<Item = u32> {
+        let hash = self.entry_hash;
+        let entries = self.entries;
+        let begin = hash_of(tenant_key(database, tenant)) % hash.len();
+        (0..hash.len()).map(move |n| hash[(begin + n) % hash.len()].load()).take_while(|i| *i != NONE).filter(move |i| {
+            entries.get(*i as usize).is_some_and(|e| e.tenant.load() == tenant && e.database.load() == database && e.in_use.load() == 1)
+        })
+    }
+
+    /// The entry of (database, tenant, role), made if there is none. None: the table is full of entries that are needed.
+    /// Whatever there is to do is left to a sweep then; the caller orders it (`seek_at`), after its commit.
+    pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
+        let made = self.entry_at_cost(database, tenant, role, true);
+        if made.is_none() {
+            self.header.pressure[share::Kind::Entries as usize].note(Owner::new(database, tenant), crate::postgres::clock::now());
+            let most = self.entries.len() as u32 / 2;
+            let _ = self.header.newcomers.fetch_update(|n| (n < most).then_some(n + 1));
+        }
+        made
+    }
+
+    /// The same for work that is not due yet: nobody's entry goes for it that has something to do, ever.
+    pub fn entry_if_room(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
+        self.entry_at_cost(database, tenant, role, false)
+    }
+
+    fn entry_at_cost(&self, database: u32, tenant: u32, role: u32, evict_due: bool) -> Option<EntryRef> {
+        let is = |i: usize| {
+            let e = &self.entries[i];
+            e.tenant.load() == tenant && e.role.load() == role && e.database.load() == database && e.in_use.load() == 1
+        };
+        let key = tenant_key(database, tenant);
+        {
+            let _guard = Lock::Registry.shared();
+            if let (Some(i), _) = probe(self.entry_hash, key, is) {
+                return Some(self.reference(i));
+            }
+        }
+        let _guard = Lock::Registry.exclusive();
+        let (found, mut place) = probe(self.entry_hash, key, is);
+        if let Some(i) = found {
+            return Some(self.reference(i));
+        }
+        let role_index = self.role(database, role)?;
+        let index = match self.entries.iter().position(|e| e.in_use.load() == 0) {
+            Some(i) => i,
+            None => {
+                let i = self.evict(evict_due)?;
+                place = probe(self.entry_hash, key, is).1;
+                i
+            }
+        };
+        let e = &self.entries[index];
+        let stamp = e.stamp.load();
+        e.reset();
+        e.stamp.store(stamp.wrapping_add(1));
+        e.database.store(database);
+        e.tenant.store(tenant);
+        e.role.store(role);
+        e.role_index.store(role_index as u32);
+        // Nothing is known to come due.
+        for time in [&e.low_key, &e.next_due, &e.schedule_due] {
+            time.store(NEVER);
+        }
+        e.schedule_low.store(ready::LOWEST);
+        e.weight.store(1);
+        e.batch.store(1);
+        e.heap_child.store(NONE);
+        e.heap_next.store(NONE);
+        // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
+        let swept = self.db(database).is_some_and(|db| db.swept_at.load() > 0);
+        let room = self.header.evictions.load() == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load() == 0;
+        e.counted.store(u32::from(swept && room));
+        e.in_use.store(1);
+        self.entry_hash[place].store(index as u32);
+        Some(self.reference(index))
+    }
+
+    pub fn reference(&self, index: usize) -> EntryRef {
+        EntryRef { index: index as u32, stamp: self.entries[index].stamp.load() }
+    }
+    pub fn at(&self, r: EntryRef) -> Option<&'static Entry> {
+        let e = &self.entries[r.index as usize];
+        (e.in_use.load() == 1 && e.stamp.load() == r.stamp).then_some(e)
+    }
+
+    /// Frees an entry that nothing hangs on; a sweep finds it again when it has something to do. `due`: also one that
+    /// will have, some time. Under `Lock::Registry`.
+    ///
+    /// Whoever wakes an entry takes no lock, so it may be woken while it is looked at here: it is looked at again once
+    /// nobody finds it any more. Who has woken it by then is seen; who wakes it later takes what comes due off it later
+    /// still (launcher, ticks), so `at`, read in between, has it; and who came by a reference finds it gone (`reach`).
+    /// Test: attack/shared.rs, a_tenant_whose_schedules_are_served_keeps_its_place.
+    fn evict(&self, due: bool) -> Option<usize> {
+        // What is ready goes into heaps under it, by links in the entries: not meanwhile.
+        let _ready = Lock::Ready.exclusive();
+        let now = clock::now();
+        // What is taken off one while its schedules are served is put back.
+        let is_ticking =
+            |e: &Entry| self.dbs.iter().map(|d| d.ticking.load()).any(|t| t > 0 && std::ptr::eq(&self.entries[t as usize - 1], e));
+        let idle = |e: &Entry| {
+            e.pins.load() == 0
+                && !is_ticking(e)
+                && e.holder.load() == 0
+                && e.heap_in.load() == 0
+                && e.generation.load() == e.seen.load()
+                && e.hold_until.iter().all(|h| h.load() <= now)
+                && e.blocked_until.load() == 0
+                && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == e.tenant.load())
+        };
+        let next = |e: &Entry| e.next_due.load().min(e.schedule_due.load());
+        // Entries with nothing due at all first; then those whose next work is far away.
+        let index = self.entries.iter().position(|e| idle(e) && next(e) == NEVER).or_else(|| {
+            (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| next(&self.entries[*i]))
+        })?;
+        let e = &self.entries[index];
+        e.in_use.store(0);
+        let at = next(e);
+        if !idle(e) || (at != NEVER && !due) {
+            e.in_use.store(1);
+            return None;
+        }
+        let database = e.database.load();
+        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load()), |i| i == index);
+        self.entry_hash[place].store(REMOVED);
+        self.header.evictions.fetch_add(1);
+        if at != NEVER
+            && let Some(db) = self.db(database)
+        {
+            self.seek_at(db, at);
+        }
+        Some(index)
+    }
+
+    /// Tells the entry something, by its place. That may be another tenant's by then, whom it does no harm; then a sweep finds
+    /// what it was about.
+    pub fn reach(&self, entry: EntryRef, tell: impl FnOnce(u32)) {
+        tell(entry.index);
+        if self.at(entry).is_none()
+            && let Some(db) = self.db(shmem::my_database())
+        {
+            self.seek_at(db, clock::now());
+        }
+    }
+}
