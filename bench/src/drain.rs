@@ -61,7 +61,8 @@ pub fn active_tenants(server: &Server, options: &Options, report: &mut Report) {
 
 /// The private memory of the executor that has most, in MB.
 fn executors_memory(server: &Server) -> f64 {
-    let pids = server.value("SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE backend_type = 'tenant_q executor'");
+    let pids =
+        server.value("SELECT coalesce(string_agg(pid::text, ' '), '') FROM pg_stat_activity WHERE backend_type = 'tenant_q executor'");
     let kilobytes = |pid: &str| -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.trim().trim_end_matches(" kB").parse().ok()

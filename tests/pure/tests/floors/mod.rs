@@ -62,7 +62,7 @@ fn check(file: &str, text: &str, offences: &mut Offences) {
     }
     let is_word = |n: usize, word: &str| code[n].kind == Kind::Word && code[n].text == word;
     for n in 0..code.len() {
-        if is_word(n, "unsafe") && folder != "postgres" && !(code.get(n + 1).is_some_and(|t| t.text == "(")) {
+        if is_word(n, "unsafe") && folder != "postgres" && code.get(n + 1).is_none_or(|t| t.text != "(") {
             offends("unsafe");
         }
         if is_word(n, "sql_functions") && folder != "calls" && file != "postgres/call.rs" {
