@@ -1,5 +1,5 @@
 //! SQLSTATEs: every one that this code raises or decides by, by the name PostgreSQL has for it
-//! (https://www.postgresql.org/docs/current/errcodes-appendix.html), and our own of class TQ.
+//! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>), and our own of class TQ.
 
 use std::fmt;
 

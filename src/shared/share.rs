@@ -9,7 +9,7 @@
 //! 3. else the one that says least of its own.
 //!
 //! Whoever holds no more than the others never loses a place to them. Who holds how much is counted in a
-//! [`Tally`], so that a newcomer costs a look at a few places, not at the table.
+//! `Tally` (pure/shares.rs), so that a newcomer costs a look at a few places, not at the table.
 
 use crate::postgres::shmem;
 use crate::pure::atomics::{GaugeI64, GaugeU64};
