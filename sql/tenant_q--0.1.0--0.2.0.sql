@@ -1,5 +1,7 @@
 -- From 0.1.0 to 0.2.0. Brings the catalog to what the install script of 0.2.0 makes, object by object, comments and rights
 -- included: tests/upgrade compares the two. New columns come last in a table, as there.
+-- CREATE OR REPLACE names members of the extension only: in its script PostgreSQL refuses to replace anybody else's object
+-- (from 14.5 on; 15 is the oldest there is a version for), so none of somebody's making is adopted.
 
 -- Conditions of tq_listen_table: names in them are looked up where nobody lesser than the table's owner can put anything. Triggers
 -- made before whose condition has such a name would run it as whoever changes the table: they are disabled, with a warning each.

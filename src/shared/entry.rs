@@ -245,8 +245,6 @@ impl Shared {
     /// still (launcher, ticks), so `at`, read in between, has it; and who came by a reference finds it gone (`reach`).
     /// Test: attack/shared.rs, a_tenant_whose_schedules_are_served_keeps_its_place.
     fn evict(&self, due: bool) -> Option<usize> {
-        // What is ready goes into heaps under it, by links in the entries: not meanwhile.
-        let _ready = Lock::Ready.exclusive();
         let now = clock::now();
         // What is taken off one while its schedules are served is put back.
         let is_ticking =
@@ -267,12 +265,16 @@ impl Shared {
             (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| next(&self.entries[*i]))
         })?;
         let e = &self.entries[index];
+        // What is ready goes into heaps under it, by links in the entries: not meanwhile. Executors wait for it, so not for
+        // the search.
+        let ready = Lock::Ready.exclusive();
         e.in_use.store(0);
         let at = next(e);
         if !idle(e) || (at != NEVER && !due) {
             e.in_use.store(1);
             return None;
         }
+        drop(ready);
         let database = e.database.load();
         let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load()), |i| i == index);
         self.entry_hash[place].store(REMOVED);
