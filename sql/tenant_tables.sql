@@ -2,7 +2,7 @@
 -- and once by CREATE EXTENSION in the schema tenant_q, as the template that tables are compared with.
 --
 -- Built-in types only and no default that needs the extension: pg_dump -n restores them anywhere.
--- src/tenant/columns.rs names the columns by position: append, never insert.
+-- src/tenant/columns.rs names the columns in this order: append, never insert.
 
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
 -- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x a note: its result says quarantined

@@ -2,7 +2,7 @@
 
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Value};
+use crate::postgres::relation::{Access, Write};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
@@ -13,7 +13,7 @@ use crate::task::lookup::{self, Found};
 use crate::task::new::NewTask;
 use crate::task::notes;
 use crate::task::place::Place;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::{self, rights};
 use crate::waits::gate;
 use crate::work::retention;
@@ -58,7 +58,7 @@ fn update(args: &Args) -> Result<Ret> {
         // Finished, running, or next in an executor's list: too late.
         return Ok(Ret::Bool(false));
     }
-    let name = row.str(col::HANDLER).unwrap_or("");
+    let name = row.get(Tasks::HANDLER).unwrap_or("");
     // Whoever gives a task something to work on answers for it.
     let answers = new.args.is_some() || new.meta.is_some();
     let handler = handler::find(&tenant, name)?;
@@ -76,54 +76,54 @@ fn update(args: &Args) -> Result<Ret> {
         }
     }
     let now = clock::now();
-    let stamp = row.time(col::CREATED_AT).unwrap_or(now);
+    let stamp = row.get(Tasks::CREATED_AT).unwrap_or(now);
     let meta = new.meta.clone().map(Jsonb::from_value);
     // Another incarnation, though hardly another time: an executor that has read the row before
     // must not end it with the old arguments.
-    let mut changes = vec![(col::CREATED_AT, Value::Time(stamp + 1))];
+    let mut changes = vec![Tasks::CREATED_AT.to(stamp + 1)];
     if let Some(at) = new.run_at {
-        changes.push((col::RUN_AT, Value::Time(at)));
+        changes.push(Tasks::RUN_AT.to(at));
     }
     if let Some(queue) = &new.queue {
-        changes.push((col::QUEUE, Value::Text(queue)));
+        changes.push(Tasks::QUEUE.to(queue.as_str()));
     }
     if let Some(priority) = new.priority {
-        changes.push((col::PRIORITY, Value::I16(priority as i16)));
+        changes.push(Tasks::PRIORITY.to(priority as i16));
     }
     if let Some(args) = &new.args {
-        changes.push((col::ARGS, Value::Json(args)));
+        changes.push(Tasks::ARGS.to(args));
     }
     if let Some(expires) = new.expires {
-        changes.push((col::EXPIRES_AT, Value::Time(now.saturating_add(expires))));
+        changes.push(Tasks::EXPIRES_AT.to(now.saturating_add(expires)));
     }
     if let Some(meta) = &meta {
-        changes.push((col::META, Value::Json(meta)));
+        changes.push(Tasks::META.to(meta));
     }
     if answers {
-        changes.push((col::ENQUEUED_BY, Value::Text(&by)));
-        changes.push((col::BY_SUPERUSER, Value::Bool(superuser)));
+        changes.push(Tasks::ENQUEUED_BY.to(by.as_str()));
+        changes.push(Tasks::BY_SUPERUSER.to(superuser));
     }
     if changes.len() == 1 {
         return Ok(Ret::Bool(false));
     }
     let options =
-        if answers { crate::work::ask::options_again(&tenant, row.json(col::OPTIONS), false, true)?.map(Jsonb::from_value) } else { None };
-    if answers && (options.is_some() || row.raw(col::OPTIONS).is_some()) {
-        changes.push((col::OPTIONS, Value::json(options.as_ref())));
+        if answers { crate::work::ask::options_again(&tenant, row.get(Tasks::OPTIONS), false, true)?.map(Jsonb::from_value) } else { None };
+    if answers && (options.is_some() || row.has(Tasks::OPTIONS)) {
+        changes.push(Tasks::OPTIONS.to(options.as_ref()));
     }
-    let place = Place::of(&tenant, new.queue.as_deref().or(row.str(col::QUEUE)));
-    if matches!(row.char(col::STATE), stored::HELD | stored::GATED) || state::is_runnable(row.char(col::STATE)) && !place.has(&row) {
+    let place = Place::of(&tenant, new.queue.as_deref().or(row.get(Tasks::QUEUE)));
+    if matches!(row.char(Tasks::STATE), stored::HELD | stored::GATED) || state::is_runnable(row.char(Tasks::STATE)) && !place.has(&row) {
         // Whether what kept it still does is found out by the next pick.
         changes.extend(place.changes());
     }
-    if tasks.update(&row, &changes) == Gone::Lost {
+    if tasks.update(&row, &changes) == Write::Overtaken {
         return Ok(Ret::Bool(false));
     }
     // It stood in place at its gates, perhaps for others who were put aside behind it.
     gate::release(&tenant, &tasks, &row, handler.as_deref())?;
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if let Some(entry) = tenant.entry(role)? {
-        wake::due(entry, new.run_at.or(row.time(col::RUN_AT)).unwrap_or(now));
+        wake::due(entry, new.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
     }
     Ok(Ret::Bool(true))
 }
@@ -144,7 +144,7 @@ fn delete(args: &Args) -> Result<Ret> {
                     .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
             }
             let gone = transaction::with_latest_snapshot(|| notes::delete_result(&tasks, &results, &row));
-            Ok(Ret::Bool(gone == Gone::Done))
+            Ok(Ret::Bool(gone == Write::Done))
         }
         Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", ids::uuid_text(id)))
             .detail("Deleting it would leave whoever waits for it without an answer.")
@@ -167,7 +167,6 @@ fn purge(args: &Args) -> Result<Ret> {
     rights::may_operate(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
-    let by_id = results.index_with(&[rcol::ID as i16]);
     let before = clock::now().saturating_sub(age);
     let mut purged = 0;
     let mut from = 0u128;
@@ -176,18 +175,17 @@ fn purge(args: &Args) -> Result<Ret> {
         let mut victims = Vec::new();
         let mut seen = 0;
         transaction::with_latest_snapshot(|| {
-            results.scan(by_id, &[Key { column: 1, compare: Compare::Gt, value: Value::Uuid(from) }], None, false, |row| {
+            for row in results.scan(&Results::BY_ID, &[Results::ID.above(from)]).take(BATCH) {
                 seen += 1;
-                from = row.uuid(rcol::ID).unwrap_or(u128::MAX);
-                let over = row.time(rcol::FINISHED_AT).is_some_and(|t| t <= before);
+                from = row.get(Results::ID).unwrap_or(u128::MAX);
+                let over = row.get(Results::FINISHED_AT).is_some_and(|t| t <= before);
                 let over = over && !retention::is_needed(&tasks, &row);
-                if over && wanted.as_ref().is_none_or(|w| w.contains(&state::finished(row.char(rcol::STATE)))) {
+                if over && wanted.as_ref().is_none_or(|w| w.contains(&state::finished(row.char(Results::STATE)))) {
                     victims.push(row);
                 }
-                seen < BATCH
-            });
+            }
             for row in &victims {
-                purged += i64::from(notes::delete_result(&tasks, &results, row) == Gone::Done);
+                purged += i64::from(notes::delete_result(&tasks, &results, row) == Write::Done);
             }
         });
         if seen < BATCH {

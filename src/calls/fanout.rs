@@ -5,7 +5,7 @@ use crate::fanout::definitions;
 use crate::fanout::lines::{self, Cause, kind, run, spi};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
@@ -21,7 +21,7 @@ use crate::schedules::planning::within_hours;
 use crate::shared::wake;
 use crate::task::new::{NewTask, task_object};
 use crate::tenant;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::{Fanouts, Schedules};
 use crate::tenant::records::{self, open};
 use crate::tenant::rights::{self, Caller, author};
 use crate::{settings, sql_functions};
@@ -68,8 +68,9 @@ fn async_all(args: &Args) -> Result<Ret> {
     base.args = args.json(1);
     base.check()?;
     base.refuse_sync("all tenants")?;
-    if let Some(names) = args.texts(2) {
-        check_tenants(&names)?;
+    let names = args.texts(2);
+    if let Some(names) = &names {
+        check_tenants(names)?;
     }
     if args.interval(3).is_some_and(|i| i < 0) {
         return Err(Error::invalid("stagger is negative"));
@@ -79,20 +80,19 @@ fn async_all(args: &Args) -> Result<Ret> {
     let (id, now) = (ids::new_id(), clock::now());
     let name = base.name.clone().unwrap_or_else(|| handler.clone());
     records::open("fanout", Access::Write)?.insert(&[
-        Value::Uuid(id),
-        Value::Char(lines::kind::TASKS),
-        Value::Text(&name),
-        Value::Time(now),
-        Value::Text(&handler),
-        Value::json(base.args.as_ref()),
-        Value::json(document.as_ref()),
-        args.value(2),
-        args.value(3),
-        Value::Text(&caller.name),
-        Value::Bool(caller.superuser),
-        Value::Time(now),
-        Value::Null,
-        Value::Time(now),
+        Fanouts::ID.to(id),
+        Fanouts::KIND.to(lines::kind::TASKS),
+        Fanouts::NAME.to(name.as_str()),
+        Fanouts::FIRE_TIME.to(now),
+        Fanouts::HANDLER.to(handler.as_str()),
+        Fanouts::ARGS.to(base.args.as_ref()),
+        Fanouts::TASK.to(document.as_ref()),
+        Fanouts::TENANTS.to(names.as_deref()),
+        Fanouts::STAGGER.to(args.span(3)),
+        Fanouts::CREATED_BY.to(caller.name.as_str()),
+        Fanouts::BY_SUPERUSER.to(caller.superuser),
+        Fanouts::CREATED_AT.to(now),
+        Fanouts::SPREAD_AGAIN.to(now),
     ]);
     wake::fan_out();
     if crate::shared::get().is_none() {
@@ -106,7 +106,7 @@ pub fn visible() -> Result<Option<Vec<String>>> {
     if rights::sees_all() {
         return Ok(None);
     }
-    Ok(Some(rights::visible_tenants()?.into_iter().map(|(name, ..)| name).collect()))
+    Ok(Some(rights::visible_tenants()?.into_iter().map(|tenant| tenant.name).collect()))
 }
 
 /// The state of row `a` of tenant_q.fanout_tenant: nobody waits for what is no tenant any more. (Its row said so,
@@ -204,7 +204,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let before = of_all::find(&table, &definition.name);
     if let Some(row) = &before {
         match conflict.as_str() {
-            "nothing" => return Ok(Ret::Uuid(row.uuid(scol::ID).unwrap_or(0))),
+            "nothing" => return Ok(Ret::Uuid(row.get(Schedules::ID).unwrap_or(0))),
             "replace" => {}
             _ => {
                 return Err(Error::new(
@@ -221,7 +221,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     }
     // Declared again, it goes on counting from where it did.
     let kept =
-        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.time(scol::ANCHOR));
+        before.as_ref().zip(old.as_ref()).filter(|(_, old)| old.begins_like(&definition)).and_then(|(row, _)| row.get(Schedules::ANCHOR));
     let anchor = kept.unwrap_or(now);
     let plan = Plan {
         rule: &rule,
@@ -248,7 +248,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
             .hint("Leave only_if out, and ask in the handler."));
     }
     // Replaced, it stays the same schedule: fire times that were served are not served again.
-    let id = before.as_ref().and_then(|row| row.uuid(scol::ID)).unwrap_or_else(ids::new_id);
+    let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(ids::new_id);
     let revision = ids::new_id();
     let mut held = definition.held();
     let mut options = definition.options().unwrap_or_else(|| json!({}));
@@ -257,27 +257,31 @@ fn schedule_all(args: &Args) -> Result<Ret> {
         options["tenants"] = names.into();
     }
     held.options = Some(Jsonb::from_value(options));
-    let mut values = [Value::Null; scol::COUNT];
-    for (column, value) in definition.columns(&held) {
-        values[column - 1] = value;
-    }
-    for (column, value) in [
-        (scol::NAME, Value::Text(&definition.name)),
-        (scol::ID, Value::Uuid(id)),
-        (scol::ANCHOR, Value::Time(anchor)),
-        (scol::CREATED_BY, Value::Text(&author.name)),
-        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-        (scol::CREATED_AT, before.as_ref().map_or(Value::Time(now), |row| row.value(scol::CREATED_AT))),
-        (scol::RUN_COUNT, Value::I64(0)),
-        (scol::FAIL_COUNT, Value::I64(0)),
-    ] {
-        values[column - 1] = value;
-    }
+    let mut columns = definition.columns(&held);
+    columns.extend([
+        Schedules::NAME.to(definition.name.as_str()),
+        Schedules::ID.to(id),
+        Schedules::ANCHOR.to(anchor),
+        Schedules::CREATED_BY.to(author.name.as_str()),
+        Schedules::BY_SUPERUSER.to(author.superuser),
+        Schedules::RUN_COUNT.to(0),
+        Schedules::FAIL_COUNT.to(0),
+    ]);
     match &before {
-        None => table.insert(&values),
+        None => {
+            columns.push(Schedules::CREATED_AT.to(now));
+            table.insert(&columns);
+        }
         Some(row) => {
-            let changes: Vec<(usize, Value)> = values.into_iter().enumerate().map(|(n, value)| (n + 1, value)).collect();
-            if table.update(row, &changes) == Gone::Lost {
+            // What it doesn't say is what the new one doesn't have.
+            columns.extend([
+                Schedules::NEXT_RUN.null(),
+                Schedules::LAST_RUN.null(),
+                Schedules::LAST_TASK.null(),
+                Schedules::PROBLEM.null(),
+                Schedules::STATE.null(),
+            ]);
+            if table.update(row, &columns) == Write::Overtaken {
                 return Err(contended(&definition.name));
             }
         }
@@ -287,7 +291,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
 }
 
 /// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.
-fn check_after(table: &Table, definition: &Definition) -> Result<()> {
+fn check_after(table: &Table<Schedules>, definition: &Definition) -> Result<()> {
     let after_of = |name: &str| of_all::find(table, name).map(|row| follow::after_of(&row).0);
     if let Some(circle) = follow::circle(&definition.name, definition.after(), after_of) {
         return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
@@ -317,20 +321,15 @@ fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &cra
         &[name.into()],
     )?;
     open("fanout", Access::Write)?.insert(&[
-        Value::Uuid(revision),
-        Value::Char(kind::DEFINITION),
-        Value::Text(name),
-        Value::Time(now),
-        Value::text(handler),
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Text(&author.name),
-        Value::Bool(author.superuser),
-        Value::Time(now),
-        Value::Null,
-        Value::Time(now),
+        Fanouts::ID.to(revision),
+        Fanouts::KIND.to(kind::DEFINITION),
+        Fanouts::NAME.to(name),
+        Fanouts::FIRE_TIME.to(now),
+        Fanouts::HANDLER.to(handler),
+        Fanouts::CREATED_BY.to(author.name.as_str()),
+        Fanouts::BY_SUPERUSER.to(author.superuser),
+        Fanouts::CREATED_AT.to(now),
+        Fanouts::SPREAD_AGAIN.to(now),
     ]);
     wake::fan_out();
     if crate::shared::get().is_none() {
@@ -345,7 +344,7 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
     let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))?;
     let table = definitions::definitions_to_change()?;
     let Some(row) = of_all::find(&table, &name) else { return Ok(Ret::Bool(false)) };
-    let followers = of_all::names_after(&table, &name);
+    let followers = follow::names_after(&table, &name);
     if let Some(first) = followers.first() {
         return Err(Error::new(
             SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -354,10 +353,10 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
         .detail(format!("They are \"{}\".", followers.join("\", \"")))
         .hint(format!("Remove {} first, or replace it with another after.", pgrx::spi::quote_literal(first))));
     }
-    if table.delete(&row) == Gone::Lost {
+    if table.delete(&row) == Write::Overtaken {
         return Err(contended(&name));
     }
-    spread_change(ids::new_id(), &name, row.str(scol::HANDLER), &author(), clock::now())?;
+    spread_change(ids::new_id(), &name, row.get(Schedules::HANDLER), &author(), clock::now())?;
     Ok(Ret::Bool(true))
 }
 

@@ -4,7 +4,7 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
-use crate::postgres::types::{Jsonb, Rows};
+use crate::postgres::types::Jsonb;
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
 use crate::work::flow::{self, Spec};
@@ -52,8 +52,6 @@ fn iter(args: &Args) -> Result<Ret> {
         .text(0)
         .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
     // What stands for SQL NULL.
-    let no_value = Jsonb::null();
-    let null = no_value.datum();
     let items = args.jsons(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "args is null"))?;
     let chunk = args.int(2).unwrap_or(1);
     if chunk < 1 {
@@ -61,14 +59,9 @@ fn iter(args: &Args) -> Result<Ret> {
     }
     let (flow, inherited) = flow::flow_object(args.setting(3).as_ref())?;
     let template = task_object(&Json::Object(inherited))?;
-    let members = Box::new(items.chunks(chunk as usize).map(|part| {
-        let args = if chunk > 1 {
-            let mut rows = Rows::default();
-            part.iter().for_each(|item| rows.add(item.unwrap_or(null)));
-            Jsonb::from_datum(rows.array())
-        } else {
-            Jsonb::from_datum(part[0].unwrap_or(null))
-        };
+    let (count, chunk) = (items.len(), chunk as usize);
+    let members = Box::new((0..count).step_by(chunk).map(|first| {
+        let args = if chunk > 1 { items.array(first..count.min(first + chunk)) } else { items.one(first) };
         Ok(NewTask { handler: handler.clone(), args: Some(args), each: chunk > 1, ..template.clone() })
     }));
     let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;

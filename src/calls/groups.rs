@@ -6,7 +6,8 @@
 use crate::calls::tasks;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::state::{self, State};
@@ -15,7 +16,7 @@ use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
 use crate::shared::{self, slot, wake};
 use crate::task::document;
-use crate::tenant::columns::{self, col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::{self, Tenant, rights};
 use crate::{settings, sql_functions};
 use serde_json::Value as Json;
@@ -28,9 +29,9 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 struct Members {
-    unfinished: Vec<Row>,
+    unfinished: Vec<Row<Tasks>>,
     /// In the order they were enqueued.
-    finished: Vec<Row>,
+    finished: Vec<Row<Results>>,
 }
 
 fn group_argument(args: &Args) -> Result<String> {
@@ -39,34 +40,19 @@ fn group_argument(args: &Args) -> Result<String> {
     })
 }
 
-fn members(tasks: &Table, results: &Table, group: &str) -> Members {
-    let read = |table: &Table, column: usize, keep: &dyn Fn(&Row) -> bool| {
-        let mut rows = Vec::new();
-        table.scan(
-            table.index_with(&[column as i16]),
-            &[Key { column: 1, compare: Compare::Eq, value: Value::Text(group) }],
-            None,
-            false,
-            |row| {
-                if keep(&row) {
-                    rows.push(row);
-                }
-                true
-            },
-        );
-        rows
-    };
+fn members(tasks: &Table<Tasks>, results: &Table<Results>, group: &str) -> Members {
     transaction::with_latest_snapshot(|| {
-        let unfinished = read(tasks, col::GROUP_ID, &|row| state::is_task(row.char(col::STATE)));
-        let mut finished = read(results, rcol::GROUP_ID, &|_| true);
-        finished.sort_by_key(|row| row.uuid(rcol::ID));
+        let unfinished = tasks.scan(&Tasks::BY_GROUP, &[Tasks::GROUP_ID.equals(group)]);
+        let unfinished = unfinished.filter(|row| state::is_task(row.char(Tasks::STATE))).collect();
+        let mut finished: Vec<_> = results.scan(&Results::BY_GROUP, &[Results::GROUP_ID.equals(group)]).collect();
+        finished.sort_by_key(|row| row.get(Results::ID));
         Members { unfinished, finished }
     })
 }
 
 /// The finished members, when they are enough: `count` of them at least, or without it any; None =
 /// they are not. While it waits without a count, it waits for all.
-fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) -> Result<Option<Vec<Row>>> {
+fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) -> Result<Option<Vec<Row<Results>>>> {
     tasks::check_wait(wait)?;
     if count.is_some_and(|n| n < 0) {
         return Err(Error::invalid("count is negative").hint("NULL takes what is finished; a number waits for at least so many."));
@@ -112,8 +98,8 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) 
     Ok(Some(found.finished))
 }
 
-fn is_failure(row: &Row) -> bool {
-    state::finished(row.char(rcol::STATE)) != State::Done
+fn is_failure(row: &Row<Results>) -> bool {
+    state::finished(row.char(Results::STATE)) != State::Done
 }
 
 /// tq_result_group(group_id, failures, count, wait, tenant)
@@ -125,12 +111,12 @@ fn result_group(args: &Args) -> Result<Ret> {
     let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))? else { return Ok(Ret::Null) };
     let values = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| {
         if !is_failure(row) {
-            return row.json(rcol::RESULT).unwrap_or(Json::Null);
+            return row.get(Results::RESULT).unwrap_or(Json::Null);
         }
         // As tq_result(propagate => false) has it.
-        let error = row.json(rcol::ERROR);
+        let error = row.get(Results::ERROR);
         let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
-        message.unwrap_or(state::finished(row.char(rcol::STATE)).name()).into()
+        message.unwrap_or(state::finished(row.char(Results::STATE)).name()).into()
     });
     Ok(Ret::Json(values.collect::<Vec<Json>>().into()))
 }
@@ -171,14 +157,14 @@ fn delete_group(args: &Args) -> Result<Ret> {
         let gone = if with_tasks {
             crate::task::notes::delete_result(&tasks, &results, row)
         } else {
-            results.update(row, &[(rcol::GROUP_ID, Value::Null)])
+            results.update(row, &[Results::GROUP_ID.null()])
         };
-        changed += i64::from(gone == Gone::Done);
+        changed += i64::from(gone == Write::Done);
     }
     let mut left = 0;
     for row in &found.unfinished {
-        let gone = tasks.update(row, &[(col::GROUP_ID, Value::Null)]);
-        left += i64::from(gone == Gone::Done);
+        let gone = tasks.update(row, &[Tasks::GROUP_ID.null()]);
+        left += i64::from(gone == Write::Done);
     }
     if with_tasks && left > 0 {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{left} unfinished tasks lose the label and go on"))
@@ -208,12 +194,11 @@ fn queue_size(args: &Args) -> Result<Ret> {
     let running = running_ids(tenant.oid);
     let tasks = tenant.open_to_look(tenant.task)?;
     let mut size = 0;
-    tasks.scan(tasks.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
-        let here = queue.as_deref().is_none_or(|q| row.str(col::QUEUE).unwrap_or("default") == q);
-        let waits = state::is_task(row.char(col::STATE)) && !running.contains(&row.uuid(col::ID).unwrap_or(0));
+    for row in tasks.scan(&Tasks::PICK, &[]) {
+        let here = queue.as_deref().is_none_or(|q| row.get(Tasks::QUEUE).unwrap_or("default") == q);
+        let waits = state::is_task(row.char(Tasks::STATE)) && !running.contains(&row.get(Tasks::ID).unwrap_or(0));
         size += i64::from(here && waits);
-        true
-    });
+    }
     Ok(Ret::Bigint(size))
 }
 

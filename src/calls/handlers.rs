@@ -205,7 +205,7 @@ fn unregister(args: &Args) -> Result<Ret> {
 fn routine_changed(_args: &Args) -> Result<Ret> {
     let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
     let mut sql = "SELECT tenant FROM tenant_q.handler WHERE missing_since IS NOT NULL".to_string();
-    if registry()?.handler_state != 0 {
+    if registry()?.handler_state.is_some() {
         sql.push_str(" UNION SELECT tenant FROM tenant_q.handler_state WHERE missing_since IS NOT NULL");
     }
     let tenants: Vec<String> = sandbox::as_extension(|| {

@@ -31,7 +31,7 @@ fn drain(args: &Args) -> Result<Ret> {
         None => usize::MAX,
     };
     // The default, now(), is when the transaction began; what it has enqueued since is due as well.
-    let as_of = args.time(1).filter(|t| *t as u64 != transaction::local_id());
+    let as_of = args.time(1).filter(|t| *t != transaction::started_at());
     if as_of.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
         return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
     }

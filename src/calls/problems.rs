@@ -3,7 +3,7 @@
 use crate::calls::views;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
-use crate::postgres::relation::{Access, Value};
+use crate::postgres::relation::Access;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::shares::Owner;
 use crate::pure::time::Micros;
@@ -13,7 +13,7 @@ use crate::shared::entry::Entry;
 use crate::shared::text::load_text;
 use crate::shared::{self, Shared, holds, share};
 use crate::task::document::time_json;
-use crate::tenant::columns::{self, col};
+use crate::tenant::columns::{Schedules, Tasks, Tenants};
 use crate::tenant::{self, Tenant, rights};
 use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
@@ -40,7 +40,7 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
     let held: Vec<_> = es.iter().flat_map(|e| holds::held(e)).collect();
     let Some(table) = (!held.is_empty()).then(|| t.try_open(t.task, Access::Read).ok().flatten()).flatten() else { return };
     for h in held {
-        let Some(row) = table.find(&[col::ID as i16], Value::Uuid(h.id)) else { continue };
+        let Some(row) = table.find(Tasks::ID.equals(h.id)) else { continue };
         let times = crate::work::complete::interruptions_of(&row);
         let reason = if times >= INTERRUPTIONS_SHOWN {
             format!("its attempts were interrupted {times} times in a row, by cancels from outside")
@@ -56,7 +56,7 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
         };
         let id = ids::uuid_text(h.id);
         rows.push(problem(
-            format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
+            format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),
             None,
             reason,
             format!("the server's log says more; SELECT tq_cancel('{id}', tenant => {}) ends it", pgrx::spi::quote_literal(&t.name)),
@@ -123,7 +123,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         ));
     }
     let by_tenant = s.as_ref().map(views::all_entries).unwrap_or_default();
-    for (name, oid, owner, row) in rights::visible_tenants()? {
+    for rights::Visible { name, oid, owner, row } in rights::visible_tenants()? {
         let what = format!("tenant {name}");
         if catalog::schema_name(oid).as_deref() != Some(&name) {
             rows.push(if catalog::schema_oid(&name).is_some() {
@@ -133,8 +133,8 @@ fn problems(_args: &Args) -> Result<Ret> {
             });
             continue;
         }
-        if let Some(reason) = row.text(16) {
-            rows.push(problem(what.clone(), row.time(17), reason, format!("SELECT tq_resume({})", quote(&name))));
+        if let Some(reason) = row.text(Tenants::SUSPENDED) {
+            rows.push(problem(what.clone(), row.get(Tenants::SUSPENDED_AT), reason, format!("SELECT tq_resume({})", quote(&name))));
         }
         let owner_name = catalog::role_name(owner).unwrap_or_default();
         if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
@@ -189,9 +189,13 @@ fn problems(_args: &Args) -> Result<Ret> {
                     let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
                     rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
                 }
-                for relation in [t.task, t.result, t.schedule] {
-                    let Ok(Some(table)) = t.try_open(relation, Access::Read) else { continue };
-                    for (constraint, of) in catalog::referring(&table) {
+                let foreign_keys = [
+                    t.try_open(t.task, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+                    t.try_open(t.result, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+                    t.try_open(t.schedule, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+                ];
+                for (relation, found) in t.tables().into_iter().zip(foreign_keys) {
+                    for (constraint, of) in found.ok().flatten().unwrap_or_default() {
                         rows.push(problem(
                             format!("foreign key {constraint} of {of}"),
                             None,
@@ -216,7 +220,7 @@ fn problems(_args: &Args) -> Result<Ret> {
                     }
                 }
                 own_rows(t, &what, &mut rows);
-                if may_select(t.task) {
+                if may_select(t.task.oid()) {
                     interrupted_rows(t, &what, by_tenant.get(&oid).map_or(&[][..], |v| v), &mut rows);
                 }
             }
@@ -340,50 +344,49 @@ fn unfinished_rows(t: &Rc<Tenant>, max: i64) -> Option<i64> {
     }
     let table = t.try_open(t.task, Access::Read).ok()??.fetch_at_most(0);
     let (mut count, mut seen) = (0, 0);
-    table.scan(table.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
-        count += i64::from(state::is_task(row.char(col::STATE)));
+    for row in table.scan(&Tasks::PICK, &[]) {
+        count += i64::from(state::is_task(row.char(Tasks::STATE)));
         seen += 1;
-        count <= max && seen <= 2 * LOOK
-    });
+        if count > max || seen > 2 * LOOK {
+            break;
+        }
+    }
     Some(count)
 }
 
 /// Quarantined tasks and broken schedules: the caller's own to see, if they may read the tables.
 fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
-    use crate::postgres::relation::{Compare, Key};
-    if may_select(t.task)
+    if may_select(t.task.oid())
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
-        table.scan(
-            table.index_with(&columns::PICK_INDEX),
-            &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state::stored::QUARANTINED) }],
-            None,
-            false,
-            |row| {
-                let id = ids::uuid_text(row.uuid(col::ID).unwrap_or(0));
-                rows.push(problem(
-                    format!("task {id} ({}) of {what}", row.str(col::HANDLER).unwrap_or("")),
-                    None,
-                    format!("quarantined: the server crashed {} times while it ran", row.i32(col::CRASHES).unwrap_or(0)),
-                    format!(
-                        "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
-                        pgrx::spi::quote_literal(&t.name)
-                    ),
-                ));
-                rows.len() < 1000
-            },
-        );
+        for row in table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state::stored::QUARANTINED)]) {
+            let id = ids::uuid_text(row.get(Tasks::ID).unwrap_or(0));
+            rows.push(problem(
+                format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),
+                None,
+                format!("quarantined: the server crashed {} times while it ran", row.get(Tasks::CRASHES).unwrap_or(0)),
+                format!(
+                    "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
+                    pgrx::spi::quote_literal(&t.name)
+                ),
+            ));
+            if rows.len() >= 1000 {
+                break;
+            }
+        }
     }
-    if may_select(t.schedule)
+    if may_select(t.schedule.oid())
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
     {
-        table.scan(table.index_with(&[columns::scol::NAME as i16]), &[], None, false, |row| {
+        for row in table.scan(&Schedules::BY_NAME, &[]) {
             if let Some((text, fix)) = crate::calls::schedules::trouble(t, &row) {
-                let name = row.text(columns::scol::NAME).unwrap_or_default();
+                let name = row.text(Schedules::NAME).unwrap_or_default();
                 rows.push(problem(format!("schedule {name} of {what}"), None, text, fix));
             }
-            rows.len() < 1000
-        });
+            if rows.len() >= 1000 {
+                break;
+            }
+        }
     }
 }
 

@@ -6,12 +6,14 @@
 
 use crate::handler::roles::wake_every_tenant;
 use crate::postgres::call::{Args, Ret};
+use crate::postgres::column::{Bool, Column, Index, Key, Relation};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::sql_functions;
-use crate::tenant::columns::{col, scol};
+use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::records::{announce_registry, run};
 use crate::tenant::{self, Tenant, patience};
 use pgrx::datum::DatumWithOid;
@@ -22,7 +24,7 @@ const BELONGINGS: [&str; 6] = ["handler", "handler_state", "pause", "queue", "li
 
 /// Those that there are: one of them came with 0.2.0.
 fn belongings() -> Result<impl Iterator<Item = &'static str>> {
-    let before = tenant::registry()?.handler_state == 0;
+    let before = tenant::registry()?.handler_state.is_none();
     Ok(BELONGINGS.into_iter().filter(move |table| !(before && *table == "handler_state")))
 }
 /// What the tenant decides for itself (tq_set_tenant). The rest of its row is the administrator's: quotas stay with a
@@ -356,8 +358,14 @@ pub fn confirm_superuser(schema: u32, owner: u32) -> Result<()> {
     }
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let schedules = tenant.open(tenant.schedule, Access::Write)?;
-    let cleared = disown(&tasks, col::BY_SUPERUSER, |row| row.uuid(col::ID), |id| Value::Uuid(*id))
-        + disown(&schedules, scol::BY_SUPERUSER, |row| row.text(scol::NAME), |name| Value::Text(name));
+    let cleared = disown(&tasks, &Tasks::BY_ID, Tasks::BY_SUPERUSER, |row| row.get(Tasks::ID), |id| Tasks::ID.equals(*id))
+        + disown(
+            &schedules,
+            &Schedules::BY_NAME,
+            Schedules::BY_SUPERUSER,
+            |row| row.text(Schedules::NAME),
+            |name| Schedules::NAME.equals(name),
+        );
     for table in ["listener", "table_listener"] {
         run(
             &format!("UPDATE tenant_q.{table} SET by_superuser = false WHERE tenant OPERATOR(pg_catalog.=) $1"),
@@ -385,19 +393,21 @@ fn say_confirmed(tenant: &Tenant, cleared: usize) {
     }
 }
 
-/// Takes back that a superuser made these rows, which their first column names; how many.
-fn disown<K>(table: &Table, by_superuser: usize, key: impl Fn(&Row) -> Option<K>, value: impl Fn(&K) -> Value<'_>) -> usize {
-    let mut found = Vec::new();
-    transaction::with_latest_snapshot(|| {
-        table.scan(table.index_with(&[1]), &[], None, false, |row| {
-            found.extend(key(&row).filter(|_| row.bool(by_superuser) == Some(true)));
-            true
-        });
+/// Takes back that a superuser made these rows; how many.
+fn disown<R: Relation, K>(
+    table: &Table<R>,
+    index: &Index<R>,
+    by_superuser: Column<R, Bool>,
+    name: impl Fn(&Row<R>) -> Option<K>,
+    key: impl Fn(&K) -> Key<'_, R>,
+) -> usize {
+    let found: Vec<K> = transaction::with_latest_snapshot(|| {
+        table.scan(index, &[]).filter(|row| row.get(by_superuser) == Some(true)).filter_map(|row| name(&row)).collect()
     });
     for name in &found {
         // Whoever changes or ends it just now is waited for, and looked at again.
-        while let Some(row) = transaction::with_latest_snapshot(|| table.find(&[1], value(name))) {
-            if table.update(&row, &[(by_superuser, Value::Bool(false))]) == Gone::Done {
+        while let Some(row) = transaction::with_latest_snapshot(|| table.find(key(name))) {
+            if table.update(&row, &[by_superuser.to(false)]) == Write::Done {
                 break;
             }
             pgrx::check_for_interrupts!();

@@ -3,7 +3,8 @@
 use crate::fanout::definitions;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, transaction};
@@ -21,7 +22,7 @@ use crate::schedules::row::Schedule;
 use crate::schedules::{self, contended, may_read, may_schedule, may_set_condition, of_all};
 use crate::task::document::time_json;
 use crate::task::queue::Queue;
-use crate::tenant::columns::{self, scol};
+use crate::tenant::columns::{Results, Schedules, Tasks};
 use crate::tenant::rights::{self, By, Caller, author};
 use crate::tenant::{self, Tenant, lock};
 use crate::{handler, settings, shared, sql_functions};
@@ -66,7 +67,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
         let Some(row) = follow::find(&table, &name) else { return Err(unknown(&name, &tenant)) };
         of_all::refuse(&row)?;
         let changed = if only_disables {
-            disable(&table, &row) == Gone::Done
+            disable(&table, &row) == Write::Done
         } else {
             change(&tenant, &table, &row, &given, &reset, next_run, &author)?
         };
@@ -78,18 +79,13 @@ pub fn alter(args: &Args) -> Result<Ret> {
 }
 
 /// Whatever is wrong with it, it can be stopped.
-fn disable(table: &Table, row: &Row) -> Gone {
+fn disable(table: &Table<Schedules>, row: &Row<Schedules>) -> Write {
     let mut state = State::of(row);
     state.start_over();
     let document = state.document();
-    let set = [
-        (scol::ENABLED, Value::Bool(false)),
-        (scol::NEXT_RUN, Value::Null),
-        (scol::PROBLEM, Value::Null),
-        (scol::STATE, Value::json(document.as_ref())),
-    ];
+    let set = [Schedules::ENABLED.to(false), Schedules::NEXT_RUN.null(), Schedules::PROBLEM.null(), Schedules::STATE.to(document.as_ref())];
     let gone = table.update(row, &set);
-    if gone == Gone::Done {
+    if gone == Write::Done {
         transaction::see_own_writes();
     }
     gone
@@ -98,8 +94,8 @@ fn disable(table: &Table, row: &Row) -> Gone {
 /// False: the row was changed meanwhile.
 fn change(
     tenant: &Rc<Tenant>,
-    table: &Table,
-    row: &Row,
+    table: &Table<Schedules>,
+    row: &Row<Schedules>,
     given: &Definition,
     reset: &[String],
     next_run: Option<Micros>,
@@ -118,7 +114,7 @@ fn change(
         follow::check(tenant, table, &new.name, new.after())?;
     }
     let now = clock::now();
-    let plan = checked.plan(&new, now, row.uuid(scol::ID).unwrap_or(0) as u64);
+    let plan = checked.plan(&new, now, row.get(Schedules::ID).unwrap_or(0) as u64);
     let mut planned = Change::new(row, &old, &new, How::Altered, plan, now).planned()?;
     if let Some(at) = next_run {
         if !enabled || planned.repeats == 0 {
@@ -130,7 +126,7 @@ fn change(
     if given.jitter.is_some() || given.overlap.is_some() || new.rule != old.rule {
         warn_of_delays(&new, &plan, 0);
     }
-    if write(table, row, &new, &checked, &planned, author) == Gone::Lost {
+    if write(table, row, &new, &checked, &planned, author) == Write::Overtaken {
         return Ok(false);
     }
     if given.after.is_some() {
@@ -232,7 +228,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
             .detail(format!("They are \"{}\".", followers.join("\", \"")))
             .hint(format!("Run tq_alter_schedule({}, after => …) first, or remove it.", pgrx::spi::quote_literal(first))));
         }
-        if table.delete(&row) == Gone::Done {
+        if table.delete(&row) == Write::Done {
             transaction::see_own_writes();
             follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
             // It may have stood in the way of one of all tenants.
@@ -257,11 +253,11 @@ pub fn fire(args: &Args) -> Result<Ret> {
     // Who fires it answers for the task.
     let queue = Queue::of(tenant.clone(), tasks, author(), By::Caller);
     let now = clock::now();
-    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
+    let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
     let id = crate::work::enqueue::add(&queue, &crate::work::tick::task_of(&schedule, &tenant, &row, &handler_name, now)?)?;
     follow::change(&table, &name, |row| {
-        let runs = row.i64(scol::RUN_COUNT).unwrap_or(0).saturating_add(1);
-        let columns = vec![(scol::LAST_RUN, Value::Time(now)), (scol::LAST_TASK, Value::Uuid(id)), (scol::RUN_COUNT, Value::I64(runs))];
+        let runs = row.get(Schedules::RUN_COUNT).unwrap_or(0).saturating_add(1);
+        let columns = vec![Schedules::LAST_RUN.to(now), Schedules::LAST_TASK.to(id), Schedules::RUN_COUNT.to(runs)];
         Some(follow::Change { state: State::of(row), columns })
     })?;
     Ok(Ret::Uuid(id))
@@ -284,19 +280,16 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
     let limit = settings::view_rows();
     let mut ahead: Vec<Ahead> = Vec::new();
     let mut heap: BinaryHeap<Reverse<(Micros, usize)>> = BinaryHeap::new();
-    let by_due = table.index_with(&[scol::NEXT_RUN as i16]);
-    let soon = Key { column: 1, compare: Compare::Le, value: Value::Time(until) };
-    table.scan(by_due, &[soon], None, false, |row| {
-        if row.bool(scol::ENABLED) == Some(true)
-            && let Some(next) = row.time(scol::NEXT_RUN)
+    for row in table.scan(&Schedules::DUE, &[Schedules::NEXT_RUN.at_most(until)]) {
+        if row.get(Schedules::ENABLED) == Some(true)
+            && let Some(next) = row.get(Schedules::NEXT_RUN)
             && let Ok(schedule) = Schedule::of(&tenant, &row)
         {
             heap.push(Reverse((next, ahead.len())));
             let planned = schedule.state.released.and(schedule.state.planned);
             ahead.push(Ahead { left: schedule.repeats, schedule, planned });
         }
-        true
-    });
+    }
     let (mut rows, mut more, mut computed) = (Vec::new(), false, 0);
     while let Some(Reverse((at, n))) = heap.pop() {
         if at > until {
@@ -338,16 +331,13 @@ pub fn export(args: &Args) -> Result<Ret> {
     may_read(&tenant)?;
     let table = tenant.open(tenant.schedule, Access::Read)?;
     let mut definitions = Vec::new();
-    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row: Row| {
-        // Those of all tenants are nobody's to carry.
-        if !of_all::is_of_all(&row) {
-            let granted = State::of(&row).granted;
-            let definition = Definition::of_row(&row);
-            // What it has been granted, not what is left: how often it has fired stays here.
-            definitions.push(Definition { repeats: granted.or(definition.repeats), ..definition });
-        }
-        true
-    });
+    // Those of all tenants are nobody's to carry.
+    for row in table.scan(&Schedules::BY_NAME, &[]).filter(|row| !of_all::is_of_all(row)) {
+        let granted = State::of(&row).granted;
+        let definition = Definition::of_row(&row);
+        // What it has been granted, not what is left: how often it has fired stays here.
+        definitions.push(Definition { repeats: granted.or(definition.repeats), ..definition });
+    }
     let documents = definitions.iter().map(Definition::document).collect::<Result<Vec<Json>>>()?;
     Ok(Ret::Document(Jsonb::from_value(documents.into())))
 }
@@ -409,15 +399,15 @@ pub fn import(args: &Args) -> Result<Ret> {
 }
 
 /// The call that mends a schedule which can't be served, and its trouble; None: there is none.
-pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(String, String)> {
-    let name = row.text(scol::NAME).unwrap_or_default();
+pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row<Schedules>) -> Option<(String, String)> {
+    let name = row.text(Schedules::NAME).unwrap_or_default();
     let (quoted, who) = (pgrx::spi::quote_literal(&name), pgrx::spi::quote_literal(&tenant.name));
     let alter = |what: &str| format!("SELECT tq_alter_schedule({quoted}, {what}, tenant => {who})");
     let schedule = match Schedule::of(tenant, row) {
         Ok(schedule) => schedule,
         Err(broken) => {
             let fix = match broken.parameter {
-                "tz" if row.raw(scol::TZ).is_none() => format!("SELECT tq_set_tenant({who}, timezone => '…')"),
+                "tz" if !row.has(Schedules::TZ) => format!("SELECT tq_set_tenant({who}, timezone => '…')"),
                 "name" => format!("SELECT tq_unschedule({quoted}, tenant => {who})"),
                 "reset" => alter("reset => '{active_hours,only_if,after,after_outcome}'"),
                 "rule" => alter("rule => '…'"),
@@ -430,8 +420,8 @@ pub fn trouble(tenant: &std::rc::Rc<tenant::Tenant>, row: &Row) -> Option<(Strin
             return Some((broken.error.message, fix));
         }
     };
-    let handler_name = row.text(scol::HANDLER).unwrap_or_default();
-    let problem = row.text(scol::PROBLEM);
+    let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
+    let problem = row.text(Schedules::PROBLEM);
     match handler::find(tenant, &handler_name) {
         _ if handler_name.is_empty() => return Some(("it has no handler".into(), alter("handler => '…'"))),
         Ok(None) => {
@@ -574,13 +564,13 @@ fn schedules(args: &Args) -> Result<Ret> {
     let limit = settings::view_rows();
     let mut rows = Vec::new();
     let mut more = false;
-    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
+    for row in table.scan(&Schedules::BY_NAME, &[]) {
         more = rows.len() >= limit;
-        if !more {
-            rows.push(describe_schedule(&tenant, &row));
+        if more {
+            break;
         }
-        !more
-    });
+        rows.push(describe_schedule(&tenant, &row));
+    }
     if more {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {limit} schedules are shown"))
             .hint(format!("Raise tenant_q.view_rows, or read {}.tq_schedule.", catalog::quote(&tenant.name)))
@@ -589,22 +579,21 @@ fn schedules(args: &Args) -> Result<Ret> {
     Ok(Ret::Json(rows.into()))
 }
 
-fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
+fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
     let parsed = Schedule::of(tenant, row);
-    let last_status = row.uuid(scol::LAST_TASK).and_then(|id| {
+    let last_status = row.get(Schedules::LAST_TASK).and_then(|id| {
         let tasks = tenant.try_open(tenant.task, Access::Read).ok()??;
         let results = tenant.try_open(tenant.result, Access::Read).ok()??;
         match crate::task::lookup::look_up(&tasks, &results, id) {
-            crate::task::lookup::Found::Finished(r) => Some(state::finished(r.char(columns::rcol::STATE)).name()),
+            crate::task::lookup::Found::Finished(r) => Some(state::finished(r.char(Results::STATE)).name()),
             crate::task::lookup::Found::Unfinished(r) => {
-                let running = shared::get().is_some_and(|s| {
-                    crate::shared::slot::running(&s, tenant.oid, id, r.time(columns::col::CREATED_AT).unwrap_or(0)).is_some()
-                });
+                let running = shared::get()
+                    .is_some_and(|s| crate::shared::slot::running(&s, tenant.oid, id, r.get(Tasks::CREATED_AT).unwrap_or(0)).is_some());
                 Some(
                     state::unfinished(
-                        r.char(columns::col::STATE),
-                        r.i32(columns::col::ATTEMPTS).unwrap_or(0),
-                        r.time(columns::col::RUN_AT).unwrap_or(0),
+                        r.char(Tasks::STATE),
+                        r.get(Tasks::ATTEMPTS).unwrap_or(0),
+                        r.get(Tasks::RUN_AT).unwrap_or(0),
                         clock::now(),
                         running,
                     )
@@ -618,25 +607,25 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row) -> Json {
         }
     });
     json!({
-        "name": row.str(scol::NAME),
-        "handler": row.str(scol::HANDLER),
-        "rule": row.str(scol::RULE),
+        "name": row.get(Schedules::NAME),
+        "handler": row.get(Schedules::HANDLER),
+        "rule": row.get(Schedules::RULE),
         "kind": parsed.as_ref().ok().map(|p| p.rule.kind()),
-        "tz": row.text(scol::TZ).unwrap_or_else(|| tenant.zone()),
-        "args": row.json(scol::ARGS).map(|v| json!([v])),
-        "enabled": row.bool(scol::ENABLED),
-        "next_run": time_json(row.time(scol::NEXT_RUN)),
-        "repeats": row.i32(scol::REPEATS),
-        "last_run": time_json(row.time(scol::LAST_RUN)),
-        "last_task": row.uuid(scol::LAST_TASK).map(ids::uuid_text),
+        "tz": row.text(Schedules::TZ).unwrap_or_else(|| tenant.zone()),
+        "args": row.get(Schedules::ARGS).map(|v| json!([v])),
+        "enabled": row.get(Schedules::ENABLED),
+        "next_run": time_json(row.get(Schedules::NEXT_RUN)),
+        "repeats": row.get(Schedules::REPEATS),
+        "last_run": time_json(row.get(Schedules::LAST_RUN)),
+        "last_task": row.get(Schedules::LAST_TASK).map(ids::uuid_text),
         "last_status": last_status,
-        "run_count": row.i64(scol::RUN_COUNT),
-        "fail_count": row.i64(scol::FAIL_COUNT),
+        "run_count": row.get(Schedules::RUN_COUNT),
+        "fail_count": row.get(Schedules::FAIL_COUNT),
         "after": parsed.as_ref().ok().map(|p| p.after.clone()).filter(|a| !a.is_empty()),
-        "problem": row.text(scol::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
-        "tags": row.texts(scol::TAGS),
-        "description": row.str(scol::DESCRIPTION),
-        "created_by": row.str(scol::CREATED_BY),
+        "problem": row.text(Schedules::PROBLEM).or_else(|| parsed.as_ref().err().map(|b| b.error.message.clone())),
+        "tags": row.get(Schedules::TAGS),
+        "description": row.get(Schedules::DESCRIPTION),
+        "created_by": row.get(Schedules::CREATED_BY),
         "of_all": parsed.as_ref().is_ok_and(|p| p.of_all.is_some()),
     })
 }

@@ -16,7 +16,7 @@ use crate::shared::counters::Stat;
 use crate::shared::text::load_text;
 use crate::shared::{self, Shared};
 use crate::task::document::time_json;
-use crate::tenant::columns::{self, col};
+use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
 use crate::tenant::{self, rights};
 use crate::{settings, sql_functions};
@@ -148,23 +148,23 @@ fn queues(args: &Args) -> Result<Ret> {
     let now = clock::now();
     let mut found: BTreeMap<String, Counts> = BTreeMap::new();
     let (mut seen, mut more) = (0, false);
-    table.scan(table.index_with(&columns::PICK_INDEX), &[], None, false, |row| {
+    for row in table.scan(&Tasks::PICK, &[]) {
         if seen == QUEUE_ROWS {
             more = true;
-            return false;
+            break;
         }
         seen += 1;
-        if !state::is_task(row.char(col::STATE)) {
-            return true;
+        if !state::is_task(row.char(Tasks::STATE)) {
+            continue;
         }
-        let queue = row.str(col::QUEUE).unwrap_or("default");
+        let queue = row.get(Tasks::QUEUE).unwrap_or("default");
         if !found.contains_key(queue) {
             found.insert(queue.into(), Counts::default());
         }
         let c = found.get_mut(queue).expect("just made");
-        let (attempts, run_at) = (row.i32(col::ATTEMPTS).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0));
-        let runs = running.contains(&row.uuid(col::ID).unwrap_or(0));
-        let state = state::unfinished(row.char(col::STATE), attempts, run_at, now, runs);
+        let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or(0));
+        let runs = running.contains(&row.get(Tasks::ID).unwrap_or(0));
+        let state = state::unfinished(row.char(Tasks::STATE), attempts, run_at, now, runs);
         let counter = match state {
             State::Running => &mut c.running,
             State::Queued => &mut c.queued,
@@ -176,8 +176,7 @@ fn queues(args: &Args) -> Result<Ret> {
         if matches!(state, State::Queued | State::Retrying) && run_at <= now {
             c.oldest = Some(c.oldest.map_or(run_at, |o| o.min(run_at)));
         }
-        true
-    });
+    }
     if more {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {QUEUE_ROWS} unfinished tasks are counted"))
             .hint("tq_tenants has the tenant's whole count.")

@@ -6,9 +6,10 @@
 //! somebody makes by hand on a table of theirs names a listener of somebody else's in vain.
 
 use crate::postgres::call::{Args, Ret};
+use crate::postgres::column::TableId;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::function::changes;
-use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
@@ -17,6 +18,7 @@ use crate::pure::cache::Bounded;
 use crate::pure::ids;
 use crate::task::new::{self, NewTask};
 use crate::task::queue::Queue;
+use crate::tenant::columns::TableListeners;
 use crate::tenant::records::{announce_registry, run};
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
@@ -30,17 +32,6 @@ use std::rc::Rc;
 
 /// Rows that one task gets of a statement, at most.
 const ROWS: usize = 1000;
-
-/// Columns of tenant_q.table_listener (sql/tables.sql).
-mod lcol {
-    pub const ID: usize = 1;
-    pub const TENANT: usize = 2;
-    pub const RELATION_OID: usize = 4;
-    pub const OWNER: usize = 5;
-    pub const HANDLER: usize = 6;
-    pub const TASK: usize = 10;
-    pub const BY_SUPERUSER: usize = 11;
-}
 
 /// A row of tenant_q.table_listener.
 struct Listener {
@@ -90,16 +81,16 @@ fn find(id: u128) -> Result<Option<Rc<Listener>>> {
 }
 
 fn read(id: u128) -> Result<Option<Listener>> {
-    let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(t, Access::Read));
-    let Some(row) = table.and_then(|t| t.find(&[lcol::ID as i16], Value::Uuid(id))) else { return Ok(None) };
-    let mut task = row.json(lcol::TASK).map_or(Ok(NewTask::default()), |object| new::task_object(&object))?;
-    task.handler = row.text(lcol::HANDLER).unwrap_or_default();
+    let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(TableId::of(t), Access::Read));
+    let Some(row) = table.and_then(|t| t.find(TableListeners::ID.equals(id))) else { return Ok(None) };
+    let mut task = row.get(TableListeners::TASK).map_or(Ok(NewTask::default()), |object| new::task_object(&object))?;
+    task.handler = row.text(TableListeners::HANDLER).unwrap_or_default();
     Ok(Some(Listener {
-        tenant: row.text(lcol::TENANT).unwrap_or_default(),
-        relation: row.oid(lcol::RELATION_OID).unwrap_or(0),
-        owner: row.text(lcol::OWNER).unwrap_or_default(),
+        tenant: row.text(TableListeners::TENANT).unwrap_or_default(),
+        relation: row.get(TableListeners::RELATION_OID).unwrap_or(0),
+        owner: row.text(TableListeners::OWNER).unwrap_or_default(),
         task,
-        by_superuser: row.bool(lcol::BY_SUPERUSER).unwrap_or(false),
+        by_superuser: row.get(TableListeners::BY_SUPERUSER).unwrap_or(false),
     }))
 }
 
@@ -115,7 +106,7 @@ struct Target {
 impl Target {
     fn of(relation: Option<u32>) -> Result<Target> {
         let oid = relation.ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "relation is null"))?;
-        let table = Table::open(oid, Access::Read)
+        let table = Table::open_any(oid, Access::Read)
             .ok_or_else(|| Error::new(SqlState::UNDEFINED_TABLE, format!("relation {oid} does not exist")))?;
         let name = qualified_name(oid);
         let owner = catalog::relation_owner(&table);
@@ -129,7 +120,7 @@ impl Target {
         }
         let schema = trigger::schema(&table);
         let own = schema == tenant::registry()?.schema
-            || tenant::by_oid(schema).is_ok_and(|t| [t.task, t.result, t.schedule].contains(&oid))
+            || tenant::by_oid(schema).is_ok_and(|t| t.tables().contains(&oid))
             || !crate::postgres::function::is_built_in(oid) && catalog::schema_name(schema).as_deref() == Some("tenant_q");
         if own || crate::postgres::function::is_built_in(oid) {
             return Err(Error::new(SqlState::WRONG_OBJECT_TYPE, format!("{name} is not a table to listen to"))
@@ -195,7 +186,7 @@ impl Target {
 }
 
 fn qualified_name(relation: u32) -> String {
-    let schema = Table::open(relation, Access::Read).map(|t| trigger::schema(&t)).and_then(catalog::schema_name).unwrap_or_default();
+    let schema = Table::open_any(relation, Access::Read).map(|t| trigger::schema(&t)).and_then(catalog::schema_name).unwrap_or_default();
     format!("{}.{}", catalog::quote(&schema), catalog::quote(&catalog::relation_name(relation).unwrap_or_default()))
 }
 
@@ -325,7 +316,7 @@ struct Trusted {
 /// it is asked when a statement prepares the condition: before that folds or runs anything of it.
 fn condition_is_trusted(args: &Args) -> Result<Ret> {
     let (Some(relation), Some(listener)) = (args.oid(0), args.uuid(1)) else { return Ok(Ret::Null) };
-    let Some(owner) = Table::open(relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { return Ok(Ret::Null) };
+    let Some(owner) = Table::open_any(relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { return Ok(Ret::Null) };
     let epoch = tenant::epoch();
     let key = Trusted { relation, listener, owner };
     let known = TRUSTED.with_borrow_mut(|(cached, trusted)| {
@@ -376,7 +367,7 @@ fn disable_untrusted_conditions(_args: &Args) -> Result<Ret> {
     let mut disabled = 0;
     let mut last = (0, String::new());
     for one in condition_uses(None, "tq_listen_")?.into_iter().filter(|u| !u.trusted) {
-        let Some(owner) = Table::open(one.relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { continue };
+        let Some(owner) = Table::open_any(one.relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { continue };
         if last == (one.relation, one.trigger.clone()) {
             continue;
         }
@@ -634,7 +625,7 @@ fn table_changed(args: &Args) -> Result<Ret> {
     } else {
         fired.relation()
     };
-    let owner = Table::open(relation, Access::Read).map(|t| catalog::relation_owner(&t)).ok_or_else(forged)?;
+    let owner = Table::open_any(relation, Access::Read).map(|t| catalog::relation_owner(&t)).ok_or_else(forged)?;
     if relation != listener.relation && catalog::role_name(owner).as_deref() != Some(&listener.owner) {
         return Err(forged());
     }

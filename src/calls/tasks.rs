@@ -3,7 +3,8 @@
 use crate::calls::changes::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
@@ -17,7 +18,7 @@ use crate::task::lookup::{self, Found};
 use crate::task::new::{self, NewTask};
 use crate::task::queue::Queue;
 use crate::task::{current, document};
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::{self, By, Caller};
 use crate::tenant::{self, Tenant};
 use crate::waits::{members, why};
@@ -114,7 +115,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     rights::may_operate(&tenant)?;
     let table = tenant.open(tenant.task, Access::Write)?;
-    let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+    let found = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
     let Some(row) = found else { return Ok(Ret::Bool(false)) };
     let even_running = args.bool(1) != Some(false);
     // Who cancels from within, to stop the others, ends by itself.
@@ -122,14 +123,13 @@ fn cancel(args: &Args) -> Result<Ret> {
     if own == Some(id) {
         return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
     }
-    let mut members: Vec<u128> =
-        if row.raw(col::OPTIONS).is_some() { members::members_of(id, row.json(col::OPTIONS)).collect() } else { vec![] };
+    let mut members: Vec<u128> = if row.has(Tasks::OPTIONS) { members::members_of(id, row.get(Tasks::OPTIONS)).collect() } else { vec![] };
     members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.
     let mut gone = Vec::new();
     for member in members {
-        let found = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(member)));
+        let found = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(member)));
         if let Some(row) = found
             && take_out(&tenant, &table, &row, even_running)
         {
@@ -147,7 +147,7 @@ fn cancel(args: &Args) -> Result<Ret> {
             break false;
         }
         // A member that ended meanwhile has counted it down: as it is now.
-        flow = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+        flow = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
     };
     for row in gone {
         cancelled_one(&tenant, &table, &row)?;
@@ -156,16 +156,16 @@ fn cancel(args: &Args) -> Result<Ret> {
 }
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
-fn take_out(tenant: &Tenant, table: &Table, row: &Row, even_running: bool) -> bool {
-    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
+    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
     let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some());
-    state::is_task(row.char(col::STATE)) && (even_running || !runs()) && table.delete(row) == Gone::Done
+    state::is_task(row.char(Tasks::STATE)) && (even_running || !runs()) && table.delete(row) == Write::Done
 }
 
-fn cancelled_one(tenant: &Rc<Tenant>, table: &Table, row: &Row) -> Result<()> {
-    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
+    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
     crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
-    let end = End { state: ended::CANCELLED, attempts: row.i32(col::ATTEMPTS).unwrap_or(0), ..End::default() };
+    let end = End { state: ended::CANCELLED, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(tenant.oid, id, stamp);
     Ok(())
@@ -204,52 +204,51 @@ fn requeue(args: &Args) -> Result<Ret> {
     let author = Caller { name: caller.clone().unwrap_or_default(), superuser };
     let room = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, author, By::Caller);
     // A finished one goes back among the unfinished, to wait for `wait` first if there is one.
-    let again = |row: &Row, wait: Option<u128>| -> Result<bool> {
-        let handler = check(row.str(rcol::HANDLER).unwrap_or(""))?;
+    let again = |row: &Row<Results>, wait: Option<u128>| -> Result<bool> {
+        let handler = check(row.get(Results::HANDLER).unwrap_or(""))?;
         room.check_room()?;
-        let id = row.uuid(rcol::ID).unwrap_or(0);
-        if row.char(rcol::STATE) == ended::QUARANTINED {
+        let id = row.get(Results::ID).unwrap_or(0);
+        if row.char(Results::STATE) == ended::QUARANTINED {
             transaction::with_latest_snapshot(|| crate::task::notes::forget_note(&tasks, id));
         }
-        if let Some(key) = row.text(rcol::UNIQUE_KEY) {
+        if let Some(key) = row.text(Results::UNIQUE_KEY) {
             crate::waits::unique::check_free(&tenant, &tasks, &key, id)?;
         }
-        if results.delete(row) == Gone::Lost {
+        if results.delete(row) == Write::Overtaken {
             return Ok(false);
         }
-        crate::fanout::lines::reopened(&tenant, id, row.json(rcol::OPTIONS))?;
-        let mut values = complete::unfinished_again(&tenant, row);
-        let mut set = |column: usize, value| values[column - 1] = value;
+        crate::fanout::lines::reopened(&tenant, id, row.get(Results::OPTIONS))?;
+        let mut columns = complete::unfinished_again(&tenant, row);
         if reset {
-            set(col::ATTEMPTS, Value::I32(0));
+            columns.push(Tasks::ATTEMPTS.to(0));
         }
-        set(col::CREATED_AT, Value::Time(now));
-        set(col::RUN_AT, Value::Time(run_at));
-        set(col::ENQUEUED_BY, Value::text(caller.as_deref()));
-        set(col::BY_SUPERUSER, Value::Bool(superuser));
+        columns.push(Tasks::CREATED_AT.to(now));
+        columns.push(Tasks::RUN_AT.to(run_at));
+        columns.push(Tasks::ENQUEUED_BY.to(caller.as_deref()));
+        columns.push(Tasks::BY_SUPERUSER.to(superuser));
         if let Some(args) = &new_args {
-            set(col::ARGS, Value::Json(args));
+            columns.push(Tasks::ARGS.to(args));
         }
-        let was_done = row.char(rcol::STATE) == ended::DONE;
+        let was_done = row.char(Results::STATE) == ended::DONE;
         let options =
-            crate::work::ask::options_again(&tenant, row.json(rcol::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
-        set(col::OPTIONS, Value::json(options.as_ref()));
+            crate::work::ask::options_again(&tenant, row.get(Results::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
+        columns.push(Tasks::OPTIONS.to(options.as_ref()));
         if let Some(on) = wait {
-            set(col::STATE, Value::Char(state::stored::WAITING));
-            set(col::WAITS, Value::I32(1));
-            set(col::WAITS_FOR, Value::Uuid(on));
+            columns.push(Tasks::STATE.to(state::stored::WAITING));
+            columns.push(Tasks::WAITS.to(1));
+            columns.push(Tasks::WAITS_FOR.to(on));
         }
-        tasks.insert(&values);
+        tasks.insert(&columns);
         if let Some(entry) = tenant.entry(handler.run_as)? {
             wake::enqueued(entry, if wait.is_some() { time::NEVER } else { run_at });
         }
         Ok(true)
     };
     Ok(Ret::Bool(match lookup::look_up(&tasks, &results, id) {
-        Found::Finished(row) if members::HANDLERS.contains(&row.str(rcol::HANDLER).unwrap_or("")) => {
+        Found::Finished(row) if members::HANDLERS.contains(&row.get(Results::HANDLER).unwrap_or("")) => {
             flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?
         }
-        Found::Finished(row) => match row.uuid(rcol::PARENT_ID) {
+        Found::Finished(row) => match row.get(Results::PARENT_ID) {
             Some(flow) if !matches!(lookup::look_up(&tasks, &results, flow), Found::Nothing) => {
                 flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?
             }
@@ -335,9 +334,9 @@ fn result(args: &Args) -> Result<Ret> {
         Found::Unfinished(_) => return Ok(Ret::Null),
         Found::Finished(row) => row,
     };
-    match state::finished(row.char(rcol::STATE)) {
-        State::Done => Ok(row.raw(rcol::RESULT).map_or(Ret::Document(Jsonb::null()), |d| Ret::Document(Jsonb::from_datum(d)))),
-        state => outcome(state, row.json(rcol::ERROR), args.bool(2)),
+    match state::finished(row.char(Results::STATE)) {
+        State::Done => Ok(Ret::Document(row.document(Results::RESULT).unwrap_or_else(Jsonb::null))),
+        state => outcome(state, row.get(Results::ERROR), args.bool(2)),
     }
 }
 
@@ -381,23 +380,13 @@ fn find(args: &Args) -> Result<Ret> {
     rights::may_read(&tenant)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
-    let mut newest: Option<(Micros, u128)> = None;
-    transaction::with_latest_snapshot(|| {
-        for (table, column) in [(&tasks, col::NAME), (&results, rcol::NAME)] {
-            use crate::postgres::relation::{Compare, Key};
-            table.scan(
-                table.index_with(&[column as i16]),
-                &[Key { column: 1, compare: Compare::Eq, value: Value::Text(&name) }],
-                None,
-                false,
-                |row| {
-                    newest = newest.max(Some((row.time(col::CREATED_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))));
-                    true
-                },
-            );
-        }
+    let newest = transaction::with_latest_snapshot(|| {
+        let unfinished = tasks.scan(&Tasks::BY_NAME, &[Tasks::NAME.equals(&name)]);
+        let finished = results.scan(&Results::BY_NAME, &[Results::NAME.equals(&name)]);
+        let unfinished = unfinished.map(|row| (row.get(Tasks::CREATED_AT), row.get(Tasks::ID)));
+        unfinished.chain(finished.map(|row| (row.get(Results::CREATED_AT), row.get(Results::ID)))).max()
     });
-    Ok(newest.map_or(Ret::Null, |(_, id)| Ret::Uuid(id)))
+    Ok(newest.and_then(|(_, id)| id).map_or(Ret::Null, Ret::Uuid))
 }
 
 /// tenant_q.current(): what runs in this session, as a document; NULL outside of a task.
@@ -450,7 +439,7 @@ fn attempts(args: &Args) -> Result<Ret> {
     let history = match wait_for(&tenant, id, 0)? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(row) => {
-            let mut entries = match row.json(col::HISTORY) {
+            let mut entries = match row.get(Tasks::HISTORY) {
                 Some(Json::Array(h)) => h,
                 _ => vec![],
             };
@@ -458,19 +447,19 @@ fn attempts(args: &Args) -> Result<Ret> {
             let ends = crate::calls::problems::ends_of(&tenant, id);
             if ends > 0 {
                 let message = crate::calls::problems::ends_text(ends);
-                entries.push(json!({ "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "interrupted", "message": message }));
+                entries.push(json!({ "attempt": row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1, "outcome": "interrupted", "message": message }));
             }
             Some(entries.into())
         }
         Found::Finished(row) => {
-            let mut entries = match row.json(rcol::HISTORY) {
+            let mut entries = match row.get(Results::HISTORY) {
                 Some(Json::Array(h)) => h,
                 _ => vec![],
             };
-            if row.char(rcol::STATE) == ended::DONE {
-                let (from, to) = (row.time(rcol::STARTED_AT).unwrap_or(0), row.time(rcol::FINISHED_AT).unwrap_or(0));
+            if row.char(Results::STATE) == ended::DONE {
+                let (from, to) = (row.get(Results::STARTED_AT).unwrap_or(0), row.get(Results::FINISHED_AT).unwrap_or(0));
                 entries.push(
-                    json!({ "attempt": row.i32(rcol::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_sub(from) }),
+                    json!({ "attempt": row.get(Results::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_sub(from) }),
                 );
             }
             Some(entries.into())

@@ -4,15 +4,16 @@ use crate::calls::registered;
 use crate::handler::{self, roles};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
+use crate::postgres::transaction::LocalId;
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
 use crate::schedules::rezone;
 use crate::shared::{blocked, wake};
 use crate::sql_functions;
-use crate::tenant::columns::col;
+use crate::tenant::columns::{Tasks, Tenants};
 use crate::tenant::records::{self, Few};
 use crate::tenant::{Tenant, limits, patience, registry, reserved, resolve, rights, shape};
 use pgrx::datum::DatumWithOid;
@@ -49,13 +50,13 @@ fn current_schema() -> Result<String> {
 
 thread_local! {
     /// (transaction, how many it has attached).
-    static ATTACHED: std::cell::Cell<(u64, u32)> = const { std::cell::Cell::new((0, 0)) };
+    static ATTACHED: std::cell::Cell<Option<(LocalId, u32)>> = const { std::cell::Cell::new(None) };
 }
 
 /// Whether the registry has this very schema.
 fn in_registry(name: &str, oid: u32) -> Result<bool> {
     let table = Table::open(registry()?.tenant, Access::Read);
-    Ok(table.and_then(|t| t.find(&[1], crate::postgres::relation::Value::Text(name))).is_some_and(|row| row.oid(2) == Some(oid)))
+    Ok(table.and_then(|t| t.find(Tenants::NAME.equals(name))).is_some_and(|row| row.get(Tenants::SCHEMA_OID) == Some(oid)))
 }
 
 /// tenant_q.is_attached(schema_name)
@@ -94,9 +95,8 @@ fn attach(args: &Args) -> Result<Ret> {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schema \"{name}\" is attached already, skipping")).notice();
         return Ok(Ret::Bool(false));
     }
-    let transaction = transaction::local_id();
-    let (seen, count) = ATTACHED.get();
-    let count = if seen == transaction { count + 1 } else { 1 };
+    let transaction = LocalId::now();
+    let count = ATTACHED.get().filter(|(seen, _)| *seen == transaction).map_or(1, |(_, count)| count + 1);
     if count > ATTACH_LIMIT {
         return Err(Error::new(
             SqlState::CONFIGURATION_LIMIT_EXCEEDED,
@@ -105,7 +105,7 @@ fn attach(args: &Args) -> Result<Ret> {
         .detail("Each takes dozens of locks, and the server's lock table is finite.")
         .hint("CALL tq_attach_all(…) commits after each schema."));
     }
-    ATTACHED.set((transaction, count));
+    ATTACHED.set(Some((transaction, count)));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
     registered::attach(&name, oid, owner, adopt, ready)?;
     records::announce_registry()?;
@@ -186,9 +186,9 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
             return Err(Error::new(SqlState::UNDEFINED_TABLE, format!("schema \"{name}\" has only some of the tables to adopt"))
                 .detail(format!("It has {}.", present.join(", "))));
         }
-        for (table, template) in OURS.iter().zip([r.template_task, r.template_result, r.template_schedule]) {
+        for (table, template) in OURS.iter().zip([r.template_task.oid(), r.template_result.oid(), r.template_schedule.oid()]) {
             let relation = catalog::relation_oid(oid, table).expect("seen above");
-            let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the table has just gone"))?;
+            let table = Table::open_any(relation, Access::Read).ok_or_else(|| Error::state("the table has just gone"))?;
             shape::check_new(name, owner, &table, template)?;
         }
         return Ok(());
@@ -467,10 +467,10 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
     let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
     let table = tenant.open(tenant.task, Access::Read)?;
     let is_meant = |id: u128| {
-        let row = transaction::with_latest_snapshot(|| table.find(&[col::ID as i16], Value::Uuid(id)));
+        let row = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
         row.is_some_and(|r| {
-            (queue.is_empty() || r.str(col::QUEUE).unwrap_or("default") == queue)
-                && (handler.is_empty() || r.str(col::HANDLER) == Some(handler))
+            (queue.is_empty() || r.get(Tasks::QUEUE).unwrap_or("default") == queue)
+                && (handler.is_empty() || r.get(Tasks::HANDLER) == Some(handler))
         })
     };
     loop {

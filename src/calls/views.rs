@@ -19,7 +19,7 @@ use crate::shared::text::load_text;
 use crate::shared::wakes::{self, Wakes};
 use crate::shared::{self, Shared};
 use crate::task::document::{self, time_json};
-use crate::tenant::columns::{self, col, rcol};
+use crate::tenant::columns::{Pauses, Results, Tasks, Tenants};
 use crate::tenant::{self, rights};
 use crate::waits::why;
 use crate::{settings, sql_functions};
@@ -55,15 +55,14 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
     let registry = tenant::registry()?;
     let mut pauses: HashMap<String, Micros> = HashMap::new();
     if let Some(table) = Table::open(registry.pause, Access::Read) {
-        table.scan(table.index_with(&[1, 2, 3]), &[], None, false, |row| {
-            if row.str(2) == Some("") && row.str(3) == Some("") {
-                pauses.insert(row.text(1).unwrap_or_default(), row.time(4).unwrap_or(NEVER));
+        for row in table.scan(&Pauses::BY_WHAT, &[]) {
+            if row.get(Pauses::QUEUE) == Some("") && row.get(Pauses::HANDLER) == Some("") {
+                pauses.insert(row.text(Pauses::TENANT).unwrap_or_default(), row.get(Pauses::UNTIL).unwrap_or(NEVER));
             }
-            true
-        });
+        }
     }
     let mut rows = Vec::new();
-    for (name, oid, owner, row) in rights::visible_tenants()? {
+    for rights::Visible { name, oid, owner, row } in rights::visible_tenants()? {
         let empty = Vec::new();
         let es = by_tenant.get(&oid).unwrap_or(&empty);
         let running = s.as_ref().map_or(0, |s| {
@@ -79,11 +78,11 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         });
         let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
         let blocked = es.iter().find(|e| e.blocked_since.load() > 0);
-        let (status, why) = if let Some(text) = row.text(16) {
+        let (status, why) = if let Some(text) = row.text(Tenants::SUSPENDED) {
             ("suspended", Some(text))
         } else if paused {
             ("paused", None)
-        } else if row.bool(3) == Some(false) {
+        } else if row.get(Tenants::READY) == Some(false) {
             ("not_ready", None)
         } else {
             ("on", blocked.and_then(|e| e.blocked_reason.load().text()).map(str::to_string))
@@ -123,9 +122,9 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
             "done_1m": done_1m,
             "failed_1m": failed_1m,
             "eta": eta.map(interval_json),
-            "weight": row.i32(11).unwrap_or(1),
-            "max_running": row.i32(12),
-            "max_queued": row.i32(13),
+            "weight": row.get(Tenants::WEIGHT).unwrap_or(1),
+            "max_running": row.get(Tenants::MAX_RUNNING),
+            "max_queued": row.get(Tenants::MAX_QUEUED),
         }));
     }
     Ok(rows)
@@ -240,25 +239,28 @@ fn tasks(args: &Args) -> Result<Ret> {
     let finished = args.bool(0).unwrap_or(false);
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     rights::may_read(&tenant)?;
-    let table = tenant.open_to_look(if finished { tenant.result } else { tenant.task })?;
     let limit = settings::view_rows();
     let now = clock::now();
     let mut rows = Rows::default();
     let mut more = false;
-    let index = if finished { table.index_with(&[rcol::ID as i16]) } else { table.index_with(&columns::PICK_INDEX) };
-    table.scan(index, &[], None, finished, |row| {
-        if !finished && !state::is_task(row.char(col::STATE)) {
-            return true;
+    // Whether there is room for another one.
+    let mut show = |describe: &dyn Fn() -> Json| {
+        more = rows.len() >= limit;
+        if !more {
+            rows.push(describe());
+            // The next one might be too much.
+            more = rows.bytes() > VIEW_BYTES;
         }
-        if rows.len() >= limit {
-            more = true;
-            return false;
-        }
-        rows.push(if finished { document::describe_result(&tenant, &row) } else { why::describe_task(&tenant, &row, now) });
-        // The next one might be too much.
-        more = rows.bytes() > VIEW_BYTES;
         !more
-    });
+    };
+    if finished {
+        let table = tenant.open_to_look(tenant.result)?;
+        table.scan(&Results::BY_ID, &[]).backward().all(|row| show(&|| document::describe_result(&tenant, &row)));
+    } else {
+        let table = tenant.open_to_look(tenant.task)?;
+        let unfinished = table.scan(&Tasks::PICK, &[]).filter(|row| state::is_task(row.char(Tasks::STATE)));
+        { unfinished }.all(|row| show(&|| why::describe_task(&tenant, &row, now)));
+    }
     if more {
         let which = if finished { "newest" } else { "first" };
         let shown =

@@ -4,7 +4,8 @@ use crate::calls::changes::id_argument;
 use crate::calls::{health, problems, views};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Row};
+use crate::postgres::relation::Access;
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::state::{self, State};
@@ -13,7 +14,7 @@ use crate::shared::database::db_state;
 use crate::shared::{self, holds, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
-use crate::tenant::columns::{self, col};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::{self, Tenant};
 use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
@@ -23,7 +24,7 @@ fn why(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     let user = sandbox::current_user();
-    if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task, user) && catalog::may_select(tenant.result, user)) {
+    if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task.oid(), user) && catalog::may_select(tenant.result.oid(), user)) {
         return Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name)));
     }
     let mut rows = Vec::new();
@@ -59,17 +60,17 @@ fn why(args: &Args) -> Result<Ret> {
             return Ok(Ret::Json(rows.into()));
         }
         Found::Finished(row) => {
-            let state = state::finished(row.char(columns::rcol::STATE));
+            let state = state::finished(row.char(Results::STATE));
             if state == State::Quarantined {
                 say(
                     "quarantined",
-                    format!("the server crashed {} times while it ran", row.i32(columns::rcol::CRASHES).unwrap_or(0)),
+                    format!("the server crashed {} times while it ran", row.get(Results::CRASHES).unwrap_or(0)),
                     "Mend the handler, then tq_requeue.",
                 );
             }
             say(
                 "finished",
-                format!("it is {} since {}", state.name(), time_json(row.time(columns::rcol::FINISHED_AT)).as_str().unwrap_or("")),
+                format!("it is {} since {}", state.name(), time_json(row.get(Results::FINISHED_AT)).as_str().unwrap_or("")),
                 "SELECT * FROM tq_fetch(id) shows it.",
             );
             return Ok(Ret::Json(rows.into()));
@@ -77,13 +78,13 @@ fn why(args: &Args) -> Result<Ret> {
         Found::Unfinished(row) => row,
     };
     let now = clock::now();
-    let stamp = row.time(col::CREATED_AT).unwrap_or(0);
+    let stamp = row.get(Tasks::CREATED_AT).unwrap_or(0);
     let s = shared::get();
     let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
     let state = state::unfinished(
-        row.char(col::STATE),
-        row.i32(col::ATTEMPTS).unwrap_or(0),
-        row.time(col::RUN_AT).unwrap_or(0),
+        row.char(Tasks::STATE),
+        row.get(Tasks::ATTEMPTS).unwrap_or(0),
+        row.get(Tasks::RUN_AT).unwrap_or(0),
         now,
         slot.is_some(),
     );
@@ -100,7 +101,7 @@ fn why(args: &Args) -> Result<Ret> {
         say("not_preloaded", "tenant_q is not in shared_preload_libraries: nothing runs".into(), "Add it there and restart the server.");
         return Ok(Ret::Json(rows.into()));
     };
-    let name = row.str(col::HANDLER).unwrap_or("").to_string();
+    let name = row.get(Tasks::HANDLER).unwrap_or("").to_string();
     let handler = handler::find(&tenant, &name)?;
     if !settings::enabled() {
         say("disabled", "tenant_q.enabled is off".into(), "Switch it on and reload the configuration.");
@@ -130,7 +131,7 @@ fn why(args: &Args) -> Result<Ret> {
     if tenant.paused_until(now).is_some() {
         say("paused", "the tenant is paused, or all are".into(), "SELECT tq_resume(), or tq_resume_all().");
     }
-    if tenant.part_paused_until(&name, row.str(col::QUEUE), now).is_some() {
+    if tenant.part_paused_until(&name, row.get(Tasks::QUEUE), now).is_some() {
         say("paused", format!("handler \"{name}\" or its queue is paused"), "SELECT tq_resume(handler => …).");
     }
     match &handler {
@@ -178,8 +179,8 @@ fn why(args: &Args) -> Result<Ret> {
             say(shut.reason, format!("{}: {}", shut.what, shut.detail), shut.hint);
         }
     }
-    if matches!(state, State::Delayed | State::Retrying) && row.time(col::RUN_AT).is_some_and(|t| t > now) {
-        let text = format!("it is due at {}", time_json(row.time(col::RUN_AT)).as_str().unwrap_or(""));
+    if matches!(state, State::Delayed | State::Retrying) && row.get(Tasks::RUN_AT).is_some_and(|t| t > now) {
+        let text = format!("it is due at {}", time_json(row.get(Tasks::RUN_AT)).as_str().unwrap_or(""));
         say(if state == State::Retrying { "retrying" } else { "delayed" }, text, "");
     }
     for e in views::entries(&s, tenant.oid) {
@@ -227,7 +228,7 @@ fn why(args: &Args) -> Result<Ret> {
 }
 
 /// That attempts of the task came to no end, from the first one on.
-fn say_interrupted(tenant: &Tenant, row: &Row, id: u128, rows: &mut Vec<Json>) {
+fn say_interrupted(tenant: &Tenant, row: &Row<Tasks>, id: u128, rows: &mut Vec<Json>) {
     let times = crate::work::complete::interruptions_of(row);
     let ends = problems::ends_of(tenant, id);
     let cancelled = (times > 0).then(|| format!("its attempt was interrupted {times} times in a row by cancels from outside: not counted"));

@@ -5,9 +5,11 @@
 //! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
-use crate::fanout::lines::{Adopted, Cause, STEP, Served, Skipped, fcol, note, run, spi, state};
+use crate::fanout::lines::{Adopted, Cause, STEP, Served, Skipped, note, run, spi, state};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
+use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{call, clock, sandbox, transaction};
@@ -23,7 +25,7 @@ use crate::schedules::planning::{Change, How, Planned, beginning};
 use crate::schedules::row::{ROW, Schedule};
 use crate::settings;
 use crate::shared::wake;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::{FanoutTenants, Fanouts, Schedules};
 use crate::tenant::records::open;
 use crate::tenant::{self, Tenant};
 use pgrx::Spi;
@@ -40,40 +42,38 @@ const NAMES: usize = 100;
 const LOOKED_AT: usize = 1000;
 
 /// Tenants that the definition names; None = all.
-fn tenants_of(definition: &Row) -> Option<Vec<String>> {
-    let options = definition.json(scol::OPTIONS)?;
+fn tenants_of(definition: &Row<Schedules>) -> Option<Vec<String>> {
+    let options = definition.get(Schedules::OPTIONS)?;
     let names = options.get("tenants")?.as_array()?;
     Some(names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect())
 }
 
 /// Definitions, locked against others who change them.
-pub fn definitions_to_change() -> Result<Table> {
+pub fn definitions_to_change() -> Result<Table<Schedules>> {
     open("schedule_all", Access::Exclusive)
 }
 
 /// A change reaches one tenant, by the scheduler.
-pub fn serve(row: &Row, tenant: &Rc<Tenant>) -> Result<Served> {
+pub fn serve(row: &Row<Fanouts>, tenant: &Rc<Tenant>) -> Result<Served> {
     let table = match open_both(tenant) {
         Ok(table) => table,
         Err(served) => return Ok(served),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    let since = Since::Change(row.time(fcol::CREATED_AT).unwrap_or(0));
-    match reconcile(tenant, &table, &definitions, row.str(fcol::NAME).unwrap_or(""), since)? {
+    let since = Since::Change(row.get(Fanouts::CREATED_AT).unwrap_or(0));
+    match reconcile(tenant, &table, &definitions, row.get(Fanouts::NAME).unwrap_or(""), since)? {
         Reconciled::Right => Ok(Served::Defined),
         Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
     }
 }
 
 /// The tenant's schedules to be written, after all of its tables were found right; or why not.
-fn open_both(tenant: &Tenant) -> std::result::Result<Table, Served> {
-    let open = |relation, access| match tenant.try_open(relation, access) {
-        Ok(Some(table)) => Ok(table),
-        Ok(None) => Err(Served::Locked),
-        Err(e) => Err(Served::Skipped(e.message.into())),
-    };
-    open(tenant.task, Access::Read)?;
-    Ok(open(tenant.schedule, Access::Write)?.fetch_at_most(ROW))
+fn open_both(tenant: &Tenant) -> std::result::Result<Table<Schedules>, Served> {
+    fn opened<R>(table: Result<Option<Table<R>>>) -> std::result::Result<Table<R>, Served> {
+        table.map_err(|e| Served::Skipped(e.message.into()))?.ok_or(Served::Locked)
+    }
+    opened(tenant.try_open(tenant.task, Access::Read))?;
+    Ok(opened(tenant.try_open(tenant.schedule, Access::Write))?.fetch_at_most(ROW))
 }
 
 enum Reconciled {
@@ -104,7 +104,13 @@ impl Since {
 }
 
 /// Makes the tenant's row of this name what the definition says.
-fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str, since: Since) -> Result<Reconciled> {
+fn reconcile(
+    tenant: &Rc<Tenant>,
+    table: &Table<Schedules>,
+    definitions: &Table<Schedules>,
+    name: &str,
+    since: Since,
+) -> Result<Reconciled> {
     let definition = of_all::find(definitions, name).filter(|d| tenants_of(d).is_none_or(|names| names.contains(&tenant.name)));
     let row = of_all::find(table, name);
     if let Some(row) = row.as_ref().filter(|row| row.outside > ROW) {
@@ -117,7 +123,7 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     };
     let Some(definition) = definition else {
         if let (Some(row), Some(_)) = (&row, of_all)
-            && table.delete(row) == Gone::Lost
+            && table.delete(row) == Write::Overtaken
         {
             return Err(lost());
         }
@@ -144,38 +150,47 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
     let schedule = Schedule::of(tenant, &definition)?;
     let Some(mut planned) = plan_here(tenant, &definition, row.as_ref(), schedule.plan(), since)? else { return Ok(Reconciled::Right) };
     if row.is_none() {
-        planned.state.before = follow::comers_after(table, name);
+        planned.state.before = follow::names_after(table, name);
     }
     let state = planned.state.document();
-    let mut options = definition.json(scol::OPTIONS).unwrap_or_else(|| json!({}));
+    let mut options = definition.get(Schedules::OPTIONS).unwrap_or_else(|| json!({}));
     if let Some(map) = options.as_object_mut() {
         map.remove("tenants");
     }
     let options = Jsonb::from_value(options);
-    let kept = |column: usize| row.as_ref().map(|r| r.value(column));
-    let mut changes: Vec<(usize, Value)> = (1..=scol::COUNT).map(|n| (n, definition.value(n))).collect();
-    for (column, value) in [
-        (scol::ID, kept(scol::ID).unwrap_or(Value::Uuid(ids::fan_id(all.id, &tenant.name)))),
-        (scol::NEXT_RUN, Value::time(planned.next)),
-        (scol::ANCHOR, Value::Time(planned.anchor)),
-        (scol::REPEATS, Value::I32(planned.repeats)),
-        (scol::OPTIONS, Value::Json(&options)),
-        (scol::LAST_RUN, kept(scol::LAST_RUN).unwrap_or(Value::Null)),
-        (scol::LAST_TASK, kept(scol::LAST_TASK).unwrap_or(Value::Null)),
-        (scol::RUN_COUNT, kept(scol::RUN_COUNT).unwrap_or(Value::I64(0))),
-        (scol::FAIL_COUNT, kept(scol::FAIL_COUNT).unwrap_or(Value::I64(0))),
-        (scol::STATE, Value::json(state.as_ref())),
-        (scol::PROBLEM, Value::Null),
-    ] {
-        changes[column - 1].1 = value;
-    }
+    let mut changes = definition.as_it_is();
+    changes.extend([
+        Schedules::NEXT_RUN.to(planned.next),
+        Schedules::ANCHOR.to(planned.anchor),
+        Schedules::REPEATS.to(planned.repeats),
+        Schedules::OPTIONS.to(&options),
+        Schedules::STATE.to(state.as_ref()),
+        Schedules::PROBLEM.null(),
+    ]);
+    // What only this tenant knows.
+    changes.extend(match &row {
+        Some(row) => [
+            Schedules::ID.as_in(row, Schedules::ID),
+            Schedules::LAST_RUN.as_in(row, Schedules::LAST_RUN),
+            Schedules::LAST_TASK.as_in(row, Schedules::LAST_TASK),
+            Schedules::RUN_COUNT.as_in(row, Schedules::RUN_COUNT),
+            Schedules::FAIL_COUNT.as_in(row, Schedules::FAIL_COUNT),
+        ],
+        None => [
+            Schedules::ID.to(ids::fan_id(all.id, &tenant.name)),
+            Schedules::LAST_RUN.null(),
+            Schedules::LAST_TASK.null(),
+            Schedules::RUN_COUNT.to(0),
+            Schedules::FAIL_COUNT.to(0),
+        ],
+    });
     match &row {
         Some(row) => {
-            if table.update(row, &changes) == Gone::Lost {
+            if table.update(row, &changes) == Write::Overtaken {
                 return Err(lost());
             }
         }
-        None => table.insert(&changes.iter().map(|c| c.1).collect::<Vec<_>>()),
+        None => table.insert(&changes),
     }
     transaction::see_own_writes();
     // Those that the tenant lacks are told when it has them.
@@ -185,7 +200,13 @@ fn reconcile(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, name: &str
 }
 
 /// When it fires in this tenant. None: it was for once, before the tenant's time.
-fn plan_here(tenant: &Tenant, definition: &Row, row: Option<&Row>, plan: Plan, since: Since) -> Result<Option<Planned>> {
+fn plan_here(
+    tenant: &Tenant,
+    definition: &Row<Schedules>,
+    row: Option<&Row<Schedules>>,
+    plan: Plan,
+    since: Since,
+) -> Result<Option<Planned>> {
     let new = Definition::of_row(definition);
     if let Some(row) = row {
         let old = Definition::of_row(row);
@@ -214,7 +235,7 @@ pub fn visit(tenant: &str) -> Result<()> {
 /// Everything that is defined for all tenants reaches one of them, by the scheduler: a part of it, for the
 /// tenant's table is the tenant's own, with whatever rows, and so the others wait for no tenant. `place`: as the
 /// part before has returned it.
-pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, place: Option<&str>, now: Micros) -> Result<Adopted> {
+pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table<FanoutTenants>, place: Option<&str>, now: Micros) -> Result<Adopted> {
     let table = match open_both(tenant) {
         Ok(table) => table,
         Err(Served::Locked) => return Ok(Adopted::Locked),
@@ -233,16 +254,12 @@ pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table, place: Option<&str>, now: Mi
             ""
         }
     };
-    let mut names = Vec::new();
-    rows_behind(&definitions, behind, |row| {
-        names.extend(row.text(scol::NAME));
-        names.len() < NAMES
-    });
+    let names: Vec<String> = rows_behind(&definitions, behind).filter_map(|row| row.text(Schedules::NAME)).take(NAMES).collect();
     for (n, name) in names.iter().enumerate() {
         let definition = of_all::find(&definitions, name);
         let revision = definition.as_ref().and_then(OfAll::of_row).map(|all| all.revision);
         // The visit may be faster than the spreading of the definition, which finds the tenant there already.
-        let begins = definition.as_ref().and_then(|d| d.time(scol::ANCHOR));
+        let begins = definition.as_ref().and_then(|d| d.get(Schedules::ANCHOR));
         let expected = begins.filter(|t| {
             tenant.attached_at <= *t && revision.is_some_and(|r| crate::fanout::lines::outcome(outcomes, r, &tenant.name).is_none())
         });
@@ -266,20 +283,26 @@ const DEFINED: &str = "d";
 
 /// Takes rows away that claim to be of definitions which aren't there, from those behind a name on. The last one
 /// looked at, where that wasn't the end.
-fn remove_undefined(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, behind: &str, began: Instant) -> Result<Option<String>> {
+fn remove_undefined(
+    tenant: &Rc<Tenant>,
+    table: &Table<Schedules>,
+    definitions: &Table<Schedules>,
+    behind: &str,
+    began: Instant,
+) -> Result<Option<String>> {
     let (mut looked_at, mut undefined, mut last) = (0, Vec::new(), None);
-    rows_behind(table, behind, |row| {
+    for row in rows_behind(table, behind) {
         // One without a name that can be read is nobody's definition.
-        let Some(name) = row.text(scol::NAME) else { return true };
+        let Some(name) = row.text(Schedules::NAME) else { continue };
         looked_at += 1;
         if row.outside <= ROW && of_all::is_of_all(&row) && of_all::find(definitions, &name).is_none() {
             undefined.push(name.clone());
         }
         if looked_at == LOOKED_AT || undefined.len() == NAMES || began.elapsed() > STEP {
             last = Some(name);
+            break;
         }
-        last.is_none()
-    });
+    }
     for (n, name) in undefined.iter().enumerate() {
         // The first one at least, so that it gets on.
         if n > 0 && began.elapsed() > 2 * STEP {
@@ -291,19 +314,24 @@ fn remove_undefined(tenant: &Rc<Tenant>, table: &Table, definitions: &Table, beh
 }
 
 /// The rows behind a name, as the index over names has them.
-fn rows_behind(table: &Table, name: &str, f: impl FnMut(Row) -> bool) {
-    let key = Key { column: 1, compare: Compare::Gt, value: Value::Text(name) };
-    table.scan(table.index_with(&[scol::NAME as i16]), &[key], None, false, f);
+fn rows_behind<'t>(table: &'t Table<Schedules>, name: &str) -> Scan<'t, Schedules> {
+    table.scan(&Schedules::BY_NAME, &[Schedules::NAME.above(name)])
 }
 
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
 /// with everybody who is expected to follow. True: that was this one. Nothing is written about a line that
 /// isn't there (any more).
-pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result: std::result::Result<u128, String>) -> Result<bool> {
+pub fn fired(
+    tenant: &Tenant,
+    all: &OfAll,
+    row: &Row<Schedules>,
+    fire_time: Micros,
+    result: std::result::Result<u128, String>,
+) -> Result<bool> {
     let line = all.line(fire_time);
     let fanouts = open("fanout", Access::Write)?;
     let mut begun = false;
-    if fanouts.find(&[fcol::ID as i16], Value::Uuid(line)).is_none() {
+    if fanouts.find(Fanouts::ID.equals(line)).is_none() {
         if !begin_line(tenant, all, row, line, fire_time)? {
             return Ok(false);
         }
@@ -320,8 +348,8 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row, fire_time: Micros, result:
 
 /// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
 /// others see of a definition is the definition's.
-fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Micros) -> Result<bool> {
-    let name = row.str(scol::NAME).unwrap_or("");
+fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: u128, fire_time: Micros) -> Result<bool> {
+    let name = row.get(Schedules::NAME).unwrap_or("");
     let definitions = open("schedule_all", Access::Read)?;
     let Some(definition) = of_all::find(&definitions, name) else { return Ok(false) };
     let Some(defined) = OfAll::of_row(&definition).filter(|defined| defined.id == all.id) else { return Ok(false) };
@@ -337,14 +365,14 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row, line: u128, fire_time: Mi
             call::uuid(line).into(),
             name.into(),
             at.into(),
-            definition.text(scol::HANDLER).into(),
-            definition.text(scol::CREATED_BY).unwrap_or_default().into(),
-            definition.bool(scol::BY_SUPERUSER).unwrap_or(false).into(),
+            definition.text(Schedules::HANDLER).into(),
+            definition.text(Schedules::CREATED_BY).unwrap_or_default().into(),
+            definition.get(Schedules::BY_SUPERUSER).unwrap_or(false).into(),
         ],
     )?;
     let names = tenants_of(&definition);
     // Where the rule is of each tenant's own zone, some fire at other times.
-    let zones = if definition.raw(scol::TZ).is_none() { Some(zones_that_fire(&schedule, fire_time)?) } else { None };
+    let zones = if !definition.has(Schedules::TZ) { Some(zones_that_fire(&schedule, fire_time)?) } else { None };
     run(
         &format!(
             "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)

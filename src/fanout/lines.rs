@@ -1,10 +1,11 @@
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
 use crate::pure::time::Micros;
-use crate::tenant::columns::col;
+use crate::tenant::columns::{FanoutTenants, Fanouts, Tasks};
 use crate::tenant::{Tenant, records};
 use pgrx::Spi;
 use pgrx::datum::DatumWithOid;
@@ -28,38 +29,10 @@ pub const STEP: Duration = Duration::from_millis(100);
 /// Longest reason that is kept, in bytes.
 const REASON: usize = 1000;
 
-/// Columns of tenant_q.fanout (sql/fanout.sql).
-pub mod fcol {
-    pub const ID: usize = 1;
-    pub const KIND: usize = 2;
-    pub const NAME: usize = 3;
-    pub const HANDLER: usize = 5;
-    pub const ARGS: usize = 6;
-    pub const TASK: usize = 7;
-    pub const TENANTS: usize = 8;
-    pub const STAGGER: usize = 9;
-    pub const CREATED_BY: usize = 10;
-    pub const BY_SUPERUSER: usize = 11;
-    pub const CREATED_AT: usize = 12;
-    pub const SERVED_TO: usize = 13;
-    pub const SPREAD_AGAIN: usize = 14;
-}
-
 /// `tenant_q.fanout.kind`.
 pub mod kind {
     pub const TASKS: u8 = b'a';
     pub const DEFINITION: u8 = b'd';
-}
-
-/// Columns of tenant_q.fanout_tenant.
-pub mod ocol {
-    pub const FANOUT: usize = 1;
-    pub const TENANT: usize = 2;
-    pub const STATE: usize = 3;
-    pub const TASK: usize = 4;
-    pub const REASON: usize = 5;
-    pub const FINISHED_AT: usize = 6;
-    pub const CAUSE: usize = 7;
 }
 
 /// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
@@ -127,29 +100,28 @@ impl From<String> for Skipped {
 }
 
 /// What became of it in this tenant, for the first time or anew.
-pub fn note(outcomes: &Table, fanout: u128, tenant: &str, state: u8, task: Option<u128>, skipped: Option<&Skipped>) {
+pub fn note(outcomes: &Table<FanoutTenants>, fanout: u128, tenant: &str, state: u8, task: Option<u128>, skipped: Option<&Skipped>) {
     let reason = skipped.map(|s| cut(&s.reason));
-    let cause = skipped.and_then(|s| s.cause).map_or(Value::Null, |cause| Value::Char(cause as u8));
+    let cause = skipped.and_then(|s| s.cause).map(|cause| cause as u8);
     match outcome(outcomes, fanout, tenant) {
         Some(row) => {
             let changes = [
-                (ocol::STATE, Value::Char(state)),
-                (ocol::TASK, Value::uuid(task)),
-                (ocol::REASON, Value::text(reason.as_deref())),
-                (ocol::FINISHED_AT, Value::Null),
-                (ocol::CAUSE, cause),
+                FanoutTenants::STATE.to(state),
+                FanoutTenants::TASK.to(task),
+                FanoutTenants::REASON.to(reason.as_deref()),
+                FanoutTenants::FINISHED_AT.null(),
+                FanoutTenants::CAUSE.to(cause),
             ];
             // Lost: its retention was faster.
-            let _: Gone = outcomes.update(&row, &changes);
+            let _: Write = outcomes.update(&row, &changes);
         }
         None => outcomes.insert(&[
-            Value::Uuid(fanout),
-            Value::Text(tenant),
-            Value::Char(state),
-            Value::uuid(task),
-            Value::text(reason.as_deref()),
-            Value::Null,
-            cause,
+            FanoutTenants::FANOUT.to(fanout),
+            FanoutTenants::TENANT.to(tenant),
+            FanoutTenants::STATE.to(state),
+            FanoutTenants::TASK.to(task),
+            FanoutTenants::REASON.to(reason.as_deref()),
+            FanoutTenants::CAUSE.to(cause),
         ]),
     }
 }
@@ -159,17 +131,9 @@ fn cut(text: &str) -> String {
     clean[..clean.floor_char_boundary(REASON)].to_string()
 }
 
-pub fn outcome(outcomes: &Table, fanout: u128, tenant: &str) -> Option<Row> {
-    let mut found = None;
-    let keys = [
-        Key { column: 1, compare: Compare::Eq, value: Value::Uuid(fanout) },
-        Key { column: 2, compare: Compare::Eq, value: Value::Text(tenant) },
-    ];
-    outcomes.scan(outcomes.index_with(&[ocol::FANOUT as i16, ocol::TENANT as i16]), &keys, None, false, |row| {
-        found = Some(row);
-        false
-    });
-    found
+pub fn outcome(outcomes: &Table<FanoutTenants>, fanout: u128, tenant: &str) -> Option<Row<FanoutTenants>> {
+    let keys = [FanoutTenants::FANOUT.equals(fanout), FanoutTenants::TENANT.equals(tenant)];
+    outcomes.scan(&FanoutTenants::BY_FANOUT, &keys).next()
 }
 
 /// What a visit has come to.
@@ -194,28 +158,28 @@ pub enum Served {
 pub const TAKEN: &str = "unique_key is taken by another task";
 
 /// Whether the task that a unique_key has led to belongs to this fan-out: it has taken another one's place.
-pub fn is_of(tasks: &Table, id: u128, fanout: Option<u128>) -> bool {
+pub fn is_of(tasks: &Table<Tasks>, id: u128, fanout: Option<u128>) -> bool {
     transaction::see_own_writes();
-    tasks.find(&[col::ID as i16], Value::Uuid(id)).is_some_and(|row| of_options(row.json(col::OPTIONS)) == fanout)
+    tasks.find(Tasks::ID.equals(id)).is_some_and(|row| of_options(row.get(Tasks::OPTIONS)) == fanout)
 }
 
 /// All have been reached: names that are nobody's are said, and old ones go.
-pub fn finish(fanouts: &Table, row: &Row) -> std::result::Result<Step, Failure> {
-    let id = call::uuid(row.uuid(fcol::ID).unwrap_or(0));
-    let name = row.str(fcol::NAME).unwrap_or("");
-    if row.char(fcol::KIND) == kind::DEFINITION && !crate::schedules::of_all::is_defined(name)? {
+pub fn finish(fanouts: &Table<Fanouts>, row: &Row<Fanouts>) -> std::result::Result<Step, Failure> {
+    let id = call::uuid(row.get(Fanouts::ID).unwrap_or(0));
+    let name = row.get(Fanouts::NAME).unwrap_or("");
+    if row.char(Fanouts::KIND) == kind::DEFINITION && !crate::schedules::of_all::is_defined(name)? {
         // Removed everywhere: nothing is left to tell of it.
         run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
-        return if fanouts.delete(row) == Gone::Done { Ok(Step::Served(0)) } else { Err(lost()) };
+        return if fanouts.delete(row) == Write::Done { Ok(Step::Served(0)) } else { Err(lost()) };
     }
-    if fanouts.update(row, &[(fcol::SERVED_TO, Value::Null), (fcol::SPREAD_AGAIN, Value::Null)]) == Gone::Lost {
+    if fanouts.update(row, &[Fanouts::SERVED_TO.null(), Fanouts::SPREAD_AGAIN.null()]) == Write::Overtaken {
         return Err(lost());
     }
     run(
         "INSERT INTO tenant_q.fanout_tenant (fanout, tenant, state, reason)
          SELECT DISTINCT $1, n, 's'::pg_catalog.\"char\", 'there is no such tenant any more' FROM pg_catalog.unnest($2) n
           WHERE NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) n)",
-        &[id.into(), row.texts(fcol::TENANTS).into()],
+        &[id.into(), row.get(Fanouts::TENANTS).into()],
     )?;
     prune_later(name);
     Ok(Step::Served(0))
@@ -232,12 +196,12 @@ fn of_options(options: Option<Json>) -> Option<u128> {
 }
 
 /// A task has become final: says so where it belongs to a fan-out. In the transaction that ends it.
-pub fn ended(tenant: &Tenant, row: &Row, state: u8, why: Option<&str>) -> Result<()> {
+pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: u8, why: Option<&str>) -> Result<()> {
     // Plain tasks have no options: they pay for nothing more than this look.
-    if row.raw(col::OPTIONS).is_none() {
+    if !row.has(Tasks::OPTIONS) {
         return Ok(());
     }
-    let (Some(fanout), Some(id)) = (of_options(row.json(col::OPTIONS)), row.uuid(col::ID)) else { return Ok(()) };
+    let (Some(fanout), Some(id)) = (of_options(row.get(Tasks::OPTIONS)), row.get(Tasks::ID)) else { return Ok(()) };
     report(tenant, fanout, id, state, why, true)
 }
 
@@ -257,16 +221,16 @@ fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>,
         let name = catalog::schema_name(tenant.oid).unwrap_or_else(|| tenant.name.clone());
         let Some(row) = transaction::with_latest_snapshot(|| outcome(&outcomes, fanout, &name)) else { return Ok(()) };
         // What a tenant writes into its own rows is nothing but its own: the task must be the one of this very tenant.
-        if row.uuid(ocol::TASK) != Some(id) {
+        if row.get(FanoutTenants::TASK) != Some(id) {
             return Ok(());
         }
         let changes = [
-            (ocol::STATE, Value::Char(state)),
-            (ocol::REASON, Value::text(reason.as_deref())),
-            (ocol::FINISHED_AT, if over { Value::Time(clock::now()) } else { Value::Null }),
+            FanoutTenants::STATE.to(state),
+            FanoutTenants::REASON.to(reason.as_deref()),
+            FanoutTenants::FINISHED_AT.to(over.then(clock::now)),
         ];
         // Lost: it was pruned, or is another tenant's name by now.
-        if outcomes.update(&row, &changes) == Gone::Done {
+        if outcomes.update(&row, &changes) == Write::Done {
             return Ok(());
         }
     }

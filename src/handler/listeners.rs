@@ -5,14 +5,16 @@
 use crate::handler::{self, Handler};
 use crate::postgres::caught::Failure;
 use crate::postgres::code::MayRunCode;
+use crate::postgres::column::TableId;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::time::Micros;
 use crate::settings;
-use crate::tenant::columns::col;
+use crate::tenant::columns::{EventListeners, Tasks};
 use crate::tenant::{self, Tenant};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -66,16 +68,6 @@ impl Event {
     pub fn calls(self) -> bool {
         matches!(self, Event::Enqueue | Event::BeforeRun | Event::AfterRun)
     }
-}
-
-/// Columns of tenant_q.listener (sql/events.sql).
-mod lcol {
-    pub const EVENT: usize = 2;
-    pub const HANDLER: usize = 3;
-    pub const FOR_HANDLER: usize = 4;
-    pub const BY_SUPERUSER: usize = 6;
-    pub const CREATED_BY: usize = 7;
-    pub const CREATED_AT: usize = 8;
 }
 
 pub struct Listener {
@@ -178,29 +170,22 @@ pub fn asks(tenant: &Tenant) -> Result<bool> {
 
 fn read(tenant: &str) -> Result<(bool, Listeners)> {
     let mut found = Listeners::default();
-    let mut any = false;
-    let table = catalog::relation_oid(tenant::registry()?.schema, "listener").and_then(|t| Table::open(t, Access::Read));
+    let table = catalog::relation_oid(tenant::registry()?.schema, "listener").and_then(|t| Table::open(TableId::of(t), Access::Read));
     let Some(table) = table else { return Ok((false, found)) };
-    let index = table.index_with(&[1, 2, 3, 4]);
-    table.scan(index, &[], None, false, |_| {
-        any = true;
-        false
-    });
-    table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(tenant) }], None, false, |row| {
-        if let Some(event) = Event::of(row.str(lcol::EVENT).unwrap_or("")) {
-            let handler = row.text(lcol::HANDLER).unwrap_or_default();
-            found.handlers.insert(handler.clone());
-            found.all.push(Rc::new(Listener {
-                event,
-                handler,
-                for_handler: row.text(lcol::FOR_HANDLER).filter(|h| !h.is_empty()),
-                by_superuser: row.bool(lcol::BY_SUPERUSER).unwrap_or(false),
-                created_by: row.text(lcol::CREATED_BY).unwrap_or_default(),
-                created_at: row.time(lcol::CREATED_AT).unwrap_or(0),
-            }));
-        }
-        true
-    });
+    let any = table.scan(&EventListeners::ALL, &[]).pass();
+    for row in table.scan(&EventListeners::ALL, &[EventListeners::TENANT.equals(tenant)]) {
+        let Some(event) = Event::of(row.get(EventListeners::EVENT).unwrap_or("")) else { continue };
+        let handler = row.text(EventListeners::HANDLER).unwrap_or_default();
+        found.handlers.insert(handler.clone());
+        found.all.push(Rc::new(Listener {
+            event,
+            handler,
+            for_handler: row.text(EventListeners::FOR_HANDLER).filter(|h| !h.is_empty()),
+            by_superuser: row.get(EventListeners::BY_SUPERUSER).unwrap_or(false),
+            created_by: row.text(EventListeners::CREATED_BY).unwrap_or_default(),
+            created_at: row.get(EventListeners::CREATED_AT).unwrap_or(0),
+        }));
+    }
     Ok((any, found))
 }
 
@@ -222,7 +207,12 @@ pub fn check_superuser(tenant: &Tenant, listener: &Listener, role: u32, by_super
 }
 
 /// One who listens to runs of tasks runs as the task's role: not one that was registered to run as a third.
-pub fn listening_to_run(tenant: &Tenant, listener: &Listener, row: &Row, code: &MayRunCode) -> std::result::Result<Rc<Handler>, Failure> {
+pub fn listening_to_run(
+    tenant: &Tenant,
+    listener: &Listener,
+    row: &Row<Tasks>,
+    code: &MayRunCode,
+) -> std::result::Result<Rc<Handler>, Failure> {
     let handler = listening_handler(tenant, listener)?;
     if handler.run_as != code.role() && handler.run_as != tenant.owner {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
@@ -232,6 +222,6 @@ pub fn listening_to_run(tenant: &Tenant, listener: &Listener, row: &Row, code: &
         );
         return Err(Failure { hint: Some("Register the listener without run_as: it then runs as the task's role.".into()), ..failure });
     }
-    check_superuser(tenant, listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;
+    check_superuser(tenant, listener, code.role(), row.get(Tasks::BY_SUPERUSER) == Some(true))?;
     Ok(handler)
 }

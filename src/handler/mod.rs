@@ -14,14 +14,17 @@ pub mod signature;
 use crate::handler::signature::Signature;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::Row;
+use crate::postgres::scan::Scan;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{call, catalog, sandbox, transaction};
+use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::nearest;
 use crate::pure::rate::Rate;
 use crate::pure::retry::Policy;
 use crate::pure::time::Micros;
+use crate::tenant::columns::{HandlerStates, Handlers};
 use crate::tenant::{self, Tenant, reserved};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -96,38 +99,6 @@ impl Fault {
     }
 }
 
-/// Columns of tenant_q.handler (sql/registry.sql).
-pub(crate) mod hcol {
-    pub const NAME: usize = 2;
-    pub const FUNCTION: usize = 3;
-    pub const IDENTITY: usize = 4;
-    pub const OWNER: usize = 5;
-    pub const RUN_AS: usize = 6;
-    pub const QUEUE: usize = 7;
-    pub const PRIORITY: usize = 8;
-    pub const TIMEOUT: usize = 9;
-    pub const MAX_ATTEMPTS: usize = 10;
-    pub const RETRY: usize = 11;
-    pub const EXPIRES: usize = 12;
-    pub const MAX_RUNNING: usize = 13;
-    pub const RATE: usize = 14;
-    pub const SETTINGS: usize = 15;
-    pub const SAVE: usize = 16;
-    pub const RESULT_TTL: usize = 17;
-    pub const ALIASES: usize = 18;
-    #[expect(dead_code, reason = "all columns of the table stand here")]
-    pub const EXTERNAL: usize = 19;
-    pub const MISSING_SINCE: usize = 20;
-    pub const QUARANTINED: usize = 21;
-}
-
-/// Columns of tenant_q.handler_state (sql/registry.sql).
-mod scol {
-    pub const NAME: usize = 2;
-    pub const MISSING_SINCE: usize = 3;
-    pub const QUARANTINED: usize = 4;
-}
-
 /// How it stands with a shared handler in one tenant.
 #[derive(Default)]
 struct State {
@@ -136,16 +107,13 @@ struct State {
 }
 
 fn state_of(tenant: &Tenant, name: &str) -> State {
-    let table = tenant::registry().ok().filter(|r| r.handler_state != 0).and_then(|r| Table::open(r.handler_state, Access::Read));
-    let mut state = State::default();
-    if let Some(table) = table {
-        rows_of(&table, &tenant.name, |row| {
-            if row.str(scol::NAME) == Some(name) {
-                state = State { missing_since: row.time(scol::MISSING_SINCE), quarantined: row.raw(scol::QUARANTINED).is_some() };
-            }
-        });
-    }
-    state
+    let table = tenant::registry().ok().and_then(|r| r.handler_state).and_then(|id| Table::open(id, Access::Read));
+    let of_tenant = |table: Table<HandlerStates>| {
+        let mut rows = table.scan(&HandlerStates::BY_NAME, &[HandlerStates::TENANT.equals(&tenant.name), HandlerStates::NAME.equals(name)]);
+        rows.next()
+            .map(|row| State { missing_since: row.get(HandlerStates::MISSING_SINCE), quarantined: row.has(HandlerStates::QUARANTINED) })
+    };
+    table.and_then(of_tenant).unwrap_or_default()
 }
 
 type ByName = Bounded<(u32, String), Option<Rc<Handler>>>;
@@ -215,7 +183,7 @@ pub fn names(tenant: &Tenant) -> Vec<String> {
         && let Some(table) = Table::open(registry.handler, Access::Read)
     {
         for who in [tenant.name.as_str(), ""] {
-            rows_of(&table, who, |row| names.extend(row.text(hcol::NAME)));
+            names.extend(rows_of(&table, who).filter_map(|row| row.text(Handlers::NAME)));
         }
     }
     names.sort();
@@ -223,12 +191,8 @@ pub fn names(tenant: &Tenant) -> Vec<String> {
     names
 }
 
-pub(crate) fn rows_of(table: &Table, tenant: &str, mut f: impl FnMut(Row)) {
-    use crate::postgres::relation::{Compare, Key};
-    table.scan(table.index_with(&[1, 2]), &[Key { column: 1, compare: Compare::Eq, value: Value::Text(tenant) }], None, false, |row| {
-        f(row);
-        true
-    });
+pub(crate) fn rows_of<'t>(table: &'t Table<Handlers>, tenant: &str) -> Scan<'t, Handlers> {
+    table.scan(&Handlers::BY_NAME, &[Handlers::TENANT.equals(tenant)])
 }
 
 fn read(tenant: &Tenant, name: &str) -> Result<Option<Handler>> {
@@ -236,12 +200,12 @@ fn read(tenant: &Tenant, name: &str) -> Result<Option<Handler>> {
     let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(None) };
     for who in [tenant.name.as_str(), ""] {
         let mut found = None;
-        rows_of(&table, who, |row| {
-            let aliases = row.texts(hcol::ALIASES).unwrap_or_default();
-            if row.str(hcol::NAME) == Some(name) || (found.is_none() && aliases.iter().any(|a| a == name)) {
+        for row in rows_of(&table, who) {
+            let aliases = row.get(Handlers::ALIASES).unwrap_or_default();
+            if row.get(Handlers::NAME) == Some(name) || (found.is_none() && aliases.iter().any(|a| a == name)) {
                 found = Some(row);
             }
-        });
+        }
         if let Some(row) = found {
             return Ok(Some(build(tenant, &row, who.is_empty())));
         }
@@ -255,20 +219,19 @@ pub fn all(tenant: &Tenant) -> Result<Vec<Handler>> {
     let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(vec![]) };
     let mut found: Vec<Handler> = Vec::new();
     for who in [tenant.name.as_str(), ""] {
-        rows_of(&table, who, |row| {
+        for row in rows_of(&table, who) {
             let handler = build(tenant, &row, who.is_empty());
             if !found.iter().any(|h| h.name == handler.name) {
                 found.push(handler);
             }
-        });
+        }
     }
     Ok(found)
 }
 
-fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
-    let interval = |n| row.interval(n).map(|i| call::micros_of(&i));
-    let function = row.text(hcol::FUNCTION).unwrap_or_default();
-    let identity = row.text(hcol::IDENTITY);
+fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
+    let function = row.text(Handlers::FUNCTION).unwrap_or_default();
+    let identity = row.text(Handlers::IDENTITY);
     let mut fault = None;
     // A pinned signature is looked up as such: an overload added later is never chosen.
     let signature = match signature::resolve(identity.as_deref().unwrap_or(&function), &tenant.path_oids()) {
@@ -278,7 +241,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
             None
         }
     };
-    if let (Some(s), Some(owner)) = (&signature, row.text(hcol::OWNER))
+    if let (Some(s), Some(owner)) = (&signature, row.text(Handlers::OWNER))
         && catalog::role_name(s.owner).as_deref() != Some(&owner)
     {
         fault = Some(Fault::Changed(format!("function {} belongs to another role than \"{owner}\" now", s.identity)));
@@ -290,7 +253,7 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
     {
         fault = Some(Fault::Role { why: e.message, grant: e.hint });
     }
-    let run_as = match row.text(hcol::RUN_AS) {
+    let run_as = match row.text(Handlers::RUN_AS) {
         None => tenant.owner,
         Some(name) => match catalog::role_oid(&name) {
             Some(role) if sandbox::may_set_role(pg_sys::Oid::from(tenant.owner), pg_sys::Oid::from(role)) => role,
@@ -308,33 +271,33 @@ fn build(tenant: &Tenant, row: &Row, shared: bool) -> Handler {
             }
         },
     };
-    let settings = row.json(hcol::SETTINGS);
+    let settings = row.get(Handlers::SETTINGS);
     if let Err(e) = reserved::check_reserved(settings.as_ref()) {
         fault = Some(Fault::Changed(e.message));
     }
-    let name = row.text(hcol::NAME).unwrap_or_default();
-    let stopped = row.raw(hcol::QUARANTINED).is_some();
+    let name = row.text(Handlers::NAME).unwrap_or_default();
+    let stopped = row.has(Handlers::QUARANTINED);
     let state = match shared {
         true => state_of(tenant, &name),
-        false => State { missing_since: row.time(hcol::MISSING_SINCE), quarantined: stopped },
+        false => State { missing_since: row.get(Handlers::MISSING_SINCE), quarantined: stopped },
     };
     Handler {
         name,
         shared,
         function,
         run_as,
-        queue: row.text(hcol::QUEUE),
-        priority: row.i32(hcol::PRIORITY),
-        timeout: interval(hcol::TIMEOUT),
-        max_attempts: row.i32(hcol::MAX_ATTEMPTS),
-        retry: row.json(hcol::RETRY).and_then(|j| serde_json::from_value(j).ok()),
-        expires: interval(hcol::EXPIRES),
-        result_ttl: interval(hcol::RESULT_TTL),
-        max_running: row.i32(hcol::MAX_RUNNING),
-        rate: row.str(hcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        queue: row.text(Handlers::QUEUE),
+        priority: row.get(Handlers::PRIORITY),
+        timeout: row.micros(Handlers::TIMEOUT),
+        max_attempts: row.get(Handlers::MAX_ATTEMPTS),
+        retry: row.get(Handlers::RETRY).and_then(|j| serde_json::from_value(j).ok()),
+        expires: row.micros(Handlers::EXPIRES),
+        result_ttl: row.micros(Handlers::RESULT_TTL),
+        max_running: row.get(Handlers::MAX_RUNNING),
+        rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings,
-        aliases: row.texts(hcol::ALIASES).unwrap_or_default(),
-        save: row.bool(hcol::SAVE),
+        aliases: row.get(Handlers::ALIASES).unwrap_or_default(),
+        save: row.get(Handlers::SAVE),
         quarantined: state.quarantined || stopped,
         quarantined_for_all: shared && stopped,
         missing_since: state.missing_since,
@@ -420,7 +383,7 @@ pub fn roles(tenant: &Tenant) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     if let Some(table) = Table::open(registry.handler, Access::Read) {
         for who in [tenant.name.as_str(), ""] {
-            rows_of(&table, who, |row| found.extend(row.str(hcol::RUN_AS).and_then(catalog::role_oid)));
+            found.extend(rows_of(&table, who).filter_map(|row| row.get(Handlers::RUN_AS).and_then(catalog::role_oid)));
         }
     }
     found.sort();

@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 /// Nothing that was noted of this shared handler in single tenants holds any more; or, in one tenant, because it has
 /// its own of that name now.
 pub fn forget_states(tenant: Option<&str>, name: &str) -> Result<()> {
-    if registry()?.handler_state == 0 {
+    if registry()?.handler_state.is_none() {
         return Ok(());
     }
     let sql =

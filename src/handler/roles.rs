@@ -12,7 +12,7 @@ use crate::tenant::{Tenant, registry};
 /// True if there was any.
 pub fn free(tenant: &str, name: &str) -> Result<bool> {
     let mut freed = 0;
-    for table in ["handler", "handler_state"].iter().take(if registry()?.handler_state == 0 { 1 } else { 2 }) {
+    for table in ["handler", "handler_state"].iter().take(if registry()?.handler_state.is_none() { 1 } else { 2 }) {
         freed += run(
             &format!(
                 "UPDATE tenant_q.{table} SET quarantined = NULL, crashes = NULL
@@ -27,7 +27,7 @@ pub fn free(tenant: &str, name: &str) -> Result<bool> {
 /// Frees a shared handler in all tenants.
 pub fn free_for_all(name: &str) -> Result<()> {
     free("", name)?;
-    if registry()?.handler_state != 0 {
+    if registry()?.handler_state.is_some() {
         run("UPDATE tenant_q.handler_state SET quarantined = NULL, crashes = NULL WHERE name OPERATOR(pg_catalog.=) $1", &[name.into()])?;
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! that loses SQLSTATEs which PostgreSQL doesn't know (our class TQ), and parses every document.
 
 use crate::postgres::error::Error;
-use crate::postgres::types::Jsonb;
+use crate::postgres::interval::{self, Interval};
+use crate::postgres::types::{Documents, Jsonb};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
 use std::panic::AssertUnwindSafe;
@@ -70,17 +71,18 @@ impl Args {
     }
     /// An interval in microseconds; a month counts 30 days, as EXTRACT(epoch) has it.
     pub fn interval(&self, n: usize) -> Option<i64> {
-        self.get::<pgrx::datum::Interval>(n).map(|i| micros_of(&i))
+        self.get::<Interval>(n).map(|i| interval::micros_of(&i))
     }
     /// An interval as it is: months, days and microseconds apart.
-    pub fn span(&self, n: usize) -> Option<pgrx::datum::Interval> {
+    pub fn span(&self, n: usize) -> Option<Interval> {
         self.get(n)
     }
     pub fn intervals(&self, n: usize) -> Option<Vec<i64>> {
-        self.get::<Vec<Option<pgrx::datum::Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| micros_of(&i)).collect())
+        self.get::<Vec<Option<Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| interval::micros_of(&i)).collect())
     }
     pub fn json(&self, n: usize) -> Option<Jsonb> {
-        self.datum(n).map(Jsonb::from_datum)
+        // SAFETY: as in get().
+        self.datum(n).map(|datum| unsafe { Jsonb::from_datum(datum) })
     }
     /// A document that says how something is to be, not what is to be done: a small one.
     pub fn setting(&self, n: usize) -> Option<serde_json::Value> {
@@ -96,8 +98,8 @@ impl Args {
         crate::postgres::memory::require(4 * self.size(n));
         self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
     }
-    /// The documents of a jsonb[], which point into it: one by one they may be large.
-    pub fn jsons(&self, n: usize) -> Option<Vec<Option<pg_sys::Datum>>> {
+    /// The documents of a jsonb[]: one by one they may be large.
+    pub fn jsons(&self, n: usize) -> Option<Documents<'_>> {
         let datum = self.datum(n)?;
         let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
         // SAFETY: a jsonb[], unpacked into memory of this call; its elements are of variable length and aligned as int.
@@ -115,7 +117,7 @@ impl Args {
             );
             let count = count.max(0) as usize;
             crate::postgres::memory::require(count * size_of::<Option<pg_sys::Datum>>());
-            Some((0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect())
+            Some(Documents::new((0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()))
         }
     }
     /// Of a function that the trigger manager calls; None = somebody else does.
@@ -127,10 +129,6 @@ impl Args {
             fired.then(|| crate::postgres::trigger::Fired::new(context.cast()))
         }
     }
-    /// The argument as it came, to be stored in a column of its type.
-    pub fn value(&self, n: usize) -> crate::postgres::relation::Value<'_> {
-        crate::postgres::relation::Value::Raw(self.datum(n))
-    }
     fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
         // SAFETY: as in get().
         unsafe {
@@ -138,23 +136,6 @@ impl Args {
             let argument = (*self.0).args.as_ptr().add(n);
             (!(*argument).isnull).then(|| (*argument).value)
         }
-    }
-}
-
-/// Microseconds of an interval; a month counts 30 days.
-pub fn micros_of(interval: &pgrx::datum::Interval) -> i64 {
-    const DAY: i64 = 86_400_000_000;
-    (interval.months() as i64)
-        .saturating_mul(30 * DAY)
-        .saturating_add((interval.days() as i64).saturating_mul(DAY))
-        .saturating_add(interval.micros())
-}
-
-pub fn format_interval(interval: &pgrx::datum::Interval) -> String {
-    // SAFETY: interval_out of a valid interval.
-    unsafe {
-        let text: Option<&std::ffi::CStr> = pgrx::direct_function_call(pg_sys::interval_out, &[interval.into_datum()]);
-        text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Looking things up in the catalogs, by OID or name, through the syscache. Inside a transaction.
 
+use crate::postgres::column::{self, TableId};
+use crate::postgres::relation::Table;
 use crate::postgres::worker::c_string;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -124,11 +126,12 @@ pub fn may_connect(database: u32, role: u32) -> bool {
 }
 
 /// Whether `user` may INSERT into that column (from 1), by column or table privilege.
-pub fn may_insert(relation: u32, column: i16, user: pg_sys::Oid) -> bool {
+pub fn may_insert<R, K>(table: TableId<R>, column: column::Column<R, K>, user: pg_sys::Oid) -> bool {
     // SAFETY: look-ups.
     unsafe {
-        pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_INSERT as _) == pg_sys::AclResult::ACLCHECK_OK
-            || pg_sys::pg_attribute_aclcheck(oid(relation), column, user, pg_sys::ACL_INSERT as _) == pg_sys::AclResult::ACLCHECK_OK
+        pg_sys::pg_class_aclcheck(oid(table.oid()), user, pg_sys::ACL_INSERT as _) == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::pg_attribute_aclcheck(oid(table.oid()), column.number() as i16, user, pg_sys::ACL_INSERT as _)
+                == pg_sys::AclResult::ACLCHECK_OK
     }
 }
 pub fn may_select(relation: u32, user: pg_sys::Oid) -> bool {
@@ -294,7 +297,7 @@ pub struct Oddity {
 const HEAP: u32 = 2;
 
 /// None = an ordinary table with nothing on it but what refers to it.
-pub fn oddity(table: &crate::postgres::relation::Table) -> Option<Oddity> {
+pub fn oddity<R>(table: &Table<R>) -> Option<Oddity> {
     // SAFETY: an open relation's relcache entry.
     unsafe {
         let rel = table.relation();
@@ -382,7 +385,7 @@ const REFERRED: [u32; 10] = [
     pg_sys::F_RI_FKEY_NOACTION_UPD,
 ];
 
-fn triggers(table: &crate::postgres::relation::Table) -> Vec<&pg_sys::Trigger> {
+fn triggers<R>(table: &Table<R>) -> Vec<&pg_sys::Trigger> {
     // SAFETY: an open relation's relcache entry, which has as many triggers as it says.
     unsafe {
         let desc = (*table.relation()).trigdesc;
@@ -397,7 +400,7 @@ pub fn undistribute_schema(schema: &str) -> String {
 }
 
 /// Any trigger but those of foreign keys of other tables.
-fn trigger_on(table: &crate::postgres::relation::Table) -> Option<Oddity> {
+fn trigger_on<R>(table: &Table<R>) -> Option<Oddity> {
     let other = |t: &&pg_sys::Trigger| !(t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()));
     let found = triggers(table).into_iter().find(other)?;
     let name = qualified_name(table.oid());
@@ -424,7 +427,7 @@ fn trigger_on(table: &crate::postgres::relation::Table) -> Option<Oddity> {
 }
 
 /// Foreign keys that refer to the table: their names and their own tables.
-pub fn referring(table: &crate::postgres::relation::Table) -> Vec<(String, String)> {
+pub fn referring<R>(table: &Table<R>) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = triggers(table)
         .into_iter()
         .filter(|t| t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()))
@@ -471,13 +474,13 @@ unsafe fn has_children(rel: pg_sys::Relation) -> bool {
 }
 
 /// Who owns an open relation.
-pub fn relation_owner(table: &crate::postgres::relation::Table) -> u32 {
+pub fn relation_owner<R>(table: &Table<R>) -> u32 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relowner.to_u32() }
 }
 
 /// Reads an open table's shape from the catalogs; expressions as stored, never evaluated.
-pub fn shape(table: &crate::postgres::relation::Table) -> Shape {
+pub fn shape<R>(table: &Table<R>) -> Shape {
     // SAFETY: relcache and syscache of open relations; every tuple is released.
     unsafe {
         let rel = table.relation();
@@ -498,7 +501,7 @@ pub fn shape(table: &crate::postgres::relation::Table) -> Shape {
                 },
             });
         }
-        Shape { columns, indexes: crate::postgres::relation::settled(|| indexes(rel), |index| index.valid) }
+        Shape { columns, indexes: crate::postgres::index::settled(|| indexes(rel), |index| index.valid) }
     }
 }
 

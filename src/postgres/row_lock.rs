@@ -1,29 +1,27 @@
 //! SELECT … FOR UPDATE SKIP LOCKED, or FOR KEY SHARE, of one row, by its place.
 
-use crate::postgres::relation::{Row, Table};
+use crate::postgres::relation::Table;
+use crate::postgres::row::Row;
 use pgrx::pg_sys;
 
 /// Locks the row as it was read until the (sub)transaction ends. False = somebody else's
 /// transaction has it, or it is not the row that was read any more.
-pub fn try_lock(table: &Table, row: &Row) -> bool {
+pub fn try_lock<R>(table: &Table<R>, row: &Row<R>) -> bool {
     lock(table, row, pg_sys::LockTupleMode::LockTupleExclusive)
 }
 
 /// Until the (sub)transaction ends nobody deletes the row or changes its key. False = somebody is about to,
 /// or has.
-pub fn try_keep(table: &Table, row: &Row) -> bool {
+pub fn try_keep<R>(table: &Table<R>, row: &Row<R>) -> bool {
     lock(table, row, pg_sys::LockTupleMode::LockTupleKeyShare)
 }
 
-fn lock(table: &Table, row: &Row, mode: pg_sys::LockTupleMode::Type) -> bool {
-    let place = pg_sys::ItemPointerData {
-        ip_blkid: pg_sys::BlockIdData { bi_hi: (row.tid.0 >> 32) as u16, bi_lo: (row.tid.0 >> 16) as u16 },
-        ip_posid: row.tid.0 as u16,
-    };
-    let mut tuple = pg_sys::HeapTupleData { t_self: place, ..Default::default() };
+fn lock<R>(table: &Table<R>, row: &Row<R>, mode: pg_sys::LockTupleMode::Type) -> bool {
+    row.require_fresh(table.oid());
+    let mut tuple = pg_sys::HeapTupleData { t_self: row.tid.pointer(), ..Default::default() };
     let mut buffer = pg_sys::InvalidBuffer as pg_sys::Buffer;
     let mut failure = pg_sys::TM_FailureData::default();
-    // SAFETY: the tid was just read from this open table in this transaction; the buffer comes
+    // SAFETY: the row was read from this open table in this transaction; the buffer comes
     // back pinned and is released.
     unsafe {
         let result = pg_sys::heap_lock_tuple(

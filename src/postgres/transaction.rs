@@ -143,6 +143,7 @@ pub fn has_temp_tables() -> bool {
 mod raw {
     unsafe extern "C-unwind" {
         pub fn AfterTriggerFireDeferred();
+        pub fn IsTransactionState() -> bool;
         pub fn PreCommit_Portals(is_prepare: bool) -> bool;
         pub fn Async_UnlistenAll();
         pub fn ResetSequenceCaches();
@@ -217,8 +218,31 @@ pub fn is_writable() -> bool {
     unsafe { !pg_sys::XactReadOnly && !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() }
 }
 
-/// Tells transactions of this session apart.
-pub fn local_id() -> u64 {
-    // SAFETY: reads this backend's local transaction id.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
+/// When the present transaction began, in microseconds since 2000: what now() says.
+pub fn started_at() -> i64 {
+    // SAFETY: reads a variable.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Tells transactions of this process apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LocalId(u32);
+
+impl LocalId {
+    /// Of the present one.
+    pub fn now() -> LocalId {
+        // SAFETY: every process of the server's has this, once it is connected to a database.
+        unsafe {
+            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            return LocalId((*pg_sys::MyProc).lxid);
+            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+            return LocalId((*pg_sys::MyProc).vxid.lxid);
+        }
+    }
+}
+
+/// Panics outside of a transaction, where neither a table nor a catalog can be read.
+pub fn require() {
+    // SAFETY: reads the transaction's state.
+    assert!(unsafe { raw::IsTransactionState() }, "inside a transaction");
 }

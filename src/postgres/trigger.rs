@@ -85,8 +85,8 @@ impl Fired {
             }
             // SAFETY: a row of the relation, whose descriptor is of its own row type.
             let row = unsafe { pg_sys::heap_copy_tuple_as_datum(tuple, (*data.tg_relation).rd_att) };
-            // SAFETY: an open relation.
-            let document = changes::document_of(row, unsafe { (*data.tg_relation).rd_att })?;
+            // SAFETY: the copy made above, of an open relation's row.
+            let document = unsafe { changes::document_of(row, (*data.tg_relation).rd_att) }?;
             // SAFETY: the copy made above; nothing points into it.
             unsafe { pg_sys::pfree(row.cast_mut_ptr()) };
             Ok(Some(document))
@@ -177,13 +177,13 @@ pub fn ancestors(relation: u32) -> Vec<u32> {
 }
 
 /// pg_class.relkind of an open table.
-pub fn kind(table: &crate::postgres::relation::Table) -> u8 {
+pub fn kind<R>(table: &crate::postgres::relation::Table<R>) -> u8 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relkind as u8 }
 }
 
 /// The schema of an open table.
-pub fn schema(table: &crate::postgres::relation::Table) -> u32 {
+pub fn schema<R>(table: &crate::postgres::relation::Table<R>) -> u32 {
     // SAFETY: an open relation.
     unsafe { (*(*table.relation()).rd_rel).relnamespace.to_u32() }
 }

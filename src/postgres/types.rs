@@ -13,8 +13,9 @@ pub struct Jsonb(Box<[u64]>, usize);
 impl Jsonb {
     /// Copies a jsonb datum.
     ///
-    /// The datum must be one: callers pass what a jsonb column or parameter held.
-    pub fn from_datum(datum: pg_sys::Datum) -> Jsonb {
+    /// # Safety
+    /// The datum is one, and what it points to lives.
+    pub unsafe fn from_datum(datum: pg_sys::Datum) -> Jsonb {
         // SAFETY: see above; the copy is 8-aligned, whole, and has a four-byte header.
         unsafe {
             let original = datum.cast_mut_ptr::<pg_sys::varlena>();
@@ -47,7 +48,7 @@ impl Jsonb {
             let former = pg_sys::MemoryContextSwitchTo(own);
             let made = document_datum(value);
             pg_sys::MemoryContextSwitchTo(former);
-            let copy = made.map(Jsonb::from_datum);
+            let copy = made.map(|datum| Jsonb::from_datum(datum));
             pg_sys::MemoryContextDelete(own);
             copy.unwrap_or_else(|error| error.raise())
         }
@@ -99,7 +100,34 @@ impl Jsonb {
     }
     /// None for what a jsonb may hold and serde_json can't.
     pub fn parsed(&self) -> Option<serde_json::Value> {
-        parse_document(self.datum())
+        // SAFETY: its own.
+        unsafe { parse_document(self.datum()) }
+    }
+}
+
+/// Elements of an array of documents, in which they are.
+pub struct Documents<'a>(Vec<Option<pg_sys::Datum>>, PhantomData<&'a ()>);
+
+impl Documents<'_> {
+    /// Each points to a jsonb in what the call was handed.
+    pub(in crate::postgres) fn new(elements: Vec<Option<pg_sys::Datum>>) -> Self {
+        Documents(elements, PhantomData)
+    }
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// NULL is JSON's null.
+    pub fn one(&self, n: usize) -> Jsonb {
+        // SAFETY: see new().
+        self.0[n].map_or_else(Jsonb::null, |element| unsafe { Jsonb::from_datum(element) })
+    }
+    /// Some of them as one array.
+    pub fn array(&self, range: std::ops::Range<usize>) -> Jsonb {
+        let null = Jsonb::null();
+        let mut rows = Rows::default();
+        self.0[range].iter().for_each(|element| rows.rows.push(element.unwrap_or(null.datum())));
+        // SAFETY: an array that has just been made.
+        unsafe { Jsonb::from_datum(rows.array()) }
     }
 }
 
@@ -169,10 +197,6 @@ impl Rows {
         let datum = document_datum(&value).unwrap_or_else(|error| error.raise());
         // SAFETY: a jsonb that has just been made.
         self.bytes += unsafe { pgrx::varsize_any(datum.cast_mut_ptr()) };
-        self.rows.push(datum);
-    }
-    /// One that is there already.
-    pub fn add(&mut self, datum: pg_sys::Datum) {
         self.rows.push(datum);
     }
     pub fn len(&self) -> usize {
@@ -288,8 +312,11 @@ fn text_value(text: &str) -> pg_sys::JsonbValue {
 }
 
 /// A jsonb datum as a value; None where serde_json can't hold it. Raises 53200 where memory can't.
-pub fn parse_document(datum: pg_sys::Datum) -> Option<serde_json::Value> {
-    // SAFETY: the caller's datum is a jsonb; the copy, if there has to be one, is ours until it is freed.
+///
+/// # Safety
+/// The datum is a jsonb, and what it points to lives.
+pub unsafe fn parse_document(datum: pg_sys::Datum) -> Option<serde_json::Value> {
+    // SAFETY: see above; the copy, if there has to be one, is ours until it is freed.
     unsafe {
         let original = datum.cast_mut_ptr::<pg_sys::varlena>();
         let plain = pg_sys::pg_detoast_datum(original);
@@ -411,21 +438,6 @@ fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {
         }
         value
     }
-}
-
-/// An interval as PostgreSQL reads it, whole; None = it doesn't.
-pub fn parse_span(text: &str) -> Option<pgrx::datum::Interval> {
-    use std::str::FromStr;
-    crate::postgres::caught::catch(|| pgrx::datum::Interval::from_str(text).ok()).ok().flatten()
-}
-
-/// Microseconds of an interval as PostgreSQL reads it; None = it doesn't.
-pub fn parse_interval(text: &str) -> Option<i64> {
-    use std::str::FromStr;
-    crate::postgres::caught::catch(|| pgrx::datum::Interval::from_str(text).ok())
-        .ok()
-        .flatten()
-        .map(|i| crate::postgres::call::micros_of(&i))
 }
 
 /// A timestamptz as PostgreSQL reads it, in the session's TimeZone; None = it doesn't.

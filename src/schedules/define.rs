@@ -1,9 +1,10 @@
 //! Making a schedule, or putting a definition in the place of one that is there: what tq_schedule and
 //! tq_import do, and tq_alter_schedule writes.
 
-use crate::postgres::call::micros_of;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::interval::micros_of;
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
@@ -13,7 +14,7 @@ use crate::schedules::definition::{Checked, Definition};
 use crate::schedules::planning::{self, Change, How, Planned};
 use crate::schedules::{follow, of_all};
 use crate::shared::{self, wake};
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use crate::tenant::rights::Caller;
 use crate::tenant::{Tenant, lock};
 use chrono::TimeDelta;
@@ -47,7 +48,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         let Some(row) = follow::find(&table, &definition.name) else {
             return Ok(Defined { id: make(tenant, &table, definition, &checked, author)?, made: true });
         };
-        let id = row.uuid(scol::ID).unwrap_or(0);
+        let id = row.get(Schedules::ID).unwrap_or(0);
         match conflict {
             OnConflict::Keep => return Ok(Defined { id, made: false }),
             OnConflict::Error => {
@@ -64,7 +65,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
     Err(crate::schedules::contended(&definition.name))
 }
 
-fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &Checked, author: &Caller) -> Result<u128> {
+fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, checked: &Checked, author: &Caller) -> Result<u128> {
     definition.check_until()?;
     if !definition.after().is_empty() {
         follow::check(tenant, table, &definition.name, definition.after())?;
@@ -74,24 +75,22 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
     let plan = checked.plan(definition, now, id as u64);
     let planned = planning::anew(definition, &plan)?;
     warn_of_delays(definition, &plan, 0);
-    let mut row = [Value::Null; scol::COUNT];
     let held = definition.held();
     let state = planned.state.document();
-    for (column, value) in definition.columns(&held).into_iter().chain([
-        (scol::NAME, Value::Text(&definition.name)),
-        (scol::ID, Value::Uuid(id)),
-        (scol::HANDLER, Value::Text(checked.handler_name(definition))),
-        (scol::NEXT_RUN, Value::time(planned.next)),
-        (scol::ANCHOR, Value::Time(now)),
-        (scol::CREATED_BY, Value::Text(&author.name)),
-        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-        (scol::CREATED_AT, Value::Time(now)),
-        (scol::RUN_COUNT, Value::I64(0)),
-        (scol::FAIL_COUNT, Value::I64(0)),
-        (scol::STATE, Value::json(state.as_ref())),
-    ]) {
-        row[column - 1] = value;
-    }
+    let mut row = definition.columns(&held);
+    row.extend([
+        Schedules::NAME.to(definition.name.as_str()),
+        Schedules::ID.to(id),
+        Schedules::HANDLER.to(checked.handler_name(definition)),
+        Schedules::NEXT_RUN.to(planned.next),
+        Schedules::ANCHOR.to(now),
+        Schedules::CREATED_BY.to(author.name.as_str()),
+        Schedules::BY_SUPERUSER.to(author.superuser),
+        Schedules::CREATED_AT.to(now),
+        Schedules::RUN_COUNT.to(0),
+        Schedules::FAIL_COUNT.to(0),
+        Schedules::STATE.to(state.as_ref()),
+    ]);
     table.insert(&row);
     transaction::see_own_writes();
     follow::link(table, &definition.name, &[], definition.after())?;
@@ -101,7 +100,14 @@ fn make(tenant: &Rc<Tenant>, table: &Table, definition: &Definition, checked: &C
 }
 
 /// False: the row was changed meanwhile.
-fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definition, checked: &Checked, author: &Caller) -> Result<bool> {
+fn replace(
+    tenant: &Rc<Tenant>,
+    table: &Table<Schedules>,
+    row: &Row<Schedules>,
+    definition: &Definition,
+    checked: &Checked,
+    author: &Caller,
+) -> Result<bool> {
     of_all::refuse(row)?;
     let old = Definition::of_row(row);
     crate::schedules::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
@@ -112,10 +118,10 @@ fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definitio
         follow::check(tenant, table, &definition.name, definition.after())?;
     }
     let now = clock::now();
-    let plan = checked.plan(definition, now, row.uuid(scol::ID).unwrap_or(0) as u64);
+    let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or(0) as u64);
     let planned = Change::new(row, &old, definition, How::Declared, plan, now).planned()?;
     warn_of_delays(definition, &plan, 0);
-    if write(table, row, definition, checked, &planned, author) == Gone::Lost {
+    if write(table, row, definition, checked, &planned, author) == Write::Overtaken {
         return Ok(false);
     }
     follow::link(table, &definition.name, old.after(), definition.after())?;
@@ -124,22 +130,29 @@ fn replace(tenant: &Rc<Tenant>, table: &Table, row: &Row, definition: &Definitio
 }
 
 /// The definition and its times into a row that is there. Who changes it answers for all of it.
-pub fn write(table: &Table, row: &Row, definition: &Definition, checked: &Checked, planned: &Planned, author: &Caller) -> Gone {
+pub fn write(
+    table: &Table<Schedules>,
+    row: &Row<Schedules>,
+    definition: &Definition,
+    checked: &Checked,
+    planned: &Planned,
+    author: &Caller,
+) -> Write {
     let held = definition.held();
     let state = planned.state.document();
     let mut set = definition.columns(&held);
     set.extend([
-        (scol::HANDLER, Value::Text(checked.handler_name(definition))),
-        (scol::NEXT_RUN, Value::time(planned.next)),
-        (scol::ANCHOR, Value::Time(planned.anchor)),
-        (scol::REPEATS, Value::I32(planned.repeats)),
-        (scol::CREATED_BY, Value::Text(&author.name)),
-        (scol::BY_SUPERUSER, Value::Bool(author.superuser)),
-        (scol::PROBLEM, Value::Null),
-        (scol::STATE, Value::json(state.as_ref())),
+        Schedules::HANDLER.to(checked.handler_name(definition)),
+        Schedules::NEXT_RUN.to(planned.next),
+        Schedules::ANCHOR.to(planned.anchor),
+        Schedules::REPEATS.to(planned.repeats),
+        Schedules::CREATED_BY.to(author.name.as_str()),
+        Schedules::BY_SUPERUSER.to(author.superuser),
+        Schedules::PROBLEM.null(),
+        Schedules::STATE.to(state.as_ref()),
     ]);
     let gone = table.update(row, &set);
-    if gone == Gone::Done {
+    if gone == Write::Done {
         transaction::see_own_writes();
     }
     gone

@@ -2,12 +2,14 @@
 //! (parameters, a document, a row), whether it makes sense in a tenant, and its columns.
 
 use crate::handler::{self, Handler};
-use crate::postgres::call::{Args, format_interval, micros_of};
+use crate::postgres::call::Args;
 use crate::postgres::code::MayRunCode;
+use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Row, Value};
+use crate::postgres::interval::{Interval, format_interval, micros_of, parse_span};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::{Jsonb, parse_span, parse_time};
+use crate::postgres::types::{Jsonb, parse_time};
 use crate::postgres::{clock, condition, sandbox};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::active_hours::ActiveHours;
@@ -22,10 +24,8 @@ use crate::settings;
 use crate::task::document::time_json;
 use crate::task::new::task_object;
 use crate::tenant::Tenant;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use crate::tenant::rights::Caller;
-use pgrx::IntoDatum;
-use pgrx::datum::Interval;
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
 
@@ -316,35 +316,35 @@ impl Definition {
     }
 
     /// As a row has it. What its owner has garbled is taken as not given.
-    pub fn of_row(row: &Row) -> Definition {
-        let options = row.json(scol::OPTIONS).unwrap_or(Json::Null);
+    pub fn of_row(row: &Row<Schedules>) -> Definition {
+        let options = row.get(Schedules::OPTIONS).unwrap_or(Json::Null);
         let option = |key: &str| options.get(key).and_then(Json::as_str).map(str::to_string);
         let after = follow::after_of(row).0;
         Definition {
-            name: row.text(scol::NAME).unwrap_or_default(),
-            handler: row.text(scol::HANDLER).unwrap_or_default(),
-            rule: row.text(scol::RULE).unwrap_or_default(),
-            args: row.raw(scol::ARGS).map(Jsonb::from_datum),
-            tz: row.text(scol::TZ),
-            start_at: row.time(scol::START_AT),
-            until: row.time(scol::UNTIL),
-            repeats: row.i32(scol::REPEATS).filter(|n| *n != -1),
-            catch_up: row.text(scol::CATCH_UP),
-            catch_up_limit: row.i32(scol::CATCH_UP_LIMIT),
-            deadline: row.interval(scol::DEADLINE),
-            overlap: row.text(scol::OVERLAP),
-            jitter: row.interval(scol::JITTER),
-            month_end: row.text(scol::MONTH_END),
-            day_and: row.bool(scol::DAY_AND),
-            time_arg: row.text(scol::TIME_ARG),
+            name: row.text(Schedules::NAME).unwrap_or_default(),
+            handler: row.text(Schedules::HANDLER).unwrap_or_default(),
+            rule: row.text(Schedules::RULE).unwrap_or_default(),
+            args: row.document(Schedules::ARGS),
+            tz: row.text(Schedules::TZ),
+            start_at: row.get(Schedules::START_AT),
+            until: row.get(Schedules::UNTIL),
+            repeats: row.get(Schedules::REPEATS).filter(|n| *n != -1),
+            catch_up: row.text(Schedules::CATCH_UP),
+            catch_up_limit: row.get(Schedules::CATCH_UP_LIMIT),
+            deadline: row.get(Schedules::DEADLINE),
+            overlap: row.text(Schedules::OVERLAP),
+            jitter: row.get(Schedules::JITTER),
+            month_end: row.text(Schedules::MONTH_END),
+            day_and: row.get(Schedules::DAY_AND),
+            time_arg: row.text(Schedules::TIME_ARG),
             only_if: option("only_if"),
             active_hours: option("active_hours"),
             after: Some(after).filter(|a| !a.is_empty()),
             after_outcome: option("after_outcome"),
-            task: row.json(scol::TASK),
-            enabled: row.bool(scol::ENABLED),
-            tags: row.texts(scol::TAGS),
-            description: row.text(scol::DESCRIPTION),
+            task: row.get(Schedules::TASK),
+            enabled: row.get(Schedules::ENABLED),
+            tags: row.get(Schedules::TAGS),
+            description: row.text(Schedules::DESCRIPTION),
         }
     }
 
@@ -450,29 +450,28 @@ impl Definition {
     }
 
     /// The columns that hold a definition; the values point into `self` and `held`.
-    pub fn columns<'a>(&'a self, held: &'a Held) -> Vec<(usize, Value<'a>)> {
-        let span = |i: Option<Interval>| Value::Raw(i.and_then(|i| i.into_datum()));
+    pub fn columns<'a>(&'a self, held: &'a Held) -> Vec<Set<'a, Schedules>> {
         vec![
-            (scol::HANDLER, Value::Text(&self.handler)),
-            (scol::RULE, Value::Text(&self.rule)),
-            (scol::TZ, Value::text(self.tz.as_deref())),
-            (scol::ARGS, Value::json(self.args.as_ref())),
-            (scol::ENABLED, Value::Bool(self.enabled.unwrap_or(true))),
-            (scol::START_AT, Value::time(self.start_at)),
-            (scol::UNTIL, Value::time(self.until)),
-            (scol::REPEATS, Value::I32(self.repeats.unwrap_or(-1))),
-            (scol::CATCH_UP, Value::text(self.catch_up.as_deref())),
-            (scol::CATCH_UP_LIMIT, self.catch_up_limit.map_or(Value::Null, Value::I32)),
-            (scol::DEADLINE, span(self.deadline)),
-            (scol::OVERLAP, Value::text(self.overlap.as_deref())),
-            (scol::JITTER, span(self.jitter)),
-            (scol::MONTH_END, Value::text(self.month_end.as_deref())),
-            (scol::DAY_AND, self.day_and.map_or(Value::Null, Value::Bool)),
-            (scol::TIME_ARG, Value::text(self.time_arg.as_deref())),
-            (scol::TASK, Value::json(held.task.as_ref())),
-            (scol::OPTIONS, Value::json(held.options.as_ref())),
-            (scol::TAGS, Value::Raw(self.tags.clone().and_then(|t| t.into_datum()))),
-            (scol::DESCRIPTION, Value::text(self.description.as_deref())),
+            Schedules::HANDLER.to(self.handler.as_str()),
+            Schedules::RULE.to(self.rule.as_str()),
+            Schedules::TZ.to(self.tz.as_deref()),
+            Schedules::ARGS.to(self.args.as_ref()),
+            Schedules::ENABLED.to(self.enabled.unwrap_or(true)),
+            Schedules::START_AT.to(self.start_at),
+            Schedules::UNTIL.to(self.until),
+            Schedules::REPEATS.to(self.repeats.unwrap_or(-1)),
+            Schedules::CATCH_UP.to(self.catch_up.as_deref()),
+            Schedules::CATCH_UP_LIMIT.to(self.catch_up_limit),
+            Schedules::DEADLINE.to(self.deadline),
+            Schedules::OVERLAP.to(self.overlap.as_deref()),
+            Schedules::JITTER.to(self.jitter),
+            Schedules::MONTH_END.to(self.month_end.as_deref()),
+            Schedules::DAY_AND.to(self.day_and),
+            Schedules::TIME_ARG.to(self.time_arg.as_deref()),
+            Schedules::TASK.to(held.task.as_ref()),
+            Schedules::OPTIONS.to(held.options.as_ref()),
+            Schedules::TAGS.to(self.tags.as_deref()),
+            Schedules::DESCRIPTION.to(self.description.as_deref()),
         ]
     }
 }

@@ -8,8 +8,10 @@
 //! line.
 
 use crate::postgres::caught::Failure;
+use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
@@ -20,7 +22,7 @@ use crate::pure::time::Micros;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::of_all::is_of_all;
 use crate::shared::wake;
-use crate::tenant::columns::{col, scol};
+use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::{Tenant, lock};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -68,8 +70,8 @@ fn is_zero(n: &u32) -> bool {
 
 impl State {
     /// What can't be read is forgotten: it is nobody's definition.
-    pub fn of(row: &Row) -> State {
-        row.json(scol::STATE).and_then(|j| serde_json::from_value(j).ok()).unwrap_or_default()
+    pub fn of(row: &Row<Schedules>) -> State {
+        row.get(Schedules::STATE).and_then(|j| serde_json::from_value(j).ok()).unwrap_or_default()
     }
     /// None: nothing worth a column.
     pub fn document(&self) -> Option<Jsonb> {
@@ -121,8 +123,8 @@ impl AfterOutcome {
 }
 
 /// The names in `after`, and the ends that count, as a row's options have them; no more names than there may be.
-pub fn after_of(row: &Row) -> (Vec<String>, AfterOutcome) {
-    let Some(options) = row.json(scol::OPTIONS) else { return (vec![], AfterOutcome::Success) };
+pub fn after_of(row: &Row<Schedules>) -> (Vec<String>, AfterOutcome) {
+    let Some(options) = row.get(Schedules::OPTIONS) else { return (vec![], AfterOutcome::Success) };
     let names = options
         .get("after")
         .and_then(|a| a.as_array())
@@ -131,20 +133,20 @@ pub fn after_of(row: &Row) -> (Vec<String>, AfterOutcome) {
     (names.unwrap_or_default(), outcome.unwrap_or_default())
 }
 
-pub fn find(table: &Table, name: &str) -> Option<Row> {
-    transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(name)))
+pub fn find(table: &Table<Schedules>, name: &str) -> Option<Row<Schedules>> {
+    transaction::with_latest_snapshot(|| table.find(Schedules::NAME.equals(name)))
 }
 
 /// Changes a row that others may be changing too: each time as it is then. `f`: what to set; None =
 /// nothing. False: there is no such row.
-pub fn change(table: &Table, name: &str, mut f: impl FnMut(&Row) -> Option<Change>) -> Result<bool> {
+pub fn change(table: &Table<Schedules>, name: &str, mut f: impl FnMut(&Row<Schedules>) -> Option<Change>) -> Result<bool> {
     for _ in 0..TRIES {
         let Some(row) = find(table, name) else { return Ok(false) };
         let Some(change) = f(&row) else { return Ok(true) };
         let document = change.state.document();
         let mut set = change.columns;
-        set.push((scol::STATE, Value::json(document.as_ref())));
-        if table.update(&row, &set) == Gone::Done {
+        set.push(Schedules::STATE.to(document.as_ref()));
+        if table.update(&row, &set) == Write::Done {
             transaction::see_own_writes();
             return Ok(true);
         }
@@ -155,22 +157,19 @@ pub fn change(table: &Table, name: &str, mut f: impl FnMut(&Row) -> Option<Chang
 /// What to write: the notes, and columns of plain values.
 pub struct Change {
     pub state: State,
-    pub columns: Vec<(usize, Value<'static>)>,
+    pub columns: Vec<Set<'static, Schedules>>,
 }
 
 /// Whether a schedule of this name may come after those: they exist, and none comes after it. Holds
 /// other sessions off that change an `after` in this tenant, until this transaction ends: two that each
 /// close half a circle must not miss each other.
-pub fn check(tenant: &Tenant, table: &Table, name: &str, after: &[String]) -> Result<()> {
+pub fn check(tenant: &Tenant, table: &Table<Schedules>, name: &str, after: &[String]) -> Result<()> {
     lock::after(tenant)?;
     for other in after {
         if other != name && find(table, other).is_none() {
             let error = Error::undefined(format!("after names schedule \"{other}\", which does not exist in tenant \"{}\"", tenant.name));
-            let mut names = Vec::new();
-            table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-                names.extend(row.text(scol::NAME));
-                names.len() < 10_000
-            });
+            let names: Vec<String> =
+                table.scan(&Schedules::BY_NAME, &[]).filter_map(|row| row.text(Schedules::NAME)).take(10_000).collect();
             return Err(match nearest(other, names.iter().map(String::as_str)) {
                 Some(near) => error.detail(format!("The nearest name is \"{near}\".")),
                 None => error.hint("Make that schedule first."),
@@ -208,7 +207,7 @@ pub fn circle(name: &str, after: &[String], after_of: impl Fn(&str) -> Option<Ve
 
 /// Tells the schedules named in `old` and `new` who comes after them. One of `new` that somebody has just
 /// removed is an error: nobody would ever tell `name` of its end.
-pub fn link(table: &Table, name: &str, old: &[String], new: &[String]) -> Result<()> {
+pub fn link(table: &Table<Schedules>, name: &str, old: &[String], new: &[String]) -> Result<()> {
     match link_present(table, name, old, new)?.first() {
         None => Ok(()),
         Some(gone) => Err(Error::undefined(format!("after names schedule \"{gone}\", which has just been removed"))),
@@ -216,7 +215,7 @@ pub fn link(table: &Table, name: &str, old: &[String], new: &[String]) -> Result
 }
 
 /// The same; those that aren't there are told when they come. Returns them.
-pub fn link_present(table: &Table, name: &str, old: &[String], new: &[String]) -> Result<Vec<String>> {
+pub fn link_present(table: &Table<Schedules>, name: &str, old: &[String], new: &[String]) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     let mut changed: Vec<&String> = old.iter().filter(|o| !new.contains(o)).chain(new.iter().filter(|n| !old.contains(n))).collect();
     // Always in the same order, so that two who do this wait for each other in line.
@@ -243,39 +242,33 @@ pub fn link_present(table: &Table, name: &str, old: &[String], new: &[String]) -
     Ok(missing)
 }
 
-/// All that come after this name, whether it is there or not: for when it comes.
-pub fn comers_after(table: &Table, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    table.scan(table.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-        if row.raw(scol::OPTIONS).is_some() && after_of(&row).0.iter().any(|a| a == name) {
-            found.extend(row.text(scol::NAME));
-        }
-        true
-    });
-    found
+/// All in the table that come after this name, whether it is there or not: for when it comes.
+pub fn names_after(table: &Table<Schedules>, name: &str) -> Vec<String> {
+    let comes_after = |row: &Row<Schedules>| row.has(Schedules::OPTIONS) && after_of(row).0.iter().any(|a| a == name);
+    table.scan(&Schedules::BY_NAME, &[]).filter(comes_after).filter_map(|row| row.text(Schedules::NAME)).collect()
 }
 
 /// Schedules of the tenant's own that really come after this one: notes may be older than the rows. One of
 /// all tenants waits where what it comes after is missing; it keeps nobody from removing that.
-pub fn followers(table: &Table, row: &Row) -> Vec<String> {
-    let name = row.str(scol::NAME).unwrap_or("");
+pub fn followers(table: &Table<Schedules>, row: &Row<Schedules>) -> Vec<String> {
+    let name = row.get(Schedules::NAME).unwrap_or("");
     let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).0.iter().any(|a| a == name) && !is_of_all(&r));
     State::of(row).before.into_iter().filter(follows).collect()
 }
 
 /// A task has ended for good, in this transaction: its schedule counts it, and whoever comes after that is told.
-pub fn ended(tenant: &Tenant, task: &Row, state: u8) -> std::result::Result<(), Failure> {
-    if task.raw(col::SCHEDULE).is_none() {
+pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Result<(), Failure> {
+    if !task.has(Tasks::SCHEDULE) {
         return Ok(());
     }
-    let Some(name) = task.text(col::SCHEDULE) else { return Ok(()) };
+    let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
     let Some(row) = find(&table, &name) else { return Ok(()) };
     let before = State::of(&row).before;
     if state == ended::FAILED {
         change(&table, &name, |row| {
-            let failures = row.i64(scol::FAIL_COUNT).unwrap_or(0).saturating_add(1);
-            Some(Change { state: State::of(row), columns: vec![(scol::FAIL_COUNT, Value::I64(failures))] })
+            let failures = row.get(Schedules::FAIL_COUNT).unwrap_or(0).saturating_add(1);
+            Some(Change { state: State::of(row), columns: vec![Schedules::FAIL_COUNT.to(failures)] })
         })?;
     }
     let mut released = None;
@@ -285,7 +278,7 @@ pub fn ended(tenant: &Tenant, task: &Row, state: u8) -> std::result::Result<(), 
             let state = after_end(row, &name, state, now)?;
             let Some(at) = state.released else { return Some(Change { state, columns: vec![] }) };
             released = Some(at);
-            Some(Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(at))] })
+            Some(Change { state, columns: vec![Schedules::NEXT_RUN.to(at)] })
         })?;
     }
     if let Some(at) = released
@@ -297,32 +290,32 @@ pub fn ended(tenant: &Tenant, task: &Row, state: u8) -> std::result::Result<(), 
 }
 
 /// A follower's notes after the end of `name`; None: it doesn't matter to it.
-fn after_end(row: &Row, name: &str, end: u8, now: Micros) -> Option<State> {
+fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: Micros) -> Option<State> {
     let (after, wanted) = after_of(row);
     if !after.iter().any(|a| a == name) || !wanted.counts(end) {
         return None;
     }
-    let fires_no_more = row.bool(scol::ENABLED) != Some(true)
-        || row.i32(scol::REPEATS) == Some(0)
-        || row.time(scol::UNTIL).is_some_and(|t| t < now)
-        || row.time(scol::START_AT).is_some_and(|t| t > now);
+    let fires_no_more = row.get(Schedules::ENABLED) != Some(true)
+        || row.get(Schedules::REPEATS) == Some(0)
+        || row.get(Schedules::UNTIL).is_some_and(|t| t < now)
+        || row.get(Schedules::START_AT).is_some_and(|t| t > now);
     let mut state = State::of(row);
     if fires_no_more || state.released.is_some() || state.ended.iter().any(|e| e == name) {
         return None;
     }
     state.ended.push(name.to_string());
-    let any = Rule::parse(row.str(scol::RULE).unwrap_or(""), false).is_ok_and(|rule| rule.is_after_any());
+    let any = Rule::parse(row.get(Schedules::RULE).unwrap_or(""), false).is_ok_and(|rule| rule.is_after_any());
     if any || after.iter().all(|a| state.ended.contains(a)) {
-        state.release(now, row.time(scol::NEXT_RUN));
+        state.release(now, row.get(Schedules::NEXT_RUN));
     }
     Some(state)
 }
 
 /// A task has ended without having run, because of its schedule's condition.
-pub fn skipped(tenant: &Tenant, task: &Row) -> std::result::Result<(), Failure> {
-    let Some(name) = task.text(col::SCHEDULE) else { return Ok(()) };
+pub fn skipped(tenant: &Tenant, task: &Row<Tasks>) -> std::result::Result<(), Failure> {
+    let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
-    let id = task.uuid(col::ID).map(ids::uuid_text);
+    let id = task.get(Tasks::ID).map(ids::uuid_text);
     change(&table, &name, |row| Some(Change { state: State { skipped: id.clone(), ..State::of(row) }, columns: vec![] }))?;
     Ok(())
 }

@@ -14,12 +14,12 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox};
 use crate::tenant::Tenant;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use crate::tenant::rights::require_owner;
 
 pub fn may_schedule(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_insert(tenant.schedule, scol::NAME as i16, user) {
+    if sandbox::is_superuser(user) || catalog::may_insert(tenant.schedule, Schedules::NAME, user) {
         return Ok(());
     }
     Err(Error::denied(format!("permission denied to schedule tasks of tenant \"{}\"", tenant.name))
@@ -41,7 +41,7 @@ pub(crate) fn may_set_condition(tenant: &Tenant, old: Option<&str>, new: Option<
 
 pub fn may_read(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_select(tenant.schedule, user) {
+    if sandbox::is_superuser(user) || catalog::may_select(tenant.schedule.oid(), user) {
         return Ok(());
     }
     Err(Error::denied(format!("permission denied to read schedules of tenant \"{}\"", tenant.name)))

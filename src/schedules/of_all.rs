@@ -1,14 +1,15 @@
 //! A schedule that all tenants have: what its row says of the definition it comes from.
 
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Row, Table, Value};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::Row;
 use crate::postgres::transaction;
 use crate::pure::ids;
 use crate::pure::schedule::spread;
 use crate::pure::time::Micros;
 use crate::schedules::follow;
 use crate::tenant::Tenant;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use crate::tenant::records::open;
 use chrono::TimeDelta;
 use serde_json::{Map, Value as Json, json};
@@ -30,8 +31,8 @@ impl OfAll {
         let id = |key: &str| all.get(key).and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()).map(|u| u.as_u128());
         Some(OfAll { id: id("id")?, revision: id("revision")?, stagger: all.get("stagger").and_then(Json::as_i64).unwrap_or(0) })
     }
-    pub fn of_row(row: &Row) -> Option<OfAll> {
-        OfAll::of(row.json(scol::OPTIONS)?.as_object()?)
+    pub fn of_row(row: &Row<Schedules>) -> Option<OfAll> {
+        OfAll::of(row.get(Schedules::OPTIONS)?.as_object()?)
     }
     pub fn json(&self) -> Json {
         json!({ "id": ids::uuid_text(self.id), "revision": ids::uuid_text(self.revision), "stagger": self.stagger })
@@ -46,25 +47,13 @@ impl OfAll {
     }
 }
 
-pub fn find(table: &Table, name: &str) -> Option<Row> {
-    transaction::with_latest_snapshot(|| table.find(&[scol::NAME as i16], Value::Text(name)))
-}
-
-/// Definitions that come after this name.
-pub fn names_after(definitions: &Table, name: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    definitions.scan(definitions.index_with(&[scol::NAME as i16]), &[], None, false, |row| {
-        if row.raw(scol::OPTIONS).is_some() && follow::after_of(&row).0.iter().any(|a| a == name) {
-            found.extend(row.text(scol::NAME));
-        }
-        true
-    });
-    found
+pub fn find(table: &Table<Schedules>, name: &str) -> Option<Row<Schedules>> {
+    transaction::with_latest_snapshot(|| table.find(Schedules::NAME.equals(name)))
 }
 
 /// A tenant has made a schedule of its own: one of all tenants may have waited for it to come after.
-pub fn followed(table: &Table, name: &str) -> Result<()> {
-    for follower in names_after(&open("schedule_all", Access::Read)?, name) {
+pub fn followed(table: &Table<Schedules>, name: &str) -> Result<()> {
+    for follower in follow::names_after(&open("schedule_all", Access::Read)?, name) {
         if find(table, &follower).is_some_and(|row| is_of_all(&row)) {
             follow::link_present(table, &follower, &[], &[name.to_string()])?;
         }
@@ -78,16 +67,16 @@ pub fn is_defined(name: &str) -> Result<bool> {
 }
 
 /// Whether a tenant's row was made from a definition for all tenants.
-pub fn is_of_all(row: &Row) -> bool {
-    row.raw(scol::OPTIONS).is_some() && OfAll::of_row(row).is_some()
+pub fn is_of_all(row: &Row<Schedules>) -> bool {
+    row.has(Schedules::OPTIONS) && OfAll::of_row(row).is_some()
 }
 
 /// A tenant's row of a schedule of all tenants is not the tenant's to change.
-pub fn refuse(row: &Row) -> Result<()> {
+pub fn refuse(row: &Row<Schedules>) -> Result<()> {
     if !is_of_all(row) {
         return Ok(());
     }
-    let name = row.str(scol::NAME).unwrap_or("");
+    let name = row.get(Schedules::NAME).unwrap_or("");
     Err(Error::state(format!("schedule \"{name}\" is one of all tenants")).hint(format!(
         "An administrator changes it with tq_schedule_all, removes it with tq_unschedule_all({}), or leaves this tenant out with tq_set_quota(fan_out => false).",
         pgrx::spi::quote_literal(name)

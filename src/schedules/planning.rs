@@ -7,9 +7,9 @@
 //! `next_run` that is asked for by name. Both are releases, as after another schedule: served at once,
 //! whatever `catch_up` says of missed times.
 
-use crate::postgres::call::micros_of;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::Row;
+use crate::postgres::interval::micros_of;
+use crate::postgres::row::Row;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
@@ -17,7 +17,7 @@ use crate::pure::schedule::setback;
 use crate::pure::time::{Micros, instant, is_date, micros};
 use crate::schedules::definition::Definition;
 use crate::schedules::follow::State;
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a schedule's row is to say of its times.
@@ -80,7 +80,7 @@ pub enum How {
 
 /// A schedule that is there, under a changed definition.
 pub struct Change<'a> {
-    row: &'a Row,
+    row: &'a Row<Schedules>,
     old: &'a Definition,
     new: &'a Definition,
     how: How,
@@ -100,7 +100,7 @@ pub struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    pub fn new(row: &'a Row, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: Micros) -> Change<'a> {
+    pub fn new(row: &'a Row<Schedules>, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: Micros) -> Change<'a> {
         let state = State::of(row);
         let repeats = match how {
             How::Altered => new.repeats.unwrap_or(-1),
@@ -108,12 +108,12 @@ impl<'a> Change<'a> {
         };
         let enabled = new.enabled.unwrap_or(true);
         let enabled_changed = enabled != old.enabled.unwrap_or(true);
-        let problem = row.raw(scol::PROBLEM).is_some();
+        let problem = row.has(Schedules::PROBLEM);
         let begins_as_before = new.begins_like(old);
         let times_changed = !begins_as_before
             || enabled_changed
             || problem
-            || row.time(scol::NEXT_RUN).is_none()
+            || row.get(Schedules::NEXT_RUN).is_none()
             || (new.tz != old.tz || new.until != old.until || new.month_end != old.month_end || new.active_hours != old.active_hours)
             || (repeats == 0) != (old.repeats == Some(0));
         Change {
@@ -126,7 +126,7 @@ impl<'a> Change<'a> {
             state,
             repeats,
             enabled,
-            has_run: row.i64(scol::RUN_COUNT).unwrap_or(0) > 0,
+            has_run: row.get(Schedules::RUN_COUNT).unwrap_or(0) > 0,
             problem,
             begins_as_before,
             enabled_changed,
@@ -135,7 +135,7 @@ impl<'a> Change<'a> {
     }
 
     pub fn planned(mut self) -> Result<Planned> {
-        let stored = if self.state.released.is_some() { self.state.planned } else { self.row.time(scol::NEXT_RUN) };
+        let stored = if self.state.released.is_some() { self.state.planned } else { self.row.get(Schedules::NEXT_RUN) };
         if self.new.after() != self.old.after() || !self.enabled {
             self.state.start_over();
         }
@@ -177,7 +177,7 @@ impl<'a> Change<'a> {
     /// The plan counting from where it did; None: it counts anew.
     fn going_on(&self) -> Option<Plan<'a>> {
         let counts_on = self.begins_as_before && (!self.begins_anew() || self.is_overdue());
-        let anchor = self.row.time(scol::ANCHOR).filter(|t| is_date(*t) && counts_on)?;
+        let anchor = self.row.get(Schedules::ANCHOR).filter(|t| is_date(*t) && counts_on)?;
         Some(Plan { anchor: instant(anchor), ..self.plan })
     }
 
@@ -220,7 +220,7 @@ impl<'a> Change<'a> {
     /// Until when fire times have been served. A clock that was far ahead tells nothing: see pure/schedule/setback.rs.
     fn served_up_to(&self) -> Micros {
         let ahead = setback::LONG.num_microseconds().expect("hours");
-        self.row.time(scol::LAST_RUN).filter(|t| *t > self.now && *t - self.now < ahead).unwrap_or(self.now)
+        self.row.get(Schedules::LAST_RUN).filter(|t| *t > self.now && *t - self.now < ahead).unwrap_or(self.now)
     }
 
     /// Whether somebody expects it to fire by what was changed.
@@ -229,7 +229,7 @@ impl<'a> Change<'a> {
             // Declared again after it has run.
             return false;
         }
-        !self.begins_as_before || self.enabled_changed || self.problem || self.row.time(scol::NEXT_RUN).is_some()
+        !self.begins_as_before || self.enabled_changed || self.problem || self.row.get(Schedules::NEXT_RUN).is_some()
     }
 
     fn never_again(&self) -> Error {

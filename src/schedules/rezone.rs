@@ -3,14 +3,15 @@
 
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Tid, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, row_lock, sandbox, transaction};
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{Micros, instant, micros};
 use crate::schedules::follow::State;
 use crate::schedules::row::{ROW, Schedule};
-use crate::tenant::columns::scol;
+use crate::tenant::columns::Schedules;
 use crate::tenant::{self, Tenant, records};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
@@ -37,10 +38,10 @@ pub fn tenant_moved(tenant: &Tenant, to: Move) -> Result<()> {
     let Ok(table) = tenant.open(tenant.schedule, Access::Write) else { return Ok(()) };
     let table = table.fetch_at_most(ROW);
     for tid in candidates(&table) {
-        let Some(name) = table.fetch(tid).and_then(|row| row.text(scol::NAME)) else { continue };
+        let Some(name) = table.fetch(tid).and_then(|row| row.text(Schedules::NAME)) else { continue };
         crate::schedules::follow::change(&table, &name, |row| {
             let (next, state) = planned_anew(tenant, row, to)?;
-            Some(crate::schedules::follow::Change { state, columns: vec![(scol::NEXT_RUN, Value::Time(next))] })
+            Some(crate::schedules::follow::Change { state, columns: vec![Schedules::NEXT_RUN.to(next)] })
         })?;
     }
     Ok(())
@@ -63,35 +64,27 @@ pub fn server_moved(tenant: &Tenant, to: Move) -> std::result::Result<bool, Fail
         }
         let document = state.document();
         // It is locked.
-        let _: Gone = table.update(&row, &[(scol::NEXT_RUN, Value::Time(next)), (scol::STATE, Value::json(document.as_ref()))]);
+        let _: Write = table.update(&row, &[Schedules::NEXT_RUN.to(next), Schedules::STATE.to(document.as_ref())]);
     }
     Ok(all)
 }
 
 /// Rows that wait for a fire time and have no zone of their own: only their places, for there may be very many.
-fn candidates(table: &Table) -> Vec<Tid> {
-    let mut found = Vec::new();
-    table.fetching_at_most(0, || {
-        table.scan(table.index_with(&[scol::NEXT_RUN as i16]), &[], None, false, |row| {
-            if row.raw(scol::TZ).is_none() && row.outside <= ROW {
-                found.push(row.tid);
-            }
-            true
-        })
-    });
-    found
+fn candidates(table: &Table<Schedules>) -> Vec<Tid> {
+    let is_one = |row: &Row<Schedules>| !row.has(Schedules::TZ) && row.outside <= ROW;
+    table.fetching_at_most(0, || table.scan(&Schedules::DUE, &[]).filter(is_one).map(|row| row.tid).collect())
 }
 
 /// None: it waits for the same instant in both zones, or for one that somebody has chosen by hand; or it is
 /// due, and planned anew when it has been served.
-fn planned_anew(tenant: &Tenant, row: &Row, to: Move) -> Option<(Micros, State)> {
-    if row.bool(scol::ENABLED) != Some(true) || row.i32(scol::REPEATS) == Some(0) {
+fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(Micros, State)> {
+    if row.get(Schedules::ENABLED) != Some(true) || row.get(Schedules::REPEATS) == Some(0) {
         return None;
     }
     let now = instant(clock::now());
     let mut schedule = Schedule::of(tenant, row).ok()?;
     let mut state = schedule.state.clone();
-    let waiting_for = instant(if state.released.is_some() { state.planned? } else { row.time(scol::NEXT_RUN)? });
+    let waiting_for = instant(if state.released.is_some() { state.planned? } else { row.get(Schedules::NEXT_RUN)? });
     schedule.zone = to.old;
     if waiting_for <= now || schedule.plan().next_after(waiting_for - TimeDelta::microseconds(1)) != Some(waiting_for) {
         return None;

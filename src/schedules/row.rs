@@ -1,9 +1,9 @@
 //! A schedule as its row says, read and checked.
 
 use crate::handler;
-use crate::postgres::call;
+use crate::postgres::column::{Column, Text};
 use crate::postgres::error::Error;
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::{CatchUp, Lateness};
 use crate::pure::schedule::next::Plan;
@@ -14,7 +14,8 @@ use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::{self, State};
 use crate::schedules::of_all::OfAll;
 use crate::task::new::NewTask;
-use crate::tenant::{Tenant, columns};
+use crate::tenant::Tenant;
+use crate::tenant::columns::Schedules;
 use chrono::TimeDelta;
 use serde_json::Value as Json;
 
@@ -30,14 +31,14 @@ pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
 pub const ROW: usize = 4 << 20;
 
 /// Texts of a row whose meaning is looked for in them, by the parameters that set them, and their longest.
-const TEXTS: [(&str, usize); 7] = [
-    ("rule", columns::scol::RULE),
-    ("tz", columns::scol::TZ),
-    ("catch_up", columns::scol::CATCH_UP),
-    ("overlap", columns::scol::OVERLAP),
-    ("month_end", columns::scol::MONTH_END),
-    ("time_arg", columns::scol::TIME_ARG),
-    ("created_by", columns::scol::CREATED_BY),
+const TEXTS: [(&str, Column<Schedules, Text>); 7] = [
+    ("rule", Schedules::RULE),
+    ("tz", Schedules::TZ),
+    ("catch_up", Schedules::CATCH_UP),
+    ("overlap", Schedules::OVERLAP),
+    ("month_end", Schedules::MONTH_END),
+    ("time_arg", Schedules::TIME_ARG),
+    ("created_by", Schedules::CREATED_BY),
 ];
 
 const TEXT: usize = 8 * 1024;
@@ -102,34 +103,33 @@ impl Schedule {
     }
 
     /// Nothing in the row is taken on trust: its owner can write to it.
-    pub fn of(tenant: &Tenant, row: &Row) -> std::result::Result<Schedule, Broken> {
+    pub fn of(tenant: &Tenant, row: &Row<Schedules>) -> std::result::Result<Schedule, Broken> {
         let wrong = |parameter, message: &str| Err(Broken { parameter, error: Error::invalid(message) });
         // By their lengths, before any of them is read.
-        let fits = |column, most| row.length(column).is_none_or(|length| length <= most);
-        if !fits(columns::scol::NAME, NAME_BYTES) || row.length(columns::scol::NAME) == Some(0) {
+        let fits = |column: Column<Schedules, Text>, most| row.length(column).is_none_or(|length| length <= most);
+        if !fits(Schedules::NAME, NAME_BYTES) || row.length(Schedules::NAME) == Some(0) {
             return wrong("name", "its name does not have 1 to 200 bytes");
         }
-        if !fits(columns::scol::HANDLER, handler::NAME_MAX) {
+        if !fits(Schedules::HANDLER, handler::NAME_MAX) {
             return wrong("handler", &format!("its handler's name is longer than {} bytes", handler::NAME_MAX));
         }
         if let Some((parameter, _)) = TEXTS.iter().find(|(_, column)| !fits(*column, TEXT)) {
             return wrong(parameter, &format!("its {parameter} is longer than {TEXT} bytes"));
         }
-        let name = row.text(columns::scol::NAME).unwrap_or_default();
+        let name = row.text(Schedules::NAME).unwrap_or_default();
         if row.outside > ROW {
             return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
         }
-        let zone_name = row.text(columns::scol::TZ).unwrap_or_else(|| tenant.zone());
-        let rule = Rule::parse(row.str(columns::scol::RULE).unwrap_or(""), row.bool(columns::scol::DAY_AND).unwrap_or(false))?;
+        let zone_name = row.text(Schedules::TZ).unwrap_or_else(|| tenant.zone());
+        let rule = Rule::parse(row.get(Schedules::RULE).unwrap_or(""), row.get(Schedules::DAY_AND).unwrap_or(false))?;
         let zone = zone::parse_zone(&zone_name)?;
-        let month_end = row.str(columns::scol::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
-        let catch_up = row.str(columns::scol::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
-        let limit = row.i32(columns::scol::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
+        let month_end = row.get(Schedules::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
+        let catch_up = row.get(Schedules::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
+        let limit = row.get(Schedules::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
         if limit < 1 {
             return wrong("catch_up_limit", "catch_up_limit is below 1");
         }
-        let span = |n| row.interval(n).map(|i| call::micros_of(&i));
-        let (deadline, jitter) = (span(columns::scol::DEADLINE), span(columns::scol::JITTER).unwrap_or(0));
+        let (deadline, jitter) = (row.micros(Schedules::DEADLINE), row.micros(Schedules::JITTER).unwrap_or(0));
         if deadline.is_some_and(|d| d < 0) {
             return wrong("deadline", "deadline is negative");
         }
@@ -137,29 +137,29 @@ impl Schedule {
             return wrong("jitter", "jitter is negative");
         }
         let overlap =
-            row.text(columns::scol::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
+            row.text(Schedules::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
         if !OVERLAPS.contains(&overlap.as_str()) {
             return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
         }
-        let repeats = row.i32(columns::scol::REPEATS).unwrap_or(-1);
+        let repeats = row.get(Schedules::REPEATS).unwrap_or(-1);
         if repeats < -1 {
             return wrong("repeats", "repeats is below -1");
         }
-        let anchor = row.time(columns::scol::ANCHOR).unwrap_or(0);
+        let anchor = row.get(Schedules::ANCHOR).unwrap_or(0);
         if !time::is_date(anchor) {
             return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
         }
-        if row.time(columns::scol::START_AT).is_some_and(|t| !time::is_date(t)) {
+        if row.get(Schedules::START_AT).is_some_and(|t| !time::is_date(t)) {
             return wrong("start_at", "start_at is not in the years 1 to 9999");
         }
-        let base = match (row.raw(columns::scol::TASK), row.json(columns::scol::TASK)) {
-            (None, _) | (_, Some(Json::Null)) => NewTask::default(),
-            (Some(_), None) => return wrong("task", "task can not be read"),
-            (Some(_), Some(object)) => crate::task::new::task_object(&object).map_err(broken("task"))?,
+        let base = match (row.has(Schedules::TASK), row.get(Schedules::TASK)) {
+            (false, _) | (_, Some(Json::Null)) => NewTask::default(),
+            (true, None) => return wrong("task", "task can not be read"),
+            (true, Some(object)) => crate::task::new::task_object(&object).map_err(broken("task"))?,
         };
         base.check().map_err(broken("task"))?;
-        let options = match (row.raw(columns::scol::OPTIONS), row.json(columns::scol::OPTIONS)) {
-            (None, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
+        let options = match (row.has(Schedules::OPTIONS), row.get(Schedules::OPTIONS)) {
+            (false, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
             (_, Some(Json::Object(o))) => o,
             _ => return wrong("reset", "options is not an object"),
         };
@@ -179,12 +179,12 @@ impl Schedule {
         }
         Ok(Schedule {
             name,
-            id: row.uuid(columns::scol::ID).unwrap_or(0),
+            id: row.get(Schedules::ID).unwrap_or(0),
             rule,
             zone,
             anchor,
-            start_at: row.time(columns::scol::START_AT),
-            until: row.time(columns::scol::UNTIL),
+            start_at: row.get(Schedules::START_AT),
+            until: row.get(Schedules::UNTIL),
             month_end,
             active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
             only_if: text("only_if")?.map(str::to_string),

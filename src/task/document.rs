@@ -1,7 +1,7 @@
 //! How a task's end and times are shown to people: parts of jsonb documents.
 
 use crate::postgres::clock;
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
 use crate::pure::state::{self, State};
@@ -9,7 +9,7 @@ use crate::pure::time::{self, Micros};
 use crate::task::end::End;
 use crate::task::rules;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::{handler, settings};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
@@ -54,64 +54,64 @@ pub fn last_error(history: Option<Json>) -> Json {
 }
 
 /// The same of a finished one.
-pub fn describe_result(tenant: &Rc<Tenant>, row: &Row) -> Json {
-    let max_attempts = row.json(rcol::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
-    let handler = if max_attempts.is_none() { handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten() } else { None };
+pub fn describe_result(tenant: &Rc<Tenant>, row: &Row<Results>) -> Json {
+    let max_attempts = row.get(Results::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
+    let handler = if max_attempts.is_none() { handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten() } else { None };
     let max_attempts = max_attempts.map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
     json!({
-        "id": ids::uuid_text(row.uuid(rcol::ID).unwrap_or(0)),
+        "id": ids::uuid_text(row.get(Results::ID).unwrap_or(0)),
         "tenant": tenant.name,
-        "handler": row.str(rcol::HANDLER),
-        "name": row.str(rcol::NAME),
-        "state": state::finished(row.char(rcol::STATE)).name(),
+        "handler": row.get(Results::HANDLER),
+        "name": row.get(Results::NAME),
+        "state": state::finished(row.char(Results::STATE)).name(),
         "reason": null,
-        "args": row.json(rcol::ARGS).map(|v| json!([v])),
-        "result": row.json(rcol::RESULT).map(|v| json!([v])),
-        "error": row.json(rcol::ERROR),
-        "attempt": row.i32(rcol::ATTEMPTS),
+        "args": row.get(Results::ARGS).map(|v| json!([v])),
+        "result": row.get(Results::RESULT).map(|v| json!([v])),
+        "error": row.get(Results::ERROR),
+        "attempt": row.get(Results::ATTEMPTS),
         "max_attempts": max_attempts,
-        "queue": row.str(rcol::QUEUE).unwrap_or("default"),
-        "priority": row.i16(rcol::PRIORITY),
-        "group_id": row.str(rcol::GROUP_ID),
-        "parent_id": row.uuid(rcol::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.str(rcol::SCHEDULE),
-        "scheduled_for": time_json(row.time(rcol::SCHEDULED_FOR)),
-        "created_at": time_json(row.time(rcol::CREATED_AT)),
-        "run_at": time_json(row.time(rcol::RUN_AT)),
-        "started_at": time_json(row.time(rcol::STARTED_AT)),
-        "finished_at": time_json(row.time(rcol::FINISHED_AT)),
-        "enqueued_by": row.str(rcol::ENQUEUED_BY),
-        "meta": row.json(rcol::META),
+        "queue": row.get(Results::QUEUE).unwrap_or("default"),
+        "priority": row.get(Results::PRIORITY),
+        "group_id": row.get(Results::GROUP_ID),
+        "parent_id": row.get(Results::PARENT_ID).map(ids::uuid_text),
+        "schedule": row.get(Results::SCHEDULE),
+        "scheduled_for": time_json(row.get(Results::SCHEDULED_FOR)),
+        "created_at": time_json(row.get(Results::CREATED_AT)),
+        "run_at": time_json(row.get(Results::RUN_AT)),
+        "started_at": time_json(row.get(Results::STARTED_AT)),
+        "finished_at": time_json(row.get(Results::FINISHED_AT)),
+        "enqueued_by": row.get(Results::ENQUEUED_BY),
+        "meta": row.get(Results::META),
     })
 }
 
 /// A task that has just ended, as its hooks get it.
-pub fn describe_end(tenant: &Tenant, row: &Row, end: &End) -> Json {
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+pub fn describe_end(tenant: &Tenant, row: &Row<Tasks>, end: &End) -> Json {
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
     let max_attempts = rules::Rules::of(tenant, row, handler.as_deref()).max_attempts;
     json!({
-        "id": row.uuid(col::ID).map(ids::uuid_text),
+        "id": row.get(Tasks::ID).map(ids::uuid_text),
         "tenant": tenant.name,
-        "handler": row.str(col::HANDLER),
-        "name": row.str(col::NAME),
+        "handler": row.get(Tasks::HANDLER),
+        "name": row.get(Tasks::NAME),
         "state": state::finished(end.state).name(),
         "reason": null,
-        "args": row.json(col::ARGS),
+        "args": row.get(Tasks::ARGS),
         "result": end.result.map(Jsonb::value),
         "error": end.error,
         "attempt": end.attempts,
         "max_attempts": max_attempts,
-        "queue": row.str(col::QUEUE).unwrap_or("default"),
-        "priority": row.i16(col::PRIORITY),
-        "group_id": row.str(col::GROUP_ID),
-        "parent_id": row.uuid(col::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.str(col::SCHEDULE),
-        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
-        "created_at": time_json(row.time(col::CREATED_AT)),
-        "run_at": time_json(row.time(col::RUN_AT)),
+        "queue": row.get(Tasks::QUEUE).unwrap_or("default"),
+        "priority": row.get(Tasks::PRIORITY),
+        "group_id": row.get(Tasks::GROUP_ID),
+        "parent_id": row.get(Tasks::PARENT_ID).map(ids::uuid_text),
+        "schedule": row.get(Tasks::SCHEDULE),
+        "scheduled_for": time_json(row.get(Tasks::SCHEDULED_FOR)),
+        "created_at": time_json(row.get(Tasks::CREATED_AT)),
+        "run_at": time_json(row.get(Tasks::RUN_AT)),
         "started_at": time_json(end.started_at),
         "finished_at": time_json(Some(clock::now())),
-        "enqueued_by": row.str(col::ENQUEUED_BY),
-        "meta": row.json(col::META),
+        "enqueued_by": row.get(Tasks::ENQUEUED_BY),
+        "meta": row.get(Tasks::META),
     })
 }

@@ -4,13 +4,14 @@
 
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock;
-use crate::postgres::relation::{Gone, Row, Table, Tid, Value};
+use crate::postgres::relation::{Table, Write};
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::state::AttemptEnd;
 use crate::pure::time::Micros;
 use crate::shared::slot::Item;
-use crate::tenant::columns::col;
+use crate::tenant::columns::{Results, Tasks};
 use serde_json::{Value as Json, json};
 
 /// Longest text of an error that is kept.
@@ -41,9 +42,9 @@ pub struct End<'a> {
 }
 
 /// Deletes the very row, or fails: Fenced or Gone.
-pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
-    let is_it = |r: &Row| {
-        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+pub fn remove(table: &Table<Tasks>, item: &Item) -> Result<Row<Tasks>, Failure> {
+    let is_it = |r: &Row<Tasks>| {
+        r.get(Tasks::ID) == Some(item.id) && r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
     let fenced = |how: Own| {
         let sqlstate = if how == Own::Gone { SqlState::GONE } else { SqlState::FENCED };
@@ -51,49 +52,49 @@ pub fn remove(table: &Table, item: &Item) -> Result<Row, Failure> {
     };
     // Usually it is where it was picked; after a rewrite of the table the index knows.
     let row = table
-        .fetch(Tid(item.tid))
+        .fetch(Tid::of_word(item.tid))
         .filter(|r| is_it(r))
-        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(|r| is_it(r)))
+        .or_else(|| table.find(Tasks::ID.equals(item.id)).filter(|r| is_it(r)))
         .ok_or_else(|| fenced(Own::Gone))?;
     match table.delete(&row) {
-        Gone::Done => Ok(row),
-        Gone::Lost => Err(fenced(Own::Fenced)),
+        Write::Done => Ok(row),
+        Write::Overtaken => Err(fenced(Own::Fenced)),
     }
 }
 
 /// Writes the finished task. A second result of one id raises 23505.
-pub fn record(results: &Table, row: &Row, end: &End) {
+pub fn record(results: &Table<Results>, row: &Row<Tasks>, end: &End) {
     let error = end.error.clone().map(Jsonb::from_value);
     let history = end.history.clone().map(Jsonb::from_value);
     results.insert(&[
-        row.value(col::ID),
-        row.value(col::HANDLER),
-        Value::Char(end.state),
-        row.value(col::PRIORITY),
-        Value::I32(end.attempts),
-        end.crashes.map_or(row.value(col::CRASHES), Value::I32),
-        row.value(col::CREATED_AT),
-        row.value(col::RUN_AT),
-        Value::time(end.started_at),
-        Value::Time(clock::now()),
-        row.value(col::ARGS),
-        Value::json(end.result),
-        Value::json(error.as_ref()),
-        row.value(col::NAME),
-        row.value(col::GROUP_ID),
-        row.value(col::QUEUE),
-        row.value(col::UNIQUE_KEY),
-        row.value(col::LOCK_KEY),
-        row.value(col::LIMIT_KEY),
-        row.value(col::PARENT_ID),
-        row.value(col::SCHEDULE),
-        row.value(col::SCHEDULED_FOR),
-        row.value(col::EXPIRES_AT),
-        row.value(col::ENQUEUED_BY),
-        row.value(col::BY_SUPERUSER),
-        row.value(col::OPTIONS),
-        row.value(col::META),
-        history.as_ref().map_or(row.value(col::HISTORY), Value::Json),
+        Results::ID.as_in(row, Tasks::ID),
+        Results::HANDLER.as_in(row, Tasks::HANDLER),
+        Results::STATE.to(end.state),
+        Results::PRIORITY.as_in(row, Tasks::PRIORITY),
+        Results::ATTEMPTS.to(end.attempts),
+        Results::CRASHES.to(end.crashes.or(row.get(Tasks::CRASHES))),
+        Results::CREATED_AT.as_in(row, Tasks::CREATED_AT),
+        Results::RUN_AT.as_in(row, Tasks::RUN_AT),
+        Results::STARTED_AT.to(end.started_at),
+        Results::FINISHED_AT.to(clock::now()),
+        Results::ARGS.as_in(row, Tasks::ARGS),
+        Results::RESULT.to(end.result),
+        Results::ERROR.to(error.as_ref()),
+        Results::NAME.as_in(row, Tasks::NAME),
+        Results::GROUP_ID.as_in(row, Tasks::GROUP_ID),
+        Results::QUEUE.as_in(row, Tasks::QUEUE),
+        Results::UNIQUE_KEY.as_in(row, Tasks::UNIQUE_KEY),
+        Results::LOCK_KEY.as_in(row, Tasks::LOCK_KEY),
+        Results::LIMIT_KEY.as_in(row, Tasks::LIMIT_KEY),
+        Results::PARENT_ID.as_in(row, Tasks::PARENT_ID),
+        Results::SCHEDULE.as_in(row, Tasks::SCHEDULE),
+        Results::SCHEDULED_FOR.as_in(row, Tasks::SCHEDULED_FOR),
+        Results::EXPIRES_AT.as_in(row, Tasks::EXPIRES_AT),
+        Results::ENQUEUED_BY.as_in(row, Tasks::ENQUEUED_BY),
+        Results::BY_SUPERUSER.as_in(row, Tasks::BY_SUPERUSER),
+        Results::OPTIONS.as_in(row, Tasks::OPTIONS),
+        Results::META.as_in(row, Tasks::META),
+        history.as_ref().map_or(Results::HISTORY.as_in(row, Tasks::HISTORY), |history| Results::HISTORY.to(history)),
     ]);
 }
 

@@ -3,7 +3,7 @@
 use crate::handler;
 use crate::handler::listeners::Event;
 use crate::postgres::clock;
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
 use crate::pure::time::Micros;
@@ -11,7 +11,7 @@ use crate::task::document::time_json;
 use crate::task::new::NewTask;
 use crate::task::rules;
 use crate::tenant::Tenant;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use serde_json::{Value as Json, json};
 
 /// What is known of a task beside its row.
@@ -25,34 +25,34 @@ pub struct Seen<'a> {
 }
 
 /// The task as tq_tasks and tq_results show it, and which event.
-pub fn document(tenant: &Tenant, row: &Row, event: Event, seen: &Seen) -> Json {
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or("")).ok().flatten();
+pub fn document(tenant: &Tenant, row: &Row<Tasks>, event: Event, seen: &Seen) -> Json {
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
     let finished = matches!(event, Event::Done | Event::Failed | Event::Cancelled | Event::Expired);
     json!({
         "event": event.name(),
-        "id": ids::uuid_text(row.uuid(col::ID).unwrap_or(0)),
+        "id": ids::uuid_text(row.get(Tasks::ID).unwrap_or(0)),
         "tenant": tenant.name,
-        "handler": row.str(col::HANDLER),
-        "name": row.str(col::NAME),
+        "handler": row.get(Tasks::HANDLER),
+        "name": row.get(Tasks::NAME),
         "state": seen.state,
         "reason": null,
-        "args": row.json(col::ARGS),
+        "args": row.get(Tasks::ARGS),
         "result": seen.result,
         "error": seen.error,
         "attempt": seen.attempt,
         "max_attempts": rules::Rules::of(tenant, row, handler.as_deref()).max_attempts,
-        "queue": row.str(col::QUEUE).unwrap_or("default"),
-        "priority": row.i16(col::PRIORITY),
-        "group_id": row.str(col::GROUP_ID),
-        "parent_id": row.uuid(col::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.str(col::SCHEDULE),
-        "scheduled_for": time_json(row.time(col::SCHEDULED_FOR)),
-        "created_at": time_json(row.time(col::CREATED_AT)),
-        "run_at": time_json(row.time(col::RUN_AT)),
+        "queue": row.get(Tasks::QUEUE).unwrap_or("default"),
+        "priority": row.get(Tasks::PRIORITY),
+        "group_id": row.get(Tasks::GROUP_ID),
+        "parent_id": row.get(Tasks::PARENT_ID).map(ids::uuid_text),
+        "schedule": row.get(Tasks::SCHEDULE),
+        "scheduled_for": time_json(row.get(Tasks::SCHEDULED_FOR)),
+        "created_at": time_json(row.get(Tasks::CREATED_AT)),
+        "run_at": time_json(row.get(Tasks::RUN_AT)),
         "started_at": time_json(seen.started_at),
         "finished_at": time_json(finished.then(clock::now)),
-        "enqueued_by": row.str(col::ENQUEUED_BY),
-        "meta": row.json(col::META),
+        "enqueued_by": row.get(Tasks::ENQUEUED_BY),
+        "meta": row.get(Tasks::META),
     })
 }
 

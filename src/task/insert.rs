@@ -2,7 +2,7 @@
 
 use crate::handler::Handler;
 use crate::postgres::error::Result;
-use crate::postgres::relation::{Table, Value};
+use crate::postgres::relation::Table;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem};
 use crate::pure::state::stored;
@@ -11,13 +11,14 @@ use crate::shared::wake;
 use crate::task::new::{self, NewTask, TIME_MAX};
 use crate::task::place::Place;
 use crate::tenant::Tenant;
+use crate::tenant::columns::Tasks;
 use crate::tenant::rights::Caller;
 
 /// Writes the row and notes the wake. Everything has been checked, or doesn't matter: the engine's
 /// own tasks (hooks) are written even if their handler is gone, to be seen waiting for it.
 pub fn insert(
     tenant: &Tenant,
-    table: &Table,
+    table: &Table<Tasks>,
     caller: &Caller,
     new: &NewTask,
     id: u128,
@@ -40,32 +41,31 @@ pub fn insert(
     let conditional = waits_for.is_some() || !new.depends_on.is_empty();
     let place = if waits_for.is_some() { Place { state: stored::WAITING, waits_for } } else { Place::of(tenant, queue) };
     table.insert(&[
-        Value::Uuid(id),
-        Value::Text(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),
-        Value::Char(place.state),
-        Value::I16(priority as i16),
-        Value::I32(0),
-        Value::I32(0),
-        Value::Time(now),
-        Value::Time(run_at),
-        Value::json(new.args.as_ref()),
-        Value::text(new.name.as_deref()),
-        Value::text(new.group_id.as_deref()),
-        Value::text(queue),
-        Value::text(new.unique_key.as_deref()),
-        Value::text(new.lock.as_deref()),
-        Value::text(new.limit_key.as_deref()),
-        Value::uuid(new.parent),
-        if conditional { Value::I32(1) } else { Value::Null },
-        Value::text(new.schedule.as_deref()),
-        Value::time(new.scheduled_for),
-        Value::time(expires),
-        Value::Text(&caller.name),
-        Value::Bool(caller.superuser),
-        Value::json(options.as_ref()),
-        Value::json(meta.as_ref()),
-        Value::Null,
-        Value::uuid(place.waits_for),
+        Tasks::ID.to(id),
+        Tasks::HANDLER.to(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),
+        Tasks::STATE.to(place.state),
+        Tasks::PRIORITY.to(priority as i16),
+        Tasks::ATTEMPTS.to(0),
+        Tasks::CRASHES.to(0),
+        Tasks::CREATED_AT.to(now),
+        Tasks::RUN_AT.to(run_at),
+        Tasks::ARGS.to(new.args.as_ref()),
+        Tasks::NAME.to(new.name.as_deref()),
+        Tasks::GROUP_ID.to(new.group_id.as_deref()),
+        Tasks::QUEUE.to(queue),
+        Tasks::UNIQUE_KEY.to(new.unique_key.as_deref()),
+        Tasks::LOCK_KEY.to(new.lock.as_deref()),
+        Tasks::LIMIT_KEY.to(new.limit_key.as_deref()),
+        Tasks::PARENT_ID.to(new.parent),
+        Tasks::WAITS.to(conditional.then_some(1)),
+        Tasks::SCHEDULE.to(new.schedule.as_deref()),
+        Tasks::SCHEDULED_FOR.to(new.scheduled_for),
+        Tasks::EXPIRES_AT.to(expires),
+        Tasks::ENQUEUED_BY.to(caller.name.as_str()),
+        Tasks::BY_SUPERUSER.to(caller.superuser),
+        Tasks::OPTIONS.to(options.as_ref()),
+        Tasks::META.to(meta.as_ref()),
+        Tasks::WAITS_FOR.to(place.waits_for),
     ]);
     match entry {
         Some(entry) => wake::enqueued(entry, if waits_for.is_some() { time::NEVER } else { run_at }),

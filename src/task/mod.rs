@@ -12,16 +12,16 @@ pub mod place;
 pub mod queue;
 pub mod rules;
 
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::shared::counters::Counted;
-use crate::tenant::columns;
+use crate::tenant::columns::Tasks;
 /// What the counters want to know of the attempt that this row stands before.
-pub fn counted(row: &Row) -> Counted<'_> {
+pub fn counted(row: &Row<Tasks>) -> Counted<'_> {
     Counted {
-        id: row.uuid(columns::col::ID).unwrap_or(0),
-        handler: row.str(columns::col::HANDLER).unwrap_or(""),
-        attempt: row.i32(columns::col::ATTEMPTS).unwrap_or(0) + 1,
-        schedule: row.str(columns::col::SCHEDULE).unwrap_or(""),
-        run_at: row.time(columns::col::RUN_AT),
+        id: row.get(Tasks::ID).unwrap_or(0),
+        handler: row.get(Tasks::HANDLER).unwrap_or(""),
+        attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1,
+        schedule: row.get(Tasks::SCHEDULE).unwrap_or(""),
+        run_at: row.get(Tasks::RUN_AT),
     }
 }

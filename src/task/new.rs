@@ -273,7 +273,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         let interval = || {
             value
                 .as_str()
-                .and_then(crate::postgres::types::parse_interval)
+                .and_then(crate::postgres::interval::parse_interval)
                 .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
         };
         match key.as_str() {

@@ -1,10 +1,11 @@
 //! Where a new row stands: due, or waiting for its queue's turn.
 
-use crate::postgres::relation::{Row, Value};
+use crate::postgres::column::Set;
+use crate::postgres::row::Row;
 use crate::pure::ids;
 use crate::pure::state::stored;
 use crate::tenant::Tenant;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
 
 /// Where a row that could run belongs: its state and `waits_for`.
@@ -25,11 +26,11 @@ impl Place {
         }
     }
     /// Whether this row is where it belongs.
-    pub fn has(self, row: &Row) -> bool {
-        self == Place { state: row.char(col::STATE), waits_for: row.uuid(col::WAITS_FOR) }
+    pub fn has(self, row: &Row<Tasks>) -> bool {
+        self == Place { state: row.char(Tasks::STATE), waits_for: row.get(Tasks::WAITS_FOR) }
     }
     /// The columns that put a row there.
-    pub fn changes<'a>(self) -> [(usize, Value<'a>); 2] {
-        [(col::STATE, Value::Char(self.state)), (col::WAITS_FOR, Value::uuid(self.waits_for))]
+    pub fn changes<'a>(self) -> [Set<'a, Tasks>; 2] {
+        [Tasks::STATE.to(self.state), Tasks::WAITS_FOR.to(self.waits_for)]
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::handler::Handler;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{sandbox, worker};
 use crate::settings;
-use crate::tenant::columns::{self, col};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{Tenant, gauge};
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 /// A tenant's table, open for enqueuing.
 pub struct Queue {
     pub tenant: Rc<Tenant>,
-    pub table: Table,
+    pub table: Table<Tasks>,
     pub caller: Caller,
     pub by: By,
     /// So many more tasks it has room for.
@@ -30,7 +30,7 @@ impl Queue {
     }
 
     /// The same for `caller`, whose right to it is known.
-    pub fn of(tenant: Rc<Tenant>, table: Table, caller: Caller, by: By) -> Queue {
+    pub fn of(tenant: Rc<Tenant>, table: Table<Tasks>, caller: Caller, by: By) -> Queue {
         Queue { tenant, table, caller, by, room: Cell::new(0) }
     }
 
@@ -46,11 +46,11 @@ impl Queue {
     }
 
     fn is_there(&self, id: u128) -> Result<bool> {
-        if self.table.find(&[col::ID as i16], Value::Uuid(id)).is_some() {
+        if self.table.find(Tasks::ID.equals(id)).is_some() {
             return Ok(true);
         }
         let results = self.tenant.open(self.tenant.result, Access::Read)?.fetch_at_most(0);
-        Ok(results.find(&[columns::rcol::ID as i16], Value::Uuid(id)).is_some())
+        Ok(results.find(Results::ID.equals(id)).is_some())
     }
 
     /// A task may run as a superuser only if a superuser owns the schema and enqueues it.

@@ -1,11 +1,11 @@
 //! What decides how an attempt goes on: limits of the task, else of its handler, else of the tenant or server.
 
 use crate::handler::Handler;
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::pure::retry::Policy;
 use crate::settings;
 use crate::tenant::Tenant;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use serde_json::Value as Json;
 
 /// What the task's own options, its handler and the settings say, in this order.
@@ -22,9 +22,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Rules {
-        let queue = tenant.queue(row.str(col::QUEUE));
-        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+    pub fn of(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Rules {
+        let queue = tenant.queue(row.get(Tasks::QUEUE));
+        let options = if row.has(Tasks::OPTIONS) { row.get(Tasks::OPTIONS) } else { None };
         let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
         let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
         Rules {

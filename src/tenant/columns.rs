@@ -1,109 +1,309 @@
-//! Columns of a tenant's three tables, by position: the mirror of sql/tenant_tables.sql.
+//! Our tables and their indexes, by name: the mirror of sql/*.sql. Columns are appended there, never inserted.
 
-/// Columns of tq_schedule (sql/tenant_tables.sql).
-pub mod scol {
-    pub const NAME: usize = 1;
-    pub const ID: usize = 2;
-    pub const HANDLER: usize = 3;
-    pub const RULE: usize = 4;
-    pub const TZ: usize = 5;
-    pub const ARGS: usize = 6;
-    pub const NEXT_RUN: usize = 7;
-    pub const ENABLED: usize = 8;
-    pub const ANCHOR: usize = 9;
-    pub const START_AT: usize = 10;
-    pub const UNTIL: usize = 11;
-    pub const REPEATS: usize = 12;
-    pub const CATCH_UP: usize = 13;
-    pub const CATCH_UP_LIMIT: usize = 14;
-    pub const DEADLINE: usize = 15;
-    pub const OVERLAP: usize = 16;
-    pub const JITTER: usize = 17;
-    pub const MONTH_END: usize = 18;
-    pub const DAY_AND: usize = 19;
-    pub const TIME_ARG: usize = 20;
-    pub const TASK: usize = 21;
-    pub const OPTIONS: usize = 22;
-    pub const TAGS: usize = 23;
-    pub const DESCRIPTION: usize = 24;
-    pub const CREATED_BY: usize = 25;
-    pub const BY_SUPERUSER: usize = 26;
-    pub const CREATED_AT: usize = 27;
-    pub const LAST_RUN: usize = 28;
-    pub const LAST_TASK: usize = 29;
-    pub const RUN_COUNT: usize = 30;
-    pub const PROBLEM: usize = 31;
-    pub const FAIL_COUNT: usize = 32;
-    pub const STATE: usize = 33;
-    pub const COUNT: usize = 33;
+use crate::postgres::column::{Index, tables};
+
+tables! {
+    /// Unfinished tasks of a tenant (sql/tenant_tables.sql).
+    Tasks {
+        ID: Uuid,
+        HANDLER: Text,
+        STATE: Char,
+        PRIORITY: Int2,
+        ATTEMPTS: Int4,
+        CRASHES: Int4,
+        CREATED_AT: Time,
+        RUN_AT: Time,
+        ARGS: Json,
+        NAME: Text,
+        GROUP_ID: Text,
+        QUEUE: Text,
+        UNIQUE_KEY: Text,
+        LOCK_KEY: Text,
+        LIMIT_KEY: Text,
+        PARENT_ID: Uuid,
+        WAITS: Int4,
+        SCHEDULE: Text,
+        SCHEDULED_FOR: Time,
+        EXPIRES_AT: Time,
+        ENQUEUED_BY: Text,
+        BY_SUPERUSER: Bool,
+        OPTIONS: Json,
+        META: Json,
+        HISTORY: Json,
+        WAITS_FOR: Uuid,
+    }
+    /// Finished tasks of a tenant (sql/tenant_tables.sql).
+    Results {
+        ID: Uuid,
+        HANDLER: Text,
+        STATE: Char,
+        PRIORITY: Int2,
+        ATTEMPTS: Int4,
+        CRASHES: Int4,
+        CREATED_AT: Time,
+        RUN_AT: Time,
+        STARTED_AT: Time,
+        FINISHED_AT: Time,
+        ARGS: Json,
+        RESULT: Json,
+        ERROR: Json,
+        NAME: Text,
+        GROUP_ID: Text,
+        QUEUE: Text,
+        UNIQUE_KEY: Text,
+        LOCK_KEY: Text,
+        LIMIT_KEY: Text,
+        PARENT_ID: Uuid,
+        SCHEDULE: Text,
+        SCHEDULED_FOR: Time,
+        EXPIRES_AT: Time,
+        ENQUEUED_BY: Text,
+        BY_SUPERUSER: Bool,
+        OPTIONS: Json,
+        META: Json,
+        HISTORY: Json,
+    }
+    /// Schedules of a tenant (sql/tenant_tables.sql), and `tenant_q.schedule_all`, those that all tenants have.
+    Schedules {
+        NAME: Text,
+        ID: Uuid,
+        HANDLER: Text,
+        RULE: Text,
+        TZ: Text,
+        ARGS: Json,
+        NEXT_RUN: Time,
+        ENABLED: Bool,
+        ANCHOR: Time,
+        START_AT: Time,
+        UNTIL: Time,
+        REPEATS: Int4,
+        CATCH_UP: Text,
+        CATCH_UP_LIMIT: Int4,
+        DEADLINE: Span,
+        OVERLAP: Text,
+        JITTER: Span,
+        MONTH_END: Text,
+        DAY_AND: Bool,
+        TIME_ARG: Text,
+        TASK: Json,
+        OPTIONS: Json,
+        TAGS: Texts,
+        DESCRIPTION: Text,
+        CREATED_BY: Text,
+        BY_SUPERUSER: Bool,
+        CREATED_AT: Time,
+        LAST_RUN: Time,
+        LAST_TASK: Uuid,
+        RUN_COUNT: Int8,
+        PROBLEM: Text,
+        FAIL_COUNT: Int8,
+        STATE: Json,
+    }
+    /// `tenant_q.tenant` (sql/registry.sql).
+    Tenants {
+        NAME: Text,
+        SCHEMA_OID: Oid,
+        READY: Bool,
+        TIMEZONE: Text,
+        SHARED_SCHEMAS: Texts,
+        SETTINGS: Json,
+        SAVE_LIMIT: Int4,
+        SAVE_LIMIT_PER: Text,
+        RESULT_TTL: Span,
+        FAILURE_TTL: Span,
+        WEIGHT: Int4,
+        MAX_RUNNING: Int4,
+        MAX_QUEUED: Int4,
+        RATE: Text,
+        FAN_OUT: Bool,
+        SUSPENDED: Text,
+        SUSPENDED_AT: Time,
+        ATTACHED_BY: Text,
+        ATTACHED_AT: Time,
+        OWNER: Oid,
+        OWNER_NAME: Text,
+        TRUSTED: Bool,
+    }
+    /// `tenant_q.handler`.
+    Handlers {
+        TENANT: Text,
+        NAME: Text,
+        FUNCTION: Text,
+        IDENTITY: Text,
+        OWNER: Text,
+        RUN_AS: Text,
+        QUEUE: Text,
+        PRIORITY: Int4,
+        TIMEOUT: Span,
+        MAX_ATTEMPTS: Int4,
+        RETRY: Json,
+        EXPIRES: Span,
+        MAX_RUNNING: Int4,
+        RATE: Text,
+        SETTINGS: Json,
+        SAVE: Bool,
+        RESULT_TTL: Span,
+        ALIASES: Texts,
+        EXTERNAL: Bool,
+        MISSING_SINCE: Time,
+        QUARANTINED: Time,
+        CRASHES: Json,
+        REGISTERED_BY: Text,
+        REGISTERED_AT: Time,
+    }
+    /// `tenant_q.handler_state`.
+    HandlerStates {
+        TENANT: Text,
+        NAME: Text,
+        MISSING_SINCE: Time,
+        QUARANTINED: Time,
+        CRASHES: Json,
+    }
+    /// `tenant_q.pause`.
+    Pauses {
+        TENANT: Text,
+        QUEUE: Text,
+        HANDLER: Text,
+        UNTIL: Time,
+        SINCE: Time,
+        BY_ROLE: Text,
+    }
+    /// `tenant_q.queue`.
+    Queues {
+        TENANT: Text,
+        NAME: Text,
+        MAX_RUNNING: Int4,
+        RATE: Text,
+        PRIORITY: Int4,
+        TIMEOUT: Span,
+        MAX_ATTEMPTS: Int4,
+        PICK: Text,
+    }
+    /// `tenant_q.limit_key`.
+    LimitKeys {
+        TENANT: Text,
+        KEY: Text,
+        MAX_RUNNING: Int4,
+        RATE: Text,
+        ALGORITHM: Text,
+    }
+    /// `tenant_q.secret`: one row.
+    Secrets {
+        ID: Int2,
+        FIRST: Uuid,
+        SECOND: Uuid,
+    }
+    /// `tenant_q.listener` (sql/events.sql).
+    EventListeners {
+        TENANT: Text,
+        EVENT: Text,
+        HANDLER: Text,
+        FOR_HANDLER: Text,
+        ID: Uuid,
+        BY_SUPERUSER: Bool,
+        CREATED_BY: Text,
+        CREATED_AT: Time,
+    }
+    /// `tenant_q.table_listener` (sql/tables.sql).
+    TableListeners {
+        ID: Uuid,
+        TENANT: Text,
+        RELATION: Text,
+        RELATION_OID: Oid,
+        OWNER: Text,
+        HANDLER: Text,
+        EVENTS: Texts,
+        EACH: Text,
+        ONLY_IF: Text,
+        TASK: Json,
+        BY_SUPERUSER: Bool,
+        CREATED_BY: Text,
+        CREATED_AT: Time,
+    }
+    /// `tenant_q.fanout` (sql/fanout.sql).
+    Fanouts {
+        ID: Uuid,
+        KIND: Char,
+        NAME: Text,
+        FIRE_TIME: Time,
+        HANDLER: Text,
+        ARGS: Json,
+        TASK: Json,
+        TENANTS: Texts,
+        STAGGER: Span,
+        CREATED_BY: Text,
+        BY_SUPERUSER: Bool,
+        CREATED_AT: Time,
+        SERVED_TO: Text,
+        SPREAD_AGAIN: Time,
+    }
+    /// `tenant_q.fanout_tenant`: what became of a fan-out in each tenant.
+    FanoutTenants {
+        FANOUT: Uuid,
+        TENANT: Text,
+        STATE: Char,
+        TASK: Uuid,
+        REASON: Text,
+        FINISHED_AT: Time,
+        CAUSE: Char,
+    }
 }
 
-/// Columns of tq_task, from 1 (sql/tenant_tables.sql).
-pub mod col {
-    pub const ID: usize = 1;
-    pub const HANDLER: usize = 2;
-    pub const STATE: usize = 3;
-    pub const PRIORITY: usize = 4;
-    pub const ATTEMPTS: usize = 5;
-    pub const CRASHES: usize = 6;
-    pub const CREATED_AT: usize = 7;
-    pub const RUN_AT: usize = 8;
-    pub const ARGS: usize = 9;
-    pub const NAME: usize = 10;
-    pub const GROUP_ID: usize = 11;
-    pub const QUEUE: usize = 12;
-    pub const UNIQUE_KEY: usize = 13;
-    pub const LOCK_KEY: usize = 14;
-    pub const LIMIT_KEY: usize = 15;
-    pub const PARENT_ID: usize = 16;
-    pub const WAITS: usize = 17;
-    pub const SCHEDULE: usize = 18;
-    pub const SCHEDULED_FOR: usize = 19;
-    pub const EXPIRES_AT: usize = 20;
-    pub const ENQUEUED_BY: usize = 21;
-    pub const BY_SUPERUSER: usize = 22;
-    pub const OPTIONS: usize = 23;
-    pub const META: usize = 24;
-    pub const HISTORY: usize = 25;
-    pub const WAITS_FOR: usize = 26;
-    pub const COUNT: usize = 26;
+impl Tasks {
+    pub const BY_ID: Index<Tasks> = Index(&[Tasks::ID.up()]);
+    /// In the order of picking.
+    pub const PICK: Index<Tasks> = Index(&[Tasks::STATE.up(), Tasks::PRIORITY.down(), Tasks::RUN_AT.up(), Tasks::ID.up()]);
+    /// What rows wait for.
+    pub const WAITING: Index<Tasks> = Index(&[Tasks::WAITS_FOR.up(), Tasks::PRIORITY.down(), Tasks::RUN_AT.up(), Tasks::ID.up()]);
+    pub const BY_NAME: Index<Tasks> = Index(&[Tasks::NAME.up()]);
+    pub const BY_GROUP: Index<Tasks> = Index(&[Tasks::GROUP_ID.up()]);
 }
 
-/// Columns of tq_result, from 1.
-pub mod rcol {
-    pub const ID: usize = 1;
-    pub const HANDLER: usize = 2;
-    pub const STATE: usize = 3;
-    pub const PRIORITY: usize = 4;
-    pub const ATTEMPTS: usize = 5;
-    pub const CRASHES: usize = 6;
-    pub const CREATED_AT: usize = 7;
-    pub const RUN_AT: usize = 8;
-    pub const STARTED_AT: usize = 9;
-    pub const FINISHED_AT: usize = 10;
-    pub const ARGS: usize = 11;
-    pub const RESULT: usize = 12;
-    pub const ERROR: usize = 13;
-    pub const NAME: usize = 14;
-    pub const GROUP_ID: usize = 15;
-    pub const QUEUE: usize = 16;
-    pub const UNIQUE_KEY: usize = 17;
-    pub const LOCK_KEY: usize = 18;
-    pub const LIMIT_KEY: usize = 19;
-    pub const PARENT_ID: usize = 20;
-    pub const SCHEDULE: usize = 21;
-    pub const SCHEDULED_FOR: usize = 22;
-    #[expect(dead_code, reason = "all columns of the table stand here")]
-    pub const EXPIRES_AT: usize = 23;
-    pub const ENQUEUED_BY: usize = 24;
-    pub const BY_SUPERUSER: usize = 25;
-    pub const OPTIONS: usize = 26;
-    pub const META: usize = 27;
-    pub const HISTORY: usize = 28;
+impl Results {
+    pub const BY_ID: Index<Results> = Index(&[Results::ID.up()]);
+    pub const BY_NAME: Index<Results> = Index(&[Results::NAME.up()]);
+    pub const BY_GROUP: Index<Results> = Index(&[Results::GROUP_ID.up()]);
 }
 
-/// Columns of the pick index.
-pub const PICK_INDEX: [i16; 4] = [col::STATE as i16, -(col::PRIORITY as i16), col::RUN_AT as i16, col::ID as i16];
+impl Schedules {
+    pub const BY_NAME: Index<Schedules> = Index(&[Schedules::NAME.up()]);
+    pub const DUE: Index<Schedules> = Index(&[Schedules::NEXT_RUN.up()]);
+}
 
-/// Columns of the index of what rows wait for.
-pub const WAITS_INDEX: [i16; 4] = [col::WAITS_FOR as i16, -(col::PRIORITY as i16), col::RUN_AT as i16, col::ID as i16];
+impl Tenants {
+    pub const BY_NAME: Index<Tenants> = Index(&[Tenants::NAME.up()]);
+    pub const BY_SCHEMA: Index<Tenants> = Index(&[Tenants::SCHEMA_OID.up()]);
+}
+
+impl Handlers {
+    pub const BY_NAME: Index<Handlers> = Index(&[Handlers::TENANT.up(), Handlers::NAME.up()]);
+}
+
+impl HandlerStates {
+    pub const BY_NAME: Index<HandlerStates> = Index(&[HandlerStates::TENANT.up(), HandlerStates::NAME.up()]);
+}
+
+impl Pauses {
+    pub const BY_WHAT: Index<Pauses> = Index(&[Pauses::TENANT.up(), Pauses::QUEUE.up(), Pauses::HANDLER.up()]);
+}
+
+impl Queues {
+    pub const BY_NAME: Index<Queues> = Index(&[Queues::TENANT.up(), Queues::NAME.up()]);
+}
+
+impl LimitKeys {
+    pub const BY_KEY: Index<LimitKeys> = Index(&[LimitKeys::TENANT.up(), LimitKeys::KEY.up()]);
+}
+
+impl EventListeners {
+    pub const ALL: Index<EventListeners> =
+        Index(&[EventListeners::TENANT.up(), EventListeners::EVENT.up(), EventListeners::HANDLER.up(), EventListeners::FOR_HANDLER.up()]);
+}
+
+impl Fanouts {
+    pub const OPEN: Index<Fanouts> = Index(&[Fanouts::SPREAD_AGAIN.up(), Fanouts::ID.up()]);
+}
+
+impl FanoutTenants {
+    pub const BY_FANOUT: Index<FanoutTenants> = Index(&[FanoutTenants::FANOUT.up(), FanoutTenants::TENANT.up()]);
+}

@@ -2,20 +2,20 @@
 //!
 //! How a count meets what commits meanwhile: shared/gauge.rs.
 
-use crate::postgres::relation::{Compare, Key, Table, Tally, Value};
+use crate::postgres::relation::{Table, Tally};
 use crate::postgres::{shmem, transaction};
 use crate::pure::state::{self, stored};
 use crate::shared::entry::{Entry, EntryRef};
 use crate::shared::gauge::{self, Correction};
 use crate::shared::{self, Shared, wake};
-use crate::tenant::columns::{PICK_INDEX, col};
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Has the rows of a tenant's table of tasks counted as they are written.
 pub fn tally(tenant: &Tenant) -> Tally {
-    Tally { column: col::STATE, counts: state::is_task, owner: tenant.oid, note }
+    Tally { column: Tasks::STATE.number(), counts: state::is_task, owner: tenant.oid, note }
 }
 
 thread_local! {
@@ -57,7 +57,7 @@ pub struct Count {
 }
 
 /// Counts a tenant's unfinished tasks: `most` at most, and no longer than `within`.
-pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table, most: i64, within: Duration) -> Count {
+pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, most: i64, within: Duration) -> Count {
     let database = shmem::my_database();
     let sum = |of: fn(&Entry) -> u64| gauge::entries(s, database, tenant.oid).map(of).sum::<u64>();
     let corrections = gauge::first(s, database, tenant.oid).map_or(0, |e| e.corrections.load());
@@ -66,21 +66,20 @@ pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table, most: i64, within: Dura
     let left = sum(|e| e.left.load());
     let entered = sum(|e| e.entered.load());
     let gauge = gauge::entries(s, database, tenant.oid).map(|e| e.unfinished.load()).sum::<i64>() + wake::counted_here(s, tenant.oid);
-    let by_state = tasks.index_with(&PICK_INDEX);
     let began = Instant::now();
     let (rows, all, quiet) = transaction::with_latest_snapshot(|| {
         let quiet = left == entered && sum(|e| e.entered.load()) == entered;
         let mut rows = 0;
         let mut all = true;
         for state in [stored::QUEUED, stored::TURN, stored::WAITING, stored::HELD, stored::GATED] {
-            tasks.walk(by_state, &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }], || {
+            let mut found = tasks.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]);
+            while all && found.pass() {
                 if rows % 256 == 255 {
                     pgrx::check_for_interrupts!();
                 }
                 all = rows < most && (rows % 256 != 255 || began.elapsed() < within);
                 rows += i64::from(all);
-                all
-            });
+            }
             if !all {
                 break;
             }
@@ -94,7 +93,7 @@ pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table, most: i64, within: Dura
 
 /// How many more unfinished tasks the tenant has room for. `Err`: it is full, and how many there are, not counted beyond
 /// the limit. Where the gauge says so the rows themselves are asked: nobody is refused for what isn't there.
-pub fn room(tenant: &Tenant, tasks: &Table, limit: i64) -> Result<i64, i64> {
+pub fn room(tenant: &Tenant, tasks: &Table<Tasks>, limit: i64) -> Result<i64, i64> {
     let Some(s) = shared::get() else { return Ok(i64::MAX) };
     let database = shmem::my_database();
     let known = gauge::entries(&s, database, tenant.oid).all(|e| e.counted.load() == 1);
@@ -115,7 +114,7 @@ pub fn room(tenant: &Tenant, tasks: &Table, limit: i64) -> Result<i64, i64> {
 }
 
 /// A sweep's look. False: the gauge is wrong, but others kept committing.
-pub fn sweep(s: &Shared, tenant: &Tenant, tasks: &Table) -> bool {
+pub fn sweep(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>) -> bool {
     /// Milliseconds that a sweep spends on one tenant's rows: no more are counted than that allows.
     const WITHIN: Duration = Duration::from_millis(100);
     const TRIES: usize = 5;

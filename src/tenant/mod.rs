@@ -16,8 +16,10 @@ pub mod reserved;
 pub mod rights;
 pub mod shape;
 
+use crate::postgres::column::{Any, Index, Key, Relation, TableId};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Table, Value};
+use crate::postgres::relation::{Access, Locked, Table};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
 use crate::pure::cache::Bounded;
@@ -25,6 +27,7 @@ use crate::pure::rate::Rate;
 use crate::pure::time::{Micros, NEVER};
 use crate::settings;
 use crate::shared::entry::EntryRef;
+use crate::tenant::columns::{HandlerStates, Handlers, LimitKeys, Pauses, Queues, Results, Schedules, Secrets, Tasks, Tenants};
 use crate::tenant::queue::Pick;
 use pgrx::{Spi, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -32,19 +35,19 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The extension's own tables.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Registry {
     pub schema: u32,
-    pub tenant: u32,
-    pub handler: u32,
-    /// 0: the extension's objects are of before 0.2.0, and nothing runs until they are updated.
-    pub handler_state: u32,
-    pub pause: u32,
-    pub queue: u32,
-    pub limit_key: u32,
-    pub template_task: u32,
-    pub template_result: u32,
-    pub template_schedule: u32,
+    pub tenant: TableId<Tenants>,
+    pub handler: TableId<Handlers>,
+    /// None: the extension's objects are of before 0.2.0, and nothing runs until they are updated.
+    pub handler_state: Option<TableId<HandlerStates>>,
+    pub pause: TableId<Pauses>,
+    pub queue: TableId<Queues>,
+    pub limit_key: TableId<LimitKeys>,
+    pub template_task: TableId<Tasks>,
+    pub template_result: TableId<Results>,
+    pub template_schedule: TableId<Schedules>,
 }
 
 /// Something that doesn't run for now.
@@ -80,9 +83,9 @@ pub struct Tenant {
     pub oid: u32,
     pub name: String,
     pub owner: u32,
-    pub task: u32,
-    pub result: u32,
-    pub schedule: u32,
+    pub task: TableId<Tasks>,
+    pub result: TableId<Results>,
+    pub schedule: TableId<Schedules>,
     pub ready: bool,
     /// A superuser has attached it, or confirmed it, while the present owner was one already.
     trusted: bool,
@@ -159,7 +162,7 @@ fn watch() {
         return;
     }
     invalidation::on_relation_change(|relation| {
-        crate::postgres::relation::forget(relation);
+        crate::postgres::index::forget(relation);
         let registry = REGISTRY_RELATIONS.get();
         // A process that is just finding out which they are has its snapshot already: this may be one of them.
         if relation == 0 || registry[0] == 0 || registry.contains(&relation) {
@@ -225,20 +228,22 @@ pub fn registry() -> Result<Registry> {
             .hint("Run CREATE EXTENSION tenant_q.")
     };
     let schema = catalog::schema_oid("tenant_q").ok_or_else(missing)?;
-    let table = |name: &str| catalog::relation_oid(schema, name).ok_or_else(missing);
+    fn table<R>(schema: u32, name: &str) -> Option<TableId<R>> {
+        catalog::relation_oid(schema, name).map(TableId::of)
+    }
     let r = Registry {
         schema,
-        tenant: table("tenant")?,
-        handler: table("handler")?,
-        handler_state: table("handler_state").unwrap_or(0),
-        pause: table("pause")?,
-        queue: table("queue")?,
-        limit_key: table("limit_key")?,
-        template_task: table("tq_task")?,
-        template_result: table("tq_result")?,
-        template_schedule: table("tq_schedule")?,
+        tenant: table(schema, "tenant").ok_or_else(missing)?,
+        handler: table(schema, "handler").ok_or_else(missing)?,
+        handler_state: table(schema, "handler_state"),
+        pause: table(schema, "pause").ok_or_else(missing)?,
+        queue: table(schema, "queue").ok_or_else(missing)?,
+        limit_key: table(schema, "limit_key").ok_or_else(missing)?,
+        template_task: table(schema, "tq_task").ok_or_else(missing)?,
+        template_result: table(schema, "tq_result").ok_or_else(missing)?,
+        template_schedule: table(schema, "tq_schedule").ok_or_else(missing)?,
     };
-    REGISTRY_RELATIONS.set([r.tenant, r.handler, r.pause, r.queue, r.limit_key]);
+    REGISTRY_RELATIONS.set([r.tenant.oid(), r.handler.oid(), r.pause.oid(), r.queue.oid(), r.limit_key.oid()]);
     CACHE.with_borrow_mut(|c| c.registry = Some(r));
     Ok(r)
 }
@@ -253,9 +258,9 @@ pub fn secret() -> Result<[u8; 16]> {
         // The objects are of a version that had none. Locks are a courtesy: a unique index decides.
         return Ok(*b"before ALTER EXT");
     };
-    let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
-    let row = transaction::with_latest_snapshot(|| table.find(&[1], Value::I16(1)));
-    let Some((first, second)) = row.and_then(|row| row.uuid(2).zip(row.uuid(3))) else {
+    let table = Table::open(TableId::of(relation), Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
+    let row = transaction::with_latest_snapshot(|| table.find(Secrets::ID.equals(1)));
+    let Some((first, second)) = row.and_then(|row| row.get(Secrets::FIRST).zip(row.get(Secrets::SECOND))) else {
         return Err(Error::state("table tenant_q.secret has no row")
             .detail("CREATE EXTENSION makes it; somebody has deleted it since.")
             .hint("As a superuser: INSERT INTO tenant_q.secret VALUES (1, gen_random_uuid(), gen_random_uuid())"));
@@ -264,29 +269,6 @@ pub fn secret() -> Result<[u8; 16]> {
     let secret = (first ^ second.rotate_left(64)).to_be_bytes();
     CACHE.with_borrow_mut(|c| c.secret = Some(secret));
     Ok(secret)
-}
-
-/// Columns of tenant_q.tenant (sql/registry.sql).
-mod tcol {
-    pub const NAME: usize = 1;
-    pub const SCHEMA_OID: usize = 2;
-    pub const READY: usize = 3;
-    pub const TIMEZONE: usize = 4;
-    pub const SHARED: usize = 5;
-    pub const SETTINGS: usize = 6;
-    pub const SAVE_LIMIT: usize = 7;
-    pub const SAVE_LIMIT_PER: usize = 8;
-    pub const RESULT_TTL: usize = 9;
-    pub const FAILURE_TTL: usize = 10;
-    pub const WEIGHT: usize = 11;
-    pub const MAX_RUNNING: usize = 12;
-    pub const MAX_QUEUED: usize = 13;
-    pub const RATE: usize = 14;
-    pub const FAN_OUT: usize = 15;
-    pub const SUSPENDED: usize = 16;
-    pub const ATTACHED_AT: usize = 19;
-    pub const OWNER: usize = 20;
-    pub const TRUSTED: usize = 22;
 }
 
 const HOUR: Micros = 3_600_000_000;
@@ -310,8 +292,8 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, "the tenant's schema does not exist any more"))?;
     let owner = catalog::schema_owner(schema).unwrap_or(0);
     let table = Table::open(registry.tenant, Access::Read).ok_or_else(|| Error::state("the registry is gone"))?;
-    let row = table.find(&[tcol::NAME as i16], Value::Text(&name)).ok_or_else(|| not_attached(&name))?;
-    if row.oid(tcol::SCHEMA_OID) != Some(schema) {
+    let row = table.find(Tenants::NAME.equals(&name)).ok_or_else(|| not_attached(&name))?;
+    if row.get(Tenants::SCHEMA_OID) != Some(schema) {
         return Err(Error::new(
             SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("tenant \"{name}\" is a restored copy that has not been confirmed"),
@@ -326,41 +308,43 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         })
     };
     let pauses = pauses(&registry, &name);
-    let queues = rows_of(registry.queue, &name, |row| QueueSetup {
-        name: row.text(2).unwrap_or_default(),
-        max_running: row.i32(3),
-        rate: row.str(4).and_then(|r| Rate::parse(r, false).ok()),
-        priority: row.i32(5),
-        timeout: row.interval(6).map(|i| crate::postgres::call::micros_of(&i)),
-        max_attempts: row.i32(7),
-        pick: row.str(8).and_then(|p| Pick::parse(p).ok()),
+    let of_this = Queues::TENANT.equals(&name);
+    let queues = rows_of(registry.queue, &Queues::BY_NAME, of_this, |row| QueueSetup {
+        name: row.text(Queues::NAME).unwrap_or_default(),
+        max_running: row.get(Queues::MAX_RUNNING),
+        rate: row.get(Queues::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        priority: row.get(Queues::PRIORITY),
+        timeout: row.micros(Queues::TIMEOUT),
+        max_attempts: row.get(Queues::MAX_ATTEMPTS),
+        pick: row.get(Queues::PICK).and_then(|p| Pick::parse(p).ok()),
     });
-    let limits = rows_of(registry.limit_key, &name, |row| Limit {
-        key: row.text(2).unwrap_or_default(),
-        max_running: row.i32(3),
-        rate: row.str(4).and_then(|r| Rate::parse(r, row.str(5) == Some("window")).ok()),
+    let of_this = LimitKeys::TENANT.equals(&name);
+    let limits = rows_of(registry.limit_key, &LimitKeys::BY_KEY, of_this, |row| Limit {
+        key: row.text(LimitKeys::KEY).unwrap_or_default(),
+        max_running: row.get(LimitKeys::MAX_RUNNING),
+        rate: row.get(LimitKeys::RATE).and_then(|r| Rate::parse(r, row.get(LimitKeys::ALGORITHM) == Some("window")).ok()),
     });
     let tenant = Rc::new(Tenant {
         oid: schema,
-        task: relation("tq_task")?,
-        result: relation("tq_result")?,
-        schedule: relation("tq_schedule")?,
-        ready: row.bool(tcol::READY).unwrap_or(true),
-        trusted: row.bool(tcol::TRUSTED) == Some(true) && row.oid(tcol::OWNER) == Some(owner),
-        suspended: row.text(tcol::SUSPENDED),
-        attached_at: row.time(tcol::ATTACHED_AT).unwrap_or(0),
-        fan_out: row.bool(tcol::FAN_OUT).unwrap_or(true),
-        timezone: row.text(tcol::TIMEZONE),
-        settings: row.json(tcol::SETTINGS),
-        shared_schemas: row.texts(tcol::SHARED).unwrap_or_else(settings::shared_schemas),
-        weight: row.i32(tcol::WEIGHT).unwrap_or(1).max(1) as u32,
-        max_running: row.i32(tcol::MAX_RUNNING),
-        max_queued: row.i32(tcol::MAX_QUEUED).map(i64::from),
-        save_limit: row.i32(tcol::SAVE_LIMIT).unwrap_or(250),
-        save_limit_per: row.text(tcol::SAVE_LIMIT_PER),
-        result_ttl: row.interval(tcol::RESULT_TTL).map_or(HOUR, |i| crate::postgres::call::micros_of(&i)),
-        failure_ttl: row.interval(tcol::FAILURE_TTL).map_or(365 * 24 * HOUR, |i| crate::postgres::call::micros_of(&i)),
-        rate: row.str(tcol::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        task: TableId::of(relation("tq_task")?),
+        result: TableId::of(relation("tq_result")?),
+        schedule: TableId::of(relation("tq_schedule")?),
+        ready: row.get(Tenants::READY).unwrap_or(true),
+        trusted: row.get(Tenants::TRUSTED) == Some(true) && row.get(Tenants::OWNER) == Some(owner),
+        suspended: row.text(Tenants::SUSPENDED),
+        attached_at: row.get(Tenants::ATTACHED_AT).unwrap_or(0),
+        fan_out: row.get(Tenants::FAN_OUT).unwrap_or(true),
+        timezone: row.text(Tenants::TIMEZONE),
+        settings: row.get(Tenants::SETTINGS),
+        shared_schemas: row.get(Tenants::SHARED_SCHEMAS).unwrap_or_else(settings::shared_schemas),
+        weight: row.get(Tenants::WEIGHT).unwrap_or(1).max(1) as u32,
+        max_running: row.get(Tenants::MAX_RUNNING),
+        max_queued: row.get(Tenants::MAX_QUEUED).map(i64::from),
+        save_limit: row.get(Tenants::SAVE_LIMIT).unwrap_or(250),
+        save_limit_per: row.text(Tenants::SAVE_LIMIT_PER),
+        result_ttl: row.micros(Tenants::RESULT_TTL).unwrap_or(HOUR),
+        failure_ttl: row.micros(Tenants::FAILURE_TTL).unwrap_or(365 * 24 * HOUR),
+        rate: row.get(Tenants::RATE).and_then(|r| Rate::parse(r, false).ok()),
         name,
         owner,
         pauses,
@@ -378,18 +362,9 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
     Ok(tenant)
 }
 
-/// The tenant's rows of a table of the registry whose key begins with the tenant's name.
-fn rows_of<T>(relation: u32, name: &str, mut f: impl FnMut(crate::postgres::relation::Row) -> T) -> Vec<T> {
-    use crate::postgres::relation::{Compare, Key};
-    let mut found = Vec::new();
-    if let Some(table) = Table::open(relation, Access::Read) {
-        let index = table.index_with(&[1, 2]);
-        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(name) }], None, false, |row| {
-            found.push(f(row));
-            true
-        });
-    }
-    found
+/// What rows of a table of the registry say.
+fn rows_of<R: Relation, T>(id: TableId<R>, index: &Index<R>, key: Key<R>, f: impl Fn(Row<R>) -> T) -> Vec<T> {
+    Table::open(id, Access::Read).map_or_else(Vec::new, |table| table.scan(index, &[key]).map(f).collect())
 }
 
 /// Zone of tenants that have none of their own: the same in every process. What a session has may be its
@@ -404,25 +379,20 @@ pub fn default_zone() -> String {
 /// doing it, or has. Nothing is waited for.
 pub fn keep(tenant: &Tenant) -> Result<bool> {
     let table = Table::open(registry()?.tenant, Access::Write).ok_or_else(|| Error::state("the registry is gone"))?;
-    let row = transaction::with_latest_snapshot(|| table.find(&[tcol::NAME as i16], Value::Text(&tenant.name)));
-    Ok(row.is_some_and(|row| row.oid(tcol::SCHEMA_OID) == Some(tenant.oid) && row_lock::try_keep(&table, &row)))
+    let row = transaction::with_latest_snapshot(|| table.find(Tenants::NAME.equals(&tenant.name)));
+    Ok(row.is_some_and(|row| row.get(Tenants::SCHEMA_OID) == Some(tenant.oid) && row_lock::try_keep(&table, &row)))
 }
 
 /// Pauses of one tenant, those of all tenants ('') included.
 fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
     let mut found = Vec::new();
     let Some(table) = Table::open(registry.pause, Access::Read) else { return found };
-    let index = table.index_with(&[1, 2, 3]);
     for who in [name, ""] {
-        use crate::postgres::relation::{Compare, Key};
-        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Text(who) }], None, false, |row| {
-            found.push(Pause {
-                queue: row.text(2).unwrap_or_default(),
-                handler: row.text(3).unwrap_or_default(),
-                until: row.time(4).unwrap_or(NEVER),
-            });
-            true
-        });
+        found.extend(table.scan(&Pauses::BY_WHAT, &[Pauses::TENANT.equals(who)]).map(|row| Pause {
+            queue: row.text(Pauses::QUEUE).unwrap_or_default(),
+            handler: row.text(Pauses::HANDLER).unwrap_or_default(),
+            until: row.get(Pauses::UNTIL).unwrap_or(NEVER),
+        }));
     }
     found
 }
@@ -515,20 +485,20 @@ impl Tenant {
     }
 
     /// Opens one of its tables, after its shape was found right.
-    pub fn open(&self, relation: u32, access: Access) -> Result<Table> {
-        let table = Table::open(relation, access).ok_or_else(|| self.gone())?;
-        self.check_shape(&table, |other| Ok(Some(Table::open(other, Access::Read).ok_or_else(|| self.gone())?)))?;
-        Ok(self.counted(table, relation))
+    pub fn open<R: Relation>(&self, id: TableId<R>, access: Access) -> Result<Table<R>> {
+        let table = Table::open_any(id.oid(), access).ok_or_else(|| self.gone())?;
+        self.check_shape(&table, |other| Ok(Some(Table::open_any(other, Access::Read).ok_or_else(|| self.gone())?)))?;
+        Ok(self.counted(table.of()?))
     }
     /// Rows of unfinished tasks are counted by whoever writes them.
-    fn counted(&self, table: Table, relation: u32) -> Table {
-        if relation == self.task { table.tallied(crate::tenant::gauge::tally(self)) } else { table }
+    fn counted<R: Relation>(&self, table: Table<R>) -> Table<R> {
+        if table.oid() == self.task.oid() { table.tallied(crate::tenant::gauge::tally(self)) } else { table }
     }
     /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
-    pub fn open_to_look(&self, relation: u32) -> Result<Table> {
+    pub fn open_to_look<R: Relation>(&self, id: TableId<R>) -> Result<Table<R>> {
         const STEP: std::time::Duration = std::time::Duration::from_millis(20);
         for _ in 0..50 {
-            if let Some(table) = self.try_open(relation, Access::Read)? {
+            if let Some(table) = self.try_open(id, Access::Read)? {
                 return Ok(table);
             }
             latch::wait(Some(STEP));
@@ -545,7 +515,7 @@ impl Tenant {
                        ON l.pid IS NULL AND l.virtualtransaction OPERATOR(pg_catalog.=) ('-1/' OPERATOR(pg_catalog.||) x.transaction::pg_catalog.text)
                     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
                       AND l.database OPERATOR(pg_catalog.=) $1 AND l.relation OPERATOR(pg_catalog.=) ANY ($2) LIMIT 1";
-        let relations: Vec<pg_sys::Oid> = [self.task, self.result, self.schedule].into_iter().map(pg_sys::Oid::from).collect();
+        let relations: Vec<pg_sys::Oid> = self.tables().into_iter().map(pg_sys::Oid::from).collect();
         let found = sandbox::as_extension(|| {
             Spi::connect(|c| {
                 let mut rows = c.select(sql, Some(1), &[pg_sys::Oid::from(shmem::my_database()).into(), relations.into()])?;
@@ -565,25 +535,29 @@ impl Tenant {
         }
     }
     /// The same without waiting for a lock: `Ok(None)` = somebody has it.
-    pub fn try_open(&self, relation: u32, access: Access) -> Result<Option<Table>> {
-        match Table::try_open(relation, access) {
-            Err(()) => Ok(None),
+    pub fn try_open<R: Relation>(&self, id: TableId<R>, access: Access) -> Result<Option<Table<R>>> {
+        match Table::try_open_any(id.oid(), access) {
+            Err(Locked) => Ok(None),
             Ok(None) => Err(self.gone()),
             Ok(Some(table)) => {
-                let other = |other| Table::try_open(other, Access::Read).map_or(Ok(None), |t| t.map(Some).ok_or_else(|| self.gone()));
-                Ok(self.check_shape(&table, other)?.then(|| self.counted(table, relation)))
+                let other = |other| Table::try_open_any(other, Access::Read).map_or(Ok(None), |t| t.map(Some).ok_or_else(|| self.gone()));
+                Ok(if self.check_shape(&table, other)? { Some(self.counted(table.of()?)) } else { None })
             }
         }
+    }
+    /// OIDs of its tables.
+    pub fn tables(&self) -> [u32; 3] {
+        [self.task.oid(), self.result.oid(), self.schedule.oid()]
     }
     fn gone(&self) -> Error {
         Error::new(SqlState::UNDEFINED_TABLE, format!("a table of tenant \"{}\" is gone", self.name))
     }
     /// From here on changes of its tables are noted.
     fn watch(&self) {
-        OURS.with_borrow_mut(|o| o.extend([self.task, self.result, self.schedule].map(|relation| (relation, self.oid))));
+        OURS.with_borrow_mut(|o| o.extend(self.tables().map(|relation| (relation, self.oid))));
     }
     /// False: one of the others, as `open` opens them, is locked.
-    fn check_shape(&self, table: &Table, open: impl Fn(u32) -> Result<Option<Table>>) -> Result<bool> {
+    fn check_shape(&self, table: &Table<Any>, open: impl Fn(u32) -> Result<Option<Table<Any>>>) -> Result<bool> {
         // Before the look: what changes meanwhile belongs to the next one.
         let epoch = shape_epoch(self.oid);
         if self.shape_checked.get() == Some(epoch) && !STALE.get() {
@@ -592,10 +566,10 @@ impl Tenant {
         // Whoever holds on to a tenant across a change of the epoch is heard of no more.
         self.watch();
         shape::check(self, table)?;
-        if table.oid() == self.task {
+        if table.oid() == self.task.oid() {
             // The other two are checked when they are opened: a flag per table would be no gain,
             // so the flag is set only after all three.
-            for other in [self.result, self.schedule] {
+            for other in [self.result.oid(), self.schedule.oid()] {
                 let Some(other) = open(other)? else { return Ok(false) };
                 shape::check(self, &other)?;
             }

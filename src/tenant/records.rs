@@ -1,5 +1,6 @@
 //! The extension's own tables: running SQL on them, and telling every session that they have changed.
 
+use crate::postgres::column::{Relation, TableId};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
@@ -9,10 +10,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 
 /// One of the extension's own tables.
-pub fn open(name: &str, access: Access) -> Result<Table> {
+pub fn open<R: Relation>(name: &str, access: Access) -> Result<Table<R>> {
     let gone = || Error::state(format!("table tenant_q.{name} is gone"));
     let oid = catalog::relation_oid(tenant::registry()?.schema, name).ok_or_else(gone)?;
-    Table::open(oid, access).ok_or_else(gone)
+    Table::open(TableId::of(oid), access).ok_or_else(gone)
 }
 
 /// Runs SQL on the extension's own tables.
@@ -51,6 +52,6 @@ impl Few {
 /// Tells every session that the registry has changed.
 pub(crate) fn announce_registry() -> Result<()> {
     let r = registry()?;
-    invalidation::announce(pg_sys::Oid::from(r.tenant));
+    invalidation::announce(pg_sys::Oid::from(r.tenant.oid()));
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! Who may do what with a tenant's tasks, and who sees what.
 
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Row, Table};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::Row;
 use crate::postgres::{catalog, sandbox};
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks, Tenants};
 use crate::tenant::{self, Tenant};
 use pgrx::pg_sys;
 
 /// The right to enqueue is INSERT on `args`: see rights.rs.
 pub fn may_enqueue(tenant: &Tenant, user: pgrx::pg_sys::Oid) -> bool {
-    catalog::may_insert(tenant.task, col::ARGS as i16, user)
+    catalog::may_insert(tenant.task, Tasks::ARGS, user)
 }
 
 /// Who enqueues, and what was checked of them.
@@ -51,23 +52,29 @@ pub(crate) fn sees(owner: u32) -> bool {
     sandbox::has_privs_of(sandbox::current_user(), pg_sys::Oid::from(owner))
 }
 
-/// Rows of the registry the caller may see: (name, schema OID, owner, row).
-pub(crate) fn visible_tenants() -> Result<Vec<(String, u32, u32, Row)>> {
+/// A tenant in the registry that the caller may see.
+pub(crate) struct Visible {
+    pub name: String,
+    /// Its schema's, by the registry.
+    pub oid: u32,
+    /// The schema's owner; 0: there is no such schema.
+    pub owner: u32,
+    pub row: Row<Tenants>,
+}
+
+pub(crate) fn visible_tenants() -> Result<Vec<Visible>> {
     let registry = tenant::registry()?;
     let all = sees_all();
     let mut rows = Vec::new();
     if let Some(table) = Table::open(registry.tenant, Access::Read) {
-        table.scan(table.index_with(&[1]), &[], None, false, |row| {
-            rows.push(row);
-            true
-        });
+        rows.extend(table.scan(&Tenants::BY_NAME, &[]));
     }
     Ok(rows
         .into_iter()
         .filter_map(|row| {
-            let (name, oid) = (row.text(1)?, row.oid(2)?);
+            let (name, oid) = (row.text(Tenants::NAME)?, row.get(Tenants::SCHEMA_OID)?);
             let owner = catalog::schema_owner(oid).unwrap_or(0);
-            (all || (owner != 0 && sees(owner))).then_some((name, oid, owner, row))
+            (all || (owner != 0 && sees(owner))).then_some(Visible { name, oid, owner, row })
         })
         .collect())
 }
@@ -85,7 +92,7 @@ pub fn require_owner(owner: u32, schema: &str) -> Result<()> {
 /// What the caller needs in order to see results: SELECT on the table.
 pub(crate) fn may_read(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_select(tenant.result, user) && catalog::may_select(tenant.task, user) {
+    if sandbox::is_superuser(user) || catalog::may_select(tenant.result.oid(), user) && catalog::may_select(tenant.task.oid(), user) {
         return Ok(());
     }
     Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name))
@@ -95,7 +102,7 @@ pub(crate) fn may_read(tenant: &Tenant) -> Result<()> {
 /// What the caller needs in order to change tasks: UPDATE and DELETE on the table.
 pub(crate) fn may_operate(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_delete(tenant.task, user) {
+    if sandbox::is_superuser(user) || catalog::may_delete(tenant.task.oid(), user) {
         return Ok(());
     }
     Err(Error::denied(format!("permission denied to operate on tasks of tenant \"{}\"", tenant.name))
@@ -111,7 +118,7 @@ pub fn author() -> Caller {
 /// Whether the caller may run the tenant's tasks in a session of their own.
 pub fn may_work(tenant: &Tenant) -> Result<()> {
     let user = sandbox::current_user();
-    if sandbox::is_superuser(user) || catalog::may_insert(tenant.result, rcol::RESULT as i16, user) {
+    if sandbox::is_superuser(user) || catalog::may_insert(tenant.result, Results::RESULT, user) {
         return Ok(());
     }
     Err(Error::denied(format!("permission denied to run tasks of tenant \"{}\"", tenant.name))

@@ -10,6 +10,7 @@
 //! triggers we don't fire (tq_problems says so). Hints are statements that mend it, wherever there is one.
 
 use crate::postgres::catalog::{self, Column, ColumnKind, Distributed, Index, Oddity, Shape};
+use crate::postgres::column::Any;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
@@ -34,7 +35,7 @@ fn template(relation: u32) -> Result<Shape> {
     if let Some(shape) = TEMPLATES.with_borrow(|t| t.get(&relation).cloned()) {
         return Ok(shape);
     }
-    let table = Table::open(relation, Access::Read).ok_or_else(|| Error::state("the template tables are gone"))?;
+    let table = Table::open_any(relation, Access::Read).ok_or_else(|| Error::state("the template tables are gone"))?;
     let mut shape = catalog::shape(&table);
     let mut indexes: Vec<Index> = Vec::new();
     for index in shape.indexes.into_iter().filter(|i| i.name.starts_with(OURS)) {
@@ -50,18 +51,18 @@ fn template(relation: u32) -> Result<Shape> {
 }
 
 /// An error that says what is wrong with the table.
-pub fn check(tenant: &Tenant, table: &Table) -> Result<()> {
+pub fn check(tenant: &Tenant, table: &Table<Any>) -> Result<()> {
     let registry = registry()?;
     let expected = template(match table.oid() {
-        o if o == tenant.task => registry.template_task,
-        o if o == tenant.result => registry.template_result,
-        _ => registry.template_schedule,
+        o if o == tenant.task.oid() => registry.template_task.oid(),
+        o if o == tenant.result.oid() => registry.template_result.oid(),
+        _ => registry.template_schedule.oid(),
     })?;
     check_against(&tenant.name, tenant.owner, table, &expected)
 }
 
 /// The same for a table of a schema that isn't attached yet.
-pub fn check_new(schema: &str, owner: u32, table: &Table, template_relation: u32) -> Result<()> {
+pub fn check_new(schema: &str, owner: u32, table: &Table<Any>, template_relation: u32) -> Result<()> {
     check_against(schema, owner, table, &template(template_relation)?)
 }
 
@@ -81,7 +82,7 @@ pub fn refuse_distributed(schema: &str, table: Option<u32>) -> Result<()> {
         .hint(fix))
 }
 
-fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> Result<()> {
+fn check_against(schema: &str, owner: u32, table: &Table<Any>, expected: &Shape) -> Result<()> {
     let name = catalog::relation_name(table.oid()).unwrap_or_default();
     let anew = || {
         format!(
@@ -125,7 +126,7 @@ fn check_against(schema: &str, owner: u32, table: &Table, expected: &Shape) -> R
 }
 
 /// The statement that takes a rule, a child or a parent away.
-fn detach(table: &Table) -> Option<String> {
+fn detach(table: &Table<Any>) -> Option<String> {
     const STATEMENT: &str = "
         SELECT pg_catalog.format('DROP RULE %I ON %s;', r.rulename, $2) FROM pg_catalog.pg_rewrite r WHERE r.ev_class OPERATOR(pg_catalog.=) $1 AND r.ev_type OPERATOR(pg_catalog.<>) '1'
         UNION ALL SELECT pg_catalog.format('ALTER TABLE %I.%I NO INHERIT %s;', n.nspname, c.relname, $2)
@@ -196,7 +197,7 @@ fn wrong_column(found: &[Column], expected: &[Column]) -> Option<(String, Option
 }
 
 /// An index that is missing or must not be there, and the statement that mends it.
-fn wrong_index(table: &Table, found: &[Index], expected: &[Index]) -> Option<(String, String)> {
+fn wrong_index(table: &Table<Any>, found: &[Index], expected: &[Index]) -> Option<(String, String)> {
     let schema = || catalog::qualified_name(table.oid()).rsplit_once('.').map(|(s, _)| s.to_string()).unwrap_or_default();
     for ours in expected {
         let same: Vec<&Index> = found.iter().filter(|i| i.definition == ours.definition).collect();
@@ -222,7 +223,7 @@ fn wrong_index(table: &Table, found: &[Index], expected: &[Index]) -> Option<(St
 }
 
 /// The statement that drops an index, or the constraint that it is of.
-fn drop_index(table: &Table, index: &Index) -> String {
+fn drop_index(table: &Table<Any>, index: &Index) -> String {
     match catalog::is_constraint(index.oid) {
         true => format!("ALTER TABLE {} DROP CONSTRAINT {};", catalog::qualified_name(table.oid()), catalog::quote(&index.name)),
         false => format!("DROP INDEX {};", catalog::qualified_name(index.oid)),

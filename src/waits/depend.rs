@@ -12,8 +12,11 @@
 
 use crate::handler;
 use crate::postgres::caught::Failure;
+use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
+use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids;
@@ -24,7 +27,7 @@ use crate::task::new::{NewTask, TIME_MAX};
 use crate::task::place::Place;
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{WAITS_INDEX, col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use serde_json::Value as Json;
 
 /// Tasks that one task can depend on.
@@ -48,8 +51,8 @@ fn uuids(list: Option<&Json>) -> Vec<u128> {
 }
 
 /// The row of an unfinished task.
-fn unfinished(tasks: &Table, id: u128) -> Option<Row> {
-    tasks.find(&[col::ID as i16], Value::Uuid(id)).filter(|r| state::is_task(r.char(col::STATE)))
+fn unfinished(tasks: &Table<Tasks>, id: u128) -> Option<Row<Tasks>> {
+    tasks.find(Tasks::ID.equals(id)).filter(|r| state::is_task(r.char(Tasks::STATE)))
 }
 
 /// Before the task is written: are the dependencies there? What the row waits for from the start:
@@ -71,7 +74,7 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
             match unfinished(&queue.table, *d) {
                 Some(row) if row.own => own = own.or(Some(*d)),
                 Some(_) => {}
-                None if results.find(&[rcol::ID as i16], Value::Uuid(*d)).is_some() => {}
+                None if results.find(Results::ID.equals(*d)).is_some() => {}
                 None => {
                     return Err(Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", ids::uuid_text(*d)))
                         .detail("A task can depend on tasks of its own tenant that are known.")
@@ -84,8 +87,8 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
 }
 
 /// Whether a row with conditions can run now; in the pick's transaction.
-pub fn evaluate(tasks: &Table, results: &Table, row: &Row) -> Answer {
-    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+pub fn evaluate(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>) -> Answer {
+    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
     let is = |key: &str| options.get(key) == Some(&Json::Bool(true));
     let (any, allow_failure) = (is("any"), is("allow_failure"));
     let mut open = Vec::new();
@@ -100,7 +103,7 @@ pub fn evaluate(tasks: &Table, results: &Table, row: &Row) -> Answer {
             }
             continue;
         }
-        let state = results.find(&[rcol::ID as i16], Value::Uuid(d)).map(|r| r.char(rcol::STATE));
+        let state = results.find(Results::ID.equals(d)).map(|r| r.char(Results::STATE));
         // One that isn't kept any more counts as done: failures are kept longest.
         let met = state.is_none_or(|s| s == ended::DONE) || allow_failure;
         match (met, any) {
@@ -128,39 +131,35 @@ fn link_id(dependent: u128, of: u128) -> u128 {
 }
 
 /// Lets rows wait: `(row, what for)`. Lost ones were changed meanwhile and are looked at again.
-pub fn write_waits(tasks: &Table, row: &Row, answer: &Answer) {
+pub fn write_waits(tasks: &Table<Tasks>, row: &Row<Tasks>, answer: &Answer) {
     match answer {
         Answer::Wait(on) => {
-            let _: Gone = tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Uuid(*on))]);
+            let _: Write = tasks.update(row, &[Tasks::STATE.to(stored::WAITING), Tasks::WAITS_FOR.to(*on)]);
         }
         Answer::WaitAny(list) => {
-            if tasks.update(row, &[(col::STATE, Value::Char(stored::WAITING)), (col::WAITS_FOR, Value::Null)]) == Gone::Lost {
+            if tasks.update(row, &[Tasks::STATE.to(stored::WAITING), Tasks::WAITS_FOR.null()]) == Write::Overtaken {
                 return;
             }
-            let id = row.uuid(col::ID).unwrap_or(0);
+            let id = row.get(Tasks::ID).unwrap_or(0);
             let id_text = ids::uuid_text(id);
             for on in list {
                 let link = link_id(id, *on);
-                if tasks.find(&[col::ID as i16], Value::Uuid(link)).is_some() {
+                if tasks.find(Tasks::ID.equals(link)).is_some() {
                     continue;
                 }
                 let now = clock::now();
-                let mut values = vec![Value::Null; col::COUNT];
-                for (column, value) in [
-                    (col::ID, Value::Uuid(link)),
-                    (col::HANDLER, Value::Text(row.str(col::HANDLER).unwrap_or(""))),
-                    (col::STATE, Value::Char(stored::LINK)),
-                    (col::PRIORITY, Value::I16(0)),
-                    (col::ATTEMPTS, Value::I32(0)),
-                    (col::CRASHES, Value::I32(0)),
-                    (col::CREATED_AT, Value::Time(now)),
-                    (col::RUN_AT, Value::Time(now)),
-                    (col::NAME, Value::Text(&id_text)),
-                    (col::WAITS_FOR, Value::Uuid(*on)),
-                ] {
-                    values[column - 1] = value;
-                }
-                tasks.insert(&values);
+                tasks.insert(&[
+                    Tasks::ID.to(link),
+                    Tasks::HANDLER.to(row.get(Tasks::HANDLER).unwrap_or("")),
+                    Tasks::STATE.to(stored::LINK),
+                    Tasks::PRIORITY.to(0),
+                    Tasks::ATTEMPTS.to(0),
+                    Tasks::CRASHES.to(0),
+                    Tasks::CREATED_AT.to(now),
+                    Tasks::RUN_AT.to(now),
+                    Tasks::NAME.to(id_text.as_str()),
+                    Tasks::WAITS_FOR.to(*on),
+                ]);
             }
         }
         _ => {}
@@ -168,7 +167,7 @@ pub fn write_waits(tasks: &Table, row: &Row, answer: &Answer) {
 }
 
 /// After the rows are written and committed: those whose end was missed are let go again.
-pub fn look_again(tenant: &Tenant, tasks: &Table, waits: &[u128]) -> std::result::Result<bool, Failure> {
+pub fn look_again(tenant: &Tenant, tasks: &Table<Tasks>, waits: &[u128]) -> std::result::Result<bool, Failure> {
     let mut soon = false;
     for on in waits {
         match unfinished(tasks, *on) {
@@ -184,30 +183,23 @@ pub fn look_again(tenant: &Tenant, tasks: &Table, waits: &[u128]) -> std::result
 }
 
 /// Rows that wait for `key` now.
-pub fn waiting_for(tasks: &Table, key: u128, mut f: impl FnMut(Row) -> bool) {
-    let by_waits = tasks.index_with(&WAITS_INDEX);
-    tasks.scan(by_waits, &[Key { column: 1, compare: Compare::Eq, value: Value::Uuid(key) }], None, false, &mut f);
+pub fn waiting_for(tasks: &Table<Tasks>, key: u128) -> Scan<'_, Tasks> {
+    tasks.scan(&Tasks::WAITING, &[Tasks::WAITS_FOR.equals(key)])
 }
 
 /// The task `id` is final (its row is gone in this transaction): all that wait for it are looked at
 /// by the next pick.
-pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<(), Failure> {
-    let mut found = Vec::new();
-    transaction::with_latest_snapshot(|| {
-        waiting_for(tasks, id, |row| {
-            found.push(row);
-            true
-        })
-    });
+pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: u128) -> std::result::Result<(), Failure> {
+    let found: Vec<_> = transaction::with_latest_snapshot(|| waiting_for(tasks, id).collect());
     for row in found {
-        if row.char(col::STATE) != stored::LINK {
+        if row.char(Tasks::STATE) != stored::LINK {
             let_go(tenant, tasks, row, Some(id))?;
             continue;
         }
-        let _: Gone = tasks.delete(&row);
-        let dependent = row.str(col::NAME).and_then(|n| uuid::Uuid::parse_str(n).ok()).map_or(0, |u| u.as_u128());
-        if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(dependent)))
-            && row.char(col::STATE) == stored::WAITING
+        let _: Write = tasks.delete(&row);
+        let dependent = row.get(Tasks::NAME).and_then(|n| uuid::Uuid::parse_str(n).ok()).map_or(0, |u| u.as_u128());
+        if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(dependent)))
+            && row.char(Tasks::STATE) == stored::WAITING
         {
             let_go(tenant, tasks, row, None)?;
         }
@@ -216,12 +208,12 @@ pub fn release(tenant: &Tenant, tasks: &Table, id: u128) -> std::result::Result<
 }
 
 /// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
-fn due_again(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Micros, Failure> {
-    let run_at = row.time(col::RUN_AT).unwrap_or(0);
-    if row.char(col::STATE) != stored::WAITING || row.raw(col::OPTIONS).is_none() {
+fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Micros, Failure> {
+    let run_at = row.get(Tasks::RUN_AT).unwrap_or(0);
+    if row.char(Tasks::STATE) != stored::WAITING || !row.has(Tasks::OPTIONS) {
         return Ok(run_at);
     }
-    let Some(delay) = row.json(col::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64)) else { return Ok(run_at) };
+    let Some(delay) = row.get(Tasks::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64)) else { return Ok(run_at) };
     let results = tenant.open(tenant.result, Access::Read)?;
     if matches!(transaction::with_latest_snapshot(|| evaluate(tasks, &results, row)), Answer::Never(_)) {
         // That it can't run any more is said at once.
@@ -231,31 +223,33 @@ fn due_again(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<M
 }
 
 /// What puts it back among the rows that picks walk.
-fn back<'a>(tenant: &Tenant, row: &Row, run_at: Micros) -> Vec<(usize, Value<'a>)> {
-    let mut changes = Place::of(tenant, row.str(col::QUEUE)).changes().to_vec();
-    let later = run_at - row.time(col::RUN_AT).unwrap_or(0);
+fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, run_at: Micros) -> Vec<Set<'a, Tasks>> {
+    let mut changes = Place::of(tenant, row.get(Tasks::QUEUE)).changes().to_vec();
+    let later = run_at - row.get(Tasks::RUN_AT).unwrap_or(0);
     if later > 0 {
-        changes.push((col::RUN_AT, Value::Time(run_at)));
+        changes.push(Tasks::RUN_AT.to(run_at));
         // Until when it may start counts from when it may run.
-        changes.extend(row.time(col::EXPIRES_AT).map(|e| (col::EXPIRES_AT, Value::Time(e.saturating_add(later).min(TIME_MAX)))));
+        changes.extend(row.get(Tasks::EXPIRES_AT).map(|e| Tasks::EXPIRES_AT.to(e.saturating_add(later).min(TIME_MAX))));
     }
     changes
 }
 
 /// Back among the rows that picks walk, whoever else is changing it. False: it doesn't wait for that any more.
-pub fn let_go(tenant: &Tenant, tasks: &Table, mut row: Row, from: Option<u128>) -> std::result::Result<bool, Failure> {
+pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: Option<u128>) -> std::result::Result<bool, Failure> {
     loop {
         let run_at = due_again(tenant, tasks, &row)?;
-        if tasks.update(&row, &back(tenant, &row, run_at)) == Gone::Done {
-            let role = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
+        if tasks.update(&row, &back(tenant, &row, run_at)) == Write::Done {
+            let role = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
                 wake::due(entry, run_at);
             }
             return Ok(true);
         }
-        let id = row.uuid(col::ID).unwrap_or(0);
-        match transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id))) {
-            Some(now) if matches!(now.char(col::STATE), stored::WAITING | stored::GATED) && now.uuid(col::WAITS_FOR) == from => row = now,
+        let id = row.get(Tasks::ID).unwrap_or(0);
+        match transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(id))) {
+            Some(now) if matches!(now.char(Tasks::STATE), stored::WAITING | stored::GATED) && now.get(Tasks::WAITS_FOR) == from => {
+                row = now
+            }
             _ => return Ok(false),
         }
     }

@@ -12,7 +12,8 @@
 use crate::handler::Handler;
 use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;
-use crate::postgres::relation::{Row, Table, Tid, Value};
+use crate::postgres::relation::Table;
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids;
 use crate::pure::rate::Rate;
@@ -24,7 +25,7 @@ use crate::shared::rates::RateFound;
 use crate::shared::slot::{GATES, Item, Slot};
 use crate::shared::{self, Shared};
 use crate::tenant::Tenant;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::waits::depend;
 use std::collections::HashMap;
 
@@ -47,15 +48,15 @@ impl Gate {
 }
 
 /// The gates of a task, usually none.
-pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Gate> {
+pub fn of(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<Gate> {
     let mut gates = Vec::new();
     let mut add = |kind: &str, name: &str, place: usize, max: Option<i32>, rate: Option<Rate>| {
         gates.push(Gate { key: ids::gate_id(kind, name), max, rate, place });
     };
-    if let Some(lock) = row.str(col::LOCK_KEY) {
+    if let Some(lock) = row.get(Tasks::LOCK_KEY) {
         add("lock", lock, 0, Some(1), None);
     }
-    if let Some(name) = row.str(col::LIMIT_KEY)
+    if let Some(name) = row.get(Tasks::LIMIT_KEY)
         && let Some(limit) = tenant.limits.iter().find(|l| l.key == name)
     {
         add("limit", name, 1, limit.max_running, limit.rate);
@@ -66,7 +67,7 @@ pub fn of(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Gate> {
         add("handler", &h.name, 2, h.max_running, h.rate);
     }
     if !tenant.queues.is_empty()
-        && let Some(queue) = tenant.queue(row.str(col::QUEUE)).filter(|q| q.max_running.is_some() || q.rate.is_some())
+        && let Some(queue) = tenant.queue(row.get(Tasks::QUEUE)).filter(|q| q.max_running.is_some() || q.rate.is_some())
     {
         add("queue", &queue.name, 3, queue.max_running, queue.rate);
     }
@@ -165,29 +166,30 @@ impl<'a> Busy<'a> {
 
 /// A task of these gates has ended, or won't go on for now: the best that was put aside at each of
 /// them comes back.
-pub fn release(tenant: &Tenant, tasks: &Table, row: &Row, handler: Option<&Handler>) -> Result<(), Failure> {
+pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, handler: Option<&Handler>) -> Result<(), Failure> {
     for gate in of(tenant, row, handler) {
         let_one_in(tenant, tasks, gate.key)?;
     }
     Ok(())
 }
 
-fn let_one_in(tenant: &Tenant, tasks: &Table, gate: u128) -> Result<(), Failure> {
+fn let_one_in(tenant: &Tenant, tasks: &Table<Tasks>, gate: u128) -> Result<(), Failure> {
     let now = clock::now();
     loop {
         // Others that end now may be letting in the same ones: those are left to them, if there are more.
         let (mut best, mut taken) = (None, None);
         transaction::with_latest_snapshot(|| {
-            depend::waiting_for(tasks, gate, |row| {
-                let due = row.time(col::RUN_AT).unwrap_or(0) <= now;
+            for row in depend::waiting_for(tasks, gate) {
+                let due = row.get(Tasks::RUN_AT).unwrap_or(0) <= now;
                 let place = if row.in_flux { &mut taken } else { &mut best };
-                let first = place.is_none();
                 let stop = due && !row.in_flux;
-                if first || stop {
+                if place.is_none() || stop {
                     *place = Some(row);
                 }
-                !stop
-            })
+                if stop {
+                    break;
+                }
+            }
         });
         let Some(row) = best.or(taken) else { return Ok(()) };
         if depend::let_go(tenant, tasks, row, Some(gate))? {
@@ -199,7 +201,7 @@ fn let_one_in(tenant: &Tenant, tasks: &Table, gate: u128) -> Result<(), Failure>
 /// After rows were put aside and committed: is there still something at each gate whose end will let
 /// one in? A task that has passed it, or the one that has stayed in place before them. True: look again
 /// soon.
-pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table, gates: &[(u128, Option<u128>)]) -> Result<bool, Failure> {
+pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, gates: &[(u128, Option<u128>)]) -> Result<bool, Failure> {
     let mut soon = false;
     for (gate, first) in gates {
         let name = *gate as u64 | 1;
@@ -217,16 +219,15 @@ pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table, gates: &[(u128, Op
 }
 
 /// Whether this task is unfinished, and nobody is just ending it.
-fn is_there(tasks: &Table, id: u128, tid: Option<u64>, attempts: Option<i32>) -> bool {
-    let row = tid.and_then(|tid| tasks.fetch(Tid(tid))).filter(|r| r.uuid(col::ID) == Some(id));
-    let row = row.or_else(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
-    row.is_some_and(|r| !r.in_flux && attempts.is_none_or(|n| r.i32(col::ATTEMPTS) == Some(n)))
+fn is_there(tasks: &Table<Tasks>, id: u128, tid: Option<u64>, attempts: Option<i32>) -> bool {
+    let row = tid.and_then(|tid| tasks.fetch(Tid::of_word(tid))).filter(|r| r.get(Tasks::ID) == Some(id));
+    let row = row.or_else(|| tasks.find(Tasks::ID.equals(id)));
+    row.is_some_and(|r| !r.in_flux && attempts.is_none_or(|n| r.get(Tasks::ATTEMPTS) == Some(n)))
 }
 
 /// The row is put aside at this gate.
-pub fn put_aside(tasks: &Table, row: &Row, gate: u128) {
-    let _: crate::postgres::relation::Gone =
-        tasks.update(row, &[(col::STATE, Value::Char(stored::GATED)), (col::WAITS_FOR, Value::Uuid(gate))]);
+pub fn put_aside(tasks: &Table<Tasks>, row: &Row<Tasks>, gate: u128) {
+    let _: crate::postgres::relation::Write = tasks.update(row, &[Tasks::STATE.to(stored::GATED), Tasks::WAITS_FOR.to(gate)]);
 }
 
 /// What of a waiting task is busy, for people.
@@ -238,7 +239,7 @@ pub struct Shut {
     pub hint: &'static str,
 }
 
-pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
+pub fn why(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<Shut> {
     let Some(s) = shared::get() else { return vec![] };
     let mut found = Vec::new();
     for gate in of(tenant, row, handler) {
@@ -249,10 +250,10 @@ pub fn why(tenant: &Tenant, row: &Row, handler: Option<&Handler>) -> Vec<Shut> {
             .map(|x| x.live_items().iter().filter(|i| i.gates.contains(&gate.short())).count() as i32)
             .sum();
         let what = match gate.place {
-            0 => format!("lock \"{}\"", row.str(col::LOCK_KEY).unwrap_or("")),
-            1 => format!("limit \"{}\"", row.str(col::LIMIT_KEY).unwrap_or("")),
-            2 => format!("handler \"{}\"", row.str(col::HANDLER).unwrap_or("")),
-            3 => format!("queue \"{}\"", row.str(col::QUEUE).unwrap_or("default")),
+            0 => format!("lock \"{}\"", row.get(Tasks::LOCK_KEY).unwrap_or("")),
+            1 => format!("limit \"{}\"", row.get(Tasks::LIMIT_KEY).unwrap_or("")),
+            2 => format!("handler \"{}\"", row.get(Tasks::HANDLER).unwrap_or("")),
+            3 => format!("queue \"{}\"", row.get(Tasks::QUEUE).unwrap_or("default")),
             _ => "the tenant".to_string(),
         };
         if let Some(max) = gate.max.filter(|max| running >= *max) {

@@ -3,11 +3,11 @@
 use crate::handler::{Handler, arguments};
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Row, Value};
-use crate::postgres::types::Jsonb;
+use crate::postgres::relation::Access;
+use crate::postgres::row::Row;
 use crate::pure::ids;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use serde_json::{Value as Json, json};
 
 /// Members of one flow.
@@ -51,10 +51,7 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
     let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results
-        .find(&[rcol::ID as i16], Value::Uuid(id))
-        .and_then(|r| r.raw(rcol::RESULT).map(|d| Jsonb::from_datum(d).value()))
-        .unwrap_or(Json::Null))
+    Ok(results.find(Results::ID.equals(id)).and_then(|r| r.document(Results::RESULT).map(|result| result.value())).unwrap_or(Json::Null))
 }
 
 /// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
@@ -70,11 +67,11 @@ pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128>
 }
 
 /// What a waiting row waits for, for people.
-pub fn describe_wait(row: &Row) -> Option<String> {
-    match row.uuid(col::WAITS_FOR) {
+pub fn describe_wait(row: &Row<Tasks>) -> Option<String> {
+    match row.get(Tasks::WAITS_FOR) {
         Some(id) => Some(format!("waits for task {}", ids::uuid_text(id))),
-        None if HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
-            Some(format!("{} of its members are not final", row.i32(col::WAITS).unwrap_or(0)))
+        None if HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
+            Some(format!("{} of its members are not final", row.get(Tasks::WAITS).unwrap_or(0)))
         }
         None => Some("waits for one of several tasks".into()),
     }

@@ -6,11 +6,12 @@
 //! of the common run: state `t`, `waits_for` = the queue's key, by which an index that is there
 //! anyway finds them in the same order.
 
-use crate::postgres::relation::{Compare, Key, Table, Value};
+use crate::postgres::column::{Index, Key};
+use crate::postgres::relation::Table;
 use crate::pure::ids;
 use crate::pure::state::stored;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{PICK_INDEX, WAITS_INDEX, col};
+use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
 
 /// One of the places where due tasks are found.
@@ -27,25 +28,19 @@ impl Source {
         self.queue.map_or(0, |key| key as u64 | 1)
     }
     /// The index that has its rows: behind the first column both have priority, due time and id.
-    pub fn index(&self, table: &Table) -> usize {
-        table.index_with(if self.queue.is_none() { &PICK_INDEX } else { &WAITS_INDEX })
+    pub fn index(&self) -> &'static Index<Tasks> {
+        if self.queue.is_none() { &Tasks::PICK } else { &Tasks::WAITING }
     }
     /// The condition on the first column.
-    pub fn is_its<'a>(&self) -> Key<'a> {
-        let value = self.queue.map_or(Value::Char(stored::QUEUED), Value::Uuid);
-        Key { column: 1, compare: Compare::Eq, value }
+    pub fn is_its<'a>(&self) -> Key<'a, Tasks> {
+        self.queue.map_or(Tasks::STATE.equals(stored::QUEUED), |queue| Tasks::WAITS_FOR.equals(queue))
     }
     /// The highest priority present strictly between the two bounds.
-    pub fn first_priority(&self, table: &Table, below: Option<i16>, above: Option<i16>) -> Option<i16> {
+    pub fn first_priority(&self, table: &Table<Tasks>, below: Option<i16>, above: Option<i16>) -> Option<i16> {
         let mut keys = vec![self.is_its()];
-        keys.extend(below.map(|b| Key { column: 2, compare: Compare::Lt, value: Value::I16(b) }));
-        keys.extend(above.map(|a| Key { column: 2, compare: Compare::Gt, value: Value::I16(a) }));
-        let mut found = None;
-        table.scan(self.index(table), &keys, None, false, |row| {
-            found = row.i16(col::PRIORITY);
-            false
-        });
-        found
+        keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
+        keys.extend(above.map(|above| Tasks::PRIORITY.above(above)));
+        table.scan(self.index(), &keys).next()?.get(Tasks::PRIORITY)
     }
 }
 

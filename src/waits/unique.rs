@@ -5,7 +5,8 @@
 
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
@@ -14,7 +15,7 @@ use crate::pure::state::stored;
 use crate::shared::{self, slot};
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::{Tenant, lock};
 use serde_json::{Value as Json, json};
 
@@ -27,18 +28,18 @@ pub enum Claim {
 }
 
 /// The row that holds the key, whoever wrote it.
-fn holder(tasks: &Table, key: &str) -> Option<Row> {
+fn holder(tasks: &Table<Tasks>, key: &str) -> Option<Row<Tasks>> {
     transaction::see_own_writes();
-    transaction::with_latest_snapshot(|| tasks.find(&[col::UNIQUE_KEY as i16], Value::Text(key)))
+    transaction::with_latest_snapshot(|| tasks.find(Tasks::UNIQUE_KEY.equals(key)))
 }
 
-fn is_running(tenant: &Tenant, row: &Row) -> bool {
-    let (id, stamp) = (row.uuid(col::ID).unwrap_or(0), row.time(col::CREATED_AT).unwrap_or(0));
+fn is_running(tenant: &Tenant, row: &Row<Tasks>) -> bool {
+    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
     shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some())
 }
 
-fn until(row: &Row) -> String {
-    let options = row.json(col::OPTIONS);
+fn until(row: &Row<Tasks>) -> String {
+    let options = row.get(Tasks::OPTIONS);
     options.as_ref().and_then(|o| o.get("unique_until")).and_then(Json::as_str).unwrap_or("finished").to_string()
 }
 
@@ -48,15 +49,15 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     lock::unique_key(&queue.tenant, key)?;
     loop {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
-        let id = row.uuid(col::ID).unwrap_or(0);
+        let id = row.get(Tasks::ID).unwrap_or(0);
         let running = is_running(&queue.tenant, &row);
         if running && until(&row) == "started" {
-            if give_up(&queue.table, &row, key) == Gone::Done {
+            if give_up(&queue.table, &row, key) == Write::Done {
                 return Ok(Claim::Free);
             }
             continue;
         }
-        let finished = matches!(row.char(col::STATE), stored::KEY | stored::QUARANTINED);
+        let finished = matches!(row.char(Tasks::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
             Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(id)))
                 .detail(detail.to_string())
@@ -68,12 +69,12 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             Some("skip") => return Ok(Claim::Theirs(id)),
             Some("replace") if running => return taken("It is running, so it can't be replaced."),
             Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
-            Some("replace") if crate::waits::members::HANDLERS.contains(&row.str(col::HANDLER).unwrap_or("")) => {
+            Some("replace") if crate::waits::members::HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
                 return taken("It is a flow, whose members would be left behind.");
             }
-            Some("replace") if row.raw(col::PARENT_ID).is_some() => return taken("It belongs to a flow, so it can't be replaced."),
+            Some("replace") if row.has(Tasks::PARENT_ID) => return taken("It belongs to a flow, so it can't be replaced."),
             Some("replace") => {
-                if queue.table.delete(&row) == Gone::Done {
+                if queue.table.delete(&row) == Write::Done {
                     return Ok(Claim::Replaced(id));
                 }
             }
@@ -84,18 +85,18 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
 }
 
 /// A running task's key goes to a newcomer; it remembers which it was.
-fn give_up(tasks: &Table, row: &Row, key: &str) -> Gone {
-    let mut options = row.json(col::OPTIONS).unwrap_or_else(|| json!({}));
+fn give_up(tasks: &Table<Tasks>, row: &Row<Tasks>, key: &str) -> Write {
+    let mut options = row.get(Tasks::OPTIONS).unwrap_or_else(|| json!({}));
     options["key_was"] = key.into();
     let options = Jsonb::from_value(options);
-    tasks.update(row, &[(col::UNIQUE_KEY, Value::Null), (col::OPTIONS, Value::Json(&options))])
+    tasks.update(row, &[Tasks::UNIQUE_KEY.null(), Tasks::OPTIONS.to(&options)])
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
 /// one does the work: Superseded. Otherwise the key is its own again: its row's key and options then;
 /// None = they stay as they are.
-pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
-    let Some(mut options) = row.json(col::OPTIONS) else { return Ok(None) };
+pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
+    let Some(mut options) = row.get(Tasks::OPTIONS) else { return Ok(None) };
     let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
     let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
     lock::unique_key(tenant, &key)?;
@@ -104,27 +105,32 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result
         Some(other) => Err(Failure::ours(
             Own::Superseded,
             SqlState::SUPERSEDED,
-            format!("task {} of the same unique_key was enqueued meanwhile", ids::uuid_text(other.uuid(col::ID).unwrap_or(0))),
+            format!("task {} of the same unique_key was enqueued meanwhile", ids::uuid_text(other.get(Tasks::ID).unwrap_or(0))),
         )),
     }
 }
 
 /// Whether the key stays taken when the task is final.
-pub fn keeps(row: &Row) -> bool {
-    row.raw(col::UNIQUE_KEY).is_some() && until(row) == "deleted"
+pub fn keeps(row: &Row<Tasks>) -> bool {
+    row.has(Tasks::UNIQUE_KEY) && until(row) == "deleted"
 }
 
 /// The task is final; with unique_until 'deleted' its key stays taken.
-pub fn keep(tasks: &Table, row: &Row) {
+pub fn keep(tasks: &Table<Tasks>, row: &Row<Tasks>) {
     if !keeps(row) {
         return;
     }
-    let mut values = vec![Value::Null; col::COUNT];
-    for column in [col::ID, col::HANDLER, col::PRIORITY, col::ATTEMPTS, col::CRASHES, col::CREATED_AT, col::RUN_AT, col::UNIQUE_KEY] {
-        values[column - 1] = row.value(column);
-    }
-    values[col::STATE - 1] = Value::Char(stored::KEY);
-    tasks.insert(&values);
+    tasks.insert(&[
+        Tasks::ID.as_in(row, Tasks::ID),
+        Tasks::HANDLER.as_in(row, Tasks::HANDLER),
+        Tasks::STATE.to(stored::KEY),
+        Tasks::PRIORITY.as_in(row, Tasks::PRIORITY),
+        Tasks::ATTEMPTS.as_in(row, Tasks::ATTEMPTS),
+        Tasks::CRASHES.as_in(row, Tasks::CRASHES),
+        Tasks::CREATED_AT.as_in(row, Tasks::CREATED_AT),
+        Tasks::RUN_AT.as_in(row, Tasks::RUN_AT),
+        Tasks::UNIQUE_KEY.as_in(row, Tasks::UNIQUE_KEY),
+    ]);
 }
 
 /// The result of this id goes: so does the note that it left, and with it the key that it kept.
@@ -135,16 +141,16 @@ pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
 }
 
 /// Before a finished task runs again: is its key free?
-pub fn check_free(tenant: &Tenant, tasks: &Table, key: &str, id: u128) -> Result<()> {
+pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: u128) -> Result<()> {
     lock::unique_key(tenant, key)?;
     match holder(tasks, key) {
-        Some(row) if row.uuid(col::ID) == Some(id) && row.char(col::STATE) == stored::KEY => {
-            let _: Gone = tasks.delete(&row);
+        Some(row) if row.get(Tasks::ID) == Some(id) && row.char(Tasks::STATE) == stored::KEY => {
+            let _: Write = tasks.delete(&row);
             Ok(())
         }
         Some(row) => Err(Error::new(
             SqlState::UNIQUE_VIOLATION,
-            format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.uuid(col::ID).unwrap_or(0))),
+            format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.get(Tasks::ID).unwrap_or(0))),
         )
         .detail("Another task of this key was enqueued meanwhile.")),
         None => Ok(()),

@@ -7,7 +7,8 @@ use crate::handler::{self, Handler, arguments, invoke};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Tid, Value};
+use crate::postgres::relation::{Access, Write};
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
@@ -17,7 +18,7 @@ use crate::task::event::{self, Seen};
 use crate::task::new::{ASKED, NewTask};
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::rights::By;
 use serde_json::{Value as Json, json};
 use std::ffi::CString;
@@ -92,24 +93,24 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at
 }
 
 /// Who is still to be asked about a task that is in the table. Not those who came to listen after it was enqueued.
-fn pending(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
+fn pending(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
     let mut listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
     if !listening.is_empty() {
-        let options = if row.raw(col::OPTIONS).is_some() { row.json(col::OPTIONS) } else { None };
+        let options = if row.has(Tasks::OPTIONS) { row.get(Tasks::OPTIONS) } else { None };
         let asked = options.as_ref().and_then(|o| o.get(ASKED));
         let was_asked = |name: &str| match asked {
             Some(Json::Bool(all)) => *all,
             Some(Json::Array(names)) => names.iter().any(|n| n.as_str() == Some(name)),
             _ => false,
         };
-        let created_at = row.time(col::CREATED_AT).unwrap_or(0);
+        let created_at = row.get(Tasks::CREATED_AT).unwrap_or(0);
         listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
     }
     Ok(listening)
 }
 
 /// Before the task is run an executor of this role asks who runs as it; None: those of the task's own role do.
-pub fn asked_next(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Option<u32>> {
+pub fn asked_next(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<Option<u32>> {
     for listener in pending(tenant, row, handler)? {
         if let Some(asked) = handler::find(tenant, &listener.handler)?.filter(|h| h.run_as != handler.run_as) {
             return Ok(Some(asked.run_as));
@@ -122,7 +123,7 @@ pub fn asked_next(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<Optio
 /// those who run as others.
 fn ask_pending(
     tenant: &Tenant,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -136,7 +137,7 @@ fn ask_pending(
             others.push(listener.handler.clone());
             continue;
         }
-        listeners::check_superuser(tenant, &listener, code.role(), row.bool(col::BY_SUPERUSER) == Some(true))?;
+        listeners::check_superuser(tenant, &listener, code.role(), row.get(Tasks::BY_SUPERUSER) == Some(true))?;
         let document = made.get_or_insert_with(|| running_document(tenant, row, Event::Enqueue, item, started_at));
         if is_no(&ask(&listening_handler, document, code)?) {
             return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" refused it", listener.handler)));
@@ -149,7 +150,7 @@ fn ask_pending(
 /// The same in an executor that isn't the task's own. Whom it has asked is to be noted by `note_asked`.
 pub fn ask_for_others(
     tenant: &Tenant,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -161,22 +162,22 @@ pub fn ask_for_others(
 /// These need not be asked about the task any more.
 pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let is_it = |r: &Row| {
-        r.uuid(col::ID) == Some(item.id) && r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)
+    let is_it = |r: &Row<Tasks>| {
+        r.get(Tasks::ID) == Some(item.id) && r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
-    let row = table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it));
+    let row = table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it));
     let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");
     let row = row.ok_or_else(overtaken)?;
-    let mut options = row.json(col::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
+    let mut options = row.get(Tasks::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
     if !options[ASKED].is_array() {
         options[ASKED] = json!([]);
     }
     if let Some(asked) = options[ASKED].as_array_mut() {
         asked.extend(names.into_iter().map(Json::String));
     }
-    match table.update(&row, &[(col::OPTIONS, Value::Json(&Jsonb::from_value(options)))]) {
-        Gone::Done => Ok(()),
-        Gone::Lost => Err(overtaken()),
+    match table.update(&row, &[Tasks::OPTIONS.to(&Jsonb::from_value(options))]) {
+        Write::Done => Ok(()),
+        Write::Overtaken => Err(overtaken()),
     }
 }
 
@@ -201,7 +202,7 @@ pub fn options_again(tenant: &Tenant, options: Option<Json>, was_done: bool, oth
 /// ends it: Skipped. First those who listen to tasks being enqueued and could not be asked then.
 pub fn before_run(
     tenant: &Tenant,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -231,7 +232,7 @@ pub fn before_run(
     Ok(())
 }
 
-fn running_document(tenant: &Tenant, row: &Row, event: Event, item: &Item, started_at: Micros) -> Jsonb {
+fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: Micros) -> Jsonb {
     let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
     Jsonb::from_value(event::document(tenant, row, event, &seen))
 }
@@ -240,7 +241,7 @@ fn running_document(tenant: &Tenant, row: &Row, event: Event, item: &Item, start
 /// attempt.
 pub fn after_run(
     tenant: &Tenant,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,

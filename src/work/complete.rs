@@ -7,7 +7,9 @@ use crate::fanout::lines;
 use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock;
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::column::Set;
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
@@ -22,7 +24,7 @@ use crate::task::place::Place;
 use crate::task::rules::Rules;
 use crate::task::{document, insert};
 use crate::tenant::Tenant;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::Caller;
 use crate::waits::{depend, gate, unique};
 use crate::work::{flow, tell};
@@ -30,7 +32,7 @@ use serde_json::{Value as Json, json};
 
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
-pub fn end(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+pub fn end(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<(), Failure> {
     let message = end.error.as_ref().and_then(|e| e["message"].as_str());
     lines::ended(tenant, row, end.state, message)?;
     ended_as(tenant, tasks, row, end, save)?;
@@ -50,24 +52,24 @@ pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), F
     follow::skipped(tenant, &row)
 }
 
-fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) -> Result<(), Failure> {
+fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<(), Failure> {
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
         end::record(&results, row, end);
     }
-    let id = row.uuid(col::ID).unwrap_or(0);
-    waiters::ended(tenant.oid, id, row.str(col::GROUP_ID));
+    let id = row.get(Tasks::ID).unwrap_or(0);
+    waiters::ended(tenant.oid, id, row.get(Tasks::GROUP_ID));
     depend::release(tenant, tasks, id)?;
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     gate::release(tenant, tasks, row, handler.as_deref())?;
     // The note of a quarantined task keeps its key.
     if end.state != ended::QUARANTINED {
         unique::keep(tasks, row);
     }
-    if row.raw(col::OPTIONS).is_some() {
+    if row.has(Tasks::OPTIONS) {
         call_hooks(tenant, tasks, row, end)?;
     }
-    if let Some(flow) = row.uuid(col::PARENT_ID) {
+    if let Some(flow) = row.get(Tasks::PARENT_ID) {
         flow::member_ended(tenant, tasks, flow)?;
     }
     Ok(())
@@ -75,8 +77,8 @@ fn ended_as(tenant: &Tenant, tasks: &Table, row: &Row, end: &End, save: bool) ->
 
 /// Enqueues the task's hooks: tasks of their own, whose argument is the task as it ended. They are
 /// enqueued in the name of who enqueued it.
-fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<(), Failure> {
-    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+fn call_hooks(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End) -> Result<(), Failure> {
+    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
     let outcome = match end.state {
         ended::DONE => "on_success",
         ended::FAILED | ended::QUARANTINED => "on_failure",
@@ -86,11 +88,11 @@ fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<()
         let new = NewTask {
             handler: name.to_string(),
             args: Some(Jsonb::from_value(document::describe_end(tenant, row, end))),
-            name: row.text(col::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
+            name: row.text(Tasks::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
             ..NewTask::default()
         };
         let caller =
-            Caller { name: row.text(col::ENQUEUED_BY).unwrap_or_default(), superuser: row.bool(col::BY_SUPERUSER).unwrap_or(false) };
+            Caller { name: row.text(Tasks::ENQUEUED_BY).unwrap_or_default(), superuser: row.get(Tasks::BY_SUPERUSER).unwrap_or(false) };
         let handler = handler::find(tenant, name)?;
         insert::insert(tenant, tasks, &caller, &new, ids::new_id(), None, handler.as_deref())?;
     }
@@ -98,38 +100,33 @@ fn call_hooks(tenant: &Tenant, tasks: &Table, row: &Row, end: &End) -> Result<()
 }
 
 /// The columns of a finished task's row as an unfinished one's: to run again.
-pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row) -> Vec<Value<'a>> {
-    let mut values = vec![Value::Null; col::COUNT];
-    for (to, from) in [
-        (col::ID, rcol::ID),
-        (col::HANDLER, rcol::HANDLER),
-        (col::PRIORITY, rcol::PRIORITY),
-        (col::ATTEMPTS, rcol::ATTEMPTS),
-        (col::CREATED_AT, rcol::CREATED_AT),
-        (col::RUN_AT, rcol::RUN_AT),
-        (col::ARGS, rcol::ARGS),
-        (col::NAME, rcol::NAME),
-        (col::GROUP_ID, rcol::GROUP_ID),
-        (col::QUEUE, rcol::QUEUE),
-        (col::UNIQUE_KEY, rcol::UNIQUE_KEY),
-        (col::LOCK_KEY, rcol::LOCK_KEY),
-        (col::LIMIT_KEY, rcol::LIMIT_KEY),
-        (col::PARENT_ID, rcol::PARENT_ID),
-        (col::SCHEDULE, rcol::SCHEDULE),
-        (col::SCHEDULED_FOR, rcol::SCHEDULED_FOR),
-        (col::ENQUEUED_BY, rcol::ENQUEUED_BY),
-        (col::BY_SUPERUSER, rcol::BY_SUPERUSER),
-        (col::OPTIONS, rcol::OPTIONS),
-        (col::META, rcol::META),
-        (col::HISTORY, rcol::HISTORY),
-    ] {
-        values[to - 1] = row.value(from);
-    }
-    for (column, value) in Place::of(tenant, row.str(rcol::QUEUE)).changes() {
-        values[column - 1] = value;
-    }
-    values[col::CRASHES - 1] = Value::I32(0);
-    values
+pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row<Results>) -> Vec<Set<'a, Tasks>> {
+    let mut columns = vec![
+        Tasks::ID.as_in(row, Results::ID),
+        Tasks::HANDLER.as_in(row, Results::HANDLER),
+        Tasks::PRIORITY.as_in(row, Results::PRIORITY),
+        Tasks::ATTEMPTS.as_in(row, Results::ATTEMPTS),
+        Tasks::CREATED_AT.as_in(row, Results::CREATED_AT),
+        Tasks::RUN_AT.as_in(row, Results::RUN_AT),
+        Tasks::ARGS.as_in(row, Results::ARGS),
+        Tasks::NAME.as_in(row, Results::NAME),
+        Tasks::GROUP_ID.as_in(row, Results::GROUP_ID),
+        Tasks::QUEUE.as_in(row, Results::QUEUE),
+        Tasks::UNIQUE_KEY.as_in(row, Results::UNIQUE_KEY),
+        Tasks::LOCK_KEY.as_in(row, Results::LOCK_KEY),
+        Tasks::LIMIT_KEY.as_in(row, Results::LIMIT_KEY),
+        Tasks::PARENT_ID.as_in(row, Results::PARENT_ID),
+        Tasks::SCHEDULE.as_in(row, Results::SCHEDULE),
+        Tasks::SCHEDULED_FOR.as_in(row, Results::SCHEDULED_FOR),
+        Tasks::ENQUEUED_BY.as_in(row, Results::ENQUEUED_BY),
+        Tasks::BY_SUPERUSER.as_in(row, Results::BY_SUPERUSER),
+        Tasks::OPTIONS.as_in(row, Results::OPTIONS),
+        Tasks::META.as_in(row, Results::META),
+        Tasks::HISTORY.as_in(row, Results::HISTORY),
+        Tasks::CRASHES.to(0),
+    ];
+    columns.extend(Place::of(tenant, row.get(Results::QUEUE)).changes());
+    columns
 }
 
 /// A successful attempt: in the handler's transaction, after its deferred work.
@@ -197,14 +194,14 @@ pub fn failed(
 ) -> Result<Verdict, Failure> {
     let Judgement { failure, how, delay, last } = judgement;
     let table = tenant.open(tenant.task, Access::Write)?;
-    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Verdict::Overtaken) };
-    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+    let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Verdict::Overtaken) };
+    if row.get(Tasks::CREATED_AT) != Some(item.stamp) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
         return Ok(Verdict::Overtaken);
     }
     let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
-    let history = with_entry(row.json(col::HISTORY), end::attempt_document(attempts, *how, started_at, failure));
+    let history = with_entry(row.get(Tasks::HISTORY), end::attempt_document(attempts, *how, started_at, failure));
     let exhausted = rules.max_attempts > 0 && attempts >= rules.max_attempts;
     let mut superseded = None;
     let mut reclaimed = None;
@@ -221,12 +218,11 @@ pub fn failed(
         let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
         let at = now.saturating_add(wait.max(0));
         let history = Jsonb::from_value(history);
-        let mut changes =
-            vec![(col::ATTEMPTS, Value::I32(attempts)), (col::RUN_AT, Value::Time(at)), (col::HISTORY, Value::Json(&history))];
+        let mut changes = vec![Tasks::ATTEMPTS.to(attempts), Tasks::RUN_AT.to(at), Tasks::HISTORY.to(&history)];
         if let Some((key, options)) = &reclaimed {
-            changes.extend([(col::UNIQUE_KEY, Value::Text(key)), (col::OPTIONS, Value::Json(options))]);
+            changes.extend([Tasks::UNIQUE_KEY.to(key.as_str()), Tasks::OPTIONS.to(options)]);
         }
-        if table.update(&row, &changes) == Gone::Lost {
+        if table.update(&row, &changes) == Write::Overtaken {
             return Ok(Verdict::Overtaken);
         }
         tell::attempt_failed(tenant, &row, attempts, started_at, failure, false);
@@ -234,7 +230,7 @@ pub fn failed(
         gate::release(tenant, &table, &row, handler)?;
         return Ok(Verdict::RetryAt(at));
     }
-    if table.delete(&row) == Gone::Lost {
+    if table.delete(&row) == Write::Overtaken {
         return Ok(Verdict::Overtaken);
     }
     tell::attempt_failed(tenant, &row, attempts, started_at, failure, true);
@@ -271,12 +267,12 @@ pub fn interrupted(
     failure: &Failure,
 ) -> Result<Interrupted, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id)) else { return Ok(Interrupted::Overtaken) };
-    if row.time(col::CREATED_AT) != Some(item.stamp) || row.i32(col::ATTEMPTS) != Some(item.attempts) {
+    let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Interrupted::Overtaken) };
+    if row.get(Tasks::CREATED_AT) != Some(item.stamp) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
         return Ok(Interrupted::Overtaken);
     }
     let attempt = item.attempts + 1;
-    let mut entries = match row.json(col::HISTORY) {
+    let mut entries = match row.get(Tasks::HISTORY) {
         Some(Json::Array(entries)) => entries,
         _ => vec![],
     };
@@ -306,9 +302,9 @@ pub fn interrupted(
     let mut entry = end::attempt_document(attempt, AttemptEnd::Interrupted, started_at, &noted);
     entry["times"] = times.into();
     let history = Jsonb::from_value(with_entry(Some(entries.into()), entry));
-    match table.update(&row, &[(col::HISTORY, Value::Json(&history))]) {
-        Gone::Done => Ok(Interrupted::Again(times)),
-        Gone::Lost => Ok(Interrupted::Overtaken),
+    match table.update(&row, &[Tasks::HISTORY.to(&history)]) {
+        Write::Done => Ok(Interrupted::Again(times)),
+        Write::Overtaken => Ok(Interrupted::Overtaken),
     }
 }
 
@@ -318,9 +314,9 @@ pub fn interruptions(entry: &Json, attempt: i32) -> Option<i64> {
 }
 
 /// How often in a row the present attempt of this task was interrupted, by what its row says.
-pub fn interruptions_of(row: &Row) -> i64 {
-    let attempt = row.i32(col::ATTEMPTS).unwrap_or(0) + 1;
-    match row.json(col::HISTORY) {
+pub fn interruptions_of(row: &Row<Tasks>) -> i64 {
+    let attempt = row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1;
+    match row.get(Tasks::HISTORY) {
         Some(Json::Array(entries)) => entries.last().and_then(|last| interruptions(last, attempt)).unwrap_or(0),
         _ => 0,
     }
@@ -330,8 +326,8 @@ pub fn interruptions_of(row: &Row) -> i64 {
 /// the attempt, the handler itself had deleted it.
 pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
     let table = tenant.open(tenant.task, Access::Read)?;
-    let row = table.find(&[col::ID as i16], Value::Uuid(item.id));
-    Ok(row.is_some_and(|r| r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts)))
+    let row = table.find(Tasks::ID.equals(item.id));
+    Ok(row.is_some_and(|r| r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)))
 }
 
 /// What is said of that.
@@ -355,13 +351,13 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let mut names = Vec::new();
     for item in items {
-        if let Some(row) = table.find(&[col::ID as i16], Value::Uuid(item.id))
-            && state::is_runnable(row.char(col::STATE))
-            && row.time(col::CREATED_AT) == Some(item.stamp)
+        if let Some(row) = table.find(Tasks::ID.equals(item.id))
+            && state::is_runnable(row.char(Tasks::STATE))
+            && row.get(Tasks::CREATED_AT) == Some(item.stamp)
         {
             // Lost: another executor of the tenant came upon it too, or it has ended.
-            if table.update(&row, &[(col::STATE, Value::Char(stored::HELD)), (col::WAITS_FOR, Value::Null)]) == Gone::Done {
-                let name = row.str(col::HANDLER).unwrap_or("");
+            if table.update(&row, &[Tasks::STATE.to(stored::HELD), Tasks::WAITS_FOR.null()]) == Write::Done {
+                let name = row.get(Tasks::HANDLER).unwrap_or("");
                 // It stood in place at its gates, perhaps for others who were put aside behind it.
                 gate::release(tenant, &table, &row, handler::find(tenant, name)?.as_deref())?;
                 names.push(name.to_string());

@@ -7,7 +7,8 @@
 
 use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, memory, transaction};
@@ -20,7 +21,7 @@ use crate::task::lookup::{self, Found};
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::waits::members::{self, MEMBERS};
 use crate::waits::unique;
 use crate::work::{complete, own_session};
@@ -129,7 +130,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let count = spec.members.len();
     if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
         let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
-        let kept = |n: &usize| results.find(&[rcol::ID as i16], Value::Uuid(ids::member_id(id, *n))).is_some();
+        let kept = |n: &usize| results.find(Results::ID.equals(ids::member_id(id, *n))).is_some();
         if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
             return Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("an earlier flow had the id {}", ids::uuid_text(id)))
                 .detail(format!("The result of its member {} is kept.", n + 1))
@@ -179,32 +180,22 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
     let meta = spec.flow.meta.clone().map_or_else(crate::task::new::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
-        Value::Uuid(id),
-        Value::Text(spec.kind),
-        Value::Char(stored::WAITING),
-        Value::I16(0),
-        Value::I32(0),
-        Value::I32(0),
-        Value::Time(now),
-        Value::Time(now),
-        Value::Null,
-        Value::text(spec.flow.name.as_deref()),
-        Value::text(spec.flow.group_id.as_deref()),
-        Value::Null,
-        Value::text(spec.flow.unique_key.as_deref()),
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::I32(count as i32),
-        Value::Null,
-        Value::Null,
-        Value::Null,
-        Value::Text(&queue.caller.name),
-        Value::Bool(queue.caller.superuser),
-        Value::Json(&options),
-        Value::json(meta.as_ref()),
-        Value::Null,
-        Value::Null,
+        Tasks::ID.to(id),
+        Tasks::HANDLER.to(spec.kind),
+        Tasks::STATE.to(stored::WAITING),
+        Tasks::PRIORITY.to(0),
+        Tasks::ATTEMPTS.to(0),
+        Tasks::CRASHES.to(0),
+        Tasks::CREATED_AT.to(now),
+        Tasks::RUN_AT.to(now),
+        Tasks::NAME.to(spec.flow.name.as_deref()),
+        Tasks::GROUP_ID.to(spec.flow.group_id.as_deref()),
+        Tasks::UNIQUE_KEY.to(spec.flow.unique_key.as_deref()),
+        Tasks::WAITS.to(count as i32),
+        Tasks::ENQUEUED_BY.to(queue.caller.name.as_str()),
+        Tasks::BY_SUPERUSER.to(queue.caller.superuser),
+        Tasks::OPTIONS.to(&options),
+        Tasks::META.to(meta.as_ref()),
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
         wake::enqueued(entry, time::NEVER);
@@ -216,25 +207,25 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
 }
 
 /// A member's row has gone: counts its flow down, and ends it if it was the last.
-pub fn member_ended(tenant: &Tenant, tasks: &Table, flow: u128) -> std::result::Result<(), Failure> {
+pub fn member_ended(tenant: &Tenant, tasks: &Table<Tasks>, flow: u128) -> std::result::Result<(), Failure> {
     loop {
-        let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(flow)));
-        let Some(row) = found.filter(|r| r.char(col::STATE) == stored::WAITING) else { return Ok(()) };
-        let left = row.i32(col::WAITS).unwrap_or(1) - 1;
+        let found = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(flow)));
+        let Some(row) = found.filter(|r| r.char(Tasks::STATE) == stored::WAITING) else { return Ok(()) };
+        let left = row.get(Tasks::WAITS).unwrap_or(1) - 1;
         if left > 0 {
-            if tasks.update(&row, &[(col::WAITS, Value::I32(left))]) == Gone::Done {
+            if tasks.update(&row, &[Tasks::WAITS.to(left)]) == Write::Done {
                 return Ok(());
             }
-        } else if tasks.delete(&row) == Gone::Done {
+        } else if tasks.delete(&row) == Write::Done {
             return finish(tenant, tasks, &row);
         }
         // Another member's end was first: as it is now.
     }
 }
 
-fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), Failure> {
-    let id = row.uuid(col::ID).unwrap_or(0);
-    let options = row.json(col::OPTIONS).unwrap_or(Json::Null);
+fn finish(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<(), Failure> {
+    let id = row.get(Tasks::ID).unwrap_or(0);
+    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
     let count = members::number_of(&options);
     let chunked = options["flow"]["chunked"] == Json::Bool(true);
     let allow_failure = options.get("allow_failure") == Some(&Json::Bool(true));
@@ -245,23 +236,23 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
     let mut others = 0;
     transaction::with_latest_snapshot(|| {
         for n in 0..count {
-            let member = results.find(&[rcol::ID as i16], Value::Uuid(ids::member_id(id, n)));
-            let state = member.as_ref().map_or(ended::DONE, |m| m.char(rcol::STATE));
+            let member = results.find(Results::ID.equals(ids::member_id(id, n)));
+            let state = member.as_ref().map_or(ended::DONE, |m| m.char(Results::STATE));
             // As text: nothing of it is lost, however deep it is nested.
-            let result = member.as_ref().and_then(|m| m.raw(rcol::RESULT)).map(|d| Jsonb::from_datum(d).text());
+            let result = member.as_ref().and_then(|m| m.document(Results::RESULT)).map(|result| result.text());
             match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
                 Some("") if chunked => {}
                 Some(items) if chunked => gathered.push(items.to_string()),
                 None if chunked && result.is_none() => {
                     // One for each of its calls, so that the others' results stay in their places.
-                    let calls = member.as_ref().and_then(|m| m.json(rcol::ARGS)).and_then(|a| a.as_array().map(Vec::len));
+                    let calls = member.as_ref().and_then(|m| m.get(Results::ARGS)).and_then(|a| a.as_array().map(Vec::len));
                     gathered.extend(vec!["null".to_string(); calls.unwrap_or(1)]);
                 }
                 _ => gathered.push(result.unwrap_or("null".into())),
             }
             if state != ended::DONE {
                 if first.is_none() {
-                    let error = member.as_ref().and_then(|m| m.json(rcol::ERROR)).unwrap_or(Json::Null);
+                    let error = member.as_ref().and_then(|m| m.get(Results::ERROR)).unwrap_or(Json::Null);
                     let message = error.get("message").and_then(Json::as_str).map(str::to_string);
                     first = Some((n, json!({ "how": document::ended_how(state), "message": message })));
                 } else {
@@ -289,28 +280,28 @@ fn finish(tenant: &Tenant, tasks: &Table, row: &Row) -> std::result::Result<(), 
 /// after it. The flow waits for them as before. False: there is nothing to run again.
 pub fn requeue(
     tenant: &Rc<Tenant>,
-    tasks: &Table,
-    results: &Table,
+    tasks: &Table<Tasks>,
+    results: &Table<Results>,
     id: u128,
     member: Option<u128>,
-    mut one: impl FnMut(&Row, Option<u128>) -> Result<bool>,
+    mut one: impl FnMut(&Row<Results>, Option<u128>) -> Result<bool>,
 ) -> Result<bool> {
     let found = lookup::look_up(tasks, results, id);
     let (options, chain) = match &found {
-        Found::Finished(row) => (row.json(rcol::OPTIONS), row.str(rcol::HANDLER) == Some("tq_chain")),
-        Found::Unfinished(row) => (row.json(col::OPTIONS), row.str(col::HANDLER) == Some("tq_chain")),
+        Found::Finished(row) => (row.get(Results::OPTIONS), row.get(Results::HANDLER) == Some("tq_chain")),
+        Found::Unfinished(row) => (row.get(Tasks::OPTIONS), row.get(Tasks::HANDLER) == Some("tq_chain")),
         Found::Nothing => return Ok(false),
     };
     // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
     let by = crate::tenant::rights::author();
-    let answers = [(col::ENQUEUED_BY, Value::Text(&by.name)), (col::BY_SUPERUSER, Value::Bool(by.superuser))];
+    let answers = [Tasks::ENQUEUED_BY.to(by.name.as_str()), Tasks::BY_SUPERUSER.to(by.superuser)];
     let mut again = 0;
     let mut before: Option<u128> = None;
     let mut started = member.is_none();
     for m in members::members_of(id, options) {
         started |= member == Some(m);
-        let row = transaction::with_latest_snapshot(|| results.find(&[rcol::ID as i16], Value::Uuid(m)));
-        if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(rcol::STATE) != ended::DONE)) {
+        let row = transaction::with_latest_snapshot(|| results.find(Results::ID.equals(m)));
+        if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(Results::STATE) != ended::DONE)) {
             let wait = before.filter(|_| chain && again > 0);
             if one(&row, wait)? {
                 again += 1;
@@ -328,28 +319,27 @@ pub fn requeue(
     }
     match found {
         Found::Unfinished(_) => loop {
-            let found = transaction::with_latest_snapshot(|| tasks.find(&[col::ID as i16], Value::Uuid(id)));
+            let found = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(id)));
             let Some(row) = found else { break };
-            let left = row.i32(col::WAITS).unwrap_or(0) + again;
-            let waits = (col::WAITS, Value::I32(left));
-            if tasks.update(&row, &[waits, answers[0], answers[1]]) == Gone::Done {
+            let left = row.get(Tasks::WAITS).unwrap_or(0) + again;
+            let waits = Tasks::WAITS.to(left);
+            if tasks.update(&row, &[waits, answers[0], answers[1]]) == Write::Done {
                 break;
             }
         },
         Found::Finished(row) => {
-            if results.delete(&row) == Gone::Lost {
+            if results.delete(&row) == Write::Overtaken {
                 return Err(Error::new(SqlState::SERIALIZATION_FAILURE, "the flow was changed meanwhile").hint("Try again."));
             }
-            let mut values = complete::unfinished_again(tenant, &row);
-            values[col::STATE - 1] = Value::Char(stored::WAITING);
-            values[col::WAITS_FOR - 1] = Value::Null;
-            values[col::WAITS - 1] = Value::I32(again);
-            let now = Value::Time(clock::now());
-            values[col::CREATED_AT - 1] = now;
-            for (column, value) in answers {
-                values[column - 1] = value;
-            }
-            tasks.insert(&values);
+            let mut columns = complete::unfinished_again(tenant, &row);
+            columns.extend([
+                Tasks::STATE.to(stored::WAITING),
+                Tasks::WAITS_FOR.null(),
+                Tasks::WAITS.to(again),
+                Tasks::CREATED_AT.to(clock::now()),
+            ]);
+            columns.extend(answers);
+            tasks.insert(&columns);
             if let Some(entry) = tenant.entry(tenant.owner)? {
                 wake::enqueued(entry, time::NEVER);
             }

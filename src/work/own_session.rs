@@ -13,7 +13,8 @@ use crate::postgres::code::MayRunCode;
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::interrupt::{self, Mark};
-use crate::postgres::relation::{Access, Compare, Key, Row, Table, Tid, Value};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
@@ -30,7 +31,7 @@ use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
 use crate::task::rules::Rules;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant, reserved};
 use crate::waits::depend::{self, Answer};
 use crate::waits::gate;
@@ -95,7 +96,7 @@ impl Due {
     fn look_at(
         &mut self,
         tenant: &Rc<Tenant>,
-        table: &Table,
+        table: &Table<Tasks>,
         source: &Source,
         by: Micros,
         room: usize,
@@ -103,31 +104,24 @@ impl Due {
     ) -> Result<Vec<Item>> {
         let mut found = Vec::new();
         let mut below = None;
-        let mut fault = None;
         while let Some(priority) = source.first_priority(table, below, None) {
-            let keys = [
-                source.is_its(),
-                Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
-                Key { column: 3, compare: Compare::Le, value: Value::Time(by) },
-            ];
-            table.scan(source.index(table), &keys, None, false, |row| {
+            let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.at_most(by)];
+            for row in table.scan(source.index(), &keys) {
                 let item = item_of(&row);
                 if !self.seen.insert((item.id, item.stamp, item.attempts)) {
-                    return true;
+                    continue;
                 }
-                match reason_to_leave(tenant, &row, running) {
-                    Ok(None) => found.push(item),
-                    Ok(Some(reason)) => *self.left.entry(reason).or_default() += 1,
-                    Err(error) => fault = Some(error),
+                match reason_to_leave(tenant, &row, running)? {
+                    None => found.push(item),
+                    Some(reason) => *self.left.entry(reason).or_default() += 1,
                 }
-                fault.is_none() && found.len() < room
-            });
-            if fault.is_some() || found.len() >= room {
-                break;
+                if found.len() >= room {
+                    return Ok(found);
+                }
             }
             below = Some(priority);
         }
-        fault.map_or(Ok(found), Err)
+        Ok(found)
     }
 
     /// What an attempt came to, and whether it ran.
@@ -167,33 +161,33 @@ struct Running {
 }
 
 impl Running {
-    fn look(tenant: &Tenant, table: &Table) -> Running {
+    fn look(tenant: &Tenant, table: &Table<Tasks>) -> Running {
         let tasks: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
             let database = shmem::my_database();
             let ours = s.slots.iter().filter(|x| x.tenant.load() == tenant.oid && x.database.load() == database);
             ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
         });
-        let schedule = |id: &u128| table.find(&[col::ID as i16], Value::Uuid(*id))?.text(col::SCHEDULE);
+        let schedule = |id: &u128| table.find(Tasks::ID.equals(*id))?.text(Tasks::SCHEDULE);
         let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
         Running { tasks, schedules }
     }
 
     /// Whether another task of its schedule runs, and they may not overlap.
-    fn overlap(&self, row: &Row) -> bool {
-        let alone = || row.json(col::OPTIONS).is_some_and(|o| o.get("alone").is_some());
-        row.str(col::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && alone()
+    fn overlap(&self, row: &Row<Tasks>) -> bool {
+        let alone = || row.get(Tasks::OPTIONS).is_some_and(|o| o.get("alone").is_some());
+        row.get(Tasks::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && alone()
     }
 }
 
 /// Why a due task can't be run here; None = it can.
-fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<Option<String>> {
-    if running.tasks.contains(&row.uuid(col::ID).unwrap_or(0)) {
+fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> Result<Option<String>> {
+    if running.tasks.contains(&row.get(Tasks::ID).unwrap_or(0)) {
         return Ok(Some("an executor has it".into()));
     }
     if running.overlap(row) {
-        return Ok(Some(format!("a task of schedule \"{}\" runs", row.str(col::SCHEDULE).unwrap_or(""))));
+        return Ok(Some(format!("a task of schedule \"{}\" runs", row.get(Tasks::SCHEDULE).unwrap_or(""))));
     }
-    let name = row.str(col::HANDLER).unwrap_or("");
+    let name = row.get(Tasks::HANDLER).unwrap_or("");
     let Some(handler) = handler::find(tenant, name)? else {
         return Ok(Some(format!("handler \"{name}\" is not registered")));
     };
@@ -203,7 +197,7 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row, running: &Running) -> Result<
     if handler.quarantined {
         return Ok(Some(format!("handler \"{name}\" is quarantined")));
     }
-    if tenant.part_paused_until(name, row.str(col::QUEUE), clock::now()).is_some() {
+    if tenant.part_paused_until(name, row.get(Tasks::QUEUE), clock::now()).is_some() {
         return Ok(Some(format!("handler \"{name}\" or its queue is paused")));
     }
     if handler.run_as != sandbox::current_user().to_u32() {
@@ -245,7 +239,7 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
 pub struct Attempt {
     pub state: State,
     /// The row as it was before.
-    pub row: Option<Row>,
+    pub row: Option<Row<Tasks>>,
     pub result: Option<Jsonb>,
 }
 
@@ -266,7 +260,7 @@ pub enum Try {
 
 /// As an executor counts its attempts (tq_stats, tq_failures). It is counted when it ends, whatever becomes of the
 /// transaction around it: it has been made.
-fn count(tenant: &Tenant, row: &Row, outcome: Outcome, started_at: Micros, judgement: Option<&Judgement>) {
+fn count(tenant: &Tenant, row: &Row<Tasks>, outcome: Outcome, started_at: Micros, judgement: Option<&Judgement>) {
     let Some(s) = shared::get() else { return };
     let counted = task::counted(row);
     counters::ended(&s, tenant.oid, &counted, outcome, started_at);
@@ -287,13 +281,13 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     let first = subtransaction::run(|| {
         let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
         // With time travel, as late as it would have been started.
-        let at = started_at.max(row.time(col::RUN_AT).unwrap_or(0));
-        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= at) {
+        let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or(0));
+        if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= at) {
             COMPLETING.set(true);
             complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
             return Ok(Try::Ran(Attempt { state: State::Expired, row: Some(row), result: None }));
         }
-        if row.raw(col::WAITS).is_some() {
+        if row.has(Tasks::WAITS) {
             let tasks = tenant.open(tenant.task, Access::Write)?;
             let results = tenant.open(tenant.result, Access::Read)?;
             match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
@@ -307,7 +301,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
                 _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
             }
         }
-        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
         // As when it was looked for, unless something was taken away or stopped meanwhile.
         if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
             return Ok(Try::Waits(why.to_string()));
@@ -377,28 +371,28 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
 }
 
 /// The very row, locked; None = it isn't to be had.
-fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row>> {
+fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row<Tasks>>> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = find(&table, item);
     Ok(row.filter(|r| row_lock::try_lock(&table, r)))
 }
 
-fn find(table: &Table, item: &Item) -> Option<Row> {
-    let is_it = |r: &Row| {
-        r.uuid(col::ID) == Some(item.id)
-            && state::is_runnable(r.char(col::STATE))
-            && r.time(col::CREATED_AT) == Some(item.stamp)
-            && r.i32(col::ATTEMPTS) == Some(item.attempts)
+fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
+    let is_it = |r: &Row<Tasks>| {
+        r.get(Tasks::ID) == Some(item.id)
+            && state::is_runnable(r.char(Tasks::STATE))
+            && r.get(Tasks::CREATED_AT) == Some(item.stamp)
+            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
-    table.fetch(Tid(item.tid)).filter(is_it).or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)).filter(is_it))
+    table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it))
 }
 
-fn with_row<T>(tenant: &Rc<Tenant>, item: &Item, f: impl FnOnce(Option<&Row>) -> T) -> Result<T> {
+fn with_row<T>(tenant: &Rc<Tenant>, item: &Item, f: impl FnOnce(Option<&Row<Tasks>>) -> T) -> Result<T> {
     let table = tenant.open(tenant.task, Access::Read)?;
     Ok(subtransaction::with_snapshot(|| f(find(&table, item).as_ref())))
 }
 fn handler_name(tenant: &Rc<Tenant>, item: &Item) -> Result<String> {
-    with_row(tenant, item, |row| row.and_then(|r| r.text(col::HANDLER)).unwrap_or_default())
+    with_row(tenant, item, |row| row.and_then(|r| r.text(Tasks::HANDLER)).unwrap_or_default())
 }
 fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) -> Result<i64> {
     with_row(tenant, item, |row| row.map_or(0, |r| Rules::of(tenant, r, handler).timeout_ms))
@@ -408,7 +402,7 @@ fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) 
 /// schedule's condition isn't true, so it has ended without.
 fn call(
     tenant: &Rc<Tenant>,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -429,10 +423,10 @@ fn call(
         handler: handler.name.clone(),
         attempt: item.attempts + 1,
         max_attempts: rules.max_attempts,
-        schedule: row.text(col::SCHEDULE),
-        scheduled_for: row.time(col::SCHEDULED_FOR),
+        schedule: row.text(Tasks::SCHEDULE),
+        scheduled_for: row.get(Tasks::SCHEDULED_FOR),
         deadline: deadline.or(outer.as_ref().and_then(|o| o.deadline)),
-        meta: row.json(col::META),
+        meta: row.get(Tasks::META),
     }));
     let asked = timed.then(|| current::replace_asked(Asked::default()));
     if timed {
@@ -464,7 +458,7 @@ fn call(
 
 fn handle(
     tenant: &Rc<Tenant>,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -504,7 +498,7 @@ fn handle(
 
 fn handled(
     tenant: &Rc<Tenant>,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
     started_at: Micros,
@@ -525,7 +519,7 @@ fn set(name: &str, value: &str) {
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result::Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> std::result::Result<(), Failure> {
     let role = sandbox::current_user();
     if role.to_u32() != handler.run_as {
         return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the session's user is not the role that the handler runs as"));
@@ -541,7 +535,7 @@ fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> std::result:
         if !settings::allow_superuser() {
             return refused("the task would run as a superuser, and tenant_q.allow_superuser is off");
         }
-        if row.bool(col::BY_SUPERUSER) != Some(true) {
+        if row.get(Tasks::BY_SUPERUSER) != Some(true) {
             return refused("the task would run as a superuser, but no superuser enqueued it");
         }
         if let Some(why) = tenant.distrust() {
@@ -586,12 +580,12 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) 
     interrupt::watch();
     let declared = Declared::read();
     for id in ids {
-        let row = subtransaction::with_snapshot(|| queue.table.find(&[col::ID as i16], Value::Uuid(id)));
+        let row = subtransaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
         // An id that was known already is a task already, and is none of this call.
-        let Some(row) = row.filter(|r| r.own && state::is_runnable(r.char(col::STATE)) && r.i32(col::ATTEMPTS) == Some(0)) else {
+        let Some(row) = row.filter(|r| r.own && state::is_runnable(r.char(Tasks::STATE)) && r.get(Tasks::ATTEMPTS) == Some(0)) else {
             continue;
         };
-        let handler = handler::require(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+        let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
         if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
             return Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, shut.what)
                 .detail(shut.detail)

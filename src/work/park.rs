@@ -3,7 +3,8 @@
 
 use crate::handler::{self, notes};
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::state::{self, ended, stored};
@@ -13,7 +14,7 @@ use crate::settings;
 use crate::shared::slot::Item;
 use crate::shared::{Shared, blocked, ready};
 use crate::task::place::Place;
-use crate::tenant::columns::{PICK_INDEX, col};
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend::{self, Answer};
 use crate::waits::{gate, turn};
@@ -75,7 +76,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
 }
 
 /// Writes down what these due rows wait for, then looks once more whether it has ended meanwhile.
-pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -> Result<(), Failure> {
+pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wait)]) -> Result<(), Failure> {
     let e = &s.entries[index as usize];
     // If this process goes before its second look, whoever picks next looks at all that wait. A value
     // of its own, so that taking it back takes back nobody else's word.
@@ -87,8 +88,9 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
             let table = tenant.open(tenant.task, Access::Write)?;
             for (picked, wait) in chunk {
                 // Where it lay then another row may lie by now.
-                let found = table.find(&[col::ID as i16], Value::Uuid(picked.uuid(col::ID).unwrap_or(0)));
-                let same = |r: &Row| r.time(col::CREATED_AT) == picked.time(col::CREATED_AT) && state::is_runnable(r.char(col::STATE));
+                let found = table.find(Tasks::ID.equals(picked.get(Tasks::ID).unwrap_or(0)));
+                let same =
+                    |r: &Row<Tasks>| r.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && state::is_runnable(r.char(Tasks::STATE));
                 let Some(row) = found.filter(same) else { continue };
                 match wait {
                     Wait::Tasks(answer) => {
@@ -106,7 +108,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
                     }
                     Wait::Turn => {
                         // Lost: somebody else has just changed or ended it.
-                        let _: Gone = table.update(&row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                        let _: Write = table.update(&row, &Place::of(tenant, row.get(Tasks::QUEUE)).changes());
                     }
                 }
             }
@@ -132,8 +134,8 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row, Wait)]) -
 }
 
 /// The row stood in place at its gates, perhaps for others who were put aside behind it.
-fn no_longer_due(tenant: &Tenant, table: &Table, row: &Row) -> Result<(), Failure> {
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+fn no_longer_due(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<(), Failure> {
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     gate::release(tenant, table, row, handler.as_deref())
 }
 
@@ -219,9 +221,9 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
             let rows = rows_after(&table, state, from);
             let last = (rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1]));
             for row in rows {
-                let over = match row.uuid(col::WAITS_FOR) {
+                let over = match row.get(Tasks::WAITS_FOR) {
                     Some(gate) if state == stored::GATED => {
-                        let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+                        let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
                         let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|g| g.key == gate);
                         // Where the gate has gone nobody ends a task of it any more.
                         let count = let_in.entry(gate).or_default();
@@ -229,14 +231,14 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
                         !there_is || *count <= gate::IN_PLACE
                     }
                     _ if state != stored::WAITING => true,
-                    Some(on) => table.find(&[col::ID as i16], Value::Uuid(on)).is_none_or(|r| !state::is_task(r.char(col::STATE))),
+                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|r| !state::is_task(r.char(Tasks::STATE))),
                     // One of several: its conditions tell. A flow has none.
-                    None => row.json(col::OPTIONS).is_some_and(|o| o.get("any").is_some()),
+                    None => row.get(Tasks::OPTIONS).is_some_and(|o| o.get("any").is_some()),
                 };
                 in_flux |= over && row.in_flux;
                 if over && !row.in_flux {
                     // Wakes the entry of its handler's role, which may be another one.
-                    let waits_for = row.uuid(col::WAITS_FOR);
+                    let waits_for = row.get(Tasks::WAITS_FOR);
                     depend::let_go(tenant, &table, row, waits_for)?;
                 }
             }
@@ -250,22 +252,15 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
 }
 
 /// Rows of one state, in the index's order, behind `from`.
-fn rows_after(table: &Table, state: u8, from: Option<(i16, i64, u128)>) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
-    let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }];
-    if let Some((priority, _, _)) = from {
-        // Rows of this priority that were looked at are skipped below.
-        keys.push(Key { column: 2, compare: Compare::Le, value: Value::I16(priority) });
-    }
-    table.scan(table.index_with(&PICK_INDEX), &keys, None, false, |row| {
-        let key = key_of(&row);
-        if from.is_some_and(|f| (std::cmp::Reverse(key.0), key.1, key.2) <= (std::cmp::Reverse(f.0), f.1, f.2)) {
-            return true;
-        }
-        rows.push(row);
-        rows.len() < ROWS
-    });
-    rows
+fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, i64, u128)>) -> Vec<Row<Tasks>> {
+    let mut keys = vec![Tasks::STATE.equals(state)];
+    // Rows of this priority that were looked at are left out below.
+    keys.extend(from.map(|(priority, _, _)| Tasks::PRIORITY.at_most(priority)));
+    let is_behind = |row: &Row<Tasks>| {
+        let key = key_of(row);
+        from.is_none_or(|f| (std::cmp::Reverse(key.0), key.1, key.2) > (std::cmp::Reverse(f.0), f.1, f.2))
+    };
+    table.scan(&Tasks::PICK, &keys).filter(is_behind).take(ROWS).collect()
 }
 
 /// One transaction's worth; where the next one goes on.
@@ -285,13 +280,13 @@ fn step(
     let mut again = NEVER;
     let mut others = HashSet::new();
     for row in &rows {
-        let name = row.str(col::HANDLER).unwrap_or("");
+        let name = row.get(Tasks::HANDLER).unwrap_or("");
         let handler = handler::find(tenant, name)?;
         let whose = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
         if whose != role {
             // Held while its own role could not be had: then it was the owner's, and nobody else has noted when to look.
             let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
-            if role == tenant.owner && callable && !row.in_flux && tenant.part_paused_until(name, row.str(col::QUEUE), now).is_none() {
+            if role == tenant.owner && callable && !row.in_flux && tenant.part_paused_until(name, row.get(Tasks::QUEUE), now).is_none() {
                 others.insert(whose);
             }
             continue;
@@ -301,7 +296,7 @@ fn step(
             again = again.min(now + IN_FLUX_AGAIN);
             continue;
         }
-        if let Some(until) = tenant.part_paused_until(name, row.str(col::QUEUE), now) {
+        if let Some(until) = tenant.part_paused_until(name, row.get(Tasks::QUEUE), now) {
             again = again.min(until);
             continue;
         }
@@ -310,10 +305,10 @@ fn step(
             Some(h) if h.fault.is_none() => {
                 notes::note_back(tenant, h)?;
                 // Lost: somebody else has just changed or ended it.
-                let _: Gone = table.update(row, &Place::of(tenant, row.str(col::QUEUE)).changes());
+                let _: Write = table.update(row, &Place::of(tenant, row.get(Tasks::QUEUE)).changes());
             }
             other => {
-                let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.time(col::RUN_AT).unwrap_or(now));
+                let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.get(Tasks::RUN_AT).unwrap_or(now));
                 if now >= since + grace {
                     let why =
                         other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
@@ -346,6 +341,6 @@ fn step(
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }
 
-fn key_of(row: &Row) -> (i16, i64, u128) {
-    (row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0))
+fn key_of(row: &Row<Tasks>) -> (i16, i64, u128) {
+    (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or(0), row.get(Tasks::ID).unwrap_or(0))
 }

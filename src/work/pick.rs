@@ -11,7 +11,9 @@
 
 use crate::handler::{self, Handler};
 use crate::postgres::caught::{Failure, Own};
-use crate::postgres::relation::{Access, Compare, Key, Row, RowKey, Table, Tid, Value};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::{Row, Tid};
+use crate::postgres::scan::From;
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::time::{Micros, NEVER};
 use crate::pure::word::{SlotState, Unpark, Word};
@@ -21,7 +23,7 @@ use crate::shared::slot::{self, GATES, Item};
 use crate::shared::{BATCH, Shared, blocked, culprits, holds};
 use crate::task::lookup;
 use crate::task::place::Place;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
 use crate::waits::gate::{self, Busy, Pass};
@@ -30,7 +32,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A row, and its handler if there is one.
-pub type PickedRow = (Row, Option<Rc<Handler>>);
+pub type PickedRow = (Row<Tasks>, Option<Rc<Handler>>);
 
 /// Rows that one pick looks at before it gives the turn back; where queues take turns each has its share,
 /// but not less than the second number.
@@ -44,7 +46,7 @@ pub struct Batch {
     /// Rows whose handler can't be called now, to be parked.
     pub park: Vec<Item>,
     /// Rows that wait for other tasks, or too many of them at a busy gate: to be written as such.
-    pub wait: Vec<(Row, Wait)>,
+    pub wait: Vec<(Row<Tasks>, Wait)>,
     /// Held rows should be looked at again.
     pub unpark: bool,
     /// `Entry::unparks` before the look.
@@ -334,7 +336,7 @@ impl Item {
     fn is_same(&self, other: &Item) -> bool {
         (self.id, self.stamp, self.attempts) == (other.id, other.stamp, other.attempts)
     }
-    fn is_of(&self, row: &Row) -> bool {
+    fn is_of(&self, row: &Row<Tasks>) -> bool {
         self.is_same(&lookup::item_of(row))
     }
 }
@@ -369,10 +371,10 @@ fn cursor_place(e: &Entry, source: u64, priority: i16) -> Option<usize> {
     (0..CURSORS)
         .find(|c| e.cursor_set[*c].load() == 1 && e.cursor_source[*c].load() == source && e.cursor_priority[*c].load() as i16 == priority)
 }
-fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<RowKey> {
+fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<From> {
     let c = cursor_place(e, source, priority)?;
     let id = ((e.cursor_high[c].load() as u128) << 64) | e.cursor_low[c].load() as u128;
-    Some(RowKey { column: 3, time: e.cursor_time[c].load(), id })
+    Some(From { time: e.cursor_time[c].load(), id })
 }
 fn set_cursor(e: &Entry, source: u64, priority: i16, time: Micros, id: u128) {
     let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load() == 0));
@@ -412,7 +414,7 @@ struct Scan<'a> {
     /// Rows looked at, and how many may be while the present source is walked.
     examined: usize,
     may_examine: usize,
-    rows: Vec<(Row, Option<Rc<Handler>>)>,
+    rows: Vec<(Row<Tasks>, Option<Rc<Handler>>)>,
     /// What each of `rows` has passed.
     gates: Vec<[u64; GATES]>,
     /// What passes the tenant's gates at present: looked at when the first row has any.
@@ -421,7 +423,7 @@ struct Scan<'a> {
     at_gates: usize,
     first_at: HashMap<u128, u128>,
     park: Vec<Item>,
-    wait: Vec<(Row, Wait)>,
+    wait: Vec<(Row<Tasks>, Wait)>,
     due: Micros,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
     /// The batch, or the source's share of it, is full.
@@ -435,7 +437,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     /// Takes due rows of one source, and notes where its cursors move to.
-    fn walk(&mut self, table: &Table, source: &Source, moved: &mut Vec<(u64, i16, Micros, u128)>) -> Result<(), Failure> {
+    fn walk(&mut self, table: &Table<Tasks>, source: &Source, moved: &mut Vec<(u64, i16, Micros, u128)>) -> Result<(), Failure> {
         let mark = source.mark();
         // Priorities from the top: those with a cursor start there, the gaps between are probed.
         let mut above: Option<i16> = None;
@@ -462,47 +464,39 @@ impl Scan<'_> {
     }
 
     /// Takes due rows of one priority; returns the first live row's key.
-    fn priority(&mut self, table: &Table, source: &Source, priority: i16, from: Option<RowKey>) -> Result<Option<(Micros, u128)>, Failure> {
-        let keys = [
-            source.is_its(),
-            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
-            Key { column: 3, compare: Compare::Le, value: Value::Time(self.now) },
-        ];
+    fn priority(
+        &mut self,
+        table: &Table<Tasks>,
+        source: &Source,
+        priority: i16,
+        from: Option<From>,
+    ) -> Result<Option<(Micros, u128)>, Failure> {
+        let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.at_most(self.now)];
         let mut first_live = None;
         let mut last = None;
-        let mut fault = None;
-        table.scan(source.index(table), &keys, from.as_ref(), false, |row| {
-            let key = (row.time(col::RUN_AT).unwrap_or(0), row.uuid(col::ID).unwrap_or(0));
+        for row in table.scan(source.index(), &keys).from(Tasks::RUN_AT, from.as_ref()) {
+            let key = (row.get(Tasks::RUN_AT).unwrap_or(0), row.get(Tasks::ID).unwrap_or(0));
             if self.rows.len() >= self.room.min(self.share) {
                 self.full = true;
                 first_live.get_or_insert(key);
-                return false;
+                break;
             }
             self.examined += 1;
             if self.examined > self.may_examine {
                 self.cut = true;
-                return false;
+                break;
             }
             last = Some(key);
-            match self.consider(table, row, key) {
-                Ok(ours) => {
-                    if ours {
-                        first_live.get_or_insert(key);
-                    }
-                    true
-                }
-                Err(f) => {
-                    fault = Some(f);
-                    false
-                }
+            if self.consider(table, row, key)? {
+                first_live.get_or_insert(key);
             }
-        });
+        }
         // Nothing but other roles' rows: they are no concern of this entry's cursor.
-        fault.map_or(Ok(first_live.or(if self.cut { last } else { None })), Err)
+        Ok(first_live.or(if self.cut { last } else { None }))
     }
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
-    fn consider(&mut self, table: &Table, row: Row, key: (Micros, u128)) -> Result<bool, Failure> {
+    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (Micros, u128)) -> Result<bool, Failure> {
         if let Some(other) = self.in_slots.get(&key.1) {
             if !other.item.is_of(&row) {
                 self.outlived.push(*other);
@@ -523,7 +517,7 @@ impl Scan<'_> {
             self.untouchable += 1;
             return Ok(true);
         }
-        let name = row.str(col::HANDLER).unwrap_or("");
+        let name = row.get(Tasks::HANDLER).unwrap_or("");
         let handler = match &self.last_handler {
             Some((last, handler)) if last == name => handler.clone(),
             _ => {
@@ -549,22 +543,22 @@ impl Scan<'_> {
             self.homeless |= handler.is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. })));
             return Ok(false);
         }
-        if !Place::of(self.tenant, row.str(col::QUEUE)).has(&row) {
+        if !Place::of(self.tenant, row.get(Tasks::QUEUE)).has(&row) {
             self.wait.push((row, Wait::Turn));
             return Ok(true);
         }
-        let expired = row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now);
+        let expired = row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= self.now);
         let callable = handler.as_ref().is_some_and(|h| h.fault.is_none() && !h.quarantined);
-        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now);
+        let paused = self.tenant.part_paused_until(name, row.get(Tasks::QUEUE), self.now);
         if !expired && (!callable || paused.is_some()) {
             self.park.push(lookup::item_of(&row));
             return Ok(true);
         }
-        if row.raw(col::SCHEDULE).is_some() && self.overlaps(table, &row) {
+        if row.has(Tasks::SCHEDULE) && self.overlaps(table, &row) {
             self.held_up = true;
             return Ok(true);
         }
-        if !expired && row.raw(col::WAITS).is_some() {
+        if !expired && row.has(Tasks::WAITS) {
             let results = self.tenant.open(self.tenant.result, Access::Read)?;
             match depend::evaluate(table, &results, &row) {
                 depend::Answer::Ready | depend::Answer::Never(_) => {}
@@ -633,14 +627,14 @@ impl Scan<'_> {
     }
 
     /// Whether nothing but limits keeps a row of another role's from running.
-    fn would_run(&self, table: &Table, row: &Row, handler: Option<&Handler>) -> Result<bool, Failure> {
-        let name = row.str(col::HANDLER).unwrap_or("");
+    fn would_run(&self, table: &Table<Tasks>, row: &Row<Tasks>, handler: Option<&Handler>) -> Result<bool, Failure> {
+        let name = row.get(Tasks::HANDLER).unwrap_or("");
         let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
-        let paused = self.tenant.part_paused_until(name, row.str(col::QUEUE), self.now).is_some();
-        if row.time(col::EXPIRES_AT).is_some_and(|t| t <= self.now) || !callable || paused {
+        let paused = self.tenant.part_paused_until(name, row.get(Tasks::QUEUE), self.now).is_some();
+        if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= self.now) || !callable || paused {
             return Ok(false);
         }
-        if row.raw(col::WAITS).is_none() {
+        if !row.has(Tasks::WAITS) {
             return Ok(true);
         }
         let results = self.tenant.open(self.tenant.result, Access::Read)?;
@@ -651,7 +645,7 @@ impl Scan<'_> {
     /// picks need not step over them, where something is left whose end lets them in again: a task that
     /// has passed the gate, or, where nothing need run there because only its rate is used up, the first
     /// that has stayed in place.
-    fn wait_at(&mut self, row: Row, gate: u128, until: Option<Micros>) {
+    fn wait_at(&mut self, row: Row<Tasks>, gate: u128, until: Option<Micros>) {
         self.at_gates += 1;
         let first = match until {
             None => {
@@ -660,7 +654,7 @@ impl Scan<'_> {
             }
             Some(at) => {
                 self.due = self.due.min(at);
-                let id = row.uuid(col::ID).unwrap_or(0);
+                let id = row.get(Tasks::ID).unwrap_or(0);
                 match *self.first_at.entry(gate).or_insert(id) {
                     first if first == id => return,
                     first => Some(first),
@@ -673,30 +667,25 @@ impl Scan<'_> {
     }
 
     /// Whether another task of its schedule runs (or is in this batch), and they may not overlap.
-    fn overlaps(&mut self, table: &Table, row: &Row) -> bool {
-        if row.json(col::OPTIONS).is_none_or(|o| o.get("alone").is_none()) {
+    fn overlaps(&mut self, table: &Table<Tasks>, row: &Row<Tasks>) -> bool {
+        if row.get(Tasks::OPTIONS).is_none_or(|o| o.get("alone").is_none()) {
             return false;
         }
-        let Some(schedule) = row.text(col::SCHEDULE) else { return false };
+        let Some(schedule) = row.text(Tasks::SCHEDULE) else { return false };
         let in_slots = self.in_slots;
         let busy = self.busy_schedules.get_or_insert_with(|| {
-            let rows = in_slots.values().filter_map(|i| table.fetch(Tid(i.item.tid)).filter(|r| r.uuid(col::ID) == Some(i.item.id)));
-            rows.filter_map(|r| r.text(col::SCHEDULE)).collect()
+            let rows =
+                in_slots.values().filter_map(|i| table.fetch(Tid::of_word(i.item.tid)).filter(|r| r.get(Tasks::ID) == Some(i.item.id)));
+            rows.filter_map(|r| r.text(Tasks::SCHEDULE)).collect()
         });
-        busy.contains(&schedule) || self.rows.iter().any(|(r, _)| r.str(col::SCHEDULE) == Some(&schedule))
+        busy.contains(&schedule) || self.rows.iter().any(|(r, _)| r.get(Tasks::SCHEDULE) == Some(&schedule))
     }
 
     /// When the next row of this priority comes due.
-    fn future(&mut self, table: &Table, source: &Source, priority: i16) {
-        let keys = [
-            source.is_its(),
-            Key { column: 2, compare: Compare::Eq, value: Value::I16(priority) },
-            Key { column: 3, compare: Compare::Gt, value: Value::Time(self.now) },
-        ];
-        table.scan(source.index(table), &keys, None, false, |row| {
-            self.due = self.due.min(row.time(col::RUN_AT).unwrap_or(NEVER));
-            false
-        });
+    fn future(&mut self, table: &Table<Tasks>, source: &Source, priority: i16) {
+        let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.above(self.now)];
+        let next = table.scan(source.index(), &keys).next();
+        self.due = self.due.min(next.and_then(|row| row.get(Tasks::RUN_AT)).unwrap_or(NEVER));
     }
 }
 
@@ -729,16 +718,16 @@ fn take_over(s: &Shared, me: usize, index: u32) -> usize {
 }
 
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
-fn reread(tenant: &Rc<Tenant>, table: &Table, item: &Item) -> Result<Option<PickedRow>, Failure> {
-    let row = table
-        .fetch(Tid(item.tid))
-        .filter(|r| r.uuid(col::ID) == Some(item.id))
-        .or_else(|| table.find(&[col::ID as i16], Value::Uuid(item.id)));
+fn reread(tenant: &Rc<Tenant>, table: &Table<Tasks>, item: &Item) -> Result<Option<PickedRow>, Failure> {
+    let row =
+        table.fetch(Tid::of_word(item.tid)).filter(|r| r.get(Tasks::ID) == Some(item.id)).or_else(|| table.find(Tasks::ID.equals(item.id)));
     let Some(row) = row.filter(|r| {
-        r.time(col::CREATED_AT) == Some(item.stamp) && r.i32(col::ATTEMPTS) == Some(item.attempts) && state::is_runnable(r.char(col::STATE))
+        r.get(Tasks::CREATED_AT) == Some(item.stamp)
+            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
+            && state::is_runnable(r.char(Tasks::STATE))
     }) else {
         return Ok(None);
     };
-    let handler = handler::find(tenant, row.str(col::HANDLER).unwrap_or(""))?;
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     Ok(Some((row, handler)))
 }

@@ -13,7 +13,8 @@
 
 use crate::handler::{self, notes};
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::relation::{Access, Gone, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
@@ -26,7 +27,7 @@ use crate::shared::slot::Item;
 use crate::shared::{Shared, ready};
 use crate::task;
 use crate::task::end::{self, End};
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::unique;
 use crate::work::complete::{self, Judgement, Verdict};
@@ -92,10 +93,10 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         // Detached or dropped meanwhile?
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;
-        let Some(row) = table.find(&[col::ID as i16], Value::Uuid(culprits::id_of(c))) else { return Ok(None) };
-        if row.time(col::CREATED_AT) != Some(stamp)
-            || row.i32(col::ATTEMPTS) != Some(c.attempts.load())
-            || row.char(col::STATE) == stored::QUARANTINED
+        let Some(row) = table.find(Tasks::ID.equals(culprits::id_of(c))) else { return Ok(None) };
+        if row.get(Tasks::CREATED_AT) != Some(stamp)
+            || row.get(Tasks::ATTEMPTS) != Some(c.attempts.load())
+            || row.char(Tasks::STATE) == stored::QUARANTINED
         {
             return Ok(None);
         }
@@ -117,11 +118,11 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 
 /// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
 /// and when it is to be tried again.
-fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
+fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
     let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
     let item =
-        Item { id: culprits::id_of(c), tid: row.tid.0, stamp: c.stamp.load(), attempts: c.attempts.load(), gates: Default::default() };
-    let name = row.text(col::HANDLER).unwrap_or_default();
+        Item { id: culprits::id_of(c), tid: row.tid.word(), stamp: c.stamp.load(), attempts: c.attempts.load(), gates: Default::default() };
+    let name = row.text(Tasks::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
     let judgement = if timed_out {
         Judgement::of(AttemptEnd::TimedOut, complete::took_too_long((deadline - started_at) / 1000))
@@ -149,8 +150,8 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row, timed_out: bool) -> Re
     Ok((role, at))
 }
 
-fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Failure> {
-    let mut history = match row.json(col::HISTORY) {
+fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, epoch: u64) -> Result<(), Failure> {
+    let mut history = match row.get(Tasks::HISTORY) {
         Some(serde_json::Value::Array(h)) => h,
         _ => vec![],
     };
@@ -159,31 +160,31 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
     if history.iter().any(|entry| entry["life"] == life.as_str()) {
         return Ok(());
     }
-    let crashes = row.i32(col::CRASHES).unwrap_or(0) + 1;
-    let name = row.text(col::HANDLER).unwrap_or_default();
+    let crashes = row.get(Tasks::CRASHES).unwrap_or(0) + 1;
+    let name = row.text(Tasks::HANDLER).unwrap_or_default();
     let convicted = crashes >= settings::max_crashes();
     let failure =
         Failure::new(SqlState::INTERNAL_ERROR, format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
-    history.push(json!({ "life": life, "attempt": row.i32(col::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": SqlState::INTERNAL_ERROR, "message": failure.message }));
+    history.push(json!({ "life": life, "attempt": row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": SqlState::INTERNAL_ERROR, "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
     let document = Jsonb::from_value(history.clone().into());
-    let mut changes = vec![(col::CRASHES, Value::I32(crashes)), (col::HISTORY, Value::Json(&document))];
+    let mut changes = vec![Tasks::CRASHES.to(crashes), Tasks::HISTORY.to(&document)];
     if convicted {
         // The row stays behind as a note of it.
-        changes.extend([(col::STATE, Value::Char(stored::QUARANTINED)), (col::WAITS_FOR, Value::Null)]);
+        changes.extend([Tasks::STATE.to(stored::QUARANTINED), Tasks::WAITS_FOR.null()]);
         if !unique::keeps(row) {
-            changes.push((col::UNIQUE_KEY, Value::Null));
+            changes.push(Tasks::UNIQUE_KEY.null());
         }
     }
-    if table.update(row, &changes) == Gone::Lost {
+    if table.update(row, &changes) == Write::Overtaken {
         return Err(Failure::new(SqlState::SERIALIZATION_FAILURE, "the task was changed meanwhile"));
     }
     if convicted {
         quarantine(tenant, table, row, crashes, history.into(), &failure)?;
     }
     let what = if convicted { "is quarantined" } else { "runs again" };
-    let id = row.uuid(col::ID).unwrap_or(0);
+    let id = row.get(Tasks::ID).unwrap_or(0);
     caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), ids::uuid_text(id)), &failure);
     blame_handler(tenant, &name, id)
 }
@@ -191,8 +192,8 @@ fn blame(tenant: &Tenant, table: &Table, row: &Row, epoch: u64) -> Result<(), Fa
 /// The task is final, with everything that an end brings about.
 fn quarantine(
     tenant: &Tenant,
-    table: &Table,
-    row: &Row,
+    table: &Table<Tasks>,
+    row: &Row<Tasks>,
     crashes: i32,
     history: serde_json::Value,
     failure: &Failure,
@@ -201,7 +202,7 @@ fn quarantine(
     transaction::see_own_writes();
     let end = End {
         state: ended::QUARANTINED,
-        attempts: row.i32(col::ATTEMPTS).unwrap_or(0),
+        attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0),
         crashes: Some(crashes),
         error: Some(end::error_document(failure)),
         history: Some(history),

@@ -6,13 +6,14 @@
 //! saved in the first place, as in Django-Q.
 
 use crate::postgres::caught::{self, Failure};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
 use crate::pure::state::ended;
 use crate::settings;
 use crate::shared::Shared;
 use crate::tenant::Tenant;
-use crate::tenant::columns::{col, rcol};
+use crate::tenant::columns::{Results, Tasks};
 use crate::waits::unique;
 use std::collections::{HashMap, HashSet};
 
@@ -42,34 +43,34 @@ pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
 }
 
 /// A flow that isn't final gathers its members' results at its end.
-pub fn is_needed(tasks: &Table, row: &Row) -> bool {
-    row.uuid(rcol::PARENT_ID).is_some_and(|flow| tasks.find(&[col::ID as i16], Value::Uuid(flow)).is_some())
+pub fn is_needed(tasks: &Table<Tasks>, row: &Row<Results>) -> bool {
+    row.get(Results::PARENT_ID).is_some_and(|flow| tasks.find(Tasks::ID.equals(flow)).is_some())
 }
 
 /// Successes beyond the newest `limit` of each handler, name or group.
-fn surplus_of(results: &Table, by_id: usize, per: &str, limit: i32) -> HashSet<u128> {
+fn surplus_of(results: &Table<Results>, per: &str, limit: i32) -> HashSet<u128> {
     let column = match per {
-        "group" => rcol::GROUP_ID,
-        "name" => rcol::NAME,
-        _ => rcol::HANDLER,
+        "group" => Results::GROUP_ID,
+        "name" => Results::NAME,
+        _ => Results::HANDLER,
     };
     let mut kept: HashMap<Option<String>, i32> = HashMap::new();
     let mut surplus = HashSet::new();
-    results.scan(by_id, &[], None, true, |row| {
-        if row.char(rcol::STATE) == ended::DONE {
-            let n = kept.entry(row.text(column)).or_default();
-            *n += 1;
-            if *n > limit {
-                surplus.extend(row.uuid(rcol::ID));
-            }
+    for row in results.scan(&Results::BY_ID, &[]).backward().filter(|row| row.char(Results::STATE) == ended::DONE) {
+        let n = kept.entry(row.text(column)).or_default();
+        *n += 1;
+        if *n > limit {
+            surplus.extend(row.get(Results::ID));
         }
-        surplus.len() < ROWS
-    });
+        if surplus.len() >= ROWS {
+            break;
+        }
+    }
     surplus
 }
 
-fn handler_ttl(tenant: &Tenant, row: &Row) -> Option<i64> {
-    crate::handler::find(tenant, row.str(rcol::HANDLER).unwrap_or("")).ok().flatten().and_then(|h| h.result_ttl)
+fn handler_ttl(tenant: &Tenant, row: &Row<Results>) -> Option<i64> {
+    crate::handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten().and_then(|h| h.result_ttl)
 }
 
 /// Removes what nobody wants any more among the next rows after `from`; where to go on, 0 = from
@@ -78,44 +79,37 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     // Never wait for a lock here: retention is nobody's hurry.
     let Some(results) = tenant.try_open(tenant.result, Access::Write)? else { return Ok(from) };
     let Some(tasks) = tenant.try_open(tenant.task, Access::Read)? else { return Ok(from) };
-    let by_id = results.index_with(&[rcol::ID as i16]);
     let now = clock::now();
     // The newest `save_limit` successes begin here; 0 = all are kept.
-    let mut kept = 0;
     let mut boundary = None;
     let per = tenant.save_limit_per.as_deref().filter(|p| *p != "none" && tenant.save_limit > 0);
     let mut surplus = HashSet::new();
     if let Some(per) = per {
-        surplus = surplus_of(&results, by_id, per, tenant.save_limit);
+        surplus = surplus_of(&results, per, tenant.save_limit);
     } else if tenant.save_limit > 0 {
-        results.scan(by_id, &[], None, true, |row| {
-            if row.char(rcol::STATE) == ended::DONE {
-                if kept == tenant.save_limit {
-                    boundary = row.uuid(rcol::ID);
-                    return false;
-                }
-                kept += 1;
-            }
-            true
-        });
+        let newest = results.scan(&Results::BY_ID, &[]).backward();
+        boundary = newest
+            .filter(|row| row.char(Results::STATE) == ended::DONE)
+            .nth(tenant.save_limit as usize)
+            .and_then(|row| row.get(Results::ID));
     } else if tenant.save_limit < 0 {
         boundary = Some(u128::MAX);
     }
-    let old = |row: &Row| {
-        let age = now - row.time(rcol::FINISHED_AT).unwrap_or(now);
-        let own_ttl = if row.raw(rcol::OPTIONS).is_some() {
-            row.json(rcol::OPTIONS).and_then(|o| o.get("result_ttl").and_then(|t| t.as_i64()))
+    let old = |row: &Row<Results>| {
+        let age = now - row.get(Results::FINISHED_AT).unwrap_or(now);
+        let own_ttl = if row.has(Results::OPTIONS) {
+            row.get(Results::OPTIONS).and_then(|o| o.get("result_ttl").and_then(|t| t.as_i64()))
         } else {
             None
         };
-        match row.char(rcol::STATE) {
+        match row.char(Results::STATE) {
             ended::DONE => match own_ttl {
                 // The task said itself how long.
                 Some(ttl) => age > ttl,
                 // Its handler says at least how long.
                 None if handler_ttl(tenant, row).is_some_and(|ttl| age <= ttl) => false,
                 None => {
-                    let id = row.uuid(rcol::ID).unwrap_or(0);
+                    let id = row.get(Results::ID).unwrap_or(0);
                     (boundary.is_some_and(|b| id <= b) || surplus.contains(&id)) && age > tenant.result_ttl
                 }
             },
@@ -125,17 +119,16 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     let mut seen = 0;
     let mut last = 0;
     let mut victims = Vec::new();
-    results.scan(by_id, &[Key { column: 1, compare: Compare::Gt, value: Value::Uuid(from) }], None, false, |row| {
+    for row in results.scan(&Results::BY_ID, &[Results::ID.above(from)]).take(ROWS) {
         seen += 1;
-        last = row.uuid(rcol::ID).unwrap_or(0);
+        last = row.get(Results::ID).unwrap_or(0);
         if old(&row) && !is_needed(&tasks, &row) {
             victims.push(row);
         }
-        seen < ROWS
-    });
+    }
     for row in victims {
-        if results.delete(&row) == Gone::Done && crate::task::notes::leaves_a_note(&row) {
-            unique::let_go(tenant, row.uuid(rcol::ID).unwrap_or(0))?;
+        if results.delete(&row) == Write::Done && crate::task::notes::leaves_a_note(&row) {
+            unique::let_go(tenant, row.get(Results::ID).unwrap_or(0))?;
         }
     }
     Ok(if seen == ROWS { last } else { 0 })

@@ -11,7 +11,8 @@ use crate::handler::{self, Handler, invoke};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::interrupt::{self, Mark};
-use crate::postgres::relation::{Access, Row};
+use crate::postgres::relation::Access;
+use crate::postgres::row::Row;
 use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
@@ -27,7 +28,7 @@ use crate::shared::{Shared, holds, ready};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
 use crate::task::rules::Rules;
 use crate::task::{self, end, lookup};
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
 use crate::work::ask;
@@ -75,13 +76,21 @@ pub fn judge(failure: Failure, since: Mark, timed_out: bool, asked: &Asked) -> C
 }
 
 /// Runs one picked task whose slot says so already. `since`: before anybody could have meant this attempt.
-pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+pub fn attempt(
+    s: &Shared,
+    slot: &Slot,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    row: &Row<Tasks>,
+    handler: Option<&Rc<Handler>>,
+    since: Mark,
+) -> Outcome {
     let item = lookup::item_of(row);
     let started_at = clock::now();
-    if row.time(col::EXPIRES_AT).is_some_and(|t| t <= started_at) {
+    if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= started_at) {
         return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
     }
-    if row.raw(col::WAITS).is_some() {
+    if row.has(Tasks::WAITS) {
         match transaction::run(|| conditions(tenant, row)) {
             Ok(depend::Answer::Never(failure)) => {
                 return over(s, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))));
@@ -106,13 +115,13 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
     STAGE.set(Stage::Preparing);
     let undone = |timeout_ms| Undone { s, slot, index, tenant, handler, row, item: &item, started_at, timeout_ms };
     // Not in a transaction: what can't be read is caught here.
-    let (rules, meta) = match caught::catch(|| (Rules::of(tenant, row, Some(handler)), row.json(col::META))) {
+    let (rules, meta) = match caught::catch(|| (Rules::of(tenant, row, Some(handler)), row.get(Tasks::META))) {
         Ok(read) => read,
         Err(failure) => return undone(0).settle(failure, since, false),
     };
     // A pick takes a task of another role for one reason only.
     let asks = handler.run_as != sandbox::session_user().to_u32();
-    let name = row.str(col::HANDLER).unwrap_or("");
+    let name = row.get(Tasks::HANDLER).unwrap_or("");
     store_text(&slot.handler, name);
     slot.attempt.store(item.attempts + 1);
     crate::shared::progress::begin(slot);
@@ -132,8 +141,8 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
         handler: name.to_string(),
         attempt: item.attempts + 1,
         max_attempts: rules.max_attempts,
-        schedule: row.text(col::SCHEDULE),
-        scheduled_for: row.time(col::SCHEDULED_FOR),
+        schedule: row.text(Tasks::SCHEDULE),
+        scheduled_for: row.get(Tasks::SCHEDULED_FOR),
         deadline,
         meta,
     }));
@@ -181,8 +190,8 @@ pub fn attempt(s: &Shared, slot: &Slot, index: u32, tenant: &Rc<Tenant>, row: &R
 }
 
 /// Whether a success leaves a result: a flow gathers its members'.
-pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row) -> bool {
-    rules.save.unwrap_or(tenant.save_limit >= 0 || row.raw(col::PARENT_ID).is_some())
+pub fn is_saved(rules: &Rules, tenant: &Tenant, row: &Row<Tasks>) -> bool {
+    rules.save.unwrap_or(tenant.save_limit >= 0 || row.has(Tasks::PARENT_ID))
 }
 
 /// An attempt must not begin as it was picked; never seen outside.
@@ -198,17 +207,17 @@ type Present = (Rc<Tenant>, Rc<Handler>);
 /// A picked task may wait behind others for long. Meanwhile its handler's owner may have lost the right to act as its role,
 /// the function or the tenant may have another owner, either may be paused. Whoever picks next sees to that; here it is
 /// only noticed, in the transaction that is to run it, which has just heard of all changes: while none came, a comparison.
-fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Present, Failure> {
+fn as_of_now(tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: &Rc<Handler>) -> Result<Present, Failure> {
     if tenant::epoch() == tenant.epoch {
         return Ok((tenant.clone(), handler.clone()));
     }
     let now = clock::now();
-    let name = row.str(col::HANDLER).unwrap_or("");
+    let name = row.get(Tasks::HANDLER).unwrap_or("");
     let fresh = tenant::by_oid(tenant.oid).map_err(|e| outdated(e.message))?;
     if fresh.suspended.is_some() || !fresh.ready || fresh.paused_until(now).is_some() {
         return Err(outdated("the tenant pauses"));
     }
-    if fresh.part_paused_until(name, row.str(col::QUEUE), now).is_some() {
+    if fresh.part_paused_until(name, row.get(Tasks::QUEUE), now).is_some() {
         return Err(outdated("the handler or its queue pauses"));
     }
     // What the session was prepared for.
@@ -224,7 +233,7 @@ fn as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Pr
 
 /// The same in a transaction of its own, if anything may have changed: the handler's would lock the registry for as long as
 /// it runs. None: nothing has.
-fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) -> Result<Option<Present>, Failure> {
+fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: &Rc<Handler>) -> Result<Option<Present>, Failure> {
     if tenant::epoch() == tenant.epoch {
         return Ok(None);
     }
@@ -232,7 +241,7 @@ fn transaction_as_of_now(tenant: &Rc<Tenant>, row: &Row, handler: &Rc<Handler>) 
 }
 
 /// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), Failure> {
+fn check_identity(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<(), Failure> {
     let role = sandbox::session_user();
     if sandbox::current_user() != role || role.to_u32() != handler.run_as {
         return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the executor is not the role that the handler runs as"));
@@ -245,7 +254,7 @@ fn check_identity(tenant: &Tenant, row: &Row, handler: &Handler) -> Result<(), F
                 "the task would run as a superuser, and tenant_q.allow_superuser is off",
             ));
         }
-        if row.bool(col::BY_SUPERUSER) != Some(true) {
+        if row.get(Tasks::BY_SUPERUSER) != Some(true) {
             return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the task would run as a superuser, but no superuser enqueued it"));
         }
         if let Some(why) = tenant.distrust() {
@@ -292,7 +301,7 @@ fn apply_durability(handler: &Handler) {
 }
 
 /// Whether what the task waits for has ended so that it can run.
-fn conditions(tenant: &Tenant, row: &Row) -> Result<depend::Answer, Failure> {
+fn conditions(tenant: &Tenant, row: &Row<Tasks>) -> Result<depend::Answer, Failure> {
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     Ok(depend::evaluate(&tasks, &results, row))
@@ -303,14 +312,14 @@ fn signature_of(handler: &Handler) -> Result<&Signature, Failure> {
 }
 
 /// The arguments of each call: one, but for a chunk of an iteration.
-fn arguments_of(row: &Row, handler: &Handler, passed: Option<Json>) -> Result<Arguments, Failure> {
-    let args = row.raw(col::ARGS).map(Jsonb::from_datum);
+fn arguments_of(row: &Row<Tasks>, handler: &Handler, passed: Option<Json>) -> Result<Arguments, Failure> {
+    let args = row.document(Tasks::ARGS);
     if let Some(passed) = passed {
         let args = crate::waits::members::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
         return Ok(Arguments::One(Some(Jsonb::from_value(args))));
     }
-    if row.raw(col::OPTIONS).is_some() && row.raw(col::PARENT_ID).is_some() {
-        let options = row.json(col::OPTIONS).unwrap_or_default();
+    if row.has(Tasks::OPTIONS) && row.has(Tasks::PARENT_ID) {
+        let options = row.get(Tasks::OPTIONS).unwrap_or_default();
         if options.get("each").is_some()
             && let Some(items) = args.as_ref().and_then(Jsonb::elements)
         {
@@ -338,7 +347,7 @@ fn unfit(unfit: Unfit) -> Failure {
 }
 
 /// Calls the handler, once or for each of a chunk.
-pub fn call(row: &Row, handler: &Handler, passed: Option<Json>, code: &MayRunCode) -> Result<Jsonb, Failure> {
+pub fn call(row: &Row<Tasks>, handler: &Handler, passed: Option<Json>, code: &MayRunCode) -> Result<Jsonb, Failure> {
     let signature = signature_of(handler)?;
     let once = |args: Option<&Jsonb>| invoke::call(signature, &arguments::bind(signature, args, code).map_err(unfit)?, code);
     match arguments_of(row, handler, passed)? {
@@ -352,7 +361,7 @@ pub fn call(row: &Row, handler: &Handler, passed: Option<Json>, code: &MayRunCod
 
 fn function(
     tenant: &Rc<Tenant>,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Rc<Handler>,
     item: &Item,
     started_at: Micros,
@@ -387,7 +396,7 @@ fn function(
 }
 
 /// Asks listeners who run as this session's role about a task of another role's.
-fn ask_listeners(tenant: &Tenant, row: &Row, handler: &Handler, item: &Item, started_at: Micros) -> Result<Outcome, Failure> {
+fn ask_listeners(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler, item: &Item, started_at: Micros) -> Result<Outcome, Failure> {
     transaction::run(|| {
         let code = MayRunCode::in_attempt(sandbox::session_user().to_u32())?;
         let nest = Nest::enter();
@@ -418,7 +427,7 @@ fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Resu
 
 fn procedure(
     tenant: &Rc<Tenant>,
-    row: &Row,
+    row: &Row<Tasks>,
     handler: &Rc<Handler>,
     item: &Item,
     started_at: Micros,
@@ -459,7 +468,7 @@ struct Undone<'a> {
     index: u32,
     tenant: &'a Rc<Tenant>,
     handler: &'a Rc<Handler>,
-    row: &'a Row,
+    row: &'a Row<Tasks>,
     item: &'a Item,
     started_at: Micros,
     timeout_ms: i64,
@@ -583,7 +592,7 @@ impl Undone<'_> {
 }
 
 /// Lets the task be picked again, by whoever it belongs to now.
-fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row) {
+fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row<Tasks>) {
     ready::wake(s, index, i64::MIN);
     let entry = transaction::run(|| {
         // Detached, dropped: nobody's.

@@ -10,9 +10,9 @@
 use crate::fanout::lines::{self, Adopted, LEFT_OUT, STEP, Served, Step, TAKEN, TENANTS, TO_PRUNE, VISIT};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Value};
+use crate::postgres::relation::{Access, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::Jsonb;
 use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transaction};
 use crate::pure::ids;
 use crate::pure::time::{Micros, NEVER};
@@ -20,6 +20,7 @@ use crate::schedules::of_all;
 use crate::shared::database::Db;
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
+use crate::tenant::columns::{FanoutTenants, Fanouts};
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant, records};
 use crate::{handler, settings};
@@ -151,10 +152,8 @@ impl Spreader {
 /// The other fan-outs go on before one that can't be ended.
 fn put_off(fanout: u128) -> std::result::Result<(), Failure> {
     let fanouts = records::open("fanout", Access::Write)?;
-    let Some(row) = fanouts.find(&[lines::fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
-    if row_lock::try_lock(&fanouts, &row)
-        && fanouts.update(&row, &[(lines::fcol::SPREAD_AGAIN, Value::Time(clock::now() + FAILED_AGAIN))]) == Gone::Done
-    {
+    let Some(row) = fanouts.find(Fanouts::ID.equals(fanout)) else { return Ok(()) };
+    if row_lock::try_lock(&fanouts, &row) && fanouts.update(&row, &[Fanouts::SPREAD_AGAIN.to(clock::now() + FAILED_AGAIN)]) == Write::Done {
         return Ok(());
     }
     Err(lines::lost())
@@ -168,12 +167,12 @@ fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result
         if let Some(row) = lines::outcome(&outcomes, VISIT, tenant)
             && row_lock::try_lock(&outcomes, &row)
         {
-            let _: Gone = outcomes.update(&row, &[(lines::ocol::FINISHED_AT, Value::Time(again))]);
+            let _: Write = outcomes.update(&row, &[FanoutTenants::FINISHED_AT.to(again)]);
         }
         return Ok(());
     }
     let fanouts = records::open("fanout", Access::Write)?;
-    let Some(row) = fanouts.find(&[lines::fcol::ID as i16], Value::Uuid(fanout)) else { return Ok(()) };
+    let Some(row) = fanouts.find(Fanouts::ID.equals(fanout)) else { return Ok(()) };
     if !failure.sqlstate.may_pass() {
         lines::note(
             &records::open("fanout_tenant", Access::Write)?,
@@ -184,9 +183,9 @@ fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result
             Some(&failure.message.clone().into()),
         );
     }
-    match fanouts.update(&row, &[(lines::fcol::SERVED_TO, Value::Text(tenant))]) {
-        Gone::Done => Ok(()),
-        Gone::Lost => Err(lines::lost()),
+    match fanouts.update(&row, &[Fanouts::SERVED_TO.to(tenant)]) {
+        Write::Done => Ok(()),
+        Write::Overtaken => Err(lines::lost()),
     }
 }
 
@@ -197,8 +196,8 @@ struct Next {
 }
 
 /// Tenants that this one hasn't reached, in the order of their names.
-fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
-    let id = call::uuid(fanout.uuid(lines::fcol::ID).unwrap_or(0));
+fn next_tenants(fanout: &Row<Fanouts>, after: &str, limit: usize) -> Result<Vec<Next>> {
+    let id = call::uuid(fanout.get(Fanouts::ID).unwrap_or(0));
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
@@ -207,7 +206,7 @@ fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
                     AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1 AND o.tenant OPERATOR(pg_catalog.=) t.name)
                   ORDER BY t.name LIMIT $5"),
                 None,
-                &[id.into(), settings::exclude_schemas().into(), fanout.texts(lines::fcol::TENANTS).into(), after.into(), (limit as i64).into()],
+                &[id.into(), settings::exclude_schemas().into(), fanout.get(Fanouts::TENANTS).into(), after.into(), (limit as i64).into()],
             )?
             .map(|row| {
                 Ok(Next {
@@ -226,40 +225,40 @@ fn next_tenants(fanout: &Row, after: &str, limit: usize) -> Result<Vec<Next>> {
 fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<(usize, Micros), Failure> {
     let outcomes = records::open("fanout_tenant", Access::Write)?;
     let (mut rows, mut later) = (Vec::new(), NEVER);
-    let key = Key { column: 1, compare: Compare::Eq, value: Value::Uuid(VISIT) };
     // `finished_at`: not before; `reason`: how far it has got.
-    outcomes.scan(outcomes.index_with(&[lines::ocol::FANOUT as i16, lines::ocol::TENANT as i16]), &[key], None, false, |row| {
-        match row.time(lines::ocol::FINISHED_AT) {
+    for row in outcomes.scan(&FanoutTenants::BY_FANOUT, &[FanoutTenants::FANOUT.equals(VISIT)]) {
+        match row.get(FanoutTenants::FINISHED_AT) {
             Some(again) if again > now => later = later.min(again),
             _ if row_lock::try_lock(&outcomes, &row) => rows.push(row),
             // Somebody asks for it anew just now.
             _ => later = later.min(now + LOCKED_AGAIN),
         }
-        rows.len() < limit
-    });
+        if rows.len() == limit {
+            break;
+        }
+    }
     let began = clock::tick();
     let mut visited = 0;
     for row in &rows {
         if visited > 0 && began.elapsed() > STEP {
             break;
         }
-        let name = row.text(lines::ocol::TENANT).unwrap_or_default();
+        let name = row.text(FanoutTenants::TENANT).unwrap_or_default();
         *at.borrow_mut() = Some((VISIT, Some(name.clone())));
         // Whoever is no tenant any more is visited when it is one again.
         let adopted = match catalog::schema_oid(&name).map(tenant::by_oid) {
             Some(Ok(tenant)) if !tenant::keep(&tenant)? => Adopted::Locked,
-            Some(Ok(tenant)) => crate::fanout::definitions::adopt(&tenant, &outcomes, row.str(lines::ocol::REASON), now)?,
+            Some(Ok(tenant)) => crate::fanout::definitions::adopt(&tenant, &outcomes, row.get(FanoutTenants::REASON), now)?,
             _ => Adopted::Whole,
         };
         let gone = match adopted {
             Adopted::Whole => outcomes.delete(row),
             Adopted::Part(place) => {
-                let again = Value::Time(now + PART_AGAIN);
-                outcomes.update(row, &[(lines::ocol::REASON, Value::Text(&place)), (lines::ocol::FINISHED_AT, again)])
+                outcomes.update(row, &[FanoutTenants::REASON.to(place.as_str()), FanoutTenants::FINISHED_AT.to(now + PART_AGAIN)])
             }
-            Adopted::Locked => outcomes.update(row, &[(lines::ocol::FINISHED_AT, Value::Time(now + LOCKED_AGAIN))]),
+            Adopted::Locked => outcomes.update(row, &[FanoutTenants::FINISHED_AT.to(now + LOCKED_AGAIN)]),
         };
-        if gone == Gone::Lost {
+        if gone == Write::Overtaken {
             return Err(lines::lost());
         }
         visited += 1;
@@ -279,35 +278,34 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
     }
     let fanouts = records::open("fanout", Access::Write)?;
     let mut first = None;
-    fanouts.scan(fanouts.index_with(&[lines::fcol::SPREAD_AGAIN as i16, lines::fcol::ID as i16]), &[], None, false, |row| {
+    for row in fanouts.scan(&Fanouts::OPEN, &[]) {
         // One that somebody is just changing (a tenant's new name in its list, say) is not waited for.
         if row_lock::try_lock(&fanouts, &row) {
             first = Some(row);
-        } else {
-            later = later.min(now + LOCKED_AGAIN);
+            break;
         }
-        first.is_none()
-    });
+        later = later.min(now + LOCKED_AGAIN);
+    }
     let Some(row) = first else { return Ok(if later == NEVER { Step::Nothing } else { Step::Later(later) }) };
-    let again = row.time(lines::fcol::SPREAD_AGAIN).unwrap_or(now);
+    let again = row.get(Fanouts::SPREAD_AGAIN).unwrap_or(now);
     if again > now {
         return Ok(Step::Later(again.min(later)));
     }
-    let id = row.uuid(lines::fcol::ID).unwrap_or(0);
+    let id = row.get(Fanouts::ID).unwrap_or(0);
     *at.borrow_mut() = Some((id, None));
-    let served_to = row.text(lines::fcol::SERVED_TO);
+    let served_to = row.text(Fanouts::SERVED_TO);
     let mut tenants = next_tenants(&row, served_to.as_deref().unwrap_or(""), limit)?;
     if tenants.is_empty() && served_to.is_some() {
         // Those that were locked, or got a name before the last one, once more from the start.
         tenants = next_tenants(&row, "", 1)?;
         if !tenants.is_empty() {
-            let changes = [(lines::fcol::SERVED_TO, Value::Null), (lines::fcol::SPREAD_AGAIN, Value::Time(now + LOCKED_AGAIN))];
-            return if fanouts.update(&row, &changes) == Gone::Done { Ok(Step::Served(0)) } else { Err(lines::lost()) };
+            let changes = [Fanouts::SERVED_TO.null(), Fanouts::SPREAD_AGAIN.to(now + LOCKED_AGAIN)];
+            return if fanouts.update(&row, &changes) == Write::Done { Ok(Step::Served(0)) } else { Err(lines::lost()) };
         }
     }
     let Some(last) = tenants.last().map(|t| t.name.clone()) else { return lines::finish(&fanouts, &row) };
     let outcomes = records::open("fanout_tenant", Access::Write)?;
-    let tasks = row.char(lines::fcol::KIND) == lines::kind::TASKS;
+    let tasks = row.char(Fanouts::KIND) == lines::kind::TASKS;
     for Next { name, schema, left_out } in &tenants {
         *at.borrow_mut() = Some((id, Some(name.clone())));
         let served = match (left_out, tenant::by_oid(*schema)) {
@@ -326,14 +324,14 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
         }
     }
     *at.borrow_mut() = Some((id, None));
-    match fanouts.update(&row, &[(lines::fcol::SERVED_TO, Value::Text(&last))]) {
-        Gone::Done => Ok(Step::Served(tenants.len())),
-        Gone::Lost => Err(lines::lost()),
+    match fanouts.update(&row, &[Fanouts::SERVED_TO.to(last.as_str())]) {
+        Write::Done => Ok(Step::Served(tenants.len())),
+        Write::Overtaken => Err(lines::lost()),
     }
 }
 
 /// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
-fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<Served> {
+fn enqueue(row: &Row<Fanouts>, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<Served> {
     let skipped = |e: Error| {
         let reason = match e.detail {
             Some(detail) => format!("{}: {detail}", e.message),
@@ -346,29 +344,27 @@ fn enqueue(row: &Row, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<
         Ok(None) => return Ok(Served::Locked),
         Err(e) => return skipped(e),
     };
-    let handler = match handler::require(tenant, row.str(lines::fcol::HANDLER).unwrap_or("")) {
+    let handler = match handler::require(tenant, row.get(Fanouts::HANDLER).unwrap_or("")) {
         Ok(handler) => handler,
         Err(e) => return Ok(Served::Skipped(e.message.into())),
     };
     // Before anything is written: a full table of entries is everybody's trouble, and passes.
     tenant.entry(handler.run_as)?;
-    let base = row.json(lines::fcol::TASK).map_or(Ok(NewTask::default()), |d| task_object(&d))?;
-    let asked = row.time(lines::fcol::CREATED_AT).unwrap_or(now);
+    let base = row.get(Fanouts::TASK).map_or(Ok(NewTask::default()), |d| task_object(&d))?;
+    let asked = row.get(Fanouts::CREATED_AT).unwrap_or(now);
     let start = base.run_at.or(base.delay.map(|d| asked.saturating_add(d))).unwrap_or(asked);
-    let limit = row.interval(lines::fcol::STAGGER).map_or(0, |i| call::micros_of(&i));
+    let limit = row.micros(Fanouts::STAGGER).unwrap_or(0);
     let new = NewTask {
         handler: handler.name.clone(),
-        args: row.raw(lines::fcol::ARGS).map(Jsonb::from_datum),
+        args: row.document(Fanouts::ARGS),
         id: Some(ids::fan_id(fanout, &tenant.name)),
         run_at: Some(start.saturating_add(of_all::stagger(&tenant.name, limit))),
         delay: None,
         fanout: Some(fanout),
         ..base
     };
-    let caller = Caller {
-        name: row.text(lines::fcol::CREATED_BY).unwrap_or_default(),
-        superuser: row.bool(lines::fcol::BY_SUPERUSER).unwrap_or(false),
-    };
+    let caller =
+        Caller { name: row.text(Fanouts::CREATED_BY).unwrap_or_default(), superuser: row.get(Fanouts::BY_SUPERUSER).unwrap_or(false) };
     let queue = Queue::of(tenant.clone(), table, caller, By::Engine);
     match crate::work::enqueue::add(&queue, &new) {
         Ok(id) if new.id != Some(id) && !lines::is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.to_owned().into())),

@@ -4,7 +4,8 @@ use crate::handler::listeners::{self, Event, Listener};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::clock;
 use crate::postgres::error::Result;
-use crate::postgres::relation::{Access, Row};
+use crate::postgres::relation::Access;
+use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::state::ended;
 use crate::pure::time::Micros;
@@ -12,21 +13,21 @@ use crate::task::end;
 use crate::task::event::{self, Seen};
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
-use crate::tenant::columns::col;
+use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
 /// A task was done, in the transaction that records it.
-pub fn done(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, result: &Jsonb) {
+pub fn done(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: Micros, result: &Jsonb) {
     let Some(listening) = listening(tenant, Event::Done, row) else { return };
     let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
     record(tenant, &listening, || event::document(tenant, row, Event::Done, &seen));
 }
 
 /// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
-pub fn attempt_failed(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micros, failure: &Failure, last: bool) {
+pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: Micros, failure: &Failure, last: bool) {
     let (event, state) = if last { (Event::Failed, "failed") } else { (Event::Retry, "retrying") };
     for event in [Event::AttemptFailed, event] {
         let Some(listening) = listening(tenant, event, row) else { continue };
@@ -37,7 +38,7 @@ pub fn attempt_failed(tenant: &Tenant, row: &Row, attempt: i32, started_at: Micr
 }
 
 /// A task became final without an attempt (`state` as in tq_result), in the transaction that records it.
-pub fn ended_unrun(tenant: &Tenant, row: &Row, state: u8, failure: Option<&Failure>) {
+pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: u8, failure: Option<&Failure>) {
     let event = match state {
         ended::CANCELLED => Event::Cancelled,
         ended::EXPIRED => Event::Expired,
@@ -45,7 +46,7 @@ pub fn ended_unrun(tenant: &Tenant, row: &Row, state: u8, failure: Option<&Failu
     };
     let Some(listening) = listening(tenant, event, row) else { return };
     let error = failure.map(end::error_document);
-    let seen = Seen { state: event.name(), attempt: row.i32(col::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
+    let seen = Seen { state: event.name(), attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
     record(tenant, &listening, || event::document(tenant, row, event, &seen));
 }
 
@@ -60,12 +61,12 @@ pub fn schedule_fired(queue: &Queue, new: &NewTask, id: u128) {
     record(tenant, &listening, || event::new_document(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
 }
 
-fn listening(tenant: &Tenant, event: Event, row: &Row) -> Option<Vec<Rc<Listener>>> {
+fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<Listener>>> {
     let listeners = listeners::listeners(tenant).ok()?;
     if listeners.all.is_empty() {
         return None;
     }
-    Some(listeners.of(event, row.str(col::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
+    Some(listeners.of(event, row.get(Tasks::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
 }
 
 /// Enqueues the listeners' tasks. One that can't be is left out and said in the log: a broken

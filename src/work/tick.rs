@@ -5,7 +5,8 @@
 use crate::fanout::{definitions, lines};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Compare, Gone, Key, Row, Table, Value};
+use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
@@ -19,7 +20,7 @@ use crate::shared::entry::Entry;
 use crate::shared::{Shared, ready};
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
-use crate::tenant::columns::{self, col};
+use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
 use crate::{handler, settings};
@@ -268,11 +269,10 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     }
     let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
     let mut due = Vec::new();
-    let by_due = work.table.index_with(&[columns::scol::NEXT_RUN as i16]);
-    let mut keys = vec![Key { column: 1, compare: Compare::Le, value: Value::Time(now) }];
+    let mut keys = vec![Schedules::NEXT_RUN.at_most(now)];
     let from = behind.map_or(from, |place| place.due.max(from));
     if from > ready::LOWEST {
-        keys.push(Key { column: 1, compare: Compare::Ge, value: Value::Time(from) });
+        keys.push(Schedules::NEXT_RUN.at_least(from));
     }
     // What is held up: until when, and since when at least.
     let (mut again, mut held) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
@@ -280,8 +280,8 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     let began = clock::tick();
     // What is due is fetched when it is served: two hundred times what one may take would be too much.
     work.table.fetching_at_most(0, || {
-        work.table.scan(by_due, &keys, None, false, |row| {
-            let at = row.time(columns::scol::NEXT_RUN).unwrap_or(from);
+        for row in work.table.scan(&Schedules::DUE, &keys) {
+            let at = row.get(Schedules::NEXT_RUN).unwrap_or(from);
             let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |b| b.since) };
             if behind.is_none_or(|behind| place.key() >= behind.key()) {
                 // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
@@ -297,8 +297,10 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
             if looked_at_held == HELD || began.elapsed() > TURN {
                 cut = Some(place);
             }
-            due.len() < SCHEDULES && cut.is_none()
-        })
+            if due.len() == SCHEDULES || cut.is_some() {
+                break;
+            }
+        }
     });
     let mut more = due.len() == SCHEDULES || cut.is_some();
     let mut left = FIRE_TIMES;
@@ -321,7 +323,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
             }
             Turn::Held(at) => {
                 again = again.min(at);
-                held = held.min(row.time(columns::scol::NEXT_RUN).unwrap_or(from));
+                held = held.min(row.get(Schedules::NEXT_RUN).unwrap_or(from));
             }
         }
     }
@@ -336,11 +338,8 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
         return Ok(Served { next, nothing_before: None, behind });
     }
     transaction::refresh_snapshot();
-    let mut next = again;
-    work.table.scan(by_due, &[Key { column: 1, compare: Compare::Gt, value: Value::Time(now) }], None, false, |row| {
-        next = next.min(row.time(columns::scol::NEXT_RUN).unwrap_or(NEVER));
-        false
-    });
+    let later = work.table.scan(&Schedules::DUE, &[Schedules::NEXT_RUN.above(now)]).next();
+    let next = again.min(later.and_then(|row| row.get(Schedules::NEXT_RUN)).unwrap_or(NEVER));
     let nothing_before = if behind.is_none() { Some(held.min(now)) } else { None };
     Ok(Served { next: Step::Next(next), nothing_before, behind: None })
 }
@@ -357,7 +356,7 @@ enum Turn {
 struct Work<'a> {
     s: &'a Shared,
     tenant: &'a Rc<Tenant>,
-    table: Table,
+    table: Table<Schedules>,
     queue: Queue,
     now: Micros,
 }
@@ -373,7 +372,7 @@ impl<'a> Work<'a> {
     }
 
     /// A row that is locked. `left`: fire times that this transaction may still serve.
-    fn serve(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+    fn serve(&mut self, row: &Row<Schedules>, left: &mut usize) -> std::result::Result<Turn, Failure> {
         let changes = match Schedule::of(self.tenant, row) {
             Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
                 return Ok(Turn::Held(self.now + LOCKED_AGAIN));
@@ -386,7 +385,7 @@ impl<'a> Work<'a> {
     }
 
     /// The same, so that an error takes back nothing but this.
-    fn serve_alone(&mut self, row: &Row, left: &mut usize) -> std::result::Result<Turn, Failure> {
+    fn serve_alone(&mut self, row: &Row<Schedules>, left: &mut usize) -> std::result::Result<Turn, Failure> {
         let (s, tenant, now) = (self.s, self.tenant, self.now);
         let served = subtransaction::run(|| match Work::open(s, tenant, now)? {
             Some(mut work) => work.serve(row, left),
@@ -396,7 +395,7 @@ impl<'a> Work<'a> {
             Ok(turn) => return Ok(turn),
             Err(failure) => failure,
         };
-        let name = row.text(columns::scol::NAME).unwrap_or_default();
+        let name = row.text(Schedules::NAME).unwrap_or_default();
         if failure.sqlstate.class() == "40" || failure.sqlstate == SqlState::LOCK_NOT_AVAILABLE {
             return Ok(Turn::Held(now + LOCKED_AGAIN));
         }
@@ -408,34 +407,33 @@ impl<'a> Work<'a> {
         self.write(row, &Changes::broken(row, Error::new(SqlState::INTERNAL_ERROR, failure.message)))
     }
 
-    fn write(&self, row: &Row, changes: &Changes) -> std::result::Result<Turn, Failure> {
+    fn write(&self, row: &Row<Schedules>, changes: &Changes) -> std::result::Result<Turn, Failure> {
         if changes.over {
             return match self.table.delete(row) {
-                Gone::Done => Ok(Turn::Over(None)),
-                Gone::Lost => Err(overtaken()),
+                Write::Done => Ok(Turn::Over(None)),
+                Write::Overtaken => Err(overtaken()),
             };
         }
         let state = changes.state.document();
-        let mut set =
-            vec![(columns::scol::NEXT_RUN, Value::time(changes.next)), (columns::scol::PROBLEM, Value::text(changes.problem.as_deref()))];
+        let mut set = vec![Schedules::NEXT_RUN.to(changes.next), Schedules::PROBLEM.to(changes.problem.as_deref())];
         // What is too large to be read stays as it is.
         if row.outside <= ROW {
-            set.push((columns::scol::STATE, Value::json(state.as_ref())));
+            set.push(Schedules::STATE.to(state.as_ref()));
         }
         if let Some((at, count)) = changes.served {
-            set.push((columns::scol::LAST_RUN, Value::Time(at)));
-            set.push((columns::scol::RUN_COUNT, Value::I64(row.i64(columns::scol::RUN_COUNT).unwrap_or(0).saturating_add(count))));
+            set.push(Schedules::LAST_RUN.to(at));
+            set.push(Schedules::RUN_COUNT.to(row.get(Schedules::RUN_COUNT).unwrap_or(0).saturating_add(count)));
         }
         if let Some(id) = changes.last_task {
-            set.push((columns::scol::LAST_TASK, Value::Uuid(id)));
+            set.push(Schedules::LAST_TASK.to(id));
         }
         if let Some(n) = changes.repeats {
-            set.push((columns::scol::REPEATS, Value::I32(n)));
+            set.push(Schedules::REPEATS.to(n));
         }
         match self.table.update(row, &set) {
-            Gone::Done => Ok(Turn::Over(changes.next)),
+            Write::Done => Ok(Turn::Over(changes.next)),
             // It was locked; only this transaction itself could have.
-            Gone::Lost => Err(overtaken()),
+            Write::Overtaken => Err(overtaken()),
         }
     }
 }
@@ -457,7 +455,7 @@ struct Changes {
 
 impl Changes {
     /// Not again until somebody mends it.
-    fn broken(row: &Row, error: Error) -> Changes {
+    fn broken(row: &Row<Schedules>, error: Error) -> Changes {
         Changes {
             next: None,
             problem: Some(error.message),
@@ -475,20 +473,20 @@ fn fire(
     s: &Shared,
     tenant: &Rc<Tenant>,
     queue: &mut Queue,
-    row: &Row,
+    row: &Row<Schedules>,
     schedule: &Schedule,
     now: Micros,
     left: &mut usize,
 ) -> Result<Changes> {
     let mut state = schedule.state.clone();
     let mut repeats = schedule.repeats;
-    if row.bool(columns::scol::ENABLED) != Some(true) {
+    if row.get(Schedules::ENABLED) != Some(true) {
         state.start_over();
         return Ok(Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false });
     }
     let plan = schedule.plan();
     // The rule's own fire times, and the one of a release.
-    let next_run = row.time(columns::scol::NEXT_RUN);
+    let next_run = row.get(Schedules::NEXT_RUN);
     let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
     let (mut slots, mut next) = match waiting_for {
         // Before any clock of a computer's: somebody means at once.
@@ -514,15 +512,13 @@ fn fire(
         slots.clear();
     }
     *left = left.saturating_sub(slots.len());
-    let mut last_task = row.uuid(columns::scol::LAST_TASK);
+    let mut last_task = row.get(Schedules::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
     let overlap = schedule.overlap.as_str();
-    queue.caller = Caller {
-        name: row.text(columns::scol::CREATED_BY).unwrap_or_default(),
-        superuser: row.bool(columns::scol::BY_SUPERUSER).unwrap_or(false),
-    };
-    let handler_name = row.text(columns::scol::HANDLER).unwrap_or_default();
+    queue.caller =
+        Caller { name: row.text(Schedules::CREATED_BY).unwrap_or_default(), superuser: row.get(Schedules::BY_SUPERUSER).unwrap_or(false) };
+    let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
     if state.released.is_some() || !slots.is_empty() {
         state.start_over();
     }
@@ -541,11 +537,11 @@ fn fire(
         }
         if let Some(last) = last_task
             && overlap != "allow"
-            && let Some(unfinished) = queue.table.find(&[col::ID as i16], Value::Uuid(last)).filter(|r| state::is_task(r.char(col::STATE)))
+            && let Some(unfinished) = queue.table.find(Tasks::ID.equals(last)).filter(|r| state::is_task(r.char(Tasks::STATE)))
         {
             // 'queue': one runs, one waits, the rest coalesce with the one that waits.
             if overlap == "skip"
-                || crate::shared::slot::running(s, tenant.oid, last, unfinished.time(col::CREATED_AT).unwrap_or(0)).is_none()
+                || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or(0)).is_none()
             {
                 if let Some(all) = of_line {
                     let begun = definitions::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
@@ -618,7 +614,7 @@ fn fire(
 }
 
 /// A task of this schedule for the fire time `at`, but for its id and when it may run.
-pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &str, at: Micros) -> Result<NewTask> {
+pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row<Schedules>, handler_name: &str, at: Micros) -> Result<NewTask> {
     Ok(NewTask {
         handler: handler_name.to_string(),
         args: arguments(tenant, schedule, row, handler_name, time::instant(at))?,
@@ -633,10 +629,10 @@ pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row, handler_name: &s
 
 /// The schedule's arguments, with the intended time where `time_arg` asks for it: as the
 /// parameter's type has it, in the schedule's zone.
-fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
-    let Some(name) = row.text(columns::scol::TIME_ARG) else { return Ok(row.raw(columns::scol::ARGS).map(Jsonb::from_datum)) };
-    let mut object = match row.json(columns::scol::ARGS) {
-        None if row.raw(columns::scol::ARGS).is_some() => return Err(Error::invalid("args can not be read")),
+fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row<Schedules>, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
+    let Some(name) = row.text(Schedules::TIME_ARG) else { return Ok(row.document(Schedules::ARGS)) };
+    let mut object = match row.get(Schedules::ARGS) {
+        None if row.has(Schedules::ARGS) => return Err(Error::invalid("args can not be read")),
         None | Some(Json::Null) => json!({}),
         Some(Json::Object(o)) => Json::Object(o),
         Some(_) => return Err(Error::invalid("time_arg needs args to be an object")),
@@ -648,11 +644,6 @@ fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row, handler_name: &str
 }
 
 /// When the tenant's next schedule comes due; for sweeps.
-pub fn first_due(table: &Table) -> Option<Micros> {
-    let mut first = None;
-    table.scan(table.index_with(&[columns::scol::NEXT_RUN as i16]), &[], None, false, |row| {
-        first = row.time(columns::scol::NEXT_RUN);
-        false
-    });
-    first
+pub fn first_due(table: &Table<Schedules>) -> Option<Micros> {
+    table.scan(&Schedules::DUE, &[]).next()?.get(Schedules::NEXT_RUN)
 }

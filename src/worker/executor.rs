@@ -7,7 +7,7 @@
 use crate::handler::Handler;
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::interrupt::{self, Mark};
-use crate::postgres::relation::Row;
+use crate::postgres::row::Row;
 use crate::postgres::{clock, latch, memory, sandbox, session, shmem, timeout, transaction, worker};
 use crate::pure::state::Outcome;
 use crate::pure::time::{self, NEVER};
@@ -21,6 +21,7 @@ use crate::shared::text::store_text;
 use crate::shared::wakes::{Reason, Turn, Waiter};
 use crate::shared::{self, BATCH, Shared, blocked, culprits, holds, ready, waiters};
 use crate::tenant::Tenant;
+use crate::tenant::columns::Tasks;
 use crate::tenant::reserved::check_reserved;
 use crate::work::pick::{self, Batch, Picked};
 use crate::work::{park, poison, retention, run};
@@ -470,7 +471,7 @@ impl Executor {
     }
 
     /// Runs one task. After a procedure this session may not run another.
-    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
         let s = &self.s;
         if sandbox::current_user() != sandbox::session_user() {
             // Whatever did this: don't repair, leave.
@@ -499,7 +500,7 @@ impl Executor {
         if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && self.s.roles[self.role_index].ends.load() != 0 {
             self.s.roles[self.role_index].ends.store(0);
         }
-        if row.raw(crate::tenant::columns::col::SCHEDULE).is_some() && e.limited.swap(0) == 1 {
+        if row.has(Tasks::SCHEDULE) && e.limited.swap(0) == 1 {
             // The next of its schedule may have waited for this one.
             ready::wake(s, index, i64::MIN);
         }
@@ -507,7 +508,7 @@ impl Executor {
             ready::wake_limited(s, tenant.oid);
         }
         if outcome == Outcome::Done {
-            culprits::acquit(s, shmem::my_database(), tenant.oid, row.str(crate::tenant::columns::col::HANDLER).unwrap_or(""));
+            culprits::acquit(s, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
         }
         waiters::tell(s);
         transaction::drop_session_state();

@@ -5,7 +5,7 @@
 //! A superuser's session, so it touches tenants' tables by OID only, after the shape check, and
 //! waits for no lock of theirs.
 
-use crate::postgres::relation::{Access, Compare, Key, Table, Value};
+use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, caught, clock, interrupt, latch, memory, session, shmem, timeout, transaction, worker};
 use crate::pure::state::stored;
@@ -16,7 +16,7 @@ use crate::schedules::setback;
 use crate::shared::database::{Db, db_state};
 use crate::shared::wakes::{Reason, Turn, Waiter};
 use crate::shared::{self, Shared, away, ready};
-use crate::tenant::columns::{PICK_INDEX, col};
+use crate::tenant::columns::{Tasks, Tenants};
 use crate::tenant::{self, Registry, Tenant, gauge, identity};
 use crate::waits::turn;
 use crate::work::{spread, tick};
@@ -391,14 +391,8 @@ fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::Spreader, lo
 
 /// Schema OIDs of all attached tenants.
 fn attached(registry: &Registry) -> Vec<u32> {
-    let mut found = Vec::new();
-    if let Some(table) = Table::open(registry.tenant, Access::Read) {
-        table.scan(table.index_with(&[2]), &[], None, false, |row| {
-            found.extend(row.oid(2));
-            true
-        });
-    }
-    found
+    let oids = |table: Table<Tenants>| table.scan(&Tenants::BY_SCHEMA, &[]).filter_map(|row| row.get(Tenants::SCHEMA_OID)).collect();
+    Table::open(registry.tenant, Access::Read).map_or_else(Vec::new, oids)
 }
 
 enum Looked {
@@ -428,32 +422,19 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     };
     // Only when they are to run is asked.
     let table = table.fetch_at_most(0);
-    let index = table.index_with(&PICK_INDEX);
     let now = clock::now();
     let mut due = NEVER;
     for state in [stored::QUEUED, stored::TURN] {
         let mut below: Option<i16> = None;
         while due > now {
-            let mut keys = vec![Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }];
-            keys.extend(below.map(|b| Key { column: 2, compare: Compare::Lt, value: Value::I16(b) }));
-            let mut first = None;
-            table.scan(index, &keys, None, false, |row| {
-                first = Some((row.i16(col::PRIORITY).unwrap_or(0), row.time(col::RUN_AT).unwrap_or(0)));
-                false
-            });
-            let Some((priority, run_at)) = first else { break };
-            due = due.min(run_at);
-            below = Some(priority);
+            let mut keys = vec![Tasks::STATE.equals(state)];
+            keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
+            let Some(first) = table.scan(&Tasks::PICK, &keys).next() else { break };
+            due = due.min(first.get(Tasks::RUN_AT).unwrap_or(0));
+            below = Some(first.get(Tasks::PRIORITY).unwrap_or(0));
         }
     }
-    let there_is = |state: u8| {
-        let mut found = false;
-        table.scan(index, &[Key { column: 1, compare: Compare::Eq, value: Value::Char(state) }], None, false, |_| {
-            found = true;
-            false
-        });
-        found
-    };
+    let there_is = |state: u8| table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]).pass();
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).

@@ -12,7 +12,10 @@ use pgrx::pg_sys::{self, Datum, JsonbIteratorToken, JsonbParseState, JsonbValue,
 ///
 /// Types that aren't PostgreSQL's own may bring a cast to json, which would run in the session of whoever changes the row:
 /// where its function isn't a superuser's, the column is written as its text instead.
-pub fn document_of(row: Datum, desc: TupleDesc) -> Result<Jsonb, Failure> {
+///
+/// # Safety
+/// It is one, and lives.
+pub unsafe fn document_of(row: Datum, desc: TupleDesc) -> Result<Jsonb, Failure> {
     match as_text(row, desc) {
         None => execute::record(row),
         Some(plain) => {
@@ -156,10 +159,12 @@ fn build(event: &str, table: &str, rest: impl Fn(State)) -> Result<Jsonb, Failur
             Datum::from(raw::JsonbValueToJsonb(object))
         })
     }?;
-    let document = Jsonb::from_datum(datum);
     // SAFETY: JsonbValueToJsonb allocated it.
-    unsafe { pg_sys::pfree(datum.cast_mut_ptr()) };
-    Ok(document)
+    unsafe {
+        let document = Jsonb::from_datum(datum);
+        pg_sys::pfree(datum.cast_mut_ptr());
+        Ok(document)
+    }
 }
 
 // Called under call_raw, all of them.

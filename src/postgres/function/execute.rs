@@ -49,7 +49,8 @@ impl Raw {
     fn outcome(self) -> Outcome {
         match self {
             Raw::Nothing => Outcome::Nothing,
-            Raw::Document(datum) => Outcome::Document(Jsonb::from_datum(datum)),
+            // SAFETY: see above; it was made by the call that ends with this.
+            Raw::Document(datum) => Outcome::Document(unsafe { Jsonb::from_datum(datum) }),
             Raw::TooLarge => Outcome::TooLarge,
             Raw::Denied => Outcome::Denied,
             Raw::Vanished => Outcome::Vanished,
