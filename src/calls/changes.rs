@@ -12,6 +12,7 @@ use crate::shared::{self, wake};
 use crate::task::lookup::{self, Found};
 use crate::task::new::NewTask;
 use crate::task::notes;
+use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::{self, rights};
@@ -106,8 +107,10 @@ fn update(args: &Args) -> Result<Ret> {
     if changes.len() == 1 {
         return Ok(Ret::Bool(false));
     }
-    let options =
-        if answers { crate::work::ask::options_again(&tenant, row.get(Tasks::OPTIONS), false, true)?.map(Jsonb::from_value) } else { None };
+    let options = match answers {
+        true => crate::work::ask::options_again(&tenant, Options::of(&row), false, true)?.column(),
+        false => None,
+    };
     if answers && (options.is_some() || row.has(Tasks::OPTIONS)) {
         changes.push(Tasks::OPTIONS.to(options.as_ref()));
     }

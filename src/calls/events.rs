@@ -20,6 +20,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::nearest::nearest;
 use crate::tenant::records::{Few, announce_registry, run};

@@ -7,8 +7,8 @@ use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
+use crate::pure::choice::{Named, OnRedeclared};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
@@ -16,7 +16,8 @@ use crate::pure::time::{Micros, instant};
 use crate::schedules::define::warn_of_delays;
 use crate::schedules::definition::Definition;
 use crate::schedules::follow;
-use crate::schedules::of_all::{self, OfAll};
+use crate::schedules::of_all;
+use crate::schedules::options::{OfAll, Options};
 use crate::schedules::planning::within_hours;
 use crate::shared::wake;
 use crate::task::new::{NewTask, task_object};
@@ -27,7 +28,6 @@ use crate::tenant::rights::{self, Caller, author};
 use crate::{settings, sql_functions};
 use pgrx::Spi;
 use serde_json::Value as Json;
-use serde_json::json;
 
 /// Names of a `tenants =>` parameter, all of them tenants.
 pub fn check_tenants(names: &[String]) -> Result<()> {
@@ -185,10 +185,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let definition = Definition::of_args(args);
     definition.check_given()?;
     let (rule, month_end) = definition.check_alone()?;
-    let conflict = args.text(24).unwrap_or_else(|| "error".into());
-    if !["error", "replace", "nothing"].contains(&conflict.as_str()) {
-        return Err(Error::invalid(format!("on_conflict \"{conflict}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
-    }
+    let conflict = args.text(24).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word))?;
     let tenants = args.texts(25);
     if let Some(names) = &tenants {
         check_tenants(names)?;
@@ -203,10 +200,10 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     check_after(&table, &definition)?;
     let before = of_all::find(&table, &definition.name);
     if let Some(row) = &before {
-        match conflict.as_str() {
-            "nothing" => return Ok(Ret::Uuid(row.get(Schedules::ID).unwrap_or(0))),
-            "replace" => {}
-            _ => {
+        match conflict {
+            OnRedeclared::Nothing => return Ok(Ret::Uuid(row.get(Schedules::ID).unwrap_or(0))),
+            OnRedeclared::Replace => {}
+            OnRedeclared::Error => {
                 return Err(Error::new(
                     SqlState::DUPLICATE_OBJECT,
                     format!("schedule \"{}\" of all tenants exists already", definition.name),
@@ -251,12 +248,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(ids::new_id);
     let revision = ids::new_id();
     let mut held = definition.held();
-    let mut options = definition.options().unwrap_or_else(|| json!({}));
-    options["all"] = OfAll { id, revision, stagger }.json();
-    if let Some(names) = tenants {
-        options["tenants"] = names.into();
-    }
-    held.options = Some(Jsonb::from_value(options));
+    held.options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() }.column();
     let mut columns = definition.columns(&held);
     columns.extend([
         Schedules::NAME.to(definition.name.as_str()),
@@ -292,7 +284,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
 
 /// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.
 fn check_after(table: &Table<Schedules>, definition: &Definition) -> Result<()> {
-    let after_of = |name: &str| of_all::find(table, name).map(|row| follow::after_of(&row).0);
+    let after_of = |name: &str| of_all::find(table, name).map(|row| follow::after_of(&row));
     if let Some(circle) = follow::circle(&definition.name, definition.after(), after_of) {
         return Err(Error::invalid("after makes a circle").detail(format!("{circle}.")));
     }

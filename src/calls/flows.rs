@@ -5,11 +5,20 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::{Named, choices};
 use crate::task::new::{NewTask, task_object};
 use crate::task::queue::Queue;
 use crate::work::flow::{self, Spec};
 use crate::{sql_functions, tenant};
 use serde_json::Value as Json;
+
+choices! {
+    /// What becomes of a chain one of whose steps has failed.
+    enum OnStepFailure {
+        Stop = "stop",
+        Continue = "continue",
+    }
+}
 
 fn array(args: &Args, n: usize, what: &str) -> Result<Jsonb> {
     args.json(n).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, format!("{what} is null")))
@@ -31,12 +40,9 @@ fn chain(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_chain()");
     let steps = array(args, 0, "steps")?;
     let (mut flow, inherited) = flow::flow_object(args.setting(3).as_ref())?;
-    match args.text(2).as_deref() {
-        None | Some("stop") => {}
-        Some("continue") => flow.allow_failure = Some(true),
-        Some(other) => {
-            return Err(Error::invalid(format!("on_step_failure is \"{other}\"")).hint("It is one of stop, continue."));
-        }
+    match args.text(2).map(|word| OnStepFailure::one_of("on_step_failure", &word)).transpose()? {
+        None | Some(OnStepFailure::Stop) => {}
+        Some(OnStepFailure::Continue) => flow.allow_failure = Some(true),
     }
     let members = flow::members(&steps, "steps", &inherited, &["delay"])?;
     let queue = Queue::open(tenant::resolve(args.text(4).as_deref())?)?;

@@ -5,6 +5,8 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
+use crate::pure::choice::Named;
+use crate::pure::rate::Algorithm;
 use crate::sql_functions;
 use crate::tenant::limits::check_limits;
 use crate::tenant::queue::Pick;
@@ -57,7 +59,7 @@ fn set_queue(args: &Args) -> Result<Ret> {
     if args.int(5).is_some_and(|n| n < 0) {
         return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
     }
-    let pick = args.text(6).map(|p| Pick::parse(&p)).transpose()?;
+    let pick = args.text(6).map(|word| Pick::one_of("pick", &word)).transpose()?;
     let reset = args.texts(7).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate", "priority", "timeout", "max_attempts", "pick"])?;
     let tenant = owned(args, 8)?;
@@ -115,10 +117,7 @@ fn set_limit(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_limit()");
     let key = name(args, "limit_key")?;
     check_limits(args.int(1), args.text(2).as_deref())?;
-    let algorithm = args.text(3).unwrap_or_else(|| "bucket".into());
-    if !matches!(algorithm.as_str(), "bucket" | "window") {
-        return Err(Error::invalid(format!("algorithm is \"{algorithm}\"")).hint("It is one of bucket, window."));
-    }
+    let algorithm = args.text(3).map_or(Ok(Algorithm::Bucket), |word| Algorithm::one_of("algorithm", &word))?;
     let reset = args.texts(4).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate"])?;
     let tenant = owned(args, 5)?;
@@ -136,7 +135,7 @@ fn set_limit(args: &Args) -> Result<Ret> {
             key.into(),
             args.int(1).into(),
             args.text(2).into(),
-            algorithm.into(),
+            algorithm.name().into(),
             off("max_running").into(),
             off("rate").into(),
         ],

@@ -8,13 +8,14 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, transaction};
+use crate::pure::choice::{Named, OnConflict, OnRedeclared};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::{describe, zone};
 use crate::pure::time::{Micros, instant, micros};
 use crate::pure::{ids, state};
-use crate::schedules::define::{OnConflict, announce, define, warn_of_delays, write};
+use crate::schedules::define::{announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, PARAMETERS};
 use crate::schedules::follow::{self, State};
 use crate::schedules::planning::{self, Change, How};
@@ -230,7 +231,7 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
         }
         if table.delete(&row) == Write::Done {
             transaction::see_own_writes();
-            follow::link(&table, &name, &follow::after_of(&row).0, &[])?;
+            follow::link(&table, &name, &follow::after_of(&row), &[])?;
             // It may have stood in the way of one of all tenants.
             definitions::visit(&tenant.name)?;
             return Ok(Ret::Bool(true));
@@ -348,14 +349,7 @@ pub fn import(args: &Args) -> Result<Ret> {
     let document = args.json(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "doc is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     may_schedule(&tenant)?;
-    let conflict = match args.text(1).as_deref() {
-        None | Some("error") => OnConflict::Error,
-        Some("skip") => OnConflict::Keep,
-        Some("replace") => OnConflict::Replace,
-        Some(other) => {
-            return Err(Error::invalid(format!("on_conflict \"{other}\" is not known")).hint("Use \"error\", \"skip\" or \"replace\"."));
-        }
-    };
+    let conflict = args.text(1).map_or(Ok(OnConflict::default()), |word| OnConflict::known("on_conflict", &word))?;
     let Json::Array(documents) = document.value() else {
         return Err(Error::invalid("doc is not an array").hint("Pass what tq_export() returns: [{\"name\": …}, …]."));
     };
@@ -501,17 +495,12 @@ fn schedule(args: &Args) -> Result<Ret> {
     definition.check_given()?;
     let tenant = tenant::resolve(args.text(25).as_deref())?;
     schedules::may_schedule(&tenant)?;
-    let conflict = match args.text(24).as_deref() {
-        None | Some("error") => OnConflict::Error,
-        Some("replace") => OnConflict::Replace,
-        Some("nothing") => OnConflict::Keep,
-        Some(other) => {
-            // What is wrong with the schedule itself comes first.
-            definition.check(&tenant, &rights::author(), true)?;
-            return Err(Error::invalid(format!("on_conflict \"{other}\" is not known")).hint("Use \"error\", \"replace\" or \"nothing\"."));
-        }
-    };
-    let defined = define(&tenant, &definition, conflict, &rights::author())?;
+    let conflict = args.text(24).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word));
+    if conflict.is_err() {
+        // What is wrong with the schedule itself comes first.
+        definition.check(&tenant, &rights::author(), true)?;
+    }
+    let defined = define(&tenant, &definition, conflict?.into(), &rights::author())?;
     if settings::exclude_schemas().contains(&tenant.name) {
         Error::new(SqlState::WARNING, format!("no schedule runs in tenant \"{}\"", tenant.name))
             .detail("The schema is one of tenant_q.exclude_schemas.")

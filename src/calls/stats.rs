@@ -7,6 +7,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};

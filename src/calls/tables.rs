@@ -15,6 +15,7 @@ use crate::postgres::trigger::{self, Change, Fired, Operation};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, condition, sandbox, session, transaction};
 use crate::pure::cache::Bounded;
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::task::new::{self, NewTask};
 use crate::task::queue::Queue;
@@ -397,7 +398,7 @@ fn operations(events: Option<Vec<String>>) -> Result<Vec<Operation>> {
     let events = events.unwrap_or_else(|| ["insert", "update", "delete"].map(String::from).to_vec());
     let mut found: Vec<Operation> = Vec::new();
     for event in &events {
-        let Some(operation) = Operation::ALL.into_iter().find(|o| o.name() == event.to_ascii_lowercase()) else {
+        let Some(operation) = Operation::of(&event.to_ascii_lowercase()) else {
             return Err(Error::invalid(format!("event \"{event}\" is not known")).hint("Events are insert, update, delete and truncate."));
         };
         if !found.contains(&operation) {

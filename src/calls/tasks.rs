@@ -8,6 +8,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::{self, Micros};
@@ -16,6 +17,7 @@ use crate::shared::{self, slot, wake};
 use crate::task::end::End;
 use crate::task::lookup::{self, Found};
 use crate::task::new::{self, NewTask};
+use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::task::{current, document};
 use crate::tenant::columns::{Results, Tasks};
@@ -27,6 +29,10 @@ use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+fn choice<C: Named>(args: &Args, n: usize, what: &str) -> Result<Option<C>> {
+    Ok(args.text(n).map(|word| C::one_of(what, &word)).transpose()?)
+}
 
 /// tq_async(…)
 fn enqueue(args: &Args) -> Result<Ret> {
@@ -53,10 +59,10 @@ fn enqueue(args: &Args) -> Result<Ret> {
         lock: args.text(12),
         limit_key: args.text(13),
         unique_key: args.text(14),
-        unique_until: args.text(15),
-        on_conflict: args.text(16),
+        unique_until: choice(args, 15, "unique_until")?,
+        on_conflict: choice(args, 16, "on_conflict")?,
         depends_on: args.uuids(17).unwrap_or_default(),
-        depends_mode: args.text(18),
+        depends_mode: choice(args, 18, "depends_mode")?,
         allow_failure: args.bool(19),
         on_success: args.text(20),
         on_failure: args.text(21),
@@ -123,7 +129,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     if own == Some(id) {
         return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
     }
-    let mut members: Vec<u128> = if row.has(Tasks::OPTIONS) { members::members_of(id, row.get(Tasks::OPTIONS)).collect() } else { vec![] };
+    let mut members: Vec<u128> = members::members_of(id, &Options::of(&row)).collect();
     members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.
@@ -217,7 +223,8 @@ fn requeue(args: &Args) -> Result<Ret> {
         if results.delete(row) == Write::Overtaken {
             return Ok(false);
         }
-        crate::fanout::lines::reopened(&tenant, id, row.get(Results::OPTIONS))?;
+        let options = Options::of_result(row);
+        crate::fanout::lines::reopened(&tenant, id, &options)?;
         let mut columns = complete::unfinished_again(&tenant, row);
         if reset {
             columns.push(Tasks::ATTEMPTS.to(0));
@@ -230,8 +237,7 @@ fn requeue(args: &Args) -> Result<Ret> {
             columns.push(Tasks::ARGS.to(args));
         }
         let was_done = row.char(Results::STATE) == ended::DONE;
-        let options =
-            crate::work::ask::options_again(&tenant, row.get(Results::OPTIONS), was_done, new_args.is_some())?.map(Jsonb::from_value);
+        let options = crate::work::ask::options_again(&tenant, options, was_done, new_args.is_some())?.column();
         columns.push(Tasks::OPTIONS.to(options.as_ref()));
         if let Some(on) = wait {
             columns.push(Tasks::STATE.to(state::stored::WAITING));

@@ -8,6 +8,7 @@ use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
+use crate::pure::choice::{Named, SavePer};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
 use crate::schedules::rezone;
@@ -320,10 +321,8 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         changes.sets.push(("save_limit", n.to_string()));
     }
     if let Some(per) = args.text(6) {
-        if !["none", "group", "name", "handler"].contains(&per.as_str()) {
-            return Err(Error::invalid(format!("save_limit_per is \"{per}\"")).hint("It is one of none, group, name, handler."));
-        }
-        changes.sets.push(("save_limit_per", Changes::literal(&per)));
+        let per = SavePer::one_of("save_limit_per", &per)?;
+        changes.sets.push(("save_limit_per", Changes::literal(per.name())));
     }
     for (column, n) in [("result_ttl", 7), ("failure_ttl", 8)] {
         if let Some(micros) = args.interval(n) {

@@ -11,7 +11,6 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::Jsonb;
 use crate::postgres::{call, clock, sandbox, transaction};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
@@ -20,7 +19,8 @@ use crate::pure::time::{Micros, instant, micros};
 use crate::schedules::define::announce;
 use crate::schedules::definition::Definition;
 use crate::schedules::follow;
-use crate::schedules::of_all::{self, OfAll};
+use crate::schedules::of_all;
+use crate::schedules::options::{OfAll, Options};
 use crate::schedules::planning::{Change, How, Planned, beginning};
 use crate::schedules::row::{ROW, Schedule};
 use crate::settings;
@@ -29,7 +29,6 @@ use crate::tenant::columns::{FanoutTenants, Fanouts, Schedules};
 use crate::tenant::records::open;
 use crate::tenant::{self, Tenant};
 use pgrx::Spi;
-use serde_json::json;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -43,9 +42,7 @@ const LOOKED_AT: usize = 1000;
 
 /// Tenants that the definition names; None = all.
 fn tenants_of(definition: &Row<Schedules>) -> Option<Vec<String>> {
-    let options = definition.get(Schedules::OPTIONS)?;
-    let names = options.get("tenants")?.as_array()?;
-    Some(names.iter().filter_map(|n| n.as_str().map(str::to_string)).collect())
+    Options::of(definition).tenants
 }
 
 /// Definitions, locked against others who change them.
@@ -117,7 +114,7 @@ fn reconcile(
         return Ok(Reconciled::Problem(format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20).into()));
     }
     let of_all = row.as_ref().and_then(OfAll::of_row);
-    let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], |row| follow::after_of(row).0);
+    let old_after = row.as_ref().filter(|_| of_all.is_some()).map_or(vec![], follow::after_of);
     let lost = || {
         Error::new(SqlState::SERIALIZATION_FAILURE, format!("schedule \"{name}\" of tenant \"{}\" is being changed by others", tenant.name))
     };
@@ -138,13 +135,13 @@ fn reconcile(
             reason: "the tenant has a schedule of its own of this name".into(),
         }));
     }
-    let after = follow::after_of(&definition).0;
+    let after = follow::after_of(&definition);
     if of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
         // What somebody has written into their rows by hand.
         follow::link_present(table, name, &[], &after)?;
         return Ok(Reconciled::Right);
     }
-    if let Some(circle) = follow::circle(name, &after, |other| of_all::find(table, other).map(|row| follow::after_of(&row).0)) {
+    if let Some(circle) = follow::circle(name, &after, |other| of_all::find(table, other).map(|row| follow::after_of(&row))) {
         return Ok(Reconciled::Problem(format!("after makes a circle: {circle}").into()));
     }
     let schedule = Schedule::of(tenant, &definition)?;
@@ -153,17 +150,13 @@ fn reconcile(
         planned.state.before = follow::names_after(table, name);
     }
     let state = planned.state.document();
-    let mut options = definition.get(Schedules::OPTIONS).unwrap_or_else(|| json!({}));
-    if let Some(map) = options.as_object_mut() {
-        map.remove("tenants");
-    }
-    let options = Jsonb::from_value(options);
+    let options = Options { tenants: None, ..Options::of(&definition) }.column();
     let mut changes = definition.as_it_is();
     changes.extend([
         Schedules::NEXT_RUN.to(planned.next),
         Schedules::ANCHOR.to(planned.anchor),
         Schedules::REPEATS.to(planned.repeats),
-        Schedules::OPTIONS.to(&options),
+        Schedules::OPTIONS.to(options.as_ref()),
         Schedules::STATE.to(state.as_ref()),
         Schedules::PROBLEM.null(),
     ]);

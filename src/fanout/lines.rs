@@ -5,6 +5,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
 use crate::pure::time::Micros;
+use crate::task::options::Options;
 use crate::tenant::columns::{FanoutTenants, Fanouts, Tasks};
 use crate::tenant::{Tenant, records};
 use pgrx::Spi;
@@ -160,7 +161,7 @@ pub const TAKEN: &str = "unique_key is taken by another task";
 /// Whether the task that a unique_key has led to belongs to this fan-out: it has taken another one's place.
 pub fn is_of(tasks: &Table<Tasks>, id: u128, fanout: Option<u128>) -> bool {
     transaction::see_own_writes();
-    tasks.find(Tasks::ID.equals(id)).is_some_and(|row| of_options(row.get(Tasks::OPTIONS)) == fanout)
+    tasks.find(Tasks::ID.equals(id)).is_some_and(|row| Options::of(&row).fanout == fanout)
 }
 
 /// All have been reached: names that are nobody's are said, and old ones go.
@@ -189,25 +190,15 @@ pub fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
     records::run(sql, args).map(|_| ())
 }
 
-/// The fan-out that a task's options name.
-fn of_options(options: Option<Json>) -> Option<u128> {
-    let text = options?.get("fanout")?.as_str()?.to_string();
-    uuid::Uuid::parse_str(&text).ok().map(|u| u.as_u128())
-}
-
 /// A task has become final: says so where it belongs to a fan-out. In the transaction that ends it.
 pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: u8, why: Option<&str>) -> Result<()> {
-    // Plain tasks have no options: they pay for nothing more than this look.
-    if !row.has(Tasks::OPTIONS) {
-        return Ok(());
-    }
-    let (Some(fanout), Some(id)) = (of_options(row.get(Tasks::OPTIONS)), row.get(Tasks::ID)) else { return Ok(()) };
+    let (Some(fanout), Some(id)) = (Options::of(row).fanout, row.get(Tasks::ID)) else { return Ok(()) };
     report(tenant, fanout, id, state, why, true)
 }
 
 /// A finished task is to run again.
-pub fn reopened(tenant: &Tenant, id: u128, options: Option<Json>) -> Result<()> {
-    match of_options(options) {
+pub fn reopened(tenant: &Tenant, id: u128, options: &Options) -> Result<()> {
+    match options.fanout {
         Some(fanout) => report(tenant, fanout, id, state::ENQUEUED, None, false),
         None => Ok(()),
     }

@@ -12,6 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
+use crate::pure::choice::{Named, choices};
 use crate::pure::time::Micros;
 use crate::settings;
 use crate::tenant::columns::{EventListeners, Tasks};
@@ -20,50 +21,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    Enqueue,
-    BeforeRun,
-    AfterRun,
-    AttemptFailed,
-    Retry,
-    Failed,
-    Done,
-    Cancelled,
-    Expired,
-    ScheduleFired,
+choices! {
+    /// What one can listen to.
+    pub enum Event {
+        Enqueue = "enqueue",
+        BeforeRun = "before_run",
+        AfterRun = "after_run",
+        AttemptFailed = "attempt_failed",
+        Retry = "retry",
+        Failed = "failed",
+        Done = "done",
+        Cancelled = "cancelled",
+        Expired = "expired",
+        ScheduleFired = "schedule_fired",
+    }
 }
 
 impl Event {
-    pub const ALL: [Event; 10] = [
-        Event::Enqueue,
-        Event::BeforeRun,
-        Event::AfterRun,
-        Event::AttemptFailed,
-        Event::Retry,
-        Event::Failed,
-        Event::Done,
-        Event::Cancelled,
-        Event::Expired,
-        Event::ScheduleFired,
-    ];
-    pub fn name(self) -> &'static str {
-        match self {
-            Event::Enqueue => "enqueue",
-            Event::BeforeRun => "before_run",
-            Event::AfterRun => "after_run",
-            Event::AttemptFailed => "attempt_failed",
-            Event::Retry => "retry",
-            Event::Failed => "failed",
-            Event::Done => "done",
-            Event::Cancelled => "cancelled",
-            Event::Expired => "expired",
-            Event::ScheduleFired => "schedule_fired",
-        }
-    }
-    pub fn of(name: &str) -> Option<Event> {
-        Event::ALL.into_iter().find(|e| e.name() == name)
-    }
     /// The listener is called at once, instead of by a task.
     pub fn calls(self) -> bool {
         matches!(self, Event::Enqueue | Event::BeforeRun | Event::AfterRun)

@@ -5,6 +5,7 @@
 
 use crate::postgres::caught::Failure;
 use crate::postgres::sqlstate::SqlState;
+use crate::pure::choice::Unknown;
 use pgrx::prelude::*;
 
 /// A user-facing error; build it with one of the constructors below, return it as `Result<_, Error>`.
@@ -72,6 +73,13 @@ impl From<Failure> for Error {
     /// For callers outside the workers, where a failure is theirs to see.
     fn from(failure: Failure) -> Error {
         Error { sqlstate: failure.sqlstate, message: failure.message, detail: failure.detail, hint: failure.hint }
+    }
+}
+
+/// A parameter's value that is none of those it can have.
+impl From<Unknown> for Error {
+    fn from(unknown: Unknown) -> Error {
+        Error::invalid(unknown.message).hint(unknown.hint)
     }
 }
 

@@ -3,25 +3,16 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::function::changes;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::choices;
 use pgrx::pg_sys;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
-    Insert,
-    Update,
-    Delete,
-    Truncate,
-}
-
-impl Operation {
-    pub const ALL: [Operation; 4] = [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::Insert => "insert",
-            Operation::Update => "update",
-            Operation::Delete => "delete",
-            Operation::Truncate => "truncate",
-        }
+choices! {
+    /// What changes a table.
+    pub enum Operation {
+        Insert = "insert",
+        Update = "update",
+        Delete = "delete",
+        Truncate = "truncate",
     }
 }
 

@@ -4,12 +4,14 @@
 
 pub mod atomics;
 pub mod cache;
+pub mod choice;
 pub mod heap;
 pub mod ids;
 pub mod interleave;
 pub mod like;
 pub mod nearest;
 pub mod nested;
+pub mod options;
 pub mod rate;
 pub mod retry;
 pub mod schedule;

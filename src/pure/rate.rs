@@ -3,8 +3,18 @@
 //! *bucket* lets a burst of `count` through and then one every `period / count`: the generic cell
 //! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
 
+use crate::pure::choice::choices;
+
 /// Microseconds.
 type Micros = i64;
+
+choices! {
+    /// How starts are counted; see above.
+    pub enum Algorithm {
+        Bucket = "bucket",
+        Window = "window",
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

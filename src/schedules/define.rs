@@ -7,6 +7,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
+use crate::pure::choice::OnConflict;
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::time::Micros;
@@ -22,14 +23,6 @@ use std::rc::Rc;
 
 /// Times that a row which a tick keeps changing is looked at again.
 const TRIES: usize = 10;
-
-/// What to do where a schedule of that name is there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
-    Error,
-    Replace,
-    Keep,
-}
 
 /// tq_schedule's answer: the schedule's id, and whether the definition is its one now.
 pub struct Defined {
@@ -50,7 +43,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         };
         let id = row.get(Schedules::ID).unwrap_or(0);
         match conflict {
-            OnConflict::Keep => return Ok(Defined { id, made: false }),
+            OnConflict::Skip => return Ok(Defined { id, made: false }),
             OnConflict::Error => {
                 return Err(Error::new(
                     SqlState::DUPLICATE_OBJECT,

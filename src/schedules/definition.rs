@@ -11,15 +11,17 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, parse_time};
 use crate::postgres::{clock, condition, sandbox};
+use crate::pure::choice::{AfterOutcome, Said, Unknown};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::active_hours::ActiveHours;
-use crate::pure::schedule::catch_up::CatchUp;
+use crate::pure::schedule::catch_up::{CatchUp, Overlap};
 use crate::pure::schedule::next::Plan;
-use crate::pure::schedule::rule::{MonthEnd, Rule};
+use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
 use crate::pure::time::{Micros, instant, is_date, time_text};
-use crate::schedules::follow::{self, AFTER_MAX, AfterOutcome};
-use crate::schedules::row::{CATCH_UP_LIMIT_MAX, OVERLAPS};
+use crate::schedules::follow::{self, AFTER_MAX};
+use crate::schedules::options::Options;
+use crate::schedules::row::CATCH_UP_LIMIT_MAX;
 use crate::settings;
 use crate::task::document::time_json;
 use crate::task::new::task_object;
@@ -72,18 +74,18 @@ pub struct Definition {
     pub start_at: Option<Micros>,
     pub until: Option<Micros>,
     pub repeats: Option<i32>,
-    pub catch_up: Option<String>,
+    pub catch_up: Option<Said<CatchUp>>,
     pub catch_up_limit: Option<i32>,
     pub deadline: Option<Interval>,
-    pub overlap: Option<String>,
+    pub overlap: Option<Said<Overlap>>,
     pub jitter: Option<Interval>,
-    pub month_end: Option<String>,
+    pub month_end: Option<Said<MonthEnd>>,
     pub day_and: Option<bool>,
     pub time_arg: Option<String>,
     pub only_if: Option<String>,
     pub active_hours: Option<String>,
     pub after: Option<Vec<String>>,
-    pub after_outcome: Option<String>,
+    pub after_outcome: Option<Said<AfterOutcome>>,
     pub task: Option<Json>,
     /// None: it is.
     pub enabled: Option<bool>,
@@ -112,18 +114,18 @@ impl Definition {
             start_at: args.time(5),
             until: args.time(6),
             repeats: args.int(7),
-            catch_up: args.text(8),
+            catch_up: args.text(8).map(Said::of),
             catch_up_limit: args.int(9),
             deadline: args.span(10),
-            overlap: args.text(11),
+            overlap: args.text(11).map(Said::of),
             jitter: args.span(12),
-            month_end: args.text(13),
+            month_end: args.text(13).map(Said::of),
             day_and: args.bool(14),
             time_arg: args.text(15),
             only_if: args.text(16),
             active_hours: args.text(17),
             after: args.texts(18),
-            after_outcome: args.text(19),
+            after_outcome: args.text(19).map(Said::of),
             task: args.setting(20),
             enabled: args.bool(21),
             tags: args.texts(22),
@@ -151,10 +153,11 @@ impl Definition {
 
     /// Whether each fire time has a task of its own.
     pub fn overlaps(&self) -> bool {
-        match self.overlap.as_deref() {
-            Some(overlap) => overlap == "allow",
-            None => self.catch_up.as_deref() == Some("all"),
-        }
+        let overlap = match &self.overlap {
+            Some(overlap) => overlap.choice(),
+            None => self.catch_up.as_ref().and_then(Said::choice).map(CatchUp::overlap),
+        };
+        overlap == Some(Overlap::Allow)
     }
 
     /// Those that it comes after.
@@ -185,9 +188,12 @@ impl Definition {
         self.check_given()?;
         let rule = Rule::parse(&self.rule, self.day_and.unwrap_or(false))?;
         self.tz.as_deref().map(zone::parse_zone).transpose()?;
-        let month_end = self.month_end.as_deref().map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
-        if let Some(text) = &self.catch_up {
-            CatchUp::parse(text)?;
+        let month_end = match &self.month_end {
+            Some(month_end) => month_end.or_fault(|word| RuleError::unknown::<MonthEnd>("month_end", word))?,
+            None => MonthEnd::default(),
+        };
+        if let Some(catch_up) = &self.catch_up {
+            catch_up.or_fault(|word| RuleError::unknown::<CatchUp>("catch_up", word))?;
         }
         if self.catch_up_limit.is_some_and(|n| n < 1) {
             return Err(Error::invalid("catch_up_limit is below 1"));
@@ -205,10 +211,8 @@ impl Definition {
                 .detail("A fire time is served a moment after it, so hardly any would be in time.")
                 .hint("catch_up => 'none' leaves out what was missed while the server was down."));
         }
-        if let Some(overlap) = &self.overlap
-            && !OVERLAPS.contains(&overlap.as_str())
-        {
-            return Err(Error::invalid(format!("overlap \"{overlap}\" is not known")).hint("Use \"queue\", \"allow\" or \"skip\"."));
+        if let Some(overlap) = &self.overlap {
+            overlap.or_fault(|word| Unknown::of::<Overlap>("overlap", word))?;
         }
         if let Some(expression) = &self.only_if {
             check_condition(expression)?;
@@ -257,7 +261,7 @@ impl Definition {
     /// What can be said of `after` without looking at other schedules.
     fn check_after(&self, rule: &Rule) -> Result<()> {
         if let Some(outcome) = &self.after_outcome {
-            AfterOutcome::parse(outcome)?;
+            outcome.or_fault(|word| Unknown::of::<AfterOutcome>("after_outcome", word))?;
             if self.after().is_empty() {
                 return Err(Error::invalid("after_outcome is given without after"));
             }
@@ -300,26 +304,25 @@ impl Definition {
     }
 
     /// The rare parameters, kept as one document.
-    pub fn options(&self) -> Option<Json> {
-        let mut o = Map::new();
-        let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
-        put("active_hours", self.active_hours.clone().map(Json::from));
-        put("only_if", self.only_if.clone().map(Json::from));
-        put("after", Some(self.after()).filter(|a| !a.is_empty()).map(Json::from));
-        put("after_outcome", self.after_outcome.clone().map(Json::from));
-        (!o.is_empty()).then_some(Json::Object(o))
+    pub fn options(&self) -> Options {
+        Options {
+            active_hours: self.active_hours.clone(),
+            only_if: self.only_if.clone(),
+            after: self.after().to_vec(),
+            after_outcome: self.after_outcome.clone(),
+            ..Options::default()
+        }
     }
 
     /// Documents that the values of `columns` point into.
     pub fn held(&self) -> Held {
-        Held { task: self.task.clone().map(Jsonb::from_value), options: self.options().map(Jsonb::from_value) }
+        Held { task: self.task.clone().map(Jsonb::from_value), options: self.options().column() }
     }
 
     /// As a row has it. What its owner has garbled is taken as not given.
     pub fn of_row(row: &Row<Schedules>) -> Definition {
-        let options = row.get(Schedules::OPTIONS).unwrap_or(Json::Null);
-        let option = |key: &str| options.get(key).and_then(Json::as_str).map(str::to_string);
-        let after = follow::after_of(row).0;
+        let options = Options::of(row);
+        let after = follow::names_in(options.after);
         Definition {
             name: row.text(Schedules::NAME).unwrap_or_default(),
             handler: row.text(Schedules::HANDLER).unwrap_or_default(),
@@ -329,18 +332,18 @@ impl Definition {
             start_at: row.get(Schedules::START_AT),
             until: row.get(Schedules::UNTIL),
             repeats: row.get(Schedules::REPEATS).filter(|n| *n != -1),
-            catch_up: row.text(Schedules::CATCH_UP),
+            catch_up: row.text(Schedules::CATCH_UP).map(Said::of),
             catch_up_limit: row.get(Schedules::CATCH_UP_LIMIT),
             deadline: row.get(Schedules::DEADLINE),
-            overlap: row.text(Schedules::OVERLAP),
+            overlap: row.text(Schedules::OVERLAP).map(Said::of),
             jitter: row.get(Schedules::JITTER),
-            month_end: row.text(Schedules::MONTH_END),
+            month_end: row.text(Schedules::MONTH_END).map(Said::of),
             day_and: row.get(Schedules::DAY_AND),
             time_arg: row.text(Schedules::TIME_ARG),
-            only_if: option("only_if"),
-            active_hours: option("active_hours"),
+            only_if: options.only_if,
+            active_hours: options.active_hours,
             after: Some(after).filter(|a| !a.is_empty()),
-            after_outcome: option("after_outcome"),
+            after_outcome: options.after_outcome,
             task: row.get(Schedules::TASK),
             enabled: row.get(Schedules::ENABLED),
             tags: row.get(Schedules::TAGS),
@@ -363,18 +366,18 @@ impl Definition {
         put("start_at", self.start_at.map(|t| time_json(Some(t))));
         put("until", self.until.map(|t| time_json(Some(t))));
         put("repeats", self.repeats.map(Json::from));
-        put("catch_up", text(&self.catch_up));
+        put("catch_up", self.catch_up.as_ref().map(|said| said.word().into()));
         put("catch_up_limit", self.catch_up_limit.map(Json::from));
         put("deadline", span(&self.deadline));
-        put("overlap", text(&self.overlap));
+        put("overlap", self.overlap.as_ref().map(|said| said.word().into()));
         put("jitter", span(&self.jitter));
-        put("month_end", text(&self.month_end));
+        put("month_end", self.month_end.as_ref().map(|said| said.word().into()));
         put("day_and", self.day_and.map(Json::from));
         put("time_arg", text(&self.time_arg));
         put("only_if", text(&self.only_if));
         put("active_hours", text(&self.active_hours));
         put("after", self.after.clone().map(Json::from));
-        put("after_outcome", text(&self.after_outcome));
+        put("after_outcome", self.after_outcome.as_ref().map(|said| said.word().into()));
         put("task", self.task.clone());
         put("enabled", self.enabled.filter(|e| !e).map(Json::from));
         put("tags", self.tags.clone().map(Json::from));
@@ -426,18 +429,18 @@ impl Definition {
                 "start_at" => d.start_at = Some(time()?),
                 "until" => d.until = Some(time()?),
                 "repeats" => d.repeats = Some(int()?),
-                "catch_up" => d.catch_up = Some(text()?),
+                "catch_up" => d.catch_up = Some(Said::of(text()?)),
                 "catch_up_limit" => d.catch_up_limit = Some(int()?),
                 "deadline" => d.deadline = Some(span()?),
-                "overlap" => d.overlap = Some(text()?),
+                "overlap" => d.overlap = Some(Said::of(text()?)),
                 "jitter" => d.jitter = Some(span()?),
-                "month_end" => d.month_end = Some(text()?),
+                "month_end" => d.month_end = Some(Said::of(text()?)),
                 "day_and" => d.day_and = Some(flag()?),
                 "time_arg" => d.time_arg = Some(text()?),
                 "only_if" => d.only_if = Some(text()?),
                 "active_hours" => d.active_hours = Some(text()?),
                 "after" => d.after = Some(texts()?),
-                "after_outcome" => d.after_outcome = Some(text()?),
+                "after_outcome" => d.after_outcome = Some(Said::of(text()?)),
                 "task" => d.task = Some(value.clone()),
                 "enabled" => d.enabled = Some(flag()?),
                 "tags" => d.tags = Some(texts()?),
@@ -460,12 +463,12 @@ impl Definition {
             Schedules::START_AT.to(self.start_at),
             Schedules::UNTIL.to(self.until),
             Schedules::REPEATS.to(self.repeats.unwrap_or(-1)),
-            Schedules::CATCH_UP.to(self.catch_up.as_deref()),
+            Schedules::CATCH_UP.to(self.catch_up.as_ref().map(Said::word)),
             Schedules::CATCH_UP_LIMIT.to(self.catch_up_limit),
             Schedules::DEADLINE.to(self.deadline),
-            Schedules::OVERLAP.to(self.overlap.as_deref()),
+            Schedules::OVERLAP.to(self.overlap.as_ref().map(Said::word)),
             Schedules::JITTER.to(self.jitter),
-            Schedules::MONTH_END.to(self.month_end.as_deref()),
+            Schedules::MONTH_END.to(self.month_end.as_ref().map(Said::word)),
             Schedules::DAY_AND.to(self.day_and),
             Schedules::TIME_ARG.to(self.time_arg.as_deref()),
             Schedules::TASK.to(held.task.as_ref()),

@@ -14,6 +14,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, transaction};
+use crate::pure::choice::{AfterOutcome, Said};
 use crate::pure::ids;
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
@@ -21,6 +22,7 @@ use crate::pure::state::ended;
 use crate::pure::time::Micros;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::of_all::is_of_all;
+use crate::schedules::options::Options;
 use crate::shared::wake;
 use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::{Tenant, lock};
@@ -95,42 +97,22 @@ pub fn is_last(state: &State) -> bool {
     state.before.is_empty()
 }
 
-/// Ends that count for a schedule which comes after others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AfterOutcome {
-    #[default]
-    Success,
-    Failure,
-    Any,
-}
-
-impl AfterOutcome {
-    pub fn parse(text: &str) -> Result<AfterOutcome> {
-        match text {
-            "success" => Ok(AfterOutcome::Success),
-            "failure" => Ok(AfterOutcome::Failure),
-            "any" => Ok(AfterOutcome::Any),
-            _ => Err(Error::invalid(format!("after_outcome \"{text}\" is not known")).hint("Use \"success\", \"failure\" or \"any\".")),
-        }
-    }
-    fn counts(self, state: u8) -> bool {
-        match self {
-            AfterOutcome::Success => state == ended::DONE,
-            AfterOutcome::Failure => state == ended::FAILED,
-            AfterOutcome::Any => true,
-        }
+/// Whether a task's end counts for a schedule that comes after its schedule.
+fn counts(wanted: AfterOutcome, end: u8) -> bool {
+    match wanted {
+        AfterOutcome::Success => end == ended::DONE,
+        AfterOutcome::Failure => end == ended::FAILED,
+        AfterOutcome::Any => true,
     }
 }
 
-/// The names in `after`, and the ends that count, as a row's options have them; no more names than there may be.
-pub fn after_of(row: &Row<Schedules>) -> (Vec<String>, AfterOutcome) {
-    let Some(options) = row.get(Schedules::OPTIONS) else { return (vec![], AfterOutcome::Success) };
-    let names = options
-        .get("after")
-        .and_then(|a| a.as_array())
-        .map(|a| a.iter().filter_map(|n| n.as_str()).filter(|n| n.len() <= NAME_BYTES).take(AFTER_MAX).map(str::to_string).collect());
-    let outcome = options.get("after_outcome").and_then(|o| o.as_str()).and_then(|o| AfterOutcome::parse(o).ok());
-    (names.unwrap_or_default(), outcome.unwrap_or_default())
+/// The names in `after`, as a row's options have them; no more than there may be.
+pub fn after_of(row: &Row<Schedules>) -> Vec<String> {
+    names_in(Options::of(row).after)
+}
+
+pub fn names_in(after: Vec<String>) -> Vec<String> {
+    after.into_iter().filter(|name| name.len() <= NAME_BYTES).take(AFTER_MAX).collect()
 }
 
 pub fn find(table: &Table<Schedules>, name: &str) -> Option<Row<Schedules>> {
@@ -176,7 +158,7 @@ pub fn check(tenant: &Tenant, table: &Table<Schedules>, name: &str, after: &[Str
             });
         }
     }
-    match circle(name, after, |other| find(table, other).map(|row| after_of(&row).0)) {
+    match circle(name, after, |other| find(table, other).map(|row| after_of(&row))) {
         Some(circle) => Err(Error::invalid("after makes a circle").detail(format!("{circle}."))),
         None => Ok(()),
     }
@@ -244,7 +226,7 @@ pub fn link_present(table: &Table<Schedules>, name: &str, old: &[String], new: &
 
 /// All in the table that come after this name, whether it is there or not: for when it comes.
 pub fn names_after(table: &Table<Schedules>, name: &str) -> Vec<String> {
-    let comes_after = |row: &Row<Schedules>| row.has(Schedules::OPTIONS) && after_of(row).0.iter().any(|a| a == name);
+    let comes_after = |row: &Row<Schedules>| after_of(row).iter().any(|a| a == name);
     table.scan(&Schedules::BY_NAME, &[]).filter(comes_after).filter_map(|row| row.text(Schedules::NAME)).collect()
 }
 
@@ -252,7 +234,7 @@ pub fn names_after(table: &Table<Schedules>, name: &str) -> Vec<String> {
 /// all tenants waits where what it comes after is missing; it keeps nobody from removing that.
 pub fn followers(table: &Table<Schedules>, row: &Row<Schedules>) -> Vec<String> {
     let name = row.get(Schedules::NAME).unwrap_or("");
-    let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).0.iter().any(|a| a == name) && !is_of_all(&r));
+    let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).iter().any(|a| a == name) && !is_of_all(&r));
     State::of(row).before.into_iter().filter(follows).collect()
 }
 
@@ -291,8 +273,10 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Resu
 
 /// A follower's notes after the end of `name`; None: it doesn't matter to it.
 fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: Micros) -> Option<State> {
-    let (after, wanted) = after_of(row);
-    if !after.iter().any(|a| a == name) || !wanted.counts(end) {
+    let options = Options::of(row);
+    let wanted = options.after_outcome.as_ref().and_then(Said::choice).unwrap_or_default();
+    let after = names_in(options.after);
+    if !after.iter().any(|a| a == name) || !counts(wanted, end) {
         return None;
     }
     let fires_no_more = row.get(Schedules::ENABLED) != Some(true)

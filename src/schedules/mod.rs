@@ -5,6 +5,7 @@ pub mod define;
 pub mod definition;
 pub mod follow;
 pub mod of_all;
+pub mod options;
 pub mod planning;
 pub mod rezone;
 pub mod row;

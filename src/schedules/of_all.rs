@@ -8,34 +8,16 @@ use crate::pure::ids;
 use crate::pure::schedule::spread;
 use crate::pure::time::Micros;
 use crate::schedules::follow;
+use crate::schedules::options::{OfAll, Options};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
 use crate::tenant::records::open;
 use chrono::TimeDelta;
-use serde_json::{Map, Value as Json, json};
-
-/// What a tenant's row says of the definition that it was made from; in its options.
-#[derive(Clone)]
-pub struct OfAll {
-    /// The definition.
-    pub id: u128,
-    /// Its last change that has reached this tenant.
-    pub revision: u128,
-    pub stagger: Micros,
-}
 
 impl OfAll {
     /// None: an ordinary schedule, the tenant's own.
-    pub fn of(options: &Map<String, Json>) -> Option<OfAll> {
-        let all = options.get("all")?;
-        let id = |key: &str| all.get(key).and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()).map(|u| u.as_u128());
-        Some(OfAll { id: id("id")?, revision: id("revision")?, stagger: all.get("stagger").and_then(Json::as_i64).unwrap_or(0) })
-    }
     pub fn of_row(row: &Row<Schedules>) -> Option<OfAll> {
-        OfAll::of(row.get(Schedules::OPTIONS)?.as_object()?)
-    }
-    pub fn json(&self) -> Json {
-        json!({ "id": ids::uuid_text(self.id), "revision": ids::uuid_text(self.revision), "stagger": self.stagger })
+        Options::of(row).all
     }
     /// The line of tq_fanouts for one fire time.
     pub fn line(&self, fire_time: Micros) -> u128 {
@@ -68,7 +50,7 @@ pub fn is_defined(name: &str) -> Result<bool> {
 
 /// Whether a tenant's row was made from a definition for all tenants.
 pub fn is_of_all(row: &Row<Schedules>) -> bool {
-    row.has(Schedules::OPTIONS) && OfAll::of_row(row).is_some()
+    OfAll::of_row(row).is_some()
 }
 
 /// A tenant's row of a schedule of all tenants is not the tenant's to change.

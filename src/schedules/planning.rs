@@ -10,6 +10,7 @@
 use crate::postgres::error::{Error, Result};
 use crate::postgres::interval::micros_of;
 use crate::postgres::row::Row;
+use crate::pure::choice::Said;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
@@ -266,7 +267,7 @@ pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: M
         return Err(refused("next_run is further back than the deadline"));
     }
     let rules_own = if planned.state.released.is_some() { planned.state.planned } else { planned.next };
-    let then = if definition.catch_up.as_deref().is_some_and(|c| CatchUp::parse(c) == Ok(CatchUp::All)) {
+    let then = if definition.catch_up.as_ref().and_then(Said::choice) == Some(CatchUp::All) {
         // Each fire time since then: what counts, counts from there.
         if plan.rule.counts() && plan.start_at.is_none() {
             planned.anchor = planned.anchor.min(at);

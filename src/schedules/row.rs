@@ -4,15 +4,16 @@ use crate::handler;
 use crate::postgres::column::{Column, Text};
 use crate::postgres::error::Error;
 use crate::postgres::row::Row;
+use crate::pure::choice::{AfterOutcome, Named, Unknown};
 use crate::pure::schedule::active_hours::ActiveHours;
-use crate::pure::schedule::catch_up::{CatchUp, Lateness};
+use crate::pure::schedule::catch_up::{CatchUp, Lateness, Overlap};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
 use crate::pure::time::{self, Micros};
 use crate::schedules::definition::NAME_BYTES;
-use crate::schedules::follow::{self, State};
-use crate::schedules::of_all::OfAll;
+use crate::schedules::follow::State;
+use crate::schedules::options::{OfAll, Options};
 use crate::task::new::NewTask;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
@@ -24,8 +25,6 @@ const CATCH_UP_LIMIT: i32 = 1000;
 
 /// And at most: one transaction makes all their tasks.
 pub const CATCH_UP_LIMIT_MAX: i32 = 100_000;
-
-pub const OVERLAPS: [&str; 3] = ["queue", "allow", "skip"];
 
 /// Bytes of a tenant's row that are worth being read into a process which serves all of them.
 pub const ROW: usize = 4 << 20;
@@ -58,7 +57,7 @@ pub struct Schedule {
     pub after: Vec<String>,
     pub repeats: i32,
     pub lateness: Lateness,
-    pub overlap: String,
+    pub overlap: Overlap,
     pub jitter: i64,
     /// What `task` says of its tasks.
     pub base: NewTask,
@@ -136,11 +135,10 @@ impl Schedule {
         if jitter < 0 {
             return wrong("jitter", "jitter is negative");
         }
-        let overlap =
-            row.text(Schedules::OVERLAP).unwrap_or_else(|| if catch_up == CatchUp::All { "allow".into() } else { "queue".into() });
-        if !OVERLAPS.contains(&overlap.as_str()) {
-            return wrong("overlap", &format!("overlap \"{overlap}\" is not known"));
-        }
+        let overlap = match row.get(Schedules::OVERLAP) {
+            Some(word) => Overlap::known("overlap", word).map_err(|unknown| broken("overlap")(unknown.into()))?,
+            None => catch_up.overlap(),
+        };
         let repeats = row.get(Schedules::REPEATS).unwrap_or(-1);
         if repeats < -1 {
             return wrong("repeats", "repeats is below -1");
@@ -158,24 +156,13 @@ impl Schedule {
             (true, Some(object)) => crate::task::new::task_object(&object).map_err(broken("task"))?,
         };
         base.check().map_err(broken("task"))?;
-        let options = match (row.has(Schedules::OPTIONS), row.get(Schedules::OPTIONS)) {
-            (false, _) | (_, Some(Json::Null)) => serde_json::Map::new(),
-            (_, Some(Json::Object(o))) => o,
-            _ => return wrong("reset", "options is not an object"),
-        };
-        let text = |key: &'static str| match options.get(key) {
-            None => Ok(None),
-            Some(Json::String(t)) => Ok(Some(t.as_str())),
-            Some(_) => Err(Broken { parameter: key, error: Error::invalid(format!("{key} is not a text")) }),
-        };
-        let after = match options.get("after") {
-            None => Some(vec![]),
-            Some(Json::Array(names)) => names.iter().map(|n| n.as_str().map(str::to_string)).collect(),
-            Some(_) => None,
-        };
-        let Some(after) = after else { return wrong("after", "after is not an array of names") };
-        if let Some(outcome) = text("after_outcome")? {
-            follow::AfterOutcome::parse(outcome).map_err(broken("after_outcome"))?;
+        let Some(options) = Options::whole(row) else { return wrong("reset", "options is not an object") };
+        if let Some((parameter, expected)) = options.garbled() {
+            return wrong(parameter, &format!("{parameter} is not {expected}"));
+        }
+        if let Some(outcome) = &options.after_outcome {
+            let fault = |word: &str| broken("after_outcome")(Unknown::of::<AfterOutcome>("after_outcome", word).into());
+            outcome.or_fault(fault)?;
         }
         Ok(Schedule {
             name,
@@ -186,9 +173,9 @@ impl Schedule {
             start_at: row.get(Schedules::START_AT),
             until: row.get(Schedules::UNTIL),
             month_end,
-            active_hours: text("active_hours")?.map(ActiveHours::parse).transpose()?,
-            only_if: text("only_if")?.map(str::to_string),
-            after,
+            active_hours: options.active_hours.as_deref().map(ActiveHours::parse).transpose()?,
+            only_if: options.only_if,
+            after: options.after,
             repeats,
             lateness: Lateness {
                 catch_up,
@@ -201,7 +188,7 @@ impl Schedule {
             jitter,
             base,
             state: State::of(row),
-            of_all: OfAll::of(&options),
+            of_all: options.all,
         })
     }
 }

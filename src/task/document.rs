@@ -7,6 +7,7 @@ use crate::pure::ids;
 use crate::pure::state::{self, State};
 use crate::pure::time::{self, Micros};
 use crate::task::end::End;
+use crate::task::options::Options;
 use crate::task::rules;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
@@ -55,9 +56,9 @@ pub fn last_error(history: Option<Json>) -> Json {
 
 /// The same of a finished one.
 pub fn describe_result(tenant: &Rc<Tenant>, row: &Row<Results>) -> Json {
-    let max_attempts = row.get(Results::OPTIONS).and_then(|o| o.get("max_attempts").and_then(Json::as_i64));
+    let max_attempts = Options::of_result(row).max_attempts;
     let handler = if max_attempts.is_none() { handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten() } else { None };
-    let max_attempts = max_attempts.map(|n| n as i32).or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
+    let max_attempts = max_attempts.or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
     json!({
         "id": ids::uuid_text(row.get(Results::ID).unwrap_or(0)),
         "tenant": tenant.name,

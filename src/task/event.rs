@@ -5,6 +5,7 @@ use crate::handler::listeners::Event;
 use crate::postgres::clock;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::time::Micros;
 use crate::task::document::time_json;

@@ -30,7 +30,7 @@ pub fn insert(
     let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
     // From when it may run: what is put off on purpose doesn't grow old meanwhile.
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| run_at.max(now).saturating_add(e).min(TIME_MAX));
-    let options = new.options().map(Jsonb::from_value);
+    let options = new.options().column();
     let meta = match &new.meta {
         Some(meta) => Some(Jsonb::of(meta)),
         None => new::default_meta()?.map(Jsonb::from_value),

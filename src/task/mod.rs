@@ -8,6 +8,7 @@ pub mod insert;
 pub mod lookup;
 pub mod new;
 pub mod notes;
+pub mod options;
 pub mod place;
 pub mod queue;
 pub mod rules;

@@ -4,11 +4,12 @@ use crate::postgres::clock;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::pure::ids;
+use crate::pure::choice::{DependsMode, Named, OnConflict, Said, UniqueUntil};
 use crate::pure::nearest::nearest;
 use crate::pure::time::Micros;
 use crate::settings;
-use serde_json::{Map, Value as Json};
+use crate::task::options::{Asked, Options};
+use serde_json::Value as Json;
 
 /// What tq_async's parameters say; None = inherit.
 #[derive(Default, Clone)]
@@ -35,10 +36,10 @@ pub struct NewTask {
     pub lock: Option<String>,
     pub limit_key: Option<String>,
     pub unique_key: Option<String>,
-    pub unique_until: Option<String>,
-    pub on_conflict: Option<String>,
+    pub unique_until: Option<UniqueUntil>,
+    pub on_conflict: Option<OnConflict>,
     pub depends_on: Vec<u128>,
-    pub depends_mode: Option<String>,
+    pub depends_mode: Option<DependsMode>,
     pub allow_failure: Option<bool>,
     pub on_success: Option<String>,
     pub on_failure: Option<String>,
@@ -71,22 +72,10 @@ pub const TIME_MAX: Micros = 252_455_616_000_000_000;
 /// Longest text of a label.
 const LABEL: usize = 1024;
 
-/// Among a row's options: whoever listens to tasks being enqueued has been asked. True, or the names of those who have.
-pub const ASKED: &str = "asked";
-
 fn check_label(what: &str, text: &Option<String>) -> Result<()> {
     match text {
         Some(t) if t.is_empty() => Err(Error::invalid(format!("{what} is empty")).hint(format!("Leave {what} out, or pass NULL."))),
         Some(t) if t.len() > LABEL => Err(Error::limit(format!("{what} is longer than {LABEL} bytes"))),
-        _ => Ok(()),
-    }
-}
-
-fn one_of(what: &str, value: &Option<String>, choices: &[&str]) -> Result<()> {
-    match value {
-        Some(v) if !choices.contains(&v.as_str()) => {
-            Err(Error::invalid(format!("{what} is \"{v}\"")).hint(format!("It is one of {}.", choices.join(", "))))
-        }
         _ => Ok(()),
     }
 }
@@ -100,9 +89,6 @@ impl NewTask {
         check_label("lock", &self.lock)?;
         check_label("limit_key", &self.limit_key)?;
         check_label("unique_key", &self.unique_key)?;
-        one_of("unique_until", &self.unique_until, &["started", "finished", "deleted"])?;
-        one_of("on_conflict", &self.on_conflict, &["error", "skip", "replace"])?;
-        one_of("depends_mode", &self.depends_mode, &["all", "any"])?;
         if self.unique_key.is_none() && (self.unique_until.is_some() || self.on_conflict.is_some()) {
             return Err(Error::invalid("unique_until and on_conflict need a unique_key"));
         }
@@ -178,36 +164,30 @@ impl NewTask {
         }
     }
 
-    /// The rare parameters, kept as one document.
-    pub(crate) fn options(&self) -> Option<Json> {
-        let mut o = Map::new();
-        let mut put = |key: &str, value: Option<Json>| {
-            if let Some(v) = value {
-                o.insert(key.into(), v);
-            }
-        };
-        put("delay", self.delay_after.map(Json::from));
-        put("timeout", self.timeout.map(Json::from));
-        put("max_attempts", self.max_attempts.map(Json::from));
-        put("retry", self.retry.clone());
-        put("save", self.save.map(Json::from));
-        put("result_ttl", self.result_ttl.map(Json::from));
-        put("alone", self.alone.then_some(Json::Bool(true)));
-        put("unique_until", self.unique_until.clone().filter(|u| u != "finished").map(Json::from));
-        put("on_success", self.on_success.clone().map(Json::from));
-        put("on_failure", self.on_failure.clone().map(Json::from));
-        put("hook", self.hook.clone().map(Json::from));
-        if !self.depends_on.is_empty() {
-            put("depends", Some(self.depends_on.iter().map(|d| Json::from(ids::uuid_text(*d))).collect()));
-            put("any", (self.depends_mode.as_deref() == Some("any")).then_some(Json::Bool(true)));
+    /// The rare parameters, as its row keeps them.
+    pub fn options(&self) -> Options {
+        Options {
+            delay: self.delay_after,
+            timeout: self.timeout,
+            max_attempts: self.max_attempts,
+            retry: self.retry.clone(),
+            save: self.save,
+            result_ttl: self.result_ttl,
+            alone: self.alone,
+            unique_until: self.unique_until.filter(|until| *until != UniqueUntil::default()).map(Said::Known),
+            on_success: self.on_success.clone(),
+            on_failure: self.on_failure.clone(),
+            hook: self.hook.clone(),
+            depends: self.depends_on.clone(),
+            any: self.depends_mode == Some(DependsMode::Any),
+            allow_failure: self.allow_failure == Some(true),
+            pass: self.pass,
+            each: self.each,
+            only_if: self.only_if.clone(),
+            fanout: self.fanout,
+            asked: self.asked.then_some(Asked::All),
+            ..Options::default()
         }
-        put("allow_failure", self.allow_failure.filter(|a| *a).map(Json::from));
-        put("pass", self.pass.map(|p| ids::uuid_text(p).into()));
-        put("each", self.each.then_some(Json::Bool(true)));
-        put("only_if", self.only_if.clone().map(Json::String));
-        put("fanout", self.fanout.map(|id| ids::uuid_text(id).into()));
-        put(ASKED, self.asked.then_some(Json::Bool(true)));
-        (!o.is_empty()).then_some(Json::Object(o))
     }
 }
 
@@ -302,9 +282,9 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "lock" => new.lock = Some(text()?),
             "limit_key" => new.limit_key = Some(text()?),
             "unique_key" => new.unique_key = Some(text()?),
-            "unique_until" => new.unique_until = Some(text()?),
-            "on_conflict" => new.on_conflict = Some(text()?),
-            "depends_mode" => new.depends_mode = Some(text()?),
+            "unique_until" => new.unique_until = Some(Named::one_of(key, &text()?)?),
+            "on_conflict" => new.on_conflict = Some(Named::one_of(key, &text()?)?),
+            "depends_mode" => new.depends_mode = Some(Named::one_of(key, &text()?)?),
             "allow_failure" => new.allow_failure = Some(value.as_bool().ok_or_else(|| wrong("a boolean"))?),
             "on_success" => new.on_success = Some(text()?),
             "on_failure" => new.on_failure = Some(text()?),

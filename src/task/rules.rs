@@ -4,9 +4,9 @@ use crate::handler::Handler;
 use crate::postgres::row::Row;
 use crate::pure::retry::Policy;
 use crate::settings;
+use crate::task::options::Options;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
-use serde_json::Value as Json;
 
 /// What the task's own options, its handler and the settings say, in this order.
 pub struct Rules {
@@ -18,31 +18,29 @@ pub struct Rules {
     /// What must be true for it to run at all.
     pub only_if: Option<String>,
     /// The step before whose result is the last argument.
-    pub pass: Option<String>,
+    pub pass: Option<u128>,
 }
 
 impl Rules {
     pub fn of(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Rules {
         let queue = tenant.queue(row.get(Tasks::QUEUE));
-        let options = if row.has(Tasks::OPTIONS) { row.get(Tasks::OPTIONS) } else { None };
-        let option = |key: &str| options.as_ref().and_then(|o| o.get(key));
-        let own_policy = option("retry").and_then(|r| serde_json::from_value(r.clone()).ok());
+        let options = Options::of(row);
+        let own_policy = options.retry.and_then(|retry| serde_json::from_value(retry).ok());
         Rules {
-            max_attempts: option("max_attempts")
-                .and_then(Json::as_i64)
-                .map(|n| n as i32)
+            max_attempts: options
+                .max_attempts
                 .or(handler.and_then(|h| h.max_attempts))
                 .or(queue.and_then(|q| q.max_attempts))
                 .unwrap_or_else(settings::max_attempts),
-            timeout_ms: option("timeout")
-                .and_then(Json::as_i64)
+            timeout_ms: options
+                .timeout
                 .or(handler.and_then(|h| h.timeout))
                 .or(queue.and_then(|q| q.timeout))
                 .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
-            save: option("save").and_then(Json::as_bool).or(handler.and_then(|h| h.save)),
-            only_if: option("only_if").and_then(Json::as_str).map(str::to_string),
-            pass: option("pass").and_then(Json::as_str).map(str::to_string),
+            save: options.save.or(handler.and_then(|h| h.save)),
+            only_if: options.only_if,
+            pass: options.pass,
         }
     }
 }

@@ -23,7 +23,8 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
 use crate::pure::cache::Bounded;
-use crate::pure::rate::Rate;
+use crate::pure::choice::{Named, SavePer};
+use crate::pure::rate::{Algorithm, Rate};
 use crate::pure::time::{Micros, NEVER};
 use crate::settings;
 use crate::shared::entry::EntryRef;
@@ -100,7 +101,7 @@ pub struct Tenant {
     pub max_running: Option<i32>,
     pub max_queued: Option<i64>,
     pub save_limit: i32,
-    pub save_limit_per: Option<String>,
+    pub save_limit_per: Option<SavePer>,
     pub result_ttl: Micros,
     pub failure_ttl: Micros,
     pub pauses: Vec<Pause>,
@@ -316,13 +317,15 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         priority: row.get(Queues::PRIORITY),
         timeout: row.micros(Queues::TIMEOUT),
         max_attempts: row.get(Queues::MAX_ATTEMPTS),
-        pick: row.get(Queues::PICK).and_then(|p| Pick::parse(p).ok()),
+        pick: row.get(Queues::PICK).and_then(Pick::of),
     });
     let of_this = LimitKeys::TENANT.equals(&name);
     let limits = rows_of(registry.limit_key, &LimitKeys::BY_KEY, of_this, |row| Limit {
         key: row.text(LimitKeys::KEY).unwrap_or_default(),
         max_running: row.get(LimitKeys::MAX_RUNNING),
-        rate: row.get(LimitKeys::RATE).and_then(|r| Rate::parse(r, row.get(LimitKeys::ALGORITHM) == Some("window")).ok()),
+        rate: row
+            .get(LimitKeys::RATE)
+            .and_then(|r| Rate::parse(r, row.get(LimitKeys::ALGORITHM).and_then(Algorithm::of) == Some(Algorithm::Window)).ok()),
     });
     let tenant = Rc::new(Tenant {
         oid: schema,
@@ -341,7 +344,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         max_running: row.get(Tenants::MAX_RUNNING),
         max_queued: row.get(Tenants::MAX_QUEUED).map(i64::from),
         save_limit: row.get(Tenants::SAVE_LIMIT).unwrap_or(250),
-        save_limit_per: row.text(Tenants::SAVE_LIMIT_PER),
+        save_limit_per: row.get(Tenants::SAVE_LIMIT_PER).map(|per| SavePer::of(per).unwrap_or(SavePer::Handler)),
         result_ttl: row.micros(Tenants::RESULT_TTL).unwrap_or(HOUR),
         failure_ttl: row.micros(Tenants::FAILURE_TTL).unwrap_or(365 * 24 * HOUR),
         rate: row.get(Tenants::RATE).and_then(|r| Rate::parse(r, false).ok()),

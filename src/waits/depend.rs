@@ -19,16 +19,17 @@ use crate::postgres::row::Row;
 use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
+use crate::pure::choice::DependsMode;
 use crate::pure::ids;
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::Micros;
 use crate::shared::wake;
 use crate::task::new::{NewTask, TIME_MAX};
+use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
-use serde_json::Value as Json;
 
 /// Tasks that one task can depend on.
 const MAX: usize = 1000;
@@ -43,11 +44,6 @@ pub enum Answer {
     /// Somebody is just changing one of them: look again soon.
     Soon,
     Never(Failure),
-}
-
-fn uuids(list: Option<&Json>) -> Vec<u128> {
-    let list = list.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).map(|u| u.as_u128()).collect()
 }
 
 /// The row of an unfinished task.
@@ -82,19 +78,20 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
                 }
             }
         }
-        Ok(own.filter(|_| new.depends_mode.as_deref() != Some("any")))
+        Ok(match new.depends_mode.unwrap_or_default() {
+            DependsMode::All => own,
+            DependsMode::Any => None,
+        })
     })
 }
 
 /// Whether a row with conditions can run now; in the pick's transaction.
 pub fn evaluate(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>) -> Answer {
-    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
-    let is = |key: &str| options.get(key) == Some(&Json::Bool(true));
-    let (any, allow_failure) = (is("any"), is("allow_failure"));
+    let Options { any, allow_failure, depends, .. } = Options::of(row);
     let mut open = Vec::new();
     let mut failed = None;
     let mut flux = false;
-    for d in uuids(options.get("depends")) {
+    for d in depends {
         if let Some(other) = unfinished(tasks, d) {
             flux |= other.in_flux;
             open.push(d);
@@ -210,10 +207,10 @@ pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: u128) -> std::result::
 /// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
 fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Micros, Failure> {
     let run_at = row.get(Tasks::RUN_AT).unwrap_or(0);
-    if row.char(Tasks::STATE) != stored::WAITING || !row.has(Tasks::OPTIONS) {
+    if row.char(Tasks::STATE) != stored::WAITING {
         return Ok(run_at);
     }
-    let Some(delay) = row.get(Tasks::OPTIONS).and_then(|o| o.get("delay").and_then(Json::as_i64)) else { return Ok(run_at) };
+    let Some(delay) = Options::of(row).delay else { return Ok(run_at) };
     let results = tenant.open(tenant.result, Access::Read)?;
     if matches!(transaction::with_latest_snapshot(|| evaluate(tasks, &results, row)), Answer::Never(_)) {
         // That it can't run any more is said at once.

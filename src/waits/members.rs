@@ -6,6 +6,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::pure::ids;
+use crate::task::options::Options;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use serde_json::{Value as Json, json};
@@ -48,22 +49,19 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 }
 
 /// What a step gets of the one before; null where that one kept none.
-pub fn passed_result(tenant: &Tenant, from: &str) -> std::result::Result<Json, Failure> {
+pub fn passed_result(tenant: &Tenant, from: u128) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
-    let id = uuid::Uuid::parse_str(from).map_or(0, |u| u.as_u128());
-    Ok(results.find(Results::ID.equals(id)).and_then(|r| r.document(Results::RESULT).map(|result| result.value())).unwrap_or(Json::Null))
+    Ok(results.find(Results::ID.equals(from)).and_then(|r| r.document(Results::RESULT).map(|result| result.value())).unwrap_or(Json::Null))
 }
 
 /// How many members a flow has: never more than one can have, whatever somebody wrote into the row.
-pub fn number_of(options: &Json) -> usize {
-    let members = options.get("flow").and_then(|f| f.get("members")).and_then(Json::as_u64);
-    members.map_or(0, |n| n.min(MEMBERS as u64) as usize)
+pub fn number_of(options: &Options) -> usize {
+    options.flow.map_or(0, |flow| flow.members.min(MEMBERS as u64) as usize)
 }
 
 /// Ids of a flow's members; none for other tasks.
-pub fn members_of(id: u128, options: Option<Json>) -> impl Iterator<Item = u128> {
-    let count = options.map_or(0, |o| number_of(&o));
-    (0..count).map(move |n| ids::member_id(id, n))
+pub fn members_of(id: u128, options: &Options) -> impl Iterator<Item = u128> + use<> {
+    (0..number_of(options)).map(move |n| ids::member_id(id, n))
 }
 
 /// What a waiting row waits for, for people.

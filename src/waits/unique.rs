@@ -10,14 +10,15 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::{OnConflict, UniqueUntil};
 use crate::pure::ids;
 use crate::pure::state::stored;
 use crate::shared::{self, slot};
 use crate::task::new::NewTask;
+use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{Tenant, lock};
-use serde_json::{Value as Json, json};
 
 pub enum Claim {
     Free,
@@ -38,11 +39,6 @@ fn is_running(tenant: &Tenant, row: &Row<Tasks>) -> bool {
     shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some())
 }
 
-fn until(row: &Row<Tasks>) -> String {
-    let options = row.get(Tasks::OPTIONS);
-    options.as_ref().and_then(|o| o.get("unique_until")).and_then(Json::as_str).unwrap_or("finished").to_string()
-}
-
 /// Before a task with a key is written.
 pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     let Some(key) = new.unique_key.as_deref() else { return Ok(Claim::Free) };
@@ -51,7 +47,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
         let id = row.get(Tasks::ID).unwrap_or(0);
         let running = is_running(&queue.tenant, &row);
-        if running && until(&row) == "started" {
+        if running && Options::of(&row).unique_until() == UniqueUntil::Started {
             if give_up(&queue.table, &row, key) == Write::Done {
                 return Ok(Claim::Free);
             }
@@ -64,44 +60,42 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
                 .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
         };
         // A schedule's next task doesn't pile up on the one before.
-        let wanted = new.on_conflict.as_deref().or(new.schedule.as_ref().map(|_| "skip"));
+        let wanted = new.on_conflict.unwrap_or(if new.schedule.is_some() { OnConflict::Skip } else { OnConflict::Error });
         match wanted {
-            Some("skip") => return Ok(Claim::Theirs(id)),
-            Some("replace") if running => return taken("It is running, so it can't be replaced."),
-            Some("replace") if finished => return taken("It is finished, and keeps the key until its result is deleted."),
-            Some("replace") if crate::waits::members::HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
+            OnConflict::Skip => return Ok(Claim::Theirs(id)),
+            OnConflict::Replace if running => return taken("It is running, so it can't be replaced."),
+            OnConflict::Replace | OnConflict::Error if finished => {
+                return taken("It is finished, and keeps the key until its result is deleted.");
+            }
+            OnConflict::Replace if crate::waits::members::HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
                 return taken("It is a flow, whose members would be left behind.");
             }
-            Some("replace") if row.has(Tasks::PARENT_ID) => return taken("It belongs to a flow, so it can't be replaced."),
-            Some("replace") => {
+            OnConflict::Replace if row.has(Tasks::PARENT_ID) => return taken("It belongs to a flow, so it can't be replaced."),
+            OnConflict::Replace => {
                 if queue.table.delete(&row) == Write::Done {
                     return Ok(Claim::Replaced(id));
                 }
             }
-            _ if finished => return taken("It is finished, and keeps the key until its result is deleted."),
-            _ => return taken(if running { "It is running." } else { "It is not finished." }),
+            OnConflict::Error => return taken(if running { "It is running." } else { "It is not finished." }),
         }
     }
 }
 
 /// A running task's key goes to a newcomer; it remembers which it was.
 fn give_up(tasks: &Table<Tasks>, row: &Row<Tasks>, key: &str) -> Write {
-    let mut options = row.get(Tasks::OPTIONS).unwrap_or_else(|| json!({}));
-    options["key_was"] = key.into();
-    let options = Jsonb::from_value(options);
-    tasks.update(row, &[Tasks::UNIQUE_KEY.null(), Tasks::OPTIONS.to(&options)])
+    let options = Options { key_was: Some(key.to_string()), ..Options::of(row) }.column();
+    tasks.update(row, &[Tasks::UNIQUE_KEY.null(), Tasks::OPTIONS.to(options.as_ref())])
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
 /// one does the work: Superseded. Otherwise the key is its own again: its row's key and options then;
 /// None = they stay as they are.
-pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Option<(String, Jsonb)>, Failure> {
-    let Some(mut options) = row.get(Tasks::OPTIONS) else { return Ok(None) };
-    let was = options.as_object_mut().and_then(|o| o.remove("key_was"));
-    let Some(key) = was.as_ref().and_then(Json::as_str).map(str::to_string) else { return Ok(None) };
+pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Option<(String, Option<Jsonb>)>, Failure> {
+    let mut options = Options::of(row);
+    let Some(key) = options.key_was.take() else { return Ok(None) };
     lock::unique_key(tenant, &key)?;
     match holder(tasks, &key) {
-        None => Ok(Some((key, Jsonb::from_value(options)))),
+        None => Ok(Some((key, options.column()))),
         Some(other) => Err(Failure::ours(
             Own::Superseded,
             SqlState::SUPERSEDED,
@@ -112,7 +106,7 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::
 
 /// Whether the key stays taken when the task is final.
 pub fn keeps(row: &Row<Tasks>) -> bool {
-    row.has(Tasks::UNIQUE_KEY) && until(row) == "deleted"
+    row.has(Tasks::UNIQUE_KEY) && Options::of(row).unique_until() == UniqueUntil::Deleted
 }
 
 /// The task is final; with unique_until 'deleted' its key stays taken.

@@ -15,12 +15,13 @@ use crate::postgres::{sandbox, session, transaction};
 use crate::pure::time::Micros;
 use crate::shared::slot::Item;
 use crate::task::event::{self, Seen};
-use crate::task::new::{ASKED, NewTask};
+use crate::task::new::NewTask;
+use crate::task::options::{Asked, Options};
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::By;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -96,13 +97,8 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at
 fn pending(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
     let mut listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
     if !listening.is_empty() {
-        let options = if row.has(Tasks::OPTIONS) { row.get(Tasks::OPTIONS) } else { None };
-        let asked = options.as_ref().and_then(|o| o.get(ASKED));
-        let was_asked = |name: &str| match asked {
-            Some(Json::Bool(all)) => *all,
-            Some(Json::Array(names)) => names.iter().any(|n| n.as_str() == Some(name)),
-            _ => false,
-        };
+        let asked = Options::of(row).asked;
+        let was_asked = |name: &str| asked.as_ref().is_some_and(|asked| asked.contains(name));
         let created_at = row.get(Tasks::CREATED_AT).unwrap_or(0);
         listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
     }
@@ -168,14 +164,14 @@ pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::resu
     let row = table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it));
     let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");
     let row = row.ok_or_else(overtaken)?;
-    let mut options = row.get(Tasks::OPTIONS).filter(Json::is_object).unwrap_or_else(|| json!({}));
-    if !options[ASKED].is_array() {
-        options[ASKED] = json!([]);
-    }
-    if let Some(asked) = options[ASKED].as_array_mut() {
-        asked.extend(names.into_iter().map(Json::String));
-    }
-    match table.update(&row, &[Tasks::OPTIONS.to(&Jsonb::from_value(options))]) {
+    let mut options = Options::of(&row);
+    let mut asked = match options.asked {
+        Some(Asked::These(names)) => names,
+        Some(Asked::All) | None => vec![],
+    };
+    asked.extend(names);
+    options.asked = Some(Asked::These(asked));
+    match table.update(&row, &[Tasks::OPTIONS.to(options.column().as_ref())]) {
         Write::Done => Ok(()),
         Write::Overtaken => Err(overtaken()),
     }
@@ -183,19 +179,15 @@ pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::resu
 
 /// What a finished or changed task's options say of it if it is run again: who was asked has said yes to what was done
 /// then, and is asked anew about other arguments.
-pub fn options_again(tenant: &Tenant, options: Option<Json>, was_done: bool, other_args: bool) -> Result<Option<Json>> {
-    if !listeners::asks(tenant)? {
-        return Ok(options);
-    }
-    let mut options = options.filter(Json::is_object).unwrap_or_else(|| json!({}));
-    if let Some(map) = options.as_object_mut() {
+pub fn options_again(tenant: &Tenant, mut options: Options, was_done: bool, other_args: bool) -> Result<Options> {
+    if listeners::asks(tenant)? {
         match (other_args, was_done) {
-            (true, _) => drop(map.remove(ASKED)),
-            (_, true) => drop(map.insert(ASKED.into(), true.into())),
-            _ => {}
+            (true, _) => options.asked = None,
+            (false, true) => options.asked = Some(Asked::All),
+            (false, false) => {}
         }
     }
-    Ok(Some(options).filter(|o| o.as_object().is_some_and(|map| !map.is_empty())))
+    Ok(options)
 }
 
 /// A task is about to run: in its transaction, as its role, in its search_path. A listener's false

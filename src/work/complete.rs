@@ -20,6 +20,7 @@ use crate::shared::slot::Item;
 use crate::shared::waiters;
 use crate::task::end::{self, End, HISTORY, INTERRUPTIONS};
 use crate::task::new::NewTask;
+use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::task::rules::Rules;
 use crate::task::{document, insert};
@@ -66,9 +67,7 @@ fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, 
     if end.state != ended::QUARANTINED {
         unique::keep(tasks, row);
     }
-    if row.has(Tasks::OPTIONS) {
-        call_hooks(tenant, tasks, row, end)?;
-    }
+    call_hooks(tenant, tasks, row, end)?;
     if let Some(flow) = row.get(Tasks::PARENT_ID) {
         flow::member_ended(tenant, tasks, flow)?;
     }
@@ -78,22 +77,22 @@ fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, 
 /// Enqueues the task's hooks: tasks of their own, whose argument is the task as it ended. They are
 /// enqueued in the name of who enqueued it.
 fn call_hooks(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End) -> Result<(), Failure> {
-    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
-    let outcome = match end.state {
-        ended::DONE => "on_success",
-        ended::FAILED | ended::QUARANTINED => "on_failure",
-        _ => "",
+    let options = Options::of(row);
+    let of_outcome = match end.state {
+        ended::DONE => options.on_success,
+        ended::FAILED | ended::QUARANTINED => options.on_failure,
+        _ => None,
     };
-    for name in [outcome, "hook"].iter().filter_map(|key| options.get(key)?.as_str()) {
+    for name in of_outcome.into_iter().chain(options.hook) {
         let new = NewTask {
-            handler: name.to_string(),
+            handler: name.clone(),
             args: Some(Jsonb::from_value(document::describe_end(tenant, row, end))),
             name: row.text(Tasks::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
             ..NewTask::default()
         };
         let caller =
             Caller { name: row.text(Tasks::ENQUEUED_BY).unwrap_or_default(), superuser: row.get(Tasks::BY_SUPERUSER).unwrap_or(false) };
-        let handler = handler::find(tenant, name)?;
+        let handler = handler::find(tenant, &name)?;
         insert::insert(tenant, tasks, &caller, &new, ids::new_id(), None, handler.as_deref())?;
     }
     Ok(())
@@ -220,7 +219,7 @@ pub fn failed(
         let history = Jsonb::from_value(history);
         let mut changes = vec![Tasks::ATTEMPTS.to(attempts), Tasks::RUN_AT.to(at), Tasks::HISTORY.to(&history)];
         if let Some((key, options)) = &reclaimed {
-            changes.extend([Tasks::UNIQUE_KEY.to(key.as_str()), Tasks::OPTIONS.to(options)]);
+            changes.extend([Tasks::UNIQUE_KEY.to(key.as_str()), Tasks::OPTIONS.to(options.as_ref())]);
         }
         if table.update(&row, &changes) == Write::Overtaken {
             return Ok(Verdict::Overtaken);

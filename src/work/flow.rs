@@ -19,6 +19,7 @@ use crate::task::document;
 use crate::task::end::{self, End};
 use crate::task::lookup::{self, Found};
 use crate::task::new::{NewTask, task_object};
+use crate::task::options::{Flow, Options};
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
@@ -174,9 +175,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             ));
         }
     }
-    let mut options = spec.flow.options().unwrap_or_else(|| json!({}));
-    options["flow"] = json!({ "members": count, "chunked": spec.chunked });
-    let options = Jsonb::from_value(options);
+    let options = Options { flow: Some(Flow { members: count as u64, chunked: spec.chunked }), ..spec.flow.options() }.column();
     let meta = spec.flow.meta.clone().map_or_else(crate::task::new::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
@@ -194,7 +193,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         Tasks::WAITS.to(count as i32),
         Tasks::ENQUEUED_BY.to(queue.caller.name.as_str()),
         Tasks::BY_SUPERUSER.to(queue.caller.superuser),
-        Tasks::OPTIONS.to(&options),
+        Tasks::OPTIONS.to(options.as_ref()),
         Tasks::META.to(meta.as_ref()),
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
@@ -225,10 +224,9 @@ pub fn member_ended(tenant: &Tenant, tasks: &Table<Tasks>, flow: u128) -> std::r
 
 fn finish(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<(), Failure> {
     let id = row.get(Tasks::ID).unwrap_or(0);
-    let options = row.get(Tasks::OPTIONS).unwrap_or(Json::Null);
+    let options = Options::of(row);
     let count = members::number_of(&options);
-    let chunked = options["flow"]["chunked"] == Json::Bool(true);
-    let allow_failure = options.get("allow_failure") == Some(&Json::Bool(true));
+    let chunked = options.flow.is_some_and(|flow| flow.chunked);
     let results = tenant.open(tenant.result, Access::Write)?;
     transaction::see_own_writes();
     let mut gathered = Vec::with_capacity(count);
@@ -262,7 +260,7 @@ fn finish(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::resul
         }
     });
     let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
-    let error = first.filter(|_| !allow_failure).map(|(n, why)| {
+    let error = first.filter(|_| !options.allow_failure).map(|(n, why)| {
         let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
         let mut failure = Failure::new(SqlState::NEVER, message);
         let also = if others > 0 { format!("{others} more did not end well") } else { String::new() };
@@ -272,7 +270,7 @@ fn finish(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::resul
         end::error_document(&failure)
     });
     let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
-    complete::end(tenant, tasks, row, &end, options.get("save") != Some(&Json::Bool(false)))?;
+    complete::end(tenant, tasks, row, &end, options.save != Some(false))?;
     Ok(())
 }
 
@@ -288,8 +286,8 @@ pub fn requeue(
 ) -> Result<bool> {
     let found = lookup::look_up(tasks, results, id);
     let (options, chain) = match &found {
-        Found::Finished(row) => (row.get(Results::OPTIONS), row.get(Results::HANDLER) == Some("tq_chain")),
-        Found::Unfinished(row) => (row.get(Tasks::OPTIONS), row.get(Tasks::HANDLER) == Some("tq_chain")),
+        Found::Finished(row) => (Options::of_result(row), row.get(Results::HANDLER) == Some("tq_chain")),
+        Found::Unfinished(row) => (Options::of(row), row.get(Tasks::HANDLER) == Some("tq_chain")),
         Found::Nothing => return Ok(false),
     };
     // Whoever runs it again answers for the flow too: its hooks are enqueued in its name.
@@ -298,7 +296,7 @@ pub fn requeue(
     let mut again = 0;
     let mut before: Option<u128> = None;
     let mut started = member.is_none();
-    for m in members::members_of(id, options) {
+    for m in members::members_of(id, &options) {
         started |= member == Some(m);
         let row = transaction::with_latest_snapshot(|| results.find(Results::ID.equals(m)));
         if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(Results::STATE) != ended::DONE)) {

@@ -29,6 +29,7 @@ use crate::task;
 use crate::task::current::{self, Asked, Current};
 use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
+use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::task::rules::Rules;
 use crate::tenant::columns::Tasks;
@@ -174,8 +175,7 @@ impl Running {
 
     /// Whether another task of its schedule runs, and they may not overlap.
     fn overlap(&self, row: &Row<Tasks>) -> bool {
-        let alone = || row.get(Tasks::OPTIONS).is_some_and(|o| o.get("alone").is_some());
-        row.get(Tasks::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && alone()
+        row.get(Tasks::SCHEDULE).is_some_and(|schedule| self.schedules.contains(schedule)) && Options::of(row).alone
     }
 }
 
@@ -506,7 +506,7 @@ fn handled(
     code: &MayRunCode,
 ) -> std::result::Result<Jsonb, Failure> {
     ask::before_run(tenant, row, handler, item, started_at, code)?;
-    let passed = rules.pass.as_deref().map(|from| crate::waits::members::passed_result(tenant, from)).transpose()?;
+    let passed = rules.pass.map(|from| crate::waits::members::passed_result(tenant, from)).transpose()?;
     let result = run::call(row, handler, passed, code)?;
     ask::after_run(tenant, row, handler, item, started_at, &result, code)?;
     Ok(result)

@@ -13,6 +13,7 @@ use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
 use crate::shared::slot::Item;
 use crate::shared::{Shared, blocked, ready};
+use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
@@ -233,7 +234,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
                     _ if state != stored::WAITING => true,
                     Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|r| !state::is_task(r.char(Tasks::STATE))),
                     // One of several: its conditions tell. A flow has none.
-                    None => row.get(Tasks::OPTIONS).is_some_and(|o| o.get("any").is_some()),
+                    None => Options::of(&row).any,
                 };
                 in_flux |= over && row.in_flux;
                 if over && !row.in_flux {

@@ -22,6 +22,7 @@ use crate::shared::entry::{CURSORS, Entry};
 use crate::shared::slot::{self, GATES, Item};
 use crate::shared::{BATCH, Shared, blocked, culprits, holds};
 use crate::task::lookup;
+use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
@@ -668,10 +669,10 @@ impl Scan<'_> {
 
     /// Whether another task of its schedule runs (or is in this batch), and they may not overlap.
     fn overlaps(&mut self, table: &Table<Tasks>, row: &Row<Tasks>) -> bool {
-        if row.get(Tasks::OPTIONS).is_none_or(|o| o.get("alone").is_none()) {
+        let Some(schedule) = row.text(Tasks::SCHEDULE) else { return false };
+        if !Options::of(row).alone {
             return false;
         }
-        let Some(schedule) = row.text(Tasks::SCHEDULE) else { return false };
         let in_slots = self.in_slots;
         let busy = self.busy_schedules.get_or_insert_with(|| {
             let rows =

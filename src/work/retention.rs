@@ -6,12 +6,15 @@
 //! saved in the first place, as in Django-Q.
 
 use crate::postgres::caught::{self, Failure};
+use crate::postgres::column::{Column, Text};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
+use crate::pure::choice::SavePer;
 use crate::pure::state::ended;
 use crate::settings;
 use crate::shared::Shared;
+use crate::task::options::Options;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use crate::waits::unique;
@@ -48,12 +51,7 @@ pub fn is_needed(tasks: &Table<Tasks>, row: &Row<Results>) -> bool {
 }
 
 /// Successes beyond the newest `limit` of each handler, name or group.
-fn surplus_of(results: &Table<Results>, per: &str, limit: i32) -> HashSet<u128> {
-    let column = match per {
-        "group" => Results::GROUP_ID,
-        "name" => Results::NAME,
-        _ => Results::HANDLER,
-    };
+fn surplus_of(results: &Table<Results>, column: Column<Results, Text>, limit: i32) -> HashSet<u128> {
     let mut kept: HashMap<Option<String>, i32> = HashMap::new();
     let mut surplus = HashSet::new();
     for row in results.scan(&Results::BY_ID, &[]).backward().filter(|row| row.char(Results::STATE) == ended::DONE) {
@@ -82,9 +80,14 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     let now = clock::now();
     // The newest `save_limit` successes begin here; 0 = all are kept.
     let mut boundary = None;
-    let per = tenant.save_limit_per.as_deref().filter(|p| *p != "none" && tenant.save_limit > 0);
+    let per = match tenant.save_limit_per {
+        None | Some(SavePer::None) => None,
+        Some(SavePer::Group) => Some(Results::GROUP_ID),
+        Some(SavePer::Name) => Some(Results::NAME),
+        Some(SavePer::Handler) => Some(Results::HANDLER),
+    };
     let mut surplus = HashSet::new();
-    if let Some(per) = per {
+    if let Some(per) = per.filter(|_| tenant.save_limit > 0) {
         surplus = surplus_of(&results, per, tenant.save_limit);
     } else if tenant.save_limit > 0 {
         let newest = results.scan(&Results::BY_ID, &[]).backward();
@@ -97,13 +100,8 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
     }
     let old = |row: &Row<Results>| {
         let age = now - row.get(Results::FINISHED_AT).unwrap_or(now);
-        let own_ttl = if row.has(Results::OPTIONS) {
-            row.get(Results::OPTIONS).and_then(|o| o.get("result_ttl").and_then(|t| t.as_i64()))
-        } else {
-            None
-        };
         match row.char(Results::STATE) {
-            ended::DONE => match own_ttl {
+            ended::DONE => match Options::of_result(row).result_ttl {
                 // The task said itself how long.
                 Some(ttl) => age > ttl,
                 // Its handler says at least how long.

@@ -26,6 +26,7 @@ use crate::shared::slot::{Item, Slot};
 use crate::shared::text::store_text;
 use crate::shared::{Shared, holds, ready};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
+use crate::task::options::Options;
 use crate::task::rules::Rules;
 use crate::task::{self, end, lookup};
 use crate::tenant::columns::Tasks;
@@ -148,12 +149,8 @@ pub fn attempt(
     }));
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
-    let passed = rules
-        .pass
-        .as_deref()
-        .filter(|_| !asks)
-        .map(|from| transaction::run(|| crate::waits::members::passed_result(tenant, from)))
-        .transpose();
+    let passed =
+        rules.pass.filter(|_| !asks).map(|from| transaction::run(|| crate::waits::members::passed_result(tenant, from))).transpose();
     timeout::arm(rules.timeout_ms);
     let result = passed.and_then(|passed| {
         if asks {
@@ -318,13 +315,11 @@ fn arguments_of(row: &Row<Tasks>, handler: &Handler, passed: Option<Json>) -> Re
         let args = crate::waits::members::with_result(handler, args.as_ref().map(Jsonb::value), passed)?;
         return Ok(Arguments::One(Some(Jsonb::from_value(args))));
     }
-    if row.has(Tasks::OPTIONS) && row.has(Tasks::PARENT_ID) {
-        let options = row.get(Tasks::OPTIONS).unwrap_or_default();
-        if options.get("each").is_some()
-            && let Some(items) = args.as_ref().and_then(Jsonb::elements)
-        {
-            return Ok(Arguments::Each(items.map(Jsonb::from_value).collect()));
-        }
+    if row.has(Tasks::PARENT_ID)
+        && Options::of(row).each
+        && let Some(items) = args.as_ref().and_then(Jsonb::elements)
+    {
+        return Ok(Arguments::Each(items.map(Jsonb::from_value).collect()));
     }
     Ok(Arguments::One(args))
 }

@@ -7,6 +7,7 @@ use crate::postgres::error::Result;
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::Named;
 use crate::pure::state::ended;
 use crate::pure::time::Micros;
 use crate::task::end;

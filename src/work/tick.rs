@@ -10,8 +10,9 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
+use crate::pure::schedule::catch_up::{self, Overlap};
 use crate::pure::schedule::rule::RuleError;
-use crate::pure::schedule::{catch_up, spread};
+use crate::pure::schedule::spread;
 use crate::pure::time::{self, EPOCH_2000, Micros, NEVER};
 use crate::pure::{ids, state};
 use crate::schedules::follow::{self, State};
@@ -515,7 +516,6 @@ fn fire(
     let mut last_task = row.get(Schedules::LAST_TASK);
     let mut served = 0;
     let mut problem = None;
-    let overlap = schedule.overlap.as_str();
     queue.caller =
         Caller { name: row.text(Schedules::CREATED_BY).unwrap_or_default(), superuser: row.get(Schedules::BY_SUPERUSER).unwrap_or(false) };
     let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
@@ -536,13 +536,16 @@ fn fire(
             repeats -= 1;
         }
         if let Some(last) = last_task
-            && overlap != "allow"
+            && schedule.overlap != Overlap::Allow
             && let Some(unfinished) = queue.table.find(Tasks::ID.equals(last)).filter(|r| state::is_task(r.char(Tasks::STATE)))
         {
-            // 'queue': one runs, one waits, the rest coalesce with the one that waits.
-            if overlap == "skip"
-                || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or(0)).is_none()
-            {
+            let waits = || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or(0)).is_none();
+            let left_out = match schedule.overlap {
+                Overlap::Allow => false,
+                Overlap::Queue => waits(),
+                Overlap::Skip => true,
+            };
+            if left_out {
                 if let Some(all) = of_line {
                     let begun = definitions::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
                     *left = left.saturating_sub(if begun { LINE } else { 0 });
@@ -622,7 +625,7 @@ pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row<Schedules>, handl
         delay: None,
         schedule: Some(schedule.name.clone()),
         scheduled_for: Some(at),
-        alone: schedule.overlap != "allow",
+        alone: schedule.overlap != Overlap::Allow,
         ..schedule.base.clone()
     })
 }

@@ -10,33 +10,43 @@
 //! - `none` serves a fire time only if it was seen in time, that is within `grace`.
 //! - A fire time older than `deadline` is not served in any mode.
 
+use crate::pure::choice::{Named, choices};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::RuleError;
-use crate::pure::schedule::zone::shortened;
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What to do about fire times that passed while nobody was there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CatchUp {
-    #[default]
-    Once,
-    All,
-    None,
+choices! {
+    /// What to do about fire times that passed while nobody was there.
+    #[derive(Default)]
+    pub enum CatchUp {
+        #[default]
+        Once = "once",
+        All = "all",
+        None = "none",
+    }
+
+    /// What to do at a fire time while the task of an earlier one has not finished.
+    pub enum Overlap {
+        /// One runs, one waits, the rest coalesce with the one that waits.
+        Queue = "queue",
+        /// Each has a task of its own.
+        Allow = "allow",
+        /// It is left out.
+        Skip = "skip",
+    }
 }
 
 impl CatchUp {
     /// Parses the value of the `catch_up` parameter.
     pub fn parse(text: &str) -> Result<CatchUp, RuleError> {
-        match text {
-            "once" => Ok(CatchUp::Once),
-            "all" => Ok(CatchUp::All),
-            "none" => Ok(CatchUp::None),
-            _ => Err(RuleError {
-                field: "catch_up",
-                message: format!("catch_up \"{}\" is not known", shortened(text)),
-                position: Some(0),
-                hint: Some("Use \"once\", \"all\" or \"none\".".to_owned()),
-            }),
+        CatchUp::of(text).ok_or_else(|| RuleError::unknown::<CatchUp>("catch_up", text))
+    }
+
+    /// Where nothing else is said: all that is made up for has tasks of its own.
+    pub fn overlap(self) -> Overlap {
+        match self {
+            CatchUp::All => Overlap::Allow,
+            CatchUp::Once | CatchUp::None => Overlap::Queue,
         }
     }
 }

@@ -18,10 +18,12 @@
 //! none          after         after any       (only after other schedules, which are a parameter of their own)
 //! ```
 
+use crate::pure::choice::{self, Named, choices};
 use crate::pure::schedule::cron::{self, Cron};
 use crate::pure::schedule::natural;
 use crate::pure::schedule::solar::{self, Solar};
 use crate::pure::schedule::timestamp::{self, Timestamp};
+use crate::pure::schedule::zone::shortened;
 
 /// Longest rule accepted; a cron expression that lists every value of every field is shorter.
 const LENGTH_MAX: usize = 1_000;
@@ -78,32 +80,24 @@ pub enum CalendarUnit {
     Month,
 }
 
-/// What a monthly or yearly rule does in a month that lacks the anchor's day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MonthEnd {
-    /// The last day of that month, and the anchor's day again afterwards: 31 Jan, 29 Feb, 31 Mar.
-    #[default]
-    Clamp,
-    /// No fire time in that month: 31 Jan, 31 Mar.
-    Skip,
-    /// The last day of that month, and no later day ever after: 31 Jan, 29 Feb, 29 Mar.
-    Sticky,
+choices! {
+    /// What a monthly or yearly rule does in a month that lacks the anchor's day.
+    #[derive(Default)]
+    pub enum MonthEnd {
+        /// The last day of that month, and the anchor's day again afterwards: 31 Jan, 29 Feb, 31 Mar.
+        #[default]
+        Clamp = "clamp",
+        /// No fire time in that month: 31 Jan, 31 Mar.
+        Skip = "skip",
+        /// The last day of that month, and no later day ever after: 31 Jan, 29 Feb, 29 Mar.
+        Sticky = "sticky",
+    }
 }
 
 impl MonthEnd {
     /// Parses the value of the `month_end` parameter.
     pub fn parse(text: &str) -> Result<MonthEnd, RuleError> {
-        match text {
-            "clamp" => Ok(MonthEnd::Clamp),
-            "skip" => Ok(MonthEnd::Skip),
-            "sticky" => Ok(MonthEnd::Sticky),
-            _ => Err(RuleError {
-                field: "month_end",
-                message: format!("month_end \"{}\" is not known", crate::pure::schedule::zone::shortened(text)),
-                position: Some(0),
-                hint: Some("Use \"clamp\", \"skip\" or \"sticky\".".to_owned()),
-            }),
-        }
+        MonthEnd::of(text).ok_or_else(|| RuleError::unknown::<MonthEnd>("month_end", text))
     }
 }
 
@@ -123,6 +117,16 @@ pub struct RuleError {
 impl RuleError {
     pub(super) fn rule(position: usize, message: String) -> RuleError {
         RuleError { field: "rule", message, position: Some(position), hint: None }
+    }
+
+    /// The parameter `field` is none of the words that it can be.
+    pub fn unknown<C: Named>(field: &'static str, text: &str) -> RuleError {
+        RuleError {
+            field,
+            message: format!("{field} \"{}\" is not known", shortened(text)),
+            position: Some(0),
+            hint: Some(choice::use_one_of::<C>()),
+        }
     }
 
     pub(super) fn hint(mut self, hint: &str) -> RuleError {
@@ -265,13 +269,13 @@ fn nickname(position: usize, name: &str, words: &[(usize, &str)]) -> Result<Cron
                 .hint("A schedule belongs to the database and survives restarts; use an interval or a time."));
         }
         _ => {
-            let name = crate::pure::schedule::zone::shortened(name);
+            let name = shortened(name);
             return Err(RuleError::rule(position, format!("\"@{name}\" is not known"))
                 .hint("The names are @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly."));
         }
     };
     if let Some((position, extra)) = words.get(1) {
-        let extra = crate::pure::schedule::zone::shortened(extra);
+        let extra = shortened(extra);
         return Err(RuleError::rule(*position, format!("unexpected \"{extra}\" after \"@{name}\"")));
     }
     cron::parse(&self::words(fields), false)

@@ -1,6 +1,7 @@
 //! One program with the tests of all pure modules; a directory for each.
 
 mod cache;
+mod choice;
 mod floors;
 mod heap;
 mod ids;
@@ -8,6 +9,7 @@ mod interleave;
 mod like;
 mod nearest;
 mod nested;
+mod options;
 mod rate;
 mod retry;
 mod schedule;

@@ -1,0 +1,93 @@
+//! The rare parameters of a row, kept together in one jsonb document, its column `options`.
+//!
+//! The row is its owner's, who can write anything into it. What can't be understood stays in `rest`, as it is, and takes
+//! nothing else with it: a field that is garbled is one that isn't given, and is still there when the rest of the
+//! document has been changed.
+
+pub mod schedule;
+pub mod task;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value as Json};
+
+/// A struct with a field for each key that means something.
+pub trait Document: Serialize + DeserializeOwned + Default {
+    /// What has no field, or not one of such a value.
+    fn rest(&mut self) -> &mut Map<String, Json>;
+
+    fn read(document: Map<String, Json>) -> Self {
+        let document = Json::Object(document);
+        if let Ok(whole) = Self::deserialize(&document) {
+            return whole;
+        }
+        let Json::Object(keys) = document else { return Self::default() };
+        let (good, bad): (Map<_, _>, Map<_, _>) = keys.into_iter().partition(|(key, value)| {
+            let alone = Map::from_iter([(key.clone(), value.clone())]);
+            Self::deserialize(&Json::Object(alone)).is_ok()
+        });
+        let mut read = Self::deserialize(Json::Object(good)).unwrap_or_default();
+        read.rest().extend(bad);
+        read
+    }
+
+    /// None: nothing worth a column.
+    fn document(&self) -> Option<Json> {
+        serde_json::to_value(self).ok().filter(|document| document.as_object().is_some_and(|keys| !keys.is_empty()))
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What isn't one is its default.
+fn or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> Result<T, D::Error> {
+    Json::deserialize(from).map(|value| serde_json::from_value(value).unwrap_or_default())
+}
+
+/// Ids, which documents have as texts.
+mod id {
+    use crate::pure::ids::uuid_text;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use uuid::Uuid;
+
+    pub fn serialize<S: Serializer>(id: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&uuid_text(*id))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        Uuid::parse_str(&String::deserialize(from)?).map(|id| id.as_u128()).map_err(D::Error::custom)
+    }
+
+    pub mod maybe {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(id: &Option<u128>, to: S) -> Result<S::Ok, S::Error> {
+            match id {
+                Some(id) => super::serialize(id, to),
+                None => to.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u128>, D::Error> {
+            super::deserialize(from).map(Some)
+        }
+    }
+
+    /// What is none is left out.
+    pub mod list {
+        use super::*;
+        use serde_json::Value as Json;
+
+        pub fn serialize<S: Serializer>(ids: &[u128], to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(ids.iter().map(|id| uuid_text(*id)))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u128>, D::Error> {
+            let elements = Vec::<Json>::deserialize(from)?;
+            Ok(elements.into_iter().filter_map(|element| super::deserialize(element).ok()).collect())
+        }
+    }
+}
