@@ -16,6 +16,7 @@ pub trait Document: Serialize + DeserializeOwned + Default {
     /// What has no field, or not one of such a value.
     fn rest(&mut self) -> &mut Map<String, Json>;
 
+    /// Usually it is whole; only where it isn't each key is tried by itself.
     fn read(document: Map<String, Json>) -> Self {
         let document = Json::Object(document);
         if let Ok(whole) = Self::deserialize(&document) {
@@ -23,8 +24,8 @@ pub trait Document: Serialize + DeserializeOwned + Default {
         }
         let Json::Object(keys) = document else { return Self::default() };
         let (good, bad): (Map<_, _>, Map<_, _>) = keys.into_iter().partition(|(key, value)| {
-            let alone = Map::from_iter([(key.clone(), value.clone())]);
-            Self::deserialize(&Json::Object(alone)).is_ok()
+            let one = Map::from_iter([(key.clone(), value.clone())]);
+            Self::deserialize(&Json::Object(one)).is_ok()
         });
         let mut read = Self::deserialize(Json::Object(good)).unwrap_or_default();
         read.rest().extend(bad);
@@ -33,7 +34,8 @@ pub trait Document: Serialize + DeserializeOwned + Default {
 
     /// None: nothing worth a column.
     fn document(&self) -> Option<Json> {
-        serde_json::to_value(self).ok().filter(|document| document.as_object().is_some_and(|keys| !keys.is_empty()))
+        let document = serde_json::to_value(self).expect("plain data");
+        document.as_object().is_some_and(|keys| !keys.is_empty()).then_some(document)
     }
 }
 
