@@ -1,0 +1,310 @@
+//! One batch: a few due tasks of one entry, picked together and run one by one, each in a transaction of its own.
+//!
+//! An entry is held while it is picked from, no longer: others may pick there while this list is worked off. The list is
+//! as long as fits into a batch time, learnt per entry and role; what an executor can't get to, another one takes over
+//! (slot.rs: is_stuck), or `give_back` returns.
+
+use super::Executor;
+use crate::handler::Handler;
+use crate::postgres::caught::{self, Own};
+use crate::postgres::interrupt::{self, Mark};
+use crate::postgres::row::Row;
+use crate::postgres::{clock, sandbox, session, shmem, transaction, worker};
+use crate::pure::state::Outcome;
+use crate::pure::time::{Micros, NEVER};
+use crate::pure::word::{Stop, Unpark, Word};
+use crate::settings;
+use crate::shared::entry::Entry;
+use crate::shared::slot;
+use crate::shared::{BATCH, blocked, counters, culprits, ready, waiters};
+use crate::tenant::Tenant;
+use crate::tenant::columns::Tasks;
+use crate::waits::gate;
+use crate::work::pick::{self, Batch, Picked, PickedRow};
+use crate::work::{park, retention, run};
+use std::rc::Rc;
+
+/// A tenant whose settings can't be set is looked at again after so long.
+const UNSETTABLE: Micros = 10_000_000;
+
+/// What became of a batch.
+pub(super) enum Worked {
+    /// Tasks were run, or rows changed.
+    Something,
+    Nothing,
+    /// A procedure was run: this executor goes.
+    Procedure,
+}
+
+impl Executor {
+    /// Picks and runs one batch of this entry.
+    pub(super) fn batch(&mut self, index: u32) -> Worked {
+        let s = self.s;
+        let e = &s.entries[index as usize];
+        let began = clock::monotonic_ns();
+        let role = &s.roles[self.role_index];
+        // Tenants of one role usually run the same handlers: what fitted the others is a start.
+        let limit = e.batch.load().max(role.batch.load()).clamp(1, BATCH as u32) as usize;
+        let Some(batch) = self.pick(index, limit) else { return Worked::Nothing };
+        let changed_rows = !batch.park.is_empty() || !batch.wait.is_empty() || batch.unpark;
+        self.put_aside(index, &batch);
+        let Batch { tenant, rows, .. } = batch;
+        let count = rows.len();
+        if count > 1 {
+            // While a list waits somebody must look after it.
+            s.call_launcher();
+        }
+        if count > 0
+            && let Err(failure) = caught::catch(|| self.prepare(&tenant)).and_then(|prepared| prepared)
+        {
+            caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
+            self.tenant = None;
+            // Whoever sets them otherwise wakes it.
+            ready::block_until(&s, index, clock::now() + UNSETTABLE, blocked::Reason::Settings);
+            // An error, unlike a pause.
+            e.blocked_since.store(clock::now());
+            self.give_back(index);
+            ready::charge(&s, index, clock::monotonic_ns() - began);
+            return Worked::Nothing;
+        }
+        let one_shot = self.work_off(index, &tenant, &rows);
+        self.give_back(index);
+        self.flush_if_due();
+        let used = clock::monotonic_ns() - began;
+        ready::charge(&s, index, used);
+        self.learn_length(e, limit, count, used);
+        if count > 0 {
+            // Places are free again, for tasks of the tenant's other roles too. Not after a look that found
+            // nothing to run: it would take its own mark for the end of something, and look again for ever.
+            ready::wake_limited(&s, tenant.oid);
+        }
+        session::report_statistics(false);
+        retention::after_batch(&s, index, &tenant);
+        match one_shot {
+            true => Worked::Procedure,
+            false if count > 0 || changed_rows => Worked::Something,
+            false => Worked::Nothing,
+        }
+    }
+
+    /// Picks at most `limit` tasks into the slot. None: nothing came of it, and the entry is let go; else it is held still.
+    fn pick(&self, index: u32, limit: usize) -> Option<Batch> {
+        let s = self.s;
+        let e = &s.entries[index as usize];
+        let (generation, unparks) = (e.generation.load(), e.unparks.load());
+        match pick::pick(&s, self.place, index, limit) {
+            Ok(Picked::Batch(batch)) => return Some(batch),
+            Ok(Picked::Blocked { reason, until }) => {
+                match until {
+                    Some(until) => ready::block_until(&s, index, until, reason),
+                    None => ready::block(&s, index, reason),
+                }
+                if e.unparks.load() != unparks {
+                    // What it was blocked for may have ended while we looked.
+                    ready::unblock(e);
+                }
+            }
+            Err(failure) if failure.is(Own::NoTenant) => {
+                // Not attached (any more), or the extension is gone: nothing to come back
+                // for. Whatever attaches or confirms it wakes it, meanwhile perhaps.
+                e.seen.store(generation);
+            }
+            Err(failure) => {
+                caught::log_failure("tasks could not be picked", &failure);
+                ready::block(&s, index, blocked::Reason::Error);
+            }
+        }
+        ready::release(&s, index);
+        None
+    }
+
+    /// Writes down what the pick found that can't run now, and what may again; in between the entry is let go.
+    fn put_aside(&self, index: u32, batch: &Batch) {
+        let s = &self.s;
+        // While the entry is held: nobody else may pick these rows meanwhile.
+        if !batch.wait.is_empty()
+            && let Err(failure) = park::wait(s, index, &batch.tenant, &batch.wait)
+        {
+            caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&batch.tenant.name)), &failure);
+            ready::block(s, index, blocked::Reason::Error);
+        }
+        ready::release(s, index);
+        if !batch.park.is_empty() {
+            self.park(index, &batch.tenant, &batch.park, batch.unparks);
+        }
+        if batch.unpark {
+            park::unpark(s, self.place, index, &batch.tenant);
+        }
+    }
+
+    fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[slot::Item], unparks: u64) {
+        if let Err(failure) = park::park(&self.s, index, tenant, items) {
+            caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
+            ready::block(&self.s, index, blocked::Reason::Error);
+        } else {
+            let e = &self.s.entries[index as usize];
+            if e.unparks.load() != unparks {
+                // What held them ended while they were being parked, and whoever looked for held rows may
+                // have looked too early.
+                e.unpark.store(Unpark::Asked);
+            }
+            // There may be more behind them.
+            ready::wake(&self.s, index, NEVER);
+        }
+    }
+
+    /// Runs the tasks of the list, as long as nothing speaks against it. True: one was a procedure, and this session may
+    /// run no other.
+    fn work_off(&self, index: u32, tenant: &Rc<Tenant>, rows: &[Option<PickedRow>]) -> bool {
+        let s = &self.s;
+        let e = &s.entries[index as usize];
+        let mut one_shot = false;
+        let mut outdated = false;
+        loop {
+            interrupt::heed();
+            let Some(n) = run::start_next(self.slot) else { break };
+            // In this order: what comes in between is forgotten, and was not for this attempt.
+            let since = Mark::now();
+            interrupt::forget_cancel();
+            // Rows are Rust's; what was converted for the task before is not needed any more.
+            self.memory.enter();
+            match rows.get(n) {
+                Some(Some((row, handler))) => {
+                    let outcome = self.one(index, e, tenant, row, handler.as_ref(), since);
+                    one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure() && h.run_as == sandbox::session_user().to_u32());
+                    outdated = outcome == Outcome::Outdated;
+                }
+                _ => {
+                    run::ended_one(self.slot);
+                    slot::no_longer_named(s, self.place, tenant.oid);
+                    ready::wake(s, index, NEVER);
+                }
+            }
+            // What holds no more for one of the list may hold for none; where too many run, the rest is not for this one.
+            let too_many = self.slot.cancel_reason.load() == Stop::Room;
+            if one_shot || outdated || too_many || self.slot.leave.load() != 0 {
+                break;
+            }
+        }
+        one_shot
+    }
+
+    /// How many tasks fit into a batch time, after `count` of at most `limit` took `used` nanoseconds.
+    fn learn_length(&self, e: &Entry, limit: usize, count: usize, used: u64) {
+        let role = &self.s.roles[self.role_index];
+        let budget = settings::batch_time().as_nanos() as u64;
+        let next = if used > budget {
+            ((count as u64 * budget) / used).max(1) as usize
+        } else if count >= limit {
+            (limit * 2).min(BATCH)
+        } else {
+            limit
+        };
+        e.batch.store(next as u32);
+        if used > budget {
+            role.batch.fetch_min(next as u32);
+        } else if count >= limit {
+            role.batch.fetch_max(next as u32);
+        }
+    }
+
+    /// Runs one task. After a procedure this session may not run another.
+    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+        let s = &self.s;
+        if sandbox::current_user() != sandbox::session_user() {
+            // Whatever did this: don't repair, leave.
+            worker::exit(1);
+        }
+        // Another role's is in this executor only for its listeners to be asked.
+        let theirs = handler.map(|h| h.run_as).filter(|role| *role != sandbox::session_user().to_u32());
+        let theirs = theirs.and_then(|role| tenant.entry(role).ok().flatten()).map(|r| r.index);
+        let procedure = theirs.is_none() && handler.is_some_and(|h| h.is_procedure());
+        if procedure {
+            self.slot.one_shot.store(1);
+        }
+        let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
+        counters::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load());
+        run::ended_one(self.slot);
+        slot::no_longer_named(s, self.place, tenant.oid);
+        if !matches!(outcome, Outcome::Done | Outcome::Failed) {
+            // Its row is still there: a pick since it was announced has passed it over, for it was
+            // in this slot.
+            ready::wake(s, index, NEVER);
+            if let Some(theirs) = theirs {
+                ready::wake(s, theirs, i64::MIN);
+            }
+        }
+        self.count(e, outcome);
+        let role = &s.roles[self.role_index];
+        if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && role.ends.load() != 0 {
+            role.ends.store(0);
+        }
+        if row.has(Tasks::SCHEDULE) && e.limited.swap(0) == 1 {
+            // The next of its schedule may have waited for this one.
+            ready::wake(s, index, i64::MIN);
+        }
+        if !gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
+            ready::wake_limited(s, tenant.oid);
+        }
+        if outcome == Outcome::Done {
+            culprits::acquit(s, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
+        }
+        waiters::tell(s);
+        transaction::drop_session_state();
+        if transaction::has_temp_tables() {
+            let _ = transaction::run(|| {
+                transaction::drop_temp_tables();
+                Ok(())
+            });
+        }
+        outcome
+    }
+
+    fn count(&self, e: &Entry, outcome: Outcome) {
+        let minute = clock::now() / 60_000_000;
+        if e.minute.swap(minute) != minute {
+            e.done_last_minute.store(e.done_this_minute.swap(0));
+            e.failed_last_minute.store(e.failed_this_minute.swap(0));
+        }
+        match outcome {
+            Outcome::Done => {
+                e.done.fetch_add(1);
+                e.done_this_minute.fetch_add(1);
+                e.finished_since_retention.fetch_add(1);
+                self.slot.tasks_done.fetch_add(1);
+            }
+            Outcome::Failed => {
+                e.failed.fetch_add(1);
+                e.failed_this_minute.fetch_add(1);
+                e.finished_since_retention.fetch_add(1);
+                self.slot.tasks_failed.fetch_add(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Losing an unflushed commit loses effects and completion together, so it need not be after
+    /// every batch: after a batch time's worth of work, and before idling.
+    fn flush_if_due(&mut self) {
+        if self.flushed.elapsed() >= settings::batch_time() {
+            transaction::flush_commits();
+            self.flushed = clock::tick();
+        }
+    }
+
+    /// What was picked and not started goes back: the cursor is lowered before it leaves the slot.
+    fn give_back(&self, index: u32) {
+        let word = Word::load(self.slot);
+        if word.next < word.end {
+            ready::wake(&self.s, index, i64::MIN);
+            loop {
+                let word = Word::load(self.slot);
+                if word.replace(self.slot, Word { end: word.next, ..word }) {
+                    break;
+                }
+            }
+            ready::wake(&self.s, index, i64::MIN);
+        }
+        self.slot.busy_since.store(0);
+    }
+}

@@ -1,0 +1,199 @@
+//! The launcher: the timer of everything that is due, and the supervisor of all other workers.
+//! Static, restarted by the postmaster, connected to no database, so nothing is pinned by it.
+//!
+//! It sleeps until the next due time or until it is called (shared/wakes.rs). While somebody waits (a role for a
+//! place, a list behind a long task) and things change without a call, it looks every 50 ms, and
+//! later and later while nothing does; otherwise not at all.
+//!
+//! Here is the loop; what it does in each turn is in a file each.
+
+mod clock_set;
+mod databases;
+mod executors;
+mod places;
+mod shortage;
+mod sweeps;
+mod timer;
+
+use super::what_plans_depend_on;
+use crate::postgres::worker::{self, Handle};
+use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
+use crate::pure::atomics::Choice;
+use crate::pure::time::{Micros, NEVER};
+use crate::settings;
+use crate::shared::database::db_state;
+use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::{self, SLOTS, Shared};
+use clock_set::Clocks;
+use shortage::Shortage;
+use std::collections::HashMap;
+use std::time::Duration;
+use timer::Timer;
+
+const WATCH: Duration = Duration::from_millis(50);
+/// Look at the databases at least so often.
+const ROUND: Duration = Duration::from_secs(60);
+const SECOND: Micros = 1_000_000;
+
+pub fn main() {
+    worker::set_up_signals();
+    worker::connect_to_none();
+    session::report_appname("tenant_q launcher");
+    let s = shared::shared();
+    s.header.launcher.store(latch::my_procno() + 1);
+    s.header.launcher_pid.store(shmem::my_pid());
+    worker::on_exit(|| {
+        if let Some(s) = shared::get() {
+            s.header.launcher.store(0);
+            s.header.launcher_pid.store(0);
+        }
+    });
+    let mut launcher = Launcher {
+        s,
+        waiter: Waiter::new(s.launcher_wakes()),
+        timer: Timer::default(),
+        executors: HashMap::new(),
+        schedulers: HashMap::new(),
+        memory: worker::TurnMemory::new(),
+        rescan_at: 0,
+        shortage: Shortage::default(),
+        stuck: [0; SLOTS],
+        watched: 0,
+        clocks: Clocks::now(),
+        planned_by: what_plans_depend_on(),
+    };
+    s.publish_zone(&session::show(c"TimeZone"));
+    let _ = s.header.first_xid.compare_exchange(0, transaction::next_xid());
+    launcher.rebuild();
+    launcher.run();
+}
+
+struct Launcher {
+    s: Shared,
+    waiter: Waiter,
+    timer: Timer,
+    /// Slot → its start, until it has checked in or ended.
+    executors: HashMap<usize, Handle>,
+    /// Database → its scheduler.
+    schedulers: HashMap<u32, Handle>,
+    memory: worker::TurnMemory,
+    rescan_at: Micros,
+    shortage: Shortage,
+    /// `Slot::busy_since` of the lists that were found stuck.
+    stuck: [u64; SLOTS],
+    /// What those who wait wait for, as it was at the last look: a digest.
+    watched: u64,
+    clocks: Clocks,
+    /// As it was when all tenants were last told to look.
+    planned_by: (Vec<String>, String),
+}
+
+impl Launcher {
+    /// After a restart of the launcher: everything is in shared memory.
+    fn rebuild(&mut self) {
+        for (i, e) in self.s.entries.iter().enumerate() {
+            if e.in_use.load() == 1 {
+                self.s.mark_due(i as u32);
+                self.s.mark_dirty(i as u32);
+            }
+        }
+        self.s.header.attention.store(1);
+    }
+
+    fn run(&mut self) -> ! {
+        loop {
+            self.memory.enter();
+            interrupt::heed();
+            let mut turn = Turn::begin();
+            if worker::take_reload() {
+                self.reload();
+                self.waiter.start_over();
+                turn.did(Reason::Call);
+            }
+            self.s.header.sleeping_until.store(NEVER);
+            self.s.header.attention.store(0);
+            let now = clock::now();
+            self.watch_clock(now, &mut turn);
+            let unknown = self.s.dbs.iter().any(|d| d.state.load() == db_state::UNKNOWN);
+            if self.s.header.rescan.swap(0) == 1 || now >= self.rescan_at || unknown {
+                self.find_databases();
+                self.rescan_at = now + ROUND.as_micros() as i64;
+            }
+            turn.at(Reason::Databases, self.rescan_at);
+            // Switched off, nothing is served that comes due: what is noted meanwhile keeps.
+            let enabled = settings::enabled();
+            if enabled {
+                self.timer.fire_due(&self.s, now, &mut turn);
+            }
+            let mut watch = self.look_after_executors(&mut turn);
+            if enabled {
+                watch |= self.balance(&mut turn);
+            }
+            watch |= self.look_after_databases(now, &mut turn);
+            self.repeat_cancels(&mut turn);
+            if enabled {
+                turn.at(Reason::Due, self.timer.next());
+                turn.at(Reason::Sweep, self.next_sweep());
+                if self.timer.next() != NEVER {
+                    turn.after(Reason::Clock, clock::LOOK);
+                }
+            }
+            if watch {
+                self.watch(&mut turn);
+            }
+            self.sleep(&turn, enabled, watch);
+        }
+    }
+
+    fn sleep(&mut self, turn: &Turn, enabled: bool, watch: bool) {
+        let sleep = self.waiter.plan(turn);
+        let length = sleep.length().unwrap_or(ROUND);
+        if watch && length <= WATCH {
+            // Calls needn't wake us meanwhile: we look anyway.
+            self.s.header.attention.store(1);
+        }
+        let until = match (enabled, self.timer.next()) {
+            (false, _) => Micros::MIN,
+            // Nothing is known that comes due, so nobody looks at the clock: who notes something wakes us, however late it is
+            // due, or it would be missed for as long as we sleep when the clock is set forward meanwhile.
+            (true, NEVER) => NEVER,
+            (true, _) => clock::now() + length.as_micros() as i64,
+        };
+        self.s.header.sleeping_until.store(until);
+        session::report_activity(None);
+        self.waiter.sleep(sleep);
+    }
+
+    /// Somebody waits: another look, soon if anything has changed since the last one.
+    fn watch(&mut self, turn: &mut Turn) {
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |n: u64| digest = (digest ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        for slot in self.s.slots {
+            add(slot.word.load());
+            add(u64::from(slot.generation.load()) << 32 | u64::from(slot.state.load().pack()));
+        }
+        for role in self.s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+            add(u64::from(role.heap_count.load()) << 32 | u64::from(role.executors.load()));
+            add(role.idle.load());
+        }
+        if std::mem::replace(&mut self.watched, digest) != digest {
+            turn.did(Reason::Watch);
+        }
+        turn.after(Reason::Watch, WATCH);
+    }
+
+    /// The settings may have changed which databases are served.
+    fn reload(&mut self) {
+        for db in self.s.dbs {
+            let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN);
+        }
+        self.s.publish_zone(&session::show(c"TimeZone"));
+        let planned_by = what_plans_depend_on();
+        if planned_by != self.planned_by {
+            self.planned_by = planned_by;
+            for db in self.s.dbs.iter().filter(|db| db.state.load() == db_state::SERVED) {
+                db.order_sweep();
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Which role gets an executor: there are at most `tenant_q.max_executors`, and as many as the server has worker slots
+//! for.
+//!
+//! A role with work and no executor *waits*: it is first, and while there is no place for it executors of roles that have
+//! used more time leave (`ready::should_leave`). A role whose executors are all busy *wants* another one, which it gets
+//! while nobody waits, except for the last places, which are kept for roles that have none.
+
+use super::Launcher;
+use crate::postgres::{clock, latch, shmem};
+use crate::pure::time::Micros;
+use crate::pure::word::SlotState;
+use crate::settings;
+use crate::shared::database::db_state;
+use crate::shared::ready;
+use crate::shared::role::Role;
+use crate::shared::slot::{self, Slot};
+use crate::shared::wakes::{Reason, Turn};
+
+/// Roles that are to have an executor, each with its virtual time before it, the least first.
+struct Queues {
+    waiting: Vec<(u64, usize)>,
+    wanting: Vec<(u64, usize)>,
+    /// The least virtual time of a role that has executors; else of one that waits.
+    least: u64,
+}
+
+impl Launcher {
+    /// Gives places to roles that wait. True: somebody waits.
+    pub(super) fn balance(&mut self, turn: &mut Turn) -> bool {
+        let s = self.s;
+        ready::gather_now(&s);
+        let now = clock::now();
+        let mut max = settings::max_executors(shmem::max_worker_processes()) as usize;
+        let Queues { waiting, wanting, least } = self.line_up(now, turn);
+        s.header.role_vtime.store(least);
+        let mut used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
+        let scheduler = self.shortage.scheduler;
+        let shortage = self.shortage.lasts_until(now);
+        if shortage.is_some() || scheduler {
+            // There are no more places than there are slots: who has one goes when it is another's turn.
+            max = max.min(used);
+        }
+        if let Some(until) = shortage {
+            turn.at(Reason::Retry, until);
+        }
+        let mut served = 0;
+        for (_, role) in &waiting {
+            if used >= max {
+                break;
+            }
+            if !self.start(*role, turn) {
+                max = used;
+                break;
+            }
+            used += 1;
+            served += 1;
+        }
+        let left = &waiting[served..];
+        self.announce(left, scheduler, now);
+        let somebody_waits = !left.is_empty() || scheduler;
+        // The last ones are for roles that have none.
+        let shared = max.saturating_sub(settings::reserved_places());
+        let idle = s.slots.iter().enumerate().filter(|(place, slot)| self.idles_for_nothing(*place, slot)).count();
+        let room = if somebody_waits { max } else { shared };
+        if (somebody_waits || !wanting.is_empty()) && used >= room && used - idle < room && self.dismiss_idle() {
+            // One that idles for a role without work makes room at once.
+            turn.did(Reason::Watch);
+        }
+        if !somebody_waits {
+            for (_, role) in wanting.iter() {
+                if used >= shared || !self.start(*role, turn) {
+                    break;
+                }
+                used += 1;
+            }
+        }
+        !waiting.is_empty() || !wanting.is_empty()
+    }
+
+    /// Which roles are to have an executor, or one more.
+    fn line_up(&self, now: Micros, turn: &mut Turn) -> Queues {
+        let s = self.s;
+        let mut queues = Queues { waiting: Vec::new(), wanting: Vec::new(), least: u64::MAX };
+        for (index, role) in s.roles.iter().enumerate() {
+            if role.in_use.load() == 0 {
+                break;
+            }
+            if role.start_failures.load() > 0 {
+                // No executor comes to find out that there is nothing to do any more.
+                ready::prune(&s, index);
+                if role.heap_count.load() == 0 {
+                    role.start_failures.store(0);
+                }
+            }
+            let executors = role.executors.load();
+            let ready = role.heap_count.load() > 0;
+            if !ready || executors > 0 {
+                role.waiting_since.store(0);
+            }
+            if executors > 0 {
+                queues.least = queues.least.min(role.vtime.load());
+            }
+            if !ready {
+                if executors > 0 && self.has_stuck_list(index, role) && role.starting.load() == 0 {
+                    queues.wanting.push((role.vtime.load(), index));
+                }
+                continue;
+            }
+            let Some(db) = s.db(role.database.load()) else { continue };
+            if db.state.load() != db_state::SERVED || db.is_away() {
+                continue;
+            }
+            let start_after = role.start_after.load();
+            if start_after > now {
+                turn.at(Reason::Retry, start_after);
+                continue;
+            }
+            if executors == 0 {
+                queues.waiting.push((role.vtime.load(), index));
+            } else if role.idle.load() == 0 && role.starting.load() == 0 {
+                queues.wanting.push((role.vtime.load(), index));
+            } else if role.idle.load() != 0 {
+                ready::poke(&s, index);
+                turn.did(Reason::Watch);
+            }
+        }
+        queues.waiting.sort();
+        queues.wanting.sort();
+        if queues.least == u64::MAX {
+            queues.least = queues.waiting.first().map_or(0, |(vtime, _)| *vtime);
+        }
+        queues
+    }
+
+    /// Whether a list of this role waits behind a long task and no idle executor is there to take it over.
+    fn has_stuck_list(&self, role_index: usize, role: &Role) -> bool {
+        role.idle.load() == 0 && self.s.slots.iter().any(|slot| slot.role_index.load() as usize == role_index && slot::is_stuck(slot))
+    }
+
+    /// Executors are told how many wait for a place, so that those of roles that have had more give theirs up.
+    fn announce(&self, left: &[(u64, usize)], scheduler: bool, now: Micros) {
+        let s = self.s;
+        for (_, role) in left {
+            let _ = s.roles[*role].waiting_since.compare_exchange(0, now);
+        }
+        let first = if scheduler { Some(0) } else { left.first().map(|(vtime, _)| *vtime) };
+        s.header.waiting_vtime.store(first.unwrap_or(u64::MAX));
+        s.header.waiting_roles.store(left.len() as u32 + u32::from(scheduler));
+    }
+
+    fn idles_for_nothing(&self, place: usize, slot: &Slot) -> bool {
+        let role = &self.s.roles[slot.role_index.load() as usize];
+        slot.state.load() == SlotState::Working && role.idle.load() & (1 << place) != 0 && role.heap_count.load() == 0
+    }
+
+    /// False: nobody idles for nothing.
+    fn dismiss_idle(&self) -> bool {
+        let Some((_, slot)) = self.s.slots.iter().enumerate().find(|(place, slot)| self.idles_for_nothing(*place, slot)) else {
+            return false;
+        };
+        slot.leave.store(1);
+        let proc = slot.proc.load();
+        if proc > 0 {
+            latch::wake(proc - 1);
+        }
+        true
+    }
+}

@@ -1,0 +1,71 @@
+//! The server's background worker slots are all taken: a start fails, and nothing says when the next one won't.
+//!
+//! Slots of workers that have just ended are free when the postmaster gets to it, so one failed start is no shortage.
+//! Meanwhile nothing more is started than there are places (places.rs), and schedulers go first (databases.rs).
+
+use super::SECOND;
+use crate::postgres::{clock, shmem};
+use crate::pure::time::Micros;
+use crate::settings;
+use crate::shared::Shared;
+use crate::shared::wakes::{Reason, Turn};
+
+/// Starts that fail for a shorter time are no shortage.
+const SHORTAGE_NS: u64 = 2_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+
+#[derive(Default)]
+pub(super) struct Shortage {
+    /// Starts that failed for it, one after the other; 0 = not now.
+    failures: u32,
+    /// Monotonic, in nanoseconds: of the first and the last of them, and of the last line in the log.
+    since: u64,
+    last: u64,
+    logged: u64,
+    /// No further try before.
+    until: Micros,
+    /// A scheduler waits for one: it goes first.
+    pub(super) scheduler: bool,
+}
+
+impl Shortage {
+    /// When a start is tried again; None = at once.
+    pub(super) fn lasts_until(&self, now: Micros) -> Option<Micros> {
+        (self.until > now).then_some(self.until)
+    }
+
+    /// A start found no background worker slot. Said when it lasts, and once a minute.
+    pub(super) fn note(&mut self, s: &Shared, turn: &mut Turn) {
+        let (now, ticked) = (clock::now(), clock::monotonic_ns());
+        if self.failures == 0 || ticked - self.last > SHORTAGE_NS {
+            (self.failures, self.since) = (0, ticked);
+        }
+        self.failures += 1;
+        self.last = ticked;
+        // Where there can't be enough there is no need to see whether it lasts.
+        let too_few = settings::slots_needed(shmem::max_worker_processes()) > shmem::max_worker_processes();
+        if too_few || ticked - self.since >= SHORTAGE_NS {
+            s.header.last_no_slot.store(now);
+            if self.logged == 0 || ticked - self.logged >= MINUTE_NS {
+                self.logged = ticked;
+                pgrx::log!(
+                    "tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors"
+                );
+            }
+        }
+        self.until = now + (10_000 << self.failures.min(10)).min(SECOND);
+        turn.at(Reason::Retry, self.until);
+    }
+
+    /// A worker was started.
+    pub(super) fn ended(&mut self, s: &Shared) {
+        self.failures = 0;
+        self.until = 0;
+        s.header.last_no_slot.store(0);
+    }
+
+    /// A worker slot may be free: the next start is tried at once.
+    pub(super) fn try_again(&mut self) {
+        self.until = 0;
+    }
+}

@@ -1,0 +1,82 @@
+//! The timer: entries whose time has come are woken, and the scheduler is called where a schedule's has.
+//!
+//! A heap of hints. The truth is `next_due` and `schedule_due` of the entry, which everybody may lower without a word to
+//! us but a bit; a hint that is over falls through when it comes up.
+
+use super::SECOND;
+use crate::pure::time::{Micros, NEVER};
+use crate::shared::wakes::{Reason, Turn};
+use crate::shared::{Shared, ready};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A scheduler is kept while something is due within this time.
+const KEEP_SCHEDULER: Micros = 60 * SECOND;
+
+#[derive(Default)]
+pub(super) struct Timer {
+    /// (due, entry): hints, checked against the entry when they come up.
+    due: BinaryHeap<Reverse<(Micros, u32)>>,
+}
+
+impl Timer {
+    /// Entries whose time has come are woken.
+    pub(super) fn fire_due(&mut self, s: &Shared, now: Micros, turn: &mut Turn) {
+        self.take_hints(s);
+        while let Some(Reverse((at, index))) = self.due.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.due.pop();
+            // A hint that is over is off the list: that, too, is something.
+            turn.did(Reason::Due);
+            fire(s, index, now);
+        }
+        // When stale hints outnumber the entries, make the heap anew.
+        if self.due.len() > 4 * s.entries.len() + 1000 {
+            self.due.clear();
+            for i in 0..s.entries.len() {
+                if s.entries[i].in_use.load() == 1 {
+                    s.mark_due(i as u32);
+                }
+            }
+        }
+    }
+
+    fn take_hints(&mut self, s: &Shared) {
+        s.take_due(|index| {
+            let e = &s.entries[index];
+            for t in [e.next_due.load(), e.schedule_due.load()] {
+                if t != NEVER {
+                    self.due.push(Reverse((t, index as u32)));
+                }
+            }
+        });
+    }
+
+    pub(super) fn next(&self) -> Micros {
+        self.due.peek().map_or(NEVER, |Reverse((at, _))| *at)
+    }
+}
+
+/// What is due of this entry. Stale hints fall through: the entry says what is true.
+fn fire(s: &Shared, index: u32, now: Micros) {
+    let e = &s.entries[index as usize];
+    if e.in_use.load() != 1 {
+        return;
+    }
+    let next = e.next_due.load();
+    if next <= now {
+        // First: with neither anything due nor anything to look at it could be given away.
+        e.generation.fetch_add(1);
+        let _ = e.next_due.compare_exchange(next, NEVER);
+        ready::wake(s, index, NEVER);
+    }
+    if e.schedule_due.load() <= now
+        && let Some(db) = s.db(e.database.load())
+    {
+        db.ticks_wanted.store(1);
+        db.keep_until.fetch_max(now + KEEP_SCHEDULER);
+        db.call_scheduler();
+    }
+}
