@@ -9,20 +9,22 @@ pub mod gauge;
 pub mod identity;
 pub mod limits;
 pub mod lock;
+mod open;
 pub mod patience;
 pub mod queue;
 pub mod records;
+mod remembered;
 pub mod reserved;
+mod resolve;
 pub mod rights;
 pub mod shape;
 
-use crate::postgres::column::{Any, Index, Key, Relation, TableId};
+use crate::postgres::column::{Index, Key, Relation, TableId};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Locked, Table};
+use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{catalog, invalidation, latch, row_lock, sandbox, session, shmem, transaction};
-use crate::pure::cache::Bounded;
+use crate::postgres::{catalog, row_lock, sandbox, session, transaction};
 use crate::pure::choice::{Named, SavePer};
 use crate::pure::rate::{Algorithm, Rate};
 use crate::pure::time::{Micros, NEVER};
@@ -30,10 +32,13 @@ use crate::settings;
 use crate::shared::entry::EntryRef;
 use crate::tenant::columns::{HandlerStates, Handlers, LimitKeys, Pauses, Queues, Results, Schedules, Secrets, Tasks, Tenants};
 use crate::tenant::queue::Pick;
-use pgrx::{Spi, pg_sys};
+use remembered::{CACHE, ShapeEpoch, refresh};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+
+pub use remembered::epoch;
+pub use resolve::{first_of_path, resolve};
 
 /// The extension's own tables.
 #[derive(Clone, Copy)]
@@ -116,108 +121,6 @@ pub struct Tenant {
     entries: RefCell<HashMap<u32, EntryRef>>,
 }
 
-/// The epoch of all that is cached, and how often the tenant's tables had been changed in it.
-type ShapeEpoch = (u64, u64);
-
-struct Cache {
-    registry: Option<Registry>,
-    secret: Option<[u8; 16]>,
-    tenants: Bounded<u32, Rc<Tenant>>,
-    current: Bounded<(String, u32), u32>,
-}
-
-impl Default for Cache {
-    fn default() -> Self {
-        Cache { registry: None, secret: None, tenants: Bounded::new(KEPT, KEPT_BYTES), current: Bounded::new(PATHS_KEPT, PATHS_BYTES) }
-    }
-}
-
-/// Tenants that a process remembers, and the bytes that they may take.
-const KEPT: usize = 16_384;
-const KEPT_BYTES: usize = 16 << 20;
-/// Values of search_path whose first schema a process remembers.
-const PATHS_KEPT: usize = 1000;
-const PATHS_BYTES: usize = 1 << 20;
-/// Relations whose tenants are known: those of all tenants in the cache and in use, and more. Beyond, all is forgotten.
-const RELATIONS: usize = 8 * KEPT;
-
-thread_local! {
-    static CACHE: RefCell<Cache> = RefCell::default();
-    /// A change was announced: forget everything at the next look-up. A flag, because the callback
-    /// may come while the cache is in use.
-    static STALE: Cell<bool> = const { Cell::new(false) };
-    static REGISTRY_RELATIONS: Cell<[u32; 5]> = const { Cell::new([0; 5]) };
-    static WATCHING: Cell<bool> = const { Cell::new(false) };
-    /// Relations of tenants in the cache, so that changes of anything else cost nothing.
-    static OURS: RefCell<HashMap<u32, u32>> = RefCell::default();
-    /// How often a table of this tenant has been changed in this epoch, and whether the next look-up is to forget the
-    /// tenant for it. Counts that only grow: whoever holds on to a tenant, for as long as a task takes, sees a change
-    /// that others have taken note of meanwhile.
-    static RESHAPED: RefCell<HashMap<u32, (u64, bool)>> = RefCell::default();
-    static RESHAPED_ANEW: Cell<bool> = const { Cell::new(false) };
-    static EPOCH: Cell<u64> = const { Cell::new(0) };
-}
-
-fn watch() {
-    if WATCHING.replace(true) {
-        return;
-    }
-    invalidation::on_relation_change(|relation| {
-        crate::postgres::index::forget(relation);
-        let registry = REGISTRY_RELATIONS.get();
-        // A process that is just finding out which they are has its snapshot already: this may be one of them.
-        if relation == 0 || registry[0] == 0 || registry.contains(&relation) {
-            STALE.set(true);
-        } else if let Some(tenant) = OURS.with(|o| o.try_borrow().map_or(Some(0), |o| o.get(&relation).copied())) {
-            // In use just now: better too much than too little.
-            let noted = RESHAPED.with(|r| {
-                r.try_borrow_mut().is_ok_and(|mut r| {
-                    let (count, anew) = r.entry(tenant).or_default();
-                    (*count, *anew) = (*count + 1, true);
-                    true
-                })
-            });
-            RESHAPED_ANEW.set(true);
-            if tenant == 0 || !noted {
-                STALE.set(true);
-            }
-        }
-    });
-    invalidation::on_catalog_change(|| STALE.set(true));
-}
-
-fn refresh() {
-    watch();
-    if STALE.replace(false) {
-        CACHE.with_borrow_mut(|c| *c = Cache::default());
-        OURS.with_borrow_mut(|o| o.clear());
-        // What was counted in the epoch before means nothing in this one.
-        RESHAPED.with_borrow_mut(|r| r.clear());
-        RESHAPED_ANEW.set(false);
-        EPOCH.set(EPOCH.get() + 1);
-    } else if RESHAPED_ANEW.replace(false) {
-        let reshaped: Vec<u32> = RESHAPED.with_borrow_mut(|r| {
-            let anew = r.iter_mut().filter_map(|(tenant, (_, anew))| std::mem::take(anew).then_some(*tenant));
-            anew.collect()
-        });
-        CACHE.with_borrow_mut(|c| {
-            for tenant in reshaped {
-                c.tenants.remove(&tenant);
-            }
-        });
-    }
-}
-
-fn shape_epoch(tenant: u32) -> ShapeEpoch {
-    (EPOCH.get(), RESHAPED.with_borrow(|r| r.get(&tenant).map_or(0, |(count, _)| *count)))
-}
-
-/// Changes whenever anything that is cached may have changed.
-pub fn epoch() -> u64 {
-    refresh();
-    EPOCH.get()
-}
-
 /// The extension's own tables; an error where it isn't installed.
 pub fn registry() -> Result<Registry> {
     refresh();
@@ -244,8 +147,7 @@ pub fn registry() -> Result<Registry> {
         template_result: table(schema, "tq_result").ok_or_else(missing)?,
         template_schedule: table(schema, "tq_schedule").ok_or_else(missing)?,
     };
-    REGISTRY_RELATIONS.set([r.tenant.oid(), r.handler.oid(), r.pause.oid(), r.queue.oid(), r.limit_key.oid()]);
-    CACHE.with_borrow_mut(|c| c.registry = Some(r));
+    remembered::know_registry(r);
     Ok(r)
 }
 
@@ -358,10 +260,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         entries: RefCell::default(),
     });
     tenant.watch();
-    if OURS.with_borrow(|o| o.len()) > RELATIONS {
-        STALE.set(true);
-    }
-    CACHE.with_borrow_mut(|c| c.tenants.insert(schema, tenant.clone(), tenant.bytes()));
+    remembered::remember(&tenant);
     Ok(tenant)
 }
 
@@ -486,182 +385,4 @@ impl Tenant {
         self.entries.borrow_mut().insert(role, r);
         Ok(Some(r))
     }
-
-    /// Opens one of its tables, after its shape was found right.
-    pub fn open<R: Relation>(&self, id: TableId<R>, access: Access) -> Result<Table<R>> {
-        let table = Table::open_any(id.oid(), access).ok_or_else(|| self.gone())?;
-        self.check_shape(&table, |other| Ok(Some(Table::open_any(other, Access::Read).ok_or_else(|| self.gone())?)))?;
-        Ok(self.counted(table.of()?))
-    }
-    /// Rows of unfinished tasks are counted by whoever writes them.
-    fn counted<R: Relation>(&self, table: Table<R>) -> Table<R> {
-        if table.oid() == self.task.oid() { table.tallied(crate::tenant::gauge::tally(self)) } else { table }
-    }
-    /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
-    pub fn open_to_look<R: Relation>(&self, id: TableId<R>) -> Result<Table<R>> {
-        const STEP: std::time::Duration = std::time::Duration::from_millis(20);
-        for _ in 0..50 {
-            if let Some(table) = self.try_open(id, Access::Read)? {
-                return Ok(table);
-            }
-            latch::wait(Some(STEP));
-            pgrx::check_for_interrupts!();
-        }
-        let (detail, hint) = self.who_locks();
-        Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, format!("the tables of tenant \"{}\" are locked", self.name))
-            .detail(format!("{detail}."))
-            .hint(hint))
-    }
-    /// Who holds a lock on its tables that keeps everybody out, and how it ends.
-    pub fn who_locks(&self) -> (String, String) {
-        let sql = "SELECT l.pid, x.gid FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_prepared_xacts x
-                       ON l.pid IS NULL AND l.virtualtransaction OPERATOR(pg_catalog.=) ('-1/' OPERATOR(pg_catalog.||) x.transaction::pg_catalog.text)
-                    WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
-                      AND l.database OPERATOR(pg_catalog.=) $1 AND l.relation OPERATOR(pg_catalog.=) ANY ($2) LIMIT 1";
-        let relations: Vec<pg_sys::Oid> = self.tables().into_iter().map(pg_sys::Oid::from).collect();
-        let found = sandbox::as_extension(|| {
-            Spi::connect(|c| {
-                let mut rows = c.select(sql, Some(1), &[pg_sys::Oid::from(shmem::my_database()).into(), relations.into()])?;
-                rows.next().map(|row| Ok((row.get::<i32>(1)?, row.get::<String>(2)?))).transpose()
-            })
-        });
-        match found {
-            Ok::<_, pgrx::spi::Error>(Some((Some(pid), _))) => (
-                format!("Process {pid} holds a lock on them"),
-                format!("It goes on when that transaction ends: SELECT pg_terminate_backend({pid})"),
-            ),
-            Ok(Some((None, Some(gid)))) => (
-                "A prepared transaction holds a lock on them".into(),
-                format!("It goes on when that is ended: ROLLBACK PREPARED {}", pgrx::spi::quote_literal(gid)),
-            ),
-            _ => ("Somebody holds a lock on them, or waits for one".into(), "It goes on when that transaction ends.".into()),
-        }
-    }
-    /// The same without waiting for a lock: `Ok(None)` = somebody has it.
-    pub fn try_open<R: Relation>(&self, id: TableId<R>, access: Access) -> Result<Option<Table<R>>> {
-        match Table::try_open_any(id.oid(), access) {
-            Err(Locked) => Ok(None),
-            Ok(None) => Err(self.gone()),
-            Ok(Some(table)) => {
-                let other = |other| Table::try_open_any(other, Access::Read).map_or(Ok(None), |t| t.map(Some).ok_or_else(|| self.gone()));
-                Ok(if self.check_shape(&table, other)? { Some(self.counted(table.of()?)) } else { None })
-            }
-        }
-    }
-    /// OIDs of its tables.
-    pub fn tables(&self) -> [u32; 3] {
-        [self.task.oid(), self.result.oid(), self.schedule.oid()]
-    }
-    fn gone(&self) -> Error {
-        Error::new(SqlState::UNDEFINED_TABLE, format!("a table of tenant \"{}\" is gone", self.name))
-    }
-    /// From here on changes of its tables are noted.
-    fn watch(&self) {
-        OURS.with_borrow_mut(|o| o.extend(self.tables().map(|relation| (relation, self.oid))));
-    }
-    /// False: one of the others, as `open` opens them, is locked.
-    fn check_shape(&self, table: &Table<Any>, open: impl Fn(u32) -> Result<Option<Table<Any>>>) -> Result<bool> {
-        // Before the look: what changes meanwhile belongs to the next one.
-        let epoch = shape_epoch(self.oid);
-        if self.shape_checked.get() == Some(epoch) && !STALE.get() {
-            return Ok(true);
-        }
-        // Whoever holds on to a tenant across a change of the epoch is heard of no more.
-        self.watch();
-        shape::check(self, table)?;
-        if table.oid() == self.task.oid() {
-            // The other two are checked when they are opened: a flag per table would be no gain,
-            // so the flag is set only after all three.
-            for other in [self.result.oid(), self.schedule.oid()] {
-                let Some(other) = open(other)? else { return Ok(false) };
-                shape::check(self, &other)?;
-            }
-            self.shape_checked.set(Some(epoch));
-        }
-        Ok(true)
-    }
-}
-
-/// The tenant that is meant: named, or the first schema of the caller's search_path.
-///
-/// Never anything else: PostgreSQL skips missing and unusable schemas in silence, which sends
-/// work to the wrong place.
-pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
-    refresh();
-    let user = sandbox::current_user();
-    let oid = match named {
-        Some(name) => schema_of(name, user, "tenant => takes the bare name of an existing schema: not quoted, not folded to lower case.")?,
-        None => {
-            let path = session::show(c"search_path");
-            let key = (path, user.to_u32());
-            match CACHE.with_borrow_mut(|c| c.current.get(&key)) {
-                Some(oid) => oid,
-                None => {
-                    let name = first_of_path(&key.0).ok_or_else(|| {
-                        Error::new(SqlState::INVALID_SCHEMA_NAME, "there is no current tenant")
-                            .detail(if matches!(key.0.as_str(), "" | "\"\"") {
-                                "search_path is empty.".into()
-                            } else {
-                                format!("search_path is {}.", key.0)
-                            })
-                            .hint("Set search_path to the tenant's schema first, or pass tenant => '...'.")
-                    })?;
-                    let oid = schema_of(
-                        &name,
-                        user,
-                        "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.",
-                    )?;
-                    // Attached or not is by_oid's business; only names are remembered here.
-                    let bytes = key.0.len();
-                    CACHE.with_borrow_mut(|c| c.current.insert(key, oid, bytes));
-                    oid
-                }
-            }
-        }
-    };
-    by_oid(oid)
-}
-
-fn schema_of(name: &str, user: pgrx::pg_sys::Oid, hint: &str) -> Result<u32> {
-    let oid = catalog::schema_oid(name)
-        .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")).hint(hint))?;
-    if !catalog::may_use_schema(oid, user) {
-        return Err(Error::denied(format!("permission denied for schema \"{name}\""))
-            .hint(format!("Its owner can run GRANT USAGE ON SCHEMA {} TO …", catalog::quote(name))));
-    }
-    Ok(oid)
-}
-
-/// The first entry of a search_path that can be a tenant.
-pub fn first_of_path(path: &str) -> Option<String> {
-    identifiers(path).into_iter().find(|n| !matches!(n.as_str(), "$user" | "pg_temp" | "pg_catalog" | ""))
-}
-
-/// The identifiers of a comma-separated list, quotes resolved, the rest folded to lower case.
-fn identifiers(list: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut chars = list.chars().peekable();
-    let mut name = String::new();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                while let Some(c) = chars.next() {
-                    if c == '"' {
-                        if chars.peek() == Some(&'"') {
-                            chars.next();
-                        } else {
-                            break;
-                        }
-                    }
-                    name.push(c);
-                }
-            }
-            ',' => found.push(std::mem::take(&mut name)),
-            c if c.is_whitespace() => {}
-            // As PostgreSQL folds in a multi-byte encoding: ASCII only.
-            c => name.push(c.to_ascii_lowercase()),
-        }
-    }
-    found.push(name);
-    found
 }
