@@ -126,7 +126,7 @@ fn update(args: &Args) -> Result<Ret> {
     gate::release(&tenant, &tasks, &row, handler.as_deref())?;
     let role = handler.map_or(tenant.owner, |h| h.run_as);
     if let Some(entry) = tenant.entry(role)? {
-        wake::due(entry, new.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
+        wake::changed_row(entry, new.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
     }
     Ok(Ret::Bool(true))
 }

@@ -246,7 +246,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         tasks.insert(&columns);
         if let Some(entry) = tenant.entry(handler.run_as)? {
-            wake::enqueued(entry, if wait.is_some() { time::NEVER } else { run_at });
+            wake::added(entry, if wait.is_some() { time::NEVER } else { run_at });
         }
         Ok(true)
     };

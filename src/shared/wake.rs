@@ -184,16 +184,16 @@ fn any(of: impl FnMut(&Notes) -> bool) -> bool {
     NOTES.with_borrow(|n| n.all().any(of))
 }
 
-/// A row with this run_at was added to the entry's tenant.
-pub fn enqueued(entry: EntryRef, run_at: Micros) {
+/// A row with this run_at was added to the entry's tenant; NEVER: it waits for something else than its time.
+pub fn added(entry: EntryRef, run_at: Micros) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);
         p.enqueued = true;
     });
 }
-/// A row of the entry's tenant is due at this time now.
-pub fn due(entry: EntryRef, run_at: Micros) {
+/// A row of the entry's tenant has changed, and is due at this time now.
+pub fn changed_row(entry: EntryRef, run_at: Micros) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);

@@ -68,7 +68,7 @@ pub fn insert(
         Tasks::WAITS_FOR.to(place.waits_for),
     ]);
     match entry {
-        Some(entry) => wake::enqueued(entry, if waits_for.is_some() { time::NEVER } else { run_at }),
+        Some(entry) => wake::added(entry, if waits_for.is_some() { time::NEVER } else { run_at }),
         None if crate::shared::get().is_none() => shmem::warn_not_preloaded(),
         // No room: a sweep finds it.
         None => {}

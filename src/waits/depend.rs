@@ -238,7 +238,7 @@ pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: 
         if tasks.update(&row, &back(tenant, &row, run_at)) == Write::Done {
             let role = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.map_or(tenant.owner, |h| h.run_as);
             if let Some(entry) = tenant.entry(role)? {
-                wake::due(entry, run_at);
+                wake::changed_row(entry, run_at);
             }
             return Ok(true);
         }

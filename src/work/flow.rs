@@ -197,7 +197,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         Tasks::META.to(meta.as_ref()),
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
-        wake::enqueued(entry, time::NEVER);
+        wake::added(entry, time::NEVER);
     }
     if spec.flow.sync {
         own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
@@ -339,7 +339,7 @@ pub fn requeue(
             columns.extend(answers);
             tasks.insert(&columns);
             if let Some(entry) = tenant.entry(tenant.owner)? {
-                wake::enqueued(entry, time::NEVER);
+                wake::added(entry, time::NEVER);
             }
         }
         Found::Nothing => {}

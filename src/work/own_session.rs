@@ -361,7 +361,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     Ok(match verdict {
         Verdict::RetryAt(at) => {
             if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
-                wake::due(entry, at);
+                wake::changed_row(entry, at);
             }
             Try::Ran(Attempt::without_row(State::Retrying))
         }
