@@ -4,9 +4,7 @@
 //! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
 
 use crate::pure::choice::choices;
-
-/// Microseconds.
-type Micros = i64;
+use crate::pure::time::Micros;
 
 choices! {
     /// How starts are counted; see above.

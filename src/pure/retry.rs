@@ -5,8 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Microseconds.
-pub type Micros = i64;
+use crate::pure::time::Micros;
 const SECOND: Micros = 1_000_000;
 const MINUTE: Micros = 60 * SECOND;
 const HOUR: Micros = 60 * MINUTE;
