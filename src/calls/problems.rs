@@ -11,7 +11,7 @@ use crate::pure::word::{SlotState, Word};
 use crate::pure::{ids, state};
 use crate::shared::entry::Entry;
 use crate::shared::text::load_text;
-use crate::shared::{self, Shared, holds, share};
+use crate::shared::{self, Shared, cooldown, share};
 use crate::task::document::time_json;
 use crate::tenant::columns::{Schedules, Tasks, Tenants};
 use crate::tenant::{self, Tenant, rights};
@@ -22,7 +22,7 @@ use std::rc::Rc;
 /// Executors in a row that have ended while they ran this task, by what the entries of its tenant know.
 pub(crate) fn ends_of(tenant: &Tenant, id: u128) -> u32 {
     let Some(s) = shared::get() else { return 0 };
-    views::entries(&s, tenant.oid).iter().flat_map(|e| holds::held(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
+    views::entries(&s, tenant.oid).iter().flat_map(|e| cooldown::of(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
 }
 
 /// What is said of that.
@@ -37,7 +37,7 @@ const INTERRUPTIONS_SHOWN: i64 = 3;
 /// Tasks whose attempts come to no end, by what entries know of them and their rows say.
 fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Json>) {
     let now = clock::now();
-    let held: Vec<_> = es.iter().flat_map(|e| holds::held(e)).collect();
+    let held: Vec<_> = es.iter().flat_map(|e| cooldown::of(e)).collect();
     let Some(table) = (!held.is_empty()).then(|| t.try_open(t.task, Access::Read).ok().flatten()).flatten() else { return };
     for h in held {
         let Some(row) = table.find(Tasks::ID.equals(h.id)) else { continue };
@@ -74,8 +74,8 @@ pub fn full(s: &Shared) -> impl Iterator<Item = (share::Kind, Owner)> {
 fn crowded(s: &Shared, owner: Owner, what: &str) -> Vec<Json> {
     let concerned = full(s).filter_map(|(kind, last)| {
         let (held, places) = match kind {
-            share::Kind::Rates => (s.rate_tally.held(owner) as usize, s.rates.len()),
-            share::Kind::Stats => (s.stat_tally.held(owner) as usize, s.stats.len()),
+            share::Kind::Rates => (s.rate_tally.count(owner) as usize, s.rates.len()),
+            share::Kind::Stats => (s.stat_tally.count(owner) as usize, s.stats.len()),
             _ => (0, usize::MAX),
         };
         let share = if held > 0 { format!(", of whose {places} places it has {held}") } else { String::new() };

@@ -11,7 +11,7 @@ use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::state::{self, State};
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
-use crate::shared::{self, holds, slot};
+use crate::shared::{self, cooldown, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
 use crate::tenant::columns::{Results, Tasks};
@@ -187,7 +187,7 @@ fn why(args: &Args) -> Result<Ret> {
         if let Some(text) = e.blocked_reason.load().text().filter(|_| e.blocked_since.load() > 0) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
-        if let Some(held) = holds::held(e).find(|h| h.id == id && h.until > now) {
+        if let Some(held) = cooldown::of(e).find(|h| h.id == id && h.until > now) {
             say(
                 "held",
                 format!(

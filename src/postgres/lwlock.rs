@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 pub enum Lock {
     /// Tables of entries, roles, databases: adding and evicting.
     Registry = 0,
-    /// Ready heaps, holders, executors' places.
+    /// Ready heaps, pickers, executors' places.
     Ready = 1,
     /// Waiters for results and the ring of failures.
     Announce = 2,

@@ -6,7 +6,7 @@ use std::ffi::CString;
 
 /// Closes those that the subtransaction that is open has made, or one beneath it. By that, not by name: what was open
 /// before may have been closed, and another one opened under its name.
-pub fn close_held() {
+pub fn close_holdable() {
     let names =
         sandbox::as_self(|| Spi::get_one::<Vec<String>>("SELECT pg_catalog.array_agg(name) FROM pg_catalog.pg_cursor() WHERE is_holdable"));
     for name in names.ok().flatten().unwrap_or_default() {

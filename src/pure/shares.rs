@@ -36,11 +36,11 @@ pub struct Chosen {
     pub displaced: Option<Owner>,
 }
 
-/// Which of these places a newcomer of `owner` gets; None = none of them. `held`: how many somebody holds in all.
-pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<Item = (Owner, Says)>) -> Option<Chosen> {
-    let mine = held(owner);
+/// Which of these places a newcomer of `owner` gets; None = none of them. `count`: how many somebody has in all.
+pub fn choose(owner: Owner, count: impl Fn(Owner) -> u32, places: impl Iterator<Item = (Owner, Says)>) -> Option<Chosen> {
+    let mine = count(owner);
     let mut over = None;
-    // Who holds most, its least, where that is.
+    // Who has most, its least, where that is.
     let mut most: Option<(u32, i64, usize)> = None;
     let mut own: Option<(i64, usize)> = None;
     let (mut whose, mut last) = (Owner(0), None);
@@ -50,14 +50,14 @@ pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<I
             Says::Nothing => over = over.or(Some(n)),
             Says::Something(least) if of == owner => own = own.filter(|o| o.0 <= least).or(Some((least, n))),
             Says::Something(least) => {
-                let count = match last {
-                    Some((known, count)) if known == of => count,
-                    _ => held(of),
+                let theirs = match last {
+                    Some((known, theirs)) if known == of => theirs,
+                    _ => count(of),
                 };
-                last = Some((of, count));
+                last = Some((of, theirs));
                 // Not one more only: two would take it from each other in turn.
-                if count > mine.saturating_add(1) && most.is_none_or(|(m, l, _)| count > m || count == m && of == whose && least < l) {
-                    (most, whose) = (Some((count, least, n)), of);
+                if theirs > mine.saturating_add(1) && most.is_none_or(|(m, l, _)| theirs > m || theirs == m && of == whose && least < l) {
+                    (most, whose) = (Some((theirs, least, n)), of);
                 }
             }
             Says::Fixed => {}
@@ -73,7 +73,7 @@ pub fn choose(owner: Owner, held: impl Fn(Owner) -> u32, places: impl Iterator<I
     }
 }
 
-/// How many places of one table everybody holds: two counters for each, found by hashes, of which the lesser
+/// How many places of one table everybody has: two counters for each, found by hashes, of which the lesser
 /// counts. Two owners that share one are told apart by the other.
 #[derive(Clone, Copy)]
 pub struct Tally(&'static [GaugeU32]);
@@ -92,7 +92,7 @@ impl Tally {
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94D0_49BB_1331_11EB);
         [&self.0[mixed as usize & (half - 1)], &self.0[half + ((mixed >> 32) as usize & (half - 1))]]
     }
-    pub fn held(&self, owner: Owner) -> u32 {
+    pub fn count(&self, owner: Owner) -> u32 {
         let [a, b] = self.both(owner);
         a.load().min(b.load())
     }

@@ -107,7 +107,7 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
         (_, used) => Says::Something(used),
     };
     let pressure = &s.header.pressure[share::Kind::Stats as usize];
-    let chosen = shares::choose(owner, |o| s.stat_tally.held(o), window().map(|stat| (of(stat), says(stat))));
+    let chosen = shares::choose(owner, |o| s.stat_tally.count(o), window().map(|stat| (of(stat), says(stat))));
     if chosen.is_none_or(|c| c.displaced.is_some()) {
         pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), now);
     }
@@ -249,7 +249,7 @@ fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
             Owner(0) => (Owner(0), Says::Free),
             of => (of, Says::Something(i as i64)),
         };
-        chosen = shares::choose(owner, |o| s.failure_tally.held(o), (0..window).map(says));
+        chosen = shares::choose(owner, |o| s.failure_tally.count(o), (0..window).map(says));
         if chosen.is_some() {
             break;
         }

@@ -78,13 +78,13 @@ fn place_of(s: &Shared, key: u64) -> Option<&'static Suspect> {
 /// One more event at which this handler was running and nobody could be blamed.
 fn suspect(s: &Shared, owner: Owner, key: u64) {
     let whose = |x: &Suspect| Owner(x.owner.load());
-    let held = |o: Owner| s.suspects.iter().filter(|x| x.events.load() > 0 && whose(x) == o).count() as u32;
+    let count = |o: Owner| s.suspects.iter().filter(|x| x.events.load() > 0 && whose(x) == o).count() as u32;
     let says = |x: &Suspect| match x.events.load() {
         0 => (Owner(0), Says::Free),
         events => (whose(x), Says::Something(events.into())),
     };
     let place =
-        place_of(s, key).or_else(|| shares::choose(owner, held, s.suspects.iter().map(says)).map(|chosen| &s.suspects[chosen.place]));
+        place_of(s, key).or_else(|| shares::choose(owner, count, s.suspects.iter().map(says)).map(|chosen| &s.suspects[chosen.place]));
     if let Some(x) = place {
         if x.key.swap(key) != key {
             x.events.store(0);
@@ -169,12 +169,12 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
 fn displace(s: &'static [Culprit], pressure: &Pressure, owner: Owner) -> Option<&'static Culprit> {
     let whose = |c: &Culprit| Owner::new(c.database.load(), c.tenant.load());
     let ended = |what: u32| matches!(what, kind::TIMED_OUT | kind::INTERRUPTED);
-    let held = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
+    let count = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
     let says = |c: &Culprit| {
         let may = ended(c.kind.load()) && c.claim.load() == 0;
         (whose(c), if may { Says::Something(c.started_at.load()) } else { Says::Fixed })
     };
-    let chosen = shares::choose(owner, held, s.iter().map(says));
+    let chosen = shares::choose(owner, count, s.iter().map(says));
     pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), clock::now());
     let c = &s[chosen?.place];
     let what = c.kind.load();

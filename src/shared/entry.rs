@@ -18,8 +18,8 @@ use crate::shared_struct;
 /// Priorities of one tenant whose scan position is remembered.
 pub const CURSORS: usize = 4;
 
-/// Tasks of one tenant and role that could be neither finished nor failed, held back.
-pub const HOLDS: usize = 8;
+/// Tasks of one tenant and role that aren't started again for a while: see cooldown.rs.
+pub const COOLDOWNS: usize = 8;
 
 shared_struct! {
     /// The work of one tenant under one role.
@@ -31,10 +31,10 @@ shared_struct! {
         pub role_index: GaugeU32,
         /// Changes when the place is given to another key.
         pub stamp: HandshakeU32,
-        /// Enqueuing transactions that hold on to this entry.
+        /// Enqueuing transactions for which this entry is to stay.
         pub pins: HandshakeU32,
         /// The slot + 1 that is picking here.
-        pub holder: HandshakeU32,
+        pub picker: HandshakeU32,
         /// Bumped by every wake. Ready means: not equal to `seen`.
         pub generation: HandshakeU64,
         /// The generation that the last exhaustive pick had read before it looked.
@@ -80,12 +80,12 @@ shared_struct! {
         pub cursor_time: [GaugeI64; CURSORS],
         pub cursor_high: [GaugeU64; CURSORS],
         pub cursor_low: [GaugeU64; CURSORS],
-        pub hold_high: [GaugeU64; HOLDS],
-        pub hold_low: [GaugeU64; HOLDS],
-        pub hold_until: [GaugeI64; HOLDS],
-        pub hold_delay: [GaugeI64; HOLDS],
+        pub cooldown_high: [GaugeU64; COOLDOWNS],
+        pub cooldown_low: [GaugeU64; COOLDOWNS],
+        pub cooldown_until: [GaugeI64; COOLDOWNS],
+        pub cooldown_delay: [GaugeI64; COOLDOWNS],
         /// How often, one after the other, an executor ended while it ran the task.
-        pub hold_ends: [GaugeU32; HOLDS],
+        pub cooldown_ends: [GaugeU32; COOLDOWNS],
         /// This entry's part of its tenant's gauge of unfinished tasks, perhaps below zero: see gauge.rs.
         pub unfinished: HandshakeI64,
         /// It says something: the tenant's rows were counted since the server began.
@@ -252,10 +252,10 @@ impl Shared {
         let idle = |e: &Entry| {
             e.pins.load() == 0
                 && !is_ticking(e)
-                && e.holder.load() == 0
+                && e.picker.load() == 0
                 && e.heap_in.load() == 0
                 && e.generation.load() == e.seen.load()
-                && e.hold_until.iter().all(|h| h.load() <= now)
+                && e.cooldown_until.iter().all(|h| h.load() <= now)
                 && e.blocked_until.load() == 0
                 && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == e.tenant.load())
         };

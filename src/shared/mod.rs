@@ -3,11 +3,11 @@
 //! Everything is an atomic, so that readers need no lock. Who may *write* what:
 //!
 //! - tables (`Entry`, `Role`, `Db`: key, in_use, stamp): under `Lock::Registry`, exclusive.
-//! - ready heaps (`Entry::heap_*`, `Role::heap_root`, `Header::own_heap`, `holder`, vtimes, `Slot` places): under
+//! - ready heaps (`Entry::heap_*`, `Role::heap_root`, `Header::own_heap`, `picker`, vtimes, `Slot` places): under
 //!   `Lock::Ready`, exclusive.
 //! - `generation`, `low_key`, `next_due`, the dirty bits and gauges: anybody, any time; they are
 //!   what the after-commit callback touches, which may take no lock.
-//! - a slot's items: its executor, while it holds the entry; its `word`: compare-and-swap.
+//! - a slot's items: its executor, while it picks from the entry; its `word`: compare-and-swap.
 //! - counters per handler and the ring of failures: see counters.rs.
 //! - what is used of rates: under `Lock::Rates`.
 //! - who holds how much of a table, and gets a place when it is full: share.rs.
@@ -16,12 +16,12 @@
 
 pub mod away;
 pub mod blocked;
+pub mod cooldown;
 pub mod counters;
 pub mod culprits;
 pub mod database;
 pub mod entry;
 pub mod gauge;
-pub mod holds;
 pub mod prepared;
 pub mod progress;
 pub mod rates;

@@ -96,7 +96,7 @@ impl Shared {
             (Owner(r.owner.load()), says)
         };
         let places = (0..share::WINDOW.min(n)).map(|i| says((begin + i) % n));
-        shares::choose(owner, |o| self.rate_tally.held(o), places).map(|c| ((begin + c.place) % n, c.displaced))
+        shares::choose(owner, |o| self.rate_tally.count(o), places).map(|c| ((begin + c.place) % n, c.displaced))
     }
 
     /// The place of this rate, made if there is none; None: all that it could have are of rates in use. `except`:

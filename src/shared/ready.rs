@@ -15,7 +15,7 @@
 //! them differ, and the entry stays ready.
 //!
 //! Locking: `wake` takes none, for it runs after commit, where nothing may fail: it leaves a dirty
-//! bit. Heaps, holders and virtual times change under `Lock::Ready` only; whoever takes that lock
+//! bit. Heaps, pickers and virtual times change under `Lock::Ready` only; whoever takes that lock
 //! brings the dirty bits in first.
 
 use crate::postgres::lwlock::Lock;
@@ -119,7 +119,7 @@ pub fn poke(s: &Shared, role_index: usize) {
 fn is_ready(e: &Entry, now: Micros) -> bool {
     e.in_use.load() == 1
         && e.heap_in.load() == 0
-        && e.holder.load() == 0
+        && e.picker.load() == 0
         && e.generation.load() != e.seen.load()
         && e.blocked_until.load() <= now
 }
@@ -207,7 +207,7 @@ pub fn gather_now(s: &Shared) {
     gather(s);
 }
 
-/// The entry of the role whose turn it is; it is held by `slot` until `release`.
+/// The entry of the role whose turn it is; only `slot` picks there until `release`.
 pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     let _guard = Lock::Ready.exclusive();
     gather(s);
@@ -224,7 +224,7 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     pop(s, r, heap);
     let e = &s.entries[index as usize];
     e.served_by.store(slot as u32 + 1);
-    e.holder.store(slot as u32 + 1);
+    e.picker.store(slot as u32 + 1);
     Some(index)
 }
 
@@ -249,15 +249,15 @@ pub fn put_to_rest(e: &Entry) {
     unblock(e);
 }
 
-/// Takes hold of a certain entry if nobody has it: for a take-over.
-pub fn hold(s: &Shared, index: u32, slot: usize) -> bool {
+/// The same of a certain entry, whose list is stuck, if nobody picks there.
+pub fn take_over(s: &Shared, index: u32, slot: usize) -> bool {
     let _guard = Lock::Ready.exclusive();
     let e = &s.entries[index as usize];
     // An entry in the heap stays there; acquire() skips nothing, so it must not be both.
-    if e.holder.load() != 0 || e.heap_in.load() != 0 {
+    if e.picker.load() != 0 || e.heap_in.load() != 0 {
         return false;
     }
-    e.holder.store(slot as u32 + 1);
+    e.picker.store(slot as u32 + 1);
     true
 }
 
@@ -266,7 +266,7 @@ pub fn release(s: &Shared, index: u32) {
     let more = {
         let _guard = Lock::Ready.exclusive();
         let e = &s.entries[index as usize];
-        e.holder.store(0);
+        e.picker.store(0);
         let now = clock::now();
         let ready = is_ready(e, now);
         if ready && s.header.newcomers.load() > 0 && makes_room(s) {
@@ -294,10 +294,10 @@ fn makes_room(s: &Shared) -> bool {
     s.header.newcomers.fetch_update(|n| n.checked_sub(1)).is_ok()
 }
 
-/// A dead executor's holds are let go, so that others may pick there.
+/// Where an executor that is gone was picking others may pick again.
 pub fn release_all_of(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
-        if e.holder.load() == slot as u32 + 1 {
+        if e.picker.load() == slot as u32 + 1 {
             // Whatever it had read is unknown: look at everything again.
             e.low_key.store(i64::MIN);
             e.generation.fetch_add(1);

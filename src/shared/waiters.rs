@@ -98,12 +98,12 @@ impl Waiting {
         // A place for every session that there can be: only who died in it is in the way.
         for clean in [false, true] {
             for (n, place) in s.waiters.iter().enumerate() {
-                let holder = place.pid.load();
-                if clean && holder != 0 && !crate::postgres::worker::is_alive(holder) {
+                let owner = place.pid.load();
+                if clean && owner != 0 && !crate::postgres::worker::is_alive(owner) {
                     if place.proc.swap(0) != 0 {
                         s.header.waiters.fetch_sub(1);
                     }
-                    let _ = place.pid.compare_exchange(holder, 0);
+                    let _ = place.pid.compare_exchange(owner, 0);
                 }
                 if place.pid.compare_exchange(0, shmem::my_pid()).is_err() {
                     continue;

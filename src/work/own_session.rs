@@ -491,7 +491,7 @@ fn handle(
     subtransaction::run(|| {
         let result = sandbox::keep_role(body)?;
         // It would be filled at the commit, as whoever the session is by then.
-        portals::close_held();
+        portals::close_holdable();
         Ok(result)
     })
 }

@@ -20,7 +20,7 @@ use crate::pure::word::{SlotState, Unpark, Word};
 use crate::pure::{interleave, state};
 use crate::shared::entry::{CURSORS, Entry};
 use crate::shared::slot::{self, GATES, Item};
-use crate::shared::{BATCH, Shared, blocked, culprits, holds};
+use crate::shared::{BATCH, Shared, blocked, cooldown, culprits};
 use crate::task::lookup;
 use crate::task::options::Options;
 use crate::task::place::Place;
@@ -222,7 +222,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
         untouchable: 0,
         oldest: 0,
         busy_schedules: None,
-        held_up: false,
+        awaits_end: false,
         homeless: false,
         asks,
         asking: HashMap::new(),
@@ -252,7 +252,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     {
         s.reach(entry, |index| crate::shared::ready::wake(s, index, i64::MIN));
     }
-    let Scan { rows, gates, park, wait, due, oldest, held_up, busy, asking, outlived, .. } = scan;
+    let Scan { rows, gates, park, wait, due, oldest, awaits_end, busy, asking, outlived, .. } = scan;
     for (role, at) in &asking {
         if let Some(theirs) = tenant.entry(*role)? {
             s.reach(theirs, |index| crate::shared::ready::wake(s, index, *at));
@@ -282,7 +282,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     } else {
         e.low_key.fetch_min(i64::MIN);
     }
-    if limited || held_up {
+    if limited || awaits_end {
         e.limited.store(1);
         // Whoever ended between the copy and the mark has not seen the mark.
         let still: HashSet<u128> = s
@@ -401,7 +401,7 @@ struct Scan<'a> {
     /// Schedules of which a task is in a slot: found out when it matters.
     busy_schedules: Option<HashSet<String>>,
     /// A row waits for the end of another one: whoever ends it wakes the tenant.
-    held_up: bool,
+    awaits_end: bool,
     /// Rows that were this role's until its right was taken away: the owner's entry is to look.
     homeless: bool,
     /// Somebody listens to tasks being enqueued.
@@ -513,7 +513,7 @@ impl Scan<'_> {
             self.untouchable += 1;
             return Ok(true);
         }
-        if let Some(until) = holds::held_until(self.e, key.1, self.now) {
+        if let Some(until) = cooldown::until(self.e, key.1, self.now) {
             self.due = self.due.min(until);
             self.untouchable += 1;
             return Ok(true);
@@ -556,7 +556,7 @@ impl Scan<'_> {
             return Ok(true);
         }
         if row.has(Tasks::SCHEDULE) && self.overlaps(table, &row) {
-            self.held_up = true;
+            self.awaits_end = true;
             return Ok(true);
         }
         if !expired && row.has(Tasks::WAITS) {
@@ -650,7 +650,7 @@ impl Scan<'_> {
         self.at_gates += 1;
         let first = match until {
             None => {
-                self.held_up = true;
+                self.awaits_end = true;
                 None
             }
             Some(at) => {

@@ -24,7 +24,7 @@ use crate::pure::word::{Stop, Word};
 use crate::settings;
 use crate::shared::slot::{Item, Slot};
 use crate::shared::text::store_text;
-use crate::shared::{Shared, holds, ready};
+use crate::shared::{Shared, cooldown, ready};
 use crate::task::current::{self, ASKED, Asked, Call, Current, STAGE, Stage};
 use crate::task::options::Options;
 use crate::task::rules::Rules;
@@ -483,7 +483,7 @@ impl Undone<'_> {
 
     fn unrecorded(&self, failure: &Failure) -> Outcome {
         caught::log_failure(&self.named("could not be completed"), failure);
-        holds::hold_back(self.s, self.index, self.item.id);
+        cooldown::begin(self.s, self.index, self.item.id);
         ready::wake(self.s, self.index, i64::MIN);
         Outcome::Unrecorded
     }
@@ -559,7 +559,7 @@ impl Undone<'_> {
                 count(failure, false);
                 let what = format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1);
                 caught::log_failure(&self.named(&what), failure);
-                holds::pause_interrupted(s, index, item.id, times as u32);
+                cooldown::after_interruption(s, index, item.id, times as u32);
                 ready::wake(s, index, i64::MIN);
                 return Outcome::Unrecorded;
             }
@@ -568,7 +568,7 @@ impl Undone<'_> {
         };
         if verdict != Verdict::Overtaken {
             count(&failure, matches!(&decided, Decided::Judged(j) if j.how == AttemptEnd::TimedOut));
-            holds::forget_ends(s, index, item.id);
+            cooldown::forget_ends(s, index, item.id);
         }
         match verdict {
             Verdict::RetryAt(at) => {
@@ -611,7 +611,7 @@ fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Out
         Err(f) if end::is_fenced(&f) => Outcome::Over,
         Err(why) => {
             caught::log_failure(&format!("task {} could not be ended", ids::uuid_text(item.id)), &why);
-            holds::hold_back(s, index, item.id);
+            cooldown::begin(s, index, item.id);
             ready::wake(s, index, i64::MIN);
             Outcome::Unrecorded
         }

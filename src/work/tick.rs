@@ -45,18 +45,18 @@ const PASS: Duration = Duration::from_millis(500);
 /// Milliseconds that a lock is waited for: enough for a table to be extended, and nobody's transaction.
 const LOCK_TIMEOUT: i32 = 5;
 const LOCKED_AGAIN: Micros = 1_000_000;
-/// Rows of one tenant that somebody holds, and that one transaction looks at. More than fit into a page, so that the
+/// Rows of one tenant that somebody has locked, and that one transaction looks at. More than fit into a page, so that the
 /// next one gets on (see [`Place`]).
-const HELD: usize = 1000;
+const LOCKED_ROWS: usize = 1000;
 const FAILED_AGAIN: Micros = 5_000_000;
 /// An internal error is the first one again after this.
 /// So many are remembered; with one more all begin anew.
 const FAILED_MAX: usize = 1000;
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// Tenants whose rows in front are held, remembered at a time.
+/// Tenants whose rows in front are locked, remembered at a time.
 const PLACES_MAX: usize = 10_000;
-/// Rows in front that were held are left out for so long, while there is something to do behind them.
-const HELD_FOR: Duration = Duration::from_secs(10);
+/// Rows in front that were locked are left out for so long, while there is something to do behind them.
+const LEFT_OUT_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
 const LOOK_AT_ALL: Micros = 10_000_000;
 impl From<Broken> for Error {
@@ -208,7 +208,7 @@ struct Served {
     next: Step,
     /// What is left to be served comes due at this or later, as far as it could be seen.
     nothing_before: Option<Micros>,
-    /// So many rows are held that the next transaction begins behind these.
+    /// So many rows are locked that the next transaction begins behind these.
     behind: Option<Place>,
 }
 
@@ -218,7 +218,7 @@ impl Served {
     }
 }
 
-/// How far the rows of a tenant were looked at that came due first and are all held. Rows of one fire time are in
+/// How far the rows of a tenant were looked at that came due first and are all locked. Rows of one fire time are in
 /// the order of their pages; within a page HOT updates break it, so a page begun is looked at again.
 #[derive(Clone, Copy)]
 struct Place {
@@ -232,10 +232,10 @@ thread_local! {
 }
 
 impl Place {
-    /// Not for ever: where more comes due than can be served, nobody would look again at what was held once.
+    /// Not for ever: where more comes due than can be served, nobody would look again at what was locked once.
     fn of(tenant: u32) -> Option<Place> {
         let place = PLACES.with_borrow(|places| places.get(&tenant).copied())?;
-        (place.since.elapsed() < HELD_FOR).then_some(place)
+        (place.since.elapsed() < LEFT_OUT_FOR).then_some(place)
     }
     fn note(tenant: u32, place: Option<Place>) {
         PLACES.with_borrow_mut(|places| {
@@ -254,7 +254,7 @@ impl Place {
     }
 }
 
-/// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found held.
+/// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found locked.
 fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(t) => t,
@@ -275,9 +275,9 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     if from > ready::LOWEST {
         keys.push(Schedules::NEXT_RUN.at_least(from));
     }
-    // What is held up: until when, and since when at least.
-    let (mut again, mut held) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
-    let (mut looked_at_held, mut cut) = (0, None);
+    // What is left out for now: until when, and since when at least it is due.
+    let (mut again, mut left_out) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
+    let (mut locked, mut cut) = (0, None);
     let began = clock::tick();
     // What is due is fetched when it is served: two hundred times what one may take would be too much.
     work.table.fetching_at_most(0, || {
@@ -289,13 +289,13 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
                 if row_lock::try_lock(&work.table, &row) {
                     due.push(row);
                 } else {
-                    looked_at_held += 1;
+                    locked += 1;
                     again = now + LOCKED_AGAIN;
-                    held = held.min(at);
+                    left_out = left_out.min(at);
                 }
             }
-            // Somebody may hold any number of them.
-            if looked_at_held == HELD || began.elapsed() > TURN {
+            // Somebody may have locked any number of them.
+            if locked == LOCKED_ROWS || began.elapsed() > TURN {
                 cut = Some(place);
             }
             if due.len() == SCHEDULES || cut.is_some() {
@@ -322,9 +322,9 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
                 any = true;
                 more |= next.is_some_and(|next| next <= now);
             }
-            Turn::Held(at) => {
+            Turn::LeftOut(at) => {
                 again = again.min(at);
-                held = held.min(row.get(Schedules::NEXT_RUN).unwrap_or(from));
+                left_out = left_out.min(row.get(Schedules::NEXT_RUN).unwrap_or(from));
             }
         }
     }
@@ -334,14 +334,14 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
             Some(cut) if !any => Some(cut).filter(|cut| behind.is_none_or(|behind| cut.key() > behind.key())),
             _ => behind,
         };
-        // Where all of them are held up, trying at once again would be in vain.
+        // Where all of them are left out, trying at once again would be in vain.
         let next = if any || cut.is_some() && behind.is_some() { Step::More } else { Step::Next(again.min(now + LOCKED_AGAIN)) };
         return Ok(Served { next, nothing_before: None, behind });
     }
     transaction::refresh_snapshot();
     let later = work.table.scan(&Schedules::DUE, &[Schedules::NEXT_RUN.above(now)]).next();
     let next = again.min(later.and_then(|row| row.get(Schedules::NEXT_RUN)).unwrap_or(NEVER));
-    let nothing_before = if behind.is_none() { Some(held.min(now)) } else { None };
+    let nothing_before = if behind.is_none() { Some(left_out.min(now)) } else { None };
     Ok(Served { next: Step::Next(next), nothing_before, behind: None })
 }
 
@@ -350,7 +350,7 @@ enum Turn {
     /// Its next fire time.
     Over(Option<Micros>),
     /// It stays due, and is looked at again then.
-    Held(Micros),
+    LeftOut(Micros),
 }
 
 /// A tenant's tables while its schedules are served.
@@ -376,7 +376,7 @@ impl<'a> Work<'a> {
     fn serve(&mut self, row: &Row<Schedules>, left: &mut usize) -> std::result::Result<Turn, Failure> {
         let changes = match Schedule::of(self.tenant, row) {
             Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
-                return Ok(Turn::Held(self.now + LOCKED_AGAIN));
+                return Ok(Turn::LeftOut(self.now + LOCKED_AGAIN));
             }
             Ok(schedule) => fire(self.s, self.tenant, &mut self.queue, row, &schedule, self.now, left)?,
             // A broken schedule says so and stops nothing else.
@@ -390,7 +390,7 @@ impl<'a> Work<'a> {
         let (s, tenant, now) = (self.s, self.tenant, self.now);
         let served = subtransaction::run(|| match Work::open(s, tenant, now)? {
             Some(mut work) => work.serve(row, left),
-            None => Ok(Turn::Held(now + LOCKED_AGAIN)),
+            None => Ok(Turn::LeftOut(now + LOCKED_AGAIN)),
         });
         let failure = match served {
             Ok(turn) => return Ok(turn),
@@ -398,11 +398,11 @@ impl<'a> Work<'a> {
         };
         let name = row.text(Schedules::NAME).unwrap_or_default();
         if failure.sqlstate.class() == "40" || failure.sqlstate == SqlState::LOCK_NOT_AVAILABLE {
-            return Ok(Turn::Held(now + LOCKED_AGAIN));
+            return Ok(Turn::LeftOut(now + LOCKED_AGAIN));
         }
         if passes(failure.sqlstate) || is_first(tenant.oid, &name, failure.sqlstate) {
             caught::log_failure("a schedule could not be served", &failure);
-            return Ok(Turn::Held(now + FAILED_AGAIN));
+            return Ok(Turn::LeftOut(now + FAILED_AGAIN));
         }
         // Whatever is in it, it must not come again and again: not tried until somebody mends it.
         self.write(row, &Changes::broken(row, Error::new(SqlState::INTERNAL_ERROR, failure.message)))

@@ -220,7 +220,7 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
     let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load() == 0);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
-    let held = there_is(stored::HELD) || forgotten || unsure;
+    let look_anyway = there_is(stored::HELD) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
     if !setback::mend(&tenant)? || !moved {
@@ -233,11 +233,11 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
     // Whatever its owner has done to the rows. While others keep committing, the next sweep has another look.
     gauge::sweep(s, &tenant, &table);
-    if due == NEVER && !held && schedule_due.is_none() {
+    if due == NEVER && !look_anyway && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
     }
-    Found { due, held, schedule_due }.tell(s, database, &tenant, now)?;
+    Found { due, look_anyway, schedule_due }.tell(s, database, &tenant, now)?;
     Ok(Looked::Done)
 }
 
@@ -246,7 +246,7 @@ struct Found {
     /// When the first task is due.
     due: Micros,
     /// There are rows to be looked at whatever their time is.
-    held: bool,
+    look_anyway: bool,
     /// When the first schedule is due.
     schedule_due: Option<Micros>,
 }
@@ -260,11 +260,11 @@ impl Found {
         roles.dedup();
         let first = self.due.min(self.schedule_due.unwrap_or(NEVER));
         for role in roles {
-            let now_or_never = self.held || first <= now;
+            let now_or_never = self.look_anyway || first <= now;
             let entry = if now_or_never { s.entry(database, tenant.oid, role) } else { s.entry_if_room(database, tenant.oid, role) };
             let Some(entry) = entry else {
                 if let Some(db) = s.db(database) {
-                    s.seek_at(db, if self.held { now } else { first });
+                    s.seek_at(db, if self.look_anyway { now } else { first });
                     if now_or_never {
                         let _ = db.unplaced_first.compare_exchange(0, tenant.oid);
                     }
@@ -276,10 +276,10 @@ impl Found {
                 e.weight.store(tenant.weight);
                 // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
                 ready::unblock(e);
-                if self.held {
+                if self.look_anyway {
                     ready::unpark(e);
                 }
-                if self.due <= now || self.held {
+                if self.due <= now || self.look_anyway {
                     ready::wake(s, index, i64::MIN);
                 } else if self.due != NEVER {
                     ready::due(s, index, self.due);

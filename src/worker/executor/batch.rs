@@ -1,6 +1,6 @@
 //! One batch: a few due tasks of one entry, picked together and run one by one, each in a transaction of its own.
 //!
-//! An entry is held while it is picked from, no longer: others may pick there while this list is worked off. The list is
+//! One executor at a time picks from an entry; while this one works its list off, others may pick there. The list is
 //! as long as fits into a batch time, learnt per entry and role; what an executor can't get to, another one takes over
 //! (slot.rs: is_stuck), or `give_back` returns.
 
@@ -87,7 +87,7 @@ impl Executor {
         }
     }
 
-    /// Picks at most `limit` tasks into the slot. None: nothing came of it, and the entry is let go; else it is held still.
+    /// Picks at most `limit` tasks into the slot. None: nothing came of it, and others may pick there again.
     fn pick(&self, index: u32, limit: usize) -> Option<Batch> {
         let s = self.s;
         let e = &s.entries[index as usize];
@@ -121,7 +121,7 @@ impl Executor {
     /// Writes down what the pick found that can't run now, and what may again; in between the entry is let go.
     fn put_aside(&self, index: u32, batch: &Batch) {
         let s = &self.s;
-        // While the entry is held: nobody else may pick these rows meanwhile.
+        // Before others may pick there: not these rows.
         if !batch.wait.is_empty()
             && let Err(failure) = park::wait(s, index, &batch.tenant, &batch.wait)
         {
@@ -180,7 +180,7 @@ impl Executor {
                     ready::wake(s, index, NEVER);
                 }
             }
-            // What holds no more for one of the list may hold for none; where too many run, the rest is not for this one.
+            // What is not so any more for one of the list may be so for none; where too many run, the rest is not for this one.
             let too_many = self.slot.cancel_reason.load() == Stop::Room;
             if one_shot || outdated || too_many || self.slot.leave.load() != 0 {
                 break;

@@ -8,7 +8,7 @@ use crate::pure::word::{SlotState, Stop, Word};
 use crate::settings;
 use crate::shared::role::Role;
 use crate::shared::slot::{self, MY_SLOT, Slot};
-use crate::shared::{self, Shared, culprits, holds, ready};
+use crate::shared::{self, Shared, cooldown, culprits, ready};
 use crate::work::park;
 
 /// After the transaction has been aborted: the slot is nobody's.
@@ -61,13 +61,13 @@ fn answer_for(s: &Shared, slot: &Slot, role: &Role, entry: u32) {
     }
     if word.running && word.next > 0 {
         let id = slot.item_id(word.next - 1);
-        if holds::executor_ended(s, entry, id) >= culprits::ENDS {
+        if cooldown::executor_ended(s, entry, id) >= culprits::ENDS {
             // That is settled, then, and whoever comes next writes it down.
             culprits::interrupted(s, slot);
-            holds::forget_ends(s, entry, id);
+            cooldown::forget_ends(s, entry, id);
             return role.ends.store(0);
         }
     }
     let ends = role.ends.fetch_add(1) + 1;
-    role.start_after.fetch_max(clock::now() + holds::delay_after_ends(ends));
+    role.start_after.fetch_max(clock::now() + cooldown::delay_after_ends(ends));
 }

@@ -182,7 +182,7 @@ impl Executor {
         for other in self.s.slots {
             if slot::is_stuck(other) && other.role_index.load() as usize == self.role_index {
                 let index = other.entry.load();
-                if ready::hold(&self.s, index, self.place) {
+                if ready::take_over(&self.s, index, self.place) {
                     return Some(index);
                 }
             }

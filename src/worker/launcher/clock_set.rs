@@ -53,7 +53,7 @@ impl Launcher {
             let _ = t.fetch_update(shifted);
         };
         for e in self.s.entries.iter().filter(|e| e.in_use.load() == 1) {
-            e.hold_until.iter().for_each(shift);
+            e.cooldown_until.iter().for_each(shift);
             let _ = e.unpark_at.fetch_update(shifted);
             if e.blocked_until.load() > now {
                 ready::unblock(e);

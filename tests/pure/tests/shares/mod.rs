@@ -12,12 +12,12 @@ impl Table {
     fn new(places: usize) -> Table {
         Table(vec![(Owner(0), Says::Free); places])
     }
-    fn held(&self, owner: Owner) -> u32 {
+    fn count(&self, owner: Owner) -> u32 {
         self.0.iter().filter(|(o, says)| *o == owner && *says != Says::Free).count() as u32
     }
     /// A newcomer that says so much; who lost something by it, or Err: there was no place.
     fn add(&mut self, owner: Owner, says: i64) -> Result<Option<Owner>, ()> {
-        let chosen = choose(owner, |o| self.held(o), self.0.iter().copied()).ok_or(())?;
+        let chosen = choose(owner, |o| self.count(o), self.0.iter().copied()).ok_or(())?;
         self.0[chosen.place] = (owner, Says::Something(says));
         Ok(chosen.displaced)
     }
@@ -35,15 +35,15 @@ fn who_fills_a_table_displaces_its_own_and_makes_room_for_others() {
     }
     for n in 0..10_000 {
         assert!(matches!(table.add(tenant(1), n), Ok(None | Some(Owner(_)))));
-        assert_eq!(table.held(tenant(2)), 5, "a neighbour that fits keeps what it has");
+        assert_eq!(table.count(tenant(2)), 5, "a neighbour that fits keeps what it has");
     }
-    assert_eq!(table.held(tenant(1)), 95);
+    assert_eq!(table.count(tenant(1)), 95);
     // What says least went first.
     assert!(table.0.iter().all(|(o, says)| *o != tenant(1) || matches!(says, Says::Something(n) if *n >= 9_905)));
     for n in 0..20 {
         assert_eq!(table.add(tenant(3), n), Ok(Some(tenant(1))));
     }
-    assert_eq!((table.held(tenant(1)), table.held(tenant(2)), table.held(tenant(3))), (75, 5, 20));
+    assert_eq!((table.count(tenant(1)), table.count(tenant(2)), table.count(tenant(3))), (75, 5, 20));
 }
 
 #[test]
@@ -77,7 +77,7 @@ proptest! {
         let mut table = Table::new(20);
         for (who, says) in newcomers {
             let owner = tenant(who);
-            let before: Vec<u32> = (1..6).map(|n| table.held(tenant(n))).collect();
+            let before: Vec<u32> = (1..6).map(|n| table.count(tenant(n))).collect();
             let mine = before[who as usize - 1];
             match table.add(owner, says) {
                 Ok(Some(displaced)) if displaced != owner => {
@@ -99,11 +99,11 @@ proptest! {
             tally.add(tenant(*o));
         }
         for o in &owners {
-            prop_assert!(tally.held(tenant(*o)) as usize >= owners.iter().filter(|n| *n == o).count());
+            prop_assert!(tally.count(tenant(*o)) as usize >= owners.iter().filter(|n| *n == o).count());
         }
         for o in &owners {
             tally.sub(tenant(*o));
         }
-        prop_assert!(owners.iter().all(|o| tally.held(tenant(*o)) == 0));
+        prop_assert!(owners.iter().all(|o| tally.count(tenant(*o)) == 0));
     }
 }
