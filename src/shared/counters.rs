@@ -80,14 +80,14 @@ fn hash(database: u32, schema: u32, handler: &str) -> u64 {
 }
 
 /// The counters of this handler, made if there are none.
-fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
-    let n = s.stats.len();
-    if n == 0 {
+fn place(shared: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
+    let places = shared.stats.len();
+    if places == 0 {
         return None;
     }
     let database = shmem::my_database();
     let hash = hash(database, schema, handler);
-    let window = || (0..share::WINDOW.min(n)).map(|i| &s.stats[(hash as usize).wrapping_add(i) % n]);
+    let window = || (0..share::WINDOW.min(places)).map(|i| &shared.stats[(hash as usize).wrapping_add(i) % places]);
     let is = |stat: &&Stat| {
         stat.in_use.load() == 1 && stat.hash.load() == hash && stat.tenant.load() == schema && stat.database.load() == database
     };
@@ -106,16 +106,16 @@ fn place(s: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
         (_, used) if used < now - FORGOTTEN => Says::Nothing,
         (_, used) => Says::Something(used),
     };
-    let pressure = &s.header.pressure[share::Kind::Stats as usize];
-    let chosen = shares::choose(owner, |o| s.stat_tally.count(o), window().map(|stat| (of(stat), says(stat))));
+    let pressure = &shared.header.pressure[share::Kind::Stats as usize];
+    let chosen = shares::choose(owner, |o| shared.stat_tally.count(o), window().map(|stat| (of(stat), says(stat))));
     if chosen.is_none_or(|c| c.displaced.is_some()) {
         pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), now);
     }
     let stat = window().nth(chosen?.place)?;
     if stat.in_use.swap(0) == 1 {
-        s.stat_tally.sub(of(stat));
+        shared.stat_tally.sub(of(stat));
     }
-    s.stat_tally.add(owner);
+    shared.stat_tally.add(owner);
     stat.stamp.fetch_add(1);
     zero(stat, now);
     stat.database.store(database);

@@ -179,8 +179,8 @@ impl Shared {
 
     fn entry_at_cost(&self, database: u32, tenant: u32, role: u32, evict_due: bool) -> Option<EntryRef> {
         let is = |i: usize| {
-            let e = &self.entries[i];
-            e.tenant.load() == tenant && e.role.load() == role && e.database.load() == database && e.in_use.load() == 1
+            let entry = &self.entries[i];
+            entry.tenant.load() == tenant && entry.role.load() == role && entry.database.load() == database && entry.in_use.load() == 1
         };
         let key = tenant_key(database, tenant);
         {
@@ -195,7 +195,7 @@ impl Shared {
             return Some(self.reference(i));
         }
         let role_index = self.role(database, role)?;
-        let index = match self.entries.iter().position(|e| e.in_use.load() == 0) {
+        let index = match self.entries.iter().position(|entry| entry.in_use.load() == 0) {
             Some(i) => i,
             None => {
                 let i = self.evict(evict_due)?;
@@ -203,28 +203,28 @@ impl Shared {
                 i
             }
         };
-        let e = &self.entries[index];
-        let stamp = e.stamp.load();
-        e.reset();
-        e.stamp.store(stamp.wrapping_add(1));
-        e.database.store(database);
-        e.tenant.store(tenant);
-        e.role.store(role);
-        e.role_index.store(role_index as u32);
+        let entry = &self.entries[index];
+        let stamp = entry.stamp.load();
+        entry.reset();
+        entry.stamp.store(stamp.wrapping_add(1));
+        entry.database.store(database);
+        entry.tenant.store(tenant);
+        entry.role.store(role);
+        entry.role_index.store(role_index as u32);
         // Nothing is known to come due.
-        for time in [&e.low_key, &e.next_due, &e.schedule_due] {
+        for time in [&entry.low_key, &entry.next_due, &entry.schedule_due] {
             time.store(NEVER);
         }
-        e.schedule_low.store(ready::LOWEST);
-        e.weight.store(1);
-        e.batch.store(1);
-        e.heap_child.store(NONE);
-        e.heap_next.store(NONE);
+        entry.schedule_low.store(ready::LOWEST);
+        entry.weight.store(1);
+        entry.batch.store(1);
+        entry.heap_child.store(NONE);
+        entry.heap_next.store(NONE);
         // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
         let swept = self.db(database).is_some_and(|db| db.swept_at.load() > 0);
         let room = self.header.evictions.load() == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load() == 0;
-        e.counted.store(u32::from(swept && room));
-        e.in_use.store(1);
+        entry.counted.store(u32::from(swept && room));
+        entry.in_use.store(1);
         self.entry_hash[place].store(index as u32);
         Some(self.reference(index))
     }
@@ -248,35 +248,35 @@ impl Shared {
         let now = clock::now();
         // What is taken off one while its schedules are served is put back.
         let is_ticking =
-            |e: &Entry| self.dbs.iter().map(|d| d.ticking.load()).any(|t| t > 0 && std::ptr::eq(&self.entries[t as usize - 1], e));
-        let idle = |e: &Entry| {
-            e.pins.load() == 0
-                && !is_ticking(e)
-                && e.picker.load() == 0
-                && e.heap_in.load() == 0
-                && e.generation.load() == e.seen.load()
-                && e.cooldown_until.iter().all(|h| h.load() <= now)
-                && e.blocked_until.load() == 0
-                && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == e.tenant.load())
+            |entry: &Entry| self.dbs.iter().map(|d| d.ticking.load()).any(|t| t > 0 && std::ptr::eq(&self.entries[t as usize - 1], entry));
+        let idle = |entry: &Entry| {
+            entry.pins.load() == 0
+                && !is_ticking(entry)
+                && entry.picker.load() == 0
+                && entry.heap_in.load() == 0
+                && entry.generation.load() == entry.seen.load()
+                && entry.cooldown_until.iter().all(|h| h.load() <= now)
+                && entry.blocked_until.load() == 0
+                && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == entry.tenant.load())
         };
-        let next = |e: &Entry| e.next_due.load().min(e.schedule_due.load());
+        let next = |entry: &Entry| entry.next_due.load().min(entry.schedule_due.load());
         // Entries with nothing due at all first; then those whose next work is far away.
-        let index = self.entries.iter().position(|e| idle(e) && next(e) == NEVER).or_else(|| {
+        let index = self.entries.iter().position(|entry| idle(entry) && next(entry) == NEVER).or_else(|| {
             (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| next(&self.entries[*i]))
         })?;
-        let e = &self.entries[index];
+        let entry = &self.entries[index];
         // What is ready goes into heaps under it, by links in the entries: not meanwhile. Executors wait for it, so not for
         // the search.
         let ready = Lock::Ready.exclusive();
-        e.in_use.store(0);
-        let at = next(e);
-        if !idle(e) || (at != NEVER && !due) {
-            e.in_use.store(1);
+        entry.in_use.store(0);
+        let at = next(entry);
+        if !idle(entry) || (at != NEVER && !due) {
+            entry.in_use.store(1);
             return None;
         }
         drop(ready);
-        let database = e.database.load();
-        let (_, place) = probe(self.entry_hash, tenant_key(database, e.tenant.load()), |i| i == index);
+        let database = entry.database.load();
+        let (_, place) = probe(self.entry_hash, tenant_key(database, entry.tenant.load()), |i| i == index);
         self.entry_hash[place].store(REMOVED);
         self.header.evictions.fetch_add(1);
         if at != NEVER

@@ -54,31 +54,31 @@ pub fn forget_gid() {
 }
 
 /// The transaction is prepared, and nobody else can finish it yet. Atomics only.
-pub fn put_aside(s: &Shared, n: &Notes) {
+pub fn put_aside(shared: &Shared, notes: &Notes) {
     let Some((high, low)) = GID.with_borrow(|g| g.as_deref().map(digest)) else {
         // Prepared by no statement: an apply worker. What it has noted is lost.
-        s.header.prepared_lost.store(1);
+        shared.header.prepared_lost.store(1);
         return;
     };
     let free = |p: &&Prepared| p.state.compare_exchange(FREE, WRITING).is_ok();
-    let Some(place) = s.prepared.iter().find(free) else {
-        s.header.prepared_lost.store(1);
+    let Some(place) = shared.prepared.iter().find(free) else {
+        shared.header.prepared_lost.store(1);
         return;
     };
     let mut flags = 0;
     let mut set = |bit: u32, when: bool| flags |= if when { bit } else { 0 };
-    set(flag::PROBE, n.probe);
-    set(flag::DATABASES, n.databases);
-    set(flag::SWEEP, n.sweep || n.wakes.len() > NOTED || n.detached.len() > NOTED);
-    set(flag::FAN_OUT, n.fan_out);
-    set(flag::UNPLACED, n.unplaced);
-    set(flag::WAITERS, !n.finished.is_empty() || !n.groups.is_empty());
+    set(flag::PROBE, notes.probe);
+    set(flag::DATABASES, notes.databases);
+    set(flag::SWEEP, notes.sweep || notes.wakes.len() > NOTED || notes.detached.len() > NOTED);
+    set(flag::FAN_OUT, notes.fan_out);
+    set(flag::UNPLACED, notes.unplaced);
+    set(flag::WAITERS, !notes.finished.is_empty() || !notes.groups.is_empty());
     place.database.store(shmem::my_database());
     place.gid_high.store(high);
     place.gid_low.store(low);
     place.flags.store(flags);
-    let bits = |of: fn(&Pending) -> bool| n.wakes.iter().take(NOTED).enumerate().map(|(i, p)| u32::from(of(p)) << i).sum::<u32>();
-    for (i, p) in n.wakes.iter().take(NOTED).enumerate() {
+    let bits = |of: fn(&Pending) -> bool| notes.wakes.iter().take(NOTED).enumerate().map(|(i, p)| u32::from(of(p)) << i).sum::<u32>();
+    for (i, p) in notes.wakes.iter().take(NOTED).enumerate() {
         place.entry[i].store(p.entry.index);
         place.stamp[i].store(p.entry.stamp);
         place.low[i].store(p.low);
@@ -88,8 +88,8 @@ pub fn put_aside(s: &Shared, n: &Notes) {
     place.unpark.store(bits(|p| p.unpark));
     place.found.store(bits(|p| p.found));
     place.schedules.store(bits(|p| p.schedules));
-    place.wakes.store(n.wakes.len().min(NOTED) as u32);
-    for (i, stop) in n.stops.iter().take(NOTED).enumerate() {
+    place.wakes.store(notes.wakes.len().min(NOTED) as u32);
+    for (i, stop) in notes.stops.iter().take(NOTED).enumerate() {
         place.stop_tenant[i].store(stop.tenant);
         let (id, stamp) = match stop.what {
             Stopped::Task { id, stamp } => (id, stamp),
@@ -99,9 +99,9 @@ pub fn put_aside(s: &Shared, n: &Notes) {
         place.stop_low[i].store(id as u64);
         place.stop_stamp[i].store(stamp);
     }
-    place.stops.store(n.stops.len().min(NOTED) as u32);
+    place.stops.store(notes.stops.len().min(NOTED) as u32);
     for (i, d) in place.detached.iter().enumerate() {
-        d.store(n.detached.get(i).copied().unwrap_or(0));
+        d.store(notes.detached.get(i).copied().unwrap_or(0));
     }
     place.state.store(KEPT);
 }

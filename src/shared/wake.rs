@@ -405,78 +405,78 @@ pub fn leave_all(s: &Shared, n: &Notes) {
 }
 
 /// Atomics, latches and signals only: nothing here may fail.
-pub fn carry_out(s: &Shared, n: &Notes) {
+pub fn carry_out(shared: &Shared, notes: &Notes) {
     let database = crate::postgres::shmem::my_database();
-    let db = || s.dbs.iter().find(|d| d.database.load() == database && d.state.load() != database::db_state::FREE);
-    let mut sweep = n.sweep;
+    let db = || shared.dbs.iter().find(|d| d.database.load() == database && d.state.load() != database::db_state::FREE);
+    let mut sweep = notes.sweep;
     // Before the wakes: a tenant may be detached and attached again in one transaction.
-    if !n.detached.is_empty() {
-        let detached = |e: &&entry::Entry| n.detached.contains(&e.tenant.load()) && e.database.load() == database;
-        for e in s.entries.iter().filter(detached) {
-            ready::put_to_rest(e);
+    if !notes.detached.is_empty() {
+        let detached = |entry: &&entry::Entry| notes.detached.contains(&entry.tenant.load()) && entry.database.load() == database;
+        for entry in shared.entries.iter().filter(detached) {
+            ready::put_to_rest(entry);
             // Whoever attaches it again doesn't know what has become of its rows.
-            e.counted.store(0);
+            entry.counted.store(0);
         }
     }
-    for p in &n.wakes {
-        let Some(e) = s.at(p.entry) else {
+    for pending in &notes.wakes {
+        let Some(entry) = shared.at(pending.entry) else {
             // Its place in a full table was given away before it could be noted, or meanwhile.
             sweep = true;
             continue;
         };
-        let anew = p.unpark && (p.found || !is_untouched(s, e));
+        let anew = pending.unpark && (pending.found || !is_untouched(shared, entry));
         if anew {
             // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
-            ready::unpark(e);
-            ready::unblock(e);
-            ready::look_from(e, ready::LOWEST);
+            ready::unpark(entry);
+            ready::unblock(entry);
+            ready::look_from(entry, ready::LOWEST);
         }
-        gauge::add(s, e, p.added, p.correction);
-        let low = if anew { i64::MIN } else { p.low };
+        gauge::add(shared, entry, pending.added, pending.correction);
+        let low = if anew { i64::MIN } else { pending.low };
         if low != NEVER {
-            ready::wake_at(s, p.entry.index, low);
+            ready::wake_at(shared, pending.entry.index, low);
         }
-        let schedule = if anew && p.schedules { clock::now().min(p.schedule) } else { p.schedule };
+        let schedule = if anew && pending.schedules { clock::now().min(pending.schedule) } else { pending.schedule };
         if schedule != NEVER {
-            ready::schedule_due(s, p.entry.index, schedule);
+            ready::schedule_due(shared, pending.entry.index, schedule);
         }
     }
-    for Stop { tenant, what } in &n.stops {
+    for Stop { tenant, what } in &notes.stops {
         match *what {
-            Stopped::Task { id, stamp } => stop_task(s, *tenant, id, stamp),
-            Stopped::Beyond(max) => stop_beyond(s, *tenant, max),
+            Stopped::Task { id, stamp } => stop_task(shared, *tenant, id, stamp),
+            Stopped::Beyond(max) => stop_beyond(shared, *tenant, max),
         }
     }
-    waiters::committed(s, &n.finished, &n.groups);
-    if n.all_waiters {
-        waiters::call_all(s);
+    waiters::committed(shared, &notes.finished, &notes.groups);
+    if notes.all_waiters {
+        waiters::call_all(shared);
     }
     if sweep && let Some(db) = db() {
         db.order_sweep();
-        s.call_launcher_now();
+        shared.call_launcher_now();
     }
-    if n.unplaced
+    if notes.unplaced
         && let Some(db) = db()
     {
-        s.seek_at(db, clock::now());
+        shared.seek_at(db, clock::now());
     }
-    if n.fan_out
+    if notes.fan_out
         && let Some(db) = db()
     {
         db.fanouts.fetch_add(1);
         db.call_scheduler();
         // It may just be leaving, or there is none.
-        s.call_launcher_now();
+        shared.call_launcher_now();
     }
-    if n.databases {
-        s.header.rescan.store(1);
-        s.call_launcher_now();
+    if notes.databases {
+        shared.header.rescan.store(1);
+        shared.call_launcher_now();
     }
-    if n.probe
+    if notes.probe
         && let Some(db) = db()
     {
         db.look_again();
-        s.call_launcher();
+        shared.call_launcher();
     }
 }
 

@@ -30,7 +30,7 @@ const TROUBLES: u32 = 8;
 
 pub fn main(argument: u64) {
     let database = argument as u32;
-    let s = shared::shared();
+    let shared = shared::shared();
     worker::set_up_signals();
     worker::connect(database, 0);
     session::report_appname("tenant_q scheduler");
@@ -52,21 +52,21 @@ pub fn main(argument: u64) {
         pgrx::log!("tenant_q: the scheduler's session is not its own: see the database's settings (pg_db_role_setting)");
         worker::exit(1);
     }
-    let Some(db) = s.db(database) else { return };
+    let Some(db) = shared.db(database) else { return };
     // In this order: a launcher that finds the one looks for the other.
     db.scheduler_pid.store(shmem::my_pid());
     db.scheduler.store(Scheduler::Lives(latch::my_procno()));
     // However it ends: nobody may signal a number that is somebody else's by then.
     worker::on_exit(|| {
-        if let Some(db) = shared::get().and_then(|s| s.db(shmem::my_database())) {
+        if let Some(db) = shared::get().and_then(|shared| shared.db(shmem::my_database())) {
             db.scheduler_pid.store(0);
         }
         // A launcher after the one that has started this process hears of its end by no signal.
-        if let Some(s) = shared::get() {
-            s.call_launcher_now();
+        if let Some(shared) = shared::get() {
+            shared.call_launcher_now();
         }
     });
-    match Serving::new(s, db, database).work() {
+    match Serving::new(shared, db, database).work() {
         Left::Done => db.start_failures.store(0),
         Left::InTrouble => {
             // The next one would most likely do no better: later and later.
@@ -77,7 +77,7 @@ pub fn main(argument: u64) {
     // Signed off: the launcher need not think that it was killed.
     db.scheduler_pid.store(0);
     db.scheduler.store(Scheduler::None);
-    s.call_launcher_now();
+    shared.call_launcher_now();
 }
 
 /// How a scheduler leaves of its own accord.
@@ -89,7 +89,7 @@ enum Left {
 
 /// What a scheduler has at hand while it serves its database.
 struct Serving {
-    s: Shared,
+    shared: Shared,
     db: &'static Db,
     database: u32,
     spreader: spread::Spreader,
@@ -101,10 +101,10 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(s: Shared, db: &'static Db, database: u32) -> Serving {
+    fn new(shared: Shared, db: &'static Db, database: u32) -> Serving {
         let began = clock::tick();
         Serving {
-            s,
+            shared,
             db,
             database,
             spreader: spread::Spreader::default(),
@@ -117,7 +117,7 @@ impl Serving {
 
     fn work(&mut self) -> Left {
         let turn_memory = worker::TurnMemory::new();
-        let mut waiter = Waiter::new(self.s.scheduler_wakes(self.db));
+        let mut waiter = Waiter::new(self.shared.scheduler_wakes(self.db));
         loop {
             turn_memory.enter();
             interrupt::heed();
@@ -130,7 +130,7 @@ impl Serving {
                 self.serve_schedules(&mut turn);
                 self.sweep(&mut turn)?;
                 self.spread(&mut turn)?;
-                if self.locked.look_again(&self.s, self.database) {
+                if self.locked.look_again(&self.shared, self.database) {
                     turn.did(Reason::Locked);
                 }
                 self.plan(&mut turn)
@@ -175,7 +175,7 @@ impl Serving {
         }
         if db.state.load() == db_state::UNKNOWN {
             turn.did(Reason::Call);
-            match probe(&self.s, db) {
+            match probe(&self.shared, db) {
                 Probed::Served => {}
                 Probed::Not => return Err(Left::Done),
                 Probed::Unknown => return Err(Left::InTrouble),
@@ -191,7 +191,7 @@ impl Serving {
     fn serve_schedules(&mut self, turn: &mut Turn) {
         if self.db.ticks_wanted.swap(0) == 1 {
             session::report_activity(Some("tenant_q: serving schedules"));
-            if tick::tick(&self.s, self.database) {
+            if tick::tick(&self.shared, self.database) {
                 turn.did(Reason::Due);
             }
             session::report_statistics(false);
@@ -204,7 +204,7 @@ impl Serving {
         }
         session::report_activity(Some("tenant_q: sweeping"));
         turn.did(Reason::Sweep);
-        let swept = sweep::sweep(&self.s, self.db, self.database, &mut self.spreader, &mut self.locked);
+        let swept = sweep::sweep(&self.shared, self.db, self.database, &mut self.spreader, &mut self.locked);
         session::report_statistics(true);
         match swept {
             Swept::All => Ok(()),
@@ -236,7 +236,7 @@ impl Serving {
     /// When there is to be another turn; or there is nothing to stay for.
     fn plan(&self, turn: &mut Turn) -> Result<(), Left> {
         let (db, spreader) = (self.db, &self.spreader);
-        let its = self.s.entries.iter().filter(|e| e.in_use.load() == 1 && e.database.load() == self.database);
+        let its = self.shared.entries.iter().filter(|e| e.in_use.load() == 1 && e.database.load() == self.database);
         let next = its.map(|e| e.schedule_due.load()).min().unwrap_or(NEVER);
         let now = clock::now();
         if next <= now {
@@ -264,7 +264,7 @@ enum Probed {
 }
 
 /// Looks whether this database is to be served.
-fn probe(s: &Shared, db: &Db) -> Probed {
+fn probe(shared: &Shared, db: &Db) -> Probed {
     let asked = db.asked.load();
     let state = transaction::run(|| {
         Ok(match catalog::extension_version() {
@@ -287,7 +287,7 @@ fn probe(s: &Shared, db: &Db) -> Probed {
             }
             if state == db_state::WITHOUT {
                 // What still runs could not be completed any more.
-                away::dismiss(s, shmem::my_database());
+                away::dismiss(shared, shmem::my_database());
             }
             if state == db_state::SKEWED {
                 pgrx::log!(

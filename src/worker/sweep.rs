@@ -52,14 +52,14 @@ impl Locked {
         }
     }
     /// True: one of them was let go.
-    pub(super) fn look_again(&mut self, s: &Shared, database: u32) -> bool {
+    pub(super) fn look_again(&mut self, shared: &Shared, database: u32) -> bool {
         if clock::now() < self.again {
             return false;
         }
         self.again = NEVER;
         let before = self.tenants.len();
         for tenant in std::mem::take(&mut self.tenants) {
-            if is_locked(s, database, tenant, self.moved) {
+            if is_locked(shared, database, tenant, self.moved) {
                 self.note(tenant);
             }
         }
@@ -77,7 +77,7 @@ pub(super) enum Swept {
 }
 
 /// Looks at tenants' tables for work.
-pub(super) fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::Spreader, locked: &mut Locked) -> Swept {
+pub(super) fn sweep(shared: &Shared, db: &Db, database: u32, spreader: &mut spread::Spreader, locked: &mut Locked) -> Swept {
     let from = db.sweep_from.load();
     if from == 0 {
         begin(db);
@@ -102,7 +102,7 @@ pub(super) fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::S
         let first = db.unplaced_first.swap(0);
         if first != 0 {
             for tenant in tenants.iter().filter(|t| **t >= first).take(UNPLACED) {
-                is_locked(s, database, *tenant, moved);
+                is_locked(shared, database, *tenant, moved);
             }
         }
     }
@@ -113,7 +113,7 @@ pub(super) fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::S
             return Swept::Some;
         }
         // A broken tenant is shown in tq_problems; the sweep goes on.
-        if is_locked(s, database, *tenant, moved) {
+        if is_locked(shared, database, *tenant, moved) {
             locked.note(*tenant);
         }
         db.sweep_from.store(*tenant);
@@ -121,7 +121,7 @@ pub(super) fn sweep(s: &Shared, db: &Db, database: u32, spreader: &mut spread::S
         pgrx::check_for_interrupts!();
         // Ticks take their time where much is due: the sweep gets on all the same.
         if n >= ticked + TENANTS_A_TICK && db.ticks_wanted.swap(0) == 1 {
-            tick::tick(s, database);
+            tick::tick(shared, database);
             ticked = n;
         }
         if n % 50 == 49 {
@@ -183,10 +183,10 @@ enum Looked {
 
 /// Looks at one tenant. True: somebody holds what is to be looked at; whoever drops its schema, say, holds one
 /// table and waits for another that this process has.
-fn is_locked(s: &Shared, database: u32, tenant: u32, moved: Option<Move>) -> bool {
+fn is_locked(shared: &Shared, database: u32, tenant: u32, moved: Option<Move>) -> bool {
     let looked = transaction::run(|| {
         timeout::limit_locks(LOCK_TIMEOUT);
-        look(s, database, tenant, moved)
+        look(shared, database, tenant, moved)
     });
     match looked {
         Ok(looked) => matches!(looked, Looked::Locked),
@@ -195,10 +195,10 @@ fn is_locked(s: &Shared, database: u32, tenant: u32, moved: Option<Move>) -> boo
 }
 
 /// One tenant: what is ready, what comes due, which schedules.
-fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<Looked, caught::Failure> {
+fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<Looked, caught::Failure> {
     let tenant = tenant::by_oid(schema)?;
     let Some(table) = tenant.try_open(tenant.task, Access::Read)? else {
-        return Ok(look_later(s, database, &tenant));
+        return Ok(look_later(shared, database, &tenant));
     };
     // Only when they are to run is asked.
     let table = table.fetch_at_most(0);
@@ -218,26 +218,26 @@ fn look(s: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Result<L
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
-    let first_since_start = s.db(database).is_some_and(|db| db.swept_at.load() == 0);
+    let first_since_start = shared.db(database).is_some_and(|db| db.swept_at.load() == 0);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
     let look_anyway = there_is(stored::HELD) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
     if !setback::mend(&tenant)? || !moved {
-        return Ok(look_later(s, database, &tenant));
+        return Ok(look_later(shared, database, &tenant));
     }
     transaction::refresh_snapshot();
     let Some(schedules) = tenant.try_open(tenant.schedule, Access::Read)? else {
-        return Ok(look_later(s, database, &tenant));
+        return Ok(look_later(shared, database, &tenant));
     };
     let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
     // Whatever its owner has done to the rows. While others keep committing, the next sweep has another look.
-    gauge::sweep(s, &tenant, &table);
+    gauge::sweep(shared, &tenant, &table);
     if due == NEVER && !look_anyway && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
     }
-    Found { due, look_anyway, schedule_due }.tell(s, database, &tenant, now)?;
+    Found { due, look_anyway, schedule_due }.tell(shared, database, &tenant, now)?;
     Ok(Looked::Done)
 }
 
@@ -253,7 +253,7 @@ struct Found {
 
 impl Found {
     /// Tells the tenant's entries, those of all its roles: whose the work is isn't known.
-    fn tell(&self, s: &Shared, database: u32, tenant: &Tenant, now: Micros) -> Result<(), caught::Failure> {
+    fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: Micros) -> Result<(), caught::Failure> {
         let mut roles = handler::roles(tenant)?;
         roles.push(tenant.owner);
         roles.sort();
@@ -261,18 +261,19 @@ impl Found {
         let first = self.due.min(self.schedule_due.unwrap_or(NEVER));
         for role in roles {
             let now_or_never = self.look_anyway || first <= now;
-            let entry = if now_or_never { s.entry(database, tenant.oid, role) } else { s.entry_if_room(database, tenant.oid, role) };
+            let entry =
+                if now_or_never { shared.entry(database, tenant.oid, role) } else { shared.entry_if_room(database, tenant.oid, role) };
             let Some(entry) = entry else {
-                if let Some(db) = s.db(database) {
-                    s.seek_at(db, if self.look_anyway { now } else { first });
+                if let Some(db) = shared.db(database) {
+                    shared.seek_at(db, if self.look_anyway { now } else { first });
                     if now_or_never {
                         let _ = db.unplaced_first.compare_exchange(0, tenant.oid);
                     }
                 }
                 continue;
             };
-            s.reach(entry, |index| {
-                let e = &s.entries[index as usize];
+            shared.reach(entry, |index| {
+                let e = &shared.entries[index as usize];
                 e.weight.store(tenant.weight);
                 // What blocked it is looked at anew: the change that lifts it may have gone unannounced.
                 ready::unblock(e);
@@ -280,14 +281,14 @@ impl Found {
                     ready::unpark(e);
                 }
                 if self.due <= now || self.look_anyway {
-                    ready::wake(s, index, i64::MIN);
+                    ready::wake(shared, index, i64::MIN);
                 } else if self.due != NEVER {
-                    ready::due(s, index, self.due);
+                    ready::due(shared, index, self.due);
                 }
                 if role == tenant.owner
                     && let Some(at) = self.schedule_due
                 {
-                    ready::schedule_due(s, index, at);
+                    ready::schedule_due(shared, index, at);
                 }
             });
         }
@@ -296,15 +297,15 @@ impl Found {
 }
 
 /// Whatever there may be is due in a moment: this process may be gone by then, and its list with it.
-fn look_later(s: &Shared, database: u32, tenant: &Tenant) -> Looked {
+fn look_later(shared: &Shared, database: u32, tenant: &Tenant) -> Looked {
     let at = clock::now() + LOCKED_AGAIN;
-    if let Some(entry) = s.entry_if_room(database, tenant.oid, tenant.owner) {
-        s.reach(entry, |index| {
-            ready::due(s, index, at);
-            ready::schedule_due(s, index, at);
+    if let Some(entry) = shared.entry_if_room(database, tenant.oid, tenant.owner) {
+        shared.reach(entry, |index| {
+            ready::due(shared, index, at);
+            ready::schedule_due(shared, index, at);
         });
-    } else if let Some(db) = s.db(database) {
-        s.seek_at(db, at);
+    } else if let Some(db) = shared.db(database) {
+        shared.seek_at(db, at);
     }
     Looked::Locked
 }

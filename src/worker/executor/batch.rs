@@ -39,12 +39,12 @@ pub(super) enum Worked {
 impl Executor {
     /// Picks and runs one batch of this entry.
     pub(super) fn batch(&mut self, index: u32) -> Worked {
-        let s = self.s;
-        let e = &s.entries[index as usize];
+        let shared = self.shared;
+        let entry = &shared.entries[index as usize];
         let began = clock::monotonic_ns();
-        let role = &s.roles[self.role_index];
+        let role = &shared.roles[self.role_index];
         // Tenants of one role usually run the same handlers: what fitted the others is a start.
-        let limit = e.batch.load().max(role.batch.load()).clamp(1, BATCH as u32) as usize;
+        let limit = entry.batch.load().max(role.batch.load()).clamp(1, BATCH as u32) as usize;
         let Some(batch) = self.pick(index, limit) else { return Worked::Nothing };
         let changed_rows = !batch.park.is_empty() || !batch.wait.is_empty() || batch.unpark;
         self.put_aside(index, &batch);
@@ -52,7 +52,7 @@ impl Executor {
         let count = rows.len();
         if count > 1 {
             // While a list waits somebody must look after it.
-            s.call_launcher();
+            shared.call_launcher();
         }
         if count > 0
             && let Err(failure) = caught::catch(|| self.prepare(&tenant)).and_then(|prepared| prepared)
@@ -60,26 +60,26 @@ impl Executor {
             caught::log_failure(&format!("{}: its settings could not be set", caught::one_line(&tenant.name)), &failure);
             self.tenant = None;
             // Whoever sets them otherwise wakes it.
-            ready::block_until(&s, index, clock::now() + UNSETTABLE, blocked::Reason::Settings);
+            ready::block_until(&shared, index, clock::now() + UNSETTABLE, blocked::Reason::Settings);
             // An error, unlike a pause.
-            e.blocked_since.store(clock::now());
+            entry.blocked_since.store(clock::now());
             self.give_back(index);
-            ready::charge(&s, index, clock::monotonic_ns() - began);
+            ready::charge(&shared, index, clock::monotonic_ns() - began);
             return Worked::Nothing;
         }
         let one_shot = self.work_off(index, &tenant, &rows);
         self.give_back(index);
         self.flush_if_due();
         let used = clock::monotonic_ns() - began;
-        ready::charge(&s, index, used);
-        self.learn_length(e, limit, count, used);
+        ready::charge(&shared, index, used);
+        self.learn_length(entry, limit, count, used);
         if count > 0 {
             // Places are free again, for tasks of the tenant's other roles too. Not after a look that found
             // nothing to run: it would take its own mark for the end of something, and look again for ever.
-            ready::wake_limited(&s, tenant.oid);
+            ready::wake_limited(&shared, tenant.oid);
         }
         session::report_statistics(false);
-        retention::after_batch(&s, index, &tenant);
+        retention::after_batch(&shared, index, &tenant);
         match one_shot {
             true => Worked::Procedure,
             false if count > 0 || changed_rows => Worked::Something,
@@ -89,75 +89,75 @@ impl Executor {
 
     /// Picks at most `limit` tasks into the slot. None: nothing came of it, and others may pick there again.
     fn pick(&self, index: u32, limit: usize) -> Option<Batch> {
-        let s = self.s;
-        let e = &s.entries[index as usize];
-        let (generation, unparks) = (e.generation.load(), e.unparks.load());
-        match pick::pick(&s, self.place, index, limit) {
+        let shared = self.shared;
+        let entry = &shared.entries[index as usize];
+        let (generation, unparks) = (entry.generation.load(), entry.unparks.load());
+        match pick::pick(&shared, self.place, index, limit) {
             Ok(Picked::Batch(batch)) => return Some(batch),
             Ok(Picked::Blocked { reason, until }) => {
                 match until {
-                    Some(until) => ready::block_until(&s, index, until, reason),
-                    None => ready::block(&s, index, reason),
+                    Some(until) => ready::block_until(&shared, index, until, reason),
+                    None => ready::block(&shared, index, reason),
                 }
-                if e.unparks.load() != unparks {
+                if entry.unparks.load() != unparks {
                     // What it was blocked for may have ended while we looked.
-                    ready::unblock(e);
+                    ready::unblock(entry);
                 }
             }
             Err(failure) if failure.is(Own::NoTenant) => {
                 // Not attached (any more), or the extension is gone: nothing to come back
                 // for. Whatever attaches or confirms it wakes it, meanwhile perhaps.
-                e.seen.store(generation);
+                entry.seen.store(generation);
             }
             Err(failure) => {
                 caught::log_failure("tasks could not be picked", &failure);
-                ready::block(&s, index, blocked::Reason::Error);
+                ready::block(&shared, index, blocked::Reason::Error);
             }
         }
-        ready::release(&s, index);
+        ready::release(&shared, index);
         None
     }
 
     /// Writes down what the pick found that can't run now, and what may again; in between the entry is let go.
     fn put_aside(&self, index: u32, batch: &Batch) {
-        let s = &self.s;
+        let shared = &self.shared;
         // Before others may pick there: not these rows.
         if !batch.wait.is_empty()
-            && let Err(failure) = park::wait(s, index, &batch.tenant, &batch.wait)
+            && let Err(failure) = park::wait(shared, index, &batch.tenant, &batch.wait)
         {
             caught::log_failure(&format!("{}: tasks could not be made to wait", caught::one_line(&batch.tenant.name)), &failure);
-            ready::block(s, index, blocked::Reason::Error);
+            ready::block(shared, index, blocked::Reason::Error);
         }
-        ready::release(s, index);
+        ready::release(shared, index);
         if !batch.park.is_empty() {
             self.park(index, &batch.tenant, &batch.park, batch.unparks);
         }
         if batch.unpark {
-            park::unpark(s, self.place, index, &batch.tenant);
+            park::unpark(shared, self.place, index, &batch.tenant);
         }
     }
 
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[slot::Item], unparks: u64) {
-        if let Err(failure) = park::park(&self.s, index, tenant, items) {
+        if let Err(failure) = park::park(&self.shared, index, tenant, items) {
             caught::log_failure(&format!("{}: tasks could not be held", caught::one_line(&tenant.name)), &failure);
-            ready::block(&self.s, index, blocked::Reason::Error);
+            ready::block(&self.shared, index, blocked::Reason::Error);
         } else {
-            let e = &self.s.entries[index as usize];
-            if e.unparks.load() != unparks {
+            let entry = &self.shared.entries[index as usize];
+            if entry.unparks.load() != unparks {
                 // What held them ended while they were being parked, and whoever looked for held rows may
                 // have looked too early.
-                e.unpark.store(Unpark::Asked);
+                entry.unpark.store(Unpark::Asked);
             }
             // There may be more behind them.
-            ready::wake(&self.s, index, NEVER);
+            ready::wake(&self.shared, index, NEVER);
         }
     }
 
     /// Runs the tasks of the list, as long as nothing speaks against it. True: one was a procedure, and this session may
     /// run no other.
     fn work_off(&self, index: u32, tenant: &Rc<Tenant>, rows: &[Option<PickedRow>]) -> bool {
-        let s = &self.s;
-        let e = &s.entries[index as usize];
+        let shared = &self.shared;
+        let entry = &shared.entries[index as usize];
         let mut one_shot = false;
         let mut outdated = false;
         loop {
@@ -170,14 +170,14 @@ impl Executor {
             self.memory.enter();
             match rows.get(n) {
                 Some(Some((row, handler))) => {
-                    let outcome = self.one(index, e, tenant, row, handler.as_ref(), since);
+                    let outcome = self.one(index, entry, tenant, row, handler.as_ref(), since);
                     one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure() && h.run_as == sandbox::session_user().to_u32());
                     outdated = outcome == Outcome::Outdated;
                 }
                 _ => {
                     run::ended_one(self.slot);
-                    slot::no_longer_named(s, self.place, tenant.oid);
-                    ready::wake(s, index, NEVER);
+                    slot::no_longer_named(shared, self.place, tenant.oid);
+                    ready::wake(shared, index, NEVER);
                 }
             }
             // What is not so any more for one of the list may be so for none; where too many run, the rest is not for this one.
@@ -190,8 +190,8 @@ impl Executor {
     }
 
     /// How many tasks fit into a batch time, after `count` of at most `limit` took `used` nanoseconds.
-    fn learn_length(&self, e: &Entry, limit: usize, count: usize, used: u64) {
-        let role = &self.s.roles[self.role_index];
+    fn learn_length(&self, entry: &Entry, limit: usize, count: usize, used: u64) {
+        let role = &self.shared.roles[self.role_index];
         let budget = settings::batch_time().as_nanos() as u64;
         let next = if used > budget {
             ((count as u64 * budget) / used).max(1) as usize
@@ -200,7 +200,7 @@ impl Executor {
         } else {
             limit
         };
-        e.batch.store(next as u32);
+        entry.batch.store(next as u32);
         if used > budget {
             role.batch.fetch_min(next as u32);
         } else if count >= limit {
@@ -209,8 +209,8 @@ impl Executor {
     }
 
     /// Runs one task. After a procedure this session may not run another.
-    fn one(&self, index: u32, e: &Entry, tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
-        let s = &self.s;
+    fn one(&self, index: u32, entry: &Entry, tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+        let shared = &self.shared;
         if sandbox::current_user() != sandbox::session_user() {
             // Whatever did this: don't repair, leave.
             worker::exit(1);
@@ -222,34 +222,34 @@ impl Executor {
         if procedure {
             self.slot.one_shot.store(1);
         }
-        let outcome = run::attempt(s, self.slot, index, tenant, row, handler, since);
-        counters::ended(s, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load());
+        let outcome = run::attempt(shared, self.slot, index, tenant, row, handler, since);
+        counters::ended(shared, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load());
         run::ended_one(self.slot);
-        slot::no_longer_named(s, self.place, tenant.oid);
+        slot::no_longer_named(shared, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
             // Its row is still there: a pick since it was announced has passed it over, for it was
             // in this slot.
-            ready::wake(s, index, NEVER);
+            ready::wake(shared, index, NEVER);
             if let Some(theirs) = theirs {
-                ready::wake(s, theirs, i64::MIN);
+                ready::wake(shared, theirs, i64::MIN);
             }
         }
-        self.count(e, outcome);
-        let role = &s.roles[self.role_index];
+        self.count(entry, outcome);
+        let role = &shared.roles[self.role_index];
         if !matches!(outcome, Outcome::Unrecorded | Outcome::Outdated) && role.ends.load() != 0 {
             role.ends.store(0);
         }
-        if row.has(Tasks::SCHEDULE) && e.limited.swap(0) == 1 {
+        if row.has(Tasks::SCHEDULE) && entry.limited.swap(0) == 1 {
             // The next of its schedule may have waited for this one.
-            ready::wake(s, index, i64::MIN);
+            ready::wake(shared, index, i64::MIN);
         }
         if !gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
-            ready::wake_limited(s, tenant.oid);
+            ready::wake_limited(shared, tenant.oid);
         }
         if outcome == Outcome::Done {
-            culprits::acquit(s, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
+            culprits::acquit(shared, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
         }
-        waiters::tell(s);
+        waiters::tell(shared);
         transaction::drop_session_state();
         if transaction::has_temp_tables() {
             let _ = transaction::run(|| {
@@ -260,23 +260,23 @@ impl Executor {
         outcome
     }
 
-    fn count(&self, e: &Entry, outcome: Outcome) {
+    fn count(&self, entry: &Entry, outcome: Outcome) {
         let minute = clock::now() / 60_000_000;
-        if e.minute.swap(minute) != minute {
-            e.done_last_minute.store(e.done_this_minute.swap(0));
-            e.failed_last_minute.store(e.failed_this_minute.swap(0));
+        if entry.minute.swap(minute) != minute {
+            entry.done_last_minute.store(entry.done_this_minute.swap(0));
+            entry.failed_last_minute.store(entry.failed_this_minute.swap(0));
         }
         match outcome {
             Outcome::Done => {
-                e.done.fetch_add(1);
-                e.done_this_minute.fetch_add(1);
-                e.finished_since_retention.fetch_add(1);
+                entry.done.fetch_add(1);
+                entry.done_this_minute.fetch_add(1);
+                entry.finished_since_retention.fetch_add(1);
                 self.slot.tasks_done.fetch_add(1);
             }
             Outcome::Failed => {
-                e.failed.fetch_add(1);
-                e.failed_this_minute.fetch_add(1);
-                e.finished_since_retention.fetch_add(1);
+                entry.failed.fetch_add(1);
+                entry.failed_this_minute.fetch_add(1);
+                entry.finished_since_retention.fetch_add(1);
                 self.slot.tasks_failed.fetch_add(1);
             }
             _ => {}
@@ -296,14 +296,14 @@ impl Executor {
     fn give_back(&self, index: u32) {
         let word = Word::load(self.slot);
         if word.next < word.end {
-            ready::wake(&self.s, index, i64::MIN);
+            ready::wake(&self.shared, index, i64::MIN);
             loop {
                 let word = Word::load(self.slot);
                 if word.replace(self.slot, Word { end: word.next, ..word }) {
                     break;
                 }
             }
-            ready::wake(&self.s, index, i64::MIN);
+            ready::wake(&self.shared, index, i64::MIN);
         }
         self.slot.busy_since.store(0);
     }

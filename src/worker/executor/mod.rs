@@ -27,7 +27,7 @@ const WEIGHED_EVERY: std::time::Duration = std::time::Duration::from_millis(100)
 const WEIGHED_AT_LEAST: u32 = 64;
 
 struct Executor {
-    s: Shared,
+    shared: Shared,
     place: usize,
     slot: &'static Slot,
     role_index: usize,
@@ -43,11 +43,11 @@ struct Executor {
 }
 
 impl Executor {
-    fn new(s: Shared, place: usize, role_index: usize) -> Executor {
+    fn new(shared: Shared, place: usize, role_index: usize) -> Executor {
         Executor {
-            s,
+            shared,
             place,
-            slot: &s.slots[place],
+            slot: &shared.slots[place],
             role_index,
             tenant: None,
             memory: worker::TurnMemory::new(),
@@ -59,8 +59,8 @@ impl Executor {
     }
 
     fn work(&mut self) {
-        let role = &self.s.roles[self.role_index];
-        let mut waiter = Waiter::new(self.s.executor_wakes(self.place));
+        let role = &self.shared.roles[self.role_index];
+        let mut waiter = Waiter::new(self.shared.executor_wakes(self.place));
         let mut idle_since = clock::tick();
         loop {
             self.memory.enter();
@@ -73,13 +73,13 @@ impl Executor {
             if self.must_leave() {
                 return;
             }
-            poison::settle(&self.s, shmem::my_database());
-            waiters::tell(&self.s);
+            poison::settle(&self.shared, shmem::my_database());
+            waiters::tell(&self.shared);
             if let Some(index) = self.next_entry() {
                 waiter.about(index);
                 let worked = self.batch(index);
-                waiters::tell(&self.s);
-                culprits::end_alone(&self.s, self.place);
+                waiters::tell(&self.shared);
+                culprits::end_alone(&self.shared, self.place);
                 match worked {
                     Worked::Something => {
                         turn.did(Reason::More);
@@ -110,12 +110,12 @@ impl Executor {
             }
             let idle = settings::executor_idle();
             let waited = idle_since.elapsed();
-            if waited >= idle || (self.s.header.waiting_roles.load() > 0 && role.heap_count.load() == 0) {
+            if waited >= idle || (self.shared.header.waiting_roles.load() > 0 && role.heap_count.load() == 0) {
                 return;
             }
             self.wait_for_lists(&mut turn);
             role.idle.fetch_or(1 << self.place);
-            if role.heap_count.load() == 0 && !self.s.any_dirty() {
+            if role.heap_count.load() == 0 && !self.shared.any_dirty() {
                 turn.after(Reason::Idle, idle - waited);
             } else {
                 turn.at_once(Reason::More);
@@ -152,7 +152,7 @@ impl Executor {
     /// the launcher may want this place.
     fn wait_for_lists(&self, turn: &mut Turn) {
         let mut of_others = false;
-        for slot in self.s.slots {
+        for slot in self.shared.slots {
             let (since, word) = (slot.busy_since.load(), Word::load(slot));
             if slot.state.load() != SlotState::Working || since == 0 || word.next >= word.end {
                 continue;
@@ -164,7 +164,7 @@ impl Executor {
             }
         }
         if of_others {
-            self.s.call_launcher();
+            self.shared.call_launcher();
         }
     }
 
@@ -172,21 +172,21 @@ impl Executor {
         if !settings::enabled() || self.slot.leave.load() != 0 {
             return true;
         }
-        let db = self.s.db(self.slot.database.load());
-        db.is_none_or(|d| d.state.load() != db_state::SERVED || d.is_away()) || ready::should_leave(&self.s, self.role_index)
+        let db = self.shared.db(self.slot.database.load());
+        db.is_none_or(|d| d.state.load() != db_state::SERVED || d.is_away()) || ready::should_leave(&self.shared, self.role_index)
     }
 
     /// Whose turn it is; else a list that is stuck behind a long task.
     fn next_entry(&self) -> Option<u32> {
         // The stuck list first: it has waited 100 ms already.
-        for other in self.s.slots {
+        for other in self.shared.slots {
             if slot::is_stuck(other) && other.role_index.load() as usize == self.role_index {
                 let index = other.entry.load();
-                if ready::take_over(&self.s, index, self.place) {
+                if ready::take_over(&self.shared, index, self.place) {
                     return Some(index);
                 }
             }
         }
-        ready::acquire(&self.s, self.role_index, self.place)
+        ready::acquire(&self.shared, self.role_index, self.place)
     }
 }

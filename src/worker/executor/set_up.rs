@@ -45,16 +45,16 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
 /// Main function; the argument: slot and its generation.
 pub fn main(argument: u64) {
     let (place, generation) = ((argument & 0xFFFF) as usize, (argument >> 16) as u32);
-    let s = shared::shared();
-    let slot = &s.slots[place];
+    let shared = shared::shared();
+    let slot = &shared.slots[place];
     if slot.state.load() != SlotState::Starting || slot.generation.load() != generation {
         return;
     }
     MY_SLOT.set(place);
     worker::on_quit(|| {
         // Somebody else's crash: say so before dying of it.
-        if let Some(s) = shared::get() {
-            s.slots[MY_SLOT.get()].bystander.store(1);
+        if let Some(shared) = shared::get() {
+            shared.slots[MY_SLOT.get()].bystander.store(1);
         }
     });
     worker::set_up_signals();
@@ -80,10 +80,10 @@ pub fn main(argument: u64) {
     slot.tasks_failed.store(0);
     slot.state.store(SlotState::Working);
     let role_index = slot.role_index.load() as usize;
-    ready::join(&s, role_index, place);
-    s.roles[role_index].starting.fetch_sub(1);
-    s.roles[role_index].start_failures.store(0);
-    Executor::new(s, place, role_index).work();
+    ready::join(&shared, role_index, place);
+    shared.roles[role_index].starting.fetch_sub(1);
+    shared.roles[role_index].start_failures.store(0);
+    Executor::new(shared, place, role_index).work();
 }
 
 impl Executor {

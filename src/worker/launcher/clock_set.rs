@@ -52,15 +52,15 @@ impl Launcher {
         let shift = |t: &GaugeI64| {
             let _ = t.fetch_update(shifted);
         };
-        for e in self.s.entries.iter().filter(|e| e.in_use.load() == 1) {
-            e.cooldown_until.iter().for_each(shift);
-            let _ = e.unpark_at.fetch_update(shifted);
-            if e.blocked_until.load() > now {
-                ready::unblock(e);
+        for entry in self.shared.entries.iter().filter(|entry| entry.in_use.load() == 1) {
+            entry.cooldown_until.iter().for_each(shift);
+            let _ = entry.unpark_at.fetch_update(shifted);
+            if entry.blocked_until.load() > now {
+                ready::unblock(entry);
             }
         }
-        self.s.roles.iter().for_each(|r| shift(&r.start_after));
-        for db in self.s.dbs {
+        self.shared.roles.iter().for_each(|r| shift(&r.start_after));
+        for db in self.shared.dbs {
             shift(&db.start_after);
             let _ = db.swept_at.fetch_update(shifted);
             if db.state.load() == db_state::SERVED {

@@ -24,9 +24,9 @@ impl Launcher {
         let exclude = settings::exclude_databases();
         for (oid, name) in &found {
             let wanted = (only.is_empty() || only.contains(name)) && !exclude.iter().any(|p| like::matches(name, p));
-            match (wanted, self.s.db(*oid)) {
+            match (wanted, self.shared.db(*oid)) {
                 (true, None) => {
-                    self.s.make_db(*oid, db_state::UNKNOWN);
+                    self.shared.make_db(*oid, db_state::UNKNOWN);
                 }
                 (true, Some(db)) => db.excluded.store(0),
                 (false, Some(db)) => {
@@ -37,12 +37,12 @@ impl Launcher {
             }
         }
         let _guard = Lock::Registry.exclusive();
-        for db in self.s.dbs {
+        for db in self.shared.dbs {
             let oid = db.database.load();
             if db.state.load() != db_state::FREE && !found.iter().any(|(o, _)| *o == oid) {
                 db.state.store(db_state::FREE);
                 // Its tenants' entries are nobody's any more: let them be evicted.
-                for e in self.s.entries.iter().filter(|e| e.database.load() == oid) {
+                for e in self.shared.entries.iter().filter(|e| e.database.load() == oid) {
                     ready::put_to_rest(e);
                 }
             }
@@ -53,7 +53,7 @@ impl Launcher {
     pub(super) fn look_after_databases(&mut self, now: Micros, turn: &mut Turn) -> bool {
         let mut busy = false;
         self.shortage.scheduler = false;
-        for db in self.s.dbs {
+        for db in self.shared.dbs {
             let state = db.state.load();
             if state == db_state::FREE {
                 continue;
@@ -138,10 +138,10 @@ impl Launcher {
             Some(handle) => {
                 db.scheduler.store(Scheduler::Starting);
                 self.schedulers.insert(oid, handle);
-                self.shortage.ended(&self.s);
+                self.shortage.ended(&self.shared);
             }
             None => {
-                self.shortage.note(&self.s, turn);
+                self.shortage.note(&self.shared, turn);
                 self.shortage.scheduler = true;
             }
         }
@@ -152,7 +152,7 @@ impl Launcher {
     fn go_on_without(&self, db: &Db, now: Micros) {
         let entry = db.ticking.swap(0);
         if entry > 0 {
-            ready::schedule_due(&self.s, entry - 1, now);
+            ready::schedule_due(&self.shared, entry - 1, now);
         }
         if db.state.load() == db_state::SERVED {
             db.ticks_wanted.store(1);

@@ -14,15 +14,15 @@ const CANCEL_AGAIN_NS: u64 = 1_000_000_000;
 impl Launcher {
     /// Starts that failed, and lists that wait behind a long task. True: somebody waits.
     pub(super) fn look_after_executors(&mut self, turn: &mut Turn) -> bool {
-        let s = self.s;
+        let shared = self.shared;
         let mut busy = self.hear_of_starts(turn);
-        for (place, slot) in s.slots.iter().enumerate() {
+        for (place, slot) in shared.slots.iter().enumerate() {
             if slot.state.load() == SlotState::Starting && !self.executors.contains_key(&place) {
                 // Started by a launcher that is gone: it checks in soon, or never.
                 let pid = slot.pid.load();
                 let late = slot.since.load() + 10 * SECOND;
                 if pid != 0 && !worker::is_alive(pid) || clock::now() > late {
-                    failed_start(&s, place);
+                    failed_start(&shared, place);
                     turn.did(Reason::Retry);
                 } else {
                     turn.at(Reason::Retry, late + 1);
@@ -41,8 +41,8 @@ impl Launcher {
                 }
                 // An idle executor of the role takes it over; balance() may start one.
                 let role = slot.role_index.load() as usize;
-                if s.roles[role].idle.load() != 0 {
-                    ready::poke(&s, role);
+                if shared.roles[role].idle.load() != 0 {
+                    ready::poke(&shared, role);
                     turn.did(Reason::Stuck);
                 }
             } else if since != 0 {
@@ -54,14 +54,14 @@ impl Launcher {
 
     /// What has become of the executors that this launcher has started. True: one has not checked in yet.
     fn hear_of_starts(&mut self, turn: &mut Turn) -> bool {
-        let (s, shortage) = (self.s, &mut self.shortage);
+        let (shared, shortage) = (self.shared, &mut self.shortage);
         let mut starting = false;
         self.executors.retain(|place, handle| {
-            let slot = &s.slots[*place];
+            let slot = &shared.slots[*place];
             match handle.life() {
                 Life::Stopped => {
                     if slot.state.load() == SlotState::Starting {
-                        failed_start(&s, *place);
+                        failed_start(&shared, *place);
                     }
                     turn.did(Reason::Call);
                     // Its worker slot is free.
@@ -80,13 +80,13 @@ impl Launcher {
 
     /// Starts an executor of this role; false: there is no worker slot.
     pub(super) fn start(&mut self, role_index: usize, turn: &mut Turn) -> bool {
-        let s = self.s;
-        let Some(place) = s.slots.iter().position(|slot| slot.state.load() == SlotState::Free) else { return false };
+        let shared = self.shared;
+        let Some(place) = shared.slots.iter().position(|slot| slot.state.load() == SlotState::Free) else { return false };
         if let Some(handle) = self.executors.remove(&place) {
             handle.forget();
         }
-        let role = &s.roles[role_index];
-        let slot = &s.slots[place];
+        let role = &shared.roles[role_index];
+        let slot = &shared.slots[place];
         let generation = slot.generation.fetch_add(1).wrapping_add(1);
         slot.database.store(role.database.load());
         slot.role.store(role.role.load());
@@ -101,12 +101,12 @@ impl Launcher {
         match worker::start("tenant_q executor", "tenant_q executor", "tenant_q_executor_main", argument) {
             Some(handle) => {
                 self.executors.insert(place, handle);
-                self.shortage.ended(&s);
+                self.shortage.ended(&shared);
                 true
             }
             None => {
-                not_started(&s, slot);
-                self.shortage.note(&s, turn);
+                not_started(&shared, slot);
+                self.shortage.note(&shared, turn);
                 false
             }
         }
@@ -114,7 +114,7 @@ impl Launcher {
 
     /// Cancel, cancel again, terminate.
     pub(super) fn repeat_cancels(&mut self, turn: &mut Turn) {
-        for slot in self.s.slots {
+        for slot in self.shared.slots {
             if slot.state.load() != SlotState::Working || slot.cancel_reason.load() == Stop::No {
                 continue;
             }
@@ -139,10 +139,10 @@ impl Launcher {
 }
 
 /// The postmaster could not start it, or it could not connect: dropped role, no LOGIN, no CONNECT.
-fn failed_start(s: &Shared, place: usize) {
-    let slot = &s.slots[place];
-    let role = &s.roles[slot.role_index.load() as usize];
-    not_started(s, slot);
+fn failed_start(shared: &Shared, place: usize) {
+    let slot = &shared.slots[place];
+    let role = &shared.roles[slot.role_index.load() as usize];
+    not_started(shared, slot);
     let now = clock::now();
     let failures = role.start_failures.fetch_add(1).min(6);
     if failures == 0 {
@@ -152,8 +152,8 @@ fn failed_start(s: &Shared, place: usize) {
 }
 
 /// Its slot is free, its role has one executor less.
-fn not_started(s: &Shared, slot: &Slot) {
-    let role = &s.roles[slot.role_index.load() as usize];
+fn not_started(shared: &Shared, slot: &Slot) {
+    let role = &shared.roles[slot.role_index.load() as usize];
     role.executors.fetch_sub(1);
     role.starting.fetch_sub(1);
     slot::free_slot(slot);

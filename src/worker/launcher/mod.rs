@@ -39,18 +39,18 @@ pub fn main() {
     worker::set_up_signals();
     worker::connect_to_none();
     session::report_appname("tenant_q launcher");
-    let s = shared::shared();
-    s.header.launcher.store(latch::my_procno() + 1);
-    s.header.launcher_pid.store(shmem::my_pid());
+    let shared = shared::shared();
+    shared.header.launcher.store(latch::my_procno() + 1);
+    shared.header.launcher_pid.store(shmem::my_pid());
     worker::on_exit(|| {
-        if let Some(s) = shared::get() {
-            s.header.launcher.store(0);
-            s.header.launcher_pid.store(0);
+        if let Some(shared) = shared::get() {
+            shared.header.launcher.store(0);
+            shared.header.launcher_pid.store(0);
         }
     });
     let mut launcher = Launcher {
-        s,
-        waiter: Waiter::new(s.launcher_wakes()),
+        shared,
+        waiter: Waiter::new(shared.launcher_wakes()),
         timer: Timer::default(),
         executors: HashMap::new(),
         schedulers: HashMap::new(),
@@ -62,14 +62,14 @@ pub fn main() {
         clocks: Clocks::now(),
         planned_by: what_plans_depend_on(),
     };
-    s.publish_zone(&session::show(c"TimeZone"));
-    let _ = s.header.first_xid.compare_exchange(0, transaction::next_xid());
+    shared.publish_zone(&session::show(c"TimeZone"));
+    let _ = shared.header.first_xid.compare_exchange(0, transaction::next_xid());
     launcher.rebuild();
     launcher.run();
 }
 
 struct Launcher {
-    s: Shared,
+    shared: Shared,
     waiter: Waiter,
     timer: Timer,
     /// Slot → its start, until it has checked in or ended.
@@ -91,13 +91,13 @@ struct Launcher {
 impl Launcher {
     /// After a restart of the launcher: everything is in shared memory.
     fn rebuild(&mut self) {
-        for (i, e) in self.s.entries.iter().enumerate() {
-            if e.in_use.load() == 1 {
-                self.s.mark_due(i as u32);
-                self.s.mark_dirty(i as u32);
+        for (i, entry) in self.shared.entries.iter().enumerate() {
+            if entry.in_use.load() == 1 {
+                self.shared.mark_due(i as u32);
+                self.shared.mark_dirty(i as u32);
             }
         }
-        self.s.header.attention.store(1);
+        self.shared.header.attention.store(1);
     }
 
     fn run(&mut self) -> ! {
@@ -110,12 +110,12 @@ impl Launcher {
                 self.waiter.start_over();
                 turn.did(Reason::Call);
             }
-            self.s.header.sleeping_until.store(NEVER);
-            self.s.header.attention.store(0);
+            self.shared.header.sleeping_until.store(NEVER);
+            self.shared.header.attention.store(0);
             let now = clock::now();
             self.watch_clock(now, &mut turn);
-            let unknown = self.s.dbs.iter().any(|d| d.state.load() == db_state::UNKNOWN);
-            if self.s.header.rescan.swap(0) == 1 || now >= self.rescan_at || unknown {
+            let unknown = self.shared.dbs.iter().any(|d| d.state.load() == db_state::UNKNOWN);
+            if self.shared.header.rescan.swap(0) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
                 self.rescan_at = now + ROUND.as_micros() as i64;
             }
@@ -123,7 +123,7 @@ impl Launcher {
             // Switched off, nothing is served that comes due: what is noted meanwhile keeps.
             let enabled = settings::enabled();
             if enabled {
-                self.timer.fire_due(&self.s, now, &mut turn);
+                self.timer.fire_due(&self.shared, now, &mut turn);
             }
             let mut watch = self.look_after_executors(&mut turn);
             if enabled {
@@ -150,7 +150,7 @@ impl Launcher {
         let length = sleep.length().unwrap_or(ROUND);
         if watch && length <= WATCH {
             // Calls needn't wake us meanwhile: we look anyway.
-            self.s.header.attention.store(1);
+            self.shared.header.attention.store(1);
         }
         let until = match (enabled, self.timer.next()) {
             (false, _) => Micros::MIN,
@@ -159,7 +159,7 @@ impl Launcher {
             (true, NEVER) => NEVER,
             (true, _) => clock::now() + length.as_micros() as i64,
         };
-        self.s.header.sleeping_until.store(until);
+        self.shared.header.sleeping_until.store(until);
         session::report_activity(None);
         self.waiter.sleep(sleep);
     }
@@ -168,11 +168,11 @@ impl Launcher {
     fn watch(&mut self, turn: &mut Turn) {
         let mut digest = 0xcbf2_9ce4_8422_2325_u64;
         let mut add = |n: u64| digest = (digest ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-        for slot in self.s.slots {
+        for slot in self.shared.slots {
             add(slot.word.load());
             add(u64::from(slot.generation.load()) << 32 | u64::from(slot.state.load().pack()));
         }
-        for role in self.s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+        for role in self.shared.roles.iter().take_while(|r| r.in_use.load() == 1) {
             add(u64::from(role.heap_count.load()) << 32 | u64::from(role.executors.load()));
             add(role.idle.load());
         }
@@ -184,14 +184,14 @@ impl Launcher {
 
     /// The settings may have changed which databases are served.
     fn reload(&mut self) {
-        for db in self.s.dbs {
+        for db in self.shared.dbs {
             let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN);
         }
-        self.s.publish_zone(&session::show(c"TimeZone"));
+        self.shared.publish_zone(&session::show(c"TimeZone"));
         let planned_by = what_plans_depend_on();
         if planned_by != self.planned_by {
             self.planned_by = planned_by;
-            for db in self.s.dbs.iter().filter(|db| db.state.load() == db_state::SERVED) {
+            for db in self.shared.dbs.iter().filter(|db| db.state.load() == db_state::SERVED) {
                 db.order_sweep();
             }
         }

@@ -27,13 +27,13 @@ struct Queues {
 impl Launcher {
     /// Gives places to roles that wait. True: somebody waits.
     pub(super) fn balance(&mut self, turn: &mut Turn) -> bool {
-        let s = self.s;
-        ready::gather_now(&s);
+        let shared = self.shared;
+        ready::gather_now(&shared);
         let now = clock::now();
         let mut max = settings::max_executors(shmem::max_worker_processes()) as usize;
         let Queues { waiting, wanting, least } = self.line_up(now, turn);
-        s.header.role_vtime.store(least);
-        let mut used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
+        shared.header.role_vtime.store(least);
+        let mut used = shared.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
         let scheduler = self.shortage.scheduler;
         let shortage = self.shortage.lasts_until(now);
         if shortage.is_some() || scheduler {
@@ -59,16 +59,16 @@ impl Launcher {
         self.announce(left, scheduler, now);
         let somebody_waits = !left.is_empty() || scheduler;
         // The last ones are for roles that have none.
-        let shared = max.saturating_sub(settings::reserved_places());
-        let idle = s.slots.iter().enumerate().filter(|(place, slot)| self.idles_for_nothing(*place, slot)).count();
-        let room = if somebody_waits { max } else { shared };
+        let for_more = max.saturating_sub(settings::reserved_places());
+        let idle = shared.slots.iter().enumerate().filter(|(place, slot)| self.idles_for_nothing(*place, slot)).count();
+        let room = if somebody_waits { max } else { for_more };
         if (somebody_waits || !wanting.is_empty()) && used >= room && used - idle < room && self.dismiss_idle() {
             // One that idles for a role without work makes room at once.
             turn.did(Reason::Watch);
         }
         if !somebody_waits {
             for (_, role) in wanting.iter() {
-                if used >= shared || !self.start(*role, turn) {
+                if used >= for_more || !self.start(*role, turn) {
                     break;
                 }
                 used += 1;
@@ -79,15 +79,15 @@ impl Launcher {
 
     /// Which roles are to have an executor, or one more.
     fn line_up(&self, now: Micros, turn: &mut Turn) -> Queues {
-        let s = self.s;
+        let shared = self.shared;
         let mut queues = Queues { waiting: Vec::new(), wanting: Vec::new(), least: u64::MAX };
-        for (index, role) in s.roles.iter().enumerate() {
+        for (index, role) in shared.roles.iter().enumerate() {
             if role.in_use.load() == 0 {
                 break;
             }
             if role.start_failures.load() > 0 {
                 // No executor comes to find out that there is nothing to do any more.
-                ready::prune(&s, index);
+                ready::prune(&shared, index);
                 if role.heap_count.load() == 0 {
                     role.start_failures.store(0);
                 }
@@ -106,7 +106,7 @@ impl Launcher {
                 }
                 continue;
             }
-            let Some(db) = s.db(role.database.load()) else { continue };
+            let Some(db) = shared.db(role.database.load()) else { continue };
             if db.state.load() != db_state::SERVED || db.is_away() {
                 continue;
             }
@@ -120,7 +120,7 @@ impl Launcher {
             } else if role.idle.load() == 0 && role.starting.load() == 0 {
                 queues.wanting.push((role.vtime.load(), index));
             } else if role.idle.load() != 0 {
-                ready::poke(&s, index);
+                ready::poke(&shared, index);
                 turn.did(Reason::Watch);
             }
         }
@@ -134,28 +134,28 @@ impl Launcher {
 
     /// Whether a list of this role waits behind a long task and no idle executor is there to take it over.
     fn has_stuck_list(&self, role_index: usize, role: &Role) -> bool {
-        role.idle.load() == 0 && self.s.slots.iter().any(|slot| slot.role_index.load() as usize == role_index && slot::is_stuck(slot))
+        role.idle.load() == 0 && self.shared.slots.iter().any(|slot| slot.role_index.load() as usize == role_index && slot::is_stuck(slot))
     }
 
     /// Executors are told how many wait for a place, so that those of roles that have had more give theirs up.
     fn announce(&self, left: &[(u64, usize)], scheduler: bool, now: Micros) {
-        let s = self.s;
+        let shared = self.shared;
         for (_, role) in left {
-            let _ = s.roles[*role].waiting_since.compare_exchange(0, now);
+            let _ = shared.roles[*role].waiting_since.compare_exchange(0, now);
         }
         let first = if scheduler { Some(0) } else { left.first().map(|(vtime, _)| *vtime) };
-        s.header.waiting_vtime.store(first.unwrap_or(u64::MAX));
-        s.header.waiting_roles.store(left.len() as u32 + u32::from(scheduler));
+        shared.header.waiting_vtime.store(first.unwrap_or(u64::MAX));
+        shared.header.waiting_roles.store(left.len() as u32 + u32::from(scheduler));
     }
 
     fn idles_for_nothing(&self, place: usize, slot: &Slot) -> bool {
-        let role = &self.s.roles[slot.role_index.load() as usize];
+        let role = &self.shared.roles[slot.role_index.load() as usize];
         slot.state.load() == SlotState::Working && role.idle.load() & (1 << place) != 0 && role.heap_count.load() == 0
     }
 
     /// False: nobody idles for nothing.
     fn dismiss_idle(&self) -> bool {
-        let Some((_, slot)) = self.s.slots.iter().enumerate().find(|(place, slot)| self.idles_for_nothing(*place, slot)) else {
+        let Some((_, slot)) = self.shared.slots.iter().enumerate().find(|(place, slot)| self.idles_for_nothing(*place, slot)) else {
             return false;
         };
         slot.leave.store(1);

@@ -35,7 +35,7 @@ impl Shortage {
     }
 
     /// A start found no background worker slot. Said when it lasts, and once a minute.
-    pub(super) fn note(&mut self, s: &Shared, turn: &mut Turn) {
+    pub(super) fn note(&mut self, shared: &Shared, turn: &mut Turn) {
         let (now, ticked) = (clock::now(), clock::monotonic_ns());
         if self.failures == 0 || ticked - self.last > SHORTAGE_NS {
             (self.failures, self.since) = (0, ticked);
@@ -45,7 +45,7 @@ impl Shortage {
         // Where there can't be enough there is no need to see whether it lasts.
         let too_few = settings::slots_needed(shmem::max_worker_processes()) > shmem::max_worker_processes();
         if too_few || ticked - self.since >= SHORTAGE_NS {
-            s.header.last_no_slot.store(now);
+            shared.header.last_no_slot.store(now);
             if self.logged == 0 || ticked - self.logged >= MINUTE_NS {
                 self.logged = ticked;
                 pgrx::log!(
@@ -58,10 +58,10 @@ impl Shortage {
     }
 
     /// A worker was started.
-    pub(super) fn ended(&mut self, s: &Shared) {
+    pub(super) fn ended(&mut self, shared: &Shared) {
         self.failures = 0;
         self.until = 0;
-        s.header.last_no_slot.store(0);
+        shared.header.last_no_slot.store(0);
     }
 
     /// A worker slot may be free: the next start is tried at once.

@@ -39,6 +39,6 @@ fn sweep_at(db: &Db) -> Micros {
 impl Launcher {
     /// When the first database is. One that is wanted already has its scheduler, or is waited for.
     pub(super) fn next_sweep(&self) -> Micros {
-        self.s.dbs.iter().map(sweep_at).min().unwrap_or(NEVER)
+        self.shared.dbs.iter().map(sweep_at).min().unwrap_or(NEVER)
     }
 }

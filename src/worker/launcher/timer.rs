@@ -21,8 +21,8 @@ pub(super) struct Timer {
 
 impl Timer {
     /// Entries whose time has come are woken.
-    pub(super) fn fire_due(&mut self, s: &Shared, now: Micros, turn: &mut Turn) {
-        self.take_hints(s);
+    pub(super) fn fire_due(&mut self, shared: &Shared, now: Micros, turn: &mut Turn) {
+        self.take_hints(shared);
         while let Some(Reverse((at, index))) = self.due.peek().copied() {
             if at > now {
                 break;
@@ -30,23 +30,23 @@ impl Timer {
             self.due.pop();
             // A hint that is over is off the list: that, too, is something.
             turn.did(Reason::Due);
-            fire(s, index, now);
+            fire(shared, index, now);
         }
         // When stale hints outnumber the entries, make the heap anew.
-        if self.due.len() > 4 * s.entries.len() + 1000 {
+        if self.due.len() > 4 * shared.entries.len() + 1000 {
             self.due.clear();
-            for i in 0..s.entries.len() {
-                if s.entries[i].in_use.load() == 1 {
-                    s.mark_due(i as u32);
+            for i in 0..shared.entries.len() {
+                if shared.entries[i].in_use.load() == 1 {
+                    shared.mark_due(i as u32);
                 }
             }
         }
     }
 
-    fn take_hints(&mut self, s: &Shared) {
-        s.take_due(|index| {
-            let e = &s.entries[index];
-            for t in [e.next_due.load(), e.schedule_due.load()] {
+    fn take_hints(&mut self, shared: &Shared) {
+        shared.take_due(|index| {
+            let entry = &shared.entries[index];
+            for t in [entry.next_due.load(), entry.schedule_due.load()] {
                 if t != NEVER {
                     self.due.push(Reverse((t, index as u32)));
                 }
@@ -60,20 +60,20 @@ impl Timer {
 }
 
 /// What is due of this entry. Stale hints fall through: the entry says what is true.
-fn fire(s: &Shared, index: u32, now: Micros) {
-    let e = &s.entries[index as usize];
-    if e.in_use.load() != 1 {
+fn fire(shared: &Shared, index: u32, now: Micros) {
+    let entry = &shared.entries[index as usize];
+    if entry.in_use.load() != 1 {
         return;
     }
-    let next = e.next_due.load();
+    let next = entry.next_due.load();
     if next <= now {
         // First: with neither anything due nor anything to look at it could be given away.
-        e.generation.fetch_add(1);
-        let _ = e.next_due.compare_exchange(next, NEVER);
-        ready::wake(s, index, NEVER);
+        entry.generation.fetch_add(1);
+        let _ = entry.next_due.compare_exchange(next, NEVER);
+        ready::wake(shared, index, NEVER);
     }
-    if e.schedule_due.load() <= now
-        && let Some(db) = s.db(e.database.load())
+    if entry.schedule_due.load() <= now
+        && let Some(db) = shared.db(entry.database.load())
     {
         db.ticks_wanted.store(1);
         db.keep_until.fetch_max(now + KEEP_SCHEDULER);
