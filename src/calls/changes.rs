@@ -77,11 +77,11 @@ fn update(args: &Args) -> Result<Ret> {
         }
     }
     let now = clock::now();
-    let stamp = row.get(Tasks::CREATED_AT).unwrap_or(now);
+    let created_at = row.get(Tasks::CREATED_AT).unwrap_or(now);
     let meta = new.meta.clone().map(Jsonb::from_value);
     // Another incarnation, though hardly another time: an executor that has read the row before
     // must not end it with the old arguments.
-    let mut changes = vec![Tasks::CREATED_AT.to(stamp + 1)];
+    let mut changes = vec![Tasks::CREATED_AT.to(created_at + 1)];
     if let Some(at) = new.run_at {
         changes.push(Tasks::RUN_AT.to(at));
     }

@@ -163,17 +163,17 @@ fn cancel(args: &Args) -> Result<Ret> {
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
-    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
-    let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some());
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
     state::is_task(row.char(Tasks::STATE)) && (even_running || !runs()) && table.delete(row) == Write::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
-    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
     crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End { state: ended::CANCELLED, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
-    wake::cancelled(tenant.oid, id, stamp);
+    wake::cancelled(tenant.oid, id, created_at);
     Ok(())
 }
 

@@ -78,9 +78,9 @@ fn why(args: &Args) -> Result<Ret> {
         Found::Unfinished(row) => row,
     };
     let now = clock::now();
-    let stamp = row.get(Tasks::CREATED_AT).unwrap_or(0);
+    let created_at = row.get(Tasks::CREATED_AT).unwrap_or(0);
     let s = shared::get();
-    let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
+    let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
         row.char(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),

@@ -14,7 +14,7 @@ pub fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// A monotonic stamp for durations: wall clocks jump.
+/// A monotonic instant for durations: wall clocks jump.
 pub fn tick() -> Instant {
     Instant::now()
 }

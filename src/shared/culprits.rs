@@ -153,7 +153,7 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     c.tenant.store(slot.tenant.load());
     c.id_high.store((item.id >> 64) as u64);
     c.id_low.store(item.id as u64);
-    c.stamp.store(item.stamp);
+    c.created_at.store(item.created_at);
     c.attempts.store(item.attempts);
     c.started_at.store(slot.started_at.load());
     c.deadline.store(slot.deadline.load());
@@ -224,7 +224,7 @@ shared_struct! {
         pub tenant: HandshakeU32,
         pub id_high: HandshakeU64,
         pub id_low: HandshakeU64,
-        pub stamp: HandshakeI64,
+        pub created_at: HandshakeI64,
         pub attempts: GaugeI32,
         pub started_at: GaugeI64,
         pub deadline: GaugeI64,

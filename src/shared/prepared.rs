@@ -27,7 +27,7 @@ mod flag {
     pub const UNPLACED: u32 = 32;
 }
 
-/// Not a task but a tenant is limited: the number stands where the task's stamp would.
+/// Not a task but a tenant is limited: the number stands where the task's time would.
 const NO_TASK: u128 = 0;
 
 const FREE: u32 = 0;
@@ -91,13 +91,13 @@ pub fn put_aside(shared: &Shared, notes: &Notes) {
     place.wakes.store(notes.wakes.len().min(NOTED) as u32);
     for (i, stop) in notes.stops.iter().take(NOTED).enumerate() {
         place.stop_tenant[i].store(stop.tenant);
-        let (id, stamp) = match stop.what {
-            Stopped::Task { id, stamp } => (id, stamp),
+        let (id, number) = match stop.what {
+            Stopped::Task { id, created_at } => (id, created_at),
             Stopped::Beyond(max) => (NO_TASK, max as i64),
         };
         place.stop_high[i].store((id >> 64) as u64);
         place.stop_low[i].store(id as u64);
-        place.stop_stamp[i].store(stamp);
+        place.stop_number[i].store(number);
     }
     place.stops.store(notes.stops.len().min(NOTED) as u32);
     for (i, d) in place.detached.iter().enumerate() {
@@ -175,8 +175,8 @@ fn read(place: &Prepared) -> Notes {
     };
     let stop = |i: usize| {
         let id = (place.stop_high[i].load() as u128) << 64 | place.stop_low[i].load() as u128;
-        let stamp = place.stop_stamp[i].load();
-        let what = if id == NO_TASK { Stopped::Beyond(stamp as usize) } else { Stopped::Task { id, stamp } };
+        let number = place.stop_number[i].load();
+        let what = if id == NO_TASK { Stopped::Beyond(number as usize) } else { Stopped::Task { id, created_at: number } };
         Stop { tenant: place.stop_tenant[i].load(), what }
     };
     Notes {
@@ -246,7 +246,8 @@ shared_struct! {
         pub stop_tenant: [GaugeU32; NOTED],
         pub stop_high: [GaugeU64; NOTED],
         pub stop_low: [GaugeU64; NOTED],
-        pub stop_stamp: [GaugeI64; NOTED],
+        /// When the task was created; or how many may run.
+        pub stop_number: [GaugeI64; NOTED],
         pub detached: [GaugeU32; NOTED],
     }
 }

@@ -34,8 +34,8 @@ pub fn is_stuck(slot: &Slot) -> bool {
 }
 
 /// The slot that runs this incarnation of the tenant's task.
-pub fn running(s: &Shared, schema: u32, id: u128, stamp: Micros) -> Option<usize> {
-    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, stamp))
+pub fn running(s: &Shared, schema: u32, id: u128, created_at: Micros) -> Option<usize> {
+    s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, created_at))
 }
 
 thread_local! {
@@ -81,7 +81,7 @@ shared_struct! {
         /// The cancel word: which task, which incarnation, why (`stop`).
         pub cancel_high: GaugeU64,
         pub cancel_low: GaugeU64,
-        pub cancel_stamp: GaugeI64,
+        pub cancel_created_at: GaugeI64,
         pub cancel_reason: One<Stop>,
         pub cancel_at: GaugeU64,
         pub cancel_signals: GaugeU32,
@@ -96,7 +96,7 @@ shared_struct! {
         pub item_high: [GaugeU64; BATCH],
         pub item_low: [GaugeU64; BATCH],
         pub item_tid: [GaugeU64; BATCH],
-        pub item_stamp: [GaugeI64; BATCH],
+        pub item_created_at: [GaugeI64; BATCH],
         pub item_attempts: [GaugeI32; BATCH],
         pub item_gates: [GaugeU64; BATCH * GATES],
     }
@@ -119,13 +119,13 @@ pub fn free_slot(slot: &Slot) {
 impl Slot {
     /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
     /// whoever enqueues makes them: another tenant's task may have the same.
-    pub fn runs(&self, word: &Word, tenant: u32, id: u128, stamp: Micros) -> bool {
+    pub fn runs(&self, word: &Word, tenant: u32, id: u128, created_at: Micros) -> bool {
         self.state.load() == SlotState::Working
             && word.running
             && self.database.load() == shmem::my_database()
             && self.tenant.load() == tenant
             && self.item_id(word.next - 1) == id
-            && self.item_stamp[word.next - 1].load() == stamp
+            && self.item_created_at[word.next - 1].load() == created_at
     }
     pub fn item_id(&self, n: usize) -> u128 {
         ((self.item_high[n].load() as u128) << 64) | self.item_low[n].load() as u128
@@ -134,7 +134,7 @@ impl Slot {
         self.item_high[n].store((item.id >> 64) as u64);
         self.item_low[n].store(item.id as u64);
         self.item_tid[n].store(item.tid);
-        self.item_stamp[n].store(item.stamp);
+        self.item_created_at[n].store(item.created_at);
         self.item_attempts[n].store(item.attempts);
         for (g, gate) in item.gates.iter().enumerate() {
             self.item_gates[n * GATES + g].store(*gate);
@@ -144,7 +144,7 @@ impl Slot {
         Item {
             id: self.item_id(n),
             tid: self.item_tid[n].load(),
-            stamp: self.item_stamp[n].load(),
+            created_at: self.item_created_at[n].load(),
             attempts: self.item_attempts[n].load(),
             gates: std::array::from_fn(|g| self.item_gates[n * GATES + g].load()),
         }
@@ -166,13 +166,27 @@ impl Slot {
     }
 }
 
+/// One life of a task: what is enqueued again under the same id was created later, and each attempt makes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    pub id: u128,
+    pub created_at: Micros,
+    pub attempts: i32,
+}
+
 /// One picked task: which row, which incarnation of it, and where it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
     pub id: u128,
     pub tid: u64,
-    pub stamp: Micros,
+    pub created_at: Micros,
     pub attempts: i32,
     /// The gates that it has passed, 0 = none.
     pub gates: [u64; GATES],
+}
+
+impl Item {
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation { id: self.id, created_at: self.created_at, attempts: self.attempts }
+    }
 }

@@ -66,7 +66,7 @@ pub struct Stop {
 #[derive(Clone, Copy)]
 pub enum Stopped {
     /// This one, cancelled.
-    Task { id: u128, stamp: Micros },
+    Task { id: u128, created_at: Micros },
     /// Whatever runs beyond so many; it goes back into the queue.
     Beyond(usize),
 }
@@ -244,8 +244,8 @@ pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
     });
 }
 /// The task of this tenant, if it runs, is to be stopped.
-pub fn cancelled(tenant: u32, id: u128, stamp: Micros) {
-    note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, stamp } }));
+pub fn cancelled(tenant: u32, id: u128, created_at: Micros) {
+    note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } }));
 }
 /// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
 pub fn limited(tenant: u32, max_running: usize) {
@@ -443,7 +443,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
     }
     for Stop { tenant, what } in &notes.stops {
         match *what {
-            Stopped::Task { id, stamp } => stop_task(shared, *tenant, id, stamp),
+            Stopped::Task { id, created_at } => stop_task(shared, *tenant, id, created_at),
             Stopped::Beyond(max) => stop_beyond(shared, *tenant, max),
         }
     }
@@ -481,11 +481,11 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
 }
 
 /// Stops this incarnation of a task if it runs.
-fn stop_task(s: &Shared, tenant: u32, id: u128, stamp: Micros) {
+fn stop_task(s: &Shared, tenant: u32, id: u128, created_at: Micros) {
     for slot in s.slots {
         let word = Word::load(slot);
-        if slot.runs(&word, tenant, id, stamp) {
-            return interrupt(s, slot, word, id, stamp, word::Stop::Cancelled);
+        if slot.runs(&word, tenant, id, created_at) {
+            return interrupt(s, slot, word, id, created_at, word::Stop::Cancelled);
         }
     }
 }
@@ -511,16 +511,16 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
         let word = Word::load(slot);
         if word.running && slot.tenant.load() == tenant {
             let item = slot.item(word.next - 1);
-            interrupt(s, slot, word, item.id, item.stamp, word::Stop::Room);
+            interrupt(s, slot, word, item.id, item.created_at, word::Stop::Room);
         }
     }
 }
 
 /// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, stamp: Micros, reason: word::Stop) {
+fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, created_at: Micros, reason: word::Stop) {
     slot.cancel_high.store((id >> 64) as u64);
     slot.cancel_low.store(id as u64);
-    slot.cancel_stamp.store(stamp);
+    slot.cancel_created_at.store(created_at);
     slot.cancel_at.store(crate::postgres::clock::monotonic_ns());
     slot.cancel_signals.store(1);
     slot.cancel_reason.store(reason);

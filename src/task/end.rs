@@ -44,7 +44,9 @@ pub struct End<'a> {
 /// Deletes the very row, or fails: Fenced or Gone.
 pub fn remove(table: &Table<Tasks>, item: &Item) -> Result<Row<Tasks>, Failure> {
     let is_it = |r: &Row<Tasks>| {
-        r.get(Tasks::ID) == Some(item.id) && r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
+        r.get(Tasks::ID) == Some(item.id)
+            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
+            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
     let fenced = |how: Own| {
         let sqlstate = if how == Own::Gone { SqlState::GONE } else { SqlState::FENCED };

@@ -35,8 +35,8 @@ fn holder(tasks: &Table<Tasks>, key: &str) -> Option<Row<Tasks>> {
 }
 
 fn is_running(tenant: &Tenant, row: &Row<Tasks>) -> bool {
-    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
-    shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, stamp).is_some())
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some())
 }
 
 /// Before a task with a key is written.

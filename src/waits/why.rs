@@ -18,8 +18,8 @@ use std::rc::Rc;
 /// The row shape `tenant_q.task` of an unfinished task. `result` and `args` are wrapped in arrays,
 /// so that JSON null and SQL NULL stay apart.
 pub fn describe_task(tenant: &Rc<Tenant>, row: &Row<Tasks>, now: Micros) -> Json {
-    let (id, stamp) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
-    let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, stamp).map(|n| &s.slots[n]));
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
         row.char(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
@@ -62,7 +62,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row<Tasks>, now: Micros) -> Json
         "parent_id": row.get(Tasks::PARENT_ID).map(ids::uuid_text),
         "schedule": row.get(Tasks::SCHEDULE),
         "scheduled_for": document::time_json(row.get(Tasks::SCHEDULED_FOR)),
-        "created_at": document::time_json(Some(stamp)),
+        "created_at": document::time_json(Some(created_at)),
         "run_at": document::time_json(row.get(Tasks::RUN_AT)),
         "started_at": document::time_json(slot.map(|s| s.started_at.load()).filter(|t| *t > 0)),
         "finished_at": null,

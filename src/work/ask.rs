@@ -159,7 +159,9 @@ pub fn ask_for_others(
 pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let is_it = |r: &Row<Tasks>| {
-        r.get(Tasks::ID) == Some(item.id) && r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
+        r.get(Tasks::ID) == Some(item.id)
+            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
+            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
     let row = table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it));
     let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");

@@ -194,7 +194,7 @@ pub fn failed(
     let Judgement { failure, how, delay, last } = judgement;
     let table = tenant.open(tenant.task, Access::Write)?;
     let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Verdict::Overtaken) };
-    if row.get(Tasks::CREATED_AT) != Some(item.stamp) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
+    if row.get(Tasks::CREATED_AT) != Some(item.created_at) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
         return Ok(Verdict::Overtaken);
     }
     let rules = Rules::of(tenant, &row, handler);
@@ -267,7 +267,7 @@ pub fn interrupted(
 ) -> Result<Interrupted, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Interrupted::Overtaken) };
-    if row.get(Tasks::CREATED_AT) != Some(item.stamp) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
+    if row.get(Tasks::CREATED_AT) != Some(item.created_at) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
         return Ok(Interrupted::Overtaken);
     }
     let attempt = item.attempts + 1;
@@ -326,7 +326,7 @@ pub fn interruptions_of(row: &Row<Tasks>) -> i64 {
 pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
     let table = tenant.open(tenant.task, Access::Read)?;
     let row = table.find(Tasks::ID.equals(item.id));
-    Ok(row.is_some_and(|r| r.get(Tasks::CREATED_AT) == Some(item.stamp) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)))
+    Ok(row.is_some_and(|r| r.get(Tasks::CREATED_AT) == Some(item.created_at) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)))
 }
 
 /// What is said of that.
@@ -352,7 +352,7 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     for item in items {
         if let Some(row) = table.find(Tasks::ID.equals(item.id))
             && state::is_runnable(row.char(Tasks::STATE))
-            && row.get(Tasks::CREATED_AT) == Some(item.stamp)
+            && row.get(Tasks::CREATED_AT) == Some(item.created_at)
         {
             // Lost: another executor of the tenant came upon it too, or it has ended.
             if table.update(&row, &[Tasks::STATE.to(stored::HELD), Tasks::WAITS_FOR.null()]) == Write::Done {

@@ -23,7 +23,7 @@ use crate::pure::interleave;
 use crate::pure::state::{self, AttemptEnd, Outcome, State, ended};
 use crate::pure::time::Micros;
 use crate::settings;
-use crate::shared::slot::Item;
+use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
 use crate::task;
 use crate::task::current::{self, Asked, Current};
@@ -64,9 +64,9 @@ thread_local! {
 pub struct Due {
     queue: VecDeque<Item>,
     /// Incarnations that were dealt with or are left.
-    seen: HashSet<(u128, Micros, i32)>,
+    seen: HashSet<Incarnation>,
     /// Those of them that wait for other tasks or at a gate, and why: the end of another task may let them in.
-    waiting: Vec<((u128, Micros, i32), String)>,
+    waiting: Vec<(Incarnation, String)>,
     /// Why tasks are left, and how many.
     left: BTreeMap<String, usize>,
 }
@@ -109,7 +109,7 @@ impl Due {
             let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.at_most(by)];
             for row in table.scan(source.index(), &keys) {
                 let item = item_of(&row);
-                if !self.seen.insert((item.id, item.stamp, item.attempts)) {
+                if !self.seen.insert(item.incarnation()) {
                     continue;
                 }
                 match reason_to_leave(tenant, &row, running)? {
@@ -135,7 +135,7 @@ impl Due {
                 Some(ran)
             }
             Try::Waits(why) => {
-                self.waiting.push(((item.id, item.stamp, item.attempts), why));
+                self.waiting.push((item.incarnation(), why));
                 None
             }
             Try::Theirs => None,
@@ -381,7 +381,7 @@ fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
     let is_it = |r: &Row<Tasks>| {
         r.get(Tasks::ID) == Some(item.id)
             && state::is_runnable(r.char(Tasks::STATE))
-            && r.get(Tasks::CREATED_AT) == Some(item.stamp)
+            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
             && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
     };
     table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it))

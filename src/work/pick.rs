@@ -335,7 +335,7 @@ struct InSlot {
 impl Item {
     /// Whether it is this very incarnation of the task.
     fn is_same(&self, other: &Item) -> bool {
-        (self.id, self.stamp, self.attempts) == (other.id, other.stamp, other.attempts)
+        self.incarnation() == other.incarnation()
     }
     fn is_of(&self, row: &Row<Tasks>) -> bool {
         self.is_same(&lookup::item_of(row))
@@ -723,7 +723,7 @@ fn reread(tenant: &Rc<Tenant>, table: &Table<Tasks>, item: &Item) -> Result<Opti
     let row =
         table.fetch(Tid::of_word(item.tid)).filter(|r| r.get(Tasks::ID) == Some(item.id)).or_else(|| table.find(Tasks::ID.equals(item.id)));
     let Some(row) = row.filter(|r| {
-        r.get(Tasks::CREATED_AT) == Some(item.stamp)
+        r.get(Tasks::CREATED_AT) == Some(item.created_at)
             && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
             && state::is_runnable(r.char(Tasks::STATE))
     }) else {

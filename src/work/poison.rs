@@ -87,14 +87,14 @@ fn again_after(sqlstate: SqlState) -> Option<Micros> {
 }
 
 fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
-    let (oid, stamp) = (c.tenant.load(), c.stamp.load());
+    let (oid, created_at) = (c.tenant.load(), c.created_at.load());
     let woken = transaction::run(|| {
         timeout::limit_locks(LOCK_TIMEOUT_MS);
         // Detached or dropped meanwhile?
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;
         let Some(row) = table.find(Tasks::ID.equals(culprits::id_of(c))) else { return Ok(None) };
-        if row.get(Tasks::CREATED_AT) != Some(stamp)
+        if row.get(Tasks::CREATED_AT) != Some(created_at)
             || row.get(Tasks::ATTEMPTS) != Some(c.attempts.load())
             || row.char(Tasks::STATE) == stored::QUARANTINED
         {
@@ -120,8 +120,13 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 /// and when it is to be tried again.
 fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
     let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
-    let item =
-        Item { id: culprits::id_of(c), tid: row.tid.word(), stamp: c.stamp.load(), attempts: c.attempts.load(), gates: Default::default() };
+    let item = Item {
+        id: culprits::id_of(c),
+        tid: row.tid.word(),
+        created_at: c.created_at.load(),
+        attempts: c.attempts.load(),
+        gates: Default::default(),
+    };
     let name = row.text(Tasks::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
     let judgement = if timed_out {

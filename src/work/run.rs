@@ -492,7 +492,7 @@ impl Undone<'_> {
     fn is_cancelled(&self) -> bool {
         let (slot, item) = (self.slot, self.item);
         slot.cancel_reason.load() == Stop::Cancelled
-            && slot.cancel_stamp.load() == item.stamp
+            && slot.cancel_created_at.load() == item.created_at
             && slot.cancel_high.load() == (item.id >> 64) as u64
             && slot.cancel_low.load() == item.id as u64
     }
