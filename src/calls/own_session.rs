@@ -111,7 +111,7 @@ fn pending_step(args: &Args) -> Result<Ret> {
         }
         pgrx::check_for_interrupts!();
     }
-    let since = *pending.idle_since.get_or_insert_with(clock::tick);
+    let since = *pending.idle_since.get_or_insert_with(clock::steady);
     let rest = Duration::from_micros(wait as u64).saturating_sub(since.elapsed());
     if rest.is_zero() {
         pending.due.tell();

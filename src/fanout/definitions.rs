@@ -235,7 +235,7 @@ pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table<FanoutTenants>, place: Option
         Err(_) => return Ok(Adopted::Whole),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    let began = clock::tick();
+    let began = clock::steady();
     // First what it brings from before, and is defined no more; then what is defined.
     let behind = match place.and_then(|place| place.split_at_checked(PRESENT.len())) {
         Some((DEFINED, name)) => name,

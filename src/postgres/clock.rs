@@ -15,7 +15,7 @@ pub fn now() -> Micros {
 }
 
 /// A monotonic instant for durations: wall clocks jump.
-pub fn tick() -> Instant {
+pub fn steady() -> Instant {
     Instant::now()
 }
 

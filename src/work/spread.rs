@@ -237,7 +237,7 @@ fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<
             break;
         }
     }
-    let began = clock::tick();
+    let began = clock::steady();
     let mut visited = 0;
     for row in &rows {
         if visited > 0 && began.elapsed() > STEP {

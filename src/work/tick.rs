@@ -82,7 +82,7 @@ impl From<RuleError> for Error {
 /// Serves what is due in tenants of this database whose time has come: the one that has waited longest first,
 /// and for so long only; the others stay due. False: nothing came of it.
 pub fn tick(s: &Shared, database: u32) -> bool {
-    let (began, now) = (clock::tick(), clock::now());
+    let (began, now) = (clock::steady(), clock::now());
     let is_due = |e: &Entry| e.in_use.load() == 1 && e.database.load() == database && e.schedule_due.load() <= now;
     let mut due: Vec<(Micros, usize)> =
         s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(), index)).collect();
@@ -115,7 +115,7 @@ pub fn tick(s: &Shared, database: u32) -> bool {
 /// Serves one tenant; when to come again.
 fn take_turn(s: &Shared, index: usize) -> Micros {
     let e = &s.entries[index];
-    let began = clock::tick();
+    let began = clock::steady();
     let schema = e.tenant.load();
     let mut care = Care::Batch;
     loop {
@@ -278,7 +278,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     // What is left out for now: until when, and since when at least it is due.
     let (mut again, mut left_out) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
     let (mut locked, mut cut) = (0, None);
-    let began = clock::tick();
+    let began = clock::steady();
     // What is due is fetched when it is served: two hundred times what one may take would be too much.
     work.table.fetching_at_most(0, || {
         for row in work.table.scan(&Schedules::DUE, &keys) {
@@ -306,7 +306,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     let mut more = due.len() == SCHEDULES || cut.is_some();
     let mut left = FIRE_TIMES;
     let mut any = false;
-    let began = clock::tick();
+    let began = clock::steady();
     for row in &due {
         if left == 0 || began.elapsed() > TURN {
             more = true;

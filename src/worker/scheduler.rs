@@ -102,7 +102,7 @@ struct Serving {
 
 impl Serving {
     fn new(shared: Shared, db: &'static Db, database: u32) -> Serving {
-        let began = clock::tick();
+        let began = clock::steady();
         Serving {
             shared,
             db,
@@ -164,7 +164,7 @@ impl Serving {
             db.start_failures.store(0);
         }
         if self.weighed.elapsed() > STEADY {
-            self.weighed = clock::tick();
+            self.weighed = clock::steady();
             if memory::exceeds(settings::executor_memory()) {
                 // A fresh process goes on, as after a sweep of many tenants.
                 return Err(Left::Done);

@@ -288,7 +288,7 @@ impl Executor {
     fn flush_if_due(&mut self) {
         if self.flushed.elapsed() >= settings::batch_time() {
             transaction::flush_commits();
-            self.flushed = clock::tick();
+            self.flushed = clock::steady();
         }
     }
 

@@ -51,8 +51,8 @@ impl Executor {
             role_index,
             tenant: None,
             memory: worker::TurnMemory::new(),
-            flushed: clock::tick(),
-            weighed: clock::tick(),
+            flushed: clock::steady(),
+            weighed: clock::steady(),
             unweighed: 0,
             based: Vec::new(),
         }
@@ -61,7 +61,7 @@ impl Executor {
     fn work(&mut self) {
         let role = &self.shared.roles[self.role_index];
         let mut waiter = Waiter::new(self.shared.executor_wakes(self.place));
-        let mut idle_since = clock::tick();
+        let mut idle_since = clock::steady();
         loop {
             self.memory.enter();
             interrupt::heed();
@@ -83,7 +83,7 @@ impl Executor {
                 match worked {
                     Worked::Something => {
                         turn.did(Reason::More);
-                        idle_since = clock::tick();
+                        idle_since = clock::steady();
                     }
                     Worked::Nothing => {}
                     Worked::Procedure => return,
@@ -143,7 +143,7 @@ impl Executor {
     }
 
     fn is_heavy(&mut self) -> bool {
-        self.weighed = clock::tick();
+        self.weighed = clock::steady();
         self.unweighed = 0;
         memory::exceeds(settings::executor_memory())
     }

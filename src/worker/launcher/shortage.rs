@@ -18,10 +18,10 @@ const MINUTE_NS: u64 = 60_000_000_000;
 pub(super) struct Shortage {
     /// Starts that failed for it, one after the other; 0 = not now.
     failures: u32,
-    /// Monotonic, in nanoseconds: of the first and the last of them, and of the last line in the log.
-    since: u64,
-    last: u64,
-    logged: u64,
+    /// Monotonic: of the first and the last of them, and of the last line in the log.
+    since_ns: u64,
+    last_ns: u64,
+    logged_ns: u64,
     /// No further try before.
     until: Micros,
     /// A scheduler waits for one: it goes first.
@@ -36,18 +36,18 @@ impl Shortage {
 
     /// A start found no background worker slot. Said when it lasts, and once a minute.
     pub(super) fn note(&mut self, shared: &Shared, turn: &mut Turn) {
-        let (now, ticked) = (clock::now(), clock::monotonic_ns());
-        if self.failures == 0 || ticked - self.last > SHORTAGE_NS {
-            (self.failures, self.since) = (0, ticked);
+        let (now, now_ns) = (clock::now(), clock::monotonic_ns());
+        if self.failures == 0 || now_ns - self.last_ns > SHORTAGE_NS {
+            (self.failures, self.since_ns) = (0, now_ns);
         }
         self.failures += 1;
-        self.last = ticked;
+        self.last_ns = now_ns;
         // Where there can't be enough there is no need to see whether it lasts.
         let too_few = settings::slots_needed(shmem::max_worker_processes()) > shmem::max_worker_processes();
-        if too_few || ticked - self.since >= SHORTAGE_NS {
+        if too_few || now_ns - self.since_ns >= SHORTAGE_NS {
             shared.header.last_no_slot.store(now);
-            if self.logged == 0 || ticked - self.logged >= MINUTE_NS {
-                self.logged = ticked;
+            if self.logged_ns == 0 || now_ns - self.logged_ns >= MINUTE_NS {
+                self.logged_ns = now_ns;
                 pgrx::log!(
                     "tenant_q: no background worker slot is free, tasks wait; raise max_worker_processes or lower tenant_q.max_executors"
                 );
