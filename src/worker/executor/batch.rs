@@ -89,15 +89,15 @@ impl Executor {
 
     /// Picks at most `limit` tasks into the slot. None: nothing came of it, and others may pick there again.
     fn pick(&self, index: u32, limit: usize) -> Option<Batch> {
-        let shared = self.shared;
+        let shared = &self.shared;
         let entry = &shared.entries[index as usize];
         let (generation, unparks) = (entry.generation.load(), entry.unparks.load());
-        match pick::pick(&shared, self.place, index, limit) {
+        match pick::pick(shared, self.place, index, limit) {
             Ok(Picked::Batch(batch)) => return Some(batch),
             Ok(Picked::Blocked { reason, until }) => {
                 match until {
-                    Some(until) => ready::block_until(&shared, index, until, reason),
-                    None => ready::block(&shared, index, reason),
+                    Some(until) => ready::block_until(shared, index, until, reason),
+                    None => ready::block(shared, index, reason),
                 }
                 if entry.unparks.load() != unparks {
                     // What it was blocked for may have ended while we looked.
@@ -111,10 +111,10 @@ impl Executor {
             }
             Err(failure) => {
                 caught::log_failure("tasks could not be picked", &failure);
-                ready::block(&shared, index, blocked::Reason::Error);
+                ready::block(shared, index, blocked::Reason::Error);
             }
         }
-        ready::release(&shared, index);
+        ready::release(shared, index);
         None
     }
 
