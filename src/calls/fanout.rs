@@ -247,9 +247,9 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     // Replaced, it stays the same schedule: fire times that were served are not served again.
     let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(ids::new_id);
     let revision = ids::new_id();
-    let mut held = definition.held();
-    held.options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() }.column();
-    let mut columns = definition.columns(&held);
+    let mut documents = definition.documents();
+    documents.options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() }.column();
+    let mut columns = definition.columns(&documents);
     columns.extend([
         Schedules::NAME.to(definition.name.as_str()),
         Schedules::ID.to(id),

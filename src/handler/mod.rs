@@ -101,17 +101,17 @@ impl Fault {
 
 /// How it stands with a shared handler in one tenant.
 #[derive(Default)]
-struct State {
+struct Standing {
     missing_since: Option<Micros>,
     quarantined: bool,
 }
 
-fn state_of(tenant: &Tenant, name: &str) -> State {
+fn standing_of(tenant: &Tenant, name: &str) -> Standing {
     let table = tenant::registry().ok().and_then(|r| r.handler_state).and_then(|id| Table::open(id, Access::Read));
     let of_tenant = |table: Table<HandlerStates>| {
         let mut rows = table.scan(&HandlerStates::BY_NAME, &[HandlerStates::TENANT.equals(&tenant.name), HandlerStates::NAME.equals(name)]);
         rows.next()
-            .map(|row| State { missing_since: row.get(HandlerStates::MISSING_SINCE), quarantined: row.has(HandlerStates::QUARANTINED) })
+            .map(|row| Standing { missing_since: row.get(HandlerStates::MISSING_SINCE), quarantined: row.has(HandlerStates::QUARANTINED) })
     };
     table.and_then(of_tenant).unwrap_or_default()
 }
@@ -277,9 +277,9 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
     }
     let name = row.text(Handlers::NAME).unwrap_or_default();
     let stopped = row.has(Handlers::QUARANTINED);
-    let state = match shared {
-        true => state_of(tenant, &name),
-        false => State { missing_since: row.get(Handlers::MISSING_SINCE), quarantined: stopped },
+    let standing = match shared {
+        true => standing_of(tenant, &name),
+        false => Standing { missing_since: row.get(Handlers::MISSING_SINCE), quarantined: stopped },
     };
     Handler {
         name,
@@ -298,9 +298,9 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
         settings,
         aliases: row.get(Handlers::ALIASES).unwrap_or_default(),
         save: row.get(Handlers::SAVE),
-        quarantined: state.quarantined || stopped,
+        quarantined: standing.quarantined || stopped,
         quarantined_for_all: shared && stopped,
-        missing_since: state.missing_since,
+        missing_since: standing.missing_since,
         fault,
         signature,
     }

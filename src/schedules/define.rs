@@ -68,9 +68,9 @@ fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, 
     let plan = checked.plan(definition, now, id as u64);
     let planned = planning::anew(definition, &plan)?;
     warn_of_delays(definition, &plan, 0);
-    let held = definition.held();
+    let documents = definition.documents();
     let state = planned.state.document();
-    let mut row = definition.columns(&held);
+    let mut row = definition.columns(&documents);
     row.extend([
         Schedules::NAME.to(definition.name.as_str()),
         Schedules::ID.to(id),
@@ -131,9 +131,9 @@ pub fn write(
     planned: &Planned,
     author: &Caller,
 ) -> Write {
-    let held = definition.held();
+    let documents = definition.documents();
     let state = planned.state.document();
-    let mut set = definition.columns(&held);
+    let mut set = definition.columns(&documents);
     set.extend([
         Schedules::HANDLER.to(checked.handler_name(definition)),
         Schedules::NEXT_RUN.to(planned.next),

@@ -315,8 +315,8 @@ impl Definition {
     }
 
     /// Documents that the values of `columns` point into.
-    pub fn held(&self) -> Held {
-        Held { task: self.task.clone().map(Jsonb::from_value), options: self.options().column() }
+    pub fn documents(&self) -> Documents {
+        Documents { task: self.task.clone().map(Jsonb::from_value), options: self.options().column() }
     }
 
     /// As a row has it. What its owner has garbled is taken as not given.
@@ -452,8 +452,8 @@ impl Definition {
         Ok(d)
     }
 
-    /// The columns that hold a definition; the values point into `self` and `held`.
-    pub fn columns<'a>(&'a self, held: &'a Held) -> Vec<Set<'a, Schedules>> {
+    /// The columns that hold a definition; the values point into `self` and `documents`.
+    pub fn columns<'a>(&'a self, documents: &'a Documents) -> Vec<Set<'a, Schedules>> {
         vec![
             Schedules::HANDLER.to(self.handler.as_str()),
             Schedules::RULE.to(self.rule.as_str()),
@@ -471,16 +471,16 @@ impl Definition {
             Schedules::MONTH_END.to(self.month_end.as_ref().map(Said::word)),
             Schedules::DAY_AND.to(self.day_and),
             Schedules::TIME_ARG.to(self.time_arg.as_deref()),
-            Schedules::TASK.to(held.task.as_ref()),
-            Schedules::OPTIONS.to(held.options.as_ref()),
+            Schedules::TASK.to(documents.task.as_ref()),
+            Schedules::OPTIONS.to(documents.options.as_ref()),
             Schedules::TAGS.to(self.tags.as_deref()),
             Schedules::DESCRIPTION.to(self.description.as_deref()),
         ]
     }
 }
 
-/// See [`Definition::held`].
-pub struct Held {
+/// See [`Definition::documents`].
+pub struct Documents {
     pub task: Option<Jsonb>,
     pub options: Option<Jsonb>,
 }
