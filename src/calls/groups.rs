@@ -15,7 +15,7 @@ use crate::pure::time::Micros;
 use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
 use crate::shared::{self, slot, wake};
-use crate::task::document;
+use crate::task::document::TaskDocument;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::{self, Tenant, rights};
 use crate::{settings, sql_functions};
@@ -128,7 +128,7 @@ fn fetch_group(args: &Args) -> Result<Ret> {
     rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(true);
     let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))?.unwrap_or_default();
-    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| document::describe_result(&tenant, row));
+    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| TaskDocument::finished(&tenant, row).into_row());
     Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
 }
 

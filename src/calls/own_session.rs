@@ -7,7 +7,7 @@ use crate::postgres::relation::Access;
 use crate::postgres::{clock, latch, transaction};
 use crate::shared::slot::Item;
 use crate::sql_functions;
-use crate::task::document;
+use crate::task::document::TaskDocument;
 use crate::task::lookup::{self, Found};
 use crate::tenant::Tenant;
 use crate::waits::why;
@@ -65,15 +65,15 @@ fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     Ok(match lookup::look_up(&tasks, &results, item.id) {
-        Found::Finished(row) => document::describe_result(tenant, &row),
-        Found::Unfinished(row) => why::describe_task(tenant, &row, clock::now()),
+        Found::Finished(row) => TaskDocument::finished(tenant, &row).into_row(),
+        Found::Unfinished(row) => why::describe(tenant, &row, clock::now()).into_row(),
         // Its result wasn't to be saved.
         Found::Nothing => {
-            let mut shown = ran.row.as_ref().map_or_else(|| json!({}), |r| why::describe_task(tenant, r, clock::now()));
-            shown["state"] = ran.state.name().into();
-            shown["attempt"] = (item.attempts + 1).into();
-            shown["result"] = ran.result.map_or(Json::Null, |r| json!([r.value()]));
-            shown
+            let (state, attempt, result) = (ran.state, item.attempts + 1, ran.result.map(|r| r.value()));
+            match &ran.row {
+                Some(row) => why::describe(tenant, row, clock::now()).after(state, attempt, result).into_row(),
+                None => json!({ "state": state.name(), "attempt": attempt, "result": result.map(|r| json!([r])) }),
+            }
         }
     })
 }

@@ -14,12 +14,13 @@ use crate::pure::state::{self, State, ended};
 use crate::pure::time::{self, Micros};
 use crate::shared::waiters::Waiting;
 use crate::shared::{self, slot, wake};
+use crate::task::current;
+use crate::task::document::{TaskDocument, time_json};
 use crate::task::end::End;
 use crate::task::lookup::{self, Found};
 use crate::task::new::{self, NewTask};
 use crate::task::options::Options;
 use crate::task::queue::Queue;
-use crate::task::{current, document};
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::{self, By, Caller};
 use crate::tenant::{self, Tenant};
@@ -374,8 +375,8 @@ fn fetch(args: &Args) -> Result<Ret> {
     rights::may_read(&tenant)?;
     Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
         Found::Nothing => Ret::Json(json!([])),
-        Found::Unfinished(row) => Ret::Json(json!([why::describe_task(&tenant, &row, clock::now())])),
-        Found::Finished(row) => Ret::Json(json!([document::describe_result(&tenant, &row)])),
+        Found::Unfinished(row) => Ret::Json(json!([why::describe(&tenant, &row, clock::now()).into_row()])),
+        Found::Finished(row) => Ret::Json(json!([TaskDocument::finished(&tenant, &row).into_row()])),
     })
 }
 
@@ -405,8 +406,8 @@ fn current(_args: &Args) -> Result<Ret> {
         "attempt": c.attempt,
         "max_attempts": c.max_attempts,
         "schedule": c.schedule,
-        "scheduled_for": document::time_json(c.scheduled_for),
-        "deadline": document::time_json(c.deadline),
+        "scheduled_for": time_json(c.scheduled_for),
+        "deadline": time_json(c.deadline),
         "meta": c.meta,
     })))
 }
@@ -488,7 +489,7 @@ fn described_attempt(entry: &Json) -> Option<Json> {
     let int = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
     let mut shown = json!({
         "attempt": int("attempt"),
-        "started_at": document::time_json(number("started_at").filter(|t| TIMES.contains(t))),
+        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t))),
         "duration": number("duration").map(|d| format!("{d} microseconds")),
         "pid": int("pid"),
     });

@@ -18,7 +18,7 @@ use crate::shared::entry::Entry;
 use crate::shared::text::load_text;
 use crate::shared::wakes::{self, Wakes};
 use crate::shared::{self, Shared};
-use crate::task::document::{self, time_json};
+use crate::task::document::{TaskDocument, time_json};
 use crate::tenant::columns::{Pauses, Results, Tasks, Tenants};
 use crate::tenant::{self, rights};
 use crate::waits::why;
@@ -255,11 +255,11 @@ fn tasks(args: &Args) -> Result<Ret> {
     };
     if finished {
         let table = tenant.open_to_look(tenant.result)?;
-        table.scan(&Results::BY_ID, &[]).backward().all(|row| show(&|| document::describe_result(&tenant, &row)));
+        table.scan(&Results::BY_ID, &[]).backward().all(|row| show(&|| TaskDocument::finished(&tenant, &row).into_row()));
     } else {
         let table = tenant.open_to_look(tenant.task)?;
         let unfinished = table.scan(&Tasks::PICK, &[]).filter(|row| state::is_task(row.char(Tasks::STATE)));
-        { unfinished }.all(|row| show(&|| why::describe_task(&tenant, &row, now)));
+        { unfinished }.all(|row| show(&|| why::describe(&tenant, &row, now).into_row()));
     }
     if more {
         let which = if finished { "newest" } else { "first" };

@@ -1,19 +1,253 @@
-//! How a task's end and times are shown to people: parts of jsonb documents.
+//! The document of a task, as views and calls show it and as hooks and listeners get it.
+//!
+//! Its keys are the fields of [`TaskDocument`], spelt here and nowhere else in Rust; `tenant_q.task` has the same in SQL.
+//! Each constructor is one way to know a task: by its row or its result's, as it ends, in an event, before there is a row.
 
+use crate::handler::Handler;
+use crate::handler::listeners::Event;
 use crate::postgres::clock;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
+use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::state::{self, State};
 use crate::pure::time::{self, Micros};
 use crate::task::end::End;
+use crate::task::new::NewTask;
 use crate::task::options::Options;
-use crate::task::rules;
+use crate::task::rules::Rules;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use crate::{handler, settings};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 use std::rc::Rc;
+
+/// All that is told of a task. What is absent is null.
+#[derive(Serialize)]
+pub struct TaskDocument<'a> {
+    /// Of a listener's document only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+    id: String,
+    tenant: &'a str,
+    handler: Option<&'a str>,
+    name: Option<&'a str>,
+    state: &'a str,
+    /// Why it doesn't run, for people.
+    reason: Option<String>,
+    args: Option<Json>,
+    result: Option<Json>,
+    error: Option<Json>,
+    attempt: i32,
+    max_attempts: Option<i32>,
+    queue: &'a str,
+    priority: i32,
+    group_id: Option<&'a str>,
+    parent_id: Option<String>,
+    schedule: Option<&'a str>,
+    #[serde(serialize_with = "as_time")]
+    scheduled_for: Option<Micros>,
+    #[serde(serialize_with = "as_time")]
+    created_at: Option<Micros>,
+    #[serde(serialize_with = "as_time")]
+    run_at: Option<Micros>,
+    #[serde(serialize_with = "as_time")]
+    started_at: Option<Micros>,
+    #[serde(serialize_with = "as_time")]
+    finished_at: Option<Micros>,
+    enqueued_by: Option<&'a str>,
+    meta: Option<Json>,
+}
+
+fn as_time<S: Serializer>(time: &Option<Micros>, to: S) -> Result<S::Ok, S::Error> {
+    time_json(*time).serialize(to)
+}
+
+/// What is known of a task beside its row, in an event.
+#[derive(Default)]
+pub struct Seen<'a> {
+    pub state: &'a str,
+    pub attempt: i32,
+    pub started_at: Option<Micros>,
+    pub result: Option<Json>,
+    pub error: Option<Json>,
+}
+
+impl<'a> TaskDocument<'a> {
+    /// What an unfinished task's row alone says.
+    fn of_row(tenant: &'a Tenant, row: &'a Row<Tasks>, handler: Option<&Handler>) -> TaskDocument<'a> {
+        TaskDocument {
+            event: None,
+            id: ids::uuid_text(row.get(Tasks::ID).unwrap_or(0)),
+            tenant: &tenant.name,
+            handler: row.get(Tasks::HANDLER),
+            name: row.get(Tasks::NAME),
+            state: "",
+            reason: None,
+            args: row.get(Tasks::ARGS),
+            result: None,
+            error: None,
+            attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0),
+            max_attempts: Some(Rules::of(tenant, row, handler).max_attempts),
+            queue: row.get(Tasks::QUEUE).unwrap_or(DEFAULT_QUEUE),
+            priority: row.get(Tasks::PRIORITY).unwrap_or(0).into(),
+            group_id: row.get(Tasks::GROUP_ID),
+            parent_id: row.get(Tasks::PARENT_ID).map(ids::uuid_text),
+            schedule: row.get(Tasks::SCHEDULE),
+            scheduled_for: row.get(Tasks::SCHEDULED_FOR),
+            created_at: row.get(Tasks::CREATED_AT),
+            run_at: row.get(Tasks::RUN_AT),
+            started_at: None,
+            finished_at: None,
+            enqueued_by: row.get(Tasks::ENQUEUED_BY),
+            meta: row.get(Tasks::META),
+        }
+    }
+
+    /// An unfinished one. `running`: since when, if it runs; 0 = it is about to.
+    pub fn unfinished(
+        tenant: &'a Tenant,
+        row: &'a Row<Tasks>,
+        handler: Option<&Handler>,
+        state: State,
+        reason: Option<String>,
+        running: Option<Micros>,
+    ) -> TaskDocument<'a> {
+        let known = TaskDocument::of_row(tenant, row, handler);
+        TaskDocument {
+            state: state.name(),
+            reason,
+            error: Some(last_error(row.get(Tasks::HISTORY))),
+            attempt: known.attempt + i32::from(running.is_some()),
+            started_at: running.filter(|since| *since > 0),
+            ..known
+        }
+    }
+
+    /// A finished one.
+    pub fn finished(tenant: &'a Rc<Tenant>, row: &'a Row<Results>) -> TaskDocument<'a> {
+        let of_handler = || handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten()?.max_attempts;
+        let max_attempts = Options::of_result(row).max_attempts.or_else(of_handler).unwrap_or_else(settings::max_attempts);
+        TaskDocument {
+            event: None,
+            id: ids::uuid_text(row.get(Results::ID).unwrap_or(0)),
+            tenant: &tenant.name,
+            handler: row.get(Results::HANDLER),
+            name: row.get(Results::NAME),
+            state: state::finished(row.char(Results::STATE)).name(),
+            reason: None,
+            args: row.get(Results::ARGS),
+            result: row.get(Results::RESULT),
+            error: row.get(Results::ERROR),
+            attempt: row.get(Results::ATTEMPTS).unwrap_or(0),
+            max_attempts: Some(max_attempts),
+            queue: row.get(Results::QUEUE).unwrap_or(DEFAULT_QUEUE),
+            priority: row.get(Results::PRIORITY).unwrap_or(0).into(),
+            group_id: row.get(Results::GROUP_ID),
+            parent_id: row.get(Results::PARENT_ID).map(ids::uuid_text),
+            schedule: row.get(Results::SCHEDULE),
+            scheduled_for: row.get(Results::SCHEDULED_FOR),
+            created_at: row.get(Results::CREATED_AT),
+            run_at: row.get(Results::RUN_AT),
+            started_at: row.get(Results::STARTED_AT),
+            finished_at: row.get(Results::FINISHED_AT),
+            enqueued_by: row.get(Results::ENQUEUED_BY),
+            meta: row.get(Results::META),
+        }
+    }
+
+    /// One that is just ending, for its hooks.
+    pub fn ending(tenant: &'a Tenant, row: &'a Row<Tasks>, end: &End) -> TaskDocument<'a> {
+        TaskDocument {
+            state: state::finished(end.state).name(),
+            result: end.result.map(Jsonb::value),
+            error: end.error.clone(),
+            attempt: end.attempts,
+            started_at: end.started_at,
+            finished_at: Some(clock::now()),
+            ..TaskDocument::of_row(tenant, row, registered(tenant, row).as_deref())
+        }
+    }
+
+    /// One that something happens to, for listeners.
+    pub fn in_event(tenant: &'a Tenant, row: &'a Row<Tasks>, event: Event, seen: Seen<'a>) -> TaskDocument<'a> {
+        let is_end = matches!(event, Event::Done | Event::Failed | Event::Cancelled | Event::Expired);
+        TaskDocument {
+            event: Some(event.name()),
+            state: seen.state,
+            result: seen.result,
+            error: seen.error,
+            attempt: seen.attempt,
+            started_at: seen.started_at,
+            finished_at: is_end.then(clock::now),
+            ..TaskDocument::of_row(tenant, row, registered(tenant, row).as_deref())
+        }
+    }
+
+    /// One that is being enqueued, for listeners: there is no row yet.
+    pub fn to_be(
+        tenant: &'a Tenant,
+        new: &'a NewTask,
+        handler: &'a str,
+        id: u128,
+        run_at: Micros,
+        by: &'a str,
+        event: Event,
+    ) -> TaskDocument<'a> {
+        let now = clock::now();
+        TaskDocument {
+            event: Some(event.name()),
+            id: ids::uuid_text(id),
+            tenant: &tenant.name,
+            handler: Some(handler),
+            name: new.name.as_deref(),
+            state: if run_at > now { "delayed" } else { "queued" },
+            reason: None,
+            args: new.args.as_ref().map(Jsonb::value),
+            result: None,
+            error: None,
+            attempt: 0,
+            max_attempts: new.max_attempts,
+            queue: new.queue.as_deref().unwrap_or(DEFAULT_QUEUE),
+            priority: new.priority.unwrap_or(0),
+            group_id: new.group_id.as_deref(),
+            parent_id: None,
+            schedule: new.schedule.as_deref(),
+            scheduled_for: new.scheduled_for,
+            created_at: Some(now),
+            run_at: Some(run_at),
+            started_at: None,
+            finished_at: None,
+            enqueued_by: Some(by),
+            meta: new.meta.clone(),
+        }
+    }
+
+    /// As it is after an attempt that has left neither row nor result.
+    pub fn after(self, state: State, attempt: i32, result: Option<Json>) -> TaskDocument<'a> {
+        TaskDocument { state: state.name(), attempt, result, ..self }
+    }
+
+    /// As hooks and listeners get it.
+    pub fn into_argument(self) -> Jsonb {
+        Jsonb::from_value(json!(self))
+    }
+
+    /// As a row of type `tenant_q.task`: `args` and `result` in arrays, so that JSON null and SQL NULL stay apart.
+    pub fn into_row(mut self) -> Json {
+        let wrapped = |value: Json| json!([value]);
+        (self.args, self.result) = (self.args.map(wrapped), self.result.map(wrapped));
+        json!(self)
+    }
+}
+
+/// The queue of tasks that name none.
+const DEFAULT_QUEUE: &str = "default";
+
+fn registered(tenant: &Tenant, row: &Row<Tasks>) -> Option<Rc<Handler>> {
+    handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten()
+}
 
 /// For messages: "has …".
 pub fn ended_how(state: u8) -> &'static str {
@@ -52,67 +286,4 @@ pub fn last_error(history: Option<Json>) -> Json {
         }
     }
     Json::Object(error)
-}
-
-/// The same of a finished one.
-pub fn describe_result(tenant: &Rc<Tenant>, row: &Row<Results>) -> Json {
-    let max_attempts = Options::of_result(row).max_attempts;
-    let handler = if max_attempts.is_none() { handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten() } else { None };
-    let max_attempts = max_attempts.or(handler.and_then(|h| h.max_attempts)).unwrap_or_else(settings::max_attempts);
-    json!({
-        "id": ids::uuid_text(row.get(Results::ID).unwrap_or(0)),
-        "tenant": tenant.name,
-        "handler": row.get(Results::HANDLER),
-        "name": row.get(Results::NAME),
-        "state": state::finished(row.char(Results::STATE)).name(),
-        "reason": null,
-        "args": row.get(Results::ARGS).map(|v| json!([v])),
-        "result": row.get(Results::RESULT).map(|v| json!([v])),
-        "error": row.get(Results::ERROR),
-        "attempt": row.get(Results::ATTEMPTS),
-        "max_attempts": max_attempts,
-        "queue": row.get(Results::QUEUE).unwrap_or("default"),
-        "priority": row.get(Results::PRIORITY),
-        "group_id": row.get(Results::GROUP_ID),
-        "parent_id": row.get(Results::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.get(Results::SCHEDULE),
-        "scheduled_for": time_json(row.get(Results::SCHEDULED_FOR)),
-        "created_at": time_json(row.get(Results::CREATED_AT)),
-        "run_at": time_json(row.get(Results::RUN_AT)),
-        "started_at": time_json(row.get(Results::STARTED_AT)),
-        "finished_at": time_json(row.get(Results::FINISHED_AT)),
-        "enqueued_by": row.get(Results::ENQUEUED_BY),
-        "meta": row.get(Results::META),
-    })
-}
-
-/// A task that has just ended, as its hooks get it.
-pub fn describe_end(tenant: &Tenant, row: &Row<Tasks>, end: &End) -> Json {
-    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
-    let max_attempts = rules::Rules::of(tenant, row, handler.as_deref()).max_attempts;
-    json!({
-        "id": row.get(Tasks::ID).map(ids::uuid_text),
-        "tenant": tenant.name,
-        "handler": row.get(Tasks::HANDLER),
-        "name": row.get(Tasks::NAME),
-        "state": state::finished(end.state).name(),
-        "reason": null,
-        "args": row.get(Tasks::ARGS),
-        "result": end.result.map(Jsonb::value),
-        "error": end.error,
-        "attempt": end.attempts,
-        "max_attempts": max_attempts,
-        "queue": row.get(Tasks::QUEUE).unwrap_or("default"),
-        "priority": row.get(Tasks::PRIORITY),
-        "group_id": row.get(Tasks::GROUP_ID),
-        "parent_id": row.get(Tasks::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.get(Tasks::SCHEDULE),
-        "scheduled_for": time_json(row.get(Tasks::SCHEDULED_FOR)),
-        "created_at": time_json(row.get(Tasks::CREATED_AT)),
-        "run_at": time_json(row.get(Tasks::RUN_AT)),
-        "started_at": time_json(end.started_at),
-        "finished_at": time_json(Some(clock::now())),
-        "enqueued_by": row.get(Tasks::ENQUEUED_BY),
-        "meta": row.get(Tasks::META),
-    })
 }

@@ -3,7 +3,6 @@
 pub mod current;
 pub mod document;
 pub mod end;
-pub mod event;
 pub mod insert;
 pub mod lookup;
 pub mod new;

@@ -8,16 +8,14 @@ use crate::pure::ids;
 use crate::pure::state::{self, State};
 use crate::pure::time::Micros;
 use crate::shared::{self, slot};
-use crate::task::{document, rules};
+use crate::task::document::TaskDocument;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::{depend, members};
-use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
-/// The row shape `tenant_q.task` of an unfinished task. `result` and `args` are wrapped in arrays,
-/// so that JSON null and SQL NULL stay apart.
-pub fn describe_task(tenant: &Rc<Tenant>, row: &Row<Tasks>, now: Micros) -> Json {
+/// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
+pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: Micros) -> TaskDocument<'a> {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
     let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
@@ -31,7 +29,6 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row<Tasks>, now: Micros) -> Json
     let waits = if state == State::Queued && row.has(Tasks::WAITS) { still_depends(tenant, row) } else { None };
     let state = if waits.is_some() { State::Deferred } else { state };
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
-    let rules = rules::Rules::of(tenant, row, handler.as_deref());
     let reason = match (state, &handler) {
         (State::Held, None) => Some("handler is not registered".to_string()),
         (State::Held, Some(h)) => Some(
@@ -43,32 +40,7 @@ pub fn describe_task(tenant: &Rc<Tenant>, row: &Row<Tasks>, now: Micros) -> Json
         (State::Queued, _) if row.char(Tasks::STATE) == state::stored::GATED => Some("a lock or limit is busy".to_string()),
         _ => None,
     };
-    let attempts = row.get(Tasks::ATTEMPTS).unwrap_or(0);
-    json!({
-        "id": ids::uuid_text(id),
-        "tenant": tenant.name,
-        "handler": row.get(Tasks::HANDLER),
-        "name": row.get(Tasks::NAME),
-        "state": state.name(),
-        "reason": reason,
-        "args": row.get(Tasks::ARGS).map(|v| json!([v])),
-        "result": null,
-        "error": document::last_error(row.get(Tasks::HISTORY)),
-        "attempt": attempts + i32::from(slot.is_some()),
-        "max_attempts": rules.max_attempts,
-        "queue": row.get(Tasks::QUEUE).unwrap_or("default"),
-        "priority": row.get(Tasks::PRIORITY),
-        "group_id": row.get(Tasks::GROUP_ID),
-        "parent_id": row.get(Tasks::PARENT_ID).map(ids::uuid_text),
-        "schedule": row.get(Tasks::SCHEDULE),
-        "scheduled_for": document::time_json(row.get(Tasks::SCHEDULED_FOR)),
-        "created_at": document::time_json(Some(created_at)),
-        "run_at": document::time_json(row.get(Tasks::RUN_AT)),
-        "started_at": document::time_json(slot.map(|s| s.started_at.load()).filter(|t| *t > 0)),
-        "finished_at": null,
-        "enqueued_by": row.get(Tasks::ENQUEUED_BY),
-        "meta": row.get(Tasks::META),
-    })
+    TaskDocument::unfinished(tenant, row, handler.as_deref(), state, reason, slot.map(|s| s.started_at.load()))
 }
 
 /// What a row that no pick has looked at yet has to wait for, for people.

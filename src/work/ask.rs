@@ -14,7 +14,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
 use crate::pure::time::Micros;
 use crate::shared::slot::Item;
-use crate::task::event::{self, Seen};
+use crate::task::document::{Seen, TaskDocument};
 use crate::task::new::NewTask;
 use crate::task::options::{Asked, Options};
 use crate::task::queue::Queue;
@@ -73,7 +73,7 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at
         let Some(code) = listening_handler.code_at_enqueue(tenant) else { return Ok(false) };
         able.push((listener, listening_handler, code));
     }
-    let document = Jsonb::from_value(event::new_document(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue));
+    let document = TaskDocument::to_be(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue).into_argument();
     for (listener, listening_handler, code) in able {
         let answer = sandbox::as_owner(pgrx::pg_sys::Oid::from(code.role()), || {
             for (name, value) in [("search_path", tenant.search_path()), ("TimeZone", tenant.zone())] {
@@ -228,7 +228,7 @@ pub fn before_run(
 
 fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: Micros) -> Jsonb {
     let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
-    Jsonb::from_value(event::document(tenant, row, event, &seen))
+    TaskDocument::in_event(tenant, row, event, seen).into_argument()
 }
 
 /// A handler has returned: in its transaction, as its role, in its search_path. An error fails the
@@ -247,7 +247,7 @@ pub fn after_run(
         return Ok(());
     }
     let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result.value()), error: None };
-    let document = Jsonb::from_value(event::document(tenant, row, Event::AfterRun, &seen));
+    let document = TaskDocument::in_event(tenant, row, Event::AfterRun, seen).into_argument();
     for listener in listening {
         ask(&*listeners::listening_to_run(tenant, &listener, row, code)?, &document, code)?;
     }

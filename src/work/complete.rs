@@ -18,12 +18,13 @@ use crate::pure::time::Micros;
 use crate::schedules::follow;
 use crate::shared::slot::Item;
 use crate::shared::waiters;
+use crate::task::document::TaskDocument;
 use crate::task::end::{self, End, HISTORY, INTERRUPTIONS};
+use crate::task::insert;
 use crate::task::new::NewTask;
 use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::task::rules::Rules;
-use crate::task::{document, insert};
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::Caller;
@@ -86,7 +87,7 @@ fn call_hooks(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End
     for name in of_outcome.into_iter().chain(options.hook) {
         let new = NewTask {
             handler: name.clone(),
-            args: Some(Jsonb::from_value(document::describe_end(tenant, row, end))),
+            args: Some(TaskDocument::ending(tenant, row, end).into_argument()),
             name: row.text(Tasks::NAME).map(|n| format!("{n}: hook")).filter(|n| n.len() <= 1024),
             ..NewTask::default()
         };

@@ -10,21 +10,21 @@ use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
 use crate::pure::state::ended;
 use crate::pure::time::Micros;
+use crate::task::document::{Seen, TaskDocument};
 use crate::task::end;
-use crate::task::event::{self, Seen};
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use std::rc::Rc;
 
 /// A task was done, in the transaction that records it.
 pub fn done(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: Micros, result: &Jsonb) {
     let Some(listening) = listening(tenant, Event::Done, row) else { return };
     let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
-    record(tenant, &listening, || event::document(tenant, row, Event::Done, &seen));
+    record(tenant, &listening, TaskDocument::in_event(tenant, row, Event::Done, seen));
 }
 
 /// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
@@ -34,7 +34,7 @@ pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_a
         let Some(listening) = listening(tenant, event, row) else { continue };
         let error = Some(end::error_document(failure));
         let seen = Seen { state, attempt, started_at: Some(started_at), result: None, error };
-        record(tenant, &listening, || event::document(tenant, row, event, &seen));
+        record(tenant, &listening, TaskDocument::in_event(tenant, row, event, seen));
     }
 }
 
@@ -48,7 +48,7 @@ pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: u8, failure: Option
     let Some(listening) = listening(tenant, event, row) else { return };
     let error = failure.map(end::error_document);
     let seen = Seen { state: event.name(), attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
-    record(tenant, &listening, || event::document(tenant, row, event, &seen));
+    record(tenant, &listening, TaskDocument::in_event(tenant, row, event, seen));
 }
 
 /// A schedule has enqueued a task, in the transaction of its tick.
@@ -59,7 +59,7 @@ pub fn schedule_fired(queue: &Queue, new: &NewTask, id: u128) {
         return;
     }
     let run_at = new.run_at.unwrap_or_else(clock::now);
-    record(tenant, &listening, || event::new_document(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
+    record(tenant, &listening, TaskDocument::to_be(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
 }
 
 fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<Listener>>> {
@@ -72,8 +72,8 @@ fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<L
 
 /// Enqueues the listeners' tasks. One that can't be is left out and said in the log: a broken
 /// listener must not keep tasks from ending.
-fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: impl FnOnce() -> Json) {
-    let args = Jsonb::from_value(document());
+fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: TaskDocument) {
+    let args = document.into_argument();
     for listener in listening {
         let add = || -> Result<u128> {
             let tenant = tenant::by_oid(tenant.oid)?;

@@ -1,5 +1,7 @@
 //! `sql/x.sql` declares what `src/calls/x.rs` binds: file by file, symbol by symbol.
 
+mod shapes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -68,6 +70,12 @@ fn files(folder: &str, ending: &str) -> Files {
         }
     }
     files
+}
+
+/// A file of the project's.
+fn text_of(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 #[test]
