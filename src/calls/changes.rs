@@ -8,6 +8,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::ids;
 use crate::pure::state::{self, State, stored};
+use crate::pure::time::Span;
 use crate::shared::{self, wake};
 use crate::task::lookup::{self, Found};
 use crate::task::new::NewTask;
@@ -81,7 +82,7 @@ fn update(args: &Args) -> Result<Ret> {
     let meta = new.meta.clone().map(Jsonb::from_value);
     // Another incarnation, though hardly another time: an executor that has read the row before
     // must not end it with the old arguments.
-    let mut changes = vec![Tasks::CREATED_AT.to(created_at + 1)];
+    let mut changes = vec![Tasks::CREATED_AT.to(created_at + Span::MICROSECOND)];
     if let Some(at) = new.run_at {
         changes.push(Tasks::RUN_AT.to(at));
     }
@@ -162,7 +163,7 @@ fn purge(args: &Args) -> Result<Ret> {
     let age = args
         .interval(0)
         .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "older_than is null").hint("Pass '0' for all that are finished."))?;
-    if age < 0 {
+    if age.is_negative() {
         return Err(Error::invalid("older_than is negative"));
     }
     let wanted = args.texts(1).map(|names| names.iter().map(|n| final_state(n)).collect::<Result<Vec<State>>>()).transpose()?;

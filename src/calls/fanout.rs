@@ -12,7 +12,7 @@ use crate::pure::choice::{Named, OnRedeclared};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
-use crate::pure::time::{Micros, instant};
+use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::warn_of_delays;
 use crate::schedules::definition::Definition;
 use crate::schedules::follow;
@@ -72,7 +72,7 @@ fn async_all(args: &Args) -> Result<Ret> {
     if let Some(names) = &names {
         check_tenants(names)?;
     }
-    if args.interval(3).is_some_and(|i| i < 0) {
+    if args.interval(3).is_some_and(Span::is_negative) {
         return Err(Error::invalid("stagger is negative"));
     }
     let user = sandbox::current_user();
@@ -190,8 +190,8 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     if let Some(names) = &tenants {
         check_tenants(names)?;
     }
-    let stagger = args.interval(26).unwrap_or(0);
-    if stagger < 0 {
+    let stagger = args.interval(26).unwrap_or_default();
+    if stagger.is_negative() {
         return Err(Error::invalid("stagger is negative"));
     }
     let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
@@ -301,7 +301,7 @@ fn contended(name: &str) -> Error {
 }
 
 /// The change is to reach the tenants; it takes the place of an earlier one of this name.
-fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::tenant::rights::Caller, now: Micros) -> Result<()> {
+fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::tenant::rights::Caller, now: At) -> Result<()> {
     // Whoever is spreading it is waited for; then all that it has written is seen.
     run(
         "SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",

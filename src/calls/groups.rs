@@ -11,7 +11,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::state::{self, State};
-use crate::pure::time::Micros;
+use crate::pure::time::Span;
 use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
 use crate::shared::{self, slot, wake};
@@ -52,7 +52,7 @@ fn members(tasks: &Table<Tasks>, results: &Table<Results>, group: &str) -> Membe
 
 /// The finished members, when they are enough: `count` of them at least, or without it any; None =
 /// they are not. While it waits without a count, it waits for all.
-fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) -> Result<Option<Vec<Row<Results>>>> {
+fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) -> Result<Option<Vec<Row<Results>>>> {
     tasks::check_wait(wait)?;
     if count.is_some_and(|n| n < 0) {
         return Err(Error::invalid("count is negative").hint("NULL takes what is finished; a number waits for at least so many."));
@@ -64,17 +64,17 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Micros) 
         Some(_) => m.finished.len() >= needed,
         None => m.unfinished.is_empty(),
     };
-    if wait > 0 && wake::any_enqueued() {
+    if wait > Span::ZERO && wake::any_enqueued() {
         transaction::see_own_writes();
     }
     let mut found = members(&tasks, &results, group);
-    if wait > 0 && !settled(&found) {
+    if wait > Span::ZERO && !settled(&found) {
         if found.unfinished.iter().any(|row| row.own) {
             return Err(Error::state("a task of the group was enqueued by this very transaction, which has not committed")
                 .detail("It starts after the commit, so waiting here would never end.")
                 .hint("COMMIT first, then wait."));
         }
-        let deadline = Instant::now() + Duration::from_micros(wait as u64).min(settings::max_wait());
+        let deadline = Instant::now() + wait.duration().min(settings::max_wait());
         if let Some(s) = shared::get() {
             let waiting = Waiting::for_any(s, 0, waiters::mark(tenant.oid, group));
             let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
@@ -108,7 +108,7 @@ fn result_group(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(4).as_deref())?;
     rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(false);
-    let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))? else { return Ok(Ret::Null) };
+    let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default())? else { return Ok(Ret::Null) };
     let values = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| {
         if !is_failure(row) {
             return row.get(Results::RESULT).unwrap_or(Json::Null);
@@ -127,7 +127,7 @@ fn fetch_group(args: &Args) -> Result<Ret> {
     let tenant = tenant::resolve(args.text(4).as_deref())?;
     rights::may_read(&tenant)?;
     let failures = args.bool(1).unwrap_or(true);
-    let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or(0))?.unwrap_or_default();
+    let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default())?.unwrap_or_default();
     let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| TaskDocument::finished(&tenant, row).into_row());
     Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
 }

@@ -10,6 +10,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::retry;
+use crate::pure::time::Span;
 use crate::sql_functions;
 use crate::task::new::TIME_MAX;
 use crate::tenant::records::{announce_registry, run};
@@ -50,7 +51,7 @@ fn register(args: &Args) -> Result<Ret> {
         return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
     }
     for (what, n) in [("timeout", 4), ("expires", 7), ("result_ttl", 13)] {
-        if args.interval(n).is_some_and(|i| i < 0) {
+        if args.interval(n).is_some_and(Span::is_negative) {
             return Err(Error::invalid(format!("{what} is negative")));
         }
         if args.interval(n).is_some_and(|i| crate::postgres::clock::now().saturating_add(i) >= TIME_MAX) {
@@ -107,7 +108,7 @@ fn register(args: &Args) -> Result<Ret> {
         "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
         &[who.into(), name.as_str().into()],
     )? > 0;
-    let seconds = |n: usize| args.interval(n).map(|i| i as f64 / 1e6);
+    let seconds = |n: usize| args.interval(n).map(Span::seconds);
     let owner = resolved.as_ref().and_then(|s| catalog::role_name(s.owner));
     run(
         "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
@@ -241,10 +242,9 @@ fn backoff(args: &Args) -> Result<Ret> {
         return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));
     }
     let mut object = json!({ "kind": kind });
-    let seconds = |micros: i64| json!(micros as f64 / 1e6);
     for (name, n) in [("base", 1), ("cap", 3)] {
         if let Some(i) = args.interval(n) {
-            object[name] = seconds(i);
+            object[name] = json!(i.seconds());
         }
     }
     for (name, n) in [("factor", 2), ("jitter", 4)] {
@@ -256,7 +256,7 @@ fn backoff(args: &Args) -> Result<Ret> {
         }
     }
     if let Some(delays) = args.intervals(5) {
-        object["delays"] = delays.into_iter().map(|d| d as f64 / 1e6).collect();
+        object["delays"] = delays.into_iter().map(Span::seconds).collect();
     }
     for (name, n) in [("retry_on", 6), ("never_on", 7)] {
         if let Some(list) = args.texts(n) {
@@ -274,7 +274,7 @@ fn backoff_delay(args: &Args) -> Result<Ret> {
         None => retry::Policy::default(),
     };
     let exact = retry::Policy { jitter: Some(0.0), ..policy };
-    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, 0) as f64 / 1e6)))
+    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, 0).seconds())))
 }
 
 /// tenant_q.handlers(tenant): rows of the view tq_handlers, as documents.

@@ -4,6 +4,7 @@ use crate::calls::problems;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::{catalog, clock, shmem, worker};
+use crate::pure::time::{At, Span};
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
 use crate::shared::wakes::{self, Wakes};
@@ -22,7 +23,7 @@ fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
 /// Whether starts fail for want of a background worker slot: they are tried once a second, so the last one was lately.
 pub fn no_slot(s: &Shared) -> bool {
     let last = s.header.last_no_slot.load();
-    last != 0 && (clock::now() - last).abs() < 10_000_000
+    last != At::UNSET && (clock::now() - last).abs() < Span::of_secs(10)
 }
 
 /// tq_health(): checks.
@@ -163,11 +164,11 @@ fn health(_args: &Args) -> Result<Ret> {
             let swept = db.swept_at.load();
             check(
                 "sweep",
-                swept > 0 || db.state.load() != db_state::SERVED,
+                swept > At::UNSET || db.state.load() != db_state::SERVED,
                 if db.sweep_wanted.load() == 1 {
                     format!("at tenant {}", db.swept_tenants.load())
                 } else {
-                    time_json((swept > 0).then_some(swept)).as_str().unwrap_or("never").to_string()
+                    time_json((swept > At::UNSET).then_some(swept)).as_str().unwrap_or("never").to_string()
                 },
                 "The first look at all tenants since the start is not over yet.",
                 "It goes on; what is enqueued meanwhile runs.",

@@ -5,6 +5,7 @@ use crate::postgres::deferred::Declared;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Access;
 use crate::postgres::{clock, latch, transaction};
+use crate::pure::time::At;
 use crate::shared::slot::Item;
 use crate::sql_functions;
 use crate::task::document::TaskDocument;
@@ -15,7 +16,7 @@ use crate::work::own_session::{self, Attempt, Due, LOOK_AGAIN};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 thread_local! {
     /// Between the steps of one tq_run_pending.
@@ -32,7 +33,7 @@ fn drain(args: &Args) -> Result<Ret> {
     };
     // The default, now(), is when the transaction began; what it has enqueued since is due as well.
     let as_of = args.time(1).filter(|t| *t != transaction::started_at());
-    if as_of.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+    if as_of.is_some_and(At::is_infinite) {
         return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
     }
     let tenant = own_session::resolve(args.text(2).as_deref())?;
@@ -95,8 +96,8 @@ fn pending_begin(args: &Args) -> Result<Ret> {
 /// tenant_q.pending_step(tenant, wait): 'ran' one task, to be committed; 'waited' a while, to be
 /// called again; 'idle': nothing has been due for `wait`.
 fn pending_step(args: &Args) -> Result<Ret> {
-    let wait = args.interval(1).unwrap_or(0);
-    if wait < 0 {
+    let wait = args.interval(1).unwrap_or_default();
+    if wait.is_negative() {
         return Err(Error::invalid("wait is negative").hint("0 does not wait."));
     }
     let tenant = own_session::resolve(args.text(0).as_deref())?;
@@ -112,7 +113,7 @@ fn pending_step(args: &Args) -> Result<Ret> {
         pgrx::check_for_interrupts!();
     }
     let since = *pending.idle_since.get_or_insert_with(clock::steady);
-    let rest = Duration::from_micros(wait as u64).saturating_sub(since.elapsed());
+    let rest = wait.duration().saturating_sub(since.elapsed());
     if rest.is_zero() {
         pending.due.tell();
         return Ok(Ret::Text("idle".into()));

@@ -6,7 +6,7 @@ use crate::postgres::error::Result;
 use crate::postgres::relation::Access;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::shares::Owner;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::pure::{ids, state};
 use crate::shared::entry::Entry;
@@ -97,7 +97,7 @@ pub fn lower_case(sentence: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
-fn problem(what: String, since: Option<Micros>, why: String, fix: String) -> Json {
+fn problem(what: String, since: Option<At>, why: String, fix: String) -> Json {
     json!({ "what": what, "since": time_json(since), "reason": why, "fix": fix })
 }
 
@@ -229,7 +229,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
         for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
             let since = e.blocked_since.load();
-            if since > 0
+            if since > At::UNSET
                 && let Some(text) = e.blocked_reason.load().text()
             {
                 rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
@@ -288,17 +288,17 @@ fn may_select(relation: u32) -> bool {
 }
 
 /// Somebody waits for so long that it isn't only for his turn.
-const WAITS_LONG: Micros = 3_000_000;
+const WAITS_LONG: Span = Span::of_secs(3);
 
 /// Who holds the places that a role has been waiting for.
 fn held_places(s: &Shared) -> Vec<Json> {
     let now = clock::now();
-    let waiting: Vec<Micros> = (s.roles.iter().take_while(|r| r.in_use.load() == 1))
+    let waiting: Vec<At> = (s.roles.iter().take_while(|r| r.in_use.load() == 1))
         .map(|r| r.waiting_since.load())
-        .filter(|since| *since > 0 && now - since > WAITS_LONG)
+        .filter(|since| *since > At::UNSET && now - *since > WAITS_LONG)
         .collect();
     let Some(first) = waiting.iter().min() else { return vec![] };
-    let (max, seconds) = (settings::max_executors(shmem::max_worker_processes()), (now - first) / 1_000_000);
+    let (max, seconds) = (settings::max_executors(shmem::max_worker_processes()), (now - *first) / Span::SECOND);
     let why = match waiting.len() {
         1 => format!("of {max} places, while a role has waited for one for {seconds} s"),
         n => format!("of {max} places, while {n} roles wait for one, the first for {seconds} s"),
@@ -307,7 +307,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
     let mut rows = Vec::new();
     for slot in s.slots {
         let (word, since) = (Word::load(slot), slot.started_at.load());
-        if slot.state.load() != SlotState::Working || !word.running || since == 0 || now - since < WAITS_LONG {
+        if slot.state.load() != SlotState::Working || !word.running || since == At::UNSET || now - since < WAITS_LONG {
             continue;
         }
         if slot.database.load() != shmem::my_database() {

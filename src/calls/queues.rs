@@ -7,6 +7,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::pure::choice::Named;
 use crate::pure::rate::Algorithm;
+use crate::pure::time::Span;
 use crate::sql_functions;
 use crate::tenant::limits::check_limits;
 use crate::tenant::queue::Pick;
@@ -53,7 +54,7 @@ fn set_queue(args: &Args) -> Result<Ret> {
     if args.int(3).is_some_and(|p| i16::try_from(p).is_err()) {
         return Err(Error::invalid("priority is out of range").hint("Priorities go from -32768 to 32767, higher first."));
     }
-    if args.interval(4).is_some_and(|t| t < 0) {
+    if args.interval(4).is_some_and(Span::is_negative) {
         return Err(Error::invalid("timeout is negative").hint("0 means no timeout."));
     }
     if args.int(5).is_some_and(|n| n < 0) {
@@ -82,7 +83,7 @@ fn set_queue(args: &Args) -> Result<Ret> {
             args.int(1).into(),
             args.text(2).into(),
             args.int(3).into(),
-            args.interval(4).map(|i| i as f64 / 1e6).into(),
+            args.interval(4).map(Span::seconds).into(),
             args.int(5).into(),
             off("max_running").into(),
             off("rate").into(),

@@ -13,7 +13,7 @@ use crate::pure::nearest::nearest;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::{describe, zone};
-use crate::pure::time::{Micros, instant, micros};
+use crate::pure::time::{At, Span, instant};
 use crate::pure::{ids, state};
 use crate::schedules::define::{announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, PARAMETERS};
@@ -58,7 +58,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
     let reset = args.texts(25).unwrap_or_default();
     check_reset(args, &reset)?;
     let next_run = args.time(24);
-    if next_run.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+    if next_run.is_some_and(At::is_infinite) {
         return Err(Error::invalid("next_run is infinite").hint("enabled => false stops a schedule."));
     }
     let only_disables = given.enabled == Some(false) && reset.is_empty() && (1..=24).all(|n| n == ENABLED || !args.is_given(n));
@@ -99,7 +99,7 @@ fn change(
     row: &Row<Schedules>,
     given: &Definition,
     reset: &[String],
-    next_run: Option<Micros>,
+    next_run: Option<At>,
     author: &Caller,
 ) -> Result<bool> {
     let old = Definition::of_row(row);
@@ -125,7 +125,7 @@ fn change(
         planning::run_at(&mut planned, &new, &plan, at, now)?;
     }
     if given.jitter.is_some() || given.overlap.is_some() || new.rule != old.rule {
-        warn_of_delays(&new, &plan, 0);
+        warn_of_delays(&new, &plan, Span::ZERO);
     }
     if write(table, row, &new, &checked, &planned, author) == Write::Overtaken {
         return Ok(false);
@@ -269,7 +269,7 @@ struct Ahead {
     schedule: Schedule,
     left: i32,
     /// A fire time of the rule's to come back to, after the one of a release.
-    planned: Option<Micros>,
+    planned: Option<At>,
 }
 
 /// tenant_q.upcoming(until, tenant): fire times of all schedules in order, at most tenant_q.view_rows.
@@ -280,7 +280,7 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
     let table = tenant.open_to_look(tenant.schedule)?;
     let limit = settings::view_rows();
     let mut ahead: Vec<Ahead> = Vec::new();
-    let mut heap: BinaryHeap<Reverse<(Micros, usize)>> = BinaryHeap::new();
+    let mut heap: BinaryHeap<Reverse<(At, usize)>> = BinaryHeap::new();
     for row in table.scan(&Schedules::DUE, &[Schedules::NEXT_RUN.at_most(until)]) {
         if row.get(Schedules::ENABLED) == Some(true)
             && let Some(next) = row.get(Schedules::NEXT_RUN)
@@ -314,7 +314,7 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
         let next = match a.planned.take() {
             Some(planned) => Some(planned),
             None if a.schedule.state.released.is_some_and(|r| r == at) => None,
-            None => a.schedule.plan().next_after(slot).map(micros),
+            None => a.schedule.plan().next_after(slot).map(At::from),
         };
         heap.extend(next.map(|t| Reverse((t, n))));
     }
@@ -533,7 +533,7 @@ fn next_runs(args: &Args) -> Result<Ret> {
     while found.len() < n as usize
         && let Some(next) = plan.next_after(from)
     {
-        found.push(micros(next));
+        found.push(At::from(next));
         from = next;
     }
     Ok(Ret::Times(found))
@@ -576,13 +576,14 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
         match crate::task::lookup::look_up(&tasks, &results, id) {
             crate::task::lookup::Found::Finished(r) => Some(state::finished(r.char(Results::STATE)).name()),
             crate::task::lookup::Found::Unfinished(r) => {
-                let running = shared::get()
-                    .is_some_and(|s| crate::shared::slot::running(&s, tenant.oid, id, r.get(Tasks::CREATED_AT).unwrap_or(0)).is_some());
+                let running = shared::get().is_some_and(|s| {
+                    crate::shared::slot::running(&s, tenant.oid, id, r.get(Tasks::CREATED_AT).unwrap_or_default()).is_some()
+                });
                 Some(
                     state::unfinished(
                         r.char(Tasks::STATE),
                         r.get(Tasks::ATTEMPTS).unwrap_or(0),
-                        r.get(Tasks::RUN_AT).unwrap_or(0),
+                        r.get(Tasks::RUN_AT).unwrap_or_default(),
                         clock::now(),
                         running,
                     )

@@ -11,7 +11,7 @@ use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::{self, SlotState};
 use crate::shared::counters::Stat;
 use crate::shared::text::load_text;
@@ -96,6 +96,7 @@ fn stats(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
     let rows = visible_stats(&s).into_iter().map(|(tenant, stat)| {
         let get = |counter: &GaugeU64| counter.load() as i64;
+        let span = |counter: &GaugeU64| Span::of_micros(get(counter));
         let (done, failed, retried) = (get(&stat.done), get(&stat.failed), get(&stat.retried));
         let attempts = (done + failed + retried).max(1);
         json!({
@@ -105,12 +106,12 @@ fn stats(_args: &Args) -> Result<Ret> {
             "failed": failed,
             "retried": retried,
             "timeouts": get(&stat.timeouts),
-            "total_run_time": interval_json(get(&stat.run_total)),
-            "mean_run_time": interval_json(get(&stat.run_total) / attempts),
-            "max_run_time": interval_json(get(&stat.run_max)),
-            "total_wait_time": interval_json(get(&stat.wait_total)),
-            "mean_wait_time": interval_json(get(&stat.wait_total) / attempts),
-            "max_wait_time": interval_json(get(&stat.wait_max)),
+            "total_run_time": interval_json(span(&stat.run_total)),
+            "mean_run_time": interval_json(span(&stat.run_total) / attempts),
+            "max_run_time": interval_json(span(&stat.run_max)),
+            "total_wait_time": interval_json(span(&stat.wait_total)),
+            "mean_wait_time": interval_json(span(&stat.wait_total) / attempts),
+            "max_wait_time": interval_json(span(&stat.wait_max)),
             "since": time_json(Some(stat.since.load())),
         })
     });
@@ -140,7 +141,7 @@ fn queues(args: &Args) -> Result<Ret> {
         delayed: i64,
         retrying: i64,
         waiting: i64,
-        oldest: Option<Micros>,
+        oldest: Option<At>,
     }
     let tenant = tenant::resolve(args.text(0).as_deref())?;
     rights::may_read(&tenant)?;
@@ -163,7 +164,7 @@ fn queues(args: &Args) -> Result<Ret> {
             found.insert(queue.into(), Counts::default());
         }
         let c = found.get_mut(queue).expect("just made");
-        let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or(0));
+        let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default());
         let runs = running.contains(&row.get(Tasks::ID).unwrap_or(0));
         let state = state::unfinished(row.char(Tasks::STATE), attempts, run_at, now, runs);
         let counter = match state {

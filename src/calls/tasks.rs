@@ -11,7 +11,7 @@ use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction
 use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::state::{self, State, ended};
-use crate::pure::time::{self, Micros};
+use crate::pure::time::{At, Span};
 use crate::shared::waiters::Waiting;
 use crate::shared::{self, slot, wake};
 use crate::task::current;
@@ -164,13 +164,13 @@ fn cancel(args: &Args) -> Result<Ret> {
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
     state::is_task(row.char(Tasks::STATE)) && (even_running || !runs()) && table.delete(row) == Write::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
     crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End { state: ended::CANCELLED, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
@@ -247,7 +247,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         }
         tasks.insert(&columns);
         if let Some(entry) = tenant.entry(handler.run_as)? {
-            wake::added(entry, if wait.is_some() { time::NEVER } else { run_at });
+            wake::added(entry, if wait.is_some() { At::NEVER } else { run_at });
         }
         Ok(true)
     };
@@ -267,11 +267,11 @@ fn requeue(args: &Args) -> Result<Ret> {
 }
 
 /// Whether this session may wait now.
-pub(crate) fn check_wait(wait: Micros) -> Result<()> {
-    if wait < 0 {
+pub(crate) fn check_wait(wait: Span) -> Result<()> {
+    if wait.is_negative() {
         return Err(Error::invalid("wait is negative").hint("0 does not wait; the longest wait is tenant_q.max_wait."));
     }
-    if wait > 0 {
+    if wait > Span::ZERO {
         if current::current().is_some() {
             return Err(Error::state("a task cannot wait for another task").hint("Let it end, and the other one enqueue what follows."));
         }
@@ -288,7 +288,7 @@ pub(crate) fn check_wait(wait: Micros) -> Result<()> {
 }
 
 /// Waits until the task is finished or `wait` is over.
-fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
+fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Span) -> Result<Found> {
     check_wait(wait)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
@@ -298,7 +298,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
         transaction::see_own_writes();
         found = lookup::look_up(&tasks, &results, id);
     }
-    if wait > 0
+    if wait > Span::ZERO
         && let Found::Unfinished(row) = &found
     {
         if row.own {
@@ -306,7 +306,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Micros) -> Result<Found> {
                 .detail("It starts after the commit, so waiting here would never end.")
                 .hint("COMMIT first, then wait."));
         }
-        let deadline = Instant::now() + Duration::from_micros(wait as u64).min(settings::max_wait());
+        let deadline = Instant::now() + wait.duration().min(settings::max_wait());
         let Some(s) = shared::get() else { return Ok(found) };
         let waiting = Waiting::for_task(s, id);
         loop {
@@ -336,7 +336,7 @@ fn result(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(3).as_deref())?;
     rights::may_read(&tenant)?;
-    let row = match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
+    let row = match wait_for(&tenant, id, args.interval(1).unwrap_or_default())? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(_) => return Ok(Ret::Null),
         Found::Finished(row) => row,
@@ -373,7 +373,7 @@ fn fetch(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
     rights::may_read(&tenant)?;
-    Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or(0))? {
+    Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or_default())? {
         Found::Nothing => Ret::Json(json!([])),
         Found::Unfinished(row) => Ret::Json(json!([why::describe(&tenant, &row, clock::now()).into_row()])),
         Found::Finished(row) => Ret::Json(json!([TaskDocument::finished(&tenant, &row).into_row()])),
@@ -423,7 +423,7 @@ fn inside(what: &str) -> Result<()> {
 fn retry(args: &Args) -> Result<Ret> {
     inside("tq_retry")?;
     let delay = args.interval(0);
-    if delay.is_some_and(|d| d < 0) {
+    if delay.is_some_and(Span::is_negative) {
         return Err(Error::invalid("delay is negative"));
     }
     let call = current::Call::Retry(delay);
@@ -443,7 +443,7 @@ fn attempts(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
     let tenant = tenant::resolve(args.text(1).as_deref())?;
     rights::may_read(&tenant)?;
-    let history = match wait_for(&tenant, id, 0)? {
+    let history = match wait_for(&tenant, id, Span::ZERO)? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(row) => {
             let mut entries = match row.get(Tasks::HISTORY) {
@@ -464,9 +464,9 @@ fn attempts(args: &Args) -> Result<Ret> {
                 _ => vec![],
             };
             if row.char(Results::STATE) == ended::DONE {
-                let (from, to) = (row.get(Results::STARTED_AT).unwrap_or(0), row.get(Results::FINISHED_AT).unwrap_or(0));
+                let (from, to) = (row.get(Results::STARTED_AT).unwrap_or_default(), row.get(Results::FINISHED_AT).unwrap_or_default());
                 entries.push(
-                    json!({ "attempt": row.get(Results::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_sub(from) }),
+                    json!({ "attempt": row.get(Results::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_since(from) }),
                 );
             }
             Some(entries.into())
@@ -489,7 +489,7 @@ fn described_attempt(entry: &Json) -> Option<Json> {
     let int = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
     let mut shown = json!({
         "attempt": int("attempt"),
-        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t))),
+        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t)).map(At::of_micros)),
         "duration": number("duration").map(|d| format!("{d} microseconds")),
         "pid": int("pid"),
     });

@@ -11,6 +11,7 @@ use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::choice::{Named, SavePer};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
+use crate::pure::time::Span;
 use crate::schedules::rezone;
 use crate::shared::{blocked, wake};
 use crate::sql_functions;
@@ -325,11 +326,11 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         changes.sets.push(("save_limit_per", Changes::literal(per.name())));
     }
     for (column, n) in [("result_ttl", 7), ("failure_ttl", 8)] {
-        if let Some(micros) = args.interval(n) {
-            if micros < 0 {
+        if let Some(ttl) = args.interval(n) {
+            if ttl.is_negative() {
                 return Err(Error::invalid(format!("{column} is negative")));
             }
-            changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", micros as f64 / 1e6)));
+            changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", ttl.seconds())));
         }
     }
     changes.reset(
@@ -400,12 +401,12 @@ fn set_quota(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<i64>) -> Result<u64> {
-    if duration.is_some_and(|d| d < 0) {
+fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<Span>) -> Result<u64> {
+    if duration.is_some_and(Span::is_negative) {
         return Err(Error::invalid("duration is negative"));
     }
     let until = duration.map_or("'infinity'".to_string(), |d| {
-        format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d as f64 / 1e6)
+        format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d.seconds())
     });
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     records::run(
@@ -430,7 +431,7 @@ fn pause(args: &Args) -> Result<Ret> {
     rights::require_owner(tenant.owner, &tenant.name)?;
     let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
     let drain = args.interval(4);
-    if drain.is_some_and(|d| d < 0) {
+    if drain.is_some_and(Span::is_negative) {
         return Err(Error::invalid("drain is negative"));
     }
     // A name mistyped would stop nothing, and say that it had.
@@ -459,11 +460,11 @@ fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
     )
 }
 
-/// Waits until nothing of the tenant, or of this queue or handler, runs: `micros` at most. The pause rules
+/// Waits until nothing of the tenant, or of this queue or handler, runs: `most` at most. The pause rules
 /// from the commit on; until then the tenant's entries are blocked.
-fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Result<()> {
+fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, most: Span) -> Result<()> {
     let Some(s) = crate::shared::get() else { return Ok(()) };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_micros(micros as u64).min(crate::settings::max_wait());
+    let deadline = std::time::Instant::now() + most.duration().min(crate::settings::max_wait());
     let table = tenant.open(tenant.task, Access::Read)?;
     let is_meant = |id: u128| {
         let row = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
@@ -473,7 +474,7 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, micros: i64) -> Res
         })
     };
     loop {
-        let until = crate::postgres::clock::now() + 2_000_000;
+        let until = crate::postgres::clock::now() + Span::of_secs(2);
         for index in s.entries_of(shmem::my_database(), tenant.oid) {
             crate::shared::ready::block_until(&s, index, until, blocked::Reason::Paused);
         }

@@ -10,7 +10,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Rows;
 use crate::postgres::{activity, catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::pure::{ids, state};
 use crate::shared::database::db_state;
@@ -26,8 +26,8 @@ use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
 
-pub(crate) fn interval_json(micros: i64) -> Json {
-    format!("{micros} microseconds").into()
+pub(crate) fn interval_json(span: Span) -> Json {
+    format!("{} microseconds", span.micros()).into()
 }
 
 /// Entries of one tenant of this database.
@@ -53,11 +53,11 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
     let s = shared::get();
     let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
     let registry = tenant::registry()?;
-    let mut pauses: HashMap<String, Micros> = HashMap::new();
+    let mut pauses: HashMap<String, At> = HashMap::new();
     if let Some(table) = Table::open(registry.pause, Access::Read) {
         for row in table.scan(&Pauses::BY_WHAT, &[]) {
             if row.get(Pauses::QUEUE) == Some("") && row.get(Pauses::HANDLER) == Some("") {
-                pauses.insert(row.text(Pauses::TENANT).unwrap_or_default(), row.get(Pauses::UNTIL).unwrap_or(NEVER));
+                pauses.insert(row.text(Pauses::TENANT).unwrap_or_default(), row.get(Pauses::UNTIL).unwrap_or(At::NEVER));
             }
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
                 .count()
         });
         let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
-        let blocked = es.iter().find(|e| e.blocked_since.load() > 0);
+        let blocked = es.iter().find(|e| e.blocked_since.load() > At::UNSET);
         let (status, why) = if let Some(text) = row.text(Tenants::SUSPENDED) {
             ("suspended", Some(text))
         } else if paused {
@@ -88,7 +88,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
             ("on", blocked.and_then(|e| e.blocked_reason.load().text()).map(str::to_string))
         };
         let sum = |f: &dyn Fn(&Entry) -> u64| es.iter().map(|e| f(e)).sum::<u64>();
-        let minute = now / 60_000_000;
+        let minute = now.minute();
         let recent = |this: &dyn Fn(&Entry) -> u64, last: &dyn Fn(&Entry) -> u64| {
             es.iter()
                 .map(|e| match minute - e.minute.load() {
@@ -101,11 +101,11 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         let done_1m = recent(&|e| e.done_this_minute.load(), &|e| e.done_last_minute.load());
         let failed_1m = recent(&|e| e.failed_this_minute.load(), &|e| e.failed_last_minute.load());
         let unfinished: i64 = crate::shared::gauge::unfinished(es);
-        let oldest = es.iter().map(|e| e.oldest_due.load()).filter(|t| *t > 0).min();
+        let oldest = es.iter().map(|e| e.oldest_due.load()).filter(|t| *t > At::UNSET).min();
         let ready = es.iter().any(|e| e.generation.load() != e.seen.load());
-        let lag = oldest.filter(|_| ready).map(|t| (now - t).max(0));
-        let due = es.iter().map(|e| e.next_due.load().min(e.schedule_due.load())).min().filter(|t| *t != NEVER);
-        let eta = (done_1m > 0 && unfinished > 0).then(|| unfinished * 60_000_000 / done_1m as i64);
+        let lag = oldest.filter(|_| ready).map(|t| (now - t).max(Span::ZERO));
+        let due = es.iter().map(|e| e.next_due.load().min(e.schedule_due.load())).min().filter(|t| *t != At::NEVER);
+        let eta = (done_1m > 0 && unfinished > 0).then(|| Span::MINUTE * unfinished / done_1m as i64);
         rows.push(json!({
             "tenant": name,
             "owner": catalog::role_name(owner),
@@ -161,8 +161,8 @@ fn running(_args: &Args) -> Result<Ret> {
             "attempt": slot.attempt.load(),
             "pid": pid,
             "role": catalog::role_name(slot.role.load()),
-            "since": time_json((since > 0).then_some(since)),
-            "deadline": time_json((deadline > 0).then_some(deadline)),
+            "since": time_json((since > At::UNSET).then_some(since)),
+            "deadline": time_json((deadline > At::UNSET).then_some(deadline)),
             "listed": word.end - word.next,
         }));
     }
@@ -214,7 +214,7 @@ fn workers(_args: &Args) -> Result<Ret> {
             "database": worker::database_name(slot.database.load()),
             "role": catalog::role_name(role),
             "state": if state == SlotState::Starting { "starting" } else if word.running { "running" } else { "idle" },
-            "since": time_json((since > 0).then_some(since)),
+            "since": time_json((since > At::UNSET).then_some(since)),
             "tasks_done": slot.tasks_done.load(),
             "tasks_failed": slot.tasks_failed.load(),
             "listed": word.end - word.next,

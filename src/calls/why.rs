@@ -9,6 +9,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
 use crate::pure::state::{self, State};
+use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
 use crate::shared::{self, cooldown, slot};
@@ -78,13 +79,13 @@ fn why(args: &Args) -> Result<Ret> {
         Found::Unfinished(row) => row,
     };
     let now = clock::now();
-    let created_at = row.get(Tasks::CREATED_AT).unwrap_or(0);
+    let created_at = row.get(Tasks::CREATED_AT).unwrap_or_default();
     let s = shared::get();
     let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
         row.char(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
-        row.get(Tasks::RUN_AT).unwrap_or(0),
+        row.get(Tasks::RUN_AT).unwrap_or_default(),
         now,
         slot.is_some(),
     );
@@ -184,7 +185,7 @@ fn why(args: &Args) -> Result<Ret> {
         say(if state == State::Retrying { "retrying" } else { "delayed" }, text, "");
     }
     for e in views::entries(&s, tenant.oid) {
-        if let Some(text) = e.blocked_reason.load().text().filter(|_| e.blocked_since.load() > 0) {
+        if let Some(text) = e.blocked_reason.load().text().filter(|_| e.blocked_since.load() > At::UNSET) {
             say("blocked", text.into(), "SELECT * FROM tq_problems.");
         }
         if let Some(held) = cooldown::of(e).find(|h| h.id == id && h.until > now) {

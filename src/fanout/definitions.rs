@@ -15,7 +15,7 @@ use crate::postgres::{call, clock, sandbox, transaction};
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
-use crate::pure::time::{Micros, instant, micros};
+use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::announce;
 use crate::schedules::definition::Definition;
 use crate::schedules::follow;
@@ -32,7 +32,7 @@ use pgrx::Spi;
 use std::rc::Rc;
 use std::time::Instant;
 
-const YEAR: Micros = 365 * 86_400_000_000;
+const YEAR: Span = Span::of_days(365);
 /// Where more lines are kept, only those that are there are counted, not those to come.
 const COUNTED_AHEAD: i64 = 1000;
 /// Schedules that one step of a visit brings, or takes away.
@@ -57,7 +57,7 @@ pub fn serve(row: &Row<Fanouts>, tenant: &Rc<Tenant>) -> Result<Served> {
         Err(served) => return Ok(served),
     };
     let definitions = open("schedule_all", Access::Read)?;
-    let since = Since::Change(row.get(Fanouts::CREATED_AT).unwrap_or(0));
+    let since = Since::Change(row.get(Fanouts::CREATED_AT).unwrap_or_default());
     match reconcile(tenant, &table, &definitions, row.get(Fanouts::NAME).unwrap_or(""), since)? {
         Reconciled::Right => Ok(Served::Defined),
         Reconciled::Problem(reason) => Ok(Served::Skipped(reason)),
@@ -82,9 +82,9 @@ enum Reconciled {
 #[derive(Clone, Copy)]
 enum Since {
     /// It comes later than the schedule.
-    Visit(Micros),
+    Visit(At),
     /// The schedule was made, or changed, at that time.
-    Change(Micros),
+    Change(At),
 }
 
 impl Since {
@@ -228,7 +228,7 @@ pub fn visit(tenant: &str) -> Result<()> {
 /// Everything that is defined for all tenants reaches one of them, by the scheduler: a part of it, for the
 /// tenant's table is the tenant's own, with whatever rows, and so the others wait for no tenant. `place`: as the
 /// part before has returned it.
-pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table<FanoutTenants>, place: Option<&str>, now: Micros) -> Result<Adopted> {
+pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table<FanoutTenants>, place: Option<&str>, now: At) -> Result<Adopted> {
     let table = match open_both(tenant) {
         Ok(table) => table,
         Err(Served::Locked) => return Ok(Adopted::Locked),
@@ -314,13 +314,7 @@ fn rows_behind<'t>(table: &'t Table<Schedules>, name: &str) -> Scan<'t, Schedule
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
 /// with everybody who is expected to follow. True: that was this one. Nothing is written about a line that
 /// isn't there (any more).
-pub fn fired(
-    tenant: &Tenant,
-    all: &OfAll,
-    row: &Row<Schedules>,
-    fire_time: Micros,
-    result: std::result::Result<u128, String>,
-) -> Result<bool> {
+pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, fire_time: At, result: std::result::Result<u128, String>) -> Result<bool> {
     let line = all.line(fire_time);
     let fanouts = open("fanout", Access::Write)?;
     let mut begun = false;
@@ -341,7 +335,7 @@ pub fn fired(
 
 /// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
 /// others see of a definition is the definition's.
-fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: u128, fire_time: Micros) -> Result<bool> {
+fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: u128, fire_time: At) -> Result<bool> {
     let name = row.get(Schedules::NAME).unwrap_or("");
     let definitions = open("schedule_all", Access::Read)?;
     let Some(definition) = of_all::find(&definitions, name) else { return Ok(false) };
@@ -391,13 +385,13 @@ fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: u128, fi
     Ok(true)
 }
 
-fn fires_at(plan: &Plan, fire_time: Micros) -> bool {
-    plan.next_after(instant(fire_time) - chrono::TimeDelta::microseconds(1)).map(micros) == Some(fire_time)
+fn fires_at(plan: &Plan, fire_time: At) -> bool {
+    plan.next_after(instant(fire_time) - chrono::TimeDelta::microseconds(1)).map(At::from) == Some(fire_time)
 }
 
 /// Whether there are so many later lines, or will be, that this one would be pruned at once: a tenant that
 /// makes up for a long time would write a row for every tenant and fire time.
-fn is_outdated(schedule: &Schedule, name: &str, fire_time: Micros) -> Result<bool> {
+fn is_outdated(schedule: &Schedule, name: &str, fire_time: At) -> Result<bool> {
     let now = clock::now();
     let keep = settings::fanout_keep();
     if fire_time < now - YEAR {
@@ -419,7 +413,7 @@ fn is_outdated(schedule: &Schedule, name: &str, fire_time: Micros) -> Result<boo
 }
 
 /// Of the zones that tenants have, those in which the schedule fires at this very instant.
-fn zones_that_fire(schedule: &Schedule, fire_time: Micros) -> Result<Vec<String>> {
+fn zones_that_fire(schedule: &Schedule, fire_time: At) -> Result<Vec<String>> {
     let zones: Vec<String> = sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select("SELECT DISTINCT coalesce(t.timezone, $1) FROM tenant_q.tenant t", None, &[tenant::default_zone().into()])?

@@ -4,7 +4,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::task::options::Options;
 use crate::tenant::columns::{FanoutTenants, Fanouts, Tasks};
 use crate::tenant::{Tenant, records};
@@ -71,7 +71,7 @@ pub enum Step {
     /// Tenants reached.
     Served(usize),
     /// What is left can't be done before.
-    Later(Micros),
+    Later(At),
     Nothing,
 }
 

@@ -13,7 +13,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::choice::{Named, choices};
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::settings;
 use crate::tenant::columns::{EventListeners, Tasks};
 use crate::tenant::{self, Tenant};
@@ -51,7 +51,7 @@ pub struct Listener {
     pub for_handler: Option<String>,
     pub by_superuser: bool,
     pub created_by: String,
-    pub created_at: Micros,
+    pub created_at: At,
 }
 
 /// Those of one tenant.
@@ -157,7 +157,7 @@ fn read(tenant: &str) -> Result<(bool, Listeners)> {
             for_handler: row.text(EventListeners::FOR_HANDLER).filter(|h| !h.is_empty()),
             by_superuser: row.get(EventListeners::BY_SUPERUSER).unwrap_or(false),
             created_by: row.text(EventListeners::CREATED_BY).unwrap_or_default(),
-            created_at: row.get(EventListeners::CREATED_AT).unwrap_or(0),
+            created_at: row.get(EventListeners::CREATED_AT).unwrap_or_default(),
         }));
     }
     Ok((any, found))

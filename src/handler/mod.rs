@@ -23,7 +23,7 @@ use crate::pure::cache::Bounded;
 use crate::pure::nearest;
 use crate::pure::rate::Rate;
 use crate::pure::retry::Policy;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::tenant::columns::{HandlerStates, Handlers};
 use crate::tenant::{self, Tenant, reserved};
 use pgrx::pg_sys;
@@ -41,12 +41,12 @@ pub struct Handler {
     pub run_as: u32,
     pub queue: Option<String>,
     pub priority: Option<i32>,
-    pub timeout: Option<Micros>,
+    pub timeout: Option<Span>,
     pub max_attempts: Option<i32>,
     pub retry: Option<Policy>,
-    pub expires: Option<Micros>,
+    pub expires: Option<Span>,
     /// How long results of its tasks are kept at least.
-    pub result_ttl: Option<Micros>,
+    pub result_ttl: Option<Span>,
     pub max_running: Option<i32>,
     pub rate: Option<Rate>,
     pub settings: Option<serde_json::Value>,
@@ -56,7 +56,7 @@ pub struct Handler {
     pub quarantined_for_all: bool,
     /// Further names that it is found by.
     pub aliases: Vec<String>,
-    pub missing_since: Option<Micros>,
+    pub missing_since: Option<At>,
     /// Why it can't be called; None = it can.
     pub fault: Option<Fault>,
     pub signature: Option<Signature>,
@@ -102,7 +102,7 @@ impl Fault {
 /// How it stands with a shared handler in one tenant.
 #[derive(Default)]
 struct Standing {
-    missing_since: Option<Micros>,
+    missing_since: Option<At>,
     quarantined: bool,
 }
 
@@ -288,11 +288,11 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
         run_as,
         queue: row.text(Handlers::QUEUE),
         priority: row.get(Handlers::PRIORITY),
-        timeout: row.micros(Handlers::TIMEOUT),
+        timeout: row.span(Handlers::TIMEOUT),
         max_attempts: row.get(Handlers::MAX_ATTEMPTS),
         retry: row.get(Handlers::RETRY).and_then(|j| serde_json::from_value(j).ok()),
-        expires: row.micros(Handlers::EXPIRES),
-        result_ttl: row.micros(Handlers::RESULT_TTL),
+        expires: row.span(Handlers::EXPIRES),
+        result_ttl: row.span(Handlers::RESULT_TTL),
         max_running: row.get(Handlers::MAX_RUNNING),
         rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, false).ok()),
         settings,

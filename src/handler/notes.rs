@@ -5,6 +5,7 @@ use crate::postgres::caught::Failure;
 use crate::postgres::error::Result;
 use crate::postgres::sandbox;
 use crate::postgres::sqlstate::SqlState;
+use crate::pure::time::{At, Span};
 use crate::tenant::records::{announce_registry, run};
 use crate::tenant::{Tenant, registry};
 use pgrx::{JsonB, Spi};
@@ -62,13 +63,13 @@ pub const LOOKED_INTO: usize = 50;
 const TENANTS_CONVICT: i64 = 3;
 
 /// Remembers a crash of the server by a task of this handler, and quarantines the handler in this
-/// tenant after `limit` crashes within `window` microseconds by two or more tasks.
-pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+/// tenant after `limit` crashes within `window` by two or more tasks.
+pub fn note_crash(tenant: &Tenant, name: &str, id: &str, window: Span, limit: i32) -> std::result::Result<(), Failure> {
     let Some(handler) = crate::handler::find(tenant, name)? else { return Ok(()) };
     sandbox::as_extension(|| write_crash(tenant, &handler, id, window, limit))
 }
 
-fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit: i32) -> std::result::Result<(), Failure> {
+fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: Span, limit: i32) -> std::result::Result<(), Failure> {
     let now = crate::postgres::clock::now();
     let fail = |e: pgrx::spi::Error| Failure::new(SqlState::INTERNAL_ERROR, e.to_string());
     let (who, name) = (tenant.name.as_str(), handler.name.as_str());
@@ -88,7 +89,7 @@ fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit:
         Some(JsonB(Json::Array(c))) => c,
         _ => vec![],
     };
-    crashes.retain(|c| c[0].as_i64().is_some_and(|t| now - t < window));
+    crashes.retain(|c| c[0].as_i64().is_some_and(|t| now - At::of_micros(t) < window));
     crashes.push(json!([now, id]));
     let mut ids: Vec<&str> = crashes.iter().filter_map(|c| c[1].as_str()).collect();
     ids.sort();
@@ -122,7 +123,7 @@ fn write_crash(tenant: &Tenant, handler: &Handler, id: &str, window: i64, limit:
               WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1 AND identity IS NOT NULL AND quarantined IS NULL
                 AND $2 OPERATOR(pg_catalog.<=) (SELECT pg_catalog.count(DISTINCT t.owner) FROM tenant_q.handler_state s JOIN tenant_q.tenant t ON t.name OPERATOR(pg_catalog.=) s.tenant
                      WHERE s.name OPERATOR(pg_catalog.=) $1 AND s.quarantined OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $3)))",
-            &[name.into(), TENANTS_CONVICT.into(), (window as f64 / 1e6).into()],
+            &[name.into(), TENANTS_CONVICT.into(), window.seconds().into()],
         )
         .map_err(fail)?;
     }

@@ -3,6 +3,7 @@
 use crate::handler;
 use crate::postgres::error::Result;
 use crate::postgres::shmem;
+use crate::pure::time::At;
 use crate::shared::entry::EntryRef;
 use crate::shared::{blocked, wake};
 use crate::tenant::records::run;
@@ -61,7 +62,8 @@ pub(crate) fn wake_every_tenant() -> Result<()> {
     if let Some(s) = crate::shared::get() {
         let database = shmem::my_database();
         for (i, e) in s.entries.iter().enumerate() {
-            let kept = e.blocked_reason.load() != blocked::Reason::None || e.unpark_at.load() != 0 || e.generation.load() != e.seen.load();
+            let kept =
+                e.blocked_reason.load() != blocked::Reason::None || e.unpark_at.load() != At::UNSET || e.generation.load() != e.seen.load();
             if kept && e.in_use.load() == 1 && e.database.load() == database {
                 wake::changed(EntryRef { index: i as u32, stamp: e.stamp.load() }, false);
             }

@@ -6,6 +6,7 @@
 use crate::postgres::error::Error;
 use crate::postgres::interval::{self, Interval};
 use crate::postgres::types::{Documents, Jsonb};
+use crate::pure::time::{At, Span};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
 use std::panic::AssertUnwindSafe;
@@ -65,20 +66,19 @@ impl Args {
     pub fn uuid(&self, n: usize) -> Option<u128> {
         self.get::<pgrx::Uuid>(n).map(|u| u128::from_be_bytes(*u.as_bytes()))
     }
-    /// timestamptz, in microseconds since 2000.
-    pub fn time(&self, n: usize) -> Option<i64> {
-        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(i64::from)
+    pub fn time(&self, n: usize) -> Option<At> {
+        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(|t| At::of_micros(t.into()))
     }
-    /// An interval in microseconds; a month counts 30 days, as EXTRACT(epoch) has it.
-    pub fn interval(&self, n: usize) -> Option<i64> {
-        self.get::<Interval>(n).map(|i| interval::micros_of(&i))
+    /// How long an interval is; a month counts 30 days, as EXTRACT(epoch) has it.
+    pub fn interval(&self, n: usize) -> Option<Span> {
+        self.get::<Interval>(n).map(|i| interval::span_of(&i))
     }
     /// An interval as it is: months, days and microseconds apart.
     pub fn span(&self, n: usize) -> Option<Interval> {
         self.get(n)
     }
-    pub fn intervals(&self, n: usize) -> Option<Vec<i64>> {
-        self.get::<Vec<Option<Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| interval::micros_of(&i)).collect())
+    pub fn intervals(&self, n: usize) -> Option<Vec<Span>> {
+        self.get::<Vec<Option<Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| interval::span_of(&i)).collect())
     }
     pub fn json(&self, n: usize) -> Option<Jsonb> {
         // SAFETY: as in get().
@@ -159,14 +159,14 @@ pub enum Ret {
     Rows(crate::postgres::types::Rows),
     Document(Jsonb),
     Uuids(Vec<u128>),
-    Times(Vec<i64>),
+    Times(Vec<At>),
 }
 
 pub fn uuid(id: u128) -> pgrx::Uuid {
     pgrx::Uuid::from_bytes(id.to_be_bytes())
 }
-pub fn timestamp(t: i64) -> Option<pgrx::datum::TimestampWithTimeZone> {
-    pgrx::datum::TimestampWithTimeZone::try_from(t).ok()
+pub fn timestamp(t: At) -> Option<pgrx::datum::TimestampWithTimeZone> {
+    pgrx::datum::TimestampWithTimeZone::try_from(t.micros()).ok()
 }
 
 impl Ret {

@@ -1,6 +1,6 @@
 //! What time it is: the wall clock for what is due, the monotonic one for durations.
 
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use pgrx::pg_sys;
 use std::time::Instant;
 
@@ -9,9 +9,9 @@ use std::time::Instant;
 pub const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The wall clock.
-pub fn now() -> Micros {
+pub fn now() -> At {
     // SAFETY: reads the clock, touches no server state.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    At::of_micros(unsafe { pg_sys::GetCurrentTimestamp() })
 }
 
 /// A monotonic instant for durations: wall clocks jump.

@@ -1,9 +1,10 @@
 //! Columns of our tables as types: a name says where a value stands and what it is in Rust, so that neither a column of
 //! another table nor a value of another type can be meant. tenant/columns.rs names them.
 
-use crate::postgres::interval::Interval;
+use crate::postgres::interval;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
+use crate::pure::time::At;
 use pgrx::IntoDatum;
 use pgrx::pg_sys;
 use std::marker::PhantomData;
@@ -191,12 +192,12 @@ kinds! {
     Int4 = INT4OID, i32, i32, |row, n| row.datum(n).map(|d| d.value() as i32), Value::I32;
     Int8 = INT8OID, i64, i64, |row, n| row.datum(n).map(|d| d.value() as i64), Value::I64;
     /// timestamptz.
-    Time = TIMESTAMPTZOID, i64, i64, |row, n| row.datum(n).map(|d| d.value() as i64), Value::Time;
+    Time = TIMESTAMPTZOID, At, At, |row, n| row.datum(n).map(|d| At::of_micros(d.value() as i64)), Value::Time;
     Bool = BOOLOID, bool, bool, |row, n| row.datum(n).map(|d| d.value() & 0xFF != 0), Value::Bool;
     Oid = OIDOID, u32, u32, |row, n| row.datum(n).map(|d| d.value() as u32), Value::Oid;
     /// jsonb. Read as None also where it holds what serde_json can't: numbers beyond a double, deep nesting.
     Json = JSONBOID, serde_json::Value, &'r Jsonb, |row, n| row.json(n), Value::Json;
-    Span = INTERVALOID, Interval, Interval, |row, n| row.interval(n), Value::Interval;
+    Interval = INTERVALOID, interval::Interval, interval::Interval, |row, n| row.interval(n), Value::Interval;
     Texts = TEXTARRAYOID, Vec<String>, &'r [String], |row, n| row.texts(n), Value::Texts;
 }
 
@@ -216,11 +217,11 @@ pub enum Value<'a> {
     I16(i16),
     I32(i32),
     I64(i64),
-    Time(i64),
+    Time(At),
     Bool(bool),
     Oid(u32),
     Json(&'a Jsonb),
-    Interval(Interval),
+    Interval(interval::Interval),
     Texts(&'a [String]),
     /// A datum of the right type, of a row that is still alive.
     Raw(pg_sys::Datum),
@@ -244,7 +245,8 @@ impl Value<'_> {
             Value::Char(c) => pg_sys::Datum::from(c),
             Value::I16(v) => pg_sys::Datum::from(v),
             Value::I32(v) => pg_sys::Datum::from(v),
-            Value::I64(v) | Value::Time(v) => pg_sys::Datum::from(v),
+            Value::I64(v) => pg_sys::Datum::from(v),
+            Value::Time(t) => pg_sys::Datum::from(t.micros()),
             Value::Bool(v) => pg_sys::Datum::from(v),
             Value::Oid(v) => pg_sys::Datum::from(v as usize),
             Value::Json(j) => j.datum(),
@@ -265,11 +267,11 @@ macro_rules! tables {
         }
         const _: () = {
             #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the columns' places, counted by the compiler")]
-            enum At { $($column),* }
+            enum Place { $($column),* }
             #[allow(dead_code, reason = "all columns of a table stand here")]
             impl $table {
                 $(pub const $column: $crate::postgres::column::Column<$table, $crate::postgres::column::$kind> =
-                    $crate::postgres::column::Column::new(At::$column as usize + 1);)*
+                    $crate::postgres::column::Column::new(Place::$column as usize + 1);)*
             }
         };
     )*};

@@ -1,18 +1,17 @@
-//! Intervals: months, days and microseconds apart, or all as microseconds.
+//! Intervals: months, days and microseconds apart, or all as one length of time.
 
 use crate::postgres::caught::catch;
+use crate::pure::time::Span;
 use pgrx::IntoDatum;
 pub use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use std::str::FromStr;
 
-/// Microseconds of an interval; a month counts 30 days.
-pub fn micros_of(interval: &Interval) -> i64 {
-    const DAY: i64 = 86_400_000_000;
-    (interval.months() as i64)
-        .saturating_mul(30 * DAY)
-        .saturating_add((interval.days() as i64).saturating_mul(DAY))
-        .saturating_add(interval.micros())
+/// How long an interval is; a month counts 30 days.
+pub fn span_of(interval: &Interval) -> Span {
+    const DAY: i64 = Span::DAY.micros();
+    let months = (interval.months() as i64).saturating_mul(30 * DAY);
+    Span::of_micros(months.saturating_add((interval.days() as i64).saturating_mul(DAY)).saturating_add(interval.micros()))
 }
 
 pub fn format_interval(interval: &Interval) -> String {
@@ -28,7 +27,7 @@ pub fn parse_span(text: &str) -> Option<Interval> {
     catch(|| Interval::from_str(text).ok()).ok().flatten()
 }
 
-/// Microseconds of an interval as PostgreSQL reads it; None = it doesn't.
-pub fn parse_interval(text: &str) -> Option<i64> {
-    catch(|| Interval::from_str(text).ok()).ok().flatten().map(|i| micros_of(&i))
+/// How long an interval is as PostgreSQL reads it; None = it doesn't.
+pub fn parse_interval(text: &str) -> Option<Span> {
+    catch(|| Interval::from_str(text).ok()).ok().flatten().map(|i| span_of(&i))
 }

@@ -5,6 +5,7 @@
 
 use crate::postgres::caught::Failure;
 use crate::postgres::subtransaction;
+use crate::pure::time::Span;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::*};
 
@@ -88,7 +89,8 @@ pub fn bounded<T>(millis: i32, f: impl FnOnce() -> Result<T, Failure>) -> (Resul
     // SAFETY: a timer registered above, taken off below.
     unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            raw::enable_timeout_every(id, crate::postgres::clock::now() + i64::from(LOOK_MS) * 1000, LOOK_MS)
+            let first = crate::postgres::clock::now() + Span::of_millis(LOOK_MS.into());
+            raw::enable_timeout_every(id, first.micros(), LOOK_MS)
         })
     };
     let result = subtransaction::run(f);

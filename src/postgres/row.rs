@@ -1,10 +1,11 @@
 //! A row, copied out of its table: what it holds, where it stood, and who was about to change it.
 
-use crate::postgres::column::{Char, Column, Json, Kind, OfAnyLength, Relation, Set, Span, Text, Value};
+use crate::postgres::column::{self, Char, Column, Json, Kind, OfAnyLength, Relation, Set, Text, Value};
 use crate::postgres::interval::{self, Interval};
 use crate::postgres::text;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::types::{self, Jsonb};
+use crate::pure::time::Span;
 use pgrx::{FromDatum, pg_sys};
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -157,9 +158,9 @@ impl<R> Row<R> {
     pub fn text(&self, column: Column<R, Text>) -> Option<String> {
         self.get(column).map(str::to_string)
     }
-    /// Microseconds of an interval; a month counts 30 days.
-    pub fn micros(&self, column: Column<R, Span>) -> Option<i64> {
-        self.get(column).map(|span| interval::micros_of(&span))
+    /// How long an interval is; a month counts 30 days.
+    pub fn span(&self, column: Column<R, column::Interval>) -> Option<Span> {
+        self.get(column).map(|interval| interval::span_of(&interval))
     }
     /// A "char"; 0 = NULL.
     pub fn char(&self, column: Column<R, Char>) -> u8 {

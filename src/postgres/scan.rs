@@ -3,11 +3,12 @@
 use crate::postgres::column::{Column, Compare, Index, Key, Part, Relation, Time, Value};
 use crate::postgres::relation::{OpenIndex, Table};
 use crate::postgres::row::Row;
+use crate::pure::time::At;
 use pgrx::pg_sys;
 
 /// `(time, id) >= (…, …)` on neighbouring columns of an index, of which `time` is the first.
 pub struct From {
-    pub time: i64,
+    pub time: At,
     pub id: u128,
 }
 

@@ -4,6 +4,7 @@
 
 use crate::postgres::caught::{Failure, catch};
 use crate::postgres::worker::TurnMemory;
+use crate::pure::time::At;
 use pgrx::pg_sys;
 
 /// Runs `f` in a transaction with a snapshot. An ERROR or an `Err` rolls it back.
@@ -218,10 +219,10 @@ pub fn is_writable() -> bool {
     unsafe { !pg_sys::XactReadOnly && !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() }
 }
 
-/// When the present transaction began, in microseconds since 2000: what now() says.
-pub fn started_at() -> i64 {
+/// When the present transaction began: what now() says.
+pub fn started_at() -> At {
     // SAFETY: reads a variable.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+    At::of_micros(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })
 }
 
 /// Tells transactions of this process apart.

@@ -2,6 +2,7 @@
 
 use crate::postgres::error::Error;
 use crate::postgres::memory;
+use crate::pure::time::At;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, JsonbIteratorToken, jbvType};
 use std::marker::PhantomData;
@@ -441,9 +442,12 @@ fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {
 }
 
 /// A timestamptz as PostgreSQL reads it, in the session's TimeZone; None = it doesn't.
-pub fn parse_time(text: &str) -> Option<i64> {
+pub fn parse_time(text: &str) -> Option<At> {
     use std::str::FromStr;
-    crate::postgres::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok()).ok().flatten().map(i64::from)
+    crate::postgres::caught::catch(|| pgrx::datum::TimestampWithTimeZone::from_str(text).ok())
+        .ok()
+        .flatten()
+        .map(|t| At::of_micros(t.into()))
 }
 
 mod raw {

@@ -8,6 +8,7 @@
 //! - `Gauge…`: nothing is concluded from it about anything else: counters, texts to be shown, what a lock protects anyway.
 //!   Each is a number of its own, read and written whole, in no order with others.
 
+use crate::pure::time::{At, Span};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
@@ -87,6 +88,57 @@ numbers! {
     GaugeU32: AtomicU32 of u32, Relaxed;
     GaugeI64: AtomicI64 of i64, Relaxed;
     GaugeU64: AtomicU64 of u64, Relaxed;
+}
+
+macro_rules! instants {
+    ($($name:ident: $number:ident of $type:ident;)*) => {$(
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub struct $name($number);
+
+        #[allow(dead_code, reason = "each kind has what a number can do, whether somebody needs it just now or not")]
+        impl $name {
+            pub const fn new(value: $type) -> Self {
+                Self($number::new(value.micros()))
+            }
+            pub fn load(&self) -> $type {
+                $type::of_micros(self.0.load())
+            }
+            pub fn store(&self, value: $type) {
+                self.0.store(value.micros())
+            }
+            /// Returns what it was, as all that follow.
+            pub fn swap(&self, value: $type) -> $type {
+                $type::of_micros(self.0.swap(value.micros()))
+            }
+            pub fn fetch_min(&self, with: $type) -> $type {
+                $type::of_micros(self.0.fetch_min(with.micros()))
+            }
+            pub fn fetch_max(&self, with: $type) -> $type {
+                $type::of_micros(self.0.fetch_max(with.micros()))
+            }
+            /// Ok: it was `from`, and is `to`. Err: what it is instead.
+            pub fn compare_exchange(&self, from: $type, to: $type) -> Result<$type, $type> {
+                self.0.compare_exchange(from.micros(), to.micros()).map($type::of_micros).map_err($type::of_micros)
+            }
+            pub fn fetch_update(&self, mut to: impl FnMut($type) -> Option<$type>) -> Result<$type, $type> {
+                let updated = self.0.fetch_update(|was| to($type::of_micros(was)).map($type::micros));
+                updated.map($type::of_micros).map_err($type::of_micros)
+            }
+        }
+        impl Reset for $name {
+            fn reset(&self) {
+                self.0.reset();
+            }
+        }
+    )*};
+}
+
+// Instants and lengths of time. What stands in new memory is At::UNSET and Span::ZERO.
+instants! {
+    HandshakeAt: HandshakeI64 of At;
+    GaugeAt: GaugeI64 of At;
+    GaugeSpan: GaugeI64 of Span;
 }
 
 /// A closed choice that fits into one word.

@@ -1,5 +1,7 @@
 //! Ids: new ones, and those that follow from what they are about, so that writing one twice is writing it once.
 
+use crate::pure::time::At;
+
 /// What stands in `waits_for` for a gate, or for a queue's turn.
 pub fn gate_id(kind: &str, name: &str) -> u128 {
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, format!("tenant_q {kind} {name}").as_bytes()).as_u128()
@@ -41,11 +43,11 @@ pub fn fan_id(fanout: u128, tenant: &str) -> u128 {
 }
 
 /// The id of the task that serves one fire time of one schedule: the same whoever computes it.
-pub fn fire_id(schedule: u128, fire_time_micros_2000: i64) -> u128 {
+pub fn fire_id(schedule: u128, fire_time: At) -> u128 {
     const EPOCH_2000_MS: i64 = 946_684_800_000;
-    let ms = (fire_time_micros_2000.div_euclid(1000) + EPOCH_2000_MS).max(0) as u128 & 0xFFFF_FFFF_FFFF;
+    let ms = (fire_time.micros().div_euclid(1000) + EPOCH_2000_MS).max(0) as u128 & 0xFFFF_FFFF_FFFF;
     // Any good mixing will do: the schedule's id is random already.
-    let mut h = schedule ^ (fire_time_micros_2000 as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    let mut h = schedule ^ (fire_time.micros() as u128).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
     h = (h ^ (h >> 67)).wrapping_mul(0xD6E8_FEB8_6659_FD93_A076_1D64_78BD_642F);
     h ^= h >> 61;
     let random_a = (h >> 100) & 0xFFF;

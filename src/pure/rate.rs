@@ -4,7 +4,7 @@
 //! rate algorithm, whose state is one instant. *window* counts in fixed windows of `period`.
 
 use crate::pure::choice::choices;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 
 choices! {
     /// How starts are counted; see above.
@@ -17,14 +17,18 @@ choices! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub count: i64,
-    pub period: Micros,
+    pub period: Span,
     pub window: bool,
 }
+
+/// How much of a rate is used up. A bucket: when it will have run dry, and nothing. Windows: the beginning of one, and the
+/// starts in it.
+pub type State = (At, i64);
 
 impl std::fmt::Display for Rate {
     /// As `parse` takes it, in the largest unit that fits.
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let seconds = self.period / 1_000_000;
+        let seconds = self.period / Span::SECOND;
         let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
         let (times, unit) =
             units.iter().find(|(size, _)| seconds % size == 0).map_or((seconds, "s"), |(size, unit)| (seconds / size, *unit));
@@ -51,25 +55,25 @@ impl Rate {
         if count < 1 || times < 1 || count > 1_000_000 || times > 1_000_000 {
             return Err(format!("rate \"{text}\" is out of range: 1 to 1000000 in 1 to 1000000 units of time"));
         }
-        Ok(Rate { count, period: times * unit * 1_000_000, window })
+        Ok(Rate { count, period: Span::of_secs(times * unit), window })
     }
 
     /// The state, as far ahead as it can be: a clock that was set back, or a slower rate before, must not close
     /// the bucket for longer than one period from now on.
-    pub fn bounded(&self, state: (i64, i64), now: Micros) -> (i64, i64) {
+    pub fn bounded(&self, state: State, now: At) -> State {
         if self.window { state } else { (state.0.min(now + self.period), state.1) }
     }
 
     /// From when on this state says nothing: it is as before the first.
-    pub fn over_at(&self, state: (i64, i64)) -> Micros {
+    pub fn over_at(&self, state: State) -> At {
         if self.window { state.0.saturating_add(self.period) } else { state.0 }
     }
 
     /// Whether one may start now: the state after it, or when one may.
-    /// The state is 0 before the first.
-    pub fn admit(&self, state: (i64, i64), now: Micros) -> Result<(i64, i64), Micros> {
+    /// The state is zero before the first.
+    pub fn admit(&self, state: State, now: At) -> Result<State, At> {
         if self.window {
-            let start = now - now.rem_euclid(self.period);
+            let start = now - now.since_multiple_of(self.period);
             let used = if state.0 == start { state.1 } else { 0 };
             return if used < self.count { Ok((start, used + 1)) } else { Err(start + self.period) };
         }

@@ -5,11 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::pure::time::Micros;
-const SECOND: Micros = 1_000_000;
-const MINUTE: Micros = 60 * SECOND;
-const HOUR: Micros = 60 * MINUTE;
-const DAY: Micros = 24 * HOUR;
+use crate::pure::time::Span;
+
+const SECOND: i64 = Span::SECOND.micros();
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,8 +74,8 @@ impl Default for Policy {
     }
 }
 
-fn micros(seconds: f64) -> Micros {
-    (seconds * SECOND as f64).round().clamp(0.0, 36500.0 * DAY as f64) as Micros
+fn micros(seconds: f64) -> i64 {
+    (seconds * SECOND as f64).round().clamp(0.0, 36500.0 * DAY as f64) as i64
 }
 
 /// Uniform in [0, 1), the same for the same seed.
@@ -87,11 +88,11 @@ fn unit(seed: u64) -> f64 {
 
 impl Policy {
     /// The wait after the `attempt`-th attempt (from 1) has failed.
-    pub fn delay(&self, attempt: u32, seed: u64) -> Micros {
+    pub fn delay(&self, attempt: u32, seed: u64) -> Span {
         let n = attempt.max(1) - 1;
         let grow = |factor: f64| factor.powi(n.min(1000) as i32);
         // Nothing is nothing however often: what it is multiplied by may be beyond all numbers.
-        let grown = |default: Micros, by: f64| match self.base.map_or(default, micros) {
+        let grown = |default: i64, by: f64| match self.base.map_or(default, micros) {
             0 => 0.0,
             base => base as f64 * by,
         };
@@ -117,7 +118,7 @@ impl Policy {
             Kind::Celery | Kind::Dramatiq => capped * (1.0 - share * random),
             _ => capped * (1.0 + share * (2.0 * random - 1.0)),
         };
-        jittered.clamp(0.0, cap.max(0.0)) as Micros
+        Span::of_micros(jittered.clamp(0.0, cap.max(0.0)) as i64)
     }
 
     /// Whether an error of this SQLSTATE is worth another attempt.

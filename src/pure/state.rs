@@ -1,5 +1,7 @@
 //! What a task is and how it can end: states as people see them, and as one character of a row.
 
+use crate::pure::time::At;
+
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Outcome {
@@ -110,7 +112,7 @@ pub mod ended {
 }
 
 /// What a row of tq_task says of its task; `running` is known from the slots.
-pub fn unfinished(state: u8, attempts: i32, run_at: i64, now: i64, running: bool) -> State {
+pub fn unfinished(state: u8, attempts: i32, run_at: At, now: At, running: bool) -> State {
     match state {
         _ if running => State::Running,
         stored::WAITING => State::Deferred,

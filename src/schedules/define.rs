@@ -2,7 +2,7 @@
 //! tq_import do, and tq_alter_schedule writes.
 
 use crate::postgres::error::{Error, Result};
-use crate::postgres::interval::micros_of;
+use crate::postgres::interval::span_of;
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
@@ -10,7 +10,7 @@ use crate::postgres::{clock, transaction};
 use crate::pure::choice::OnConflict;
 use crate::pure::ids;
 use crate::pure::schedule::next::Plan;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::schedules::definition::{Checked, Definition};
 use crate::schedules::planning::{self, Change, How, Planned};
 use crate::schedules::{follow, of_all};
@@ -67,7 +67,7 @@ fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, 
     let id = ids::new_id();
     let plan = checked.plan(definition, now, id as u64);
     let planned = planning::anew(definition, &plan)?;
-    warn_of_delays(definition, &plan, 0);
+    warn_of_delays(definition, &plan, Span::ZERO);
     let documents = definition.documents();
     let state = planned.state.document();
     let mut row = definition.columns(&documents);
@@ -113,7 +113,7 @@ fn replace(
     let now = clock::now();
     let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or(0) as u64);
     let planned = Change::new(row, &old, definition, How::Declared, plan, now).planned()?;
-    warn_of_delays(definition, &plan, 0);
+    warn_of_delays(definition, &plan, Span::ZERO);
     if write(table, row, definition, checked, &planned, author) == Write::Overtaken {
         return Ok(false);
     }
@@ -152,17 +152,17 @@ pub fn write(
 }
 
 /// Tasks that start later than the next fire time wait for each other, and coalesce: that may be meant.
-pub fn warn_of_delays(definition: &Definition, plan: &Plan, stagger: Micros) {
-    let delay = definition.jitter.map_or(0, |j| micros_of(&j)).saturating_add(stagger);
-    if delay == 0 || definition.overlaps() {
+pub fn warn_of_delays(definition: &Definition, plan: &Plan, stagger: Span) {
+    let delay = definition.jitter.map_or(Span::ZERO, |j| span_of(&j)).saturating_add(stagger);
+    if delay == Span::ZERO || definition.overlaps() {
         return;
     }
     let Some((first, second)) = plan.first().and_then(|first| Some((first, plan.next_after(first)?))) else { return };
     let gap = second - first;
-    if TimeDelta::microseconds(delay) <= gap {
+    if TimeDelta::from(delay) <= gap {
         return;
     }
-    let what = if stagger == 0 { "jitter is" } else { "jitter and stagger are" };
+    let what = if stagger == Span::ZERO { "jitter is" } else { "jitter and stagger are" };
     Error::new(SqlState::WARNING, format!("{what} longer than the time between two fire times of schedule \"{}\"", definition.name))
         .detail(format!(
             "The first two are {} seconds apart. A task that still waits takes the next fire times with it.",
@@ -173,7 +173,7 @@ pub fn warn_of_delays(definition: &Definition, plan: &Plan, stagger: Micros) {
 }
 
 /// Whoever waits for due schedules is told of a new due time.
-pub fn announce(tenant: &Tenant, next: Option<Micros>) -> Result<()> {
+pub fn announce(tenant: &Tenant, next: Option<At>) -> Result<()> {
     if let Some(next) = next {
         match tenant.entry(tenant.owner)? {
             Some(entry) => wake::schedule_changed(entry, next),

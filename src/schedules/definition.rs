@@ -6,7 +6,7 @@ use crate::postgres::call::Args;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::interval::{Interval, format_interval, micros_of, parse_span};
+use crate::postgres::interval::{Interval, format_interval, parse_span, span_of};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, parse_time};
@@ -18,7 +18,7 @@ use crate::pure::schedule::catch_up::{CatchUp, Overlap};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
-use crate::pure::time::{Micros, instant, is_date, time_text};
+use crate::pure::time::{At, Span, instant, is_date, time_text};
 use crate::schedules::follow::{self, AFTER_MAX};
 use crate::schedules::options::Options;
 use crate::schedules::row::CATCH_UP_LIMIT_MAX;
@@ -33,7 +33,7 @@ use std::rc::Rc;
 
 pub const NAME_BYTES: usize = 200;
 /// 2020-02-29, what arguments are tried with in place of a fire time.
-const A_LEAP_DAY: Micros = 636_249_600_000_000;
+const A_LEAP_DAY: At = At::of_micros(636_249_600_000_000);
 
 /// What a definition consists of, in the order of tq_schedule's parameters.
 pub const PARAMETERS: [&str; 24] = [
@@ -71,8 +71,8 @@ pub struct Definition {
     pub rule: String,
     pub args: Option<Jsonb>,
     pub tz: Option<String>,
-    pub start_at: Option<Micros>,
-    pub until: Option<Micros>,
+    pub start_at: Option<At>,
+    pub until: Option<At>,
     pub repeats: Option<i32>,
     pub catch_up: Option<Said<CatchUp>>,
     pub catch_up_limit: Option<i32>,
@@ -202,11 +202,11 @@ impl Definition {
             return Err(Error::invalid(format!("catch_up_limit is above {CATCH_UP_LIMIT_MAX}")));
         }
         for (what, span) in [("deadline", &self.deadline), ("jitter", &self.jitter)] {
-            if span.is_some_and(|i| micros_of(&i) < 0) {
+            if span.is_some_and(|i| span_of(&i).is_negative()) {
                 return Err(Error::invalid(format!("{what} is negative")));
             }
         }
-        if self.deadline.is_some_and(|d| micros_of(&d) < 1_000_000) {
+        if self.deadline.is_some_and(|d| span_of(&d) < Span::SECOND) {
             return Err(Error::invalid("deadline is shorter than 1 second")
                 .detail("A fire time is served a moment after it, so hardly any would be in time.")
                 .hint("catch_up => 'none' leaves out what was missed while the server was down."));
@@ -491,7 +491,7 @@ impl Checked {
         self.handler.as_ref().map_or(definition.handler.as_str(), |h| h.name.as_str())
     }
 
-    pub fn plan(&self, definition: &Definition, anchor: Micros, seed: u64) -> Plan<'_> {
+    pub fn plan(&self, definition: &Definition, anchor: At, seed: u64) -> Plan<'_> {
         Plan {
             rule: &self.rule,
             zone: self.zone,

@@ -19,7 +19,7 @@ use crate::pure::ids;
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
 use crate::pure::state::ended;
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::of_all::is_of_all;
 use crate::schedules::options::Options;
@@ -48,13 +48,13 @@ pub struct State {
     pub ended: Vec<String>,
     /// All of them have: next_run is this.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub released: Option<Micros>,
+    pub released: Option<At>,
     /// The rule's own next fire time, while next_run is the release's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub planned: Option<Micros>,
+    pub planned: Option<At>,
     /// Fire times up to this one are being made up for, some at a time: all are to be served.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub promised: Option<Micros>,
+    pub promised: Option<At>,
     /// The last task whose only_if was not true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
@@ -80,7 +80,7 @@ impl State {
         (*self != State::default()).then(|| Jsonb::from_value(serde_json::to_value(self).expect("plain data")))
     }
     /// It is served at once, for this moment; after it comes the rule's own next time.
-    pub fn release(&mut self, at: Micros, planned: Option<Micros>) {
+    pub fn release(&mut self, at: At, planned: Option<At>) {
         self.released = Some(at);
         self.planned = planned;
     }
@@ -272,7 +272,7 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Resu
 }
 
 /// A follower's notes after the end of `name`; None: it doesn't matter to it.
-fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: Micros) -> Option<State> {
+fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: At) -> Option<State> {
     let options = Options::of(row);
     let wanted = options.after_outcome.as_ref().and_then(Said::choice).unwrap_or_default();
     let after = names_in(options.after);

@@ -6,13 +6,12 @@ use crate::postgres::row::Row;
 use crate::postgres::transaction;
 use crate::pure::ids;
 use crate::pure::schedule::spread;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::schedules::follow;
 use crate::schedules::options::{OfAll, Options};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
 use crate::tenant::records::open;
-use chrono::TimeDelta;
 
 impl OfAll {
     /// None: an ordinary schedule, the tenant's own.
@@ -20,11 +19,11 @@ impl OfAll {
         Options::of(row).all
     }
     /// The line of tq_fanouts for one fire time.
-    pub fn line(&self, fire_time: Micros) -> u128 {
+    pub fn line(&self, fire_time: At) -> u128 {
         ids::fire_id(self.id, fire_time)
     }
     /// How much later than its fire time it is to run in this tenant.
-    pub fn stagger(&self, tenant: &Tenant) -> Micros {
+    pub fn stagger(&self, tenant: &Tenant) -> Span {
         stagger(&tenant.name, self.stagger)
     }
 }
@@ -66,7 +65,7 @@ pub fn refuse(row: &Row<Schedules>) -> Result<()> {
 }
 
 /// A tenant's place within `stagger`: always the same.
-pub fn stagger(tenant: &str, limit: Micros) -> Micros {
+pub fn stagger(tenant: &str, limit: Span) -> Span {
     let seed = ids::fan_id(0, tenant) as u64;
-    spread::stagger(seed, TimeDelta::microseconds(limit.max(0))).num_microseconds().unwrap_or(0)
+    spread::stagger(seed, limit.max(Span::ZERO).into()).into()
 }

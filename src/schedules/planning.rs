@@ -8,14 +8,14 @@
 //! whatever `catch_up` says of missed times.
 
 use crate::postgres::error::{Error, Result};
-use crate::postgres::interval::micros_of;
+use crate::postgres::interval::span_of;
 use crate::postgres::row::Row;
 use crate::pure::choice::Said;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::setback;
-use crate::pure::time::{Micros, instant, is_date, micros};
+use crate::pure::time::{At, Span, instant, is_date};
 use crate::schedules::definition::Definition;
 use crate::schedules::follow::State;
 use crate::tenant::columns::Schedules;
@@ -23,9 +23,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a schedule's row is to say of its times.
 pub struct Planned {
-    pub next: Option<Micros>,
+    pub next: Option<At>,
     /// From when counted rules count.
-    pub anchor: Micros,
+    pub anchor: At,
     /// How often it may still fire; -1 = for ever.
     pub repeats: i32,
     pub state: State,
@@ -49,9 +49,9 @@ pub fn anew(definition: &Definition, plan: &Plan) -> Result<Planned> {
 pub fn beginning(definition: &Definition, plan: &Plan, first: Option<DateTime<Utc>>) -> Result<Planned> {
     let repeats = definition.repeats.unwrap_or(-1);
     let first = first.filter(|_| repeats != 0).map(|first| within_hours(definition, plan, first)).transpose()?;
-    let next = first.filter(|_| definition.enabled.unwrap_or(true)).map(micros);
+    let next = first.filter(|_| definition.enabled.unwrap_or(true)).map(At::from);
     let state = State { granted: definition.repeats.filter(|n| *n > 0), ..State::default() };
-    Ok(Planned { next, anchor: micros(plan.anchor), repeats, state })
+    Ok(Planned { next, anchor: At::from(plan.anchor), repeats, state })
 }
 
 /// The fire time `first`, or where the rule is 'once' the first moment after it that lies in the active hours.
@@ -85,7 +85,7 @@ pub struct Change<'a> {
     old: &'a Definition,
     new: &'a Definition,
     how: How,
-    now: Micros,
+    now: At,
     /// Of the new definition, counting from where it would begin if it were new.
     plan: Plan<'a>,
     state: State,
@@ -101,7 +101,7 @@ pub struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    pub fn new(row: &'a Row<Schedules>, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: Micros) -> Change<'a> {
+    pub fn new(row: &'a Row<Schedules>, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: At) -> Change<'a> {
         let state = State::of(row);
         let repeats = match how {
             How::Altered => new.repeats.unwrap_or(-1),
@@ -166,7 +166,7 @@ impl<'a> Change<'a> {
         if self.how == How::Declared || self.new.repeats != self.old.repeats {
             self.state.granted = self.new.repeats.filter(|n| *n > 0);
         }
-        Ok(Planned { next, anchor: micros(plan.anchor), repeats: self.repeats, state: self.state })
+        Ok(Planned { next, anchor: At::from(plan.anchor), repeats: self.repeats, state: self.state })
     }
 
     /// A one-time schedule that has never fired begins when it is let: there is nothing that its time could
@@ -183,7 +183,7 @@ impl<'a> Change<'a> {
     }
 
     /// The first fire time that isn't past; of one that begins anew, its very first.
-    fn next(&self, plan: &Plan) -> Result<Option<Micros>> {
+    fn next(&self, plan: &Plan) -> Result<Option<At>> {
         let from = instant(self.served_up_to());
         let next = if self.begins_as_before && !self.begins_anew() {
             plan.next_after(from)
@@ -192,9 +192,9 @@ impl<'a> Change<'a> {
         };
         let fires = self.repeats != 0 && self.enabled && !plan.rule.is_after();
         match next {
-            Some(next) if fires => Ok(Some(micros(within_hours(self.new, plan, next)?))),
+            Some(next) if fires => Ok(Some(At::from(within_hours(self.new, plan, next)?))),
             None if fires && self.is_to_fire() => Err(self.never_again()),
-            next => Ok(next.map(micros)),
+            next => Ok(next.map(At::from)),
         }
     }
 
@@ -207,20 +207,20 @@ impl<'a> Change<'a> {
     }
 
     /// That time.
-    fn missed(&self) -> Result<Option<Micros>> {
+    fn missed(&self) -> Result<Option<At>> {
         let Some(plan) = self.going_on().filter(|_| self.is_overdue()) else { return Ok(None) };
         let Some(missed) = plan.next_after(DateTime::<Utc>::MIN_UTC).filter(|t| *t <= instant(self.now)) else { return Ok(None) };
         let late = instant(self.now) - missed;
-        if self.new.deadline.is_some_and(|d| late > TimeDelta::microseconds(micros_of(&d))) {
+        if self.new.deadline.is_some_and(|d| late > TimeDelta::from(span_of(&d))) {
             return Err(never("It missed its only fire time, and the deadline has passed.")
                 .hint("Give it another rule or a longer deadline, or use tq_fire()."));
         }
-        Ok(Some(micros(within_hours(self.new, &plan, missed)?)))
+        Ok(Some(At::from(within_hours(self.new, &plan, missed)?)))
     }
 
     /// Until when fire times have been served. A clock that was far ahead tells nothing: see pure/schedule/setback.rs.
-    fn served_up_to(&self) -> Micros {
-        let ahead = setback::LONG.num_microseconds().expect("hours");
+    fn served_up_to(&self) -> At {
+        let ahead = Span::from(setback::LONG);
         self.row.get(Schedules::LAST_RUN).filter(|t| *t > self.now && *t - self.now < ahead).unwrap_or(self.now)
     }
 
@@ -250,7 +250,7 @@ fn repeats_left(granted: Option<i32>, before: Option<i32>, left: Option<i32>) ->
 
 /// `next_run`, asked for by name: in the future it takes the place of the next fire time; in the past it is
 /// served at once, even if it was served before.
-pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: Micros, now: Micros) -> Result<()> {
+pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: At, now: At) -> Result<()> {
     let refused = |why: &str| Error::invalid(why.to_string());
     let hours = definition.active_hours.as_deref().map(ActiveHours::parse).transpose()?;
     if hours.is_some_and(|h| !h.contain(plan.zone, instant(at))) {
@@ -263,7 +263,7 @@ pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: M
         }
         return Ok(());
     }
-    if definition.deadline.is_some_and(|d| now.saturating_sub(at) > micros_of(&d)) {
+    if definition.deadline.is_some_and(|d| now.saturating_since(at) > span_of(&d)) {
         return Err(refused("next_run is further back than the deadline"));
     }
     let rules_own = if planned.state.released.is_some() { planned.state.planned } else { planned.next };
@@ -272,7 +272,7 @@ pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: M
         if plan.rule.counts() && plan.start_at.is_none() {
             planned.anchor = planned.anchor.min(at);
         }
-        Plan { anchor: instant(planned.anchor), ..*plan }.next_after(instant(at)).map(micros)
+        Plan { anchor: instant(planned.anchor), ..*plan }.next_after(instant(at)).map(At::from)
     } else {
         rules_own
     };

@@ -8,7 +8,7 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, row_lock, sandbox, transaction};
 use crate::pure::schedule::zone::parse_zone;
-use crate::pure::time::{Micros, instant, micros};
+use crate::pure::time::{At, instant};
 use crate::schedules::follow::State;
 use crate::schedules::row::{ROW, Schedule};
 use crate::tenant::columns::Schedules;
@@ -77,7 +77,7 @@ fn candidates(table: &Table<Schedules>) -> Vec<Tid> {
 
 /// None: it waits for the same instant in both zones, or for one that somebody has chosen by hand; or it is
 /// due, and planned anew when it has been served.
-fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(Micros, State)> {
+fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(At, State)> {
     if row.get(Schedules::ENABLED) != Some(true) || row.get(Schedules::REPEATS) == Some(0) {
         return None;
     }
@@ -90,7 +90,7 @@ fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(Micr
         return None;
     }
     schedule.zone = to.new;
-    let next = micros(schedule.plan().next_after(now).filter(|next| *next != waiting_for)?);
+    let next = At::from(schedule.plan().next_after(now).filter(|next| *next != waiting_for)?);
     Some(match state.released {
         Some(released) => {
             state.planned = Some(next);

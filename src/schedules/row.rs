@@ -10,7 +10,7 @@ use crate::pure::schedule::catch_up::{CatchUp, Lateness, Overlap};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
-use crate::pure::time::{self, Micros};
+use crate::pure::time::{self, At, Span};
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::State;
 use crate::schedules::options::{OfAll, Options};
@@ -48,9 +48,9 @@ pub struct Schedule {
     pub id: u128,
     pub rule: Rule,
     pub zone: chrono_tz::Tz,
-    pub anchor: Micros,
-    pub start_at: Option<Micros>,
-    pub until: Option<Micros>,
+    pub anchor: At,
+    pub start_at: Option<At>,
+    pub until: Option<At>,
     pub month_end: MonthEnd,
     pub active_hours: Option<ActiveHours>,
     pub only_if: Option<String>,
@@ -58,7 +58,7 @@ pub struct Schedule {
     pub repeats: i32,
     pub lateness: Lateness,
     pub overlap: Overlap,
-    pub jitter: i64,
+    pub jitter: Span,
     /// What `task` says of its tasks.
     pub base: NewTask,
     pub state: State,
@@ -128,11 +128,11 @@ impl Schedule {
         if limit < 1 {
             return wrong("catch_up_limit", "catch_up_limit is below 1");
         }
-        let (deadline, jitter) = (row.micros(Schedules::DEADLINE), row.micros(Schedules::JITTER).unwrap_or(0));
-        if deadline.is_some_and(|d| d < 0) {
+        let (deadline, jitter) = (row.span(Schedules::DEADLINE), row.span(Schedules::JITTER).unwrap_or_default());
+        if deadline.is_some_and(|d| d.is_negative()) {
             return wrong("deadline", "deadline is negative");
         }
-        if jitter < 0 {
+        if jitter.is_negative() {
             return wrong("jitter", "jitter is negative");
         }
         let overlap = match row.get(Schedules::OVERLAP) {
@@ -143,7 +143,7 @@ impl Schedule {
         if repeats < -1 {
             return wrong("repeats", "repeats is below -1");
         }
-        let anchor = row.get(Schedules::ANCHOR).unwrap_or(0);
+        let anchor = row.get(Schedules::ANCHOR).unwrap_or_default();
         if !time::is_date(anchor) {
             return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
         }
@@ -180,7 +180,7 @@ impl Schedule {
             lateness: Lateness {
                 catch_up,
                 limit: limit.min(CATCH_UP_LIMIT_MAX) as usize,
-                deadline: deadline.map(TimeDelta::microseconds),
+                deadline: deadline.map(TimeDelta::from),
                 // A tick comes within a second of its time unless the server was down or frozen.
                 grace: TimeDelta::seconds(5),
             },

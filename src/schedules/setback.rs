@@ -8,7 +8,7 @@ use crate::postgres::relation::{Access, Write};
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, row_lock};
 use crate::pure::schedule::setback::{UNNOTICED, replan};
-use crate::pure::time::{instant, micros};
+use crate::pure::time::{At, Span, instant};
 use crate::schedules::follow::State;
 use crate::schedules::row::{ROW, Schedule};
 use crate::tenant::Tenant;
@@ -19,8 +19,8 @@ use crate::tenant::columns::Schedules;
 pub fn mend(tenant: &Tenant) -> Result<bool, Failure> {
     let Some(table) = tenant.try_open(tenant.schedule, Access::Read)? else { return Ok(false) };
     let now = clock::now();
-    let to_come = now + UNNOTICED.num_microseconds().expect("seconds");
-    let later = |row: &Row<Schedules>, column: Column<Schedules, Time>| row.get(column).is_some_and(|t| t > to_come && t != i64::MAX);
+    let to_come = now + Span::from(UNNOTICED);
+    let later = |row: &Row<Schedules>, column: Column<Schedules, Time>| row.get(column).is_some_and(|t| t > to_come && t != At::NEVER);
     let is_wrong = |row: &Row<Schedules>| {
         later(row, Schedules::LAST_RUN)
             || later(row, Schedules::ANCHOR)
@@ -65,8 +65,8 @@ pub fn mend(tenant: &Tenant) -> Result<bool, Failure> {
         let mut next = waiting_for;
         let mut anchor = schedule.anchor;
         if let Some(new) = new {
-            next = Some(micros(new.next));
-            anchor = micros(new.anchor);
+            next = Some(At::from(new.next));
+            anchor = At::from(new.anchor);
             // The times that come again are other ones than those that were.
             state.clock += 1;
         }

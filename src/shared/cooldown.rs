@@ -3,14 +3,14 @@
 //! A few places an entry; where none is left, the entry is left alone as a whole.
 
 use crate::postgres::clock;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::shared::entry::{COOLDOWNS, Entry};
 use crate::shared::{Shared, blocked, ready};
 
 /// Not before then, because its last attempt's end could not be recorded.
-pub fn until(e: &Entry, id: u128, now: Micros) -> Option<Micros> {
+pub fn until(e: &Entry, id: u128, now: At) -> Option<At> {
     (0..COOLDOWNS)
-        .find(|place| is_of(e, *place, id) && e.cooldown_until[*place].load() != 0)
+        .find(|place| is_of(e, *place, id) && e.cooldown_until[*place].load() != At::UNSET)
         .map(|place| e.cooldown_until[place].load())
         .filter(|until| *until > now)
 }
@@ -21,7 +21,7 @@ pub fn begin(s: &Shared, index: u32, id: u128) {
     let now = clock::now();
     // No place left: leave the whole tenant alone for a while.
     let Some((place, own)) = find(e, id) else { return ready::block(s, index, blocked::Reason::Crowded) };
-    let delay = if own { (e.cooldown_delay[place].load() * 2).clamp(1_000_000, 300_000_000) } else { 1_000_000 };
+    let delay = if own { (e.cooldown_delay[place].load() * 2).clamp(Span::SECOND, Span::of_secs(300)) } else { Span::SECOND };
     give(e, place, id);
     e.cooldown_delay[place].store(delay);
     e.cooldown_ends[place].store(0);
@@ -36,7 +36,7 @@ pub fn after_interruption(s: &Shared, index: u32, id: u128, times: u32) {
     // No place left: it doesn't wait then; how often it was is known from its row.
     if let Some((place, own)) = find(e, id) {
         if !own {
-            e.cooldown_delay[place].store(0);
+            e.cooldown_delay[place].store(Span::ZERO);
             e.cooldown_ends[place].store(0);
         }
         give(e, place, id);
@@ -67,13 +67,13 @@ fn find(e: &Entry, id: u128) -> Option<(usize, bool)> {
 /// What is known of a task that waits like this: until when, and how many executors in a row have ended while they ran it.
 pub struct Cooldown {
     pub id: u128,
-    pub until: Micros,
+    pub until: At,
     pub ends: u32,
 }
 
 /// The tasks that this entry knows such of, also of a while ago: some may have ended since.
 pub fn of(e: &Entry) -> impl Iterator<Item = Cooldown> {
-    (0..COOLDOWNS).filter(|place| e.cooldown_until[*place].load() != 0).map(|place| Cooldown {
+    (0..COOLDOWNS).filter(|place| e.cooldown_until[*place].load() != At::UNSET).map(|place| Cooldown {
         id: ((e.cooldown_high[place].load() as u128) << 64) | e.cooldown_low[place].load() as u128,
         until: e.cooldown_until[place].load(),
         ends: e.cooldown_ends[place].load(),
@@ -82,8 +82,8 @@ pub fn of(e: &Entry) -> impl Iterator<Item = Cooldown> {
 
 /// How long a task waits whose executors have ended so often, and a role for its next executor: 50 ms … 3.2 s. One that
 /// was killed runs again at once, as good as; one that kills itself doesn't keep the launcher busy.
-pub fn delay_after_ends(ends: u32) -> Micros {
-    50_000 << ends.saturating_sub(1).min(6)
+pub fn delay_after_ends(ends: u32) -> Span {
+    Span::of_millis(50 << ends.saturating_sub(1).min(6))
 }
 
 /// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.

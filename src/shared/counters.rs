@@ -7,10 +7,10 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
-use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::state::Outcome;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::shared::text::store_text;
 use crate::shared::{Shared, share};
 use crate::shared_struct;
@@ -22,7 +22,7 @@ const LABEL: usize = 128;
 const MESSAGE: usize = 200;
 
 /// Counters that nobody has added to for so long say nothing any more.
-const FORGOTTEN: Micros = 7 * 86_400_000_000;
+const FORGOTTEN: Span = Span::of_days(7);
 
 shared_struct! {
     /// Counters of one handler of one tenant; times in microseconds.
@@ -31,7 +31,7 @@ shared_struct! {
         pub in_use: HandshakeU32,
         /// Changes when the place is given to another handler.
         pub stamp: HandshakeU32,
-        pub used: GaugeI64,
+        pub used: GaugeAt,
         pub done: GaugeU64,
         pub run_total: GaugeU64,
         pub run_max: GaugeU64,
@@ -43,7 +43,7 @@ shared_struct! {
         pub database: HandshakeU32,
         pub tenant: HandshakeU32,
         pub hash: GaugeU64,
-        pub since: GaugeI64,
+        pub since: GaugeAt,
         pub handler: [GaugeU8; LABEL],
     }
 }
@@ -59,7 +59,7 @@ shared_struct! {
         pub id_low: HandshakeU64,
         /// Counts those written before; 0 = none is here.
         pub number: GaugeU64,
-        pub at: GaugeI64,
+        pub at: GaugeAt,
         pub sqlstate: [GaugeU8; 8],
         pub handler: [GaugeU8; LABEL],
         pub schedule: [GaugeU8; LABEL],
@@ -104,7 +104,7 @@ fn place(shared: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
     let says = |stat: &Stat| match (stat.in_use.load(), stat.used.load()) {
         (0, _) => Says::Free,
         (_, used) if used < now - FORGOTTEN => Says::Nothing,
-        (_, used) => Says::Something(used),
+        (_, used) => Says::Something(used.micros()),
     };
     let pressure = &shared.header.pressure[share::Kind::Stats as usize];
     let chosen = shares::choose(owner, |o| shared.stat_tally.count(o), window().map(|stat| (of(stat), says(stat))));
@@ -126,7 +126,7 @@ fn place(shared: &Shared, schema: u32, handler: &str) -> Option<&'static Stat> {
     Some(stat)
 }
 
-fn zero(stat: &Stat, now: Micros) {
+fn zero(stat: &Stat, now: At) {
     for counter in
         [&stat.done, &stat.failed, &stat.retried, &stat.timeouts, &stat.run_total, &stat.run_max, &stat.wait_total, &stat.wait_max]
     {
@@ -177,17 +177,17 @@ pub struct Counted<'a> {
     pub attempt: i32,
     /// The schedule it comes from; "" = none.
     pub schedule: &'a str,
-    pub run_at: Option<Micros>,
+    pub run_at: Option<At>,
 }
 
 /// An attempt that began at `started_at` has ended like this. On every task's way: a few atomics.
-pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_at: Micros) {
-    if !matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Retry) || started_at == 0 {
+pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_at: At) {
+    if !matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Retry) || started_at == At::UNSET {
         return;
     }
     let now = clock::now();
-    let run = (now - started_at).max(0) as u64;
-    let wait = (started_at - task.run_at.unwrap_or(started_at)).max(0) as u64;
+    let run = (now - started_at).max(Span::ZERO).micros() as u64;
+    let wait = (started_at - task.run_at.unwrap_or(started_at)).max(Span::ZERO).micros() as u64;
     with_place(s, schema, task.handler, |stat| {
         let counter = match outcome {
             Outcome::Done => &stat.done,
@@ -237,7 +237,7 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
 ///
 /// A hand goes round: what it meets first of whoever gives a place up is the oldest of theirs, or nearly so. Each
 /// call moves it on, so a long run of others' is passed once, not at each failure.
-fn failure_place(s: &Shared, owner: Owner, now: Micros) -> usize {
+fn failure_place(s: &Shared, owner: Owner, now: At) -> usize {
     let n = s.failures.len();
     let hand = &s.header.failure_hand;
     let of = |place: usize| Owner(s.failure_owners[place].load());

@@ -3,9 +3,9 @@
 //! Slots and these tables are in the file that outlives a crash (postgres/mapping.rs). Written down by work/poison.rs.
 
 use crate::postgres::clock;
-use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU32, GaugeU64, HandshakeAt, HandshakeU32, HandshakeU64};
 use crate::pure::shares::{self, Owner, Says};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::shared::Shared;
 use crate::shared::share::{self, Pressure};
@@ -14,7 +14,7 @@ use crate::shared::text::load_text;
 use crate::shared_struct;
 
 /// Crashes of two or more tasks within it quarantine their handler.
-pub const HANDLER_WINDOW: Micros = 86_400_000_000;
+pub const HANDLER_WINDOW: Span = Span::DAY;
 
 /// `Culprit::kind`.
 pub mod kind {
@@ -29,7 +29,7 @@ pub mod kind {
 pub fn initialise(s: &Shared, crashed: bool) {
     for c in s.culprits {
         c.claim.store(0);
-        c.again.store(0);
+        c.again.store(At::UNSET);
         if c.kind.load() == kind::FILLING {
             c.kind.store(kind::FREE);
         }
@@ -159,7 +159,7 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     c.deadline.store(slot.deadline.load());
     c.epoch.store(s.file.epoch.load());
     c.claim.store(0);
-    c.again.store(0);
+    c.again.store(At::UNSET);
     c.kind.store(what);
     s.header.culprits.fetch_add(1);
 }
@@ -172,7 +172,7 @@ fn displace(s: &'static [Culprit], pressure: &Pressure, owner: Owner) -> Option<
     let count = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
     let says = |c: &Culprit| {
         let may = ended(c.kind.load()) && c.claim.load() == 0;
-        (whose(c), if may { Says::Something(c.started_at.load()) } else { Says::Fixed })
+        (whose(c), if may { Says::Something(c.started_at.load().micros()) } else { Says::Fixed })
     };
     let chosen = shares::choose(owner, count, s.iter().map(says));
     pressure.note(chosen.and_then(|c| c.displaced).unwrap_or(owner), clock::now());
@@ -224,14 +224,14 @@ shared_struct! {
         pub tenant: HandshakeU32,
         pub id_high: HandshakeU64,
         pub id_low: HandshakeU64,
-        pub created_at: HandshakeI64,
+        pub created_at: HandshakeAt,
         pub attempts: GaugeI32,
-        pub started_at: GaugeI64,
-        pub deadline: GaugeI64,
+        pub started_at: GaugeAt,
+        pub deadline: GaugeAt,
         /// The life of the server in which it happened: it is written down once.
         pub epoch: GaugeU64,
         /// Not to be tried before.
-        pub again: GaugeI64,
+        pub again: GaugeAt,
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::postgres::latch;
 use crate::postgres::lwlock::Lock;
 use crate::pure::atomics::Reset;
-use crate::pure::atomics::{GaugeI64, GaugeU32, HandshakeI64, HandshakeU32, HandshakeU64, One};
-use crate::pure::time::NEVER;
+use crate::pure::atomics::{GaugeAt, GaugeU32, HandshakeAt, HandshakeU32, HandshakeU64, One};
+use crate::pure::time::At;
 use crate::pure::word::Scheduler;
 use crate::shared::Shared;
 use crate::shared_struct;
@@ -29,8 +29,8 @@ shared_struct! {
         pub sweep_missed: HandshakeU32,
         /// Where the sweep goes on: the OID of the last tenant looked at.
         pub sweep_from: HandshakeU32,
-        pub sweep_started: GaugeI64,
-        pub swept_at: HandshakeI64,
+        pub sweep_started: GaugeAt,
+        pub swept_at: HandshakeAt,
         pub swept_tenants: GaugeU32,
         pub ticks_wanted: HandshakeU32,
         /// The entry + 1 whose schedules are being served: not noted as due meanwhile.
@@ -38,14 +38,14 @@ shared_struct! {
         /// Something is to be spread over the tenants; counts the calls, so that none is taken for an older one.
         pub fanouts: HandshakeU32,
         /// When work of tenants comes due for which there was no entry: then a sweep finds it. NEVER = there is none.
-        pub unplaced_due: HandshakeI64,
+        pub unplaced_due: HandshakeAt,
         /// The first tenant for which the last sweep found no room: the next one begins there.
         pub unplaced_first: HandshakeU32,
-        pub keep_until: HandshakeI64,
+        pub keep_until: HandshakeAt,
         /// Workers leave and stay away: process number + 1 and pid of sessions that drop or copy the database.
         pub away: [HandshakeU64; AWAY],
         pub problem: GaugeU32,
-        pub start_after: GaugeI64,
+        pub start_after: GaugeAt,
         pub start_failures: GaugeU32,
         /// The settings leave it out.
         pub excluded: HandshakeU32,
@@ -108,7 +108,7 @@ impl Shared {
         }
         let db = self.dbs.iter().find(|d| d.state.load() == db_state::FREE)?;
         db.reset();
-        db.unplaced_due.store(NEVER);
+        db.unplaced_due.store(At::NEVER);
         db.database.store(database);
         db.state.store(state);
         Some(db)

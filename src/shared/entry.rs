@@ -5,9 +5,11 @@
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
 use crate::pure::atomics::Reset;
-use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64, One};
+use crate::pure::atomics::{
+    GaugeAt, GaugeI32, GaugeI64, GaugeSpan, GaugeU32, GaugeU64, HandshakeAt, HandshakeI64, HandshakeU32, HandshakeU64, One,
+};
 use crate::pure::shares::Owner;
-use crate::pure::time::NEVER;
+use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::pure::word::Unpark;
 use crate::shared::NONE;
@@ -40,20 +42,20 @@ shared_struct! {
         /// The generation that the last exhaustive pick had read before it looked.
         pub seen: HandshakeU64,
         /// Least run_at enqueued since the last pick: lowers the cursors.
-        pub low_key: HandshakeI64,
+        pub low_key: HandshakeAt,
         /// When the next row here comes due: may be too early, never too late.
-        pub next_due: HandshakeI64,
+        pub next_due: HandshakeAt,
         /// When the next schedule of this tenant comes due (entries of the owner's role).
-        pub schedule_due: HandshakeI64,
+        pub schedule_due: HandshakeAt,
         /// No schedule is due before that: ticks begin there, so that they don't walk over the dead rows
         /// of all ticks before. Whoever announces a schedule lowers it; see ready::schedule_due.
-        pub schedule_low: HandshakeI64,
+        pub schedule_low: HandshakeAt,
         /// When the last tick has looked at all of them.
-        pub schedule_full: GaugeI64,
+        pub schedule_full: GaugeAt,
         /// The whole tenant is left alone until then, for `blocked_reason`.
-        pub blocked_until: HandshakeI64,
-        pub blocked_since: GaugeI64,
-        pub blocked_delay: GaugeI64,
+        pub blocked_until: HandshakeAt,
+        pub blocked_since: GaugeAt,
+        pub blocked_delay: GaugeSpan,
         pub blocked_reason: One<crate::shared::blocked::Reason>,
         /// Rows were left because of the tenant's limit: wake when one of its tasks ends.
         pub limited: HandshakeU32,
@@ -61,7 +63,7 @@ shared_struct! {
         pub unpark: One<Unpark>,
         /// How often that was asked for: tells whether it was meanwhile.
         pub unparks: HandshakeU64,
-        pub unpark_at: HandshakeI64,
+        pub unpark_at: HandshakeAt,
         pub vtime: GaugeU64,
         /// Charged while the entry was in the heap; added when it leaves.
         pub debt: GaugeU64,
@@ -77,13 +79,13 @@ shared_struct! {
         pub cursor_source: [GaugeU64; CURSORS],
         pub cursor_priority: [GaugeI32; CURSORS],
         pub cursor_set: [GaugeU32; CURSORS],
-        pub cursor_time: [GaugeI64; CURSORS],
+        pub cursor_time: [GaugeAt; CURSORS],
         pub cursor_high: [GaugeU64; CURSORS],
         pub cursor_low: [GaugeU64; CURSORS],
         pub cooldown_high: [GaugeU64; COOLDOWNS],
         pub cooldown_low: [GaugeU64; COOLDOWNS],
-        pub cooldown_until: [GaugeI64; COOLDOWNS],
-        pub cooldown_delay: [GaugeI64; COOLDOWNS],
+        pub cooldown_until: [GaugeAt; COOLDOWNS],
+        pub cooldown_delay: [GaugeSpan; COOLDOWNS],
         /// How often, one after the other, an executor ended while it ran the task.
         pub cooldown_ends: [GaugeU32; COOLDOWNS],
         /// This entry's part of its tenant's gauge of unfinished tasks, perhaps below zero: see gauge.rs.
@@ -94,7 +96,7 @@ shared_struct! {
         pub entered: HandshakeU64,
         pub left: HandshakeU64,
         pub corrections: HandshakeU64,
-        pub oldest_due: GaugeI64,
+        pub oldest_due: GaugeAt,
         pub done: GaugeU64,
         pub failed: GaugeU64,
         pub retried: GaugeU64,
@@ -213,15 +215,15 @@ impl Shared {
         entry.role_index.store(role_index as u32);
         // Nothing is known to come due.
         for time in [&entry.low_key, &entry.next_due, &entry.schedule_due] {
-            time.store(NEVER);
+            time.store(At::NEVER);
         }
-        entry.schedule_low.store(ready::LOWEST);
+        entry.schedule_low.store(ready::BEGINNING);
         entry.weight.store(1);
         entry.batch.store(1);
         entry.heap_child.store(NONE);
         entry.heap_next.store(NONE);
         // Once all tenants have been looked at, one that has no entry has nothing unfinished; unless there was no room.
-        let swept = self.db(database).is_some_and(|db| db.swept_at.load() > 0);
+        let swept = self.db(database).is_some_and(|db| db.swept_at.load() > At::UNSET);
         let room = self.header.evictions.load() == 0 && self.header.pressure[share::Kind::Entries as usize].lost.load() == 0;
         entry.counted.store(u32::from(swept && room));
         entry.in_use.store(1);
@@ -256,12 +258,12 @@ impl Shared {
                 && entry.heap_in.load() == 0
                 && entry.generation.load() == entry.seen.load()
                 && entry.cooldown_until.iter().all(|h| h.load() <= now)
-                && entry.blocked_until.load() == 0
+                && entry.blocked_until.load() == At::UNSET
                 && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == entry.tenant.load())
         };
         let next = |entry: &Entry| entry.next_due.load().min(entry.schedule_due.load());
         // Entries with nothing due at all first; then those whose next work is far away.
-        let index = self.entries.iter().position(|entry| idle(entry) && next(entry) == NEVER).or_else(|| {
+        let index = self.entries.iter().position(|entry| idle(entry) && next(entry) == At::NEVER).or_else(|| {
             (0..self.entries.len()).filter(|_| due).filter(|i| idle(&self.entries[*i])).max_by_key(|i| next(&self.entries[*i]))
         })?;
         let entry = &self.entries[index];
@@ -270,7 +272,7 @@ impl Shared {
         let ready = Lock::Ready.exclusive();
         entry.in_use.store(0);
         let at = next(entry);
-        if !idle(entry) || (at != NEVER && !due) {
+        if !idle(entry) || (at != At::NEVER && !due) {
             entry.in_use.store(1);
             return None;
         }
@@ -279,7 +281,7 @@ impl Shared {
         let (_, place) = probe(self.entry_hash, tenant_key(database, entry.tenant.load()), |i| i == index);
         self.entry_hash[place].store(REMOVED);
         self.header.evictions.fetch_add(1);
-        if at != NEVER
+        if at != At::NEVER
             && let Some(db) = self.db(database)
         {
             self.seek_at(db, at);

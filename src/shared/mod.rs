@@ -35,9 +35,9 @@ pub mod wake;
 pub mod wakes;
 
 use crate::postgres::{mapping, shmem};
-use crate::pure::atomics::{GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeI64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeAt, GaugeU8, GaugeU32, GaugeU64, HandshakeAt, HandshakeU32, HandshakeU64};
 use crate::pure::shares::Tally;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::At;
 pub use crate::pure::word::Word;
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::culprits::{Culprit, Suspect};
@@ -75,7 +75,7 @@ shared_struct! {
         pub attention: HandshakeU32,
         /// Until when the launcher sleeps unless it is called; NEVER while it is awake, so that
         /// whoever notes something then wakes it once more.
-        pub sleeping_until: HandshakeI64,
+        pub sleeping_until: HandshakeAt,
         /// Roles with work and no executor, and the least virtual time among them: what a running
         /// executor compares its own role's with before it goes on.
         pub waiting_roles: HandshakeU32,
@@ -90,8 +90,8 @@ shared_struct! {
         /// Newcomers among tenants that have found no room: so many entries rest after their turns.
         pub newcomers: HandshakeU32,
         pub recycle: GaugeU64,
-        pub last_no_slot: GaugeI64,
-        pub started_at: GaugeI64,
+        pub last_no_slot: GaugeAt,
+        pub started_at: GaugeAt,
         /// The slot + 1 that runs a suspect: no other suspect is started meanwhile.
         pub alone: HandshakeU32,
         /// Bit per slot: a pick has passed by a row whose id the slot still names, though of an attempt that is over. When it
@@ -329,13 +329,13 @@ pub fn initialise() {
     s.header.secret[0].store(high);
     s.header.secret[1].store(low);
     s.header.started_at.store(crate::postgres::clock::now());
-    s.header.sleeping_until.store(NEVER);
+    s.header.sleeping_until.store(At::NEVER);
     for e in s.entries {
         e.heap_child.store(NONE);
         e.heap_next.store(NONE);
-        e.low_key.store(NEVER);
-        e.next_due.store(NEVER);
-        e.schedule_due.store(NEVER);
+        e.low_key.store(At::NEVER);
+        e.next_due.store(At::NEVER);
+        e.schedule_due.store(At::NEVER);
     }
     for root in s.roles.iter().map(|r| &r.heap_root).chain(&s.header.own_heap) {
         root.store(NONE);
@@ -390,7 +390,7 @@ impl Shared {
     }
 
     /// A sweep is to find, then, what has no entry.
-    pub fn seek_at(&self, db: &Db, at: Micros) {
+    pub fn seek_at(&self, db: &Db, at: At) {
         if at < db.unplaced_due.fetch_min(at) && at < self.header.sleeping_until.load() {
             self.call_launcher_now();
         }

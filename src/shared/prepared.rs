@@ -7,7 +7,8 @@
 //! have noted anything, so its COMMIT PREPARED orders a sweep and a look at the database.
 
 use crate::postgres::{sandbox, shmem};
-use crate::pure::atomics::{GaugeI64, GaugeU32, GaugeU64, HandshakeU32};
+use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64, HandshakeU32};
+use crate::pure::time::At;
 use crate::shared::database::db_state;
 use crate::shared::entry::EntryRef;
 use crate::shared::wake::{self, Notes, Pending, Stop, Stopped};
@@ -92,7 +93,7 @@ pub fn put_aside(shared: &Shared, notes: &Notes) {
     for (i, stop) in notes.stops.iter().take(NOTED).enumerate() {
         place.stop_tenant[i].store(stop.tenant);
         let (id, number) = match stop.what {
-            Stopped::Task { id, created_at } => (id, created_at),
+            Stopped::Task { id, created_at } => (id, created_at.micros()),
             Stopped::Beyond(max) => (NO_TASK, max as i64),
         };
         place.stop_high[i].store((id >> 64) as u64);
@@ -176,7 +177,7 @@ fn read(place: &Prepared) -> Notes {
     let stop = |i: usize| {
         let id = (place.stop_high[i].load() as u128) << 64 | place.stop_low[i].load() as u128;
         let number = place.stop_number[i].load();
-        let what = if id == NO_TASK { Stopped::Beyond(number as usize) } else { Stopped::Task { id, created_at: number } };
+        let what = if id == NO_TASK { Stopped::Beyond(number as usize) } else { Stopped::Task { id, created_at: At::of_micros(number) } };
         Stop { tenant: place.stop_tenant[i].load(), what }
     };
     Notes {
@@ -235,9 +236,9 @@ shared_struct! {
         pub wakes: GaugeU32,
         pub entry: [GaugeU32; NOTED],
         pub stamp: [HandshakeU32; NOTED],
-        pub low: [GaugeI64; NOTED],
+        pub low: [GaugeAt; NOTED],
         pub added: [GaugeI64; NOTED],
-        pub schedule: [GaugeI64; NOTED],
+        pub schedule: [GaugeAt; NOTED],
         /// Bits: which of them are to be looked at anew, for what, and with their schedules.
         pub unpark: HandshakeU32,
         pub found: GaugeU32,

@@ -1,8 +1,10 @@
 //! How much of each rate is used up. Under `Lock::Rates`.
 
 use crate::postgres::lwlock::Lock;
-use crate::pure::atomics::{GaugeI64, GaugeU32, GaugeU64};
+use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64};
+use crate::pure::rate;
 use crate::pure::shares::{self, Owner, Says};
+use crate::pure::time::At;
 use crate::shared::Shared;
 use crate::shared::share;
 use crate::shared_struct;
@@ -18,10 +20,10 @@ shared_struct! {
         /// A hash of tenant and gate; 0 = never used.
         pub key: GaugeU64,
         pub owner: GaugeU64,
-        pub first: GaugeI64,
+        pub first: GaugeAt,
         pub second: GaugeI64,
         /// From then on it says nothing.
-        pub until: GaugeI64,
+        pub until: GaugeAt,
         /// It is the administrator's word: the tenant can't have it forgotten.
         pub fixed: GaugeU32,
     }
@@ -30,7 +32,7 @@ shared_struct! {
 /// What is known of the use of a rate.
 pub enum RateFound {
     /// The state that pure/rate.rs goes on from.
-    Used(i64, i64),
+    Used(rate::State),
     /// Nothing is.
     Unused,
     /// There is no place to count it in.
@@ -70,7 +72,7 @@ impl Shared {
         let _guard = Lock::Rates.shared();
         let (_, begin, found) = self.rate_at(owner, gate);
         match found {
-            Some(place) => RateFound::Used(self.rates[place].first.load(), self.rates[place].second.load()),
+            Some(place) => RateFound::Used((self.rates[place].first.load(), self.rates[place].second.load())),
             None if self.rate_for(owner, begin, &[]).is_some() => RateFound::Unused,
             None => RateFound::NoPlace,
         }
@@ -91,7 +93,7 @@ impl Shared {
             } else if r.fixed.load() == 1 {
                 Says::Fixed
             } else {
-                Says::Something(r.until.load())
+                Says::Something(r.until.load().micros())
             };
             (Owner(r.owner.load()), says)
         };
@@ -122,9 +124,9 @@ impl Shared {
         r.key.store(key);
         r.owner.store(owner.0);
         r.fixed.store(fixed.into());
-        for zero in [&r.first, &r.second, &r.until] {
-            zero.store(0);
-        }
+        r.first.store(At::UNSET);
+        r.second.store(0);
+        r.until.store(At::UNSET);
         Some(place)
     }
 }

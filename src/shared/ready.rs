@@ -22,7 +22,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, latch};
 use crate::pure::atomics::GaugeU32;
 use crate::pure::heap::NONE;
-use crate::pure::time::{self, Micros};
+use crate::pure::time::{At, Span};
 use crate::pure::word::Unpark;
 use crate::settings;
 use crate::shared::entry::Entry;
@@ -49,7 +49,7 @@ impl crate::pure::heap::Nodes for Links<'_> {
 }
 
 /// Rows of this entry with `run_at >= low_key` may have come. Atomics and one latch only.
-pub fn wake(s: &Shared, index: u32, low_key: Micros) {
+pub fn wake(s: &Shared, index: u32, low_key: At) {
     let e = &s.entries[index as usize];
     e.low_key.fetch_min(low_key);
     e.generation.fetch_add(1);
@@ -57,7 +57,7 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
     let blocked_until = e.blocked_until.load();
     if blocked_until <= clock::now() {
         poke(s, e.role_index.load() as usize);
-    } else if blocked_until != time::NEVER {
+    } else if blocked_until != At::NEVER {
         // The end of a pause and the like may have been noted behind what has just come due. One without
         // an end is lifted by somebody, who wakes it.
         due(s, index, blocked_until);
@@ -65,7 +65,7 @@ pub fn wake(s: &Shared, index: u32, low_key: Micros) {
 }
 
 /// Something of this entry comes due at `at`, which may be in the future.
-pub fn due(s: &Shared, index: u32, at: Micros) {
+pub fn due(s: &Shared, index: u32, at: At) {
     let e = &s.entries[index as usize];
     if at < e.next_due.fetch_min(at) {
         note_due(s, index, at);
@@ -73,10 +73,10 @@ pub fn due(s: &Shared, index: u32, at: Micros) {
 }
 
 /// Below every instant; what is lowered further is still far from overflowing.
-pub const LOWEST: Micros = i64::MIN / 2;
+pub const BEGINNING: At = At::of_micros(i64::MIN / 2);
 
 /// A schedule of this entry's tenant comes due at `at`, which its row has said before.
-pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
+pub fn schedule_due(s: &Shared, index: u32, at: At) {
     let e = &s.entries[index as usize];
     look_from(e, at);
     if at < e.schedule_due.fetch_min(at) {
@@ -86,11 +86,11 @@ pub fn schedule_due(s: &Shared, index: u32, at: Micros) {
 
 /// The next tick looks at schedules of this entry's tenant that are due from `at` on. Never leaves what it was:
 /// a tick that didn't see the row must not raise it above it.
-pub fn look_from(e: &Entry, at: Micros) {
-    let _ = e.schedule_low.fetch_update(|low| Some(low.min(at.max(LOWEST)) - 1));
+pub fn look_from(e: &Entry, at: At) {
+    let _ = e.schedule_low.fetch_update(|low| Some(low.min(at.max(BEGINNING)) - Span::MICROSECOND));
 }
 
-fn note_due(s: &Shared, index: u32, at: Micros) {
+fn note_due(s: &Shared, index: u32, at: At) {
     s.mark_due(index);
     // Otherwise it finds the mark when it wakes up by itself, which is before that.
     if at < s.header.sleeping_until.load() {
@@ -116,7 +116,7 @@ pub fn poke(s: &Shared, role_index: usize) {
     }
 }
 
-fn is_ready(e: &Entry, now: Micros) -> bool {
+fn is_ready(e: &Entry, now: At) -> bool {
     e.in_use.load() == 1
         && e.heap_in.load() == 0
         && e.picker.load() == 0
@@ -244,8 +244,8 @@ pub fn prune(s: &Shared, role_index: usize) {
 /// Nothing of this entry is to be run any more, until it is woken.
 pub fn put_to_rest(e: &Entry) {
     e.seen.store(e.generation.load());
-    e.next_due.store(time::NEVER);
-    e.schedule_due.store(time::NEVER);
+    e.next_due.store(At::NEVER);
+    e.schedule_due.store(At::NEVER);
     unblock(e);
 }
 
@@ -287,7 +287,7 @@ pub fn release(s: &Shared, index: u32) {
 }
 
 /// How long an entry stands back for newcomers: at least until the next sweep finds them.
-const REST: Micros = 3_000_000;
+const REST: Span = Span::of_secs(3);
 
 /// Whether a newcomer waits for which nobody has made room yet.
 fn makes_room(s: &Shared) -> bool {
@@ -299,7 +299,7 @@ pub fn release_all_of(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
         if e.picker.load() == slot as u32 + 1 {
             // Whatever it had read is unknown: look at everything again.
-            e.low_key.store(i64::MIN);
+            e.low_key.store(At::LOWEST);
             e.generation.fetch_add(1);
             release(s, index as u32);
         }
@@ -330,12 +330,12 @@ pub fn should_leave(s: &Shared, role_index: usize) -> bool {
 /// Leaves the whole entry alone for a doubling while (0.2 s … 60 s; 5 s where a look costs nothing
 /// but the try for a lock).
 pub fn block(s: &Shared, index: u32, reason: blocked::Reason) {
-    let most = if reason == blocked::Reason::Locked { 5_000_000 } else { 60_000_000 };
+    let most = if reason == blocked::Reason::Locked { Span::of_secs(5) } else { Span::MINUTE };
     let e = &s.entries[index as usize];
     let now = clock::now();
-    let delay = (e.blocked_delay.load() * 2).clamp(200_000, most);
+    let delay = (e.blocked_delay.load() * 2).clamp(Span::of_millis(200), most);
     e.blocked_delay.store(delay);
-    if e.blocked_since.load() == 0 {
+    if e.blocked_since.load() == At::UNSET {
         e.blocked_since.store(now);
     }
     e.blocked_reason.store(reason);
@@ -344,12 +344,12 @@ pub fn block(s: &Shared, index: u32, reason: blocked::Reason) {
 }
 
 /// Leaves the entry alone until `until` (pause); not an error.
-pub fn block_until(s: &Shared, index: u32, until: Micros, reason: blocked::Reason) {
+pub fn block_until(s: &Shared, index: u32, until: At, reason: blocked::Reason) {
     let e = &s.entries[index as usize];
     e.blocked_reason.store(reason);
     // Who blocks it looks afterwards whether it was meanwhile unparked: not before this is to be seen.
     e.blocked_until.store(until);
-    if until != time::NEVER {
+    if until != At::NEVER {
         due(s, index, until);
     }
 }
@@ -360,9 +360,9 @@ pub fn unpark(e: &Entry) {
     e.unpark.store(Unpark::Asked);
 }
 pub fn unblock(e: &Entry) {
-    e.blocked_until.store(0);
-    e.blocked_delay.store(0);
-    e.blocked_since.store(0);
+    e.blocked_until.store(At::UNSET);
+    e.blocked_delay.store(Span::ZERO);
+    e.blocked_since.store(At::UNSET);
     e.blocked_reason.store(blocked::Reason::None);
 }
 
@@ -372,13 +372,13 @@ pub fn wake_limited(s: &Shared, tenant: u32) {
     for index in s.entries_of(crate::postgres::shmem::my_database(), tenant) {
         let e = &s.entries[index as usize];
         if e.limited.load() == 1 && e.limited.swap(0) == 1 {
-            wake(s, index, i64::MIN);
+            wake(s, index, At::LOWEST);
         }
     }
 }
 
 /// A row of this entry changed and comes due at `at`: now or later.
-pub fn wake_at(s: &Shared, index: u32, at: Micros) {
+pub fn wake_at(s: &Shared, index: u32, at: At) {
     if at <= clock::now() {
         wake(s, index, at);
     } else {

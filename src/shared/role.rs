@@ -1,7 +1,7 @@
 //! A role in a database: what executors belong to.
 
 use crate::pure::atomics::Reset;
-use crate::pure::atomics::{GaugeI64, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeAt, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
 use crate::pure::heap::NONE;
 use crate::shared::Shared;
 use crate::shared::entry::{self, REMOVED};
@@ -28,15 +28,15 @@ shared_struct! {
         /// Bit per slot: it waits for its latch.
         pub idle: HandshakeU64,
         /// Starts failed: no further one before.
-        pub start_after: GaugeI64,
+        pub start_after: GaugeAt,
         pub start_failures: GaugeU32,
-        pub failing_since: GaugeI64,
+        pub failing_since: GaugeAt,
         /// Executors that have ended, uncalled for, with work in their lists, since one of them came to the end of a task.
         pub ends: HandshakeU32,
         /// Batch size that its tenants' tasks were good for lately: where a newcomer starts.
         pub batch: GaugeU32,
         /// Since when it has work and no place; 0 = it doesn't wait.
-        pub waiting_since: GaugeI64,
+        pub waiting_since: GaugeAt,
     }
 }
 

@@ -12,15 +12,15 @@
 //! `Tally` (pure/shares.rs), so that a newcomer costs a look at a few places, not at the table.
 
 use crate::postgres::shmem;
-use crate::pure::atomics::{GaugeI64, GaugeU64};
+use crate::pure::atomics::{GaugeAt, GaugeU64};
 pub use crate::pure::shares::Owner;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::{settings, shared_struct};
 
 /// Places that a newcomer looks at.
 pub const WINDOW: usize = 32;
 /// How long a table that was full is spoken of.
-const SPOKEN_OF: Micros = 3_600_000_000;
+const SPOKEN_OF: Span = Span::HOUR;
 
 impl Owner {
     /// A tenant of this process's database.
@@ -85,21 +85,21 @@ shared_struct! {
     pub struct Pressure {
         /// Places that went for want of room, and newcomers that got none.
         pub lost: GaugeU64,
-        pub at: GaugeI64,
+        pub at: GaugeAt,
         /// Whose.
         pub owner: GaugeU64,
     }
 }
 
 impl Pressure {
-    pub fn note(&self, owner: Owner, now: Micros) {
+    pub fn note(&self, owner: Owner, now: At) {
         self.owner.store(owner.0);
         self.at.store(now);
         self.lost.fetch_add(1);
     }
     /// Who has last lost something, if that is worth telling.
-    pub fn told(&self, kind: Kind, now: Micros) -> Option<Owner> {
+    pub fn told(&self, kind: Kind, now: At) -> Option<Owner> {
         let at = self.at.load();
-        (kind.is_trouble() && at > 0 && (now - at).abs() < SPOKEN_OF).then(|| Owner(self.owner.load()))
+        (kind.is_trouble() && at > At::UNSET && (now - at).abs() < SPOKEN_OF).then(|| Owner(self.owner.load()))
     }
 }

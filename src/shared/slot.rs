@@ -1,8 +1,8 @@
 //! Executors' slots: what each runs and has in its list, in the mapped file that outlives a crash; whose slot this process has.
 
 use crate::postgres::{clock, shmem};
-use crate::pure::atomics::{GaugeI32, GaugeI64, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
-use crate::pure::time::Micros;
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
+use crate::pure::time::At;
 use crate::pure::word::{SlotState, Stop, Word};
 use crate::shared::{BATCH, Shared};
 use crate::shared_struct;
@@ -18,7 +18,7 @@ pub fn no_longer_named(s: &Shared, place: usize, tenant: u32) {
     let bit = 1 << place;
     if s.header.passed_by.load() & bit != 0 && s.header.passed_by.fetch_and(!bit) & bit != 0 {
         for index in s.entries_of(shmem::my_database(), tenant) {
-            crate::shared::ready::wake(s, index, i64::MIN);
+            crate::shared::ready::wake(s, index, At::LOWEST);
         }
     }
 }
@@ -34,7 +34,7 @@ pub fn is_stuck(slot: &Slot) -> bool {
 }
 
 /// The slot that runs this incarnation of the tenant's task.
-pub fn running(s: &Shared, schema: u32, id: u128, created_at: Micros) -> Option<usize> {
+pub fn running(s: &Shared, schema: u32, id: u128, created_at: At) -> Option<usize> {
     s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, created_at))
 }
 
@@ -72,16 +72,16 @@ shared_struct! {
         /// When the present task began (monotonic ns), while the list holds more; 0 = nothing to
         /// take over.
         pub busy_since: HandshakeU64,
-        pub started_at: GaugeI64,
-        pub deadline: GaugeI64,
+        pub started_at: GaugeAt,
+        pub deadline: GaugeAt,
         pub attempt: GaugeI32,
-        pub since: GaugeI64,
+        pub since: GaugeAt,
         pub tasks_done: GaugeU64,
         pub tasks_failed: GaugeU64,
         /// The cancel word: which task, which incarnation, why (`stop`).
         pub cancel_high: GaugeU64,
         pub cancel_low: GaugeU64,
-        pub cancel_created_at: GaugeI64,
+        pub cancel_created_at: GaugeAt,
         pub cancel_reason: One<Stop>,
         pub cancel_at: GaugeU64,
         pub cancel_signals: GaugeU32,
@@ -96,7 +96,7 @@ shared_struct! {
         pub item_high: [GaugeU64; BATCH],
         pub item_low: [GaugeU64; BATCH],
         pub item_tid: [GaugeU64; BATCH],
-        pub item_created_at: [GaugeI64; BATCH],
+        pub item_created_at: [GaugeAt; BATCH],
         pub item_attempts: [GaugeI32; BATCH],
         pub item_gates: [GaugeU64; BATCH * GATES],
     }
@@ -119,7 +119,7 @@ pub fn free_slot(slot: &Slot) {
 impl Slot {
     /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
     /// whoever enqueues makes them: another tenant's task may have the same.
-    pub fn runs(&self, word: &Word, tenant: u32, id: u128, created_at: Micros) -> bool {
+    pub fn runs(&self, word: &Word, tenant: u32, id: u128, created_at: At) -> bool {
         self.state.load() == SlotState::Working
             && word.running
             && self.database.load() == shmem::my_database()
@@ -170,7 +170,7 @@ impl Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
     pub id: u128,
-    pub created_at: Micros,
+    pub created_at: At,
     pub attempts: i32,
 }
 
@@ -179,7 +179,7 @@ pub struct Incarnation {
 pub struct Item {
     pub id: u128,
     pub tid: u64,
-    pub created_at: Micros,
+    pub created_at: At,
     pub attempts: i32,
     /// The gates that it has passed, 0 = none.
     pub gates: [u64; GATES],

@@ -7,7 +7,7 @@
 use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
 use crate::pure::nested::{self, Nested};
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::At;
 use crate::pure::word::{self, SlotState, Word};
 use crate::shared::entry::{self, EntryRef};
 use crate::shared::{self, Shared, away, database, gauge, prepared, ready, slot, waiters};
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 pub struct Pending {
     pub entry: EntryRef,
     /// Least run_at enqueued; NEVER = none that may be due.
-    pub low: Micros,
+    pub low: At,
     /// How many more unfinished tasks there are.
     pub added: i64,
     /// What the gauge was found to be wrong by: see gauge.rs.
@@ -31,7 +31,7 @@ pub struct Pending {
     pub found: bool,
     /// What has changed may have kept schedules from firing, which are looked at under this entry.
     pub schedules: bool,
-    pub schedule: Micros,
+    pub schedule: At,
     /// Whoever counts was told that it is about to commit.
     pub entered: bool,
     /// The entry's place is kept for it.
@@ -42,14 +42,14 @@ impl Pending {
     pub fn new(entry: EntryRef) -> Pending {
         Pending {
             entry,
-            low: NEVER,
+            low: At::NEVER,
             added: 0,
             correction: None,
             enqueued: false,
             unpark: false,
             found: false,
             schedules: false,
-            schedule: NEVER,
+            schedule: At::NEVER,
             entered: false,
             pinned: false,
         }
@@ -66,7 +66,7 @@ pub struct Stop {
 #[derive(Clone, Copy)]
 pub enum Stopped {
     /// This one, cancelled.
-    Task { id: u128, created_at: Micros },
+    Task { id: u128, created_at: At },
     /// Whatever runs beyond so many; it goes back into the queue.
     Beyond(usize),
 }
@@ -185,7 +185,7 @@ fn any(of: impl FnMut(&Notes) -> bool) -> bool {
 }
 
 /// A row with this run_at was added to the entry's tenant; NEVER: it waits for something else than its time.
-pub fn added(entry: EntryRef, run_at: Micros) {
+pub fn added(entry: EntryRef, run_at: At) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);
@@ -193,7 +193,7 @@ pub fn added(entry: EntryRef, run_at: Micros) {
     });
 }
 /// A row of the entry's tenant has changed, and is due at this time now.
-pub fn changed_row(entry: EntryRef, run_at: Micros) {
+pub fn changed_row(entry: EntryRef, run_at: At) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);
@@ -233,18 +233,18 @@ fn is_untouched(s: &Shared, e: &entry::Entry) -> bool {
         && e.generation.load() == 0
         && e.counted.load() == 1
         && e.unfinished.load() == 0
-        && e.next_due.load() == NEVER
+        && e.next_due.load() == At::NEVER
         // Each word of a schedule lowers it further.
-        && e.schedule_low.load() == ready::LOWEST
+        && e.schedule_low.load() == ready::BEGINNING
 }
-pub fn schedule_changed(entry: EntryRef, next_run: Micros) {
+pub fn schedule_changed(entry: EntryRef, next_run: At) {
     note(|n| {
         let p = n.pending(entry);
         p.schedule = p.schedule.min(next_run);
     });
 }
 /// The task of this tenant, if it runs, is to be stopped.
-pub fn cancelled(tenant: u32, id: u128, created_at: Micros) {
+pub fn cancelled(tenant: u32, id: u128, created_at: At) {
     note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } }));
 }
 /// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
@@ -429,15 +429,15 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
             // In this order: who blocks it meanwhile looks afterwards whether it was unparked.
             ready::unpark(entry);
             ready::unblock(entry);
-            ready::look_from(entry, ready::LOWEST);
+            ready::look_from(entry, ready::BEGINNING);
         }
         gauge::add(shared, entry, pending.added, pending.correction);
-        let low = if anew { i64::MIN } else { pending.low };
-        if low != NEVER {
+        let low = if anew { At::LOWEST } else { pending.low };
+        if low != At::NEVER {
             ready::wake_at(shared, pending.entry.index, low);
         }
         let schedule = if anew && pending.schedules { clock::now().min(pending.schedule) } else { pending.schedule };
-        if schedule != NEVER {
+        if schedule != At::NEVER {
             ready::schedule_due(shared, pending.entry.index, schedule);
         }
     }
@@ -481,7 +481,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
 }
 
 /// Stops this incarnation of a task if it runs.
-fn stop_task(s: &Shared, tenant: u32, id: u128, created_at: Micros) {
+fn stop_task(s: &Shared, tenant: u32, id: u128, created_at: At) {
     for slot in s.slots {
         let word = Word::load(slot);
         if slot.runs(&word, tenant, id, created_at) {
@@ -493,7 +493,7 @@ fn stop_task(s: &Shared, tenant: u32, id: u128, created_at: Micros) {
 /// Stops tasks of this tenant beyond the first `max`: whoever has begun last has least to lose.
 fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
     let database = crate::postgres::shmem::my_database();
-    let mut running = [(0, 0); shared::SLOTS];
+    let mut running = [(At::UNSET, 0); shared::SLOTS];
     let mut n = 0;
     for (place, slot) in s.slots.iter().enumerate() {
         if slot.state.load() == SlotState::Working
@@ -517,7 +517,7 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
 }
 
 /// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, created_at: Micros, reason: word::Stop) {
+fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, created_at: At, reason: word::Stop) {
     slot.cancel_high.store((id >> 64) as u64);
     slot.cancel_low.store(id as u64);
     slot.cancel_created_at.store(created_at);

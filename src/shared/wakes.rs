@@ -11,7 +11,7 @@
 use crate::postgres::clock;
 use crate::postgres::latch::{self, Woken};
 use crate::pure::atomics::{GaugeU32, GaugeU64};
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::At;
 use crate::shared_struct;
 use std::time::Duration;
 
@@ -127,10 +127,10 @@ impl Turn {
         self.did |= 1 << reason as u32;
     }
     /// The next turn is wanted at this time of the wall clock.
-    pub fn at(&mut self, reason: Reason, at: Micros) {
-        if at != NEVER {
+    pub fn at(&mut self, reason: Reason, at: At) {
+        if at != At::NEVER {
             // Lasts of the past keep their distance: it is the same one at the next turn.
-            let left = at.saturating_sub(clock::now()).clamp(-1_000_000_000_000, 1_000_000_000_000) * 1000;
+            let left = at.saturating_since(clock::now()).micros().clamp(-1_000_000_000_000, 1_000_000_000_000) * 1000;
             self.after_ns(reason, left);
         }
     }

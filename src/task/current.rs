@@ -1,7 +1,7 @@
 //! What this session is running, for the calls that a handler may make about itself.
 
 use crate::postgres::sqlstate::SqlState;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use std::cell::{Cell, RefCell};
 
 /// The task this session runs at the moment: what tq_current() tells.
@@ -13,8 +13,8 @@ pub struct Current {
     pub attempt: i32,
     pub max_attempts: i32,
     pub schedule: Option<String>,
-    pub scheduled_for: Option<Micros>,
-    pub deadline: Option<Micros>,
+    pub scheduled_for: Option<At>,
+    pub deadline: Option<At>,
     pub meta: Option<serde_json::Value>,
 }
 
@@ -30,7 +30,7 @@ pub struct Asked {
 #[derive(Clone, Copy)]
 pub enum Call {
     /// tq_retry, with its delay.
-    Retry(Option<Micros>),
+    Retry(Option<Span>),
     /// tq_fail.
     Fail,
 }

@@ -11,7 +11,7 @@ use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
 use crate::pure::ids;
 use crate::pure::state::{self, State};
-use crate::pure::time::{self, Micros};
+use crate::pure::time::{self, At};
 use crate::task::end::End;
 use crate::task::new::NewTask;
 use crate::task::options::Options;
@@ -47,20 +47,20 @@ pub struct TaskDocument<'a> {
     parent_id: Option<String>,
     schedule: Option<&'a str>,
     #[serde(serialize_with = "as_time")]
-    scheduled_for: Option<Micros>,
+    scheduled_for: Option<At>,
     #[serde(serialize_with = "as_time")]
-    created_at: Option<Micros>,
+    created_at: Option<At>,
     #[serde(serialize_with = "as_time")]
-    run_at: Option<Micros>,
+    run_at: Option<At>,
     #[serde(serialize_with = "as_time")]
-    started_at: Option<Micros>,
+    started_at: Option<At>,
     #[serde(serialize_with = "as_time")]
-    finished_at: Option<Micros>,
+    finished_at: Option<At>,
     enqueued_by: Option<&'a str>,
     meta: Option<Json>,
 }
 
-fn as_time<S: Serializer>(time: &Option<Micros>, to: S) -> Result<S::Ok, S::Error> {
+fn as_time<S: Serializer>(time: &Option<At>, to: S) -> Result<S::Ok, S::Error> {
     time_json(*time).serialize(to)
 }
 
@@ -69,7 +69,7 @@ fn as_time<S: Serializer>(time: &Option<Micros>, to: S) -> Result<S::Ok, S::Erro
 pub struct Seen<'a> {
     pub state: &'a str,
     pub attempt: i32,
-    pub started_at: Option<Micros>,
+    pub started_at: Option<At>,
     pub result: Option<Json>,
     pub error: Option<Json>,
 }
@@ -112,7 +112,7 @@ impl<'a> TaskDocument<'a> {
         handler: Option<&Handler>,
         state: State,
         reason: Option<String>,
-        running: Option<Micros>,
+        running: Option<At>,
     ) -> TaskDocument<'a> {
         let known = TaskDocument::of_row(tenant, row, handler);
         TaskDocument {
@@ -120,7 +120,7 @@ impl<'a> TaskDocument<'a> {
             reason,
             error: Some(last_error(row.get(Tasks::HISTORY))),
             attempt: known.attempt + i32::from(running.is_some()),
-            started_at: running.filter(|since| *since > 0),
+            started_at: running.filter(|since| *since > At::UNSET),
             ..known
         }
     }
@@ -191,7 +191,7 @@ impl<'a> TaskDocument<'a> {
         new: &'a NewTask,
         handler: &'a str,
         id: u128,
-        run_at: Micros,
+        run_at: At,
         by: &'a str,
         event: Event,
     ) -> TaskDocument<'a> {
@@ -261,10 +261,10 @@ pub fn ended_how(state: u8) -> &'static str {
 }
 
 /// A timestamp as JSON has it.
-pub fn time_json(t: Option<Micros>) -> Json {
+pub fn time_json(t: Option<At>) -> Json {
     match t {
-        Some(i64::MAX) => "infinity".into(),
-        Some(i64::MIN) => "-infinity".into(),
+        Some(At::NEVER) => "infinity".into(),
+        Some(At::LOWEST) => "-infinity".into(),
         Some(t) => {
             // RFC 3339 ends with the year 9999; PostgreSQL writes later ones without a sign, and BC behind.
             use chrono::Datelike;

@@ -9,7 +9,7 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::state::AttemptEnd;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::shared::slot::Item;
 use crate::tenant::columns::{Results, Tasks};
 use serde_json::{Value as Json, json};
@@ -35,7 +35,7 @@ pub struct End<'a> {
     pub attempts: i32,
     /// None: as the row has it.
     pub crashes: Option<i32>,
-    pub started_at: Option<Micros>,
+    pub started_at: Option<At>,
     pub result: Option<&'a Jsonb>,
     pub error: Option<Json>,
     pub history: Option<Json>,
@@ -124,12 +124,12 @@ fn cut(text: &str) -> String {
 }
 
 /// One attempt as its task remembers it.
-pub fn attempt_document(attempt: i32, how: AttemptEnd, started_at: Micros, failure: &Failure) -> Json {
+pub fn attempt_document(attempt: i32, how: AttemptEnd, started_at: At, failure: &Failure) -> Json {
     json!({
         "attempt": attempt,
         "outcome": how.name(),
         "started_at": started_at,
-        "duration": (clock::now() - started_at).max(0),
+        "duration": (clock::now() - started_at).max(Span::ZERO),
         "sqlstate": failure.sqlstate,
         "message": cut(&failure.message),
         "detail": failure.detail.as_deref().map(cut),

@@ -6,7 +6,7 @@ use crate::postgres::relation::Table;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem};
 use crate::pure::state::stored;
-use crate::pure::time;
+use crate::pure::time::At;
 use crate::shared::wake;
 use crate::task::new::{self, NewTask, TIME_MAX};
 use crate::task::place::Place;
@@ -68,7 +68,7 @@ pub fn insert(
         Tasks::WAITS_FOR.to(place.waits_for),
     ]);
     match entry {
-        Some(entry) => wake::added(entry, if waits_for.is_some() { time::NEVER } else { run_at }),
+        Some(entry) => wake::added(entry, if waits_for.is_some() { At::NEVER } else { run_at }),
         None if crate::shared::get().is_none() => shmem::warn_not_preloaded(),
         // No room: a sweep finds it.
         None => {}

@@ -15,7 +15,7 @@ pub fn item_of(row: &Row<Tasks>) -> Item {
     Item {
         id: row.get(Tasks::ID).unwrap_or(0),
         tid: row.tid.word(),
-        created_at: row.get(Tasks::CREATED_AT).unwrap_or(0),
+        created_at: row.get(Tasks::CREATED_AT).unwrap_or_default(),
         attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0),
         gates: [0; GATES],
     }

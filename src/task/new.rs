@@ -6,7 +6,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::{DependsMode, Named, OnConflict, Said, UniqueUntil};
 use crate::pure::nearest::nearest;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::task::options::{Asked, Options};
 use serde_json::Value as Json;
@@ -20,14 +20,14 @@ pub struct NewTask {
     pub group_id: Option<String>,
     pub queue: Option<String>,
     pub priority: Option<i32>,
-    pub run_at: Option<Micros>,
-    pub delay: Option<Micros>,
-    pub timeout: Option<Micros>,
+    pub run_at: Option<At>,
+    pub delay: Option<Span>,
+    pub timeout: Option<Span>,
     pub max_attempts: Option<i32>,
     pub retry: Option<Json>,
-    pub expires: Option<Micros>,
+    pub expires: Option<Span>,
     pub save: Option<bool>,
-    pub result_ttl: Option<Micros>,
+    pub result_ttl: Option<Span>,
     pub meta: Option<Json>,
     pub id: Option<u128>,
     /// It runs at once, in the caller's session.
@@ -50,12 +50,12 @@ pub struct NewTask {
     /// Gets the result of this task as its last argument.
     pub pass: Option<u128>,
     /// Not before so long after the end of what it waits for: of a later step of a chain.
-    pub delay_after: Option<Micros>,
+    pub delay_after: Option<Span>,
     /// Its args are many: the handler is called once for each.
     pub each: bool,
     /// Set by schedules.
     pub schedule: Option<String>,
-    pub scheduled_for: Option<Micros>,
+    pub scheduled_for: Option<At>,
     /// Not beside another task of its schedule.
     pub alone: bool,
     /// A condition that is asked when it is about to run: where it isn't true the task ends without.
@@ -66,8 +66,8 @@ pub struct NewTask {
     pub asked: bool,
 }
 
-/// Nothing is put off beyond the year 9999, where RFC 3339 ends; microseconds since 2000.
-pub const TIME_MAX: Micros = 252_455_616_000_000_000;
+/// Nothing is put off beyond the year 9999, where RFC 3339 ends.
+pub const TIME_MAX: At = At::of_micros(252_455_616_000_000_000);
 
 /// Longest text of a label.
 const LABEL: usize = 1024;
@@ -104,14 +104,14 @@ impl NewTask {
             return Err(Error::invalid("run_at and delay exclude each other"));
         }
         for (what, value) in [("delay", self.delay), ("expires", self.expires), ("result_ttl", self.result_ttl)] {
-            if value.is_some_and(|v| v < 0) {
+            if value.is_some_and(Span::is_negative) {
                 return Err(Error::invalid(format!("{what} is negative")).hint(format!("Pass {what} as a positive interval.")));
             }
         }
-        if self.timeout.is_some_and(|t| t < 0) {
+        if self.timeout.is_some_and(Span::is_negative) {
             return Err(Error::invalid("timeout is negative").hint("0 means no timeout."));
         }
-        if self.run_at.is_some_and(|t| t == i64::MAX || t == i64::MIN) {
+        if self.run_at.is_some_and(At::is_infinite) {
             return Err(Error::invalid("run_at is infinite"));
         }
         if self.max_attempts.is_some_and(|n| n < 0) {

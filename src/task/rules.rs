@@ -3,6 +3,7 @@
 use crate::handler::Handler;
 use crate::postgres::row::Row;
 use crate::pure::retry::Policy;
+use crate::pure::time::Span;
 use crate::settings;
 use crate::task::options::Options;
 use crate::tenant::Tenant;
@@ -36,7 +37,7 @@ impl Rules {
                 .timeout
                 .or(handler.and_then(|h| h.timeout))
                 .or(queue.and_then(|q| q.timeout))
-                .map_or_else(settings::timeout_ms, |micros| if micros == 0 { 0 } else { (micros / 1000).max(1) }),
+                .map_or_else(settings::timeout_ms, |timeout| if timeout == Span::ZERO { 0 } else { timeout.millis().max(1) }),
             policy: own_policy.or_else(|| handler.and_then(|h| h.retry.clone())).unwrap_or_default(),
             save: options.save.or(handler.and_then(|h| h.save)),
             only_if: options.only_if,

@@ -27,7 +27,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, row_lock, sandbox, session, transaction};
 use crate::pure::choice::{Named, SavePer};
 use crate::pure::rate::{Algorithm, Rate};
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::entry::EntryRef;
 use crate::tenant::columns::{HandlerStates, Handlers, LimitKeys, Pauses, Queues, Results, Schedules, Secrets, Tasks, Tenants};
@@ -61,7 +61,7 @@ pub struct Registry {
 pub struct Pause {
     pub queue: String,
     pub handler: String,
-    pub until: Micros,
+    pub until: At,
 }
 
 /// A queue that was set up by tq_set_queue.
@@ -71,7 +71,7 @@ pub struct QueueSetup {
     pub max_running: Option<i32>,
     pub rate: Option<Rate>,
     pub priority: Option<i32>,
-    pub timeout: Option<Micros>,
+    pub timeout: Option<Span>,
     pub max_attempts: Option<i32>,
     /// None: nobody ever said.
     pub pick: Option<Pick>,
@@ -96,7 +96,7 @@ pub struct Tenant {
     /// A superuser has attached it, or confirmed it, while the present owner was one already.
     trusted: bool,
     pub suspended: Option<String>,
-    pub attached_at: Micros,
+    pub attached_at: At,
     /// Whether work for all tenants includes it.
     pub fan_out: bool,
     pub timezone: Option<String>,
@@ -107,8 +107,8 @@ pub struct Tenant {
     pub max_queued: Option<i64>,
     pub save_limit: i32,
     pub save_limit_per: Option<SavePer>,
-    pub result_ttl: Micros,
-    pub failure_ttl: Micros,
+    pub result_ttl: Span,
+    pub failure_ttl: Span,
     pub pauses: Vec<Pause>,
     pub queues: Vec<QueueSetup>,
     pub limits: Vec<Limit>,
@@ -174,8 +174,6 @@ pub fn secret() -> Result<[u8; 16]> {
     Ok(secret)
 }
 
-const HOUR: Micros = 3_600_000_000;
-
 /// The tenant of this schema, or why there is none.
 pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
     refresh();
@@ -217,7 +215,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         max_running: row.get(Queues::MAX_RUNNING),
         rate: row.get(Queues::RATE).and_then(|r| Rate::parse(r, false).ok()),
         priority: row.get(Queues::PRIORITY),
-        timeout: row.micros(Queues::TIMEOUT),
+        timeout: row.span(Queues::TIMEOUT),
         max_attempts: row.get(Queues::MAX_ATTEMPTS),
         pick: row.get(Queues::PICK).and_then(Pick::of),
     });
@@ -237,7 +235,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         ready: row.get(Tenants::READY).unwrap_or(true),
         trusted: row.get(Tenants::TRUSTED) == Some(true) && row.get(Tenants::OWNER) == Some(owner),
         suspended: row.text(Tenants::SUSPENDED),
-        attached_at: row.get(Tenants::ATTACHED_AT).unwrap_or(0),
+        attached_at: row.get(Tenants::ATTACHED_AT).unwrap_or_default(),
         fan_out: row.get(Tenants::FAN_OUT).unwrap_or(true),
         timezone: row.text(Tenants::TIMEZONE),
         settings: row.get(Tenants::SETTINGS),
@@ -247,8 +245,8 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         max_queued: row.get(Tenants::MAX_QUEUED).map(i64::from),
         save_limit: row.get(Tenants::SAVE_LIMIT).unwrap_or(250),
         save_limit_per: row.get(Tenants::SAVE_LIMIT_PER).map(|per| SavePer::of(per).unwrap_or(SavePer::Handler)),
-        result_ttl: row.micros(Tenants::RESULT_TTL).unwrap_or(HOUR),
-        failure_ttl: row.micros(Tenants::FAILURE_TTL).unwrap_or(365 * 24 * HOUR),
+        result_ttl: row.span(Tenants::RESULT_TTL).unwrap_or(Span::HOUR),
+        failure_ttl: row.span(Tenants::FAILURE_TTL).unwrap_or(Span::of_days(365)),
         rate: row.get(Tenants::RATE).and_then(|r| Rate::parse(r, false).ok()),
         name,
         owner,
@@ -293,7 +291,7 @@ fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
         found.extend(table.scan(&Pauses::BY_WHAT, &[Pauses::TENANT.equals(who)]).map(|row| Pause {
             queue: row.text(Pauses::QUEUE).unwrap_or_default(),
             handler: row.text(Pauses::HANDLER).unwrap_or_default(),
-            until: row.get(Pauses::UNTIL).unwrap_or(NEVER),
+            until: row.get(Pauses::UNTIL).unwrap_or(At::NEVER),
         }));
     }
     found
@@ -325,11 +323,11 @@ impl Tenant {
         self.queues.iter().find(|q| q.name == name.unwrap_or("default"))
     }
     /// Everything of this tenant pauses until then; None = it doesn't.
-    pub fn paused_until(&self, now: Micros) -> Option<Micros> {
+    pub fn paused_until(&self, now: At) -> Option<At> {
         self.pauses.iter().filter(|p| p.queue.is_empty() && p.handler.is_empty() && p.until > now).map(|p| p.until).max()
     }
     /// This handler or queue pauses until then.
-    pub fn part_paused_until(&self, handler: &str, queue: Option<&str>, now: Micros) -> Option<Micros> {
+    pub fn part_paused_until(&self, handler: &str, queue: Option<&str>, now: At) -> Option<At> {
         self.pauses
             .iter()
             .filter(|p| !(p.queue.is_empty() && p.handler.is_empty()))

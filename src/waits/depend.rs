@@ -22,7 +22,7 @@ use crate::postgres::{clock, transaction};
 use crate::pure::choice::DependsMode;
 use crate::pure::ids;
 use crate::pure::state::{self, ended, stored};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::shared::wake;
 use crate::task::new::{NewTask, TIME_MAX};
 use crate::task::options::Options;
@@ -205,8 +205,8 @@ pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: u128) -> std::result::
 }
 
 /// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
-fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Micros, Failure> {
-    let run_at = row.get(Tasks::RUN_AT).unwrap_or(0);
+fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<At, Failure> {
+    let run_at = row.get(Tasks::RUN_AT).unwrap_or_default();
     if row.char(Tasks::STATE) != stored::WAITING {
         return Ok(run_at);
     }
@@ -220,10 +220,10 @@ fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::re
 }
 
 /// What puts it back among the rows that picks walk.
-fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, run_at: Micros) -> Vec<Set<'a, Tasks>> {
+fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, run_at: At) -> Vec<Set<'a, Tasks>> {
     let mut changes = Place::of(tenant, row.get(Tasks::QUEUE)).changes().to_vec();
-    let later = run_at - row.get(Tasks::RUN_AT).unwrap_or(0);
-    if later > 0 {
+    let later = run_at - row.get(Tasks::RUN_AT).unwrap_or_default();
+    if later > Span::ZERO {
         changes.push(Tasks::RUN_AT.to(run_at));
         // Until when it may start counts from when it may run.
         changes.extend(row.get(Tasks::EXPIRES_AT).map(|e| Tasks::EXPIRES_AT.to(e.saturating_add(later).min(TIME_MAX))));

@@ -19,7 +19,7 @@ use crate::pure::ids;
 use crate::pure::rate::Rate;
 use crate::pure::shares::Owner;
 use crate::pure::state::stored;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::SlotState;
 use crate::shared::rates::RateFound;
 use crate::shared::slot::{GATES, Item, Slot};
@@ -98,7 +98,7 @@ pub enum Pass {
     /// With what the slot is to say.
     Yes([u64; GATES]),
     /// This gate is full, or lets nothing through before then.
-    No(u128, Option<Micros>),
+    No(u128, Option<At>),
 }
 
 impl<'a> Busy<'a> {
@@ -117,9 +117,9 @@ impl<'a> Busy<'a> {
     }
 
     /// One start of each of the rates, if all of them allow it; else which doesn't, until when.
-    fn use_rates(&self, gates: &[Gate], now: Micros) -> Result<(), (u128, Micros)> {
+    fn use_rates(&self, gates: &[Gate], now: At) -> Result<(), (u128, At)> {
         let owner = Owner::here(self.tenant);
-        let (mut places, mut after) = ([0; GATES + 1], [(0, 0, 0); GATES + 1]);
+        let (mut places, mut after) = ([0; GATES + 1], [(At::UNSET, 0, At::UNSET); GATES + 1]);
         let mut n = 0;
         // Places change hands when all are taken: from the look to the note nobody else is at them.
         let _guard = Lock::Rates.exclusive();
@@ -127,7 +127,7 @@ impl<'a> Busy<'a> {
             let Some(rate) = gate.rate else { continue };
             let Some(place) = self.s.rate(owner, gate.key, gate.place == GATES, &places[..n]) else {
                 // No place to count in: soon there will be one.
-                return Err((gate.key, now + 1_000_000));
+                return Err((gate.key, now + Span::of_secs(1)));
             };
             let r = &self.s.rates[place];
             let state = rate.bounded((r.first.load(), r.second.load()), now);
@@ -146,7 +146,7 @@ impl<'a> Busy<'a> {
     }
 
     /// Whether a task may pass all of its gates; if so it has.
-    pub fn pass(&mut self, gates: &[Gate], now: Micros) -> Pass {
+    pub fn pass(&mut self, gates: &[Gate], now: At) -> Pass {
         if let Some(full) = gates.iter().find(|g| g.max.is_some_and(|max| self.running.get(&g.short()).copied().unwrap_or(0) >= max)) {
             return Pass::No(full.key, None);
         }
@@ -180,7 +180,7 @@ fn let_one_in(tenant: &Tenant, tasks: &Table<Tasks>, gate: u128) -> Result<(), F
         let (mut best, mut taken) = (None, None);
         transaction::with_latest_snapshot(|| {
             for row in depend::waiting_for(tasks, gate) {
-                let due = row.get(Tasks::RUN_AT).unwrap_or(0) <= now;
+                let due = row.get(Tasks::RUN_AT).unwrap_or_default() <= now;
                 let place = if row.in_flux { &mut taken } else { &mut best };
                 let stop = due && !row.in_flux;
                 if place.is_none() || stop {
@@ -267,8 +267,8 @@ pub fn why(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<
         }
         let Some(rate) = gate.rate else { continue };
         match s.rate_used(Owner::here(tenant.oid), gate.key) {
-            RateFound::Used(first, second) => {
-                if let Err(at) = rate.admit((first, second), clock::now()) {
+            RateFound::Used(state) => {
+                if let Err(at) = rate.admit(state, clock::now()) {
                     let at = crate::task::document::time_json(Some(at));
                     found.push(Shut {
                         reason: "rate",

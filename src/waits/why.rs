@@ -6,7 +6,7 @@ use crate::postgres::row::Row;
 use crate::postgres::transaction;
 use crate::pure::ids;
 use crate::pure::state::{self, State};
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::shared::{self, slot};
 use crate::task::document::TaskDocument;
 use crate::tenant::Tenant;
@@ -15,13 +15,13 @@ use crate::waits::{depend, members};
 use std::rc::Rc;
 
 /// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
-pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: Micros) -> TaskDocument<'a> {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or(0));
+pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> TaskDocument<'a> {
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
         row.char(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
-        row.get(Tasks::RUN_AT).unwrap_or(0),
+        row.get(Tasks::RUN_AT).unwrap_or_default(),
         now,
         slot.is_some(),
     );

@@ -12,7 +12,7 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::shared::slot::Item;
 use crate::task::document::{Seen, TaskDocument};
 use crate::task::new::NewTask;
@@ -54,7 +54,7 @@ fn is_no(answer: &Jsonb) -> bool {
 /// more: in any session but that of all the listeners' role they are asked before the first attempt.
 ///
 /// In the sandbox: who enqueues may not know what it would leave behind in their session.
-pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: Micros) -> Result<bool> {
+pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: At) -> Result<bool> {
     let tenant = &queue.tenant;
     let listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
     if listening.is_empty() {
@@ -99,7 +99,7 @@ fn pending(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<Vec<R
     if !listening.is_empty() {
         let asked = Options::of(row).asked;
         let was_asked = |name: &str| asked.as_ref().is_some_and(|asked| asked.contains(name));
-        let created_at = row.get(Tasks::CREATED_AT).unwrap_or(0);
+        let created_at = row.get(Tasks::CREATED_AT).unwrap_or_default();
         listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
     }
     Ok(listening)
@@ -122,7 +122,7 @@ fn ask_pending(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     code: &MayRunCode,
 ) -> std::result::Result<(Vec<String>, Vec<String>), Failure> {
     let (mut names, mut others) = (Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ pub fn ask_for_others(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     code: &MayRunCode,
 ) -> std::result::Result<Vec<String>, Failure> {
     ask_pending(tenant, row, handler, item, started_at, code).map(|(names, _)| names)
@@ -199,7 +199,7 @@ pub fn before_run(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     code: &MayRunCode,
 ) -> std::result::Result<(), Failure> {
     if listeners::listeners(tenant)?.all.is_empty() {
@@ -226,7 +226,7 @@ pub fn before_run(
     Ok(())
 }
 
-fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: Micros) -> Jsonb {
+fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: At) -> Jsonb {
     let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
     TaskDocument::in_event(tenant, row, event, seen).into_argument()
 }
@@ -238,7 +238,7 @@ pub fn after_run(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     result: &Jsonb,
     code: &MayRunCode,
 ) -> std::result::Result<(), Failure> {

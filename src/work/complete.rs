@@ -14,7 +14,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids;
 use crate::pure::state::{self, AttemptEnd, Outcome, ended, stored};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::schedules::follow;
 use crate::shared::slot::Item;
 use crate::shared::waiters;
@@ -130,7 +130,7 @@ pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row<Results>) -> Vec<Set<'
 }
 
 /// A successful attempt: in the handler's transaction, after its deferred work.
-pub fn done(tenant: &Tenant, item: &Item, started_at: Micros, result: &Jsonb, save: bool) -> Result<(), Failure> {
+pub fn done(tenant: &Tenant, item: &Item, started_at: At, result: &Jsonb, save: bool) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = end::remove(&table, item)?;
     tell::done(tenant, &row, item.attempts + 1, started_at, result);
@@ -151,7 +151,7 @@ pub fn took_too_long(timeout_ms: i64) -> Failure {
 /// What became of a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    RetryAt(Micros),
+    RetryAt(At),
     Failed,
     /// The row is gone or another incarnation: nothing to record.
     Overtaken,
@@ -173,7 +173,7 @@ pub struct Judgement {
     pub failure: Failure,
     pub how: AttemptEnd,
     /// What tq_retry asked for; None: as the policy says.
-    pub delay: Option<Micros>,
+    pub delay: Option<Span>,
     /// There is no other attempt, whatever the policy says.
     pub last: bool,
 }
@@ -185,13 +185,7 @@ impl Judgement {
 }
 
 /// A failed attempt: in a transaction of its own.
-pub fn failed(
-    tenant: &Tenant,
-    item: &Item,
-    handler: Option<&Handler>,
-    started_at: Micros,
-    judgement: &Judgement,
-) -> Result<Verdict, Failure> {
+pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_at: At, judgement: &Judgement) -> Result<Verdict, Failure> {
     let Judgement { failure, how, delay, last } = judgement;
     let table = tenant.open(tenant.task, Access::Write)?;
     let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Verdict::Overtaken) };
@@ -216,7 +210,7 @@ pub fn failed(
     }
     if again {
         let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
-        let at = now.saturating_add(wait.max(0));
+        let at = now.saturating_add(wait.max(Span::ZERO));
         let history = Jsonb::from_value(history);
         let mut changes = vec![Tasks::ATTEMPTS.to(attempts), Tasks::RUN_AT.to(at), Tasks::HISTORY.to(&history)];
         if let Some((key, options)) = &reclaimed {
@@ -263,7 +257,7 @@ pub fn interrupted(
     tenant: &Tenant,
     item: &Item,
     handler: Option<&Handler>,
-    started_at: Micros,
+    started_at: At,
     failure: &Failure,
 ) -> Result<Interrupted, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;

@@ -12,8 +12,9 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, memory, transaction};
+use crate::pure::ids;
 use crate::pure::state::{ended, stored};
-use crate::pure::{ids, time};
+use crate::pure::time::At;
 use crate::shared::wake;
 use crate::task::document;
 use crate::task::end::{self, End};
@@ -197,7 +198,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         Tasks::META.to(meta.as_ref()),
     ]);
     if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
-        wake::added(entry, time::NEVER);
+        wake::added(entry, At::NEVER);
     }
     if spec.flow.sync {
         own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
@@ -339,7 +340,7 @@ pub fn requeue(
             columns.extend(answers);
             tasks.insert(&columns);
             if let Some(entry) = tenant.entry(tenant.owner)? {
-                wake::added(entry, time::NEVER);
+                wake::added(entry, At::NEVER);
             }
         }
         Found::Nothing => {}

@@ -21,7 +21,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::interleave;
 use crate::pure::state::{self, AttemptEnd, Outcome, State, ended};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
@@ -73,14 +73,14 @@ pub struct Due {
 
 impl Due {
     /// The next task due by then.
-    pub fn next(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<Option<Item>> {
+    pub fn next(&mut self, tenant: &Rc<Tenant>, by: At) -> Result<Option<Item>> {
         if self.queue.is_empty() {
             self.look(tenant, by)?;
         }
         Ok(self.queue.pop_front())
     }
 
-    fn look(&mut self, tenant: &Rc<Tenant>, by: Micros) -> Result<()> {
+    fn look(&mut self, tenant: &Rc<Tenant>, by: At) -> Result<()> {
         let room = LOOK.max(self.seen.len() / 4);
         let table = tenant.open(tenant.task, Access::Read)?;
         let running = Running::look(tenant, &table);
@@ -99,7 +99,7 @@ impl Due {
         tenant: &Rc<Tenant>,
         table: &Table<Tasks>,
         source: &Source,
-        by: Micros,
+        by: At,
         room: usize,
         running: &Running,
     ) -> Result<Vec<Item>> {
@@ -260,7 +260,7 @@ pub enum Try {
 
 /// As an executor counts its attempts (tq_stats, tq_failures). It is counted when it ends, whatever becomes of the
 /// transaction around it: it has been made.
-fn count(tenant: &Tenant, row: &Row<Tasks>, outcome: Outcome, started_at: Micros, judgement: Option<&Judgement>) {
+fn count(tenant: &Tenant, row: &Row<Tasks>, outcome: Outcome, started_at: At, judgement: Option<&Judgement>) {
     let Some(s) = shared::get() else { return };
     let counted = task::counted(row);
     counters::ended(&s, tenant.oid, &counted, outcome, started_at);
@@ -281,7 +281,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     let first = subtransaction::run(|| {
         let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
         // With time travel, as late as it would have been started.
-        let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or(0));
+        let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
         if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= at) {
             COMPLETING.set(true);
             complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
@@ -405,7 +405,7 @@ fn call(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     declared: Option<&Declared>,
 ) -> std::result::Result<Option<Jsonb>, Failure> {
     check_identity(tenant, row, handler)?;
@@ -416,7 +416,7 @@ fn call(
     if timed {
         timeout::register()?;
     }
-    let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
+    let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(Span::of_millis(rules.timeout_ms)));
     current::set_current(Some(Current {
         id: item.id,
         tenant: tenant.name.clone(),
@@ -461,7 +461,7 @@ fn handle(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     declared: Option<&Declared>,
 ) -> std::result::Result<Option<Jsonb>, Failure> {
     let body = || {
@@ -501,7 +501,7 @@ fn handled(
     row: &Row<Tasks>,
     handler: &Handler,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     rules: &Rules,
     code: &MayRunCode,
 ) -> std::result::Result<Jsonb, Failure> {

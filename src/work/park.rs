@@ -8,7 +8,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::state::{self, ended, stored};
-use crate::pure::time::NEVER;
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
 use crate::shared::slot::Item;
@@ -24,10 +24,10 @@ use crate::work::pick::Wait;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// How often tasks are looked at that wait for a role to be granted, in microseconds.
-const ROLE_RECHECK: i64 = 60_000_000;
-/// Microseconds after which rows are looked at again that somebody is changing.
-const IN_FLUX_AGAIN: i64 = 1_000_000;
+/// How often tasks are looked at that wait for a role to be granted.
+const ROLE_RECHECK: Span = Span::MINUTE;
+/// After that rows are looked at again that somebody is changing.
+const IN_FLUX_AGAIN: Span = Span::SECOND;
 /// Rows of one transaction.
 const ROWS: usize = 500;
 
@@ -37,9 +37,9 @@ const ROWS: usize = 500;
 /// note and wakes the tenant, or came before the last look, which sees that the reason is gone.
 pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
     let now = clock::now();
-    let grace = settings::handler_grace().as_micros() as i64;
+    let grace = Span::from(settings::handler_grace());
     transaction::run(|| {
-        let mut again = NEVER;
+        let mut again = At::NEVER;
         for pause in &tenant.pauses {
             again = again.min(pause.until);
         }
@@ -54,7 +54,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         // A name that nobody registered (any more) has no row to note it in: its tasks wait for
         // the grace time from now.
         again = again.min(now + grace);
-        look_again(s, index, again.max(now + 1_000_000));
+        look_again(s, index, again.max(now + Span::of_secs(1)));
         Ok(())
     })?;
     let mut names = Vec::new();
@@ -126,11 +126,11 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wa
     })?;
     e.unpark.change(Unpark::Unsure, Unpark::No);
     if soon {
-        ready::due(s, index, clock::now() + 50_000);
+        ready::due(s, index, clock::now() + Span::of_millis(50));
     }
     // There may be more behind them; what was moved is found where looks have passed by already.
     let moved = rows.iter().any(|(_, wait)| matches!(wait, Wait::Turn));
-    ready::wake(s, index, if moved { i64::MIN } else { NEVER });
+    ready::wake(s, index, if moved { At::LOWEST } else { At::NEVER });
     Ok(())
 }
 
@@ -140,7 +140,7 @@ fn no_longer_due(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>) -> Res
     gate::release(tenant, table, row, handler.as_deref())
 }
 
-fn look_again(s: &Shared, index: u32, at: i64) {
+fn look_again(s: &Shared, index: u32, at: At) {
     let e = &s.entries[index as usize];
     let before = e.unpark_at.load();
     // One that is past is about to be taken up.
@@ -166,7 +166,7 @@ pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
 pub fn leave(s: &Shared, slot: usize) {
     for (index, e) in s.entries.iter().enumerate() {
         if e.unpark.change(Unpark::TakenBy(slot as u32), Unpark::Asked) {
-            ready::wake(s, index as u32, i64::MIN);
+            ready::wake(s, index as u32, At::LOWEST);
         }
     }
 }
@@ -187,11 +187,11 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             }
         }
     }
-    let mut from: Option<(i16, i64, u128)> = None;
+    let mut from: Option<(i16, At, u128)> = None;
     loop {
         let step = transaction::run(|| step(s, index, tenant, role, from));
         // After the commit: a look before it would find nothing and pass the rows by.
-        ready::wake(s, index, i64::MIN);
+        ready::wake(s, index, At::LOWEST);
         match step {
             Ok(Some(last)) => from = Some(last),
             Ok(None) => {
@@ -212,7 +212,7 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
 /// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
 fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
     let mut in_flux = false;
-    let mut from: Option<(i16, i64, u128)> = None;
+    let mut from: Option<(i16, At, u128)> = None;
     // As many at each gate as would have stayed in place: the end of each lets another one in.
     let mut let_in: HashMap<u128, usize> = HashMap::new();
     loop {
@@ -253,7 +253,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
 }
 
 /// Rows of one state, in the index's order, behind `from`.
-fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, i64, u128)>) -> Vec<Row<Tasks>> {
+fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, u128)>) -> Vec<Row<Tasks>> {
     let mut keys = vec![Tasks::STATE.equals(state)];
     // Rows of this priority that were looked at are left out below.
     keys.extend(from.map(|(priority, _, _)| Tasks::PRIORITY.at_most(priority)));
@@ -265,20 +265,14 @@ fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, i64, u128)>) -
 }
 
 /// One transaction's worth; where the next one goes on.
-fn step(
-    s: &Shared,
-    index: u32,
-    tenant: &Rc<Tenant>,
-    role: u32,
-    from: Option<(i16, i64, u128)>,
-) -> Result<Option<(i16, i64, u128)>, Failure> {
+fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, At, u128)>) -> Result<Option<(i16, At, u128)>, Failure> {
     // As it is now: the pick that was asked to do this may have begun before what it is asked for.
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
     let table = tenant.open(tenant.task, Access::Write)?;
     let rows = rows_after(&table, stored::HELD, from);
-    let grace = settings::handler_grace().as_micros() as i64;
-    let mut again = NEVER;
+    let grace = Span::from(settings::handler_grace());
+    let mut again = At::NEVER;
     let mut others = HashSet::new();
     for row in &rows {
         let name = row.get(Tasks::HANDLER).unwrap_or("");
@@ -328,20 +322,20 @@ fn step(
             }
         }
     }
-    if again != NEVER {
-        look_again(s, index, again.max(now + 1_000_000));
+    if again != At::NEVER {
+        look_again(s, index, again.max(now + Span::of_secs(1)));
     }
     for other in others {
         if let Some(entry) = tenant.entry(other)? {
             s.reach(entry, |index| {
                 s.entries[index as usize].unpark.store(Unpark::Asked);
-                ready::wake(s, index, i64::MIN);
+                ready::wake(s, index, At::LOWEST);
             });
         }
     }
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }
 
-fn key_of(row: &Row<Tasks>) -> (i16, i64, u128) {
-    (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or(0), row.get(Tasks::ID).unwrap_or(0))
+fn key_of(row: &Row<Tasks>) -> (i16, At, u128) {
+    (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or(0))
 }

@@ -15,7 +15,7 @@ use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::scan::From;
 use crate::postgres::{clock, shmem, transaction};
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark, Word};
 use crate::pure::{interleave, state};
 use crate::shared::entry::{CURSORS, Entry};
@@ -68,7 +68,7 @@ pub enum Picked {
     /// Nothing for now, for this reason (an error, not an empty table).
     Blocked {
         reason: blocked::Reason,
-        until: Option<Micros>,
+        until: Option<At>,
     },
 }
 
@@ -90,9 +90,9 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
 
     let generation = e.generation.load();
     let unparks = e.unparks.load();
-    let low = e.low_key.swap(NEVER);
+    let low = e.low_key.swap(At::NEVER);
     lower_cursors(e, low);
-    let due_before = e.next_due.swap(NEVER);
+    let due_before = e.next_due.swap(At::NEVER);
     // Slots first, snapshot later: see above.
     let mut in_slots = HashMap::new();
     let database = shmem::my_database();
@@ -109,22 +109,22 @@ pub fn pick(s: &Shared, me: usize, index: u32, limit: usize) -> Result<Picked, F
     }
     // After the slots: who dies with a task notes that first, then leaves its slot.
     let result = if culprits::is_pending(s, database, e.tenant.load()) {
-        Ok(Picked::Blocked { reason: blocked::Reason::Unrecorded, until: Some(clock::now() + 200_000) })
+        Ok(Picked::Blocked { reason: blocked::Reason::Unrecorded, until: Some(clock::now() + Span::of_millis(200)) })
     } else {
         let start = LookStart { generation, unparks, in_slots, limit };
         transaction::run(|| look(s, me, index, &start))
     };
     if result.is_err() || matches!(result, Ok(Picked::Blocked { .. })) {
         // What was read off the entry is put back: this look saw nothing.
-        e.low_key.fetch_min(i64::MIN);
+        e.low_key.fetch_min(At::LOWEST);
         e.next_due.fetch_min(due_before);
         s.mark_due(index);
     }
     result
 }
 
-fn lower_cursors(e: &Entry, low: Micros) {
-    if low == NEVER {
+fn lower_cursors(e: &Entry, low: At) {
+    if low == At::NEVER {
         return;
     }
     for c in 0..CURSORS {
@@ -159,10 +159,10 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     let tenant = tenant_of(e)?;
     e.weight.store(tenant.weight);
     if tenant.suspended.is_some() {
-        return Ok(Picked::Blocked { reason: blocked::Reason::Suspended, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::Reason::Suspended, until: Some(At::NEVER) });
     }
     if !tenant.ready {
-        return Ok(Picked::Blocked { reason: blocked::Reason::NotReady, until: Some(NEVER) });
+        return Ok(Picked::Blocked { reason: blocked::Reason::NotReady, until: Some(At::NEVER) });
     }
     if let Some(until) = tenant.paused_until(now) {
         return Ok(Picked::Blocked { reason: blocked::Reason::Paused, until: Some(until) });
@@ -210,7 +210,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
         may_examine: 0,
         rows: Vec::new(),
         park: Vec::new(),
-        due: NEVER,
+        due: At::NEVER,
         wait: Vec::new(),
         gates: Vec::new(),
         busy: None,
@@ -220,7 +220,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
         full: false,
         cut: false,
         untouchable: 0,
-        oldest: 0,
+        oldest: At::UNSET,
         busy_schedules: None,
         awaits_end: false,
         homeless: false,
@@ -228,7 +228,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
         asking: HashMap::new(),
     };
     let sources = turn::sources(&tenant, e.turn.load());
-    let mut moved: Vec<(u64, i16, Micros, u128)> = Vec::new();
+    let mut moved: Vec<(u64, i16, At, u128)> = Vec::new();
     // Where each source's rows end in the scan's.
     let mut ends = Vec::with_capacity(sources.len());
     let mut exhausted = true;
@@ -242,15 +242,14 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
         exhausted &= !scan.full && !scan.cut;
         ends.push(scan.rows.len());
     }
-    let stays = |(source, priority, t, id): &(u64, i16, Micros, u128)| {
-        cursor_of(e, *source, *priority).is_some_and(|c| (c.time, c.id) >= (*t, *id))
-    };
+    let stays =
+        |(source, priority, t, id): &(u64, i16, At, u128)| cursor_of(e, *source, *priority).is_some_and(|c| (c.time, c.id) >= (*t, *id));
     // Looking again at once, by whomever, would find the same: `due` says when.
     let in_vain = scan.rows.is_empty() && scan.untouchable > EXAMINED / 2 && moved.iter().all(stays);
     if scan.homeless
         && let Some(entry) = tenant.entry(tenant.owner)?
     {
-        s.reach(entry, |index| crate::shared::ready::wake(s, index, i64::MIN));
+        s.reach(entry, |index| crate::shared::ready::wake(s, index, At::LOWEST));
     }
     let Scan { rows, gates, park, wait, due, oldest, awaits_end, busy, asking, outlived, .. } = scan;
     for (role, at) in &asking {
@@ -261,7 +260,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     seen_running.extend(busy.into_iter().flat_map(|b| b.seen));
     let (rows, gates) = in_turn(&tenant, e, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
-    e.oldest_due.store(if exhausted && rows.is_empty() { 0 } else { oldest });
+    e.oldest_due.store(if exhausted && rows.is_empty() { At::UNSET } else { oldest });
 
     for (n, (row, _)) in rows.iter().enumerate() {
         slot.set_item(n, &Item { gates: gates[n], ..lookup::item_of(row) });
@@ -280,7 +279,7 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
             e.seen.store(generation);
         }
     } else {
-        e.low_key.fetch_min(i64::MIN);
+        e.low_key.fetch_min(At::LOWEST);
     }
     if limited || awaits_end {
         e.limited.store(1);
@@ -308,17 +307,17 @@ fn look(s: &Shared, me: usize, index: u32, start: &LookStart) -> Result<Picked, 
     crate::shared::ready::unblock(e);
     let mut due = due;
     let unpark_at = e.unpark_at.load();
-    if unpark_at > 0 {
+    if unpark_at > At::UNSET {
         if unpark_at <= now {
             e.unpark.store(Unpark::Asked);
             // Unless somebody has just asked for another look.
-            let _ = e.unpark_at.compare_exchange(unpark_at, 0);
+            let _ = e.unpark_at.compare_exchange(unpark_at, At::UNSET);
         } else {
             due = due.min(unpark_at);
         }
     }
     let unpark = crate::work::park::take_unpark(s, me, index);
-    if due != NEVER {
+    if due != At::NEVER {
         crate::shared::ready::due(s, index, due);
     }
     let rows = rows.into_iter().map(Some).collect();
@@ -377,7 +376,7 @@ fn cursor_of(e: &Entry, source: u64, priority: i16) -> Option<From> {
     let id = ((e.cursor_high[c].load() as u128) << 64) | e.cursor_low[c].load() as u128;
     Some(From { time: e.cursor_time[c].load(), id })
 }
-fn set_cursor(e: &Entry, source: u64, priority: i16, time: Micros, id: u128) {
+fn set_cursor(e: &Entry, source: u64, priority: i16, time: At, id: u128) {
     let place = cursor_place(e, source, priority).or_else(|| (0..CURSORS).find(|c| e.cursor_set[*c].load() == 0));
     // With more priorities than places the last place changes hands.
     let c = place.unwrap_or(CURSORS - 1);
@@ -407,8 +406,8 @@ struct Scan<'a> {
     /// Somebody listens to tasks being enqueued.
     asks: bool,
     /// Roles whose executors ask about a row before it may run, and when the first of these came due.
-    asking: HashMap<u32, Micros>,
-    now: Micros,
+    asking: HashMap<u32, At>,
+    now: At,
     /// Rows of the batch, and how many of them there may be once the present source is walked.
     room: usize,
     share: usize,
@@ -425,7 +424,7 @@ struct Scan<'a> {
     first_at: HashMap<u128, u128>,
     park: Vec<Item>,
     wait: Vec<(Row<Tasks>, Wait)>,
-    due: Micros,
+    due: At,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
     /// The batch, or the source's share of it, is full.
     full: bool,
@@ -433,12 +432,12 @@ struct Scan<'a> {
     cut: bool,
     /// Rows looked at that nobody can take now, whoever looks.
     untouchable: usize,
-    oldest: Micros,
+    oldest: At,
 }
 
 impl Scan<'_> {
     /// Takes due rows of one source, and notes where its cursors move to.
-    fn walk(&mut self, table: &Table<Tasks>, source: &Source, moved: &mut Vec<(u64, i16, Micros, u128)>) -> Result<(), Failure> {
+    fn walk(&mut self, table: &Table<Tasks>, source: &Source, moved: &mut Vec<(u64, i16, At, u128)>) -> Result<(), Failure> {
         let mark = source.mark();
         // Priorities from the top: those with a cursor start there, the gaps between are probed.
         let mut above: Option<i16> = None;
@@ -471,12 +470,12 @@ impl Scan<'_> {
         source: &Source,
         priority: i16,
         from: Option<From>,
-    ) -> Result<Option<(Micros, u128)>, Failure> {
+    ) -> Result<Option<(At, u128)>, Failure> {
         let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.at_most(self.now)];
         let mut first_live = None;
         let mut last = None;
         for row in table.scan(source.index(), &keys).from(Tasks::RUN_AT, from.as_ref()) {
-            let key = (row.get(Tasks::RUN_AT).unwrap_or(0), row.get(Tasks::ID).unwrap_or(0));
+            let key = (row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or(0));
             if self.rows.len() >= self.room.min(self.share) {
                 self.full = true;
                 first_live.get_or_insert(key);
@@ -497,19 +496,19 @@ impl Scan<'_> {
     }
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
-    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (Micros, u128)) -> Result<bool, Failure> {
+    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (At, u128)) -> Result<bool, Failure> {
         if let Some(other) = self.in_slots.get(&key.1) {
             if !other.item.is_of(&row) {
                 self.outlived.push(*other);
             }
             return Ok(true);
         }
-        if self.oldest == 0 || key.0 < self.oldest {
+        if self.oldest == At::UNSET || key.0 < self.oldest {
             self.oldest = key.0;
         }
         if row.in_flux {
             // Somebody is changing it: look again in a second.
-            self.due = self.due.min(self.now + 1_000_000);
+            self.due = self.due.min(self.now + Span::of_secs(1));
             self.untouchable += 1;
             return Ok(true);
         }
@@ -564,7 +563,7 @@ impl Scan<'_> {
             match depend::evaluate(table, &results, &row) {
                 depend::Answer::Ready | depend::Answer::Never(_) => {}
                 depend::Answer::Soon => {
-                    self.due = self.due.min(self.now + 100_000);
+                    self.due = self.due.min(self.now + Span::of_millis(100));
                     self.untouchable += 1;
                     return Ok(true);
                 }
@@ -591,7 +590,7 @@ impl Scan<'_> {
         let suspect = culprits::must_be_alone(self.s, shmem::my_database(), self.tenant.oid, name);
         if suspect && !(self.rows.is_empty() && culprits::may_take_alone(self.s, self.me)) {
             // Another one runs, or others are in this batch already: soon.
-            self.due = self.due.min(self.now + 50_000);
+            self.due = self.due.min(self.now + Span::of_millis(50));
             self.untouchable += 1;
             return Ok(true);
         }
@@ -616,7 +615,7 @@ impl Scan<'_> {
             }
         }
         if suspect && !culprits::take_alone(self.s, self.me) {
-            self.due = self.due.min(self.now + 50_000);
+            self.due = self.due.min(self.now + Span::of_millis(50));
             return Ok(true);
         }
         if suspect || procedure {
@@ -646,7 +645,7 @@ impl Scan<'_> {
     /// picks need not step over them, where something is left whose end lets them in again: a task that
     /// has passed the gate, or, where nothing need run there because only its rate is used up, the first
     /// that has stayed in place.
-    fn wait_at(&mut self, row: Row<Tasks>, gate: u128, until: Option<Micros>) {
+    fn wait_at(&mut self, row: Row<Tasks>, gate: u128, until: Option<At>) {
         self.at_gates += 1;
         let first = match until {
             None => {
@@ -686,7 +685,7 @@ impl Scan<'_> {
     fn future(&mut self, table: &Table<Tasks>, source: &Source, priority: i16) {
         let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.above(self.now)];
         let next = table.scan(source.index(), &keys).next();
-        self.due = self.due.min(next.and_then(|row| row.get(Tasks::RUN_AT)).unwrap_or(NEVER));
+        self.due = self.due.min(next.and_then(|row| row.get(Tasks::RUN_AT)).unwrap_or(At::NEVER));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
 use crate::pure::ids;
 use crate::pure::state::{AttemptEnd, ended, stored};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::culprits::{self, Culprit, HANDLER_WINDOW};
 use crate::shared::slot::Item;
@@ -37,8 +37,8 @@ use serde_json::json;
 /// Whoever holds a lock on the tenant's rows is not waited for longer.
 const LOCK_TIMEOUT_MS: i32 = 200;
 /// Then it is tried again, and the tenant waits.
-const AGAIN: Micros = 500_000;
-const AGAIN_LATER: Micros = 5_000_000;
+const AGAIN: Span = Span::of_millis(500);
+const AGAIN_LATER: Span = Span::of_secs(5);
 
 /// Writes down what is known of attempts in this database, before anything else is run there.
 /// Called by executors between batches: one look at shared memory when there is nothing.
@@ -75,7 +75,7 @@ pub fn settle(s: &Shared, database: u32) {
 
 /// When an end that could not be written down is tried again; None: never, as it would fail each time, and nothing of its
 /// tenant starts before. Ours are all the statements that failed.
-fn again_after(sqlstate: SqlState) -> Option<Micros> {
+fn again_after(sqlstate: SqlState) -> Option<Span> {
     match (sqlstate.class(), sqlstate) {
         // A lock, a deadlock, somebody else's change: they pass.
         ("40", _) | (_, SqlState::LOCK_NOT_AVAILABLE | SqlState::INTERNAL_ERROR) => Some(AGAIN),
@@ -118,7 +118,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 
 /// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
 /// and when it is to be tried again.
-fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<Micros>), Failure> {
+fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<At>), Failure> {
     let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
     let item = Item {
         id: culprits::id_of(c),
@@ -130,7 +130,7 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool
     let name = row.text(Tasks::HANDLER).unwrap_or_default();
     let handler = handler::find(tenant, &name)?;
     let judgement = if timed_out {
-        Judgement::of(AttemptEnd::TimedOut, complete::took_too_long((deadline - started_at) / 1000))
+        Judgement::of(AttemptEnd::TimedOut, complete::took_too_long((deadline - started_at).millis()))
     } else {
         let ends = format!("{} executors ended while they ran this task", culprits::ENDS);
         Judgement::of(AttemptEnd::Interrupted, Failure::new(SqlState::ADMIN_SHUTDOWN, ends))

@@ -12,6 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::SavePer;
 use crate::pure::state::ended;
+use crate::pure::time::Span;
 use crate::settings;
 use crate::shared::Shared;
 use crate::task::options::Options;
@@ -67,7 +68,7 @@ fn surplus_of(results: &Table<Results>, column: Column<Results, Text>, limit: i3
     surplus
 }
 
-fn handler_ttl(tenant: &Tenant, row: &Row<Results>) -> Option<i64> {
+fn handler_ttl(tenant: &Tenant, row: &Row<Results>) -> Option<Span> {
     crate::handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten().and_then(|h| h.result_ttl)
 }
 

@@ -19,7 +19,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transaction};
 use crate::pure::ids;
 use crate::pure::state::{AttemptEnd, Outcome, ended};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::{Stop, Word};
 use crate::settings;
 use crate::shared::slot::{Item, Slot};
@@ -127,8 +127,8 @@ pub fn attempt(
     slot.attempt.store(item.attempts + 1);
     crate::shared::progress::begin(slot);
     slot.started_at.store(started_at);
-    let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(rules.timeout_ms.saturating_mul(1000)));
-    slot.deadline.store(deadline.unwrap_or(0));
+    let deadline = (rules.timeout_ms > 0).then(|| started_at.saturating_add(Span::of_millis(rules.timeout_ms)));
+    slot.deadline.store(deadline.unwrap_or_default());
     session::report_activity(Some(&format!(
         "tenant_q: {} {} {} attempt {}",
         caught::one_line(&tenant.name),
@@ -162,7 +162,7 @@ pub fn attempt(
         }
     });
     let timed_out = timeout::disarm();
-    let elapsed = (clock::now() - started_at).max(0);
+    let elapsed = (clock::now() - started_at).max(Span::ZERO);
     current::set_current(None);
 
     let outcome = match result {
@@ -170,7 +170,7 @@ pub fn attempt(
         Err(failure) => undone(rules.timeout_ms).settle(failure, since, timed_out),
     };
     if let Some(limit) = settings::log_min_duration()
-        && elapsed as u128 >= limit.as_micros()
+        && elapsed.duration() >= limit
     {
         caught::log_failure(
             &format!(
@@ -178,7 +178,7 @@ pub fn attempt(
                 caught::one_line(&tenant.name),
                 caught::one_line(name),
                 ids::uuid_text(item.id),
-                elapsed / 1000
+                elapsed.millis()
             ),
             &Failure::new(SqlState::SUCCESSFUL_COMPLETION, format!("{outcome:?}").to_lowercase()),
         );
@@ -264,14 +264,14 @@ fn check_identity(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Resul
 
 /// From here on nothing is the handler's any more. Who holds a lock on the queue is waited for as
 /// long as the attempt has run, so that long work isn't thrown away, but a place isn't lost either.
-fn begin_completion(started_at: Micros) {
+fn begin_completion(started_at: At) {
     STAGE.set(Stage::Completing);
     timeout::limit_locks(patience(started_at));
 }
 
 /// In milliseconds.
-fn patience(started_at: Micros) -> i32 {
-    ((clock::now() - started_at) / 1000).clamp(1000, 30_000) as i32
+fn patience(started_at: At) -> i32 {
+    (clock::now() - started_at).millis().clamp(1000, 30_000) as i32
 }
 
 pub fn apply_settings(handler: &Handler) {
@@ -359,7 +359,7 @@ fn function(
     row: &Row<Tasks>,
     handler: &Rc<Handler>,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     rules: &Rules,
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
@@ -391,7 +391,7 @@ fn function(
 }
 
 /// Asks listeners who run as this session's role about a task of another role's.
-fn ask_listeners(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler, item: &Item, started_at: Micros) -> Result<Outcome, Failure> {
+fn ask_listeners(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler, item: &Item, started_at: At) -> Result<Outcome, Failure> {
     transaction::run(|| {
         let code = MayRunCode::in_attempt(sandbox::session_user().to_u32())?;
         let nest = Nest::enter();
@@ -413,7 +413,7 @@ pub fn is_wanted(rules: &Rules, code: &MayRunCode) -> Result<bool, Failure> {
 }
 
 /// Ends the task without a call, in the transaction that asked.
-fn skip(tenant: &Tenant, item: &Item, started_at: Micros, rules: &Rules) -> Result<Outcome, Failure> {
+fn skip(tenant: &Tenant, item: &Item, started_at: At, rules: &Rules) -> Result<Outcome, Failure> {
     begin_completion(started_at);
     transaction::refresh_snapshot();
     complete::skipped(tenant, item, rules.save)?;
@@ -425,7 +425,7 @@ fn procedure(
     row: &Row<Tasks>,
     handler: &Rc<Handler>,
     item: &Item,
-    started_at: Micros,
+    started_at: At,
     rules: &Rules,
     passed: Option<Json>,
 ) -> Result<Outcome, Failure> {
@@ -465,7 +465,7 @@ struct Undone<'a> {
     handler: &'a Rc<Handler>,
     row: &'a Row<Tasks>,
     item: &'a Item,
-    started_at: Micros,
+    started_at: At,
     timeout_ms: i64,
 }
 
@@ -484,7 +484,7 @@ impl Undone<'_> {
     fn unrecorded(&self, failure: &Failure) -> Outcome {
         caught::log_failure(&self.named("could not be completed"), failure);
         cooldown::begin(self.s, self.index, self.item.id);
-        ready::wake(self.s, self.index, i64::MIN);
+        ready::wake(self.s, self.index, At::LOWEST);
         Outcome::Unrecorded
     }
 
@@ -510,7 +510,7 @@ impl Undone<'_> {
         Ok(Decided::Judged(match judge(failure, since, timed_out, &asked) {
             Cause::Overtaken(_) => {
                 // Their word stands, our effects are gone.
-                ready::wake(s, index, i64::MIN);
+                ready::wake(s, index, At::LOWEST);
                 return Err(Outcome::Over);
             }
             Cause::Skipped(why) => {
@@ -560,7 +560,7 @@ impl Undone<'_> {
                 let what = format!("was interrupted at attempt {}, {times} times in a row", item.attempts + 1);
                 caught::log_failure(&self.named(&what), failure);
                 cooldown::after_interruption(s, index, item.id, times as u32);
-                ready::wake(s, index, i64::MIN);
+                ready::wake(s, index, At::LOWEST);
                 return Outcome::Unrecorded;
             }
             (Ok(_), _) => return Outcome::Over,
@@ -588,7 +588,7 @@ impl Undone<'_> {
 
 /// Lets the task be picked again, by whoever it belongs to now.
 fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row<Tasks>) {
-    ready::wake(s, index, i64::MIN);
+    ready::wake(s, index, At::LOWEST);
     let entry = transaction::run(|| {
         // Detached, dropped: nobody's.
         let Ok(fresh) = tenant::by_oid(tenant.oid) else { return Ok(None) };
@@ -597,7 +597,7 @@ fn give_back(s: &Shared, index: u32, tenant: &Tenant, row: &Row<Tasks>) {
     if let Ok(Some(entry)) = entry
         && entry.index != index
     {
-        s.reach(entry, |index| ready::wake(s, index, i64::MIN));
+        s.reach(entry, |index| ready::wake(s, index, At::LOWEST));
     }
 }
 
@@ -612,7 +612,7 @@ fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Out
         Err(why) => {
             caught::log_failure(&format!("task {} could not be ended", ids::uuid_text(item.id)), &why);
             cooldown::begin(s, index, item.id);
-            ready::wake(s, index, i64::MIN);
+            ready::wake(s, index, At::LOWEST);
             Outcome::Unrecorded
         }
     }
@@ -643,5 +643,5 @@ pub fn ended_one(slot: &Slot) {
             break;
         }
     }
-    slot.started_at.store(0);
+    slot.started_at.store(At::UNSET);
 }

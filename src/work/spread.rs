@@ -15,7 +15,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transaction};
 use crate::pure::ids;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::schedules::of_all;
 use crate::shared::database::Db;
 use crate::task::new::{NewTask, task_object};
@@ -32,29 +32,29 @@ use std::rc::Rc;
 /// Tenants that one process reaches: each costs it memory for good.
 const WORN: usize = 1000;
 /// A tenant whose tables somebody holds is tried again after this.
-const LOCKED_AGAIN: Micros = 1_000_000;
-const LOG_EVERY: Micros = 60_000_000;
+const LOCKED_AGAIN: Span = Span::of_secs(1);
+const LOG_EVERY: Span = Span::MINUTE;
 /// When the registry itself can't be written.
-const FAILED_AGAIN: Micros = 5_000_000;
+const FAILED_AGAIN: Span = Span::of_secs(5);
 /// A tenant that fails when it is visited.
-const VISIT_AGAIN: Micros = 60_000_000;
+const VISIT_AGAIN: Span = Span::MINUTE;
 /// Lines that are removed at a time, each in a transaction of its own.
 const PRUNED: i64 = 20;
 /// Milliseconds that a lock is waited for.
 const LOCK_TIMEOUT: i32 = 5;
 /// A tenant that one step has not brought everything goes on after this.
-const PART_AGAIN: Micros = 100_000;
+const PART_AGAIN: Span = Span::of_millis(100);
 /// Spreads what is to go to all tenants; one a scheduler.
 #[derive(Default)]
 pub struct Spreader {
     /// `Db::fanouts` as it was when there was last something to wait for.
     seen: u32,
-    again: Micros,
+    again: At,
     /// So many tenants are served in transactions of their own, because one of them fails.
     singly: usize,
     reached: usize,
     /// When an error that passes was last told of.
-    logged: Micros,
+    logged: At,
 }
 
 impl Spreader {
@@ -67,7 +67,7 @@ impl Spreader {
         if wanted == 0 || wanted == self.seen && clock::now() < self.again {
             return false;
         }
-        (self.seen, self.again) = (wanted, 0);
+        (self.seen, self.again) = (wanted, At::UNSET);
         match self.step() {
             Step::Served(n) => self.reached += n,
             Step::Later(at) => self.again = at,
@@ -77,13 +77,13 @@ impl Spreader {
         true
     }
     /// When there is something to do again.
-    pub fn due(&self, db: &Db) -> Micros {
+    pub fn due(&self, db: &Db) -> At {
         if TO_PRUNE.with_borrow(|names| !names.is_empty()) {
-            return 0;
+            return At::UNSET;
         }
         match db.fanouts.load() {
-            0 => NEVER,
-            wanted if wanted != self.seen => 0,
+            0 => At::NEVER,
+            wanted if wanted != self.seen => At::UNSET,
             _ => self.again,
         }
     }
@@ -222,9 +222,9 @@ fn next_tenants(fanout: &Row<Fanouts>, after: &str, limit: usize) -> Result<Vec<
 }
 
 /// Brings what all tenants have to those that are to be visited: how many, and when to come again.
-fn visit(limit: usize, at: &RefCell<Place>, now: Micros) -> std::result::Result<(usize, Micros), Failure> {
+fn visit(limit: usize, at: &RefCell<Place>, now: At) -> std::result::Result<(usize, At), Failure> {
     let outcomes = records::open("fanout_tenant", Access::Write)?;
-    let (mut rows, mut later) = (Vec::new(), NEVER);
+    let (mut rows, mut later) = (Vec::new(), At::NEVER);
     // `finished_at`: not before; `reason`: how far it has got.
     for row in outcomes.scan(&FanoutTenants::BY_FANOUT, &[FanoutTenants::FANOUT.equals(VISIT)]) {
         match row.get(FanoutTenants::FINISHED_AT) {
@@ -286,7 +286,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
         }
         later = later.min(now + LOCKED_AGAIN);
     }
-    let Some(row) = first else { return Ok(if later == NEVER { Step::Nothing } else { Step::Later(later) }) };
+    let Some(row) = first else { return Ok(if later == At::NEVER { Step::Nothing } else { Step::Later(later) }) };
     let again = row.get(Fanouts::SPREAD_AGAIN).unwrap_or(now);
     if again > now {
         return Ok(Step::Later(again.min(later)));
@@ -331,7 +331,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
 }
 
 /// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
-fn enqueue(row: &Row<Fanouts>, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -> Result<Served> {
+fn enqueue(row: &Row<Fanouts>, fanout: u128, tenant: &Rc<Tenant>, now: At) -> Result<Served> {
     let skipped = |e: Error| {
         let reason = match e.detail {
             Some(detail) => format!("{}: {detail}", e.message),
@@ -353,7 +353,7 @@ fn enqueue(row: &Row<Fanouts>, fanout: u128, tenant: &Rc<Tenant>, now: Micros) -
     let base = row.get(Fanouts::TASK).map_or(Ok(NewTask::default()), |d| task_object(&d))?;
     let asked = row.get(Fanouts::CREATED_AT).unwrap_or(now);
     let start = base.run_at.or(base.delay.map(|d| asked.saturating_add(d))).unwrap_or(asked);
-    let limit = row.micros(Fanouts::STAGGER).unwrap_or(0);
+    let limit = row.span(Fanouts::STAGGER).unwrap_or_default();
     let new = NewTask {
         handler: handler.name.clone(),
         args: row.document(Fanouts::ARGS),

@@ -9,7 +9,7 @@ use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
 use crate::pure::state::ended;
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::task::document::{Seen, TaskDocument};
 use crate::task::end;
 use crate::task::new::NewTask;
@@ -21,14 +21,14 @@ use serde_json::json;
 use std::rc::Rc;
 
 /// A task was done, in the transaction that records it.
-pub fn done(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: Micros, result: &Jsonb) {
+pub fn done(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: At, result: &Jsonb) {
     let Some(listening) = listening(tenant, Event::Done, row) else { return };
     let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
     record(tenant, &listening, TaskDocument::in_event(tenant, row, Event::Done, seen));
 }
 
 /// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
-pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: Micros, failure: &Failure, last: bool) {
+pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: At, failure: &Failure, last: bool) {
     let (event, state) = if last { (Event::Failed, "failed") } else { (Event::Retry, "retrying") };
     for event in [Event::AttemptFailed, event] {
         let Some(listening) = listening(tenant, event, row) else { continue };

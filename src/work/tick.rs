@@ -13,7 +13,7 @@ use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
 use crate::pure::schedule::catch_up::{self, Overlap};
 use crate::pure::schedule::rule::RuleError;
 use crate::pure::schedule::spread;
-use crate::pure::time::{self, EPOCH_2000, Micros, NEVER};
+use crate::pure::time::{self, At, Span};
 use crate::pure::{ids, state};
 use crate::schedules::follow::{self, State};
 use crate::schedules::row::{Broken, ROW, Schedule};
@@ -25,7 +25,7 @@ use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
 use crate::{handler, settings};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -44,11 +44,11 @@ const TURN: Duration = Duration::from_millis(100);
 const PASS: Duration = Duration::from_millis(500);
 /// Milliseconds that a lock is waited for: enough for a table to be extended, and nobody's transaction.
 const LOCK_TIMEOUT: i32 = 5;
-const LOCKED_AGAIN: Micros = 1_000_000;
+const LOCKED_AGAIN: Span = Span::of_secs(1);
 /// Rows of one tenant that somebody has locked, and that one transaction looks at. More than fit into a page, so that the
 /// next one gets on (see [`Place`]).
 const LOCKED_ROWS: usize = 1000;
-const FAILED_AGAIN: Micros = 5_000_000;
+const FAILED_AGAIN: Span = Span::of_secs(5);
 /// An internal error is the first one again after this.
 /// So many are remembered; with one more all begin anew.
 const FAILED_MAX: usize = 1000;
@@ -58,7 +58,7 @@ const PLACES_MAX: usize = 10_000;
 /// Rows in front that were locked are left out for so long, while there is something to do behind them.
 const LEFT_OUT_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
-const LOOK_AT_ALL: Micros = 10_000_000;
+const LOOK_AT_ALL: Span = Span::of_secs(10);
 impl From<Broken> for Error {
     fn from(b: Broken) -> Error {
         b.error
@@ -84,7 +84,7 @@ impl From<RuleError> for Error {
 pub fn tick(s: &Shared, database: u32) -> bool {
     let (began, now) = (clock::steady(), clock::now());
     let is_due = |e: &Entry| e.in_use.load() == 1 && e.database.load() == database && e.schedule_due.load() <= now;
-    let mut due: Vec<(Micros, usize)> =
+    let mut due: Vec<(At, usize)> =
         s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(), index)).collect();
     due.sort();
     let Some(db) = s.db(database) else { return false };
@@ -99,12 +99,12 @@ pub fn tick(s: &Shared, database: u32) -> bool {
         // Should this process end meanwhile, the launcher puts it back.
         db.ticking.store(index as u32 + 1);
         // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
-        s.entries[index].schedule_due.store(NEVER);
+        s.entries[index].schedule_due.store(At::NEVER);
         let before = clock::now();
         let again = take_turn(s, index);
         // One that is due as it was before has had nothing done for it.
         came |= again > before;
-        if again != NEVER {
+        if again != At::NEVER {
             ready::schedule_due(s, index as u32, again);
         }
         db.ticking.store(0);
@@ -113,7 +113,7 @@ pub fn tick(s: &Shared, database: u32) -> bool {
 }
 
 /// Serves one tenant; when to come again.
-fn take_turn(s: &Shared, index: usize) -> Micros {
+fn take_turn(s: &Shared, index: usize) -> At {
     let e = &s.entries[index];
     let began = clock::steady();
     let schema = e.tenant.load();
@@ -125,7 +125,7 @@ fn take_turn(s: &Shared, index: usize) -> Micros {
         let low = e.schedule_low.load();
         let served = transaction::run(|| {
             timeout::limit_locks(LOCK_TIMEOUT);
-            serve(s, schema, if all { ready::LOWEST } else { low }, Place::of(schema), care)
+            serve(s, schema, if all { ready::BEGINNING } else { low }, Place::of(schema), care)
         });
         let failure = match served {
             Ok(Served { next, nothing_before, behind }) => {
@@ -201,19 +201,19 @@ fn is_first(tenant: u32, name: &str, sqlstate: SqlState) -> bool {
 enum Step {
     /// There is more that is due.
     More,
-    Next(Micros),
+    Next(At),
 }
 
 struct Served {
     next: Step,
     /// What is left to be served comes due at this or later, as far as it could be seen.
-    nothing_before: Option<Micros>,
+    nothing_before: Option<At>,
     /// So many rows are locked that the next transaction begins behind these.
     behind: Option<Place>,
 }
 
 impl Served {
-    fn nothing(next: Micros) -> std::result::Result<Served, Failure> {
+    fn nothing(next: At) -> std::result::Result<Served, Failure> {
         Ok(Served { next: Step::Next(next), nothing_before: None, behind: None })
     }
 }
@@ -222,7 +222,7 @@ impl Served {
 /// the order of their pages; within a page HOT updates break it, so a page begun is looked at again.
 #[derive(Clone, Copy)]
 struct Place {
-    due: Micros,
+    due: At,
     page: u64,
     since: Instant,
 }
@@ -249,21 +249,21 @@ impl Place {
             }
         });
     }
-    fn key(&self) -> (Micros, u64) {
+    fn key(&self) -> (At, u64) {
         (self.due, self.page)
     }
 }
 
 /// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found locked.
-fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
+fn serve(s: &Shared, schema: u32, from: At, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(t) => t,
         // Detached or dropped: whoever attaches it again wakes it.
-        Err(_) => return Served::nothing(NEVER),
+        Err(_) => return Served::nothing(At::NEVER),
     };
     let now = clock::now();
     if !tenant.ready || tenant.suspended.is_some() || settings::exclude_schemas().contains(&tenant.name) {
-        return Served::nothing(NEVER);
+        return Served::nothing(At::NEVER);
     }
     if let Some(until) = tenant.paused_until(now) {
         return Served::nothing(until);
@@ -272,11 +272,11 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     let mut due = Vec::new();
     let mut keys = vec![Schedules::NEXT_RUN.at_most(now)];
     let from = behind.map_or(from, |place| place.due.max(from));
-    if from > ready::LOWEST {
+    if from > ready::BEGINNING {
         keys.push(Schedules::NEXT_RUN.at_least(from));
     }
     // What is left out for now: until when, and since when at least it is due.
-    let (mut again, mut left_out) = (if behind.is_some() { now + LOCKED_AGAIN } else { NEVER }, NEVER);
+    let (mut again, mut left_out) = (if behind.is_some() { now + LOCKED_AGAIN } else { At::NEVER }, At::NEVER);
     let (mut locked, mut cut) = (0, None);
     let began = clock::steady();
     // What is due is fetched when it is served: two hundred times what one may take would be too much.
@@ -340,7 +340,7 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
     }
     transaction::refresh_snapshot();
     let later = work.table.scan(&Schedules::DUE, &[Schedules::NEXT_RUN.above(now)]).next();
-    let next = again.min(later.and_then(|row| row.get(Schedules::NEXT_RUN)).unwrap_or(NEVER));
+    let next = again.min(later.and_then(|row| row.get(Schedules::NEXT_RUN)).unwrap_or(At::NEVER));
     let nothing_before = if behind.is_none() { Some(left_out.min(now)) } else { None };
     Ok(Served { next: Step::Next(next), nothing_before, behind: None })
 }
@@ -348,9 +348,9 @@ fn serve(s: &Shared, schema: u32, from: Micros, behind: Option<Place>, care: Car
 /// What came of a schedule that was due.
 enum Turn {
     /// Its next fire time.
-    Over(Option<Micros>),
+    Over(Option<At>),
     /// It stays due, and is looked at again then.
-    LeftOut(Micros),
+    LeftOut(At),
 }
 
 /// A tenant's tables while its schedules are served.
@@ -359,12 +359,12 @@ struct Work<'a> {
     tenant: &'a Rc<Tenant>,
     table: Table<Schedules>,
     queue: Queue,
-    now: Micros,
+    now: At,
 }
 
 impl<'a> Work<'a> {
     /// None: somebody has them.
-    fn open(s: &'a Shared, tenant: &'a Rc<Tenant>, now: Micros) -> Result<Option<Work<'a>>> {
+    fn open(s: &'a Shared, tenant: &'a Rc<Tenant>, now: At) -> Result<Option<Work<'a>>> {
         let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(None) };
         let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(None) };
         let nobody = Caller { name: String::new(), superuser: false };
@@ -444,9 +444,9 @@ fn overtaken() -> Failure {
 }
 
 struct Changes {
-    next: Option<Micros>,
+    next: Option<At>,
     problem: Option<String>,
-    served: Option<(Micros, i64)>,
+    served: Option<(At, i64)>,
     last_task: Option<u128>,
     repeats: Option<i32>,
     state: State,
@@ -476,7 +476,7 @@ fn fire(
     queue: &mut Queue,
     row: &Row<Schedules>,
     schedule: &Schedule,
-    now: Micros,
+    now: At,
     left: &mut usize,
 ) -> Result<Changes> {
     let mut state = schedule.state.clone();
@@ -492,14 +492,14 @@ fn fire(
     let (mut slots, mut next) = match waiting_for {
         // Before any clock of a computer's: somebody means at once.
         Some(at) if at <= now => {
-            let from = time::instant(if at < -EPOCH_2000 { now } else { at });
+            let from = time::instant(if at < At::UNIX_EPOCH { now } else { at });
             let part =
                 catch_up::part(&plan, from, time::instant(now), &schedule.lateness, state.promised.map(time::instant), (*left).max(1));
-            state.promised = part.promised.map(time::micros);
-            (part.serve, part.next.map(time::micros))
+            state.promised = part.promised.map(At::from);
+            (part.serve, part.next.map(At::from))
         }
         // The owner has written a release into it by hand, and lost the rule's own.
-        None if state.released.is_some() => (vec![], plan.next_after(time::instant(now)).map(time::micros)),
+        None if state.released.is_some() => (vec![], plan.next_after(time::instant(now)).map(At::from)),
         at => (vec![], at),
     };
     let released = state.released;
@@ -526,7 +526,7 @@ fn fire(
         if repeats == 0 {
             break;
         }
-        let at = time::micros(slot);
+        let at = At::from(slot);
         // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
         let of_line = schedule.of_all.as_ref().filter(|_| released != Some(at));
         if schedule.active_hours.as_ref().is_some_and(|h| !h.contain(schedule.zone, slot)) {
@@ -539,7 +539,8 @@ fn fire(
             && schedule.overlap != Overlap::Allow
             && let Some(unfinished) = queue.table.find(Tasks::ID.equals(last)).filter(|r| state::is_task(r.char(Tasks::STATE)))
         {
-            let waits = || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or(0)).is_none();
+            let waits =
+                || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or_default()).is_none();
             let left_out = match schedule.overlap {
                 Overlap::Allow => false,
                 Overlap::Queue => waits(),
@@ -554,12 +555,12 @@ fn fire(
             }
         }
         let id = ids::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
-        let jitter = if schedule.jitter > 0 {
-            time::micros_of(spread::jitter(schedule.id as u64, slot, TimeDelta::microseconds(schedule.jitter)))
+        let jitter = if schedule.jitter > Span::ZERO {
+            Span::from(spread::jitter(schedule.id as u64, slot, schedule.jitter.into()))
         } else {
-            0
+            Span::ZERO
         };
-        let later = jitter + schedule.of_all.as_ref().map_or(0, |all| all.stagger(tenant));
+        let later = jitter + schedule.of_all.as_ref().map_or(Span::ZERO, |all| all.stagger(tenant));
         // The handler may be gone for a while: the plan goes on.
         let made = task_of(schedule, tenant, row, &handler_name, at).and_then(|new| {
             let fanout = of_line.map(|all| all.line(at));
@@ -617,7 +618,7 @@ fn fire(
 }
 
 /// A task of this schedule for the fire time `at`, but for its id and when it may run.
-pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row<Schedules>, handler_name: &str, at: Micros) -> Result<NewTask> {
+pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row<Schedules>, handler_name: &str, at: At) -> Result<NewTask> {
     Ok(NewTask {
         handler: handler_name.to_string(),
         args: arguments(tenant, schedule, row, handler_name, time::instant(at))?,
@@ -647,6 +648,6 @@ fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row<Schedules>, handler
 }
 
 /// When the tenant's next schedule comes due; for sweeps.
-pub fn first_due(table: &Table<Schedules>) -> Option<Micros> {
+pub fn first_due(table: &Table<Schedules>) -> Option<At> {
     table.scan(&Schedules::DUE, &[]).next()?.get(Schedules::NEXT_RUN)
 }

@@ -8,7 +8,7 @@
 use super::sweep::{self, Locked, Swept};
 use super::what_plans_depend_on;
 use crate::postgres::{catalog, caught, clock, interrupt, latch, memory, session, shmem, transaction, worker};
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::pure::word::Scheduler;
 use crate::settings;
 use crate::shared::database::{Db, db_state};
@@ -23,9 +23,9 @@ const STEADY: Duration = Duration::from_secs(5);
 /// The role that initdb makes: PostgreSQL's BOOTSTRAP_SUPERUSERID.
 const BOOTSTRAP: u32 = 10;
 /// It stays while something is due within this time.
-const KEEP: Micros = 60_000_000;
+const KEEP: Span = Span::MINUTE;
 /// The next one comes after this, doubled each time it is in vain, but not more often than so many times.
-const TROUBLE_AGAIN: Micros = 250_000;
+const TROUBLE_AGAIN: Span = Span::of_millis(250);
 const TROUBLES: u32 = 8;
 
 pub fn main(argument: u64) {
@@ -237,7 +237,7 @@ impl Serving {
     fn plan(&self, turn: &mut Turn) -> Result<(), Left> {
         let (db, spreader) = (self.db, &self.spreader);
         let its = self.shared.entries.iter().filter(|e| e.in_use.load() == 1 && e.database.load() == self.database);
-        let next = its.map(|e| e.schedule_due.load()).min().unwrap_or(NEVER);
+        let next = its.map(|e| e.schedule_due.load()).min().unwrap_or(At::NEVER);
         let now = clock::now();
         if next <= now {
             db.ticks_wanted.store(1);

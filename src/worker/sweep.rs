@@ -9,7 +9,7 @@ use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{caught, clock, timeout, transaction};
 use crate::pure::state::stored;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::database::Db;
@@ -28,19 +28,19 @@ const TENANTS_A_TICK: usize = 10;
 /// Milliseconds that a lock is waited for.
 const LOCK_TIMEOUT: i32 = 5;
 /// One whose tables somebody held is looked at again.
-const LOCKED_AGAIN: Micros = 1_000_000;
+const LOCKED_AGAIN: Span = Span::of_secs(1);
 
 /// Tenants whose tables somebody held when it was their turn to be looked at.
 pub(super) struct Locked {
     tenants: Vec<u32>,
-    pub(super) again: Micros,
+    pub(super) again: At,
     /// What the sweep was about.
     moved: Option<Move>,
 }
 
 impl Default for Locked {
     fn default() -> Self {
-        Locked { tenants: Vec::new(), again: NEVER, moved: None }
+        Locked { tenants: Vec::new(), again: At::NEVER, moved: None }
     }
 }
 
@@ -56,7 +56,7 @@ impl Locked {
         if clock::now() < self.again {
             return false;
         }
-        self.again = NEVER;
+        self.again = At::NEVER;
         let before = self.tenants.len();
         for tenant in std::mem::take(&mut self.tenants) {
             if is_locked(shared, database, tenant, self.moved) {
@@ -148,7 +148,7 @@ fn begin(db: &Db) {
     // Fan-outs that no commit announced, too: of the server's life before this one, say.
     db.fanouts.fetch_add(1);
     // Noted anew by those that find no room.
-    db.unplaced_due.store(NEVER);
+    db.unplaced_due.store(At::NEVER);
 }
 
 /// All tenants have been looked at. `zone`: the one that schedules were planned by.
@@ -203,14 +203,14 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     // Only when they are to run is asked.
     let table = table.fetch_at_most(0);
     let now = clock::now();
-    let mut due = NEVER;
+    let mut due = At::NEVER;
     for state in [stored::QUEUED, stored::TURN] {
         let mut below: Option<i16> = None;
         while due > now {
             let mut keys = vec![Tasks::STATE.equals(state)];
             keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
             let Some(first) = table.scan(&Tasks::PICK, &keys).next() else { break };
-            due = due.min(first.get(Tasks::RUN_AT).unwrap_or(0));
+            due = due.min(first.get(Tasks::RUN_AT).unwrap_or_default());
             below = Some(first.get(Tasks::PRIORITY).unwrap_or(0));
         }
     }
@@ -218,7 +218,7 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
-    let first_since_start = shared.db(database).is_some_and(|db| db.swept_at.load() == 0);
+    let first_since_start = shared.db(database).is_some_and(|db| db.swept_at.load() == At::UNSET);
     let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
     let look_anyway = there_is(stored::HELD) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
@@ -233,7 +233,7 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
     // Whatever its owner has done to the rows. While others keep committing, the next sweep has another look.
     gauge::sweep(shared, &tenant, &table);
-    if due == NEVER && !look_anyway && schedule_due.is_none() {
+    if due == At::NEVER && !look_anyway && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
     }
@@ -244,21 +244,21 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
 /// What a look has found of a tenant's work.
 struct Found {
     /// When the first task is due.
-    due: Micros,
+    due: At,
     /// There are rows to be looked at whatever their time is.
     look_anyway: bool,
     /// When the first schedule is due.
-    schedule_due: Option<Micros>,
+    schedule_due: Option<At>,
 }
 
 impl Found {
     /// Tells the tenant's entries, those of all its roles: whose the work is isn't known.
-    fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: Micros) -> Result<(), caught::Failure> {
+    fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: At) -> Result<(), caught::Failure> {
         let mut roles = handler::roles(tenant)?;
         roles.push(tenant.owner);
         roles.sort();
         roles.dedup();
-        let first = self.due.min(self.schedule_due.unwrap_or(NEVER));
+        let first = self.due.min(self.schedule_due.unwrap_or(At::NEVER));
         for role in roles {
             let now_or_never = self.look_anyway || first <= now;
             let entry =
@@ -281,8 +281,8 @@ impl Found {
                     ready::unpark(e);
                 }
                 if self.due <= now || self.look_anyway {
-                    ready::wake(shared, index, i64::MIN);
-                } else if self.due != NEVER {
+                    ready::wake(shared, index, At::LOWEST);
+                } else if self.due != At::NEVER {
                     ready::due(shared, index, self.due);
                 }
                 if role == tenant.owner

@@ -2,7 +2,7 @@
 
 use crate::pure::choice::{AfterOutcome, Said};
 use crate::pure::options::{Document, id, or_default};
-use crate::pure::time::Micros;
+use crate::pure::time::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
@@ -45,7 +45,7 @@ pub struct OfAll {
     #[serde(with = "id")]
     pub revision: u128,
     #[serde(default, deserialize_with = "or_default")]
-    pub stagger: Micros,
+    pub stagger: Span,
 }
 
 impl Options {

@@ -2,7 +2,7 @@
 
 use crate::pure::choice::{Said, UniqueUntil};
 use crate::pure::options::{Document, id, is_false};
-use crate::pure::time::Micros;
+use crate::pure::time::Span;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
@@ -16,9 +16,9 @@ pub struct Options {
     pub rest: Map<String, Json>,
     /// Not before so long after the end of what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delay: Option<Micros>,
+    pub delay: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Micros>,
+    pub timeout: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<i32>,
     /// As it was written: whoever reads it understands it or goes on without.
@@ -27,7 +27,7 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result_ttl: Option<Micros>,
+    pub result_ttl: Option<Span>,
     /// Not beside another task of its schedule.
     #[serde(skip_serializing_if = "is_false")]
     pub alone: bool,

@@ -11,7 +11,7 @@ use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::row::Row;
 use crate::postgres::{clock, sandbox, session, shmem, transaction, worker};
 use crate::pure::state::Outcome;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::pure::word::{Stop, Unpark, Word};
 use crate::settings;
 use crate::shared::entry::Entry;
@@ -25,7 +25,7 @@ use crate::work::{park, retention, run};
 use std::rc::Rc;
 
 /// A tenant whose settings can't be set is looked at again after so long.
-const UNSETTABLE: Micros = 10_000_000;
+const UNSETTABLE: Span = Span::of_secs(10);
 
 /// What became of a batch.
 pub(super) enum Worked {
@@ -149,7 +149,7 @@ impl Executor {
                 entry.unpark.store(Unpark::Asked);
             }
             // There may be more behind them.
-            ready::wake(&self.shared, index, NEVER);
+            ready::wake(&self.shared, index, At::NEVER);
         }
     }
 
@@ -177,7 +177,7 @@ impl Executor {
                 _ => {
                     run::ended_one(self.slot);
                     slot::no_longer_named(shared, self.place, tenant.oid);
-                    ready::wake(shared, index, NEVER);
+                    ready::wake(shared, index, At::NEVER);
                 }
             }
             // What is not so any more for one of the list may be so for none; where too many run, the rest is not for this one.
@@ -229,9 +229,9 @@ impl Executor {
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {
             // Its row is still there: a pick since it was announced has passed it over, for it was
             // in this slot.
-            ready::wake(shared, index, NEVER);
+            ready::wake(shared, index, At::NEVER);
             if let Some(theirs) = theirs {
-                ready::wake(shared, theirs, i64::MIN);
+                ready::wake(shared, theirs, At::LOWEST);
             }
         }
         self.count(entry, outcome);
@@ -241,7 +241,7 @@ impl Executor {
         }
         if row.has(Tasks::SCHEDULE) && entry.limited.swap(0) == 1 {
             // The next of its schedule may have waited for this one.
-            ready::wake(shared, index, i64::MIN);
+            ready::wake(shared, index, At::LOWEST);
         }
         if !gate::of(tenant, row, handler.map(|h| &**h)).is_empty() {
             ready::wake_limited(shared, tenant.oid);
@@ -261,7 +261,7 @@ impl Executor {
     }
 
     fn count(&self, entry: &Entry, outcome: Outcome) {
-        let minute = clock::now() / 60_000_000;
+        let minute = clock::now().minute();
         if entry.minute.swap(minute) != minute {
             entry.done_last_minute.store(entry.done_this_minute.swap(0));
             entry.failed_last_minute.store(entry.failed_this_minute.swap(0));
@@ -296,14 +296,14 @@ impl Executor {
     fn give_back(&self, index: u32) {
         let word = Word::load(self.slot);
         if word.next < word.end {
-            ready::wake(&self.shared, index, i64::MIN);
+            ready::wake(&self.shared, index, At::LOWEST);
             loop {
                 let word = Word::load(self.slot);
                 if word.replace(self.slot, Word { end: word.next, ..word }) {
                     break;
                 }
             }
-            ready::wake(&self.shared, index, i64::MIN);
+            ready::wake(&self.shared, index, At::LOWEST);
         }
         self.slot.busy_since.store(0);
     }

@@ -4,6 +4,7 @@
 //! What it had in hand goes back, and who ends executors again and again waits longer and longer for the next one.
 
 use crate::postgres::{clock, interrupt, timeout};
+use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Stop, Word};
 use crate::settings;
 use crate::shared::role::Role;
@@ -39,7 +40,7 @@ pub(super) fn leave() {
     if had_work {
         // What it had picked is free again: the cursor may have passed it by now, and others may have been
         // held up by it.
-        ready::wake(&shared, entry, i64::MIN);
+        ready::wake(&shared, entry, At::LOWEST);
         ready::wake_limited(&shared, shared.entries[entry as usize].tenant.load());
     }
     // It may have ended between the end of its last task and saying so.
@@ -51,7 +52,7 @@ pub(super) fn leave() {
 /// executors end gets no turn for nothing. If nobody asked this one to go, the next start of one waits a while.
 fn answer_for(shared: &Shared, slot: &Slot, role: &Role, entry: u32) {
     let word = Word::load(slot);
-    let ran = if word.running { (clock::now() - slot.started_at.load()).clamp(0, 3_600_000_000) as u64 * 1000 } else { 0 };
+    let ran = if word.running { (clock::now() - slot.started_at.load()).clamp(Span::ZERO, Span::HOUR).micros() as u64 * 1000 } else { 0 };
     ready::charge(shared, entry, ran.max(settings::role_quantum().as_nanos() as u64));
     if timeout::has_terminated() {
         return culprits::timed_out(shared, slot);

@@ -3,20 +3,20 @@
 //!
 //! What is due at an instant stays due at that instant. Delays of our own making were meant as lengths: they move along.
 
-use super::{Launcher, SECOND};
+use super::Launcher;
 use crate::postgres::clock;
-use crate::pure::atomics::GaugeI64;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::atomics::GaugeAt;
+use crate::pure::time::{At, Span};
 use crate::shared::database::db_state;
 use crate::shared::ready;
 use crate::shared::wakes::{Reason, Turn};
 
 /// A difference between wall clock and real time that is no matter of keeping it right.
-const CLOCK_SET: Micros = 5 * SECOND;
+const CLOCK_SET: Span = Span::of_secs(5);
 
 /// The wall clock and the monotonic one, at the last look.
 pub(super) struct Clocks {
-    wall: Micros,
+    wall: At,
     monotonic_ns: u64,
 }
 
@@ -28,9 +28,9 @@ impl Clocks {
 
 impl Launcher {
     /// Whether the wall clock was set since the last look.
-    pub(super) fn watch_clock(&mut self, now: Micros, turn: &mut Turn) {
+    pub(super) fn watch_clock(&mut self, now: At, turn: &mut Turn) {
         let seen = std::mem::replace(&mut self.clocks, Clocks { wall: now, monotonic_ns: clock::monotonic_ns() });
-        let passed = (self.clocks.monotonic_ns.saturating_sub(seen.monotonic_ns) / 1000) as Micros;
+        let passed = Span::of_micros((self.clocks.monotonic_ns.saturating_sub(seen.monotonic_ns) / 1000) as i64);
         let set = (now - seen.wall) - passed;
         if set.abs() >= CLOCK_SET {
             self.clock_was_set(set, now);
@@ -39,17 +39,17 @@ impl Launcher {
         }
     }
 
-    /// By so many microseconds. Forward: what was passed over is late. Back: our own delays shrink with
+    /// By so much. Forward: what was passed over is late. Back: our own delays shrink with
     /// it, else they would last until the clock is where it was; sweeps look at the schedules.
-    fn clock_was_set(&mut self, by: Micros, now: Micros) {
-        pgrx::log!("tenant_q: the clock was set {} by {} s", if by < 0 { "back" } else { "forward" }, by.abs() / SECOND);
-        if by > 0 {
+    fn clock_was_set(&mut self, by: Span, now: At) {
+        pgrx::log!("tenant_q: the clock was set {} by {} s", if by.is_negative() { "back" } else { "forward" }, by.abs() / Span::SECOND);
+        if by > Span::ZERO {
             return;
         }
         self.rescan_at = now;
         self.shortage.try_again();
-        let shifted = |t: Micros| (t > 0 && t != NEVER).then(|| t.saturating_add(by).max(1));
-        let shift = |t: &GaugeI64| {
+        let shifted = |t: At| (t > At::UNSET && t != At::NEVER).then(|| t.saturating_add(by).max(At::UNSET + Span::MICROSECOND));
+        let shift = |t: &GaugeAt| {
             let _ = t.fetch_update(shifted);
         };
         for entry in self.shared.entries.iter().filter(|entry| entry.in_use.load() == 1) {

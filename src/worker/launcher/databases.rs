@@ -3,12 +3,12 @@
 //! Schedulers come and go, and the launcher may be a later one than has started them: the handle of its own children
 //! tells of their end, of the others a pid in shared memory does.
 
-use super::{Launcher, SECOND, sweeps};
+use super::{Launcher, sweeps};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Life};
 use crate::postgres::{latch, transaction};
 use crate::pure::like;
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::pure::word::Scheduler;
 use crate::settings;
 use crate::shared::database::{Db, db_state};
@@ -50,7 +50,7 @@ impl Launcher {
     }
 
     /// A scheduler for each database that needs one. True: somebody waits.
-    pub(super) fn look_after_databases(&mut self, now: Micros, turn: &mut Turn) -> bool {
+    pub(super) fn look_after_databases(&mut self, now: At, turn: &mut Turn) -> bool {
         let mut busy = false;
         self.shortage.scheduler = false;
         for db in self.shared.dbs {
@@ -69,7 +69,7 @@ impl Launcher {
     }
 
     /// Whether the database, which is in this state, has a scheduler.
-    fn its_scheduler(&mut self, db: &Db, state: u32, now: Micros, turn: &mut Turn) -> Present {
+    fn its_scheduler(&mut self, db: &Db, state: u32, now: At, turn: &mut Turn) -> Present {
         let oid = db.database.load();
         if let Some(handle) = self.schedulers.get(&oid) {
             match handle.life() {
@@ -80,7 +80,7 @@ impl Launcher {
                         // It left without signing off: killed. Not at once again.
                         self.go_on_without(db, now);
                         let failures = db.start_failures.fetch_add(1).min(6);
-                        db.start_after.store(now + (SECOND << failures) / 4);
+                        db.start_after.store(now + (Span::SECOND << failures) / 4);
                     }
                 }
                 life => {
@@ -113,7 +113,7 @@ impl Launcher {
     }
 
     /// Starts a scheduler if the database, which has none, is to have one now. True: somebody waits for it.
-    fn start_where_needed(&mut self, db: &Db, state: u32, sweep: bool, now: Micros, turn: &mut Turn) -> bool {
+    fn start_where_needed(&mut self, db: &Db, state: u32, sweep: bool, now: At, turn: &mut Turn) -> bool {
         let wanted = match state {
             db_state::UNKNOWN => db.excluded.load() == 0,
             db_state::SERVED => settings::enabled() && (db.ticks_wanted.load() == 1 || db.fanouts.load() != 0 || sweep),
@@ -149,7 +149,7 @@ impl Launcher {
     }
 
     /// What a scheduler that was killed had in hand is due again.
-    fn go_on_without(&self, db: &Db, now: Micros) {
+    fn go_on_without(&self, db: &Db, now: At) {
         let entry = db.ticking.swap(0);
         if entry > 0 {
             ready::schedule_due(&self.shared, entry - 1, now);

@@ -1,9 +1,10 @@
 //! The executors that there are: their starts, which may fail, their lists, which may wait behind a long task, and tasks
 //! that were told to stop and haven't. Who is to have an executor is decided in places.rs.
 
-use super::{Launcher, SECOND};
+use super::Launcher;
 use crate::postgres::clock;
 use crate::postgres::worker::{self, Life};
+use crate::pure::time::Span;
 use crate::pure::word::{SlotState, Stop, Word};
 use crate::shared::slot::{self, Slot};
 use crate::shared::wakes::{Reason, Turn};
@@ -20,12 +21,12 @@ impl Launcher {
             if slot.state.load() == SlotState::Starting && !self.executors.contains_key(&place) {
                 // Started by a launcher that is gone: it checks in soon, or never.
                 let pid = slot.pid.load();
-                let late = slot.since.load() + 10 * SECOND;
+                let late = slot.since.load() + Span::of_secs(10);
                 if pid != 0 && !worker::is_alive(pid) || clock::now() > late {
                     failed_start(&shared, place);
                     turn.did(Reason::Retry);
                 } else {
-                    turn.at(Reason::Retry, late + 1);
+                    turn.at(Reason::Retry, late + Span::MICROSECOND);
                 }
                 busy = true;
             }
@@ -148,7 +149,7 @@ fn failed_start(shared: &Shared, place: usize) {
     if failures == 0 {
         role.failing_since.store(now);
     }
-    role.start_after.store(now + (SECOND << failures));
+    role.start_after.store(now + (Span::SECOND << failures));
 }
 
 /// Its slot is free, its role has one executor less.

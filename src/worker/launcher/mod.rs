@@ -19,7 +19,7 @@ use super::what_plans_depend_on;
 use crate::postgres::worker::{self, Handle};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
 use crate::pure::atomics::Choice;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::database::db_state;
 use crate::shared::wakes::{Reason, Turn, Waiter};
@@ -33,7 +33,6 @@ use timer::Timer;
 const WATCH: Duration = Duration::from_millis(50);
 /// Look at the databases at least so often.
 const ROUND: Duration = Duration::from_secs(60);
-const SECOND: Micros = 1_000_000;
 
 pub fn main() {
     worker::set_up_signals();
@@ -55,7 +54,7 @@ pub fn main() {
         executors: HashMap::new(),
         schedulers: HashMap::new(),
         memory: worker::TurnMemory::new(),
-        rescan_at: 0,
+        rescan_at: At::UNSET,
         shortage: Shortage::default(),
         stuck: [0; SLOTS],
         watched: 0,
@@ -77,7 +76,7 @@ struct Launcher {
     /// Database → its scheduler.
     schedulers: HashMap<u32, Handle>,
     memory: worker::TurnMemory,
-    rescan_at: Micros,
+    rescan_at: At,
     shortage: Shortage,
     /// `Slot::busy_since` of the lists that were found stuck.
     stuck: [u64; SLOTS],
@@ -110,14 +109,14 @@ impl Launcher {
                 self.waiter.start_over();
                 turn.did(Reason::Call);
             }
-            self.shared.header.sleeping_until.store(NEVER);
+            self.shared.header.sleeping_until.store(At::NEVER);
             self.shared.header.attention.store(0);
             let now = clock::now();
             self.watch_clock(now, &mut turn);
             let unknown = self.shared.dbs.iter().any(|d| d.state.load() == db_state::UNKNOWN);
             if self.shared.header.rescan.swap(0) == 1 || now >= self.rescan_at || unknown {
                 self.find_databases();
-                self.rescan_at = now + ROUND.as_micros() as i64;
+                self.rescan_at = now + Span::from(ROUND);
             }
             turn.at(Reason::Databases, self.rescan_at);
             // Switched off, nothing is served that comes due: what is noted meanwhile keeps.
@@ -134,7 +133,7 @@ impl Launcher {
             if enabled {
                 turn.at(Reason::Due, self.timer.next());
                 turn.at(Reason::Sweep, self.next_sweep());
-                if self.timer.next() != NEVER {
+                if self.timer.next() != At::NEVER {
                     turn.after(Reason::Clock, clock::LOOK);
                 }
             }
@@ -153,11 +152,11 @@ impl Launcher {
             self.shared.header.attention.store(1);
         }
         let until = match (enabled, self.timer.next()) {
-            (false, _) => Micros::MIN,
+            (false, _) => At::LOWEST,
             // Nothing is known that comes due, so nobody looks at the clock: who notes something wakes us, however late it is
             // due, or it would be missed for as long as we sleep when the clock is set forward meanwhile.
-            (true, NEVER) => NEVER,
-            (true, _) => clock::now() + length.as_micros() as i64,
+            (true, At::NEVER) => At::NEVER,
+            (true, _) => clock::now() + Span::from(length),
         };
         self.shared.header.sleeping_until.store(until);
         session::report_activity(None);

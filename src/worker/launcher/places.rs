@@ -7,7 +7,7 @@
 
 use super::Launcher;
 use crate::postgres::{clock, latch, shmem};
-use crate::pure::time::Micros;
+use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::settings;
 use crate::shared::database::db_state;
@@ -78,7 +78,7 @@ impl Launcher {
     }
 
     /// Which roles are to have an executor, or one more.
-    fn line_up(&self, now: Micros, turn: &mut Turn) -> Queues {
+    fn line_up(&self, now: At, turn: &mut Turn) -> Queues {
         let shared = self.shared;
         let mut queues = Queues { waiting: Vec::new(), wanting: Vec::new(), least: u64::MAX };
         for (index, role) in shared.roles.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Launcher {
             let executors = role.executors.load();
             let ready = role.heap_count.load() > 0;
             if !ready || executors > 0 {
-                role.waiting_since.store(0);
+                role.waiting_since.store(At::UNSET);
             }
             if executors > 0 {
                 queues.least = queues.least.min(role.vtime.load());
@@ -138,10 +138,10 @@ impl Launcher {
     }
 
     /// Executors are told how many wait for a place, so that those of roles that have had more give theirs up.
-    fn announce(&self, left: &[(u64, usize)], scheduler: bool, now: Micros) {
+    fn announce(&self, left: &[(u64, usize)], scheduler: bool, now: At) {
         let shared = self.shared;
         for (_, role) in left {
-            let _ = shared.roles[*role].waiting_since.compare_exchange(0, now);
+            let _ = shared.roles[*role].waiting_since.compare_exchange(At::UNSET, now);
         }
         let first = if scheduler { Some(0) } else { left.first().map(|(vtime, _)| *vtime) };
         shared.header.waiting_vtime.store(first.unwrap_or(u64::MAX));

@@ -3,9 +3,8 @@
 //! Slots of workers that have just ended are free when the postmaster gets to it, so one failed start is no shortage.
 //! Meanwhile nothing more is started than there are places (places.rs), and schedulers go first (databases.rs).
 
-use super::SECOND;
 use crate::postgres::{clock, shmem};
-use crate::pure::time::Micros;
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::Shared;
 use crate::shared::wakes::{Reason, Turn};
@@ -23,14 +22,14 @@ pub(super) struct Shortage {
     last_ns: u64,
     logged_ns: u64,
     /// No further try before.
-    until: Micros,
+    until: At,
     /// A scheduler waits for one: it goes first.
     pub(super) scheduler: bool,
 }
 
 impl Shortage {
     /// When a start is tried again; None = at once.
-    pub(super) fn lasts_until(&self, now: Micros) -> Option<Micros> {
+    pub(super) fn lasts_until(&self, now: At) -> Option<At> {
         (self.until > now).then_some(self.until)
     }
 
@@ -53,19 +52,19 @@ impl Shortage {
                 );
             }
         }
-        self.until = now + (10_000 << self.failures.min(10)).min(SECOND);
+        self.until = now + (Span::of_millis(10) << self.failures.min(10)).min(Span::SECOND);
         turn.at(Reason::Retry, self.until);
     }
 
     /// A worker was started.
     pub(super) fn ended(&mut self, shared: &Shared) {
         self.failures = 0;
-        self.until = 0;
-        shared.header.last_no_slot.store(0);
+        self.until = At::UNSET;
+        shared.header.last_no_slot.store(At::UNSET);
     }
 
     /// A worker slot may be free: the next start is tried at once.
     pub(super) fn try_again(&mut self) {
-        self.until = 0;
+        self.until = At::UNSET;
     }
 }

@@ -3,25 +3,24 @@
 //! A heap of hints. The truth is `next_due` and `schedule_due` of the entry, which everybody may lower without a word to
 //! us but a bit; a hint that is over falls through when it comes up.
 
-use super::SECOND;
-use crate::pure::time::{Micros, NEVER};
+use crate::pure::time::{At, Span};
 use crate::shared::wakes::{Reason, Turn};
 use crate::shared::{Shared, ready};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// A scheduler is kept while something is due within this time.
-const KEEP_SCHEDULER: Micros = 60 * SECOND;
+const KEEP_SCHEDULER: Span = Span::MINUTE;
 
 #[derive(Default)]
 pub(super) struct Timer {
     /// (due, entry): hints, checked against the entry when they come up.
-    due: BinaryHeap<Reverse<(Micros, u32)>>,
+    due: BinaryHeap<Reverse<(At, u32)>>,
 }
 
 impl Timer {
     /// Entries whose time has come are woken.
-    pub(super) fn fire_due(&mut self, shared: &Shared, now: Micros, turn: &mut Turn) {
+    pub(super) fn fire_due(&mut self, shared: &Shared, now: At, turn: &mut Turn) {
         self.take_hints(shared);
         while let Some(Reverse((at, index))) = self.due.peek().copied() {
             if at > now {
@@ -47,20 +46,20 @@ impl Timer {
         shared.take_due(|index| {
             let entry = &shared.entries[index];
             for t in [entry.next_due.load(), entry.schedule_due.load()] {
-                if t != NEVER {
+                if t != At::NEVER {
                     self.due.push(Reverse((t, index as u32)));
                 }
             }
         });
     }
 
-    pub(super) fn next(&self) -> Micros {
-        self.due.peek().map_or(NEVER, |Reverse((at, _))| *at)
+    pub(super) fn next(&self) -> At {
+        self.due.peek().map_or(At::NEVER, |Reverse((at, _))| *at)
     }
 }
 
 /// What is due of this entry. Stale hints fall through: the entry says what is true.
-fn fire(shared: &Shared, index: u32, now: Micros) {
+fn fire(shared: &Shared, index: u32, now: At) {
     let entry = &shared.entries[index as usize];
     if entry.in_use.load() != 1 {
         return;
@@ -69,8 +68,8 @@ fn fire(shared: &Shared, index: u32, now: Micros) {
     if next <= now {
         // First: with neither anything due nor anything to look at it could be given away.
         entry.generation.fetch_add(1);
-        let _ = entry.next_due.compare_exchange(next, NEVER);
-        ready::wake(shared, index, NEVER);
+        let _ = entry.next_due.compare_exchange(next, At::NEVER);
+        ready::wake(shared, index, At::NEVER);
     }
     if entry.schedule_due.load() <= now
         && let Some(db) = shared.db(entry.database.load())

@@ -4,12 +4,17 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
-use tenant_q_pure::ids::{fan_id, fire_id, gate_id, member_id, new_id, turn_id, uuid_text};
+use tenant_q_pure::ids::{self, fan_id, gate_id, member_id, new_id, turn_id, uuid_text};
+use tenant_q_pure::time::At;
 
 /// Some flow, fan-out or schedule: 019b76da-5c00-7123-8456-789abcdef012.
 const SUBJECT: u128 = 0x019b_76da_5c00_7123_8456_789a_bcde_f012;
 /// 2026-01-01T00:00:00Z, microseconds since 2000.
 const NEW_YEAR: i64 = 820_540_800_000_000;
+
+fn fire_id(schedule: u128, fire_time: i64) -> u128 {
+    ids::fire_id(schedule, At::of_micros(fire_time))
+}
 
 /// Milliseconds since 1970.
 fn millis(id: u128) -> u64 {

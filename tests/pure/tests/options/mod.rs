@@ -5,6 +5,7 @@ use tenant_q_pure::choice::{AfterOutcome, Said, UniqueUntil};
 use tenant_q_pure::options::Document;
 use tenant_q_pure::options::schedule::{self, OfAll};
 use tenant_q_pure::options::task::{self, Asked, Flow};
+use tenant_q_pure::time::Span;
 
 const ID: &str = "01234567-89ab-7def-8123-456789abcdef";
 const ID_NUMBER: u128 = 0x01234567_89ab_7def_8123_456789abcdef;
@@ -37,12 +38,12 @@ fn a_row_without_options_has_none_and_keeps_none() {
 fn each_field_of_a_task_has_its_key() {
     let options = task::Options {
         rest: Map::new(),
-        delay: Some(1),
-        timeout: Some(0),
+        delay: Some(Span::MICROSECOND),
+        timeout: Some(Span::ZERO),
         max_attempts: Some(3),
         retry: Some(json!({"kind": "fixed", "base": 5})),
         save: Some(false),
-        result_ttl: Some(86_400_000_000),
+        result_ttl: Some(Span::DAY),
         alone: true,
         unique_until: Some(Said::Known(UniqueUntil::Deleted)),
         key_was: Some("k".into()),
@@ -77,7 +78,7 @@ fn each_field_of_a_schedule_has_its_key() {
         only_if: Some("true".into()),
         after: vec!["a".into(), "b".into()],
         after_outcome: Some(Said::Known(AfterOutcome::Any)),
-        all: Some(OfAll { id: ID_NUMBER, revision: 1, stagger: 7 }),
+        all: Some(OfAll { id: ID_NUMBER, revision: 1, stagger: Span::of_micros(7) }),
         tenants: Some(vec!["t".into()]),
     };
     let document = json!({
@@ -189,5 +190,5 @@ fn what_is_garbled_in_a_schedule_is_named() {
 #[test]
 fn a_garbled_stagger_is_none() {
     let read: schedule::Options = read(&format!(r#"{{"all": {{"id": "{ID}", "revision": "{ID}", "stagger": "x"}}}}"#));
-    assert_eq!(read.all, Some(OfAll { id: ID_NUMBER, revision: ID_NUMBER, stagger: 0 }));
+    assert_eq!(read.all, Some(OfAll { id: ID_NUMBER, revision: ID_NUMBER, stagger: Span::ZERO }));
 }

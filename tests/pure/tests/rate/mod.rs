@@ -4,20 +4,21 @@ use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 use tenant_q_pure::rate::Rate;
+use tenant_q_pure::time::{At, Span};
 
-const SECOND: i64 = 1_000_000;
 /// Some instant that begins a minute, and so every window that divides one.
-const BEGIN: i64 = 1_000_000_020 * SECOND;
+const BEGIN: At = At::of_micros(1_000_000_020_000_000);
+const NEW: (At, i64) = (At::UNSET, 0);
 
 /// When one is let through that tries every `each` from `begin` on, for so long.
-fn admitted(rate: Rate, begin: i64, each: i64, length: i64) -> Vec<i64> {
-    let mut state = (0, 0);
-    let tries = (0..).map(|n| begin + n * each).take_while(|now| *now < begin + length);
+fn admitted(rate: Rate, begin: At, each: Span, length: Span) -> Vec<At> {
+    let mut state = NEW;
+    let tries = (0..).map(|n| begin + each * n).take_while(|now| *now < begin + length);
     tries.filter(|now| rate.admit(state, *now).map(|next| state = next).is_ok()).collect()
 }
 
 /// The most that any stretch of this length has seen.
-fn most_within(times: &[i64], length: i64) -> usize {
+fn most_within(times: &[At], length: Span) -> usize {
     times.iter().map(|from| times.iter().filter(|t| (*from..*from + length).contains(t)).count()).max().unwrap_or(0)
 }
 
@@ -37,7 +38,7 @@ fn as_many_as_dramatiq_lets_through() {
     ];
     for (text, window, offset, each, length, expected) in rows {
         let rate = Rate::parse(text, window).expect(text);
-        let times = admitted(rate, BEGIN + offset * 1000, each * 1000, length * 1000);
+        let times = admitted(rate, BEGIN + Span::of_millis(offset), Span::of_millis(each), Span::of_millis(length));
         assert!(expected.contains(&times.len()), "{text}, window {window}, offset {offset}: {} of {expected:?}", times.len());
     }
 }
@@ -45,8 +46,8 @@ fn as_many_as_dramatiq_lets_through() {
 #[test]
 fn a_burst_and_then_evenly() {
     let rate = Rate::parse("4/s", false).expect("a rate");
-    let times = admitted(rate, BEGIN, 1000, 2 * SECOND);
-    let after: Vec<_> = times.iter().map(|t| (t - BEGIN) / 1000).collect();
+    let times = admitted(rate, BEGIN, Span::of_millis(1), Span::of_secs(2));
+    let after: Vec<_> = times.iter().map(|t| (*t - BEGIN).millis()).collect();
     assert_eq!(after, [0, 1, 2, 3, 250, 500, 750, 1000, 1250, 1500, 1750]);
 }
 
@@ -65,43 +66,44 @@ fn texts() {
 proptest! {
     #[test]
     fn never_more_than_it_says_and_again_when_it_says(
-        count in 1i64..20, seconds in 1i64..100, window: bool, offset in 0..100 * SECOND, gaps in prop::collection::vec(0..10 * SECOND, 1..200),
+        count in 1i64..20, seconds in 1i64..100, window: bool, offset in 0..100_000_000i64, gaps in prop::collection::vec(0..10_000_000i64, 1..200),
     ) {
-        let rate = Rate { count, period: seconds * SECOND, window };
-        let (mut state, mut now) = ((0, 0), BEGIN + offset);
+        let rate = Rate { count, period: Span::of_secs(seconds), window };
+        let (mut state, mut now) = (NEW, BEGIN + Span::of_micros(offset));
         let mut times = Vec::new();
         for gap in gaps {
-            now += gap;
+            now += Span::of_micros(gap);
             match rate.admit(state, now) {
                 Ok(next) => {
                     state = next;
                     times.push(now);
                 }
                 Err(when) => {
-                    prop_assert!(when > now && when <= now + rate.period, "{when} is not soon after {now}");
+                    prop_assert!(when > now && when <= now + rate.period, "{when:?} is not soon after {now:?}");
                     prop_assert!(rate.admit(state, when).is_ok(), "not admitted when it said");
-                    prop_assert!(rate.admit(state, when - 1).is_err(), "admitted before it said");
+                    prop_assert!(rate.admit(state, when - Span::MICROSECOND).is_err(), "admitted before it said");
                 }
             }
         }
         // A burst may come right before, and what is refilled right after it.
         prop_assert!(most_within(&times, rate.period) <= 2 * count as usize);
         if window {
-            let mut starts: Vec<_> = times.iter().map(|t| t - t.rem_euclid(rate.period)).collect();
+            let mut starts: Vec<_> = times.iter().map(|t| *t - t.since_multiple_of(rate.period)).collect();
             starts.dedup();
             for start in starts {
                 prop_assert!(times.iter().filter(|t| (start..start + rate.period).contains(*t)).count() <= count as usize);
             }
         } else if let (Some(first), Some(last)) = (times.first(), times.last()) {
-            prop_assert!(times.len() as i64 <= count + (last - first) / (rate.period / count));
+            prop_assert!(times.len() as i64 <= count + (*last - *first) / (rate.period / count));
         }
     }
 
     /// A clock that is set back closes nothing for longer than a period.
     #[test]
-    fn set_back(count in 1i64..20, window: bool, back in 0..1_000_000 * SECOND) {
-        let rate = Rate { count, period: 60 * SECOND, window };
-        let mut state = (0, 0);
+    fn set_back(count in 1i64..20, window: bool, back in 0..1_000_000_000_000i64) {
+        let rate = Rate { count, period: Span::MINUTE, window };
+        let back = Span::of_micros(back);
+        let mut state = NEW;
         while let Ok(next) = rate.admit(state, BEGIN) {
             state = next;
         }

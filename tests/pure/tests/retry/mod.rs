@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tenant_q_pure::retry::Policy;
+use tenant_q_pure::time::Span;
 
-const SECOND: i64 = 1_000_000;
-const HOUR: i64 = 3600 * SECOND;
-const CENTURY: i64 = 36_500 * 24 * HOUR;
+const SECOND: Span = Span::SECOND;
+const HOUR: Span = Span::HOUR;
+const CENTURY: Span = Span::of_days(36_500);
 
 fn policy(document: Value) -> Policy {
     let policy: Policy = serde_json::from_value(document.clone()).unwrap_or_else(|e| panic!("{document}: {e}"));
@@ -40,19 +41,19 @@ fn each_kind_waits_as_its_formula_says() {
     ];
     for (document, delays) in rows {
         for (attempt, seconds) in delays {
-            assert_eq!(exact(document.clone()).delay(*attempt, 1), seconds * SECOND, "{document} after attempt {attempt}");
+            assert_eq!(exact(document.clone()).delay(*attempt, 1), Span::of_secs(*seconds), "{document} after attempt {attempt}");
         }
     }
     // What is documented of tasks without a policy.
     let default = Policy { jitter: Some(0.0), ..Policy::default() };
-    assert_eq!([1, 2, 3, 9].map(|n| default.delay(n, 1)), [15 * SECOND, 30 * SECOND, 60 * SECOND, HOUR]);
+    assert_eq!([1, 2, 3, 9].map(|n| default.delay(n, 1)), [SECOND * 15, SECOND * 30, SECOND * 60, HOUR]);
 }
 
 #[test]
 fn a_delay_is_to_the_microsecond_what_was_asked_for() {
     for (seconds, micros) in [(0.000249, 249), (0.29, 290_000), (1.001, 1_001_000), (86_400.5, 86_400_500_000)] {
-        assert_eq!(exact(json!({"kind": "fixed", "base": seconds})).delay(1, 1), micros);
-        assert_eq!(exact(json!({"kind": "list", "delays": [seconds]})).delay(1, 1), micros);
+        assert_eq!(exact(json!({"kind": "fixed", "base": seconds})).delay(1, 1), Span::of_micros(micros));
+        assert_eq!(exact(json!({"kind": "list", "delays": [seconds]})).delay(1, 1), Span::of_micros(micros));
     }
 }
 
@@ -62,13 +63,13 @@ fn attempts_beyond_counting_neither_overflow_nor_wrap() {
         let delay = |document: Value| exact(document).delay(attempt, u64::MAX);
         assert_eq!(delay(json!({"kind": "exponential"})), HOUR);
         assert_eq!(delay(json!({"kind": "exponential", "factor": 1e300, "base": 1e300, "cap": 1e300})), CENTURY);
-        assert_eq!(delay(json!({"kind": "exponential", "factor": 0.5})), 0);
-        assert_eq!(delay(json!({"kind": "linear", "factor": 1e300, "cap": 60})), 60 * SECOND);
-        assert_eq!(delay(json!({"kind": "celery"})), 600 * SECOND);
-        assert_eq!(delay(json!({"kind": "dramatiq"})), 604_800 * SECOND);
+        assert_eq!(delay(json!({"kind": "exponential", "factor": 0.5})), Span::ZERO);
+        assert_eq!(delay(json!({"kind": "linear", "factor": 1e300, "cap": 60})), SECOND * 60);
+        assert_eq!(delay(json!({"kind": "celery"})), SECOND * 600);
+        assert_eq!(delay(json!({"kind": "dramatiq"})), SECOND * 604_800);
         assert_eq!(delay(json!({"kind": "procrastinate", "base": 1, "factor": 10})), CENTURY);
         assert_eq!(delay(json!({"kind": "fixed", "base": 1e300})), CENTURY);
-        assert_eq!(delay(json!({"kind": "list", "delays": [1, 2]})), 2 * SECOND);
+        assert_eq!(delay(json!({"kind": "list", "delays": [1, 2]})), SECOND * 2);
     }
 }
 
@@ -77,7 +78,7 @@ fn no_base_is_no_delay_however_often_it_is_multiplied() {
     for kind in ["exponential", "linear", "celery", "dramatiq", "procrastinate"] {
         for (factor, attempt) in [(2.0, 5000), (3.0, 647), (3.0, 648), (10.0, 310), (1e300, 3), (1e300, u32::MAX)] {
             let delay = exact(json!({"kind": kind, "base": 0, "factor": factor})).delay(attempt, 1);
-            assert_eq!(delay, 0, "{kind}, factor {factor}, attempt {attempt}");
+            assert_eq!(delay, Span::ZERO, "{kind}, factor {factor}, attempt {attempt}");
         }
     }
 }
@@ -98,7 +99,7 @@ fn chance_fills_its_bounds_and_does_not_leave_them() {
         (json!({"kind": "dramatiq"}), 60, 302_400.0, 604_800.0),
     ] {
         let policy = policy(document.clone());
-        let delays: Vec<f64> = (0..1000).map(|seed| policy.delay(attempt, seed) as f64 / 1e6).collect();
+        let delays: Vec<f64> = (0..1000).map(|seed| policy.delay(attempt, seed).seconds()).collect();
         // To the microsecond.
         assert!(delays.iter().all(|d| (least - 1e-6..=most + 1e-6).contains(d)), "{document}");
         let edge = (most - least) / 20.0;
@@ -106,7 +107,7 @@ fn chance_fills_its_bounds_and_does_not_leave_them() {
     }
     // Kinds that promise no chance have none.
     for document in [json!({"kind": "fixed"}), json!({"kind": "linear"}), json!({"kind": "rq", "delays": [15]})] {
-        assert!((0..100).all(|seed| policy(document.clone()).delay(1, seed) == 15 * SECOND), "{document}");
+        assert!((0..100).all(|seed| policy(document.clone()).delay(1, seed) == SECOND * 15), "{document}");
     }
 }
 
@@ -200,15 +201,15 @@ proptest! {
         base in 0.001f64..1e9, factor in 1f64..1e6, cap in 0f64..1e10, jitter in 0f64..=1.0, seed: u64, attempts in prop::collection::vec(1u32.., 2..20),
     ) {
         let policy = policy(json!({"kind": kind, "base": base, "factor": factor, "cap": cap, "jitter": jitter}));
-        let most = ((cap * 1e6).round() as i64).min(CENTURY);
+        let most = Span::of_micros((cap * 1e6).round() as i64).min(CENTURY);
         let mut attempts = attempts;
         attempts.sort();
-        let mut before = 0;
+        let mut before = Span::ZERO;
         for attempt in attempts {
             let random = policy.delay(attempt, seed);
-            prop_assert!((0..=most).contains(&random), "{random} of {most}");
+            prop_assert!((Span::ZERO..=most).contains(&random), "{random:?} of {most:?}");
             let plain = Policy { jitter: Some(0.0), ..policy.clone() }.delay(attempt, seed);
-            prop_assert!((before..=most).contains(&plain), "{plain} after {before}, at most {most}");
+            prop_assert!((before..=most).contains(&plain), "{plain:?} after {before:?}, at most {most:?}");
             before = plain;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use tenant_q_pure::state::{State, ended, finished, is_runnable, is_task, stored, unfinished};
+use tenant_q_pure::time::{At, Span};
 
 #[test]
 fn names_are_those_of_the_documentation_and_each_is_of_one_state() {
@@ -28,7 +29,7 @@ fn characters_of_rows_never_change() {
 
 #[test]
 fn what_a_row_of_an_unfinished_task_says() {
-    const NOW: i64 = 1_000;
+    const NOW: At = At::of_micros(1_000);
     // Character, attempts, due in so long, runs.
     for (character, attempts, in_so_long, runs, name) in [
         (b'q', 0, 0, false, "queued"),
@@ -53,7 +54,7 @@ fn what_a_row_of_an_unfinished_task_says() {
         (b'h', 2, 1, false, "held"),
         (b'h', 0, 0, true, "running"),
     ] {
-        let state = unfinished(character, attempts, NOW + in_so_long, NOW, runs);
+        let state = unfinished(character, attempts, NOW + Span::of_micros(in_so_long), NOW, runs);
         let what = char::from(character);
         assert_eq!(state.name(), name, "{what}, {attempts} attempts, due in {in_so_long}, runs: {runs}");
         assert!(!state.is_final());
