@@ -10,6 +10,7 @@ pub mod pick;
 pub mod poison;
 pub mod retention;
 pub mod run;
+pub mod scan;
 pub mod spread;
 pub mod tell;
 pub mod tick;

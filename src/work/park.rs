@@ -20,7 +20,7 @@ use crate::tenant::{self, Tenant};
 use crate::waits::depend::{self, Answer};
 use crate::waits::{gate, turn};
 use crate::work::complete;
-use crate::work::pick::Wait;
+use crate::work::scan::Wait;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 

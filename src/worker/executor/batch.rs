@@ -20,7 +20,8 @@ use crate::shared::{BATCH, blocked, counters, culprits, ready, waiters};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::gate;
-use crate::work::pick::{self, Batch, Picked, PickedRow};
+use crate::work::pick::{self, Batch, Picked};
+use crate::work::scan::PickedRow;
 use crate::work::{park, retention, run};
 use std::rc::Rc;
 
