@@ -255,7 +255,7 @@ pub fn fire(args: &Args) -> Result<Ret> {
     let queue = Queue::of(tenant.clone(), tasks, author(), By::Caller);
     let now = clock::now();
     let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
-    let id = crate::work::enqueue::add(&queue, &crate::work::tick::task_of(&schedule, &tenant, &row, &handler_name, now)?)?;
+    let id = crate::work::enqueue::add(&queue, &crate::work::fire::task_of(&schedule, &tenant, &row, &handler_name, now)?)?;
     follow::change(&table, &name, |row| {
         let runs = row.get(Schedules::RUN_COUNT).unwrap_or(0).saturating_add(1);
         let columns = vec![Schedules::LAST_RUN.to(now), Schedules::LAST_TASK.to(id), Schedules::RUN_COUNT.to(runs)];

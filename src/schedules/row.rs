@@ -78,6 +78,27 @@ impl From<RuleError> for Broken {
     }
 }
 
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Error {
+        broken.error
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(e: RuleError) -> Error {
+        let mut error = Error::invalid(e.message);
+        if let Some(position) = e.position {
+            error = error.detail(format!("Parameter {}, at byte {}.", e.field, position + 1));
+        } else {
+            error = error.detail(format!("Parameter {}.", e.field));
+        }
+        if let Some(hint) = e.hint {
+            error = error.hint(hint);
+        }
+        error
+    }
+}
+
 pub fn broken(parameter: &'static str) -> impl Fn(Error) -> Broken {
     move |error| Broken { parameter, error }
 }

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod complete;
 pub mod enqueue;
+pub mod fire;
 pub mod flow;
 pub mod own_session;
 pub mod park;

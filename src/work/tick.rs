@@ -1,32 +1,23 @@
 //! Serving fire times: one transaction enqueues the task and advances the schedule, so each fire
 //! time is served exactly once, whoever is killed in between. The task's id is computed from the
-//! schedule and the fire time: a second attempt finds the first.
+//! schedule and the fire time: a second attempt finds the first. What one schedule makes is fire.rs's.
 
-use crate::fanout::{definitions, lines};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, row_lock, subtransaction, timeout, transaction};
-use crate::pure::schedule::catch_up::{self, Overlap};
-use crate::pure::schedule::rule::RuleError;
-use crate::pure::schedule::spread;
-use crate::pure::time::{self, At, Span};
-use crate::pure::{ids, state};
-use crate::schedules::follow::{self, State};
-use crate::schedules::row::{Broken, ROW, Schedule};
+use crate::pure::time::{At, Span};
+use crate::schedules::row::{ROW, Schedule};
+use crate::settings;
 use crate::shared::entry::Entry;
 use crate::shared::{Shared, ready};
-use crate::task::new::NewTask;
 use crate::task::queue::Queue;
-use crate::tenant::columns::{Schedules, Tasks};
+use crate::tenant::columns::Schedules;
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
-use crate::{handler, settings};
-use chrono::{DateTime, Utc};
-use serde_json::{Value as Json, json};
+use crate::work::fire::{Changes, Firing};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,8 +27,6 @@ use std::time::{Duration, Instant};
 const SCHEDULES: usize = 200;
 /// Fire times of one tenant that one transaction serves.
 const FIRE_TIMES: usize = 500;
-/// A line of tq_fanouts, which has a row for each tenant, counts as so many.
-const LINE: usize = 100;
 /// How long one tenant's schedules are served before it is the others' turn.
 const TURN: Duration = Duration::from_millis(100);
 /// How long a tick goes on before fan-outs and sweeps get theirs.
@@ -50,44 +39,30 @@ const LOCKED_AGAIN: Span = Span::of_secs(1);
 const LOCKED_ROWS: usize = 1000;
 const FAILED_AGAIN: Span = Span::of_secs(5);
 /// An internal error is the first one again after this.
+const REMEMBERED: Duration = Duration::from_secs(600);
 /// So many are remembered; with one more all begin anew.
 const FAILED_MAX: usize = 1000;
-const REMEMBERED: Duration = Duration::from_secs(600);
 /// Tenants whose rows in front are locked, remembered at a time.
 const PLACES_MAX: usize = 10_000;
 /// Rows in front that were locked are left out for so long, while there is something to do behind them.
 const LEFT_OUT_FOR: Duration = Duration::from_secs(10);
 /// Rows that came to be due without a word (by an UPDATE of their owner) are found by a look at all of them.
 const LOOK_AT_ALL: Span = Span::of_secs(10);
-impl From<Broken> for Error {
-    fn from(b: Broken) -> Error {
-        b.error
-    }
-}
-impl From<RuleError> for Error {
-    fn from(e: RuleError) -> Error {
-        let mut error = Error::invalid(e.message);
-        if let Some(position) = e.position {
-            error = error.detail(format!("Parameter {}, at byte {}.", e.field, position + 1));
-        } else {
-            error = error.detail(format!("Parameter {}.", e.field));
-        }
-        if let Some(hint) = e.hint {
-            error = error.hint(hint);
-        }
-        error
-    }
-}
 
 /// Serves what is due in tenants of this database whose time has come: the one that has waited longest first,
 /// and for so long only; the others stay due. False: nothing came of it.
-pub fn tick(s: &Shared, database: u32) -> bool {
+pub fn tick(shared: &Shared, database: u32) -> bool {
     let (began, now) = (clock::steady(), clock::now());
-    let is_due = |e: &Entry| e.in_use.load() == 1 && e.database.load() == database && e.schedule_due.load() <= now;
-    let mut due: Vec<(At, usize)> =
-        s.entries.iter().enumerate().filter(|(_, e)| is_due(e)).map(|(index, e)| (e.schedule_due.load(), index)).collect();
+    let is_due = |entry: &Entry| entry.in_use.load() == 1 && entry.database.load() == database && entry.schedule_due.load() <= now;
+    let mut due: Vec<(At, usize)> = shared
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| is_due(entry))
+        .map(|(index, entry)| (entry.schedule_due.load(), index))
+        .collect();
     due.sort();
-    let Some(db) = s.db(database) else { return false };
+    let Some(db) = shared.db(database) else { return false };
     let mut came = false;
     for (n, (_, index)) in due.into_iter().enumerate() {
         // One at least: however long it took to look for them, something comes of it.
@@ -99,13 +74,13 @@ pub fn tick(s: &Shared, database: u32) -> bool {
         // Should this process end meanwhile, the launcher puts it back.
         db.ticking.store(index as u32 + 1);
         // Taken off before the look: whoever sets an earlier one meanwhile is not lost.
-        s.entries[index].schedule_due.store(At::NEVER);
+        shared.entries[index].schedule_due.store(At::NEVER);
         let before = clock::now();
-        let again = take_turn(s, index);
+        let again = take_turn(shared, index);
         // One that is due as it was before has had nothing done for it.
         came |= again > before;
         if again != At::NEVER {
-            ready::schedule_due(s, index as u32, again);
+            ready::schedule_due(shared, index as u32, again);
         }
         db.ticking.store(0);
     }
@@ -113,28 +88,28 @@ pub fn tick(s: &Shared, database: u32) -> bool {
 }
 
 /// Serves one tenant; when to come again.
-fn take_turn(s: &Shared, index: usize) -> At {
-    let e = &s.entries[index];
+fn take_turn(shared: &Shared, index: usize) -> At {
+    let entry = &shared.entries[index];
     let began = clock::steady();
-    let schema = e.tenant.load();
+    let schema = entry.tenant.load();
     let mut care = Care::Batch;
     loop {
         let now = clock::now();
-        let full = e.schedule_full.load();
+        let full = entry.schedule_full.load();
         let all = full > now || now - full > LOOK_AT_ALL;
-        let low = e.schedule_low.load();
+        let low = entry.schedule_low.load();
         let served = transaction::run(|| {
             timeout::limit_locks(LOCK_TIMEOUT);
-            serve(s, schema, if all { ready::BEGINNING } else { low }, Place::of(schema), care)
+            serve(shared, schema, if all { ready::BEGINNING } else { low }, Place::of(schema), care)
         });
         let failure = match served {
             Ok(Served { next, nothing_before, behind }) => {
                 Place::note(schema, behind);
                 if let Some(raised) = nothing_before {
                     // Unless somebody has announced another one meanwhile.
-                    let _ = e.schedule_low.compare_exchange(low, raised.max(low));
+                    let _ = entry.schedule_low.compare_exchange(low, raised.max(low));
                     if all {
-                        e.schedule_full.store(now);
+                        entry.schedule_full.store(now);
                     }
                 }
                 match next {
@@ -255,9 +230,9 @@ impl Place {
 }
 
 /// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found locked.
-fn serve(s: &Shared, schema: u32, from: At, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
+fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
-        Ok(t) => t,
+        Ok(tenant) => tenant,
         // Detached or dropped: whoever attaches it again wakes it.
         Err(_) => return Served::nothing(At::NEVER),
     };
@@ -268,7 +243,7 @@ fn serve(s: &Shared, schema: u32, from: At, behind: Option<Place>, care: Care) -
     if let Some(until) = tenant.paused_until(now) {
         return Served::nothing(until);
     }
-    let Some(mut work) = Work::open(s, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
+    let Some(mut work) = Work::open(shared, &tenant, now)? else { return Served::nothing(now + LOCKED_AGAIN) };
     let mut due = Vec::new();
     let mut keys = vec![Schedules::NEXT_RUN.at_most(now)];
     let from = behind.map_or(from, |place| place.due.max(from));
@@ -355,7 +330,7 @@ enum Turn {
 
 /// A tenant's tables while its schedules are served.
 struct Work<'a> {
-    s: &'a Shared,
+    shared: &'a Shared,
     tenant: &'a Rc<Tenant>,
     table: Table<Schedules>,
     queue: Queue,
@@ -364,12 +339,12 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// None: somebody has them.
-    fn open(s: &'a Shared, tenant: &'a Rc<Tenant>, now: At) -> Result<Option<Work<'a>>> {
+    fn open(shared: &'a Shared, tenant: &'a Rc<Tenant>, now: At) -> Result<Option<Work<'a>>> {
         let Some(table) = tenant.try_open(tenant.schedule, Access::Write)? else { return Ok(None) };
         let Some(tasks) = tenant.try_open(tenant.task, Access::Write)? else { return Ok(None) };
         let nobody = Caller { name: String::new(), superuser: false };
         let queue = Queue::of(tenant.clone(), tasks.fetch_at_most(ROW), nobody, By::Engine);
-        Ok(Some(Work { s, tenant, table: table.fetch_at_most(ROW), queue, now }))
+        Ok(Some(Work { shared, tenant, table: table.fetch_at_most(ROW), queue, now }))
     }
 
     /// A row that is locked. `left`: fire times that this transaction may still serve.
@@ -378,7 +353,10 @@ impl<'a> Work<'a> {
             Ok(schedule) if schedule.of_all.is_some() && !tenant::keep(self.tenant)? => {
                 return Ok(Turn::LeftOut(self.now + LOCKED_AGAIN));
             }
-            Ok(schedule) => fire(self.s, self.tenant, &mut self.queue, row, &schedule, self.now, left)?,
+            Ok(schedule) => {
+                let Work { shared, tenant, ref mut queue, now, .. } = *self;
+                Firing { shared, tenant, queue, row, schedule: &schedule, now, left }.fire()?
+            }
             // A broken schedule says so and stops nothing else.
             Err(broken) => Changes::broken(row, broken.into()),
         };
@@ -387,8 +365,8 @@ impl<'a> Work<'a> {
 
     /// The same, so that an error takes back nothing but this.
     fn serve_alone(&mut self, row: &Row<Schedules>, left: &mut usize) -> std::result::Result<Turn, Failure> {
-        let (s, tenant, now) = (self.s, self.tenant, self.now);
-        let served = subtransaction::run(|| match Work::open(s, tenant, now)? {
+        let (shared, tenant, now) = (self.shared, self.tenant, self.now);
+        let served = subtransaction::run(|| match Work::open(shared, tenant, now)? {
             Some(mut work) => work.serve(row, left),
             None => Ok(Turn::LeftOut(now + LOCKED_AGAIN)),
         });
@@ -441,210 +419,6 @@ impl<'a> Work<'a> {
 
 fn overtaken() -> Failure {
     Failure::new(SqlState::SERIALIZATION_FAILURE, "the schedule was changed meanwhile")
-}
-
-struct Changes {
-    next: Option<At>,
-    problem: Option<String>,
-    served: Option<(At, i64)>,
-    last_task: Option<u128>,
-    repeats: Option<i32>,
-    state: State,
-    /// A one-time schedule that has fired: its row goes.
-    over: bool,
-}
-
-impl Changes {
-    /// Not again until somebody mends it.
-    fn broken(row: &Row<Schedules>, error: Error) -> Changes {
-        Changes {
-            next: None,
-            problem: Some(error.message),
-            served: None,
-            last_task: None,
-            repeats: None,
-            state: if row.outside <= ROW { State::of(row) } else { State::default() },
-            over: false,
-        }
-    }
-}
-
-/// `left`: fire times that may be served now.
-fn fire(
-    s: &Shared,
-    tenant: &Rc<Tenant>,
-    queue: &mut Queue,
-    row: &Row<Schedules>,
-    schedule: &Schedule,
-    now: At,
-    left: &mut usize,
-) -> Result<Changes> {
-    let mut state = schedule.state.clone();
-    let mut repeats = schedule.repeats;
-    if row.get(Schedules::ENABLED) != Some(true) {
-        state.start_over();
-        return Ok(Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false });
-    }
-    let plan = schedule.plan();
-    // The rule's own fire times, and the one of a release.
-    let next_run = row.get(Schedules::NEXT_RUN);
-    let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
-    let (mut slots, mut next) = match waiting_for {
-        // Before any clock of a computer's: somebody means at once.
-        Some(at) if at <= now => {
-            let from = time::instant(if at < At::UNIX_EPOCH { now } else { at });
-            let part =
-                catch_up::part(&plan, from, time::instant(now), &schedule.lateness, state.promised.map(time::instant), (*left).max(1));
-            state.promised = part.promised.map(At::from);
-            (part.serve, part.next.map(At::from))
-        }
-        // The owner has written a release into it by hand, and lost the rule's own.
-        None if state.released.is_some() => (vec![], plan.next_after(time::instant(now)).map(At::from)),
-        at => (vec![], at),
-    };
-    let released = state.released;
-    if let Some(at) = released.filter(|at| schedule.lateness.deadline.is_none_or(|d| time::instant(now) - time::instant(*at) <= d)) {
-        slots.push(time::instant(at));
-        slots.sort();
-        slots.dedup();
-    }
-    if schedule.of_all.is_some() && !tenant.fan_out {
-        // What all tenants are to do, this one isn't: its plan goes on.
-        slots.clear();
-    }
-    *left = left.saturating_sub(slots.len());
-    let mut last_task = row.get(Schedules::LAST_TASK);
-    let mut served = 0;
-    let mut problem = None;
-    queue.caller =
-        Caller { name: row.text(Schedules::CREATED_BY).unwrap_or_default(), superuser: row.get(Schedules::BY_SUPERUSER).unwrap_or(false) };
-    let handler_name = row.text(Schedules::HANDLER).unwrap_or_default();
-    if state.released.is_some() || !slots.is_empty() {
-        state.start_over();
-    }
-    for slot in slots {
-        if repeats == 0 {
-            break;
-        }
-        let at = At::from(slot);
-        // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
-        let of_line = schedule.of_all.as_ref().filter(|_| released != Some(at));
-        if schedule.active_hours.as_ref().is_some_and(|h| !h.contain(schedule.zone, slot)) {
-            continue;
-        }
-        if repeats > 0 {
-            repeats -= 1;
-        }
-        if let Some(last) = last_task
-            && schedule.overlap != Overlap::Allow
-            && let Some(unfinished) = queue.table.find(Tasks::ID.equals(last)).filter(|r| state::is_task(r.char(Tasks::STATE)))
-        {
-            let waits =
-                || crate::shared::slot::running(s, tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or_default()).is_none();
-            let left_out = match schedule.overlap {
-                Overlap::Allow => false,
-                Overlap::Queue => waits(),
-                Overlap::Skip => true,
-            };
-            if left_out {
-                if let Some(all) = of_line {
-                    let begun = definitions::fired(tenant, all, row, at, Err("the task of an earlier fire time has not finished".into()))?;
-                    *left = left.saturating_sub(if begun { LINE } else { 0 });
-                }
-                continue;
-            }
-        }
-        let id = ids::fire_id(schedule.id ^ u128::from(state.clock) << 64, at);
-        let jitter = if schedule.jitter > Span::ZERO {
-            Span::from(spread::jitter(schedule.id as u64, slot, schedule.jitter.into()))
-        } else {
-            Span::ZERO
-        };
-        let later = jitter + schedule.of_all.as_ref().map_or(Span::ZERO, |all| all.stagger(tenant));
-        // The handler may be gone for a while: the plan goes on.
-        let made = task_of(schedule, tenant, row, &handler_name, at).and_then(|new| {
-            let fanout = of_line.map(|all| all.line(at));
-            let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
-            crate::work::enqueue::add(queue, &new).map(|added| (new, added))
-        });
-        let made = match made {
-            // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
-            Err(error) if error.sqlstate == SqlState::LOCK_NOT_AVAILABLE => return Err(error),
-            made => made,
-        };
-        if let Some(all) = of_line {
-            let result = match &made {
-                Ok((new, id)) if new.id != Some(*id) && !lines::is_of(&queue.table, *id, new.fanout) => Err(lines::TAKEN.into()),
-                Ok((_, id)) => Ok(*id),
-                Err(e) => Err(e.message.clone()),
-            };
-            let begun = definitions::fired(tenant, all, row, at, result)?;
-            *left = left.saturating_sub(if begun { LINE } else { 0 });
-        }
-        match made {
-            Ok((new, id)) => {
-                crate::work::tell::schedule_fired(queue, &new, id);
-                last_task = Some(id);
-                served += 1;
-                transaction::see_own_writes();
-            }
-            Err(error) => {
-                problem = Some(error.message);
-                // It has made no task of it.
-                repeats += i32::from(repeats >= 0);
-            }
-        }
-    }
-    if repeats == 0 {
-        next = None;
-    } else if next.is_none()
-        && problem.is_none()
-        && !schedule.rule.fires_once()
-        && !schedule.rule.is_after()
-        && schedule.until.is_none_or(|t| t > now)
-    {
-        problem = Some("its rule has no further fire time".into());
-    }
-    // One that others come after stays: their names for it would mean nothing.
-    let over = schedule.rule.fires_once()
-        && next.is_none()
-        && repeats < 0
-        && problem.is_none()
-        && schedule.after.is_empty()
-        // That it has run is remembered for as long as it is defined.
-        && schedule.of_all.is_none()
-        && follow::is_last(&state);
-    Ok(Changes { next, problem, served: (served > 0).then_some((now, served)), last_task, repeats: Some(repeats), state, over })
-}
-
-/// A task of this schedule for the fire time `at`, but for its id and when it may run.
-pub fn task_of(schedule: &Schedule, tenant: &Tenant, row: &Row<Schedules>, handler_name: &str, at: At) -> Result<NewTask> {
-    Ok(NewTask {
-        handler: handler_name.to_string(),
-        args: arguments(tenant, schedule, row, handler_name, time::instant(at))?,
-        name: schedule.base.name.clone().or_else(|| Some(schedule.name.clone())),
-        delay: None,
-        schedule: Some(schedule.name.clone()),
-        scheduled_for: Some(at),
-        alone: schedule.overlap != Overlap::Allow,
-        ..schedule.base.clone()
-    })
-}
-
-/// The schedule's arguments, with the intended time where `time_arg` asks for it: as the
-/// parameter's type has it, in the schedule's zone.
-fn arguments(tenant: &Tenant, schedule: &Schedule, row: &Row<Schedules>, handler_name: &str, slot: DateTime<Utc>) -> Result<Option<Jsonb>> {
-    let Some(name) = row.text(Schedules::TIME_ARG) else { return Ok(row.document(Schedules::ARGS)) };
-    let mut object = match row.get(Schedules::ARGS) {
-        None if row.has(Schedules::ARGS) => return Err(Error::invalid("args can not be read")),
-        None | Some(Json::Null) => json!({}),
-        Some(Json::Object(o)) => Json::Object(o),
-        Some(_) => return Err(Error::invalid("time_arg needs args to be an object")),
-    };
-    let handler = handler::require(tenant, handler_name)?;
-    let kind = handler.signature.as_ref().and_then(|sig| sig.params.iter().find(|p| p.name.as_deref() == Some(&name))).map(|p| p.type_oid);
-    object[&name] = time::time_text(slot, schedule.zone, kind).into();
-    Ok(Some(Jsonb::from_value(object)))
 }
 
 /// When the tenant's next schedule comes due; for sweeps.
