@@ -5,6 +5,7 @@
 
 use crate::postgres::error::Error;
 use crate::postgres::interval::{self, Interval};
+use crate::postgres::text;
 use crate::postgres::types::{Documents, Jsonb};
 use crate::pure::time::{At, Span};
 use pgrx::pg_sys;
@@ -31,12 +32,14 @@ impl Args {
     /// Raises 54000 for more than anybody could mean: what is said of it would be as long.
     pub fn text(&self, n: usize) -> Option<String> {
         self.limit(n, TEXT_MAX);
-        self.datum(n).map(crate::postgres::text::of_datum)
+        // SAFETY: as in get().
+        self.datum(n).map(|datum| unsafe { text::of_datum(datum) })
     }
     /// The beginning of a text that is only shown.
     pub fn message(&self, n: usize) -> Option<String> {
         crate::postgres::memory::require(2 * self.size(n));
-        let mut text = self.datum(n).map(crate::postgres::text::of_datum)?;
+        // SAFETY: as in get().
+        let mut text = self.datum(n).map(|datum| unsafe { text::of_datum(datum) })?;
         text.truncate(text.floor_char_boundary(MESSAGE));
         Some(text)
     }
@@ -91,7 +94,8 @@ impl Args {
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
         self.limit(n, TEXT_MAX);
-        self.datum(n).map(crate::postgres::text::of_array)
+        // SAFETY: as in get().
+        self.datum(n).map(|datum| unsafe { text::of_array(datum) })
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
         self.limit(n, UUIDS_MAX);

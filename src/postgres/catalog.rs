@@ -2,6 +2,7 @@
 
 use crate::postgres::column::{self, TableId};
 use crate::postgres::relation::Table;
+use crate::postgres::transaction;
 use crate::postgres::worker::c_string;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -18,6 +19,7 @@ fn oid(o: u32) -> pg_sys::Oid {
 }
 
 pub fn schema_oid(name: &str) -> Option<u32> {
+    transaction::require();
     if name.len() > 63 {
         return None;
     }
@@ -25,10 +27,12 @@ pub fn schema_oid(name: &str) -> Option<u32> {
     some(unsafe { pg_sys::get_namespace_oid(c_string(name).as_ptr(), true) })
 }
 pub fn schema_name(schema: u32) -> Option<String> {
+    transaction::require();
     // SAFETY: a look-up; NULL when missing.
     owned(unsafe { pg_sys::get_namespace_name(oid(schema)) })
 }
 pub fn schema_owner(schema: u32) -> Option<u32> {
+    transaction::require();
     // SAFETY: the tuple is released before the function returns; nspowner is fixed-width.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, pg_sys::Datum::from(schema));
@@ -63,10 +67,12 @@ pub fn may_create_in_schema(schema: u32, user: pg_sys::Oid) -> bool {
 }
 
 pub fn relation_oid(schema: u32, name: &str) -> Option<u32> {
+    transaction::require();
     // SAFETY: a look-up.
     some(unsafe { pg_sys::get_relname_relid(c_string(name).as_ptr(), oid(schema)) })
 }
 pub fn relation_name(relation: u32) -> Option<String> {
+    transaction::require();
     // SAFETY: a look-up; NULL when missing.
     owned(unsafe { pg_sys::get_rel_name(oid(relation)) })
 }
@@ -76,6 +82,7 @@ pub const DATABASE_OWNER: u32 = 6171;
 
 /// Who owns this database.
 pub fn database_owner() -> u32 {
+    transaction::require();
     // SAFETY: the tuple is released before the function returns; datdba is fixed-width.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::DATABASEOID as i32, pg_sys::Datum::from(pg_sys::MyDatabaseId));
@@ -90,14 +97,17 @@ pub fn database_owner() -> u32 {
 }
 
 pub fn role_name(role: u32) -> Option<String> {
+    transaction::require();
     // SAFETY: a look-up; no error when missing.
     owned(unsafe { pg_sys::GetUserNameFromId(oid(role), true) })
 }
 pub fn role_oid(name: &str) -> Option<u32> {
+    transaction::require();
     // SAFETY: a look-up; missing_ok.
     some(unsafe { pg_sys::get_role_oid(c_string(name).as_ptr(), true) })
 }
 pub fn may_login(role: u32) -> bool {
+    transaction::require();
     // SAFETY: the tuple is released before the function returns; rolcanlogin is fixed-width.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::AUTHOID as i32, pg_sys::Datum::from(role));
@@ -111,6 +121,7 @@ pub fn may_login(role: u32) -> bool {
     }
 }
 pub fn may_connect(database: u32, role: u32) -> bool {
+    transaction::require();
     // SAFETY: a look-up.
     unsafe {
         #[cfg(feature = "pg15")]
@@ -127,6 +138,7 @@ pub fn may_connect(database: u32, role: u32) -> bool {
 
 /// Whether `user` may INSERT into that column (from 1), by column or table privilege.
 pub fn may_insert<R, K>(table: TableId<R>, column: column::Column<R, K>, user: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: look-ups.
     unsafe {
         pg_sys::pg_class_aclcheck(oid(table.oid()), user, pg_sys::ACL_INSERT as _) == pg_sys::AclResult::ACLCHECK_OK
@@ -135,14 +147,17 @@ pub fn may_insert<R, K>(table: TableId<R>, column: column::Column<R, K>, user: p
     }
 }
 pub fn may_select(relation: u32, user: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a look-up.
     unsafe { pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_SELECT as _) == pg_sys::AclResult::ACLCHECK_OK }
 }
 pub fn may_delete(relation: u32, user: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a look-up.
     unsafe { pg_sys::pg_class_aclcheck(oid(relation), user, pg_sys::ACL_DELETE as _) == pg_sys::AclResult::ACLCHECK_OK }
 }
 pub fn may_execute(function: u32, user: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a look-up.
     unsafe {
         #[cfg(feature = "pg15")]
@@ -159,6 +174,7 @@ pub fn may_execute(function: u32, user: pg_sys::Oid) -> bool {
 
 /// The installed extension's version; None = it isn't here.
 pub fn extension_version() -> Option<String> {
+    transaction::require();
     // SAFETY: a scan of pg_extension, closed before return.
     unsafe {
         let ext = pg_sys::get_extension_oid(c"tenant_q".as_ptr(), true);
@@ -274,6 +290,7 @@ pub unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<i16> {
 
 /// Whether it is the order that btrees have for the type unless told otherwise.
 pub fn is_usual_btree_class(class: u32) -> bool {
+    transaction::require();
     // SAFETY: the tuple is released before the function returns; what is read is fixed-width.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::CLAOID as i32, pg_sys::Datum::from(class));
@@ -428,6 +445,7 @@ fn trigger_on<R>(table: &Table<R>) -> Option<Oddity> {
 
 /// Foreign keys that refer to the table: their names and their own tables.
 pub fn referring<R>(table: &Table<R>) -> Vec<(String, String)> {
+    transaction::require();
     let mut found: Vec<(String, String)> = triggers(table)
         .into_iter()
         .filter(|t| t.tgisinternal && REFERRED.contains(&t.tgfoid.to_u32()))
@@ -444,6 +462,7 @@ pub fn referring<R>(table: &Table<R>) -> Vec<(String, String)> {
 
 /// A relation's name as SQL names it from anywhere.
 pub fn qualified_name(relation: u32) -> String {
+    transaction::require();
     // SAFETY: a look-up.
     let schema = some(unsafe { pg_sys::get_rel_namespace(oid(relation)) }).and_then(schema_name).unwrap_or_default();
     format!("{}.{}", quote(&schema), quote(&relation_name(relation).unwrap_or_default()))
@@ -451,12 +470,14 @@ pub fn qualified_name(relation: u32) -> String {
 
 /// A type as SQL names it.
 pub fn type_name(type_oid: u32) -> String {
+    transaction::require();
     // SAFETY: a look-up; "???" when missing.
     owned(unsafe { pg_sys::format_type_be(oid(type_oid)) }).unwrap_or_default()
 }
 
 /// Whether the index is a constraint's.
 pub fn is_constraint(index: u32) -> bool {
+    transaction::require();
     // SAFETY: a look-up.
     unsafe { pg_sys::get_index_constraint(oid(index)) != pg_sys::InvalidOid }
 }
@@ -591,6 +612,7 @@ pub fn quote(name: &str) -> String {
 }
 
 pub fn database_oid(name: &str) -> Option<u32> {
+    transaction::require();
     // SAFETY: a look-up; missing_ok.
     some(unsafe { pg_sys::get_database_oid(c_string(name).as_ptr(), true) })
 }

@@ -3,6 +3,7 @@
 //! Asked before anybody is sent away for such a command. Whatever PostgreSQL finds wrong beyond this (an
 //! encoding, a session that doesn't leave) makes the command fail later, and then all is taken back.
 
+use crate::postgres::transaction;
 use crate::postgres::worker::c_string;
 use pgrx::pg_sys;
 
@@ -78,6 +79,7 @@ pub fn may_rename(database: u32, to: &str) -> bool {
 
 /// ALTER DATABASE … SET TABLESPACE `to`. False as well where it is there already.
 pub fn may_move(database: u32, to: &str) -> bool {
+    transaction::require();
     let Some(found) = find(database) else { return false };
     if !is_owner(database) || database == crate::postgres::shmem::my_database() {
         return false;

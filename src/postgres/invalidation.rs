@@ -1,14 +1,14 @@
 //! Telling caches that a table or its registry has changed.
 
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::OnceLock;
 
-static CALLBACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static CALLBACK: OnceLock<fn(u32)> = OnceLock::new();
 
 /// Calls `changed(relation)` whenever a relation's definition changes; 0 = anything may have.
 /// Once per process. The callback may only set flags.
 pub fn on_relation_change(changed: fn(u32)) {
-    if !CALLBACK.swap(changed as *mut (), Ordering::Relaxed).is_null() {
+    if CALLBACK.set(changed).is_err() {
         return;
     }
     // SAFETY: registers a function that stays loaded.
@@ -16,33 +16,27 @@ pub fn on_relation_change(changed: fn(u32)) {
 }
 
 unsafe extern "C-unwind" fn callback(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    let changed = CALLBACK.load(Ordering::Relaxed);
-    if !changed.is_null() {
-        // SAFETY: only on_relation_change stores here.
-        let changed: fn(u32) = unsafe { std::mem::transmute(changed) };
+    if let Some(changed) = CALLBACK.get() {
         changed(relation.to_u32());
     }
 }
 
-static PROC_CALLBACK: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static CATALOG_CALLBACK: OnceLock<fn()> = OnceLock::new();
 
 /// Calls `changed()` whenever a function, a schema or a role changes.
 pub fn on_catalog_change(changed: fn()) {
-    if !PROC_CALLBACK.swap(changed as *mut (), Ordering::Relaxed).is_null() {
+    if CATALOG_CALLBACK.set(changed).is_err() {
         return;
     }
     use pg_sys::SysCacheIdentifier::*;
     for cache in [PROCOID, NAMESPACEOID, AUTHOID, AUTHMEMMEMROLE, TYPEOID] {
         // SAFETY: registers a function that stays loaded.
-        unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(proc_callback), pg_sys::Datum::from(0)) };
+        unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(catalog_callback), pg_sys::Datum::from(0)) };
     }
 }
 
-unsafe extern "C-unwind" fn proc_callback(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-    let changed = PROC_CALLBACK.load(Ordering::Relaxed);
-    if !changed.is_null() {
-        // SAFETY: only on_catalog_change stores here.
-        let changed: fn() = unsafe { std::mem::transmute(changed) };
+unsafe extern "C-unwind" fn catalog_callback(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    if let Some(changed) = CATALOG_CALLBACK.get() {
         changed();
     }
 }

@@ -1,6 +1,7 @@
 //! Heavyweight locks of classes that SQL can't name: nobody can take or drop one by hand. What they are of is
 //! said in tenant/lock.rs.
 
+use crate::postgres::transaction;
 use pgrx::pg_sys;
 
 /// Held until the end of the transaction, a prepared one too. False = somebody else has it and `wait` is false.
@@ -8,6 +9,7 @@ use pgrx::pg_sys;
 /// `class`: SQL's advisory locks are of class 1 and 2.
 pub fn acquire(database: u32, class: u16, key: u64, wait: bool) -> bool {
     debug_assert!(class > 2);
+    transaction::require();
     let tag = pg_sys::LOCKTAG {
         locktag_field1: database,
         locktag_field2: (key >> 32) as u32,

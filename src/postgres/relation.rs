@@ -177,12 +177,12 @@ impl<R: Relation> Table<R> {
     /// Inserts a row; columns that aren't named are NULL. A duplicate key raises 23505.
     pub fn insert(&self, values: &[Set<R>]) {
         let open = &self.0;
-        let tuple = open.tuple(None, values);
+        let new = open.tuple(None, values);
         // SAFETY: a fresh tuple of this table's descriptor.
-        unsafe { pg_sys::heap_insert(open.rel, tuple, pg_sys::GetCurrentCommandId(true), 0, std::ptr::null_mut()) };
-        open.write_indexes(tuple);
+        unsafe { pg_sys::heap_insert(open.rel, new.tuple, pg_sys::GetCurrentCommandId(true), 0, std::ptr::null_mut()) };
+        open.write_indexes(&new);
         // SAFETY: made by heap_form_tuple above, not referenced any more.
-        unsafe { pg_sys::heap_freetuple(tuple) };
+        unsafe { pg_sys::heap_freetuple(new.tuple) };
         open.count(|t| t.in_values(values, 0));
     }
 
@@ -215,7 +215,8 @@ impl<R: Relation> Table<R> {
     pub fn update(&self, row: &Row<R>, changes: &[Set<R>]) -> Write {
         row.require_fresh(self.oid());
         let open = &self.0;
-        let tuple = open.tuple(Some(row.cells()), changes);
+        let new = open.tuple(Some(row.cells()), changes);
+        let tuple = new.tuple;
         let mut pointer = row.tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
         let mut lock_mode = pg_sys::LockTupleMode::LockTupleExclusive;
@@ -234,7 +235,7 @@ impl<R: Relation> Table<R> {
                 return Write::Overtaken;
             }
             if (*(*tuple).t_data).t_infomask2 as u32 & pg_sys::HEAP_ONLY_TUPLE == 0 {
-                open.write_indexes(tuple);
+                open.write_indexes(&new);
             }
         }
         open.count(|t| {
@@ -263,6 +264,13 @@ impl<R: Relation> Table<R> {
             Some(row)
         }
     }
+}
+
+/// A tuple, and the values that it was made of.
+struct NewTuple {
+    tuple: pg_sys::HeapTuple,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
 }
 
 impl Open {
@@ -325,7 +333,7 @@ impl Open {
     }
 
     /// A row of these values, the last one for a column counts. Columns that aren't named are as in `before`, or NULL.
-    fn tuple<R>(&self, before: Option<(&[pg_sys::Datum], &[bool])>, values: &[Set<R>]) -> pg_sys::HeapTuple {
+    fn tuple<R>(&self, before: Option<(&[pg_sys::Datum], &[bool])>, values: &[Set<R>]) -> NewTuple {
         // SAFETY: an open relation.
         let columns = unsafe { (*self.desc()).natts as usize };
         let (mut datums, mut nulls) = match before {
@@ -343,20 +351,14 @@ impl Open {
             for (i, null) in nulls.iter_mut().enumerate() {
                 *null |= (*catalog::attribute(self.desc(), i as i32)).attisdropped;
             }
-            pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr())
+            let tuple = pg_sys::heap_form_tuple(self.desc(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+            NewTuple { tuple, values: datums, nulls }
         }
     }
 
-    fn write_indexes(&self, tuple: pg_sys::HeapTuple) {
-        let desc = self.desc();
-        // SAFETY: the tuple was just stored in this table.
-        let (values, nulls) = unsafe {
-            let columns = (*desc).natts as usize;
-            let mut values = vec![pg_sys::Datum::from(0usize); columns];
-            let mut nulls = vec![true; columns];
-            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-            (values, nulls)
-        };
+    /// Of a tuple that has just been stored in this table. Values that were moved out of line then are indexed as they
+    /// were, which is what the executor does.
+    fn write_indexes(&self, NewTuple { tuple, values, nulls }: &NewTuple) {
         for (n, shape) in self.shape().indexes.iter().enumerate() {
             if shape.partial && nulls[shape.columns[0] as usize - 1] {
                 continue;
@@ -380,7 +382,7 @@ impl Open {
                     index.rel,
                     key_values.as_mut_ptr(),
                     key_nulls.as_mut_ptr(),
-                    &raw mut (*tuple).t_self,
+                    &raw mut (**tuple).t_self,
                     self.rel,
                     check,
                     false,

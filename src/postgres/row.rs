@@ -231,7 +231,8 @@ impl<R> Row<R> {
             // SAFETY: see above; what isn't compressed is read where it is, in this row.
             return unsafe { <&str>::from_datum(datum, false) };
         }
-        let converted = text::of_datum(datum).into_boxed_str();
+        // SAFETY: see above.
+        let converted = unsafe { text::of_datum(datum) }.into_boxed_str();
         let place: *const str = &*converted;
         self.converted.borrow_mut().push(converted);
         // SAFETY: the row keeps the box, whose content doesn't move with it, for as long as itself.
@@ -247,7 +248,8 @@ impl<R> Row<R> {
     /// The column is an array of texts.
     pub(in crate::postgres) unsafe fn texts(&self, n: usize) -> Option<Vec<String>> {
         let datum = self.datum(n).filter(|_| self.is_inside(n))?;
-        (self.size(n)? <= TEXT_MAX).then(|| text::of_array(datum))
+        // SAFETY: see above.
+        (self.size(n)? <= TEXT_MAX).then(|| unsafe { text::of_array(datum) })
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything that touches a tenant's objects by SQL runs as their owner, with
 //! SECURITY_RESTRICTED_OPERATION and a safe search_path: what the owner slips in gains nothing.
 
+use crate::postgres::transaction;
 use pgrx::pg_sys;
 
 /// Who this session is at the moment.
@@ -16,15 +17,18 @@ pub fn session_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetSessionUserId() }
 }
 pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction.
     unsafe { pg_sys::superuser_arg(role) }
 }
 pub fn has_privs_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction.
     unsafe { pg_sys::has_privs_of_role(member, role) }
 }
 /// Whether `member` may SET ROLE to `role`.
 pub fn may_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction.
     unsafe {
         #[cfg(feature = "pg15")]
@@ -40,6 +44,7 @@ pub fn may_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 
 /// Whether `member` could act as `role`: what it owns, that role may as well rely upon.
 pub fn could_be(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction.
     unsafe { pg_sys::is_member_of_role(member, role) }
 }

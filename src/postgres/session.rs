@@ -86,7 +86,8 @@ pub fn reset_value(name: &CStr) -> String {
     }
 }
 
-/// A nest level: what a handler SETs inside is undone when it is left, on every way out.
+/// A nest level: what a handler SETs inside is undone when it is left; where it isn't, because of an ERROR, by the abort.
+#[must_use]
 pub struct Nest(i32);
 impl Nest {
     pub fn enter() -> Nest {

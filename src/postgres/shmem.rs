@@ -7,6 +7,7 @@ use crate::postgres::error::Error;
 use crate::postgres::sqlstate::SqlState;
 use crate::pure::atomics;
 use pgrx::pg_sys;
+use std::sync::OnceLock;
 use std::sync::atomic::*;
 
 /// Zero-initialised memory that any number of processes may use at once.
@@ -66,7 +67,7 @@ pub fn slice<T: Shareable>(offset: usize, n: usize) -> &'static [T] {
     unsafe { std::slice::from_raw_parts(base.add(offset) as *const T, n) }
 }
 
-static INITIALISE: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static INITIALISE: OnceLock<fn()> = OnceLock::new();
 static mut PREV_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREV_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
@@ -74,7 +75,7 @@ static mut PREV_STARTUP: pg_sys::shmem_startup_hook_type = None;
 /// anew: at start, and after a crash.
 pub fn request(size: usize, initialise: fn()) {
     SIZE.store(size, Ordering::Relaxed);
-    INITIALISE.store(initialise as *mut (), Ordering::Relaxed);
+    let _ = INITIALISE.set(initialise);
     // SAFETY: _PG_init, in the postmaster, before it makes shared memory.
     unsafe {
         PREV_REQUEST = pg_sys::shmem_request_hook;
@@ -110,10 +111,7 @@ unsafe extern "C-unwind" fn on_startup() {
         BASE.store(base, Ordering::Relaxed);
         if !found {
             std::ptr::write_bytes(base, 0, size);
-            let initialise = INITIALISE.load(Ordering::Relaxed);
-            if !initialise.is_null() {
-                // SAFETY: only request() stores here.
-                let initialise: fn() = std::mem::transmute(initialise);
+            if let Some(initialise) = INITIALISE.get() {
                 initialise();
             }
         }

@@ -43,8 +43,9 @@ pub fn of_bytes(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The text of a text datum, a copy.
 ///
-/// The datum must be one: callers pass what a column or parameter of type text held.
-pub fn of_datum(datum: pg_sys::Datum) -> String {
+/// # Safety
+/// The datum is one, and what it points to lives.
+pub unsafe fn of_datum(datum: pg_sys::Datum) -> String {
     // SAFETY: see above; what was decompressed or fetched for it is freed.
     unsafe {
         let original = datum.cast_mut_ptr::<pg_sys::varlena>();
@@ -59,8 +60,9 @@ pub fn of_datum(datum: pg_sys::Datum) -> String {
 
 /// The texts of a text[] datum that aren't null.
 ///
-/// The datum must be one, as for `of_datum`.
-pub fn of_array(datum: pg_sys::Datum) -> Vec<String> {
+/// # Safety
+/// The datum is one, and what it points to lives.
+pub unsafe fn of_array(datum: pg_sys::Datum) -> Vec<String> {
     // SAFETY: see above; text is of variable length and int-aligned. The elements' datums point into the array.
     unsafe {
         let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr::<pg_sys::varlena>());

@@ -3,13 +3,14 @@
 //! PostgreSQL's own signal handlers throughout: `die` for SIGTERM (so that a fast shutdown and
 //! pg_terminate_backend interrupt a running handler), StatementCancelHandler for SIGINT.
 
+use crate::postgres::transaction;
 use pgrx::pg_sys;
 #[cfg(not(feature = "pg18"))]
 use pgrx::pg_sys::pqsignal;
 #[cfg(feature = "pg18")]
 use pgrx::pg_sys::pqsignal_be as pqsignal;
 use std::ffi::CString;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::OnceLock;
 
 /// Exports the main functions of workers, `fn(u64)`, under the names that `start` is given.
 #[macro_export]
@@ -117,24 +118,21 @@ pub fn set_up_signals() {
     crate::postgres::interrupt::watch_postmaster();
 }
 
-static ON_QUIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static ON_QUIT: OnceLock<fn()> = OnceLock::new();
 
 /// Before the process dies of somebody else's crash, `mark` is called: a store, nothing more.
 pub fn on_quit(mark: fn()) {
-    ON_QUIT.store(mark as *mut (), Ordering::Relaxed);
+    let _ = ON_QUIT.set(mark);
     // SAFETY: SIGQUIT's default in a child is _exit(2) as well.
     unsafe { pqsignal(libc::SIGQUIT, Some(quit)) };
 }
 unsafe extern "C-unwind" fn quit(_signal: i32) {
-    let mark = ON_QUIT.load(Ordering::Relaxed);
-    // SAFETY: only on_quit stores here; _exit as PostgreSQL's own handler does.
-    unsafe {
-        if !mark.is_null() {
-            let mark: fn() = std::mem::transmute(mark);
-            mark();
-        }
-        libc::_exit(2)
+    // Set before the handler was: nothing is waited for here.
+    if let Some(mark) = ON_QUIT.get() {
+        mark();
     }
+    // SAFETY: as PostgreSQL's own handler does.
+    unsafe { libc::_exit(2) }
 }
 
 /// Connects to no database: shared catalogs only.
@@ -156,19 +154,16 @@ pub fn connect(database: u32, role: u32) {
 /// Whether roles without LOGIN can have executors on this server version.
 pub const NOLOGIN_WORKS: bool = cfg!(any(feature = "pg17", feature = "pg18"));
 
-static ON_EXIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+static ON_EXIT: OnceLock<fn()> = OnceLock::new();
 
 /// Calls `last` when the process leaves, after its transaction has been aborted.
 pub fn on_exit(last: fn()) {
-    ON_EXIT.store(last as *mut (), Ordering::Relaxed);
+    let _ = ON_EXIT.set(last);
     // SAFETY: registers a function that stays loaded.
     unsafe { pg_sys::on_shmem_exit(Some(exiting), pg_sys::Datum::from(0)) };
 }
 unsafe extern "C-unwind" fn exiting(_code: i32, _arg: pg_sys::Datum) {
-    let last = ON_EXIT.load(Ordering::Relaxed);
-    if !last.is_null() {
-        // SAFETY: only on_exit stores here.
-        let last: fn() = unsafe { std::mem::transmute(last) };
+    if let Some(last) = ON_EXIT.get() {
         last();
     }
 }
@@ -241,6 +236,7 @@ impl TurnMemory {
 
 /// Rows of pg_database that workers could serve: (oid, name).
 pub fn databases() -> Vec<(u32, String)> {
+    transaction::require();
     let mut found = Vec::new();
     // SAFETY: a sequential scan of a shared catalog inside a transaction.
     unsafe {
@@ -263,6 +259,7 @@ pub fn databases() -> Vec<(u32, String)> {
 }
 
 pub fn database_name(oid: u32) -> Option<String> {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction; palloc'ed copy or NULL.
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::Oid::from(oid));

@@ -6,6 +6,7 @@
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::function::raw;
 use crate::postgres::sqlstate::SqlState;
+use crate::postgres::transaction;
 use pgrx::{FromDatum, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 
@@ -61,6 +62,7 @@ fn c_string(text: &str) -> CString {
 
 /// The row of `function`; None when there is no such function (any more).
 pub fn load(function: u32) -> Option<Function> {
+    transaction::require();
     // SAFETY: a catalog look-up inside a transaction. Everything is copied before the tuple is
     // released; an ERROR (out of memory) leaves the release to the transaction's end.
     unsafe {
@@ -119,6 +121,7 @@ unsafe fn parameters(tuple: pg_sys::HeapTuple, form: &pg_sys::FormData_pg_proc) 
 
 /// All functions of that name, in whatever schema.
 pub fn named(name: &str) -> Vec<Candidate> {
+    transaction::require();
     let name = c_string(name);
     let mut found = Vec::new();
     // SAFETY: a catalog look-up inside a transaction; the list is pinned until it is released and
@@ -151,6 +154,7 @@ pub fn named(name: &str) -> Vec<Candidate> {
 /// Names of functions and procedures in these schemas, for hints. Looks at `rows_max` rows of
 /// pg_proc at most: no index leads from a schema to its functions.
 pub fn names_in(schemas: &[u32], rows_max: usize) -> Vec<String> {
+    transaction::require();
     let mut names = Vec::new();
     // SAFETY: a scan of a catalog as everywhere: opened, read and closed in this frame.
     unsafe {
@@ -198,6 +202,7 @@ pub fn parse_name(text: &str) -> Result<Vec<String>, Failure> {
 ///
 /// Only looks up: no type modifier's function is called, and no `search_path` read or set.
 pub fn parse_type(text: &str, path: &[u32]) -> Result<Option<u32>, Failure> {
+    transaction::require();
     let text = c_string(text);
     let c_text = text.as_ptr();
     let (mut schema, mut name) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -253,6 +258,7 @@ pub fn parse_type(text: &str, path: &[u32]) -> Result<Option<u32>, Failure> {
 
 /// The schema of that name; None when there is none.
 pub fn schema_oid(name: &str) -> Option<u32> {
+    transaction::require();
     let name = c_string(name);
     // SAFETY: a catalog look-up; missing_ok.
     let schema = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
@@ -260,6 +266,7 @@ pub fn schema_oid(name: &str) -> Option<u32> {
 }
 
 pub fn schema_name(schema: u32) -> Option<String> {
+    transaction::require();
     // SAFETY: a catalog look-up: NULL or a palloc'ed copy.
     let name = unsafe { pg_sys::get_namespace_name(oid(schema)) };
     (!name.is_null()).then(|| owned(name))
@@ -274,6 +281,7 @@ pub fn quote(name: &str) -> String {
 
 /// The type's name in SQL, qualified unless it is PostgreSQL's own: the same under every search_path.
 pub fn type_name(type_oid: u32) -> String {
+    transaction::require();
     // SAFETY: a catalog look-up; FORMAT_TYPE_ALLOW_INVALID: "???" for an unknown type.
     let name = owned(unsafe {
         pg_sys::format_type_extended(oid(type_oid), -1, (pg_sys::FORMAT_TYPE_FORCE_QUALIFY | pg_sys::FORMAT_TYPE_ALLOW_INVALID) as _)
@@ -286,6 +294,7 @@ pub fn type_name(type_oid: u32) -> String {
 
 /// Whether values of the type can't be stored in a column: any, anyelement, trigger, void, …
 pub fn is_pseudo(type_oid: u32) -> bool {
+    transaction::require();
     // SAFETY: a catalog look-up; NUL for an unknown type.
     unsafe { pg_sys::get_typtype(oid(type_oid)) as u8 == b'p' }
 }
@@ -293,6 +302,7 @@ pub fn is_pseudo(type_oid: u32) -> bool {
 /// Whether values of the type are made without code of anybody's: PostgreSQL's own, enums, arrays of these. What such a
 /// type is can't be changed; a composite's columns could be, just before a value is made.
 pub fn runs_nobodys_code(type_oid: u32) -> bool {
+    transaction::require();
     if crate::postgres::function::is_built_in(type_oid) {
         return true;
     }
@@ -309,6 +319,7 @@ pub fn runs_nobodys_code(type_oid: u32) -> bool {
 
 /// The type below a domain, or the type itself.
 pub fn base_type(type_oid: u32) -> u32 {
+    transaction::require();
     if crate::postgres::function::is_built_in(type_oid) {
         return type_oid;
     }

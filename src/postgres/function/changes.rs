@@ -16,13 +16,15 @@ use pgrx::pg_sys::{self, Datum, JsonbIteratorToken, JsonbParseState, JsonbValue,
 /// # Safety
 /// It is one, and lives.
 pub unsafe fn document_of(row: Datum, desc: TupleDesc) -> Result<Jsonb, Failure> {
-    match as_text(row, desc) {
-        None => execute::record(row),
-        Some(plain) => {
-            let document = execute::record(plain);
-            // SAFETY: as_text allocated it; the document is a copy.
-            unsafe { pg_sys::pfree(plain.cast_mut_ptr()) };
-            document
+    // SAFETY: see above; what as_text allocated is freed, the document is a copy.
+    unsafe {
+        match as_text(row, desc) {
+            None => execute::record(row),
+            Some(plain) => {
+                let document = execute::record(plain);
+                pg_sys::pfree(plain.cast_mut_ptr());
+                document
+            }
         }
     }
 }

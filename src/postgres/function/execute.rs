@@ -345,7 +345,10 @@ unsafe extern "C-unwind" fn receive(slot: *mut pg_sys::TupleTableSlot, receiver:
 }
 
 /// A composite value that knows its type, as to_jsonb has it.
-pub fn record(row: Datum) -> Result<Jsonb, Failure> {
+///
+/// # Safety
+/// It is one, and lives.
+pub unsafe fn record(row: Datum) -> Result<Jsonb, Failure> {
     // SAFETY: the closure holds plain data.
     let outcome = in_own_memory(|own| unsafe { call_raw(|| Raw::Document(Converter::of(pg_sys::RECORDOID.to_u32(), own).jsonb(row))) })?;
     match outcome {
