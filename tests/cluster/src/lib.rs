@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use clock::Clock;
 pub use postgres;
 pub use postgres::{Client, NoTls};
-pub use process::{kill, kill9, limit_memory, private_memory, process_exists};
+pub use process::{kill, kill9, limit_memory, private_memory, private_memory_if_alive, process_exists};
 pub use rows::{Row, SqlError};
 
 /// How long anything may take before a wait is called a failure. An idle machine needs a hundredth of it.

@@ -108,7 +108,12 @@ pub fn limit_memory(pid: i32, megabytes: u64) {
 
 /// Kilobytes that the process has for itself: neither shared memory nor files' pages.
 pub fn private_memory(pid: i32) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("process {pid}: {error}"));
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    private_memory_if_alive(pid).unwrap_or_else(|| panic!("there is no process {pid}"))
+}
+
+/// The same of a process that may leave.
+pub fn private_memory_if_alive(pid: i32) -> Option<i64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse().expect("a number"))
 }
