@@ -41,6 +41,13 @@ pub struct End<'a> {
     pub history: Option<Json>,
 }
 
+impl End<'_> {
+    /// What its error says.
+    pub fn message(&self) -> Option<&str> {
+        self.error.as_ref().and_then(|error| error["message"].as_str())
+    }
+}
+
 /// Deletes the very row, or fails: Fenced or Gone.
 pub fn remove(table: &Table<Tasks>, item: &Item) -> Result<Row<Tasks>, Failure> {
     let is_it = |r: &Row<Tasks>| {

@@ -28,16 +28,17 @@ use crate::task::rules::Rules;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::Caller;
+use crate::waits::members::{self, Gathered};
 use crate::waits::{depend, gate, unique};
-use crate::work::{flow, tell};
+use crate::work::tell;
 use serde_json::{Value as Json, json};
 
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
 pub fn end(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<(), Failure> {
-    let message = end.error.as_ref().and_then(|e| e["message"].as_str());
-    lines::ended(tenant, row, end.state, message)?;
-    ended_as(tenant, tasks, row, end, save)?;
+    lines::ended(tenant, row, end.state, end.message())?;
+    let flow = ended_as(tenant, tasks, row, end, save)?;
+    end_flows(tenant, tasks, flow)?;
     let failed = if end.state == ended::QUARANTINED { ended::FAILED } else { end.state };
     follow::ended(tenant, row, failed)
 }
@@ -50,11 +51,29 @@ pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), F
     lines::ended(tenant, &row, lines::state::SKIPPED, Some("only_if was not true"))?;
     let error = Some(json!({ "message": "only_if was not true" }));
     let end = End { state: ended::CANCELLED, attempts: item.attempts, error, ..End::default() };
-    ended_as(tenant, &table, &row, &end, save == Some(true))?;
+    let flow = ended_as(tenant, &table, &row, &end, save == Some(true))?;
+    end_flows(tenant, &table, flow)?;
     follow::skipped(tenant, &row)
 }
 
-fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<(), Failure> {
+/// The last member of this flow may have ended: then the flow has, and perhaps the flow that it is a member of. One after
+/// the other, for however deep somebody has nested them.
+fn end_flows(tenant: &Tenant, tasks: &Table<Tasks>, first: Option<u128>) -> Result<(), Failure> {
+    let mut flow = first;
+    while let Some(id) = flow {
+        let Some(Gathered { row, result, error, save }) = members::count_down(tenant, tasks, id)? else { break };
+        let state = if error.is_some() { ended::FAILED } else { ended::DONE };
+        let end = End { state, result: Some(&result), error, ..End::default() };
+        lines::ended(tenant, &row, end.state, end.message())?;
+        flow = ended_as(tenant, tasks, &row, &end, save)?;
+        follow::ended(tenant, &row, end.state)?;
+    }
+    Ok(())
+}
+
+/// What the end of one task brings about, but for its line of tq_fanouts, its flow, which is returned, and what follows its
+/// schedule.
+fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<Option<u128>, Failure> {
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
         end::record(&results, row, end);
@@ -69,10 +88,7 @@ fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, 
         unique::keep(tasks, row);
     }
     call_hooks(tenant, tasks, row, end)?;
-    if let Some(flow) = row.get(Tasks::PARENT_ID) {
-        flow::member_ended(tenant, tasks, flow)?;
-    }
-    Ok(())
+    Ok(row.get(Tasks::PARENT_ID))
 }
 
 /// Enqueues the task's hooks: tasks of their own, whose argument is the task as it ended. They are

@@ -3,9 +3,8 @@
 //!
 //! Members' ids follow from the flow's (`member_id`), in input order: so the flow's result is
 //! gathered, and its members are cancelled, without an index of their own. The end of each member
-//! counts the flow down in the same transaction; the one that comes to zero ends it.
+//! counts the flow down in the same transaction (waits/members.rs); the one that comes to zero ends it.
 
-use crate::postgres::caught::Failure;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
@@ -16,8 +15,6 @@ use crate::pure::ids;
 use crate::pure::state::{ended, stored};
 use crate::pure::time::At;
 use crate::shared::wake;
-use crate::task::document;
-use crate::task::end::{self, End};
 use crate::task::lookup::{self, Found};
 use crate::task::new::{NewTask, task_object};
 use crate::task::options::{Flow, Options};
@@ -27,7 +24,7 @@ use crate::tenant::columns::{Results, Tasks};
 use crate::waits::members::{self, MEMBERS};
 use crate::waits::unique;
 use crate::work::{complete, own_session};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 use std::rc::Rc;
 
 /// Read one at a time: there may be a hundred thousand of them.
@@ -204,75 +201,6 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
     }
     Ok(id)
-}
-
-/// A member's row has gone: counts its flow down, and ends it if it was the last.
-pub fn member_ended(tenant: &Tenant, tasks: &Table<Tasks>, flow: u128) -> std::result::Result<(), Failure> {
-    loop {
-        let found = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(flow)));
-        let Some(row) = found.filter(|r| r.char(Tasks::STATE) == stored::WAITING) else { return Ok(()) };
-        let left = row.get(Tasks::WAITS).unwrap_or(1) - 1;
-        if left > 0 {
-            if tasks.update(&row, &[Tasks::WAITS.to(left)]) == Write::Done {
-                return Ok(());
-            }
-        } else if tasks.delete(&row) == Write::Done {
-            return finish(tenant, tasks, &row);
-        }
-        // Another member's end was first: as it is now.
-    }
-}
-
-fn finish(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<(), Failure> {
-    let id = row.get(Tasks::ID).unwrap_or(0);
-    let options = Options::of(row);
-    let count = members::number_of(&options);
-    let chunked = options.flow.is_some_and(|flow| flow.chunked);
-    let results = tenant.open(tenant.result, Access::Write)?;
-    transaction::see_own_writes();
-    let mut gathered = Vec::with_capacity(count);
-    let mut first: Option<(usize, Json)> = None;
-    let mut others = 0;
-    transaction::with_latest_snapshot(|| {
-        for n in 0..count {
-            let member = results.find(Results::ID.equals(ids::member_id(id, n)));
-            let state = member.as_ref().map_or(ended::DONE, |m| m.char(Results::STATE));
-            // As text: nothing of it is lost, however deep it is nested.
-            let result = member.as_ref().and_then(|m| m.document(Results::RESULT)).map(|result| result.text());
-            match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
-                Some("") if chunked => {}
-                Some(items) if chunked => gathered.push(items.to_string()),
-                None if chunked && result.is_none() => {
-                    // One for each of its calls, so that the others' results stay in their places.
-                    let calls = member.as_ref().and_then(|m| m.get(Results::ARGS)).and_then(|a| a.as_array().map(Vec::len));
-                    gathered.extend(vec!["null".to_string(); calls.unwrap_or(1)]);
-                }
-                _ => gathered.push(result.unwrap_or("null".into())),
-            }
-            if state != ended::DONE {
-                if first.is_none() {
-                    let error = member.as_ref().and_then(|m| m.get(Results::ERROR)).unwrap_or(Json::Null);
-                    let message = error.get("message").and_then(Json::as_str).map(str::to_string);
-                    first = Some((n, json!({ "how": document::ended_how(state), "message": message })));
-                } else {
-                    others += 1;
-                }
-            }
-        }
-    });
-    let result = Jsonb::from_text(&format!("[{}]", gathered.join(", ")));
-    let error = first.filter(|_| !options.allow_failure).map(|(n, why)| {
-        let message = format!("member {} of {count} has {}", n + 1, why["how"].as_str().unwrap_or("failed"));
-        let mut failure = Failure::new(SqlState::NEVER, message);
-        let also = if others > 0 { format!("{others} more did not end well") } else { String::new() };
-        failure.detail =
-            Some([why["message"].as_str().unwrap_or(""), &also].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; "))
-                .filter(|d| !d.is_empty());
-        end::error_document(&failure)
-    });
-    let end = End { state: if error.is_some() { ended::FAILED } else { ended::DONE }, result: Some(&result), error, ..End::default() };
-    complete::end(tenant, tasks, row, &end, options.save != Some(false))?;
-    Ok(())
 }
 
 /// Runs what didn't end well again: of the flow `id`, or only `member` and, in a chain, what comes
