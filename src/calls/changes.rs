@@ -1,6 +1,6 @@
 //! Changing tasks that wait, deleting tasks that are over.
 
-use crate::postgres::call::{Args, Ret};
+use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Write};
 use crate::postgres::sqlstate::SqlState;
@@ -32,19 +32,32 @@ pub fn id_argument(args: &Args) -> Result<u128> {
     })
 }
 
+parameters! {
+    TqUpdate of tq_update {
+        ID,
+        RUN_AT,
+        QUEUE,
+        PRIORITY,
+        ARGS,
+        EXPIRES,
+        META,
+        TENANT,
+    }
+}
+
 /// tq_update(id, run_at, queue, priority, args, expires, meta, tenant)
 fn update(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_update()");
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(7).as_deref())?;
+    let tenant = tenant::resolve(args.text(TqUpdate::TENANT).as_deref())?;
     rights::may_operate(&tenant)?;
     let new = NewTask {
-        run_at: args.time(1),
-        queue: args.text(2),
-        priority: args.int(3),
-        args: args.json(4),
-        expires: args.interval(5),
-        meta: args.json(6).map(|j| j.value()),
+        run_at: args.time(TqUpdate::RUN_AT),
+        queue: args.text(TqUpdate::QUEUE),
+        priority: args.int(TqUpdate::PRIORITY),
+        args: args.json(TqUpdate::ARGS),
+        expires: args.interval(TqUpdate::EXPIRES),
+        meta: args.json(TqUpdate::META).map(|j| j.value()),
         ..NewTask::default()
     };
     new.check()?;

@@ -3,7 +3,7 @@
 use crate::calls::tenants::require_any_handler;
 use crate::fanout::definitions;
 use crate::fanout::lines::{self, Cause, kind, run, spi};
-use crate::postgres::call::{self, Args, Ret};
+use crate::postgres::call::{self, Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::sqlstate::SqlState;
@@ -14,7 +14,7 @@ use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::warn_of_delays;
-use crate::schedules::definition::Definition;
+use crate::schedules::definition::{Definition, DefinitionArgs};
 use crate::schedules::follow;
 use crate::schedules::of_all;
 use crate::schedules::options::{OfAll, Options};
@@ -179,18 +179,27 @@ sql_functions! {
     tenant_q_fanout_tenants, pg_finfo_tenant_q_fanout_tenants => fanout_tenants;
 }
 
+parameters! {
+    TqScheduleAll of tq_schedule_all behind DefinitionArgs {
+        ON_CONFLICT,
+        TENANTS,
+        STAGGER,
+    }
+}
+
 /// tq_schedule_all(the first 25 of tq_schedule's, tenants, stagger)
 fn schedule_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_schedule_all()");
     let definition = Definition::of_args(args);
     definition.check_given()?;
     let (rule, month_end) = definition.check_alone()?;
-    let conflict = args.text(24).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word))?;
-    let tenants = args.texts(25);
+    let conflict =
+        args.text(TqScheduleAll::ON_CONFLICT).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word))?;
+    let tenants = args.texts(TqScheduleAll::TENANTS);
     if let Some(names) = &tenants {
         check_tenants(names)?;
     }
-    let stagger = args.interval(26).unwrap_or_default();
+    let stagger = args.interval(TqScheduleAll::STAGGER).unwrap_or_default();
     if stagger.is_negative() {
         return Err(Error::invalid("stagger is negative"));
     }

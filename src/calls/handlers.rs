@@ -5,7 +5,7 @@ use crate::calls::views::interval_json;
 use crate::handler::notes::{self, LOOKED_INTO};
 use crate::handler::roles::{wake_all, wake_if_used};
 use crate::handler::{all, check_retry, signature};
-use crate::postgres::call::{Args, Ret};
+use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
@@ -19,38 +19,61 @@ use crate::tenant::{limits, registry, resolve};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
 
+parameters! {
+    TqRegister of tq_register {
+        HANDLER,
+        FUNCTION,
+        QUEUE,
+        PRIORITY,
+        TIMEOUT,
+        MAX_ATTEMPTS,
+        RETRY,
+        EXPIRES,
+        MAX_RUNNING,
+        RATE,
+        RUN_AS,
+        SETTINGS,
+        SAVE,
+        RESULT_TTL,
+        ALIASES,
+        EXTERNAL,
+        SHARED,
+        TENANT,
+    }
+}
+
 /// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
 fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
-    let name = args.text(0).ok_or_else(|| {
+    let name = args.text(TqRegister::HANDLER).ok_or_else(|| {
         Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Name the handler: SELECT tq_register('send_invoice').")
     })?;
     if name.is_empty() || name.len() > crate::handler::NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
     }
-    let shared = args.bool(16).unwrap_or(false);
-    let tenant = if shared { None } else { Some(resolve(args.text(17).as_deref())?) };
+    let shared = args.bool(TqRegister::SHARED).unwrap_or(false);
+    let tenant = if shared { None } else { Some(resolve(args.text(TqRegister::TENANT).as_deref())?) };
     match &tenant {
         Some(t) => require_owner(t.owner, &t.name)?,
-        None if args.text(17).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
+        None if args.text(TqRegister::TENANT).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
         None if !sandbox::is_superuser(sandbox::current_user()) => {
             return Err(Error::denied("only a superuser may register a handler for all tenants")
                 .hint("Register it in your tenant: shared => false."));
         }
         None => {}
     }
-    let function = args.text(1).unwrap_or_else(|| catalog::quote(&name));
-    limits::check_limits(args.int(8), args.text(9).as_deref())?;
-    if args.bool(15) == Some(true) {
+    let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
+    limits::check_limits(args.int(TqRegister::MAX_RUNNING), args.text(TqRegister::RATE).as_deref())?;
+    if args.bool(TqRegister::EXTERNAL) == Some(true) {
         return Err(Error::unsupported("external"));
     }
-    if let Some(p) = args.int(3)
+    if let Some(p) = args.int(TqRegister::PRIORITY)
         && i16::try_from(p).is_err()
     {
         return Err(Error::invalid(format!("priority {p} is out of range")).hint("Priorities go from -32768 to 32767, higher first."));
     }
-    for (what, n) in [("timeout", 4), ("expires", 7), ("result_ttl", 13)] {
+    for (what, n) in [("timeout", TqRegister::TIMEOUT), ("expires", TqRegister::EXPIRES), ("result_ttl", TqRegister::RESULT_TTL)] {
         if args.interval(n).is_some_and(Span::is_negative) {
             return Err(Error::invalid(format!("{what} is negative")));
         }
@@ -58,13 +81,13 @@ fn register(args: &Args) -> Result<Ret> {
             return Err(Error::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} points beyond the year 9999")));
         }
     }
-    if args.int(5).is_some_and(|n| n < 0) {
+    if args.int(TqRegister::MAX_ATTEMPTS).is_some_and(|n| n < 0) {
         return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
     }
-    if let Some(policy) = args.setting(6) {
+    if let Some(policy) = args.setting(TqRegister::RETRY) {
         check_retry(&policy)?;
     }
-    if let Some(settings) = args.setting(11) {
+    if let Some(settings) = args.setting(TqRegister::SETTINGS) {
         check_settings(&settings)?;
     }
     // A shared, unqualified function is looked up in the running tenant's path each time, so there
@@ -85,7 +108,7 @@ fn register(args: &Args) -> Result<Ret> {
             .hint("ALTER FUNCTION … RESET search_path.")
             .warn();
     }
-    if let Some(role) = args.text(10) {
+    if let Some(role) = args.text(TqRegister::RUN_AS) {
         let Some(oid) = catalog::role_oid(&role) else {
             return Err(Error::undefined(format!("role \"{role}\" does not exist")));
         };
@@ -100,7 +123,7 @@ fn register(args: &Args) -> Result<Ret> {
         }
     }
     if let (Some(sig), Some(t)) = (&resolved, &tenant) {
-        warn_of_role(sig, args.text(10).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
+        warn_of_role(sig, args.text(TqRegister::RUN_AS).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
     }
     let who = tenant.as_ref().map_or("", |t| t.name.as_str());
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
@@ -121,20 +144,20 @@ fn register(args: &Args) -> Result<Ret> {
             function.as_str().into(),
             resolved.as_ref().map(|s| s.identity.as_str()).into(),
             owner.as_deref().into(),
-            args.text(10).into(),
-            args.text(2).into(),
-            args.int(3).into(),
-            seconds(4).into(),
-            args.int(5).into(),
-            args.setting(6).map(JsonB).into(),
-            seconds(7).into(),
-            args.setting(11).map(JsonB).into(),
-            args.bool(12).into(),
-            seconds(13).into(),
-            args.texts(14).into(),
+            args.text(TqRegister::RUN_AS).into(),
+            args.text(TqRegister::QUEUE).into(),
+            args.int(TqRegister::PRIORITY).into(),
+            seconds(TqRegister::TIMEOUT).into(),
+            args.int(TqRegister::MAX_ATTEMPTS).into(),
+            args.setting(TqRegister::RETRY).map(JsonB).into(),
+            seconds(TqRegister::EXPIRES).into(),
+            args.setting(TqRegister::SETTINGS).map(JsonB).into(),
+            args.bool(TqRegister::SAVE).into(),
+            seconds(TqRegister::RESULT_TTL).into(),
+            args.texts(TqRegister::ALIASES).into(),
             by.into(),
-            args.int(8).into(),
-            args.text(9).into(),
+            args.int(TqRegister::MAX_RUNNING).into(),
+            args.text(TqRegister::RATE).into(),
         ],
     )?;
     notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
@@ -234,20 +257,33 @@ fn routine_changed(_args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
+parameters! {
+    TqBackoff of tq_backoff {
+        KIND,
+        BASE,
+        FACTOR,
+        CAP,
+        JITTER,
+        DELAYS,
+        RETRY_ON,
+        NEVER_ON,
+    }
+}
+
 /// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
 fn backoff(args: &Args) -> Result<Ret> {
-    let kind = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "kind is null"))?;
+    let kind = args.text(TqBackoff::KIND).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "kind is null"))?;
     let kinds = ["fixed", "linear", "exponential", "list", "celery", "dramatiq", "rq", "procrastinate"];
     if !kinds.contains(&kind.as_str()) {
         return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));
     }
     let mut object = json!({ "kind": kind });
-    for (name, n) in [("base", 1), ("cap", 3)] {
+    for (name, n) in [("base", TqBackoff::BASE), ("cap", TqBackoff::CAP)] {
         if let Some(i) = args.interval(n) {
             object[name] = json!(i.seconds());
         }
     }
-    for (name, n) in [("factor", 2), ("jitter", 4)] {
+    for (name, n) in [("factor", TqBackoff::FACTOR), ("jitter", TqBackoff::JITTER)] {
         if let Some(f) = args.float(n) {
             object[name] = json!(f);
             if object[name].is_null() {
@@ -255,10 +291,10 @@ fn backoff(args: &Args) -> Result<Ret> {
             }
         }
     }
-    if let Some(delays) = args.intervals(5) {
+    if let Some(delays) = args.intervals(TqBackoff::DELAYS) {
         object["delays"] = delays.into_iter().map(Span::seconds).collect();
     }
-    for (name, n) in [("retry_on", 6), ("never_on", 7)] {
+    for (name, n) in [("retry_on", TqBackoff::RETRY_ON), ("never_on", TqBackoff::NEVER_ON)] {
         if let Some(list) = args.texts(n) {
             object[name] = list.into();
         }

@@ -1,7 +1,7 @@
 //! tq_set_queue and tq_set_limit: what queues and limit keys of a tenant allow.
 
 use crate::handler::roles::wake_all;
-use crate::postgres::call::{Args, Ret};
+use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
@@ -46,24 +46,38 @@ fn changed(tenant: &Tenant) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
+parameters! {
+    TqSetQueue of tq_set_queue {
+        QUEUE,
+        MAX_RUNNING,
+        RATE,
+        PRIORITY,
+        TIMEOUT,
+        MAX_ATTEMPTS,
+        PICK,
+        RESET,
+        TENANT,
+    }
+}
+
 /// tq_set_queue(queue, max_running, rate, priority, timeout, max_attempts, pick, reset, tenant)
 fn set_queue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_queue()");
     let queue = name(args, "queue")?;
-    check_limits(args.int(1), args.text(2).as_deref())?;
-    if args.int(3).is_some_and(|p| i16::try_from(p).is_err()) {
+    check_limits(args.int(TqSetQueue::MAX_RUNNING), args.text(TqSetQueue::RATE).as_deref())?;
+    if args.int(TqSetQueue::PRIORITY).is_some_and(|p| i16::try_from(p).is_err()) {
         return Err(Error::invalid("priority is out of range").hint("Priorities go from -32768 to 32767, higher first."));
     }
-    if args.interval(4).is_some_and(Span::is_negative) {
+    if args.interval(TqSetQueue::TIMEOUT).is_some_and(Span::is_negative) {
         return Err(Error::invalid("timeout is negative").hint("0 means no timeout."));
     }
-    if args.int(5).is_some_and(|n| n < 0) {
+    if args.int(TqSetQueue::MAX_ATTEMPTS).is_some_and(|n| n < 0) {
         return Err(Error::invalid("max_attempts is negative").hint("0 means for ever."));
     }
-    let pick = args.text(6).map(|word| Pick::one_of("pick", &word)).transpose()?;
-    let reset = args.texts(7).unwrap_or_default();
+    let pick = args.text(TqSetQueue::PICK).map(|word| Pick::one_of("pick", &word)).transpose()?;
+    let reset = args.texts(TqSetQueue::RESET).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate", "priority", "timeout", "max_attempts", "pick"])?;
-    let tenant = owned(args, 8)?;
+    let tenant = owned(args, TqSetQueue::TENANT)?;
     QUEUES.check_room(&tenant.name, &queue)?;
     let off = |what: &str| reset.iter().any(|r| r == what);
     run(
@@ -80,11 +94,11 @@ fn set_queue(args: &Args) -> Result<Ret> {
         &[
             tenant.name.as_str().into(),
             queue.into(),
-            args.int(1).into(),
-            args.text(2).into(),
-            args.int(3).into(),
-            args.interval(4).map(Span::seconds).into(),
-            args.int(5).into(),
+            args.int(TqSetQueue::MAX_RUNNING).into(),
+            args.text(TqSetQueue::RATE).into(),
+            args.int(TqSetQueue::PRIORITY).into(),
+            args.interval(TqSetQueue::TIMEOUT).map(Span::seconds).into(),
+            args.int(TqSetQueue::MAX_ATTEMPTS).into(),
             off("max_running").into(),
             off("rate").into(),
             off("priority").into(),

@@ -1,7 +1,7 @@
 //! What one does with schedules that are there: change, remove, fire, look ahead, carry elsewhere.
 
 use crate::fanout::definitions;
-use crate::postgres::call::{Args, Ret};
+use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
@@ -16,7 +16,7 @@ use crate::pure::schedule::{describe, zone};
 use crate::pure::time::{At, Span, instant};
 use crate::pure::{ids, state};
 use crate::schedules::define::{announce, define, warn_of_delays, write};
-use crate::schedules::definition::{Definition, PARAMETERS};
+use crate::schedules::definition::{Definition, DefinitionArgs};
 use crate::schedules::follow::{self, State};
 use crate::schedules::planning::{self, Change, How};
 use crate::schedules::row::Schedule;
@@ -37,8 +37,18 @@ use std::rc::Rc;
 const TRIES: usize = 10;
 /// Fire times that tq_upcoming computes for one that it shows, where active hours leave most of them out.
 const COMPUTED_PER_SHOWN: usize = 1000;
-/// The place of `enabled` among the parameters.
-const ENABLED: usize = 21;
+
+parameters! {
+    TqSchedule of tq_schedule behind DefinitionArgs {
+        ON_CONFLICT,
+        TENANT,
+    }
+    TqAlterSchedule of tq_alter_schedule behind DefinitionArgs {
+        NEXT_RUN,
+        RESET,
+        TENANT,
+    }
+}
 
 fn unknown(name: &str, tenant: &tenant::Tenant) -> Error {
     Error::undefined(format!("schedule \"{name}\" does not exist in tenant \"{}\"", tenant.name)).hint("See the view tq_schedules.")
@@ -52,16 +62,17 @@ fn name_of(args: &Args) -> Result<String> {
 pub fn alter(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_alter_schedule()");
     let name = name_of(args)?;
-    let tenant = tenant::resolve(args.text(26).as_deref())?;
+    let tenant = tenant::resolve(args.text(TqAlterSchedule::TENANT).as_deref())?;
     may_schedule(&tenant)?;
     let given = Definition::of_args(args);
-    let reset = args.texts(25).unwrap_or_default();
+    let reset = args.texts(TqAlterSchedule::RESET).unwrap_or_default();
     check_reset(args, &reset)?;
-    let next_run = args.time(24);
+    let next_run = args.time(TqAlterSchedule::NEXT_RUN);
     if next_run.is_some_and(At::is_infinite) {
         return Err(Error::invalid("next_run is infinite").hint("enabled => false stops a schedule."));
     }
-    let only_disables = given.enabled == Some(false) && reset.is_empty() && (1..=24).all(|n| n == ENABLED || !args.is_given(n));
+    let others_given = (DefinitionArgs::HANDLER..=TqAlterSchedule::NEXT_RUN).any(|n| n != DefinitionArgs::ENABLED && args.is_given(n));
+    let only_disables = given.enabled == Some(false) && reset.is_empty() && !others_given;
     let author = author();
     let table = tenant.open(tenant.schedule, Access::Write)?;
     for _ in 0..TRIES {
@@ -142,15 +153,17 @@ fn change(
 /// Parameters that can go back to what is inherited, and aren't given at the same time.
 fn check_reset(args: &Args, reset: &[String]) -> Result<()> {
     for parameter in reset {
-        match PARAMETERS.iter().position(|p| p == parameter) {
-            Some(0..3) => return Err(Error::invalid(format!("reset names \"{parameter}\", which a schedule can not be without"))),
+        match DefinitionArgs::NAMES.iter().position(|p| p == parameter) {
+            Some(DefinitionArgs::NAME..=DefinitionArgs::RULE) => {
+                return Err(Error::invalid(format!("reset names \"{parameter}\", which a schedule can not be without")));
+            }
             Some(n) if args.is_given(n) => {
                 return Err(Error::invalid(format!("{parameter} is given, and reset names it too")));
             }
             Some(_) => {}
             None => {
                 let error = Error::invalid(format!("reset names \"{parameter}\", which is no parameter of a schedule"));
-                return Err(match nearest(parameter, PARAMETERS) {
+                return Err(match nearest(parameter, DefinitionArgs::NAMES.iter().copied()) {
                     Some(near) => error.detail(format!("The nearest is \"{near}\".")),
                     None => error,
                 });
@@ -493,9 +506,9 @@ fn schedule(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_schedule()");
     let definition = Definition::of_args(args);
     definition.check_given()?;
-    let tenant = tenant::resolve(args.text(25).as_deref())?;
+    let tenant = tenant::resolve(args.text(TqSchedule::TENANT).as_deref())?;
     schedules::may_schedule(&tenant)?;
-    let conflict = args.text(24).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word));
+    let conflict = args.text(TqSchedule::ON_CONFLICT).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word));
     if conflict.is_err() {
         // What is wrong with the schedule itself comes first.
         definition.check(&tenant, &rights::author(), true)?;

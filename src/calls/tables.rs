@@ -316,7 +316,7 @@ struct Trusted {
 /// It stands in front of conditions that use anything but pg_catalog. Declared immutable, with constants for arguments,
 /// it is asked when a statement prepares the condition: before that folds or runs anything of it.
 fn condition_is_trusted(args: &Args) -> Result<Ret> {
-    let (Some(relation), Some(listener)) = (args.oid(0), args.uuid(1)) else { return Ok(Ret::Null) };
+    let (Some(relation), Some(listener)) = (args.relation(0), args.uuid(1)) else { return Ok(Ret::Null) };
     let Some(owner) = Table::open_any(relation, Access::Read).map(|t| catalog::relation_owner(&t)) else { return Ok(Ret::Null) };
     let epoch = tenant::epoch();
     let key = Trusted { relation, listener, owner };
@@ -421,7 +421,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let only_if = args.text(3);
     let each = args.text(4).unwrap_or_else(|| "row".into());
     let tenant = tenant::resolve(args.text(6).as_deref())?;
-    let target = Target::of(args.oid(0))?;
+    let target = Target::of(args.relation(0))?;
     let by_row = match each.as_str() {
         "row" => true,
         "statement" => false,
@@ -537,7 +537,7 @@ fn unlisten_table(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unlisten_table()");
     let name = args.text(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
-    let target = Target::of(args.oid(0))?;
+    let target = Target::of(args.relation(0))?;
     let gone = remove(&target, &name, &tenant)?;
     announce_registry()?;
     Ok(Ret::Bool(gone))

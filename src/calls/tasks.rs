@@ -18,7 +18,7 @@ use crate::task::current;
 use crate::task::document::{TaskDocument, time_json};
 use crate::task::end::End;
 use crate::task::lookup::{self, Found};
-use crate::task::new::{self, NewTask};
+use crate::task::new::{self, NewTask, TqAsync};
 use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::tenant::columns::{Results, Tasks};
@@ -39,40 +39,40 @@ fn choice<C: Named>(args: &Args, n: usize, what: &str) -> Result<Option<C>> {
 fn enqueue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"SELECT tq_async()");
     let new = NewTask {
-        handler: args.text(0).ok_or_else(|| {
+        handler: args.text(TqAsync::HANDLER).ok_or_else(|| {
             Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler.")
         })?,
-        args: args.json(1),
-        name: args.text(2),
-        group_id: args.text(3),
-        queue: args.text(4),
-        priority: args.int(5),
-        run_at: args.time(6),
-        delay: args.interval(7),
-        timeout: args.interval(8),
-        max_attempts: args.int(9),
-        retry: args.setting(10),
-        expires: args.interval(11),
-        save: args.bool(23),
-        result_ttl: args.interval(24),
-        meta: args.json(25).map(|j| j.value()),
-        id: args.uuid(26),
-        lock: args.text(12),
-        limit_key: args.text(13),
-        unique_key: args.text(14),
-        unique_until: choice(args, 15, "unique_until")?,
-        on_conflict: choice(args, 16, "on_conflict")?,
-        depends_on: args.uuids(17).unwrap_or_default(),
-        depends_mode: choice(args, 18, "depends_mode")?,
-        allow_failure: args.bool(19),
-        on_success: args.text(20),
-        on_failure: args.text(21),
-        hook: args.text(22),
+        args: args.json(TqAsync::ARGS),
+        name: args.text(TqAsync::NAME),
+        group_id: args.text(TqAsync::GROUP_ID),
+        queue: args.text(TqAsync::QUEUE),
+        priority: args.int(TqAsync::PRIORITY),
+        run_at: args.time(TqAsync::RUN_AT),
+        delay: args.interval(TqAsync::DELAY),
+        timeout: args.interval(TqAsync::TIMEOUT),
+        max_attempts: args.int(TqAsync::MAX_ATTEMPTS),
+        retry: args.setting(TqAsync::RETRY),
+        expires: args.interval(TqAsync::EXPIRES),
+        save: args.bool(TqAsync::SAVE),
+        result_ttl: args.interval(TqAsync::RESULT_TTL),
+        meta: args.json(TqAsync::META).map(|j| j.value()),
+        id: args.uuid(TqAsync::ID),
+        lock: args.text(TqAsync::LOCK),
+        limit_key: args.text(TqAsync::LIMIT_KEY),
+        unique_key: args.text(TqAsync::UNIQUE_KEY),
+        unique_until: choice(args, TqAsync::UNIQUE_UNTIL, "unique_until")?,
+        on_conflict: choice(args, TqAsync::ON_CONFLICT, "on_conflict")?,
+        depends_on: args.uuids(TqAsync::DEPENDS_ON).unwrap_or_default(),
+        depends_mode: choice(args, TqAsync::DEPENDS_MODE, "depends_mode")?,
+        allow_failure: args.bool(TqAsync::ALLOW_FAILURE),
+        on_success: args.text(TqAsync::ON_SUCCESS),
+        on_failure: args.text(TqAsync::ON_FAILURE),
+        hook: args.text(TqAsync::HOOK),
         ..NewTask::default()
     };
-    let tenant = tenant::resolve(args.text(28).as_deref())?;
+    let tenant = tenant::resolve(args.text(TqAsync::TENANT).as_deref())?;
     let queue = Queue::open(tenant)?;
-    Ok(Ret::Uuid(if args.bool(27) == Some(true) {
+    Ok(Ret::Uuid(if args.bool(TqAsync::SYNC) == Some(true) {
         own_session::enqueue_and_run(&queue, &new)?
     } else {
         crate::work::enqueue::add(&queue, &new)?

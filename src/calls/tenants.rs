@@ -2,7 +2,7 @@
 
 use crate::calls::registered;
 use crate::handler::{self, roles};
-use crate::postgres::call::{Args, Ret};
+use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
@@ -291,41 +291,56 @@ impl Changes {
     }
 }
 
+parameters! {
+    TqSetTenant of tq_set_tenant {
+        TENANT,
+        READY,
+        TIMEZONE,
+        SHARED_SCHEMAS,
+        SETTINGS,
+        SAVE_LIMIT,
+        SAVE_LIMIT_PER,
+        RESULT_TTL,
+        FAILURE_TTL,
+        RESET,
+    }
+}
+
 /// tq_set_tenant(tenant, ready, timezone, shared_schemas, settings, save_limit, save_limit_per, result_ttl, failure_ttl, reset)
 fn set_tenant(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_tenant()");
-    let tenant = resolve(args.text(0).as_deref())?;
+    let tenant = resolve(args.text(TqSetTenant::TENANT).as_deref())?;
     rights::require_owner(tenant.owner, &tenant.name)?;
     let mut changes = Changes { sets: vec![] };
-    if let Some(ready) = args.bool(1) {
+    if let Some(ready) = args.bool(TqSetTenant::READY) {
         changes.sets.push(("ready", ready.to_string()));
     }
-    if let Some(tz) = args.text(2) {
+    if let Some(tz) = args.text(TqSetTenant::TIMEZONE) {
         zone::parse_zone(&tz).map_err(|e| Error::from(e).detail("Parameter timezone."))?;
         changes.sets.push(("timezone", Changes::literal(&tz)));
     }
-    if let Some(schemas) = args.texts(3) {
+    if let Some(schemas) = args.texts(TqSetTenant::SHARED_SCHEMAS) {
         if let Some(missing) = schemas.iter().find(|s| catalog::schema_oid(s).is_none()) {
             return Err(Error::new(SqlState::INVALID_SCHEMA_NAME, format!("shared schema \"{missing}\" does not exist")));
         }
         let list = schemas.iter().map(|s| Changes::literal(s)).collect::<Vec<_>>().join(", ");
         changes.sets.push(("shared_schemas", format!("ARRAY[{list}]::pg_catalog.text[]")));
     }
-    if let Some(value) = args.setting(4) {
+    if let Some(value) = args.setting(TqSetTenant::SETTINGS) {
         check_settings(&value)?;
         changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
     }
-    if let Some(n) = args.int(5) {
+    if let Some(n) = args.int(TqSetTenant::SAVE_LIMIT) {
         if n < -1 {
             return Err(Error::invalid("save_limit is below -1").hint("0 keeps all successes, -1 none, n the newest n."));
         }
         changes.sets.push(("save_limit", n.to_string()));
     }
-    if let Some(per) = args.text(6) {
+    if let Some(per) = args.text(TqSetTenant::SAVE_LIMIT_PER) {
         let per = SavePer::one_of("save_limit_per", &per)?;
         changes.sets.push(("save_limit_per", Changes::literal(per.name())));
     }
-    for (column, n) in [("result_ttl", 7), ("failure_ttl", 8)] {
+    for (column, n) in [("result_ttl", TqSetTenant::RESULT_TTL), ("failure_ttl", TqSetTenant::FAILURE_TTL)] {
         if let Some(ttl) = args.interval(n) {
             if ttl.is_negative() {
                 return Err(Error::invalid(format!("{column} is negative")));
@@ -334,18 +349,20 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         }
     }
     changes.reset(
-        &args.texts(9).unwrap_or_default(),
+        &args.texts(TqSetTenant::RESET).unwrap_or_default(),
         &["ready", "timezone", "shared_schemas", "settings", "save_limit", "save_limit_per", "result_ttl", "failure_ttl"],
     )?;
     changes.write(&tenant)?;
-    let zone = match args.text(2) {
-        None if args.texts(9).is_some_and(|reset| reset.iter().any(|name| name == "timezone")) => Some(crate::tenant::default_zone()),
+    let zone = match args.text(TqSetTenant::TIMEZONE) {
+        None if args.texts(TqSetTenant::RESET).is_some_and(|reset| reset.iter().any(|name| name == "timezone")) => {
+            Some(crate::tenant::default_zone())
+        }
         given => given,
     };
     if let Some(to) = zone.and_then(|zone| rezone::Move::of(&tenant.zone(), &zone)) {
         rezone::tenant_moved(&tenant, to)?;
     }
-    if args.bool(1) == Some(true) {
+    if args.bool(TqSetTenant::READY) == Some(true) {
         crate::fanout::definitions::visit(&tenant.name)?;
     }
     Ok(Ret::Void)

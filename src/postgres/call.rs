@@ -12,99 +12,145 @@ use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
 use std::panic::AssertUnwindSafe;
 
-/// The arguments of one call, by position from 0. `None` = SQL NULL.
+/// The arguments of one call, by place from 0. `None` = SQL NULL.
+///
+/// Each getter asks whether the function is declared with a parameter of its type there: a place that is another's is an
+/// internal error, not somebody else's bytes. Places of long lists have names: [`parameters!`].
 pub struct Args(pg_sys::FunctionCallInfo);
 
+/// What a function is declared with: beside its `FmgrInfo`, as long as that lives.
+struct Declared {
+    count: usize,
+    types: *const pg_sys::Oid,
+}
+
 impl Args {
-    fn get<T: FromDatum>(&self, n: usize) -> Option<T> {
-        // SAFETY: PostgreSQL passes as many arguments as sql/*.sql declares, of the declared
-        // types; the getters below are called accordingly.
+    /// Types of the parameters, looked up at the first call from each place.
+    fn declared(&self) -> &[pg_sys::Oid] {
+        // SAFETY: a call in progress, so its FmgrInfo is alive; fn_extra is the called function's to use, which is ours,
+        // and what it points to lives in the FmgrInfo's own memory.
         unsafe {
-            assert!(n < (*self.0).nargs as usize, "argument {n} is declared");
-            let argument = (*self.0).args.as_ptr().add(n);
-            T::from_datum((*argument).value, (*argument).isnull)
+            let function = (*self.0).flinfo;
+            if function.is_null() {
+                return &[];
+            }
+            if (*function).fn_extra.is_null() {
+                let before = pg_sys::MemoryContextSwitchTo((*function).fn_mcxt);
+                let (mut types, mut count) = (std::ptr::null_mut(), 0);
+                pg_sys::get_func_signature((*function).fn_oid, &mut types, &mut count);
+                let declared = pg_sys::palloc(size_of::<Declared>()).cast::<Declared>();
+                declared.write(Declared { count: count.max(0) as usize, types });
+                (*function).fn_extra = declared.cast();
+                pg_sys::MemoryContextSwitchTo(before);
+            }
+            let declared = &*(*function).fn_extra.cast::<Declared>();
+            if declared.count == 0 { &[] } else { std::slice::from_raw_parts(declared.types, declared.count) }
         }
+    }
+    /// An argument that is declared; None = NULL.
+    fn given(&self, n: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: a live call; its arguments are nargs many.
+        unsafe {
+            if n >= (*self.0).nargs.max(0) as usize {
+                Error::internal(format!("argument {} is not declared", n + 1)).raise();
+            }
+            let argument = (*self.0).args.as_ptr().add(n);
+            (!(*argument).isnull).then(|| (*argument).value)
+        }
+    }
+    /// An argument that is declared to be of this type.
+    fn datum(&self, n: usize, of: pg_sys::Oid) -> Option<pg_sys::Datum> {
+        let declared = self.declared().get(n);
+        if declared != Some(&of) {
+            let what = declared.map_or("not declared".into(), |oid| format!("of type {}", oid.to_u32()));
+            Error::internal(format!("argument {} is {what}, not of type {}", n + 1, of.to_u32())).raise();
+        }
+        self.given(n)
+    }
+    fn get<T: FromDatum>(&self, n: usize, of: pg_sys::Oid) -> Option<T> {
+        // SAFETY: the getters below name the type that T is in Rust; it is the declared one.
+        self.datum(n, of).and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
     /// Whether the argument is not NULL.
     pub fn is_given(&self, n: usize) -> bool {
-        self.datum(n).is_some()
+        self.given(n).is_some()
     }
     /// Raises 54000 for more than anybody could mean: what is said of it would be as long.
     pub fn text(&self, n: usize) -> Option<String> {
-        self.limit(n, TEXT_MAX);
-        // SAFETY: as in get().
-        self.datum(n).map(|datum| unsafe { text::of_datum(datum) })
+        // SAFETY: a text.
+        self.datum_of_at_most(n, pg_sys::TEXTOID, TEXT_MAX).map(|datum| unsafe { text::of_datum(datum) })
     }
     /// The beginning of a text that is only shown.
     pub fn message(&self, n: usize) -> Option<String> {
-        crate::postgres::memory::require(2 * self.size(n));
-        // SAFETY: as in get().
-        let mut text = self.datum(n).map(|datum| unsafe { text::of_datum(datum) })?;
+        let datum = self.datum(n, pg_sys::TEXTOID)?;
+        crate::postgres::memory::require(2 * size(datum));
+        // SAFETY: a text.
+        let mut text = unsafe { text::of_datum(datum) };
         text.truncate(text.floor_char_boundary(MESSAGE));
         Some(text)
     }
-    /// Bytes of an argument of a type of variable length, without unpacking it.
-    fn size(&self, n: usize) -> usize {
-        // SAFETY: a datum that isn't null; only its header is read.
-        self.datum(n).map_or(0, |d| unsafe { pg_sys::toast_raw_datum_size(d) })
-    }
-    fn limit(&self, n: usize, most: usize) {
-        let bytes = self.size(n);
+    /// Of a type of variable length.
+    fn datum_of_at_most(&self, n: usize, of: pg_sys::Oid, most: usize) -> Option<pg_sys::Datum> {
+        let datum = self.datum(n, of)?;
+        let bytes = size(datum);
         if bytes > most {
             Error::limit(format!("argument {} has {bytes} bytes, which is more than {most}", n + 1)).raise();
         }
+        Some(datum)
     }
     pub fn bool(&self, n: usize) -> Option<bool> {
-        self.get(n)
+        self.get(n, pg_sys::BOOLOID)
     }
     pub fn int(&self, n: usize) -> Option<i32> {
-        self.get(n)
+        self.get(n, pg_sys::INT4OID)
     }
     pub fn float(&self, n: usize) -> Option<f64> {
-        self.get(n)
+        self.get(n, pg_sys::FLOAT8OID)
     }
-    pub fn oid(&self, n: usize) -> Option<u32> {
-        self.get::<pg_sys::Oid>(n).map(|o| o.to_u32())
+    /// The relation that a regclass names.
+    pub fn relation(&self, n: usize) -> Option<u32> {
+        self.get::<pg_sys::Oid>(n, pg_sys::REGCLASSOID).map(|o| o.to_u32())
     }
     pub fn uuid(&self, n: usize) -> Option<u128> {
-        self.get::<pgrx::Uuid>(n).map(|u| u128::from_be_bytes(*u.as_bytes()))
+        self.get::<pgrx::Uuid>(n, pg_sys::UUIDOID).map(|u| u128::from_be_bytes(*u.as_bytes()))
     }
     pub fn time(&self, n: usize) -> Option<At> {
-        self.get::<pgrx::datum::TimestampWithTimeZone>(n).map(|t| At::of_micros(t.into()))
+        self.get::<pgrx::datum::TimestampWithTimeZone>(n, pg_sys::TIMESTAMPTZOID).map(|t| At::of_micros(t.into()))
     }
     /// How long an interval is; a month counts 30 days, as EXTRACT(epoch) has it.
     pub fn interval(&self, n: usize) -> Option<Span> {
-        self.get::<Interval>(n).map(|i| interval::span_of(&i))
+        self.span(n).map(|i| interval::span_of(&i))
     }
     /// An interval as it is: months, days and microseconds apart.
     pub fn span(&self, n: usize) -> Option<Interval> {
-        self.get(n)
+        self.get(n, pg_sys::INTERVALOID)
     }
     pub fn intervals(&self, n: usize) -> Option<Vec<Span>> {
-        self.get::<Vec<Option<Interval>>>(n).map(|v| v.into_iter().flatten().map(|i| interval::span_of(&i)).collect())
+        let all = self.get::<Vec<Option<Interval>>>(n, pg_sys::INTERVALARRAYOID);
+        all.map(|v| v.into_iter().flatten().map(|i| interval::span_of(&i)).collect())
     }
     pub fn json(&self, n: usize) -> Option<Jsonb> {
-        // SAFETY: as in get().
-        self.datum(n).map(|datum| unsafe { Jsonb::from_datum(datum) })
+        // SAFETY: a jsonb.
+        self.datum(n, pg_sys::JSONBOID).map(|datum| unsafe { Jsonb::from_datum(datum) })
     }
     /// A document that says how something is to be, not what is to be done: a small one.
     pub fn setting(&self, n: usize) -> Option<serde_json::Value> {
-        self.limit(n, TEXT_MAX);
-        self.json(n).map(|j| j.value())
+        // SAFETY: a jsonb.
+        self.datum_of_at_most(n, pg_sys::JSONBOID, TEXT_MAX).map(|datum| unsafe { Jsonb::from_datum(datum) }.value())
     }
     pub fn texts(&self, n: usize) -> Option<Vec<String>> {
-        self.limit(n, TEXT_MAX);
-        // SAFETY: as in get().
-        self.datum(n).map(|datum| unsafe { text::of_array(datum) })
+        // SAFETY: a text[].
+        self.datum_of_at_most(n, pg_sys::TEXTARRAYOID, TEXT_MAX).map(|datum| unsafe { text::of_array(datum) })
     }
     pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
-        self.limit(n, UUIDS_MAX);
-        crate::postgres::memory::require(4 * self.size(n));
-        self.get::<Vec<Option<pgrx::Uuid>>>(n).map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
+        let datum = self.datum_of_at_most(n, pg_sys::UUIDARRAYOID, UUIDS_MAX)?;
+        crate::postgres::memory::require(4 * size(datum));
+        let all = self.get::<Vec<Option<pgrx::Uuid>>>(n, pg_sys::UUIDARRAYOID);
+        all.map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
     }
     /// The documents of a jsonb[]: one by one they may be large.
     pub fn jsons(&self, n: usize) -> Option<Documents<'_>> {
-        let datum = self.datum(n)?;
+        let datum = self.datum(n, pg_sys::JSONBARRAYOID)?;
         let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
         // SAFETY: a jsonb[], unpacked into memory of this call; its elements are of variable length and aligned as int.
         unsafe {
@@ -133,14 +179,12 @@ impl Args {
             fired.then(|| crate::postgres::trigger::Fired::new(context.cast()))
         }
     }
-    fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
-        // SAFETY: as in get().
-        unsafe {
-            assert!(n < (*self.0).nargs as usize, "argument {n} is declared");
-            let argument = (*self.0).args.as_ptr().add(n);
-            (!(*argument).isnull).then(|| (*argument).value)
-        }
-    }
+}
+
+/// Bytes of a value of a type of variable length, without unpacking it.
+fn size(datum: pg_sys::Datum) -> usize {
+    // SAFETY: the argument of a call, of such a type; only its header is read.
+    unsafe { pg_sys::toast_raw_datum_size(datum) }
 }
 
 /// Bytes of a text, or of texts in an array, that a call takes.
@@ -289,6 +333,43 @@ fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>)
             Err(payload) => std::panic::resume_unwind(payload),
         },
     }
+}
+
+/// Names the places of a SQL function's arguments, in the order of its declaration; `behind`: they follow those of another
+/// list. `tests/pure` compares them with sql/*.sql, and asks for a list of each function that has more than seven.
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $list:ident $(of $call:ident)? $(behind $first:ident)? { $($name:ident,)* })*) => {$(
+        $(#[$doc])*
+        pub enum $list {}
+        const _: () = {
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the places, counted by the compiler")]
+            enum At { $($name),* }
+            const BEFORE: usize = 0 $(+ $first::NAMES.len())?;
+            #[allow(dead_code, reason = "all parameters of a call stand here")]
+            impl $list {
+                $(pub const $name: usize = BEFORE + At::$name as usize;)*
+                /// As SQL has them.
+                pub const NAMES: &[&str] = &[$({
+                    const LOWER: [u8; stringify!($name).len()] = $crate::postgres::call::lower_case(stringify!($name));
+                    match std::str::from_utf8(&LOWER) {
+                        Ok(name) => name,
+                        Err(_) => unreachable!(),
+                    }
+                }),*];
+            }
+        };
+    )*};
+}
+pub(crate) use parameters;
+
+/// For [`parameters!`].
+pub const fn lower_case<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
+    let (mut lower, mut at) = ([0; LENGTH], 0);
+    while at < LENGTH {
+        lower[at] = text.as_bytes()[at].to_ascii_lowercase();
+        at += 1;
+    }
+    lower
 }
 
 /// Exports Rust functions `fn(&Args) -> Result<Ret, Error>` under the names that sql/*.sql uses.

@@ -52,6 +52,10 @@ impl Error {
     pub fn limit(message: impl Into<String>) -> Self {
         Self::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message)
     }
+    /// XX000: a fault of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(SqlState::INTERNAL_ERROR, message)
+    }
     /// 55000: the object or the server isn't in the state that the call needs.
     pub fn state(message: impl Into<String>) -> Self {
         Self::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)

@@ -2,7 +2,7 @@
 //! (parameters, a document, a row), whether it makes sense in a tenant, and its columns.
 
 use crate::handler::{self, Handler};
-use crate::postgres::call::Args;
+use crate::postgres::call::{Args, parameters};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
@@ -35,33 +35,35 @@ pub const NAME_BYTES: usize = 200;
 /// 2020-02-29, what arguments are tried with in place of a fire time.
 const A_LEAP_DAY: At = At::of_micros(636_249_600_000_000);
 
-/// What a definition consists of, in the order of tq_schedule's parameters.
-pub const PARAMETERS: [&str; 24] = [
-    "name",
-    "handler",
-    "rule",
-    "args",
-    "tz",
-    "start_at",
-    "until",
-    "repeats",
-    "catch_up",
-    "catch_up_limit",
-    "deadline",
-    "overlap",
-    "jitter",
-    "month_end",
-    "day_and",
-    "time_arg",
-    "only_if",
-    "active_hours",
-    "after",
-    "after_outcome",
-    "task",
-    "enabled",
-    "tags",
-    "description",
-];
+parameters! {
+    /// What a definition consists of: what tq_schedule, tq_alter_schedule and tq_schedule_all begin with.
+    DefinitionArgs {
+        NAME,
+        HANDLER,
+        RULE,
+        ARGS,
+        TZ,
+        START_AT,
+        UNTIL,
+        REPEATS,
+        CATCH_UP,
+        CATCH_UP_LIMIT,
+        DEADLINE,
+        OVERLAP,
+        JITTER,
+        MONTH_END,
+        DAY_AND,
+        TIME_ARG,
+        ONLY_IF,
+        ACTIVE_HOURS,
+        AFTER,
+        AFTER_OUTCOME,
+        TASK,
+        ENABLED,
+        TAGS,
+        DESCRIPTION,
+    }
+}
 
 /// What tq_schedule's parameters say; None = inherit.
 #[derive(Clone, Default)]
@@ -103,33 +105,33 @@ pub struct Checked {
 }
 
 impl Definition {
-    /// The first 24 arguments of tq_schedule, which tq_alter_schedule and tq_schedule_all share.
+    /// From the parameters that tq_schedule, tq_alter_schedule and tq_schedule_all share.
     pub fn of_args(args: &Args) -> Definition {
         Definition {
-            name: args.text(0).unwrap_or_default(),
-            handler: args.text(1).unwrap_or_default(),
-            rule: args.text(2).unwrap_or_default(),
-            args: args.json(3),
-            tz: args.text(4),
-            start_at: args.time(5),
-            until: args.time(6),
-            repeats: args.int(7),
-            catch_up: args.text(8).map(Said::of),
-            catch_up_limit: args.int(9),
-            deadline: args.span(10),
-            overlap: args.text(11).map(Said::of),
-            jitter: args.span(12),
-            month_end: args.text(13).map(Said::of),
-            day_and: args.bool(14),
-            time_arg: args.text(15),
-            only_if: args.text(16),
-            active_hours: args.text(17),
-            after: args.texts(18),
-            after_outcome: args.text(19).map(Said::of),
-            task: args.setting(20),
-            enabled: args.bool(21),
-            tags: args.texts(22),
-            description: args.text(23),
+            name: args.text(DefinitionArgs::NAME).unwrap_or_default(),
+            handler: args.text(DefinitionArgs::HANDLER).unwrap_or_default(),
+            rule: args.text(DefinitionArgs::RULE).unwrap_or_default(),
+            args: args.json(DefinitionArgs::ARGS),
+            tz: args.text(DefinitionArgs::TZ),
+            start_at: args.time(DefinitionArgs::START_AT),
+            until: args.time(DefinitionArgs::UNTIL),
+            repeats: args.int(DefinitionArgs::REPEATS),
+            catch_up: args.text(DefinitionArgs::CATCH_UP).map(Said::of),
+            catch_up_limit: args.int(DefinitionArgs::CATCH_UP_LIMIT),
+            deadline: args.span(DefinitionArgs::DEADLINE),
+            overlap: args.text(DefinitionArgs::OVERLAP).map(Said::of),
+            jitter: args.span(DefinitionArgs::JITTER),
+            month_end: args.text(DefinitionArgs::MONTH_END).map(Said::of),
+            day_and: args.bool(DefinitionArgs::DAY_AND),
+            time_arg: args.text(DefinitionArgs::TIME_ARG),
+            only_if: args.text(DefinitionArgs::ONLY_IF),
+            active_hours: args.text(DefinitionArgs::ACTIVE_HOURS),
+            after: args.texts(DefinitionArgs::AFTER),
+            after_outcome: args.text(DefinitionArgs::AFTER_OUTCOME).map(Said::of),
+            task: args.setting(DefinitionArgs::TASK),
+            enabled: args.bool(DefinitionArgs::ENABLED),
+            tags: args.texts(DefinitionArgs::TAGS),
+            description: args.text(DefinitionArgs::DESCRIPTION),
         }
     }
 
@@ -394,9 +396,9 @@ impl Definition {
         };
         let mut d = Definition::default();
         for (key, value) in map {
-            if !PARAMETERS.contains(&key.as_str()) {
+            if !DefinitionArgs::NAMES.contains(&key.as_str()) {
                 let error = Error::invalid(format!("schedule key \"{key}\" is not known"));
-                return Err(match nearest(key, PARAMETERS) {
+                return Err(match nearest(key, DefinitionArgs::NAMES.iter().copied()) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_schedule's parameters."),
                 });

@@ -1,5 +1,6 @@
 //! A task to be, as its parameters say; parsed from an object, and checked.
 
+use crate::postgres::call::parameters;
 use crate::postgres::clock;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
@@ -204,38 +205,40 @@ pub(crate) fn default_meta() -> Result<Option<Json>> {
     })
 }
 
-/// Parameters of tq_async in SQL's order; also the keys of a task object.
-const PARAMETERS: [&str; 29] = [
-    "handler",
-    "args",
-    "name",
-    "group_id",
-    "queue",
-    "priority",
-    "run_at",
-    "delay",
-    "timeout",
-    "max_attempts",
-    "retry",
-    "expires",
-    "lock",
-    "limit_key",
-    "unique_key",
-    "unique_until",
-    "on_conflict",
-    "depends_on",
-    "depends_mode",
-    "allow_failure",
-    "on_success",
-    "on_failure",
-    "hook",
-    "save",
-    "result_ttl",
-    "meta",
-    "id",
-    "sync",
-    "tenant",
-];
+parameters! {
+    /// Of tq_async; also the keys of a task object.
+    TqAsync of tq_async {
+        HANDLER,
+        ARGS,
+        NAME,
+        GROUP_ID,
+        QUEUE,
+        PRIORITY,
+        RUN_AT,
+        DELAY,
+        TIMEOUT,
+        MAX_ATTEMPTS,
+        RETRY,
+        EXPIRES,
+        LOCK,
+        LIMIT_KEY,
+        UNIQUE_KEY,
+        UNIQUE_UNTIL,
+        ON_CONFLICT,
+        DEPENDS_ON,
+        DEPENDS_MODE,
+        ALLOW_FAILURE,
+        ON_SUCCESS,
+        ON_FAILURE,
+        HOOK,
+        SAVE,
+        RESULT_TTL,
+        META,
+        ID,
+        SYNC,
+        TENANT,
+    }
+}
 
 /// A task object: a document whose keys are exactly tq_async's parameters.
 pub fn task_object(object: &Json) -> Result<NewTask> {
@@ -301,7 +304,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             }
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));
-                return Err(match nearest(other, PARAMETERS) {
+                return Err(match nearest(other, TqAsync::NAMES.iter().copied()) {
                     Some(near) => error.detail(format!("The nearest key is \"{near}\".")),
                     None => error.detail("The keys are tq_async's parameters."),
                 });

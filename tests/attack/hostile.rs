@@ -215,3 +215,18 @@ fn a_cancel_finds_its_own_tenants_task_only() {
     assert_eq!(site.counts("t1", &id), (1, 0));
     site.cluster.assert_log_clean();
 }
+
+/// Nobody but a superuser can declare functions of the library, but they may mistype one.
+#[test]
+fn functions_declared_otherwise_than_by_the_extension_fail_and_read_nothing() {
+    let site = Site::start("", &["t1"]);
+    for (function, parameters, arguments) in [
+        ("tq_describe", "rule integer", "7"),
+        ("tq_result", "id text, wait interval, propagate boolean, tenant text", "'x', '0', true, NULL"),
+        ("tq_find", "", ""),
+    ] {
+        site.cluster.run(DB, &format!("CREATE FUNCTION wrong({parameters}) RETURNS text LANGUAGE c AS 'tenant_q', '{function}'"));
+        let error = site.cluster.try_run_as("postgres", DB, &format!("SELECT wrong({arguments})")).unwrap_err();
+        assert!(format!("{error:?}").contains("argument 1 is "), "{function}: {error:?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `sql/x.sql` declares what `src/calls/x.rs` binds: file by file, symbol by symbol.
 
+mod parameters;
 mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,8 +3,9 @@
 use super::text_of;
 
 /// The names that begin the parts of the list in parentheses right behind `mark`.
-fn names<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
-    let list = text.split_once(mark).unwrap_or_else(|| panic!("there is {mark}")).1.split_once('(').expect("a list").1;
+pub fn names<'a>(text: &'a str, mark: &str) -> Vec<&'a str> {
+    let behind = text.match_indices(mark).find_map(|(at, _)| text[at + mark.len()..].trim_start().strip_prefix('('));
+    let list = behind.unwrap_or_else(|| panic!("there is {mark}"));
     let (mut depth, mut quoted, mut begin, mut names) = (1, false, 0, Vec::new());
     for (at, c) in list.char_indices() {
         match c {
@@ -41,7 +42,8 @@ fn the_type_of_a_task_has_the_fields_of_its_document() {
 
 #[test]
 fn names_are_found_whatever_stands_behind_them() {
-    let sql = "CREATE FUNCTION f(a numeric(3, 1) DEFAULT '1,2)',\n  b text DEFAULT now(), c jsonb) RETURNS (d)";
+    let sql =
+        "CREATE FUNCTION f_too(z int); CREATE FUNCTION f(a numeric(3, 1) DEFAULT '1,2)',\n  b text DEFAULT now(), c jsonb) RETURNS (d)";
     assert_eq!(names(sql, "FUNCTION f"), ["a", "b", "c"]);
     assert_eq!(names("f()", "f"), [""; 0]);
 }
