@@ -6,7 +6,7 @@ use crate::postgres::relation::{Access, Write};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{self, State, stored};
 use crate::pure::time::Span;
 use crate::shared::{self, wake};
@@ -25,7 +25,7 @@ use crate::{handler, sql_functions};
 const BATCH: usize = 2000;
 
 /// The task that a call is about.
-pub fn id_argument(args: &Args) -> Result<u128> {
+pub fn id_argument(args: &Args) -> Result<Id> {
     args.uuid(0).ok_or_else(|| {
         Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "id is null")
             .hint("Where it is of tq_find(): that returns NULL if no task of this name is known.")
@@ -156,14 +156,14 @@ fn delete(args: &Args) -> Result<Ret> {
     match lookup::look_up(&tasks, &results, id) {
         Found::Finished(row) => {
             if transaction::with_latest_snapshot(|| retention::is_needed(&tasks, &row)) {
-                return Err(Error::state(format!("the flow of task {} is not finished", ids::uuid_text(id)))
+                return Err(Error::state(format!("the flow of task {} is not finished", id))
                     .detail("It gathers the results of its members when the last of them is final.")
                     .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
             }
             let gone = transaction::with_latest_snapshot(|| notes::delete_result(&tasks, &results, &row));
             Ok(Ret::Bool(gone == Write::Done))
         }
-        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", ids::uuid_text(id)))
+        Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", id))
             .detail("Deleting it would leave whoever waits for it without an answer.")
             .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id).")),
         Found::Nothing => Ok(Ret::Bool(false)),
@@ -186,7 +186,7 @@ fn purge(args: &Args) -> Result<Ret> {
     let results = tenant.open(tenant.result, Access::Write)?;
     let before = clock::now().saturating_sub(age);
     let mut purged = 0;
-    let mut from = 0u128;
+    let mut from = Id::NIL;
     loop {
         pgrx::check_for_interrupts!();
         let mut victims = Vec::new();
@@ -194,7 +194,7 @@ fn purge(args: &Args) -> Result<Ret> {
         transaction::with_latest_snapshot(|| {
             for row in results.scan(&Results::BY_ID, &[Results::ID.above(from)]).take(BATCH) {
                 seen += 1;
-                from = row.get(Results::ID).unwrap_or(u128::MAX);
+                from = row.get(Results::ID).unwrap_or(Id::LAST);
                 let over = row.get(Results::FINISHED_AT).is_some_and(|t| t <= before);
                 let over = over && !retention::is_needed(&tasks, &row);
                 if over && wanted.as_ref().is_none_or(|w| w.contains(&state::finished(row.char(Results::STATE)))) {

@@ -21,7 +21,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::choice::Named;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
 use crate::tenant::records::{Few, announce_registry, run};
 use crate::tenant::rights::require_owner;
@@ -74,7 +74,7 @@ fn on(args: &Args) -> Result<Ret> {
         let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
         e.detail(format!("{detail}It gets the task as one document.")).hint("Let the handler take one parameter of type jsonb.")
     })?;
-    let id = ids::new_id();
+    let id = Id::fresh();
     let caller = sandbox::current_user();
     let of = for_handler.as_ref().map_or("", |h| h.name.as_str());
     let key = [tenant.name.as_str(), event.name(), handler.name.as_str(), of];
@@ -102,7 +102,7 @@ fn on(args: &Args) -> Result<Ret> {
     })
     .map_err(Error::from)?;
     announce_registry()?;
-    Ok(known.map_or(Ret::Null, |u| Ret::Uuid(u128::from_be_bytes(*u.as_bytes()))))
+    Ok(known.map_or(Ret::Null, |u| Ret::Uuid(Id::of_bytes(*u.as_bytes()))))
 }
 
 /// tq_off(event, handler, tenant)

@@ -9,7 +9,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::choice::{Named, OnRedeclared};
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{At, Span, instant};
@@ -77,7 +77,7 @@ fn async_all(args: &Args) -> Result<Ret> {
     }
     let user = sandbox::current_user();
     let caller = Caller { name: catalog::role_name(user.to_u32()).unwrap_or_default(), superuser: sandbox::is_superuser(user) };
-    let (id, now) = (ids::new_id(), clock::now());
+    let (id, now) = (Id::fresh(), clock::now());
     let name = base.name.clone().unwrap_or_else(|| handler.clone());
     records::open("fanout", Access::Write)?.insert(&[
         Fanouts::ID.to(id),
@@ -153,7 +153,7 @@ fn fanout_tenants(args: &Args) -> Result<Ret> {
             AND ($3 IS NULL OR f.id OPERATOR(pg_catalog.=) $3) ORDER BY f.fire_time DESC, f.id DESC LIMIT 1",
         &[name.into(), fire_time.and_then(call::timestamp).into(), id.map(call::uuid).into()],
     )?;
-    let Some(id) = found.as_ref().and_then(Json::as_str).and_then(|t| uuid::Uuid::parse_str(t).ok()) else {
+    let Some(id) = found.as_ref().and_then(Json::as_str).and_then(Id::parse) else {
         return Err(Error::new(SqlState::NO_DATA_FOUND, "there is no such fan-out").hint("tq_fanouts shows those that are kept."));
     };
     let rows = lines::document(
@@ -168,7 +168,7 @@ fn fanout_tenants(args: &Args) -> Result<Ret> {
               WHERE f.id OPERATOR(pg_catalog.=) $1 AND f.spread_again IS NOT NULL
                 AND ($2 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($2)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
                 AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) x"),
-        &[call::uuid(id.as_u128()).into(), visible()?.into()],
+        &[call::uuid(id).into(), visible()?.into()],
     )?;
     Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))
 }
@@ -210,7 +210,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let before = of_all::find(&table, &definition.name);
     if let Some(row) = &before {
         match conflict {
-            OnRedeclared::Nothing => return Ok(Ret::Uuid(row.get(Schedules::ID).unwrap_or(0))),
+            OnRedeclared::Nothing => return Ok(Ret::Uuid(row.get(Schedules::ID).unwrap_or_default())),
             OnRedeclared::Replace => {}
             OnRedeclared::Error => {
                 return Err(Error::new(
@@ -254,8 +254,8 @@ fn schedule_all(args: &Args) -> Result<Ret> {
             .hint("Leave only_if out, and ask in the handler."));
     }
     // Replaced, it stays the same schedule: fire times that were served are not served again.
-    let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(ids::new_id);
-    let revision = ids::new_id();
+    let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(Id::fresh);
+    let revision = Id::fresh();
     let mut documents = definition.documents();
     documents.options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() }.column();
     let mut columns = definition.columns(&documents);
@@ -310,7 +310,7 @@ fn contended(name: &str) -> Error {
 }
 
 /// The change is to reach the tenants; it takes the place of an earlier one of this name.
-fn spread_change(revision: u128, name: &str, handler: Option<&str>, author: &crate::tenant::rights::Caller, now: At) -> Result<()> {
+fn spread_change(revision: Id, name: &str, handler: Option<&str>, author: &crate::tenant::rights::Caller, now: At) -> Result<()> {
     // Whoever is spreading it is waited for; then all that it has written is seen.
     run(
         "SELECT FROM tenant_q.fanout f WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND f.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
@@ -357,7 +357,7 @@ fn unschedule_all(args: &Args) -> Result<Ret> {
     if table.delete(&row) == Write::Overtaken {
         return Err(contended(&name));
     }
-    spread_change(ids::new_id(), &name, row.get(Schedules::HANDLER), &author(), clock::now())?;
+    spread_change(Id::fresh(), &name, row.get(Schedules::HANDLER), &author(), clock::now())?;
     Ok(Ret::Bool(true))
 }
 

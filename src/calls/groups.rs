@@ -10,6 +10,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
+use crate::pure::ids::Id;
 use crate::pure::state::{self, State};
 use crate::pure::time::Span;
 use crate::pure::word::{SlotState, Word};
@@ -76,7 +77,7 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
         }
         let deadline = Instant::now() + wait.duration().min(settings::max_wait());
         if let Some(s) = shared::get() {
-            let waiting = Waiting::for_any(s, 0, waiters::mark(tenant.oid, group));
+            let waiting = Waiting::for_any(s, Id::NIL, waiters::mark(tenant.oid, group));
             let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
             loop {
                 found = members(&tasks, &results, group);
@@ -176,7 +177,7 @@ fn delete_group(args: &Args) -> Result<Ret> {
 }
 
 /// Tasks of this tenant that run.
-pub fn running_ids(schema: u32) -> HashSet<u128> {
+pub fn running_ids(schema: u32) -> HashSet<Id> {
     let Some(s) = shared::get() else { return HashSet::new() };
     let of_slot = |slot: &slot::Slot| {
         let word = Word::load(slot);
@@ -196,7 +197,7 @@ fn queue_size(args: &Args) -> Result<Ret> {
     let mut size = 0;
     for row in tasks.scan(&Tasks::PICK, &[]) {
         let here = queue.as_deref().is_none_or(|q| row.get(Tasks::QUEUE).unwrap_or("default") == q);
-        let waits = state::is_task(row.char(Tasks::STATE)) && !running.contains(&row.get(Tasks::ID).unwrap_or(0));
+        let waits = state::is_task(row.char(Tasks::STATE)) && !running.contains(&row.get(Tasks::ID).unwrap_or_default());
         size += i64::from(here && waits);
     }
     Ok(Ret::Bigint(size))

@@ -5,10 +5,11 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::relation::Access;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
+use crate::pure::ids::Id;
 use crate::pure::shares::Owner;
+use crate::pure::state;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
-use crate::pure::{ids, state};
 use crate::shared::entry::Entry;
 use crate::shared::text::load_text;
 use crate::shared::{self, Shared, cooldown, share};
@@ -20,7 +21,7 @@ use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
 /// Executors in a row that have ended while they ran this task, by what the entries of its tenant know.
-pub(crate) fn ends_of(tenant: &Tenant, id: u128) -> u32 {
+pub(crate) fn ends_of(tenant: &Tenant, id: Id) -> u32 {
     let Some(s) = shared::get() else { return 0 };
     views::entries(&s, tenant.oid).iter().flat_map(|e| cooldown::of(e)).filter(|h| h.id == id).map(|h| h.ends).max().unwrap_or(0)
 }
@@ -54,7 +55,7 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
         } else {
             continue;
         };
-        let id = ids::uuid_text(h.id);
+        let id = h.id.to_string();
         rows.push(problem(
             format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),
             None,
@@ -330,7 +331,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
             format!("tenant {name}"),
             Some(since),
             format!("a task of its handler {} holds one {why}", load_text(&slot.handler)),
-            format!("SELECT tq_cancel('{}', tenant => {})", ids::uuid_text(slot.item_id(word.next - 1)), pgrx::spi::quote_literal(&name)),
+            format!("SELECT tq_cancel('{}', tenant => {})", slot.item_id(word.next - 1), pgrx::spi::quote_literal(&name)),
         ));
     }
     rows
@@ -360,7 +361,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
         for row in table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state::stored::QUARANTINED)]) {
-            let id = ids::uuid_text(row.get(Tasks::ID).unwrap_or(0));
+            let id = row.get(Tasks::ID).unwrap_or_default().to_string();
             rows.push(problem(
                 format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),
                 None,

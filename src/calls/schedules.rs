@@ -13,8 +13,8 @@ use crate::pure::nearest::nearest;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::{describe, zone};
+use crate::pure::state;
 use crate::pure::time::{At, Span, instant};
-use crate::pure::{ids, state};
 use crate::schedules::define::{announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, DefinitionArgs};
 use crate::schedules::follow::{self, State};
@@ -126,7 +126,7 @@ fn change(
         follow::check(tenant, table, &new.name, new.after())?;
     }
     let now = clock::now();
-    let plan = checked.plan(&new, now, row.get(Schedules::ID).unwrap_or(0) as u64);
+    let plan = checked.plan(&new, now, row.get(Schedules::ID).unwrap_or_default().low());
     let mut planned = Change::new(row, &old, &new, How::Altered, plan, now).planned()?;
     if let Some(at) = next_run {
         if !enabled || planned.repeats == 0 {
@@ -605,7 +605,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
             }
             crate::task::lookup::Found::Nothing => {
                 let skipped = State::of(row).skipped;
-                (skipped.is_some() && skipped == Some(ids::uuid_text(id))).then_some("skipped")
+                (skipped.is_some() && skipped == Some(id.to_string())).then_some("skipped")
             }
         }
     });
@@ -620,7 +620,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
         "next_run": time_json(row.get(Schedules::NEXT_RUN)),
         "repeats": row.get(Schedules::REPEATS),
         "last_run": time_json(row.get(Schedules::LAST_RUN)),
-        "last_task": row.get(Schedules::LAST_TASK).map(ids::uuid_text),
+        "last_task": row.get(Schedules::LAST_TASK),
         "last_status": last_status,
         "run_count": row.get(Schedules::RUN_COUNT),
         "fail_count": row.get(Schedules::FAIL_COUNT),

@@ -8,7 +8,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
 use crate::pure::choice::Named;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::{At, Span};
@@ -53,7 +53,7 @@ fn failures(_args: &Args) -> Result<Ret> {
                 found.push((
                     f.number.load(),
                     (f.tenant.load(), f.role.load(), f.attempt.load(), f.at.load()),
-                    ((f.id_high.load() as u128) << 64) | f.id_low.load() as u128,
+                    Id::of_words(f.id_high.load(), f.id_low.load()),
                     [load_text(&f.sqlstate), load_text(&f.handler), load_text(&f.schedule), load_text(&f.message)],
                 ));
             }
@@ -67,7 +67,7 @@ fn failures(_args: &Args) -> Result<Ret> {
                 "at": time_json(Some(at)),
                 "tenant": catalog::schema_name(schema),
                 "handler": handler,
-                "id": ids::uuid_text(id),
+                "id": id,
                 "attempt": attempt,
                 "sqlstate": sqlstate,
                 "message": message,
@@ -165,7 +165,7 @@ fn queues(args: &Args) -> Result<Ret> {
         }
         let c = found.get_mut(queue).expect("just made");
         let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default());
-        let runs = running.contains(&row.get(Tasks::ID).unwrap_or(0));
+        let runs = running.contains(&row.get(Tasks::ID).unwrap_or_default());
         let state = state::unfinished(row.char(Tasks::STATE), attempts, run_at, now, runs);
         let counter = match state {
             State::Running => &mut c.running,

@@ -16,7 +16,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, condition, sandbox, session, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::choice::Named;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::task::new::{self, NewTask};
 use crate::task::queue::Queue;
 use crate::tenant::columns::TableListeners;
@@ -48,7 +48,7 @@ type OfEpoch<T> = (u64, T);
 
 thread_local! {
     /// Listeners by id, of one epoch of the registry.
-    static CACHE: RefCell<OfEpoch<Bounded<u128, Option<Rc<Listener>>>>> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
+    static CACHE: RefCell<OfEpoch<Bounded<Id, Option<Rc<Listener>>>>> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
     /// Tenants whose being detached was said.
     static SAID: RefCell<HashSet<String>> = RefCell::default();
     /// Conditions that were found in order, of one epoch.
@@ -61,7 +61,7 @@ const KEPT_BYTES: usize = 8 << 20;
 /// Tenants of which it is remembered that this was said.
 const SAID_MAX: usize = 1000;
 
-fn find(id: u128) -> Result<Option<Rc<Listener>>> {
+fn find(id: Id) -> Result<Option<Rc<Listener>>> {
     let epoch = tenant::epoch();
     let known = CACHE.with_borrow_mut(|(cached, listeners)| {
         if *cached != epoch {
@@ -81,7 +81,7 @@ fn find(id: u128) -> Result<Option<Rc<Listener>>> {
     Ok(listener)
 }
 
-fn read(id: u128) -> Result<Option<Listener>> {
+fn read(id: Id) -> Result<Option<Listener>> {
     let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(TableId::of(t), Access::Read));
     let Some(row) = table.and_then(|t| t.find(TableListeners::ID.equals(id))) else { return Ok(None) };
     let mut task = row.get(TableListeners::TASK).map_or(Ok(NewTask::default()), |object| new::task_object(&object))?;
@@ -192,11 +192,11 @@ fn qualified_name(relation: u32) -> String {
 }
 
 /// How the names of a listener's triggers begin.
-fn trigger_prefix(id: u128) -> String {
-    format!("tq_listen_{:016x}_", id as u64)
+fn trigger_prefix(id: Id) -> String {
+    format!("tq_listen_{:016x}_", id.low())
 }
 
-fn trigger_name(id: u128, operation: Operation) -> String {
+fn trigger_name(id: Id, operation: Operation) -> String {
     format!("{}{}", trigger_prefix(id), operation.name())
 }
 
@@ -306,7 +306,7 @@ fn condition_uses(relation: Option<u32>, triggers: &str) -> Result<Vec<Use>> {
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 struct Trusted {
     relation: u32,
-    listener: u128,
+    listener: Id,
     owner: u32,
 }
 
@@ -452,7 +452,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let caller = sandbox::current_user();
     let by_superuser = sandbox::is_superuser(caller) && sandbox::is_superuser(pg_sys::Oid::from(target.owner));
     remove(&target, &handler.name, &tenant)?;
-    let id = ids::new_id();
+    let id = Id::fresh();
     let path = target.condition_path(&tenant)?;
     let create = |guard: bool| {
         // A truncate is asked nothing, and stays.
@@ -470,7 +470,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
                 Some(condition) if *operation != Operation::Truncate && guard => format!(
                     "WHEN (CASE WHEN tenant_q.condition_is_trusted({}::pg_catalog.regclass, '{}'::pg_catalog.uuid) THEN (\n{condition}\n) END)",
                     pgrx::spi::quote_literal(&target.name),
-                    ids::uuid_text(id)
+                    id
                 ),
                 Some(condition) if *operation != Operation::Truncate => format!("WHEN (\n{condition}\n)"),
                 _ => String::new(),
@@ -481,7 +481,7 @@ fn listen_table(args: &Args) -> Result<Ret> {
                     "CREATE TRIGGER {} AFTER {event} ON {} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{}')",
                     trigger_name(id, *operation),
                     target.name,
-                    ids::uuid_text(id)
+                    id
                 ),
             )?;
         }
@@ -566,7 +566,7 @@ fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
     for (_, name) in &found {
         target.ddl("pg_catalog, pg_temp", &format!("DROP TRIGGER {} ON {}", catalog::quote(name), target.name))?;
     }
-    let ids: HashSet<u128> = found.iter().map(|(id, _)| u128::from_be_bytes(*id.as_bytes())).collect();
+    let ids: HashSet<Id> = found.iter().map(|(id, _)| Id::of_bytes(*id.as_bytes())).collect();
     for id in &ids {
         run(
             "DELETE FROM tenant_q.table_listener WHERE id OPERATOR(pg_catalog.=) $1 RETURNING 1",
@@ -618,7 +618,7 @@ fn table_changed(args: &Args) -> Result<Ret> {
     let forged = || {
         Error::state(format!("trigger \"{}\" is of no listener", fired.name())).hint("DROP it, and listen again with tq_listen_table().")
     };
-    let id = fired.argument().and_then(|a| uuid::Uuid::parse_str(&a).ok()).ok_or_else(forged)?.as_u128();
+    let id = fired.argument().and_then(|a| Id::parse(&a)).ok_or_else(forged)?;
     let listener = find(id)?.filter(|_| fired.is_after()).ok_or_else(forged)?;
     // A partition's trigger is a copy of its parent's: the listener is the parent's.
     let relation = if fired.is_clone() || fired.relation() != listener.relation {

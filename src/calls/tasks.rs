@@ -9,7 +9,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
 use crate::pure::choice::Named;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{self, State, ended};
 use crate::pure::time::{At, Span};
 use crate::shared::waiters::Waiting;
@@ -88,7 +88,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
     };
     let count = tasks.len();
     let queue = Queue::open(tenant::resolve(args.text(1).as_deref())?)?;
-    memory::require(count * size_of::<u128>());
+    memory::require(count * size_of::<Id>());
     let mut ids = Vec::with_capacity(count);
     let scratch = memory::Scratch::new();
     for (n, object) in tasks.enumerate() {
@@ -130,7 +130,7 @@ fn cancel(args: &Args) -> Result<Ret> {
     if own == Some(id) {
         return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
     }
-    let mut members: Vec<u128> = members::members_of(id, &Options::of(&row)).collect();
+    let mut members: Vec<Id> = members::members_of(id, &Options::of(&row)).collect();
     members.retain(|m| own != Some(*m));
     // In the order in which ends lock rows, members before their flow; all rows go before any end takes
     // effect, so that the members' ends find no flow to count down and no next step to let go.
@@ -164,13 +164,13 @@ fn cancel(args: &Args) -> Result<Ret> {
 
 /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
 fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
     state::is_task(row.char(Tasks::STATE)) && (even_running || !runs()) && table.delete(row) == Write::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
     let end = End { state: ended::CANCELLED, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
@@ -211,10 +211,10 @@ fn requeue(args: &Args) -> Result<Ret> {
     let author = Caller { name: caller.clone().unwrap_or_default(), superuser };
     let room = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, author, By::Caller);
     // A finished one goes back among the unfinished, to wait for `wait` first if there is one.
-    let again = |row: &Row<Results>, wait: Option<u128>| -> Result<bool> {
+    let again = |row: &Row<Results>, wait: Option<Id>| -> Result<bool> {
         let handler = check(row.get(Results::HANDLER).unwrap_or(""))?;
         room.check_room()?;
-        let id = row.get(Results::ID).unwrap_or(0);
+        let id = row.get(Results::ID).unwrap_or_default();
         if row.char(Results::STATE) == ended::QUARANTINED {
             transaction::with_latest_snapshot(|| crate::task::notes::forget_note(&tasks, id));
         }
@@ -288,7 +288,7 @@ pub(crate) fn check_wait(wait: Span) -> Result<()> {
 }
 
 /// Waits until the task is finished or `wait` is over.
-fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Span) -> Result<Found> {
+fn wait_for(tenant: &Rc<Tenant>, id: Id, wait: Span) -> Result<Found> {
     check_wait(wait)?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
@@ -326,8 +326,8 @@ fn wait_for(tenant: &Rc<Tenant>, id: u128, wait: Span) -> Result<Found> {
     Ok(found)
 }
 
-fn unknown(id: u128) -> Error {
-    Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", ids::uuid_text(id)))
+fn unknown(id: Id) -> Error {
+    Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", id))
         .detail("It is unknown to this tenant, was not saved, or has been removed by retention.")
 }
 
@@ -400,7 +400,7 @@ fn find(args: &Args) -> Result<Ret> {
 fn current(_args: &Args) -> Result<Ret> {
     let Some(c) = current::current() else { return Ok(Ret::Null) };
     Ok(Ret::Json(json!({
-        "id": ids::uuid_text(c.id),
+        "id": c.id,
         "tenant": c.tenant,
         "handler": c.handler,
         "attempt": c.attempt,

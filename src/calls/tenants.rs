@@ -9,6 +9,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::choice::{Named, SavePer};
+use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::zone;
 use crate::pure::time::Span;
@@ -483,7 +484,7 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, most: Span) -> Resu
     let Some(s) = crate::shared::get() else { return Ok(()) };
     let deadline = std::time::Instant::now() + most.duration().min(crate::settings::max_wait());
     let table = tenant.open(tenant.task, Access::Read)?;
-    let is_meant = |id: u128| {
+    let is_meant = |id: Id| {
         let row = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
         row.is_some_and(|r| {
             (queue.is_empty() || r.get(Tasks::QUEUE).unwrap_or("default") == queue)

@@ -10,9 +10,9 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Rows;
 use crate::postgres::{activity, catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
+use crate::pure::state;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
-use crate::pure::{ids, state};
 use crate::shared::database::db_state;
 use crate::shared::entry::Entry;
 use crate::shared::text::load_text;
@@ -156,7 +156,7 @@ fn running(_args: &Args) -> Result<Ret> {
             "blocked_by": activity.blocked_by,
             "xmin_age": activity.xmin_age,
             "tenant": catalog::schema_name(schema),
-            "id": ids::uuid_text(slot.item_id(word.next - 1)),
+            "id": slot.item_id(word.next - 1),
             "handler": load_text(&slot.handler),
             "attempt": slot.attempt.load(),
             "pid": pid,

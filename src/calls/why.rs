@@ -8,6 +8,7 @@ use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, shmem, worker};
+use crate::pure::ids::Id;
 use crate::pure::state::{self, State};
 use crate::pure::time::At;
 use crate::pure::word::SlotState;
@@ -229,7 +230,7 @@ fn why(args: &Args) -> Result<Ret> {
 }
 
 /// That attempts of the task came to no end, from the first one on.
-fn say_interrupted(tenant: &Tenant, row: &Row<Tasks>, id: u128, rows: &mut Vec<Json>) {
+fn say_interrupted(tenant: &Tenant, row: &Row<Tasks>, id: Id, rows: &mut Vec<Json>) {
     let times = crate::work::complete::interruptions_of(row);
     let ends = problems::ends_of(tenant, id);
     let cancelled = (times > 0).then(|| format!("its attempt was interrupted {times} times in a row by cancels from outside: not counted"));

@@ -12,7 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, clock, sandbox, transaction};
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{At, Span, instant};
@@ -314,7 +314,7 @@ fn rows_behind<'t>(table: &'t Table<Schedules>, name: &str) -> Scan<'t, Schedule
 /// What came of a fire time in one tenant: a line of tq_fanouts, made by the first tenant that gets there,
 /// with everybody who is expected to follow. True: that was this one. Nothing is written about a line that
 /// isn't there (any more).
-pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, fire_time: At, result: std::result::Result<u128, String>) -> Result<bool> {
+pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, fire_time: At, result: std::result::Result<Id, String>) -> Result<bool> {
     let line = all.line(fire_time);
     let fanouts = open("fanout", Access::Write)?;
     let mut begun = false;
@@ -335,7 +335,7 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, fire_time: At, 
 
 /// False: there is no such line to begin. A tenant may write what it likes into its own rows, but what
 /// others see of a definition is the definition's.
-fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: u128, fire_time: At) -> Result<bool> {
+fn begin_line(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, line: Id, fire_time: At) -> Result<bool> {
     let name = row.get(Schedules::NAME).unwrap_or("");
     let definitions = open("schedule_all", Access::Read)?;
     let Some(definition) = of_all::find(&definitions, name) else { return Ok(false) };

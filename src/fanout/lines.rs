@@ -4,6 +4,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::task::options::Options;
 use crate::tenant::columns::{FanoutTenants, Fanouts, Tasks};
@@ -22,7 +23,7 @@ pub const TENANTS: usize = 50;
 const TRIES: usize = 20;
 
 /// The fan-out of those that are to be visited: what all tenants have is to reach them.
-pub const VISIT: u128 = 0;
+pub const VISIT: Id = Id::NIL;
 
 /// After so long the other tenants that are to be visited are left to the next transaction.
 pub const STEP: Duration = Duration::from_millis(100);
@@ -101,7 +102,7 @@ impl From<String> for Skipped {
 }
 
 /// What became of it in this tenant, for the first time or anew.
-pub fn note(outcomes: &Table<FanoutTenants>, fanout: u128, tenant: &str, state: u8, task: Option<u128>, skipped: Option<&Skipped>) {
+pub fn note(outcomes: &Table<FanoutTenants>, fanout: Id, tenant: &str, state: u8, task: Option<Id>, skipped: Option<&Skipped>) {
     let reason = skipped.map(|s| cut(&s.reason));
     let cause = skipped.and_then(|s| s.cause).map(|cause| cause as u8);
     match outcome(outcomes, fanout, tenant) {
@@ -132,7 +133,7 @@ fn cut(text: &str) -> String {
     clean[..clean.floor_char_boundary(REASON)].to_string()
 }
 
-pub fn outcome(outcomes: &Table<FanoutTenants>, fanout: u128, tenant: &str) -> Option<Row<FanoutTenants>> {
+pub fn outcome(outcomes: &Table<FanoutTenants>, fanout: Id, tenant: &str) -> Option<Row<FanoutTenants>> {
     let keys = [FanoutTenants::FANOUT.equals(fanout), FanoutTenants::TENANT.equals(tenant)];
     outcomes.scan(&FanoutTenants::BY_FANOUT, &keys).next()
 }
@@ -147,7 +148,7 @@ pub enum Adopted {
 }
 
 pub enum Served {
-    Enqueued(u128),
+    Enqueued(Id),
     /// Its schedule is as the definition says.
     Defined,
     Skipped(Skipped),
@@ -159,14 +160,14 @@ pub enum Served {
 pub const TAKEN: &str = "unique_key is taken by another task";
 
 /// Whether the task that a unique_key has led to belongs to this fan-out: it has taken another one's place.
-pub fn is_of(tasks: &Table<Tasks>, id: u128, fanout: Option<u128>) -> bool {
+pub fn is_of(tasks: &Table<Tasks>, id: Id, fanout: Option<Id>) -> bool {
     transaction::see_own_writes();
     tasks.find(Tasks::ID.equals(id)).is_some_and(|row| Options::of(&row).fanout == fanout)
 }
 
 /// All have been reached: names that are nobody's are said, and old ones go.
 pub fn finish(fanouts: &Table<Fanouts>, row: &Row<Fanouts>) -> std::result::Result<Step, Failure> {
-    let id = call::uuid(row.get(Fanouts::ID).unwrap_or(0));
+    let id = call::uuid(row.get(Fanouts::ID).unwrap_or_default());
     let name = row.get(Fanouts::NAME).unwrap_or("");
     if row.char(Fanouts::KIND) == kind::DEFINITION && !crate::schedules::of_all::is_defined(name)? {
         // Removed everywhere: nothing is left to tell of it.
@@ -197,14 +198,14 @@ pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: u8, why: Option<&str>) ->
 }
 
 /// A finished task is to run again.
-pub fn reopened(tenant: &Tenant, id: u128, options: &Options) -> Result<()> {
+pub fn reopened(tenant: &Tenant, id: Id, options: &Options) -> Result<()> {
     match options.fanout {
         Some(fanout) => report(tenant, fanout, id, state::ENQUEUED, None, false),
         None => Ok(()),
     }
 }
 
-fn report(tenant: &Tenant, fanout: u128, id: u128, state: u8, why: Option<&str>, over: bool) -> Result<()> {
+fn report(tenant: &Tenant, fanout: Id, id: Id, state: u8, why: Option<&str>, over: bool) -> Result<()> {
     let outcomes = records::open("fanout_tenant", Access::Write)?;
     let reason = why.map(cut);
     for _ in 0..TRIES {

@@ -7,6 +7,7 @@ use crate::postgres::error::Error;
 use crate::postgres::interval::{self, Interval};
 use crate::postgres::text;
 use crate::postgres::types::{Documents, Jsonb};
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
@@ -111,8 +112,8 @@ impl Args {
     pub fn relation(&self, n: usize) -> Option<u32> {
         self.get::<pg_sys::Oid>(n, pg_sys::REGCLASSOID).map(|o| o.to_u32())
     }
-    pub fn uuid(&self, n: usize) -> Option<u128> {
-        self.get::<pgrx::Uuid>(n, pg_sys::UUIDOID).map(|u| u128::from_be_bytes(*u.as_bytes()))
+    pub fn uuid(&self, n: usize) -> Option<Id> {
+        self.get::<pgrx::Uuid>(n, pg_sys::UUIDOID).map(|u| Id::of_bytes(*u.as_bytes()))
     }
     pub fn time(&self, n: usize) -> Option<At> {
         self.get::<pgrx::datum::TimestampWithTimeZone>(n, pg_sys::TIMESTAMPTZOID).map(|t| At::of_micros(t.into()))
@@ -142,11 +143,11 @@ impl Args {
         // SAFETY: a text[].
         self.datum_of_at_most(n, pg_sys::TEXTARRAYOID, TEXT_MAX).map(|datum| unsafe { text::of_array(datum) })
     }
-    pub fn uuids(&self, n: usize) -> Option<Vec<u128>> {
+    pub fn uuids(&self, n: usize) -> Option<Vec<Id>> {
         let datum = self.datum_of_at_most(n, pg_sys::UUIDARRAYOID, UUIDS_MAX)?;
         crate::postgres::memory::require(4 * size(datum));
         let all = self.get::<Vec<Option<pgrx::Uuid>>>(n, pg_sys::UUIDARRAYOID);
-        all.map(|v| v.into_iter().flatten().map(|u| u128::from_be_bytes(*u.as_bytes())).collect())
+        all.map(|v| v.into_iter().flatten().map(|u| Id::of_bytes(*u.as_bytes())).collect())
     }
     /// The documents of a jsonb[]: one by one they may be large.
     pub fn jsons(&self, n: usize) -> Option<Documents<'_>> {
@@ -201,17 +202,17 @@ pub enum Ret {
     Bool(bool),
     Int(i32),
     Bigint(i64),
-    Uuid(u128),
+    Uuid(Id),
     Text(String),
     Json(serde_json::Value),
     Rows(crate::postgres::types::Rows),
     Document(Jsonb),
-    Uuids(Vec<u128>),
+    Uuids(Vec<Id>),
     Times(Vec<At>),
 }
 
-pub fn uuid(id: u128) -> pgrx::Uuid {
-    pgrx::Uuid::from_bytes(id.to_be_bytes())
+pub fn uuid(id: Id) -> pgrx::Uuid {
+    pgrx::Uuid::from_bytes(id.bytes())
 }
 pub fn timestamp(t: At) -> Option<pgrx::datum::TimestampWithTimeZone> {
     pgrx::datum::TimestampWithTimeZone::try_from(t.micros()).ok()

@@ -4,6 +4,7 @@
 use crate::postgres::interval;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use pgrx::IntoDatum;
 use pgrx::pg_sys;
@@ -183,7 +184,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Uuid = UUIDOID, u128, u128, |row, n| row.uuid(n), Value::Uuid;
+    Uuid = UUIDOID, Id, Id, |row, n| row.uuid(n), Value::Uuid;
     /// Read as None also where there is more of it than anybody could mean, and where it was not fetched. So are all
     /// of variable length.
     Text = TEXTOID, &'r str, &'r str, |row, n| row.str(n), Value::Text;
@@ -211,7 +212,7 @@ impl OfAnyLength for Texts {}
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     Null,
-    Uuid(u128),
+    Uuid(Id),
     Text(&'a str),
     Char(u8),
     I16(i16),
@@ -236,7 +237,7 @@ impl Value<'_> {
                 // SAFETY: 16 bytes from palloc, filled whole: the representation of uuid.
                 let p = unsafe {
                     let p = pg_sys::palloc(16) as *mut u8;
-                    std::ptr::copy_nonoverlapping(id.to_be_bytes().as_ptr(), p, 16);
+                    std::ptr::copy_nonoverlapping(id.bytes().as_ptr(), p, 16);
                     p
                 };
                 pg_sys::Datum::from(p)

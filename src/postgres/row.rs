@@ -5,6 +5,7 @@ use crate::postgres::interval::{self, Interval};
 use crate::postgres::text;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::types::{self, Jsonb};
+use crate::pure::ids::Id;
 use crate::pure::time::Span;
 use pgrx::{FromDatum, pg_sys};
 use std::cell::RefCell;
@@ -210,9 +211,9 @@ impl<R> Row<R> {
     }
     /// # Safety
     /// The column is a uuid.
-    pub(in crate::postgres) unsafe fn uuid(&self, n: usize) -> Option<u128> {
+    pub(in crate::postgres) unsafe fn uuid(&self, n: usize) -> Option<Id> {
         // SAFETY: 16 bytes.
-        self.datum(n).map(|d| u128::from_be_bytes(unsafe { *d.cast_mut_ptr::<[u8; 16]>() }))
+        self.datum(n).map(|d| Id::of_bytes(unsafe { *d.cast_mut_ptr::<[u8; 16]>() }))
     }
     /// # Safety
     /// The column is an interval.

@@ -3,13 +3,14 @@
 use crate::postgres::column::{Column, Compare, Index, Key, Part, Relation, Time, Value};
 use crate::postgres::relation::{OpenIndex, Table};
 use crate::postgres::row::Row;
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use pgrx::pg_sys;
 
 /// `(time, id) >= (…, …)` on neighbouring columns of an index, of which `time` is the first.
 pub struct From {
     pub time: At,
-    pub id: u128,
+    pub id: Id,
 }
 
 /// Rows that match, in the order of the index, as the snapshot saw them that was active when the walk began. See

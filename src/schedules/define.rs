@@ -8,7 +8,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::OnConflict;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::schedule::next::Plan;
 use crate::pure::time::{At, Span};
 use crate::schedules::definition::{Checked, Definition};
@@ -26,7 +26,7 @@ const TRIES: usize = 10;
 
 /// tq_schedule's answer: the schedule's id, and whether the definition is its one now.
 pub struct Defined {
-    pub id: u128,
+    pub id: Id,
     pub made: bool,
 }
 
@@ -41,7 +41,7 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
         let Some(row) = follow::find(&table, &definition.name) else {
             return Ok(Defined { id: make(tenant, &table, definition, &checked, author)?, made: true });
         };
-        let id = row.get(Schedules::ID).unwrap_or(0);
+        let id = row.get(Schedules::ID).unwrap_or_default();
         match conflict {
             OnConflict::Skip => return Ok(Defined { id, made: false }),
             OnConflict::Error => {
@@ -58,14 +58,14 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
     Err(crate::schedules::contended(&definition.name))
 }
 
-fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, checked: &Checked, author: &Caller) -> Result<u128> {
+fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, checked: &Checked, author: &Caller) -> Result<Id> {
     definition.check_until()?;
     if !definition.after().is_empty() {
         follow::check(tenant, table, &definition.name, definition.after())?;
     }
     let now = clock::now();
-    let id = ids::new_id();
-    let plan = checked.plan(definition, now, id as u64);
+    let id = Id::fresh();
+    let plan = checked.plan(definition, now, id.low());
     let planned = planning::anew(definition, &plan)?;
     warn_of_delays(definition, &plan, Span::ZERO);
     let documents = definition.documents();
@@ -111,7 +111,7 @@ fn replace(
         follow::check(tenant, table, &definition.name, definition.after())?;
     }
     let now = clock::now();
-    let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or(0) as u64);
+    let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or_default().low());
     let planned = Change::new(row, &old, definition, How::Declared, plan, now).planned()?;
     warn_of_delays(definition, &plan, Span::ZERO);
     if write(table, row, definition, checked, &planned, author) == Write::Overtaken {

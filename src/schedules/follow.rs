@@ -15,7 +15,6 @@ use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::{AfterOutcome, Said};
-use crate::pure::ids;
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
 use crate::pure::state::ended;
@@ -299,7 +298,7 @@ fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: At) -> Option<State
 pub fn skipped(tenant: &Tenant, task: &Row<Tasks>) -> std::result::Result<(), Failure> {
     let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
-    let id = task.get(Tasks::ID).map(ids::uuid_text);
+    let id = task.get(Tasks::ID).map(|id| id.to_string());
     change(&table, &name, |row| Some(Change { state: State { skipped: id.clone(), ..State::of(row) }, columns: vec![] }))?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::Row;
 use crate::postgres::transaction;
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::schedule::spread;
 use crate::pure::time::{At, Span};
 use crate::schedules::follow;
@@ -19,7 +19,7 @@ impl OfAll {
         Options::of(row).all
     }
     /// The line of tq_fanouts for one fire time.
-    pub fn line(&self, fire_time: At) -> u128 {
+    pub fn line(&self, fire_time: At) -> Id {
         ids::fire_id(self.id, fire_time)
     }
     /// How much later than its fire time it is to run in this tenant.
@@ -66,6 +66,6 @@ pub fn refuse(row: &Row<Schedules>) -> Result<()> {
 
 /// A tenant's place within `stagger`: always the same.
 pub fn stagger(tenant: &str, limit: Span) -> Span {
-    let seed = ids::fan_id(0, tenant) as u64;
+    let seed = ids::fan_id(Id::NIL, tenant).low();
     spread::stagger(seed, limit.max(Span::ZERO).into()).into()
 }

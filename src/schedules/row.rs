@@ -5,6 +5,7 @@ use crate::postgres::column::{Column, Text};
 use crate::postgres::error::Error;
 use crate::postgres::row::Row;
 use crate::pure::choice::{AfterOutcome, Named, Unknown};
+use crate::pure::ids::Id;
 use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::{CatchUp, Lateness, Overlap};
 use crate::pure::schedule::next::Plan;
@@ -45,7 +46,7 @@ const TEXT: usize = 8 * 1024;
 /// A row of tq_schedule, understood.
 pub struct Schedule {
     pub name: String,
-    pub id: u128,
+    pub id: Id,
     pub rule: Rule,
     pub zone: chrono_tz::Tz,
     pub anchor: At,
@@ -113,7 +114,7 @@ impl Schedule {
             until: self.until.map(time::instant),
             month_end: self.month_end,
             // What is drawn is the same in all tenants.
-            seed: self.of_all.as_ref().map_or(self.id, |all| all.id) as u64,
+            seed: self.of_all.as_ref().map_or(self.id, |all| all.id).low(),
         }
     }
 
@@ -187,7 +188,7 @@ impl Schedule {
         }
         Ok(Schedule {
             name,
-            id: row.get(Schedules::ID).unwrap_or(0),
+            id: row.get(Schedules::ID).unwrap_or_default(),
             rule,
             zone,
             anchor,

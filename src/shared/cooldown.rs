@@ -3,12 +3,13 @@
 //! A few places an entry; where none is left, the entry is left alone as a whole.
 
 use crate::postgres::clock;
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use crate::shared::entry::{COOLDOWNS, Entry};
 use crate::shared::{Shared, blocked, ready};
 
 /// Not before then, because its last attempt's end could not be recorded.
-pub fn until(e: &Entry, id: u128, now: At) -> Option<At> {
+pub fn until(e: &Entry, id: Id, now: At) -> Option<At> {
     (0..COOLDOWNS)
         .find(|place| is_of(e, *place, id) && e.cooldown_until[*place].load() != At::UNSET)
         .map(|place| e.cooldown_until[place].load())
@@ -16,7 +17,7 @@ pub fn until(e: &Entry, id: u128, now: At) -> Option<At> {
 }
 
 /// Keeps a task from being started again for a doubling while (1 s … 5 min).
-pub fn begin(s: &Shared, index: u32, id: u128) {
+pub fn begin(s: &Shared, index: u32, id: Id) {
     let e = &s.entries[index as usize];
     let now = clock::now();
     // No place left: leave the whole tenant alone for a while.
@@ -30,7 +31,7 @@ pub fn begin(s: &Shared, index: u32, id: u128) {
 }
 
 /// The attempt was interrupted so often in a row: the next one waits a little.
-pub fn after_interruption(s: &Shared, index: u32, id: u128, times: u32) {
+pub fn after_interruption(s: &Shared, index: u32, id: Id, times: u32) {
     let e = &s.entries[index as usize];
     let until = clock::now() + delay_after_ends(times.min(5));
     // No place left: it doesn't wait then; how often it was is known from its row.
@@ -46,18 +47,18 @@ pub fn after_interruption(s: &Shared, index: u32, id: u128, times: u32) {
 }
 
 /// Whether the place is this task's.
-fn is_of(e: &Entry, place: usize, id: u128) -> bool {
-    e.cooldown_high[place].load() == (id >> 64) as u64 && e.cooldown_low[place].load() == id as u64
+fn is_of(e: &Entry, place: usize, id: Id) -> bool {
+    e.cooldown_high[place].load() == id.high() && e.cooldown_low[place].load() == id.low()
 }
 
 /// Makes the place this task's.
-fn give(e: &Entry, place: usize, id: u128) {
-    e.cooldown_high[place].store((id >> 64) as u64);
-    e.cooldown_low[place].store(id as u64);
+fn give(e: &Entry, place: usize, id: Id) {
+    e.cooldown_high[place].store(id.high());
+    e.cooldown_low[place].store(id.low());
 }
 
 /// Where this task is noted, or could be; and whether it is there already.
-fn find(e: &Entry, id: u128) -> Option<(usize, bool)> {
+fn find(e: &Entry, id: Id) -> Option<(usize, bool)> {
     let now = clock::now();
     let own = (0..COOLDOWNS).find(|place| is_of(e, *place, id));
     own.map(|place| (place, true))
@@ -66,7 +67,7 @@ fn find(e: &Entry, id: u128) -> Option<(usize, bool)> {
 
 /// What is known of a task that waits like this: until when, and how many executors in a row have ended while they ran it.
 pub struct Cooldown {
-    pub id: u128,
+    pub id: Id,
     pub until: At,
     pub ends: u32,
 }
@@ -74,7 +75,7 @@ pub struct Cooldown {
 /// The tasks that this entry knows such of, also of a while ago: some may have ended since.
 pub fn of(e: &Entry) -> impl Iterator<Item = Cooldown> {
     (0..COOLDOWNS).filter(|place| e.cooldown_until[*place].load() != At::UNSET).map(|place| Cooldown {
-        id: ((e.cooldown_high[place].load() as u128) << 64) | e.cooldown_low[place].load() as u128,
+        id: Id::of_words(e.cooldown_high[place].load(), e.cooldown_low[place].load()),
         until: e.cooldown_until[place].load(),
         ends: e.cooldown_ends[place].load(),
     })
@@ -87,7 +88,7 @@ pub fn delay_after_ends(ends: u32) -> Span {
 }
 
 /// The executor ended while it ran this task: it isn't started again at once. How often in a row that was. Atomics only.
-pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
+pub fn executor_ended(s: &Shared, index: u32, id: Id) -> u32 {
     let e = &s.entries[index as usize];
     let now = clock::now();
     let Some((place, own)) = find(e, id) else {
@@ -105,7 +106,7 @@ pub fn executor_ended(s: &Shared, index: u32, id: u128) -> u32 {
 }
 
 /// An attempt was counted for it: what comes is another one.
-pub fn forget_ends(s: &Shared, index: u32, id: u128) {
+pub fn forget_ends(s: &Shared, index: u32, id: Id) {
     let e = &s.entries[index as usize];
     for place in 0..COOLDOWNS {
         if is_of(e, place, id) {

@@ -8,6 +8,7 @@ use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
 use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
+use crate::pure::ids::Id;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::state::Outcome;
 use crate::pure::time::{At, Span};
@@ -171,7 +172,7 @@ fn raise(max: &GaugeU64, value: u64) {
 
 /// What is counted of one attempt at a task.
 pub struct Counted<'a> {
-    pub id: u128,
+    pub id: Id,
     pub handler: &'a str,
     /// Its number: 1 is the first.
     pub attempt: i32,
@@ -224,8 +225,8 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
     f.tenant.store(schema);
     f.role.store(role);
     f.attempt.store(task.attempt);
-    f.id_high.store((task.id >> 64) as u64);
-    f.id_low.store(task.id as u64);
+    f.id_high.store(task.id.high());
+    f.id_low.store(task.id.low());
     f.at.store(now);
     put(&f.sqlstate, failure.sqlstate.as_str());
     put(&f.handler, task.handler);

@@ -4,6 +4,7 @@
 
 use crate::postgres::clock;
 use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU32, GaugeU64, HandshakeAt, HandshakeU32, HandshakeU64};
+use crate::pure::ids::Id;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
@@ -151,8 +152,8 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     };
     c.database.store(slot.database.load());
     c.tenant.store(slot.tenant.load());
-    c.id_high.store((item.id >> 64) as u64);
-    c.id_low.store(item.id as u64);
+    c.id_high.store(item.id.high());
+    c.id_low.store(item.id.low());
     c.created_at.store(item.created_at);
     c.attempts.store(item.attempts);
     c.started_at.store(slot.started_at.load());
@@ -207,8 +208,8 @@ pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
         && s.culprits.iter().any(|c| c.kind.load() >= kind::CRASHED && c.database.load() == database && c.tenant.load() == tenant)
 }
 
-pub fn id_of(c: &Culprit) -> u128 {
-    ((c.id_high.load() as u128) << 64) | c.id_low.load() as u128
+pub fn id_of(c: &Culprit) -> Id {
+    Id::of_words(c.id_high.load(), c.id_low.load())
 }
 
 shared_struct! {

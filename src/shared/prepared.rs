@@ -8,6 +8,7 @@
 
 use crate::postgres::{sandbox, shmem};
 use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64, HandshakeU32};
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::database::db_state;
 use crate::shared::entry::EntryRef;
@@ -29,7 +30,7 @@ mod flag {
 }
 
 /// Not a task but a tenant is limited: the number stands where the task's time would.
-const NO_TASK: u128 = 0;
+const NO_TASK: Id = Id::NIL;
 
 const FREE: u32 = 0;
 const WRITING: u32 = 1;
@@ -96,8 +97,8 @@ pub fn put_aside(shared: &Shared, notes: &Notes) {
             Stopped::Task { id, created_at } => (id, created_at.micros()),
             Stopped::Beyond(max) => (NO_TASK, max as i64),
         };
-        place.stop_high[i].store((id >> 64) as u64);
-        place.stop_low[i].store(id as u64);
+        place.stop_high[i].store(id.high());
+        place.stop_low[i].store(id.low());
         place.stop_number[i].store(number);
     }
     place.stops.store(notes.stops.len().min(NOTED) as u32);
@@ -175,7 +176,7 @@ fn read(place: &Prepared) -> Notes {
         ..Pending::new(EntryRef { index: place.entry[i].load(), stamp: place.stamp[i].load() })
     };
     let stop = |i: usize| {
-        let id = (place.stop_high[i].load() as u128) << 64 | place.stop_low[i].load() as u128;
+        let id = Id::of_words(place.stop_high[i].load(), place.stop_low[i].load());
         let number = place.stop_number[i].load();
         let what = if id == NO_TASK { Stopped::Beyond(number as usize) } else { Stopped::Task { id, created_at: At::of_micros(number) } };
         Stop { tenant: place.stop_tenant[i].load(), what }

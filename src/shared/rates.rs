@@ -2,6 +2,7 @@
 
 use crate::postgres::lwlock::Lock;
 use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64};
+use crate::pure::ids::Id;
 use crate::pure::rate;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::At;
@@ -41,14 +42,14 @@ pub enum RateFound {
 
 impl Shared {
     /// Where the use of this rate is counted, if it is.
-    fn rate_at(&self, owner: Owner, gate: u128) -> (u64, usize, Option<usize>) {
+    fn rate_at(&self, owner: Owner, gate: Id) -> (u64, usize, Option<usize>) {
         let secret = |n: usize| self.header.secret[n].load().to_ne_bytes();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&secret(0));
         bytes[8..].copy_from_slice(&secret(1));
         let mut hasher = SipHasher13::new_with_key(&bytes);
         hasher.write_u64(owner.0);
-        hasher.write_u128(gate);
+        hasher.write_u128(gate.number());
         let key = hasher.finish() | 1;
         let begin = (key >> 1) as usize % self.rates.len();
         let mut found = None;
@@ -68,7 +69,7 @@ impl Shared {
     }
 
     /// What is used of this rate, for people.
-    pub fn rate_used(&self, owner: Owner, gate: u128) -> RateFound {
+    pub fn rate_used(&self, owner: Owner, gate: Id) -> RateFound {
         let _guard = Lock::Rates.shared();
         let (_, begin, found) = self.rate_at(owner, gate);
         match found {
@@ -103,7 +104,7 @@ impl Shared {
 
     /// The place of this rate, made if there is none; None: all that it could have are of rates in use. `except`:
     /// places that the caller is at. Under `Lock::Rates`, exclusive.
-    pub fn rate(&self, owner: Owner, gate: u128, fixed: bool, except: &[usize]) -> Option<usize> {
+    pub fn rate(&self, owner: Owner, gate: Id, fixed: bool, except: &[usize]) -> Option<usize> {
         let (key, begin, found) = self.rate_at(owner, gate);
         if found.is_some() {
             return found;

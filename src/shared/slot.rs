@@ -2,6 +2,7 @@
 
 use crate::postgres::{clock, shmem};
 use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::pure::word::{SlotState, Stop, Word};
 use crate::shared::{BATCH, Shared};
@@ -34,7 +35,7 @@ pub fn is_stuck(slot: &Slot) -> bool {
 }
 
 /// The slot that runs this incarnation of the tenant's task.
-pub fn running(s: &Shared, schema: u32, id: u128, created_at: At) -> Option<usize> {
+pub fn running(s: &Shared, schema: u32, id: Id, created_at: At) -> Option<usize> {
     s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, created_at))
 }
 
@@ -119,7 +120,7 @@ pub fn free_slot(slot: &Slot) {
 impl Slot {
     /// Whether this incarnation of a task of this very tenant, of this process's database, runs here. Ids are what
     /// whoever enqueues makes them: another tenant's task may have the same.
-    pub fn runs(&self, word: &Word, tenant: u32, id: u128, created_at: At) -> bool {
+    pub fn runs(&self, word: &Word, tenant: u32, id: Id, created_at: At) -> bool {
         self.state.load() == SlotState::Working
             && word.running
             && self.database.load() == shmem::my_database()
@@ -127,12 +128,12 @@ impl Slot {
             && self.item_id(word.next - 1) == id
             && self.item_created_at[word.next - 1].load() == created_at
     }
-    pub fn item_id(&self, n: usize) -> u128 {
-        ((self.item_high[n].load() as u128) << 64) | self.item_low[n].load() as u128
+    pub fn item_id(&self, n: usize) -> Id {
+        Id::of_words(self.item_high[n].load(), self.item_low[n].load())
     }
     pub fn set_item(&self, n: usize, item: &Item) {
-        self.item_high[n].store((item.id >> 64) as u64);
-        self.item_low[n].store(item.id as u64);
+        self.item_high[n].store(item.id.high());
+        self.item_low[n].store(item.id.low());
         self.item_tid[n].store(item.tid);
         self.item_created_at[n].store(item.created_at);
         self.item_attempts[n].store(item.attempts);
@@ -169,7 +170,7 @@ impl Slot {
 /// One life of a task: what is enqueued again under the same id was created later, and each attempt makes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation {
-    pub id: u128,
+    pub id: Id,
     pub created_at: At,
     pub attempts: i32,
 }
@@ -177,7 +178,7 @@ pub struct Incarnation {
 /// One picked task: which row, which incarnation of it, and where it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    pub id: u128,
+    pub id: Id,
     pub tid: u64,
     pub created_at: At,
     pub attempts: i32,

@@ -2,6 +2,7 @@
 
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::atomics::{HandshakeU32, HandshakeU64};
+use crate::pure::ids::Id;
 use crate::shared::{Shared, slot, wake};
 use crate::shared_struct;
 use std::cell::RefCell;
@@ -18,7 +19,7 @@ pub fn mark(schema: u32, group: &str) -> u64 {
 
 /// Says of a task that it is final, whichever way it ended. With the commit of this transaction whoever waits for it, or for
 /// one of its group, is called; the only place that says it is the one that every end goes through (work/complete.rs).
-pub fn ended(schema: u32, id: u128, group: Option<&str>) {
+pub fn ended(schema: u32, id: Id, group: Option<&str>) {
     wake::finished(id);
     if let Some(group) = group {
         label_gone(schema, group);
@@ -37,12 +38,12 @@ thread_local! {
 
 #[derive(Default)]
 struct Untold {
-    ids: Vec<u128>,
+    ids: Vec<Id>,
     groups: Vec<u64>,
 }
 
 /// After the commit. Nobody who comes to wait from now on needs to be called: who has looked before has its place by now.
-pub fn committed(s: &Shared, ids: &[u128], groups: &[u64]) {
+pub fn committed(s: &Shared, ids: &[Id], groups: &[u64]) {
     if s.header.waiters.load() == 0 {
         return;
     }
@@ -65,9 +66,9 @@ pub fn tell(s: &Shared) {
     }
 }
 
-fn call(s: &Shared, ids: &[u128], groups: &[u64]) {
+fn call(s: &Shared, ids: &[Id], groups: &[u64]) {
     for w in s.waiting() {
-        let id = u128::from(w.id_high.load()) << 64 | u128::from(w.id_low.load());
+        let id = Id::of_words(w.id_high.load(), w.id_low.load());
         let proc = w.proc.load();
         if proc > 0 && (ids.contains(&id) || groups.contains(&w.group.load())) {
             latch::wake(proc - 1);
@@ -89,11 +90,11 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub fn for_task(s: Shared, id: u128) -> Option<Waiting> {
+    pub fn for_task(s: Shared, id: Id) -> Option<Waiting> {
         Self::for_any(s, id, 0)
     }
     /// For a task, or with `group` for the next end of a member of that group.
-    pub(crate) fn for_any(s: Shared, id: u128, group: u64) -> Option<Waiting> {
+    pub(crate) fn for_any(s: Shared, id: Id, group: u64) -> Option<Waiting> {
         let me = latch::my_procno() + 1;
         // A place for every session that there can be: only who died in it is in the way.
         for clean in [false, true] {
@@ -109,8 +110,8 @@ impl Waiting {
                     continue;
                 }
                 s.header.waiters_end.fetch_max(n as u32 + 1);
-                place.id_high.store((id >> 64) as u64);
-                place.id_low.store(id as u64);
+                place.id_high.store(id.high());
+                place.id_low.store(id.low());
                 place.group.store(group);
                 place.proc.store(me);
                 s.header.waiters.fetch_add(1);

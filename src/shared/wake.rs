@@ -6,6 +6,7 @@
 
 use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
+use crate::pure::ids::Id;
 use crate::pure::nested::{self, Nested};
 use crate::pure::time::At;
 use crate::pure::word::{self, SlotState, Word};
@@ -66,7 +67,7 @@ pub struct Stop {
 #[derive(Clone, Copy)]
 pub enum Stopped {
     /// This one, cancelled.
-    Task { id: u128, created_at: At },
+    Task { id: Id, created_at: At },
     /// Whatever runs beyond so many; it goes back into the queue.
     Beyond(usize),
 }
@@ -89,7 +90,7 @@ pub struct Notes {
     pub unplaced: bool,
     /// Schemas that are tenants no more.
     pub detached: Vec<u32>,
-    pub finished: Vec<u128>,
+    pub finished: Vec<Id>,
     /// Marks of groups of which a member is final.
     pub groups: Vec<u64>,
     /// Some tasks are final, nobody knows which any more.
@@ -244,7 +245,7 @@ pub fn schedule_changed(entry: EntryRef, next_run: At) {
     });
 }
 /// The task of this tenant, if it runs, is to be stopped.
-pub fn cancelled(tenant: u32, id: u128, created_at: At) {
+pub fn cancelled(tenant: u32, id: Id, created_at: At) {
     note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } }));
 }
 /// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
@@ -252,7 +253,7 @@ pub fn limited(tenant: u32, max_running: usize) {
     note(|n| n.stops.push(Stop { tenant, what: Stopped::Beyond(max_running) }));
 }
 /// The task is final: whoever waits for it may look.
-pub fn finished(id: u128) {
+pub fn finished(id: Id) {
     note(|n| n.finished.push(id));
 }
 /// A member of this group is final.
@@ -481,7 +482,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
 }
 
 /// Stops this incarnation of a task if it runs.
-fn stop_task(s: &Shared, tenant: u32, id: u128, created_at: At) {
+fn stop_task(s: &Shared, tenant: u32, id: Id, created_at: At) {
     for slot in s.slots {
         let word = Word::load(slot);
         if slot.runs(&word, tenant, id, created_at) {
@@ -517,9 +518,9 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
 }
 
 /// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: u128, created_at: At, reason: word::Stop) {
-    slot.cancel_high.store((id >> 64) as u64);
-    slot.cancel_low.store(id as u64);
+fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: Id, created_at: At, reason: word::Stop) {
+    slot.cancel_high.store(id.high());
+    slot.cancel_low.store(id.low());
     slot.cancel_created_at.store(created_at);
     slot.cancel_at.store(crate::postgres::clock::monotonic_ns());
     slot.cancel_signals.store(1);

@@ -1,13 +1,14 @@
 //! What this session is running, for the calls that a handler may make about itself.
 
 use crate::postgres::sqlstate::SqlState;
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use std::cell::{Cell, RefCell};
 
 /// The task this session runs at the moment: what tq_current() tells.
 #[derive(Clone)]
 pub struct Current {
-    pub id: u128,
+    pub id: Id,
     pub tenant: String,
     pub handler: String,
     pub attempt: i32,

@@ -9,7 +9,7 @@ use crate::postgres::clock;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{self, State};
 use crate::pure::time::{self, At};
 use crate::task::end::End;
@@ -29,7 +29,7 @@ pub struct TaskDocument<'a> {
     /// Of a listener's document only.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
-    id: String,
+    id: Id,
     tenant: &'a str,
     handler: Option<&'a str>,
     name: Option<&'a str>,
@@ -44,7 +44,7 @@ pub struct TaskDocument<'a> {
     queue: &'a str,
     priority: i32,
     group_id: Option<&'a str>,
-    parent_id: Option<String>,
+    parent_id: Option<Id>,
     schedule: Option<&'a str>,
     #[serde(serialize_with = "as_time")]
     scheduled_for: Option<At>,
@@ -79,7 +79,7 @@ impl<'a> TaskDocument<'a> {
     fn of_row(tenant: &'a Tenant, row: &'a Row<Tasks>, handler: Option<&Handler>) -> TaskDocument<'a> {
         TaskDocument {
             event: None,
-            id: ids::uuid_text(row.get(Tasks::ID).unwrap_or(0)),
+            id: row.get(Tasks::ID).unwrap_or_default(),
             tenant: &tenant.name,
             handler: row.get(Tasks::HANDLER),
             name: row.get(Tasks::NAME),
@@ -93,7 +93,7 @@ impl<'a> TaskDocument<'a> {
             queue: row.get(Tasks::QUEUE).unwrap_or(DEFAULT_QUEUE),
             priority: row.get(Tasks::PRIORITY).unwrap_or(0).into(),
             group_id: row.get(Tasks::GROUP_ID),
-            parent_id: row.get(Tasks::PARENT_ID).map(ids::uuid_text),
+            parent_id: row.get(Tasks::PARENT_ID),
             schedule: row.get(Tasks::SCHEDULE),
             scheduled_for: row.get(Tasks::SCHEDULED_FOR),
             created_at: row.get(Tasks::CREATED_AT),
@@ -131,7 +131,7 @@ impl<'a> TaskDocument<'a> {
         let max_attempts = Options::of_result(row).max_attempts.or_else(of_handler).unwrap_or_else(settings::max_attempts);
         TaskDocument {
             event: None,
-            id: ids::uuid_text(row.get(Results::ID).unwrap_or(0)),
+            id: row.get(Results::ID).unwrap_or_default(),
             tenant: &tenant.name,
             handler: row.get(Results::HANDLER),
             name: row.get(Results::NAME),
@@ -145,7 +145,7 @@ impl<'a> TaskDocument<'a> {
             queue: row.get(Results::QUEUE).unwrap_or(DEFAULT_QUEUE),
             priority: row.get(Results::PRIORITY).unwrap_or(0).into(),
             group_id: row.get(Results::GROUP_ID),
-            parent_id: row.get(Results::PARENT_ID).map(ids::uuid_text),
+            parent_id: row.get(Results::PARENT_ID),
             schedule: row.get(Results::SCHEDULE),
             scheduled_for: row.get(Results::SCHEDULED_FOR),
             created_at: row.get(Results::CREATED_AT),
@@ -190,7 +190,7 @@ impl<'a> TaskDocument<'a> {
         tenant: &'a Tenant,
         new: &'a NewTask,
         handler: &'a str,
-        id: u128,
+        id: Id,
         run_at: At,
         by: &'a str,
         event: Event,
@@ -198,7 +198,7 @@ impl<'a> TaskDocument<'a> {
         let now = clock::now();
         TaskDocument {
             event: Some(event.name()),
-            id: ids::uuid_text(id),
+            id,
             tenant: &tenant.name,
             handler: Some(handler),
             name: new.name.as_deref(),

@@ -5,6 +5,7 @@ use crate::postgres::error::Result;
 use crate::postgres::relation::Table;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem};
+use crate::pure::ids::Id;
 use crate::pure::state::stored;
 use crate::pure::time::At;
 use crate::shared::wake;
@@ -21,8 +22,8 @@ pub fn insert(
     table: &Table<Tasks>,
     caller: &Caller,
     new: &NewTask,
-    id: u128,
-    waits_for: Option<u128>,
+    id: Id,
+    waits_for: Option<Id>,
     handler: Option<&Handler>,
 ) -> Result<()> {
     let entry = tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))?;

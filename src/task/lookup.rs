@@ -5,6 +5,7 @@ use crate::postgres::error::Result;
 use crate::postgres::relation::Table;
 use crate::postgres::row::Row;
 use crate::postgres::transaction;
+use crate::pure::ids::Id;
 use crate::pure::state;
 use crate::shared::entry;
 use crate::shared::slot::{GATES, Item};
@@ -13,7 +14,7 @@ use crate::tenant::columns::{Results, Tasks};
 
 pub fn item_of(row: &Row<Tasks>) -> Item {
     Item {
-        id: row.get(Tasks::ID).unwrap_or(0),
+        id: row.get(Tasks::ID).unwrap_or_default(),
         tid: row.tid.word(),
         created_at: row.get(Tasks::CREATED_AT).unwrap_or_default(),
         attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0),
@@ -34,7 +35,7 @@ pub enum Found {
     Nothing,
 }
 
-pub fn look_up(tasks: &Table<Tasks>, results: &Table<Results>, id: u128) -> Found {
+pub fn look_up(tasks: &Table<Tasks>, results: &Table<Results>, id: Id) -> Found {
     transaction::with_latest_snapshot(|| {
         // Finished last: a task that ends between the two looks is found by the second.
         if let Some(row) = results.find(Results::ID.equals(id)) {

@@ -18,7 +18,7 @@ use crate::tenant::columns::Tasks;
 /// What the counters want to know of the attempt that this row stands before.
 pub fn counted(row: &Row<Tasks>) -> Counted<'_> {
     Counted {
-        id: row.get(Tasks::ID).unwrap_or(0),
+        id: row.get(Tasks::ID).unwrap_or_default(),
         handler: row.get(Tasks::HANDLER).unwrap_or(""),
         attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1,
         schedule: row.get(Tasks::SCHEDULE).unwrap_or(""),

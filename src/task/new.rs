@@ -6,6 +6,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::{DependsMode, Named, OnConflict, Said, UniqueUntil};
+use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
 use crate::pure::time::{At, Span};
 use crate::settings;
@@ -30,7 +31,7 @@ pub struct NewTask {
     pub save: Option<bool>,
     pub result_ttl: Option<Span>,
     pub meta: Option<Json>,
-    pub id: Option<u128>,
+    pub id: Option<Id>,
     /// It runs at once, in the caller's session.
     pub sync: bool,
     /// One at a time of this key; at most as many as tq_set_limit says of this one.
@@ -39,17 +40,17 @@ pub struct NewTask {
     pub unique_key: Option<String>,
     pub unique_until: Option<UniqueUntil>,
     pub on_conflict: Option<OnConflict>,
-    pub depends_on: Vec<u128>,
+    pub depends_on: Vec<Id>,
     pub depends_mode: Option<DependsMode>,
     pub allow_failure: Option<bool>,
     pub on_success: Option<String>,
     pub on_failure: Option<String>,
     pub hook: Option<String>,
     /// The flow that it is a member of, and how it waits there.
-    pub parent: Option<u128>,
-    pub waits_for: Option<u128>,
+    pub parent: Option<Id>,
+    pub waits_for: Option<Id>,
     /// Gets the result of this task as its last argument.
-    pub pass: Option<u128>,
+    pub pass: Option<Id>,
     /// Not before so long after the end of what it waits for: of a later step of a chain.
     pub delay_after: Option<Span>,
     /// Its args are many: the handler is called once for each.
@@ -62,7 +63,7 @@ pub struct NewTask {
     /// A condition that is asked when it is about to run: where it isn't true the task ends without.
     pub only_if: Option<String>,
     /// Set by fan-outs: the one it belongs to.
-    pub fanout: Option<u128>,
+    pub fanout: Option<Id>,
     /// Whoever listens to tasks being enqueued has been asked about it, and need not be asked at its start.
     pub asked: bool,
 }
@@ -148,7 +149,7 @@ impl NewTask {
             }
         }
         if let Some(id) = self.id
-            && id == 0
+            && id == Id::NIL
         {
             return Err(Error::invalid("the nil uuid cannot be a task's id"));
         }
@@ -293,11 +294,10 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "on_failure" => new.on_failure = Some(text()?),
             "hook" => new.hook = Some(text()?),
             "depends_on" => {
-                let ids =
-                    value.as_array().and_then(|a| a.iter().map(|v| uuid::Uuid::parse_str(v.as_str()?).ok()).collect::<Option<Vec<_>>>());
-                new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?.into_iter().map(|u| u.as_u128()).collect();
+                let ids = value.as_array().and_then(|a| a.iter().map(|v| Id::parse(v.as_str()?)).collect::<Option<Vec<_>>>());
+                new.depends_on = ids.ok_or_else(|| wrong("an array of uuids"))?;
             }
-            "id" => new.id = Some(value.as_str().and_then(|t| uuid::Uuid::parse_str(t).ok()).ok_or_else(|| wrong("a uuid"))?.as_u128()),
+            "id" => new.id = Some(value.as_str().and_then(Id::parse).ok_or_else(|| wrong("a uuid"))?),
             "sync" => new.sync = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
             "tenant" => {
                 return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));

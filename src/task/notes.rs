@@ -2,6 +2,7 @@
 
 use crate::postgres::relation::{Table, Write};
 use crate::postgres::row::Row;
+use crate::pure::ids::Id;
 use crate::pure::state::{ended, stored};
 use crate::tenant::columns::{Results, Tasks};
 
@@ -11,7 +12,7 @@ pub(crate) fn leaves_a_note(row: &Row<Results>) -> bool {
     row.has(Results::UNIQUE_KEY) || row.char(Results::STATE) == ended::QUARANTINED
 }
 
-pub(crate) fn forget_note(tasks: &Table<Tasks>, id: u128) {
+pub(crate) fn forget_note(tasks: &Table<Tasks>, id: Id) {
     let note = |r: &Row<Tasks>| matches!(r.char(Tasks::STATE), stored::KEY | stored::QUARANTINED);
     if let Some(row) = tasks.find(Tasks::ID.equals(id)).filter(note) {
         // Lost: somebody else has just done it.
@@ -23,7 +24,7 @@ pub(crate) fn forget_note(tasks: &Table<Tasks>, id: u128) {
 pub(crate) fn delete_result(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Results>) -> Write {
     let gone = results.delete(row);
     if gone == Write::Done && leaves_a_note(row) {
-        forget_note(tasks, row.get(Results::ID).unwrap_or(0));
+        forget_note(tasks, row.get(Results::ID).unwrap_or_default());
     }
     gone
 }

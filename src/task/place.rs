@@ -2,7 +2,7 @@
 
 use crate::postgres::column::Set;
 use crate::postgres::row::Row;
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::state::stored;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -12,7 +12,7 @@ use crate::tenant::queue::Pick;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub state: u8,
-    pub waits_for: Option<u128>,
+    pub waits_for: Option<Id>,
 }
 
 impl Place {

@@ -5,6 +5,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{sandbox, worker};
+use crate::pure::ids::Id;
 use crate::settings;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::{By, Caller};
@@ -35,7 +36,7 @@ impl Queue {
     }
 
     /// Whether a task of this id is here already: enqueuing an id twice is one task.
-    pub(crate) fn known(&self, id: u128) -> Result<bool> {
+    pub(crate) fn known(&self, id: Id) -> Result<bool> {
         // Whoever enqueues the same id just now is waited for; then the newest snapshot tells. Not by the
         // scheduler: it enqueues hundreds at a time, each a lock, and the row of the schedule or fan-out
         // keeps a second one like it out.
@@ -45,7 +46,7 @@ impl Queue {
         crate::postgres::transaction::with_latest_snapshot(|| self.is_there(id))
     }
 
-    fn is_there(&self, id: u128) -> Result<bool> {
+    fn is_there(&self, id: Id) -> Result<bool> {
         if self.table.find(Tasks::ID.equals(id)).is_some() {
             return Ok(true);
         }

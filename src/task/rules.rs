@@ -2,6 +2,7 @@
 
 use crate::handler::Handler;
 use crate::postgres::row::Row;
+use crate::pure::ids::Id;
 use crate::pure::retry::Policy;
 use crate::pure::time::Span;
 use crate::settings;
@@ -19,7 +20,7 @@ pub struct Rules {
     /// What must be true for it to run at all.
     pub only_if: Option<String>,
     /// The step before whose result is the last argument.
-    pub pass: Option<u128>,
+    pub pass: Option<Id>,
 }
 
 impl Rules {

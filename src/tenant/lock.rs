@@ -8,6 +8,7 @@
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{lock, shmem, worker};
+use crate::pure::ids::Id;
 use crate::tenant::{self, Tenant};
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
@@ -38,8 +39,8 @@ fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
 }
 
 /// Who enqueues the same id is waited for: the second then finds the first's task instead of failing.
-pub fn task_id(tenant: &Tenant, id: u128) -> Result<()> {
-    take(tenant.oid, Kind::TaskId, &id.to_be_bytes())
+pub fn task_id(tenant: &Tenant, id: Id) -> Result<()> {
+    take(tenant.oid, Kind::TaskId, &id.bytes())
 }
 
 /// Who enqueues the same unique key is waited for.

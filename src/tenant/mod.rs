@@ -169,7 +169,7 @@ pub fn secret() -> Result<[u8; 16]> {
             .hint("As a superuser: INSERT INTO tenant_q.secret VALUES (1, gen_random_uuid(), gen_random_uuid())"));
     };
     // Six bits of each are fixed; so they fall on random ones.
-    let secret = (first ^ second.rotate_left(64)).to_be_bytes();
+    let secret = (first.number() ^ second.number().rotate_left(64)).to_be_bytes();
     CACHE.with_borrow_mut(|c| c.secret = Some(secret));
     Ok(secret)
 }

@@ -20,7 +20,7 @@ use crate::postgres::scan::Scan;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::DependsMode;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::{At, Span};
 use crate::shared::wake;
@@ -38,22 +38,22 @@ const MAX: usize = 1000;
 pub enum Answer {
     Ready,
     /// Until this one is final.
-    Wait(u128),
+    Wait(Id),
     /// Until one of these is.
-    WaitAny(Vec<u128>),
+    WaitAny(Vec<Id>),
     /// Somebody is just changing one of them: look again soon.
     Soon,
     Never(Failure),
 }
 
 /// The row of an unfinished task.
-fn unfinished(tasks: &Table<Tasks>, id: u128) -> Option<Row<Tasks>> {
+fn unfinished(tasks: &Table<Tasks>, id: Id) -> Option<Row<Tasks>> {
     tasks.find(Tasks::ID.equals(id)).filter(|r| state::is_task(r.char(Tasks::STATE)))
 }
 
 /// Before the task is written: are the dependencies there? What the row waits for from the start:
 /// only a task that this very transaction has enqueued, for that one can't end before our commit.
-pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
+pub fn check(queue: &Queue, new: &NewTask, id: Id) -> Result<Option<Id>> {
     if new.depends_on.len() > MAX {
         return Err(Error::limit(format!("depends_on names {} tasks", new.depends_on.len()))
             .detail(format!("A task can depend on {MAX} tasks."))
@@ -72,7 +72,7 @@ pub fn check(queue: &Queue, new: &NewTask, id: u128) -> Result<Option<u128>> {
                 Some(_) => {}
                 None if results.find(Results::ID.equals(*d)).is_some() => {}
                 None => {
-                    return Err(Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", ids::uuid_text(*d)))
+                    return Err(Error::new(SqlState::NO_DATA_FOUND, format!("task {} is neither waiting nor kept", d))
                         .detail("A task can depend on tasks of its own tenant that are known.")
                         .hint("Enqueue what it depends on first, in the same tenant."));
                 }
@@ -119,12 +119,12 @@ pub fn evaluate(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>
     }
 }
 
-fn unmet(id: u128, state: u8) -> Failure {
-    Failure::new(SqlState::NEVER, format!("task {} that it depends on has {}", ids::uuid_text(id), crate::task::document::ended_how(state)))
+fn unmet(id: Id, state: u8) -> Failure {
+    Failure::new(SqlState::NEVER, format!("task {} that it depends on has {}", id, crate::task::document::ended_how(state)))
 }
 
-fn link_id(dependent: u128, of: u128) -> u128 {
-    uuid::Uuid::new_v5(&uuid::Uuid::from_u128(dependent), &of.to_be_bytes()).as_u128()
+fn link_id(dependent: Id, of: Id) -> Id {
+    dependent.derived(&of.bytes())
 }
 
 /// Lets rows wait: `(row, what for)`. Lost ones were changed meanwhile and are looked at again.
@@ -137,8 +137,8 @@ pub fn write_waits(tasks: &Table<Tasks>, row: &Row<Tasks>, answer: &Answer) {
             if tasks.update(row, &[Tasks::STATE.to(stored::WAITING), Tasks::WAITS_FOR.null()]) == Write::Overtaken {
                 return;
             }
-            let id = row.get(Tasks::ID).unwrap_or(0);
-            let id_text = ids::uuid_text(id);
+            let id = row.get(Tasks::ID).unwrap_or_default();
+            let id_text = id.to_string();
             for on in list {
                 let link = link_id(id, *on);
                 if tasks.find(Tasks::ID.equals(link)).is_some() {
@@ -164,7 +164,7 @@ pub fn write_waits(tasks: &Table<Tasks>, row: &Row<Tasks>, answer: &Answer) {
 }
 
 /// After the rows are written and committed: those whose end was missed are let go again.
-pub fn look_again(tenant: &Tenant, tasks: &Table<Tasks>, waits: &[u128]) -> std::result::Result<bool, Failure> {
+pub fn look_again(tenant: &Tenant, tasks: &Table<Tasks>, waits: &[Id]) -> std::result::Result<bool, Failure> {
     let mut soon = false;
     for on in waits {
         match unfinished(tasks, *on) {
@@ -180,13 +180,13 @@ pub fn look_again(tenant: &Tenant, tasks: &Table<Tasks>, waits: &[u128]) -> std:
 }
 
 /// Rows that wait for `key` now.
-pub fn waiting_for(tasks: &Table<Tasks>, key: u128) -> Scan<'_, Tasks> {
+pub fn waiting_for(tasks: &Table<Tasks>, key: Id) -> Scan<'_, Tasks> {
     tasks.scan(&Tasks::WAITING, &[Tasks::WAITS_FOR.equals(key)])
 }
 
 /// The task `id` is final (its row is gone in this transaction): all that wait for it are looked at
 /// by the next pick.
-pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: u128) -> std::result::Result<(), Failure> {
+pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: Id) -> std::result::Result<(), Failure> {
     let found: Vec<_> = transaction::with_latest_snapshot(|| waiting_for(tasks, id).collect());
     for row in found {
         if row.char(Tasks::STATE) != stored::LINK {
@@ -194,7 +194,7 @@ pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: u128) -> std::result::
             continue;
         }
         let _: Write = tasks.delete(&row);
-        let dependent = row.get(Tasks::NAME).and_then(|n| uuid::Uuid::parse_str(n).ok()).map_or(0, |u| u.as_u128());
+        let dependent = row.get(Tasks::NAME).and_then(Id::parse).unwrap_or_default();
         if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(dependent)))
             && row.char(Tasks::STATE) == stored::WAITING
         {
@@ -232,7 +232,7 @@ fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, run_at: At) -> Vec<Set<'a, Tasks>
 }
 
 /// Back among the rows that picks walk, whoever else is changing it. False: it doesn't wait for that any more.
-pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: Option<u128>) -> std::result::Result<bool, Failure> {
+pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: Option<Id>) -> std::result::Result<bool, Failure> {
     loop {
         let run_at = due_again(tenant, tasks, &row)?;
         if tasks.update(&row, &back(tenant, &row, run_at)) == Write::Done {
@@ -242,7 +242,7 @@ pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: 
             }
             return Ok(true);
         }
-        let id = row.get(Tasks::ID).unwrap_or(0);
+        let id = row.get(Tasks::ID).unwrap_or_default();
         match transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(id))) {
             Some(now) if matches!(now.char(Tasks::STATE), stored::WAITING | stored::GATED) && now.get(Tasks::WAITS_FOR) == from => {
                 row = now

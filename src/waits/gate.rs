@@ -15,7 +15,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::relation::Table;
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, shmem, transaction};
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::rate::Rate;
 use crate::pure::shares::Owner;
 use crate::pure::state::stored;
@@ -33,7 +33,7 @@ use std::collections::HashMap;
 pub const IN_PLACE: usize = 100;
 
 pub struct Gate {
-    pub key: u128,
+    pub key: Id,
     pub max: Option<i32>,
     pub rate: Option<Rate>,
     /// Its place among a slot's gates; GATES = only a rate.
@@ -43,7 +43,7 @@ pub struct Gate {
 impl Gate {
     /// What slots name it by.
     fn short(&self) -> u64 {
-        self.key as u64 | 1
+        self.key.low() | 1
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Busy<'a> {
     tenant: u32,
     running: HashMap<u64, i32>,
     /// The tasks that were counted.
-    pub seen: Vec<u128>,
+    pub seen: Vec<Id>,
 }
 
 /// What other executors have in their slots of a tenant of this database.
@@ -98,7 +98,7 @@ pub enum Pass {
     /// With what the slot is to say.
     Yes([u64; GATES]),
     /// This gate is full, or lets nothing through before then.
-    No(u128, Option<At>),
+    No(Id, Option<At>),
 }
 
 impl<'a> Busy<'a> {
@@ -117,7 +117,7 @@ impl<'a> Busy<'a> {
     }
 
     /// One start of each of the rates, if all of them allow it; else which doesn't, until when.
-    fn use_rates(&self, gates: &[Gate], now: At) -> Result<(), (u128, At)> {
+    fn use_rates(&self, gates: &[Gate], now: At) -> Result<(), (Id, At)> {
         let owner = Owner::here(self.tenant);
         let (mut places, mut after) = ([0; GATES + 1], [(At::UNSET, 0, At::UNSET); GATES + 1]);
         let mut n = 0;
@@ -173,7 +173,7 @@ pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, handler:
     Ok(())
 }
 
-fn let_one_in(tenant: &Tenant, tasks: &Table<Tasks>, gate: u128) -> Result<(), Failure> {
+fn let_one_in(tenant: &Tenant, tasks: &Table<Tasks>, gate: Id) -> Result<(), Failure> {
     let now = clock::now();
     loop {
         // Others that end now may be letting in the same ones: those are left to them, if there are more.
@@ -201,10 +201,10 @@ fn let_one_in(tenant: &Tenant, tasks: &Table<Tasks>, gate: u128) -> Result<(), F
 /// After rows were put aside and committed: is there still something at each gate whose end will let
 /// one in? A task that has passed it, or the one that has stayed in place before them. True: look again
 /// soon.
-pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, gates: &[(u128, Option<u128>)]) -> Result<bool, Failure> {
+pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, gates: &[(Id, Option<Id>)]) -> Result<bool, Failure> {
     let mut soon = false;
     for (gate, first) in gates {
-        let name = *gate as u64 | 1;
+        let name = gate.low() | 1;
         let passed = live_items(s, usize::MAX, tenant.oid).filter(|item| item.gates.contains(&name));
         let sure = match first {
             Some(id) => is_there(tasks, *id, None, None),
@@ -219,14 +219,14 @@ pub fn look_again(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, gates: &[(u
 }
 
 /// Whether this task is unfinished, and nobody is just ending it.
-fn is_there(tasks: &Table<Tasks>, id: u128, tid: Option<u64>, attempts: Option<i32>) -> bool {
+fn is_there(tasks: &Table<Tasks>, id: Id, tid: Option<u64>, attempts: Option<i32>) -> bool {
     let row = tid.and_then(|tid| tasks.fetch(Tid::of_word(tid))).filter(|r| r.get(Tasks::ID) == Some(id));
     let row = row.or_else(|| tasks.find(Tasks::ID.equals(id)));
     row.is_some_and(|r| !r.in_flux && attempts.is_none_or(|n| r.get(Tasks::ATTEMPTS) == Some(n)))
 }
 
 /// The row is put aside at this gate.
-pub fn put_aside(tasks: &Table<Tasks>, row: &Row<Tasks>, gate: u128) {
+pub fn put_aside(tasks: &Table<Tasks>, row: &Row<Tasks>, gate: Id) {
     let _: crate::postgres::relation::Write = tasks.update(row, &[Tasks::STATE.to(stored::GATED), Tasks::WAITS_FOR.to(gate)]);
 }
 

@@ -8,7 +8,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::state::{ended, stored};
 use crate::task::options::Options;
 use crate::task::{document, end};
@@ -54,7 +54,7 @@ pub fn with_result(handler: &Handler, args: Option<Json>, result: Json) -> Resul
 }
 
 /// What a step gets of the one before; null where that one kept none.
-pub fn passed_result(tenant: &Tenant, from: u128) -> std::result::Result<Json, Failure> {
+pub fn passed_result(tenant: &Tenant, from: Id) -> std::result::Result<Json, Failure> {
     let results = tenant.open(tenant.result, Access::Read)?;
     Ok(results.find(Results::ID.equals(from)).and_then(|r| r.document(Results::RESULT).map(|result| result.value())).unwrap_or(Json::Null))
 }
@@ -65,7 +65,7 @@ pub fn number_of(options: &Options) -> usize {
 }
 
 /// Ids of a flow's members; none for other tasks.
-pub fn members_of(id: u128, options: &Options) -> impl Iterator<Item = u128> + use<> {
+pub fn members_of(id: Id, options: &Options) -> impl Iterator<Item = Id> + use<> {
     (0..number_of(options)).map(move |n| ids::member_id(id, n))
 }
 
@@ -80,7 +80,7 @@ pub struct Gathered {
 }
 
 /// A member's row has gone: counts its flow down. Where it was the last, deletes the flow's row, which its caller ends.
-pub fn count_down(tenant: &Tenant, tasks: &Table<Tasks>, flow: u128) -> std::result::Result<Option<Gathered>, Failure> {
+pub fn count_down(tenant: &Tenant, tasks: &Table<Tasks>, flow: Id) -> std::result::Result<Option<Gathered>, Failure> {
     loop {
         let found = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(flow)));
         let Some(row) = found.filter(|row| row.char(Tasks::STATE) == stored::WAITING) else { return Ok(None) };
@@ -125,7 +125,7 @@ impl Unwell {
 }
 
 fn gather(tenant: &Tenant, row: Row<Tasks>) -> std::result::Result<Gathered, Failure> {
-    let id = row.get(Tasks::ID).unwrap_or(0);
+    let id = row.get(Tasks::ID).unwrap_or_default();
     let options = Options::of(&row);
     let count = number_of(&options);
     let chunked = options.flow.is_some_and(|flow| flow.chunked);
@@ -162,7 +162,7 @@ fn gather(tenant: &Tenant, row: Row<Tasks>) -> std::result::Result<Gathered, Fai
 /// What a waiting row waits for, for people.
 pub fn describe_wait(row: &Row<Tasks>) -> Option<String> {
     match row.get(Tasks::WAITS_FOR) {
-        Some(id) => Some(format!("waits for task {}", ids::uuid_text(id))),
+        Some(id) => Some(format!("waits for task {}", id)),
         None if HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
             Some(format!("{} of its members are not final", row.get(Tasks::WAITS).unwrap_or(0)))
         }

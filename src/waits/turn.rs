@@ -8,7 +8,7 @@
 
 use crate::postgres::column::{Index, Key};
 use crate::postgres::relation::Table;
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::state::stored;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -17,7 +17,7 @@ use crate::tenant::queue::Pick;
 /// One of the places where due tasks are found.
 pub struct Source {
     /// None: the common order.
-    queue: Option<u128>,
+    queue: Option<Id>,
 }
 
 impl Source {
@@ -25,7 +25,7 @@ impl Source {
 
     /// What shared memory names it by; 0 = the common order.
     pub fn mark(&self) -> u64 {
-        self.queue.map_or(0, |key| key as u64 | 1)
+        self.queue.map_or(0, |key| key.low() | 1)
     }
     /// The index that has its rows: behind the first column both have priority, due time and id.
     pub fn index(&self) -> &'static Index<Tasks> {
@@ -64,7 +64,7 @@ pub fn sources(tenant: &Tenant, last: u64) -> Vec<Source> {
     let count = order.len();
     order.rotate_left(next % count);
     for source in is(true) {
-        order.insert(ids::new_id() as usize % (order.len() + 1), source);
+        order.insert(Id::fresh().low() as usize % (order.len() + 1), source);
     }
     order
 }

@@ -11,7 +11,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::{OnConflict, UniqueUntil};
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::stored;
 use crate::shared::{self, slot};
 use crate::task::new::NewTask;
@@ -23,9 +23,9 @@ use crate::tenant::{Tenant, lock};
 pub enum Claim {
     Free,
     /// The key's holder stays: its id.
-    Theirs(u128),
+    Theirs(Id),
     /// The key's holder was taken out; the new task takes its id.
-    Replaced(u128),
+    Replaced(Id),
 }
 
 /// The row that holds the key, whoever wrote it.
@@ -35,7 +35,7 @@ fn holder(tasks: &Table<Tasks>, key: &str) -> Option<Row<Tasks>> {
 }
 
 fn is_running(tenant: &Tenant, row: &Row<Tasks>) -> bool {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some())
 }
 
@@ -45,7 +45,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
     lock::unique_key(&queue.tenant, key)?;
     loop {
         let Some(row) = holder(&queue.table, key) else { return Ok(Claim::Free) };
-        let id = row.get(Tasks::ID).unwrap_or(0);
+        let id = row.get(Tasks::ID).unwrap_or_default();
         let running = is_running(&queue.tenant, &row);
         if running && Options::of(&row).unique_until() == UniqueUntil::Started {
             if give_up(&queue.table, &row, key) == Write::Done {
@@ -55,7 +55,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
         }
         let finished = matches!(row.char(Tasks::STATE), stored::KEY | stored::QUARANTINED);
         let taken = |detail: &str| {
-            Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(id)))
+            Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key \"{key}\" is taken by task {}", id))
                 .detail(detail.to_string())
                 .hint("on_conflict => 'skip' returns that task's id, 'replace' takes its place while it waits."))
         };
@@ -99,7 +99,7 @@ pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::
         Some(other) => Err(Failure::ours(
             Own::Superseded,
             SqlState::SUPERSEDED,
-            format!("task {} of the same unique_key was enqueued meanwhile", ids::uuid_text(other.get(Tasks::ID).unwrap_or(0))),
+            format!("task {} of the same unique_key was enqueued meanwhile", other.get(Tasks::ID).unwrap_or_default()),
         )),
     }
 }
@@ -128,14 +128,14 @@ pub fn keep(tasks: &Table<Tasks>, row: &Row<Tasks>) {
 }
 
 /// The result of this id goes: so does the note that it left, and with it the key that it kept.
-pub fn let_go(tenant: &Tenant, id: u128) -> std::result::Result<(), Failure> {
+pub fn let_go(tenant: &Tenant, id: Id) -> std::result::Result<(), Failure> {
     let tasks = tenant.open(tenant.task, Access::Write)?;
     crate::task::notes::forget_note(&tasks, id);
     Ok(())
 }
 
 /// Before a finished task runs again: is its key free?
-pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: u128) -> Result<()> {
+pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: Id) -> Result<()> {
     lock::unique_key(tenant, key)?;
     match holder(tasks, key) {
         Some(row) if row.get(Tasks::ID) == Some(id) && row.char(Tasks::STATE) == stored::KEY => {
@@ -144,7 +144,7 @@ pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: u128) ->
         }
         Some(row) => Err(Error::new(
             SqlState::UNIQUE_VIOLATION,
-            format!("unique_key \"{key}\" is taken by task {}", ids::uuid_text(row.get(Tasks::ID).unwrap_or(0))),
+            format!("unique_key \"{key}\" is taken by task {}", row.get(Tasks::ID).unwrap_or_default()),
         )
         .detail("Another task of this key was enqueued meanwhile.")),
         None => Ok(()),

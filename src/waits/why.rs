@@ -4,7 +4,6 @@ use crate::handler;
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::transaction;
-use crate::pure::ids;
 use crate::pure::state::{self, State};
 use crate::pure::time::At;
 use crate::shared::{self, slot};
@@ -16,7 +15,7 @@ use std::rc::Rc;
 
 /// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
 pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> TaskDocument<'a> {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or(0), row.get(Tasks::CREATED_AT).unwrap_or_default());
+    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
         row.char(Tasks::STATE),
@@ -47,7 +46,7 @@ pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> Tas
 fn still_depends(tenant: &Tenant, row: &Row<Tasks>) -> Option<String> {
     let (tasks, results) = (tenant.try_open(tenant.task, Access::Read).ok()??, tenant.try_open(tenant.result, Access::Read).ok()??);
     match transaction::with_latest_snapshot(|| depend::evaluate(&tasks, &results, row)) {
-        depend::Answer::Wait(id) => Some(format!("waits for task {}", ids::uuid_text(id))),
+        depend::Answer::Wait(id) => Some(format!("waits for task {}", id)),
         depend::Answer::WaitAny(_) | depend::Answer::Soon => Some("waits for one of several tasks".into()),
         depend::Answer::Ready | depend::Answer::Never(_) => None,
     }

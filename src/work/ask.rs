@@ -12,6 +12,7 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
+use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::slot::Item;
 use crate::task::document::{Seen, TaskDocument};
@@ -54,7 +55,7 @@ fn is_no(answer: &Jsonb) -> bool {
 /// more: in any session but that of all the listeners' role they are asked before the first attempt.
 ///
 /// In the sandbox: who enqueues may not know what it would leave behind in their session.
-pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: u128, run_at: At) -> Result<bool> {
+pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: Id, run_at: At) -> Result<bool> {
     let tenant = &queue.tenant;
     let listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
     if listening.is_empty() {

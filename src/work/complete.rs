@@ -12,7 +12,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{self, AttemptEnd, Outcome, ended, stored};
 use crate::pure::time::{At, Span};
 use crate::schedules::follow;
@@ -58,7 +58,7 @@ pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), F
 
 /// The last member of this flow may have ended: then the flow has, and perhaps the flow that it is a member of. One after
 /// the other, for however deep somebody has nested them.
-fn end_flows(tenant: &Tenant, tasks: &Table<Tasks>, first: Option<u128>) -> Result<(), Failure> {
+fn end_flows(tenant: &Tenant, tasks: &Table<Tasks>, first: Option<Id>) -> Result<(), Failure> {
     let mut flow = first;
     while let Some(id) = flow {
         let Some(Gathered { row, result, error, save }) = members::count_down(tenant, tasks, id)? else { break };
@@ -73,12 +73,12 @@ fn end_flows(tenant: &Tenant, tasks: &Table<Tasks>, first: Option<u128>) -> Resu
 
 /// What the end of one task brings about, but for its line of tq_fanouts, its flow, which is returned, and what follows its
 /// schedule.
-fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<Option<u128>, Failure> {
+fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<Option<Id>, Failure> {
     if save {
         let results = tenant.open(tenant.result, Access::Write)?;
         end::record(&results, row, end);
     }
-    let id = row.get(Tasks::ID).unwrap_or(0);
+    let id = row.get(Tasks::ID).unwrap_or_default();
     waiters::ended(tenant.oid, id, row.get(Tasks::GROUP_ID));
     depend::release(tenant, tasks, id)?;
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
@@ -110,7 +110,7 @@ fn call_hooks(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End
         let caller =
             Caller { name: row.text(Tasks::ENQUEUED_BY).unwrap_or_default(), superuser: row.get(Tasks::BY_SUPERUSER).unwrap_or(false) };
         let handler = handler::find(tenant, &name)?;
-        insert::insert(tenant, tasks, &caller, &new, ids::new_id(), None, handler.as_deref())?;
+        insert::insert(tenant, tasks, &caller, &new, Id::fresh(), None, handler.as_deref())?;
     }
     Ok(())
 }
@@ -225,7 +225,7 @@ pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_a
         again = superseded.is_none();
     }
     if again {
-        let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id as u64 ^ (item.id >> 64) as u64));
+        let wait = delay.unwrap_or_else(|| rules.policy.delay(attempts as u32, item.id.low() ^ item.id.high()));
         let at = now.saturating_add(wait.max(Span::ZERO));
         let history = Jsonb::from_value(history);
         let mut changes = vec![Tasks::ATTEMPTS.to(attempts), Tasks::RUN_AT.to(at), Tasks::HISTORY.to(&history)];

@@ -8,7 +8,7 @@ use crate::handler::{self, Handler};
 use crate::postgres::clock;
 use crate::postgres::error::Result;
 use crate::postgres::types::Jsonb;
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::task::insert;
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
@@ -18,7 +18,7 @@ use crate::waits::unique::{self, Claim};
 use serde_json::Value as Json;
 
 /// Checks and inserts one task; returns its id.
-pub fn add(queue: &Queue, new: &NewTask) -> Result<u128> {
+pub fn add(queue: &Queue, new: &NewTask) -> Result<Id> {
     new.check()?;
     let handler = handler::require(&queue.tenant, &new.handler)?;
     queue.check_superuser(&handler)?;
@@ -28,7 +28,7 @@ pub fn add(queue: &Queue, new: &NewTask) -> Result<u128> {
         queue.check_superuser(&hook)?;
     }
     queue.check_room()?;
-    let mut id = new.id.unwrap_or_else(ids::new_id);
+    let mut id = new.id.unwrap_or_else(Id::fresh);
     // A member's id is its flow's doing, and as new as the flow.
     if new.id.is_some() && new.parent.is_none() && queue.known(id)? {
         return Ok(id);

@@ -11,10 +11,11 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
+use crate::pure::ids::{self, Id};
 use crate::pure::schedule::catch_up::{self, Overlap};
 use crate::pure::schedule::spread;
+use crate::pure::state;
 use crate::pure::time::{self, At, Span};
-use crate::pure::{ids, state};
 use crate::schedules::follow::{self, State};
 use crate::schedules::options::OfAll;
 use crate::schedules::row::{ROW, Schedule};
@@ -37,7 +38,7 @@ pub struct Changes {
     pub problem: Option<String>,
     /// When, and how many tasks were made.
     pub served: Option<(At, i64)>,
-    pub last_task: Option<u128>,
+    pub last_task: Option<Id>,
     pub repeats: Option<i32>,
     pub state: State,
     /// A one-time schedule that has fired: its row goes.
@@ -70,7 +71,7 @@ pub struct Firing<'a> {
 
 /// What came of one fire time.
 enum Fired {
-    Task(u128),
+    Task(Id),
     /// The task before has not finished.
     LeftOut,
     /// Why there is no task of it.
@@ -179,7 +180,7 @@ impl Firing<'_> {
     }
 
     /// Serves one fire time. `of_line`: what all tenants have, where this fire time has a line of tq_fanouts.
-    fn fire_at(&mut self, fire_time: DateTime<Utc>, of_line: Option<&OfAll>, last_task: Option<u128>) -> Result<Fired> {
+    fn fire_at(&mut self, fire_time: DateTime<Utc>, of_line: Option<&OfAll>, last_task: Option<Id>) -> Result<Fired> {
         let (tenant, row, schedule) = (self.tenant, self.row, self.schedule);
         let at = At::from(fire_time);
         if last_task.is_some_and(|last| self.is_left_out(last)) {
@@ -188,9 +189,9 @@ impl Firing<'_> {
             }
             return Ok(Fired::LeftOut);
         }
-        let id = ids::fire_id(schedule.id ^ u128::from(schedule.state.clock) << 64, at);
+        let id = ids::fire_id(Id::of(schedule.id.number() ^ u128::from(schedule.state.clock) << 64), at);
         let jitter = if schedule.jitter > Span::ZERO {
-            Span::from(spread::jitter(schedule.id as u64, fire_time, schedule.jitter.into()))
+            Span::from(spread::jitter(schedule.id.low(), fire_time, schedule.jitter.into()))
         } else {
             Span::ZERO
         };
@@ -226,7 +227,7 @@ impl Firing<'_> {
     }
 
     /// Whether the schedule's last task is unfinished, and so there is to be no other one.
-    fn is_left_out(&self, last: u128) -> bool {
+    fn is_left_out(&self, last: Id) -> bool {
         let overlap = self.schedule.overlap;
         if overlap == Overlap::Allow {
             return false;
@@ -242,7 +243,7 @@ impl Firing<'_> {
         }
     }
 
-    fn note_in_line(&mut self, all: &OfAll, at: At, result: std::result::Result<u128, String>) -> Result<()> {
+    fn note_in_line(&mut self, all: &OfAll, at: At, result: std::result::Result<Id, String>) -> Result<()> {
         let begun = definitions::fired(self.tenant, all, self.row, at, result)?;
         *self.left = self.left.saturating_sub(if begun { LINE } else { 0 });
         Ok(())

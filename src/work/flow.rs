@@ -11,7 +11,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, memory, transaction};
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::state::{ended, stored};
 use crate::pure::time::At;
 use crate::shared::wake;
@@ -104,7 +104,7 @@ pub fn members<'a>(tasks: &'a Jsonb, what: &str, inherited: &'a Map<String, Json
     })))
 }
 
-pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
+pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
     if spec.members.len() == 0 {
         return Err(Error::invalid(format!("the {} is empty", if spec.kind == "tq_async_iter" { "iteration" } else { &spec.kind[3..] }))
             .hint("Pass at least one task."));
@@ -115,7 +115,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
             .hint("Pass several arguments to each: tq_async_iter(…, chunk => 100)."));
     }
     spec.flow.check()?;
-    let mut id = spec.flow.id.unwrap_or_else(ids::new_id);
+    let mut id = spec.flow.id.unwrap_or_else(Id::fresh);
     if spec.flow.id.is_some() && queue.known(id)? {
         return Ok(id);
     }
@@ -131,7 +131,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
         let kept = |n: &usize| results.find(Results::ID.equals(ids::member_id(id, *n))).is_some();
         if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
-            return Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("an earlier flow had the id {}", ids::uuid_text(id)))
+            return Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("an earlier flow had the id {}", id))
                 .detail(format!("The result of its member {} is kept.", n + 1))
                 .hint("Delete its members' results, or take another id."));
         }
@@ -168,7 +168,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<u128> {
         if theirs != ids::member_id(id, n) {
             // The flow waits for a task of its own, under an id of its own.
             return Err(place(
-                Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key is taken by task {}", ids::uuid_text(theirs)))
+                Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key is taken by task {}", theirs))
                     .hint("on_conflict can't help a member of a flow: give the key to the flow, in task."),
             ));
         }
@@ -209,9 +209,9 @@ pub fn requeue(
     tenant: &Rc<Tenant>,
     tasks: &Table<Tasks>,
     results: &Table<Results>,
-    id: u128,
-    member: Option<u128>,
-    mut one: impl FnMut(&Row<Results>, Option<u128>) -> Result<bool>,
+    id: Id,
+    member: Option<Id>,
+    mut one: impl FnMut(&Row<Results>, Option<Id>) -> Result<bool>,
 ) -> Result<bool> {
     let found = lookup::look_up(tasks, results, id);
     let (options, chain) = match &found {
@@ -223,7 +223,7 @@ pub fn requeue(
     let by = crate::tenant::rights::author();
     let answers = [Tasks::ENQUEUED_BY.to(by.name.as_str()), Tasks::BY_SUPERUSER.to(by.superuser)];
     let mut again = 0;
-    let mut before: Option<u128> = None;
+    let mut before: Option<Id> = None;
     let mut started = member.is_none();
     for m in members::members_of(id, &options) {
         started |= member == Some(m);

@@ -19,6 +19,7 @@ use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
+use crate::pure::ids::Id;
 use crate::pure::interleave;
 use crate::pure::state::{self, AttemptEnd, Outcome, State, ended};
 use crate::pure::time::{At, Span};
@@ -156,19 +157,19 @@ impl Due {
 
 /// What executors have of a tenant.
 struct Running {
-    tasks: HashSet<u128>,
+    tasks: HashSet<Id>,
     /// Schedules of these tasks.
     schedules: HashSet<String>,
 }
 
 impl Running {
     fn look(tenant: &Tenant, table: &Table<Tasks>) -> Running {
-        let tasks: HashSet<u128> = shared::get().map_or_else(HashSet::new, |s| {
+        let tasks: HashSet<Id> = shared::get().map_or_else(HashSet::new, |s| {
             let database = shmem::my_database();
             let ours = s.slots.iter().filter(|x| x.tenant.load() == tenant.oid && x.database.load() == database);
             ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
         });
-        let schedule = |id: &u128| table.find(Tasks::ID.equals(*id))?.text(Tasks::SCHEDULE);
+        let schedule = |id: &Id| table.find(Tasks::ID.equals(*id))?.text(Tasks::SCHEDULE);
         let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
         Running { tasks, schedules }
     }
@@ -181,7 +182,7 @@ impl Running {
 
 /// Why a due task can't be run here; None = it can.
 fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> Result<Option<String>> {
-    if running.tasks.contains(&row.get(Tasks::ID).unwrap_or(0)) {
+    if running.tasks.contains(&row.get(Tasks::ID).unwrap_or_default()) {
         return Ok(Some("an executor has it".into()));
     }
     if running.overlap(row) {
@@ -565,7 +566,7 @@ pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
 
 /// `sync => true`: enqueued and run at once, in the caller's transaction. An error is the task's
 /// own, and takes everything back with the caller's statement.
-pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
+pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<Id> {
     check_sync(queue, new)?;
     let id = crate::work::enqueue::add(queue, new)?;
     run_members(queue, std::iter::once(id), false)?;
@@ -575,7 +576,7 @@ pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<u128> {
 /// Runs the tasks that this statement has just enqueued, one after the other.
 ///
 /// `go_on`: the failure of one is recorded with it, and is no error of the caller's.
-pub fn run_members(queue: &Queue, ids: impl Iterator<Item = u128>, go_on: bool) -> Result<()> {
+pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) -> Result<()> {
     let tenant = &queue.tenant;
     interrupt::watch();
     let declared = Declared::read();

@@ -7,6 +7,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
+use crate::pure::ids::Id;
 use crate::pure::state::{self, ended, stored};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark};
@@ -89,7 +90,7 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wa
             let table = tenant.open(tenant.task, Access::Write)?;
             for (picked, wait) in chunk {
                 // Where it lay then another row may lie by now.
-                let found = table.find(Tasks::ID.equals(picked.get(Tasks::ID).unwrap_or(0)));
+                let found = table.find(Tasks::ID.equals(picked.get(Tasks::ID).unwrap_or_default()));
                 let same =
                     |r: &Row<Tasks>| r.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && state::is_runnable(r.char(Tasks::STATE));
                 let Some(row) = found.filter(same) else { continue };
@@ -187,7 +188,7 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
             }
         }
     }
-    let mut from: Option<(i16, At, u128)> = None;
+    let mut from: Option<(i16, At, Id)> = None;
     loop {
         let step = transaction::run(|| step(s, index, tenant, role, from));
         // After the commit: a look before it would find nothing and pass the rows by.
@@ -212,9 +213,9 @@ pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
 /// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
 fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
     let mut in_flux = false;
-    let mut from: Option<(i16, At, u128)> = None;
+    let mut from: Option<(i16, At, Id)> = None;
     // As many at each gate as would have stayed in place: the end of each lets another one in.
-    let mut let_in: HashMap<u128, usize> = HashMap::new();
+    let mut let_in: HashMap<Id, usize> = HashMap::new();
     loop {
         let next = transaction::run(|| {
             let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
@@ -253,7 +254,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
 }
 
 /// Rows of one state, in the index's order, behind `from`.
-fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, u128)>) -> Vec<Row<Tasks>> {
+fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, Id)>) -> Vec<Row<Tasks>> {
     let mut keys = vec![Tasks::STATE.equals(state)];
     // Rows of this priority that were looked at are left out below.
     keys.extend(from.map(|(priority, _, _)| Tasks::PRIORITY.at_most(priority)));
@@ -265,7 +266,7 @@ fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, u128)>) ->
 }
 
 /// One transaction's worth; where the next one goes on.
-fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, At, u128)>) -> Result<Option<(i16, At, u128)>, Failure> {
+fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, At, Id)>) -> Result<Option<(i16, At, Id)>, Failure> {
     // As it is now: the pick that was asked to do this may have begun before what it is asked for.
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
@@ -336,6 +337,6 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }
 
-fn key_of(row: &Row<Tasks>) -> (i16, At, u128) {
-    (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or(0))
+fn key_of(row: &Row<Tasks>) -> (i16, At, Id) {
+    (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or_default())
 }

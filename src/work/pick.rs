@@ -13,6 +13,7 @@ use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, shmem, transaction};
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark, Word};
 use crate::pure::{interleave, state};
@@ -114,7 +115,7 @@ struct LookStart {
     generation: u64,
     unparks: u64,
     /// Tasks of the tenant that others' slots name.
-    in_slots: HashMap<u128, InSlot>,
+    in_slots: HashMap<Id, InSlot>,
     /// Rows that are wanted at most.
     limit: usize,
 }
@@ -189,7 +190,7 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     if limited || awaits_end {
         entry.limited.store(1);
         // Whoever ended between the copy and the mark has not seen the mark.
-        let still: HashSet<u128> = gate::live_items(shared, place, tenant.oid).map(|item| item.id).collect();
+        let still: HashSet<Id> = gate::live_items(shared, place, tenant.oid).map(|item| item.id).collect();
         if start.in_slots.keys().chain(&seen_running).any(|id| !still.contains(id)) {
             entry.generation.fetch_add(1);
             shared.mark_dirty(index);

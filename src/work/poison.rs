@@ -18,7 +18,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
-use crate::pure::ids;
+use crate::pure::ids::Id;
 use crate::pure::state::{AttemptEnd, ended, stored};
 use crate::pure::time::{At, Span};
 use crate::settings;
@@ -60,7 +60,7 @@ pub fn settle(s: &Shared, database: u32) {
             match write_down(s, c, what) {
                 Ok(()) => culprits::free(s, c),
                 Err(failure) => {
-                    let id = ids::uuid_text(culprits::id_of(c));
+                    let id = culprits::id_of(c).to_string();
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
                     match again_after(failure.sqlstate) {
                         Some(delay) => c.again.store(clock::now() + delay),
@@ -142,7 +142,7 @@ fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool
             "{} {} {} was terminated at attempt {}",
             caught::one_line(&tenant.name),
             caught::one_line(&name),
-            ids::uuid_text(item.id),
+            item.id,
             item.attempts + 1
         ),
         failure,
@@ -189,8 +189,8 @@ fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, epoch: u64) ->
         quarantine(tenant, table, row, crashes, history.into(), &failure)?;
     }
     let what = if convicted { "is quarantined" } else { "runs again" };
-    let id = row.get(Tasks::ID).unwrap_or(0);
-    caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), ids::uuid_text(id)), &failure);
+    let id = row.get(Tasks::ID).unwrap_or_default();
+    caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), id), &failure);
     blame_handler(tenant, &name, id)
 }
 
@@ -219,8 +219,8 @@ fn quarantine(
 
 /// Remembers the crash with the handler, and stops the handler in this tenant after three within a
 /// day by two or more of its tasks.
-fn blame_handler(tenant: &Tenant, name: &str, id: u128) -> Result<(), Failure> {
-    let id = ids::uuid_text(id);
+fn blame_handler(tenant: &Tenant, name: &str, id: Id) -> Result<(), Failure> {
+    let id = id.to_string();
     notes::note_crash(tenant, name, &id, HANDLER_WINDOW, settings::max_crashes())
 }
 

@@ -11,6 +11,7 @@ use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::SavePer;
+use crate::pure::ids::Id;
 use crate::pure::state::ended;
 use crate::pure::time::Span;
 use crate::settings;
@@ -32,12 +33,12 @@ pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
         return;
     }
     e.finished_since_retention.store(0);
-    let from = ((e.retention_high.load() as u128) << 64) | e.retention_low.load() as u128;
+    let from = Id::of_words(e.retention_high.load(), e.retention_low.load());
     match transaction::run(|| pass(tenant, from)) {
         Ok(next) => {
-            e.retention_high.store((next >> 64) as u64);
-            e.retention_low.store(next as u64);
-            if next != 0 {
+            e.retention_high.store(next.high());
+            e.retention_low.store(next.low());
+            if next != Id::NIL {
                 // Not at the end yet: go on after a tenth of the usual.
                 e.finished_since_retention.store(every - every / 10);
             }
@@ -52,7 +53,7 @@ pub fn is_needed(tasks: &Table<Tasks>, row: &Row<Results>) -> bool {
 }
 
 /// Successes beyond the newest `limit` of each handler, name or group.
-fn surplus_of(results: &Table<Results>, column: Column<Results, Text>, limit: i32) -> HashSet<u128> {
+fn surplus_of(results: &Table<Results>, column: Column<Results, Text>, limit: i32) -> HashSet<Id> {
     let mut kept: HashMap<Option<String>, i32> = HashMap::new();
     let mut surplus = HashSet::new();
     for row in results.scan(&Results::BY_ID, &[]).backward().filter(|row| row.char(Results::STATE) == ended::DONE) {
@@ -72,9 +73,9 @@ fn handler_ttl(tenant: &Tenant, row: &Row<Results>) -> Option<Span> {
     crate::handler::find(tenant, row.get(Results::HANDLER).unwrap_or("")).ok().flatten().and_then(|h| h.result_ttl)
 }
 
-/// Removes what nobody wants any more among the next rows after `from`; where to go on, 0 = from
+/// Removes what nobody wants any more among the next rows after `from`; where to go on, nil = from
 /// the old end again.
-fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
+fn pass(tenant: &Tenant, from: Id) -> Result<Id, Failure> {
     // Never wait for a lock here: retention is nobody's hurry.
     let Some(results) = tenant.try_open(tenant.result, Access::Write)? else { return Ok(from) };
     let Some(tasks) = tenant.try_open(tenant.task, Access::Read)? else { return Ok(from) };
@@ -97,7 +98,7 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
             .nth(tenant.save_limit as usize)
             .and_then(|row| row.get(Results::ID));
     } else if tenant.save_limit < 0 {
-        boundary = Some(u128::MAX);
+        boundary = Some(Id::LAST);
     }
     let old = |row: &Row<Results>| {
         let age = now - row.get(Results::FINISHED_AT).unwrap_or(now);
@@ -108,7 +109,7 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
                 // Its handler says at least how long.
                 None if handler_ttl(tenant, row).is_some_and(|ttl| age <= ttl) => false,
                 None => {
-                    let id = row.get(Results::ID).unwrap_or(0);
+                    let id = row.get(Results::ID).unwrap_or_default();
                     (boundary.is_some_and(|b| id <= b) || surplus.contains(&id)) && age > tenant.result_ttl
                 }
             },
@@ -116,19 +117,19 @@ fn pass(tenant: &Tenant, from: u128) -> Result<u128, Failure> {
         }
     };
     let mut seen = 0;
-    let mut last = 0;
+    let mut last = Id::NIL;
     let mut victims = Vec::new();
     for row in results.scan(&Results::BY_ID, &[Results::ID.above(from)]).take(ROWS) {
         seen += 1;
-        last = row.get(Results::ID).unwrap_or(0);
+        last = row.get(Results::ID).unwrap_or_default();
         if old(&row) && !is_needed(&tasks, &row) {
             victims.push(row);
         }
     }
     for row in victims {
         if results.delete(&row) == Write::Done && crate::task::notes::leaves_a_note(&row) {
-            unique::let_go(tenant, row.get(Results::ID).unwrap_or(0))?;
+            unique::let_go(tenant, row.get(Results::ID).unwrap_or_default())?;
         }
     }
-    Ok(if seen == ROWS { last } else { 0 })
+    Ok(if seen == ROWS { last } else { Id::NIL })
 }

@@ -17,7 +17,6 @@ use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, condition, invalidation, sandbox, timeout, transaction};
-use crate::pure::ids;
 use crate::pure::state::{AttemptEnd, Outcome, ended};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{Stop, Word};
@@ -133,7 +132,7 @@ pub fn attempt(
         "tenant_q: {} {} {} attempt {}",
         caught::one_line(&tenant.name),
         caught::one_line(name),
-        ids::uuid_text(item.id),
+        item.id,
         item.attempts + 1
     )));
     current::set_current(Some(Current {
@@ -173,13 +172,7 @@ pub fn attempt(
         && elapsed.duration() >= limit
     {
         caught::log_failure(
-            &format!(
-                "{} {} {} took {} ms",
-                caught::one_line(&tenant.name),
-                caught::one_line(name),
-                ids::uuid_text(item.id),
-                elapsed.millis()
-            ),
+            &format!("{} {} {} took {} ms", caught::one_line(&tenant.name), caught::one_line(name), item.id, elapsed.millis()),
             &Failure::new(SqlState::SUCCESSFUL_COMPLETION, format!("{outcome:?}").to_lowercase()),
         );
     }
@@ -478,7 +471,7 @@ enum Decided {
 
 impl Undone<'_> {
     fn named(&self, what: &str) -> String {
-        format!("{} {} {} {what}", caught::one_line(&self.tenant.name), caught::one_line(&self.handler.name), ids::uuid_text(self.item.id))
+        format!("{} {} {} {what}", caught::one_line(&self.tenant.name), caught::one_line(&self.handler.name), self.item.id)
     }
 
     fn unrecorded(&self, failure: &Failure) -> Outcome {
@@ -493,8 +486,8 @@ impl Undone<'_> {
         let (slot, item) = (self.slot, self.item);
         slot.cancel_reason.load() == Stop::Cancelled
             && slot.cancel_created_at.load() == item.created_at
-            && slot.cancel_high.load() == (item.id >> 64) as u64
-            && slot.cancel_low.load() == item.id as u64
+            && slot.cancel_high.load() == item.id.high()
+            && slot.cancel_low.load() == item.id.low()
     }
 
     /// `since`: the attempt's beginning. `timed_out`: its timer has fired. Err: nothing is to be recorded, or it is already.
@@ -610,7 +603,7 @@ fn over(s: &Shared, index: u32, item: &Item, result: Result<(), Failure>) -> Out
         Ok(()) => Outcome::Over,
         Err(f) if end::is_fenced(&f) => Outcome::Over,
         Err(why) => {
-            caught::log_failure(&format!("task {} could not be ended", ids::uuid_text(item.id)), &why);
+            caught::log_failure(&format!("task {} could not be ended", item.id), &why);
             cooldown::begin(s, index, item.id);
             ready::wake(s, index, At::LOWEST);
             Outcome::Unrecorded

@@ -13,6 +13,7 @@ use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::scan::From;
 use crate::postgres::shmem;
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use crate::shared::entry::{CURSORS, Entry};
 use crate::shared::slot::{GATES, Item};
@@ -40,7 +41,7 @@ pub type PickedRow = (Row<Tasks>, Option<Rc<Handler>>);
 pub enum Wait {
     Tasks(depend::Answer),
     /// At this gate, behind this task, if one that waits there has stayed in place; else behind what runs.
-    Gate(u128, Option<u128>),
+    Gate(Id, Option<Id>),
     /// For its queue's turn, or no longer: it is in the wrong run of rows.
     Turn,
 }
@@ -61,7 +62,7 @@ pub struct Look<'a> {
     pub role: u32,
     pub tenant: &'a Rc<Tenant>,
     /// Tasks of the tenant that others' slots name.
-    pub in_slots: &'a HashMap<u128, InSlot>,
+    pub in_slots: &'a HashMap<Id, InSlot>,
     pub now: At,
     /// Somebody listens to tasks being enqueued.
     pub asks: bool,
@@ -72,7 +73,7 @@ pub struct Moved {
     source: u64,
     priority: i16,
     time: At,
-    id: u128,
+    id: Id,
 }
 
 impl Moved {
@@ -88,8 +89,8 @@ impl Moved {
         entry.cursor_source[place].store(self.source);
         entry.cursor_priority[place].store(self.priority as i32);
         entry.cursor_time[place].store(self.time);
-        entry.cursor_high[place].store((self.id >> 64) as u64);
-        entry.cursor_low[place].store(self.id as u64);
+        entry.cursor_high[place].store(self.id.high());
+        entry.cursor_low[place].store(self.id.low());
         entry.cursor_set[place].store(1);
     }
 }
@@ -116,7 +117,7 @@ fn cursor_place(entry: &Entry, source: u64, priority: i16) -> Option<usize> {
 
 fn cursor_of(entry: &Entry, source: u64, priority: i16) -> Option<From> {
     let place = cursor_place(entry, source, priority)?;
-    let id = ((entry.cursor_high[place].load() as u128) << 64) | entry.cursor_low[place].load() as u128;
+    let id = Id::of_words(entry.cursor_high[place].load(), entry.cursor_low[place].load());
     Some(From { time: entry.cursor_time[place].load(), id })
 }
 
@@ -202,7 +203,7 @@ pub struct Scan<'a> {
     pub busy: Option<Busy<'a>>,
     /// Rows found at shut gates, and the first one at each whose rate is used up.
     at_gates: usize,
-    first_at: HashMap<u128, u128>,
+    first_at: HashMap<Id, Id>,
     /// Schedules of which a task is in a slot: found out when it matters.
     busy_schedules: Option<HashSet<String>>,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
@@ -260,7 +261,7 @@ impl<'a> Scan<'a> {
                 self.found.moved.extend(first_live.map(|(time, id)| Moved { source: mark, priority, time, id }));
                 return Ok(());
             }
-            let (time, id) = first_live.unwrap_or((self.look.now, 0));
+            let (time, id) = first_live.unwrap_or((self.look.now, Id::NIL));
             self.found.moved.push(Moved { source: mark, priority, time, id });
             self.note_next(table, source, priority);
             above = Some(priority);
@@ -274,12 +275,12 @@ impl<'a> Scan<'a> {
         source: &Source,
         priority: i16,
         from: Option<From>,
-    ) -> Result<Option<(At, u128)>, Failure> {
+    ) -> Result<Option<(At, Id)>, Failure> {
         let keys = [source.is_its(), Tasks::PRIORITY.equals(priority), Tasks::RUN_AT.at_most(self.look.now)];
         let mut first_live = None;
         let mut last = None;
         for row in table.scan(source.index(), &keys).from(Tasks::RUN_AT, from.as_ref()) {
-            let key = (row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or(0));
+            let key = (row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or_default());
             if self.has_its_share() {
                 self.full = true;
                 first_live.get_or_insert(key);
@@ -320,7 +321,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
-    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (At, u128)) -> Result<bool, Failure> {
+    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (At, Id)) -> Result<bool, Failure> {
         let look = self.look;
         let (run_at, id) = key;
         if let Some(other) = look.in_slots.get(&id) {
@@ -489,7 +490,7 @@ impl<'a> Scan<'a> {
     /// picks need not step over them, where something is left whose end lets them in again: a task that
     /// has passed the gate, or, where nothing need run there because only its rate is used up, the first
     /// that has stayed in place.
-    fn wait_at(&mut self, row: Row<Tasks>, gate: u128, until: Option<At>) {
+    fn wait_at(&mut self, row: Row<Tasks>, gate: Id, until: Option<At>) {
         self.at_gates += 1;
         let first = match until {
             None => {
@@ -498,7 +499,7 @@ impl<'a> Scan<'a> {
             }
             Some(at) => {
                 self.look_again(at);
-                let id = row.get(Tasks::ID).unwrap_or(0);
+                let id = row.get(Tasks::ID).unwrap_or_default();
                 match *self.first_at.entry(gate).or_insert(id) {
                     first if first == id => return,
                     first => Some(first),

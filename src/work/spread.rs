@@ -14,7 +14,7 @@ use crate::postgres::relation::{Access, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transaction};
-use crate::pure::ids;
+use crate::pure::ids::{self, Id};
 use crate::pure::time::{At, Span};
 use crate::schedules::of_all;
 use crate::shared::database::Db;
@@ -150,7 +150,7 @@ impl Spreader {
 }
 
 /// The other fan-outs go on before one that can't be ended.
-fn put_off(fanout: u128) -> std::result::Result<(), Failure> {
+fn put_off(fanout: Id) -> std::result::Result<(), Failure> {
     let fanouts = records::open("fanout", Access::Write)?;
     let Some(row) = fanouts.find(Fanouts::ID.equals(fanout)) else { return Ok(()) };
     if row_lock::try_lock(&fanouts, &row) && fanouts.update(&row, &[Fanouts::SPREAD_AGAIN.to(clock::now() + FAILED_AGAIN)]) == Write::Done {
@@ -160,7 +160,7 @@ fn put_off(fanout: u128) -> std::result::Result<(), Failure> {
 }
 
 /// The others go on behind a tenant that fails: for good, or until all have been reached.
-fn pass_by(fanout: u128, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
+fn pass_by(fanout: Id, tenant: &str, failure: &Failure) -> std::result::Result<(), Failure> {
     if fanout == VISIT {
         let outcomes = records::open("fanout_tenant", Access::Write)?;
         let again = clock::now() + if failure.sqlstate.may_pass() { LOCKED_AGAIN } else { VISIT_AGAIN };
@@ -197,7 +197,7 @@ struct Next {
 
 /// Tenants that this one hasn't reached, in the order of their names.
 fn next_tenants(fanout: &Row<Fanouts>, after: &str, limit: usize) -> Result<Vec<Next>> {
-    let id = call::uuid(fanout.get(Fanouts::ID).unwrap_or(0));
+    let id = call::uuid(fanout.get(Fanouts::ID).unwrap_or_default());
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
@@ -267,7 +267,7 @@ fn visit(limit: usize, at: &RefCell<Place>, now: At) -> std::result::Result<(usi
 }
 
 /// What a transaction of spreading was about: a fan-out, and there one tenant.
-type Place = Option<(u128, Option<String>)>;
+type Place = Option<(Id, Option<String>)>;
 
 /// Hands the oldest open fan-out to its next tenants; `at` says to which, should it fail.
 fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failure> {
@@ -291,7 +291,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
     if again > now {
         return Ok(Step::Later(again.min(later)));
     }
-    let id = row.get(Fanouts::ID).unwrap_or(0);
+    let id = row.get(Fanouts::ID).unwrap_or_default();
     *at.borrow_mut() = Some((id, None));
     let served_to = row.text(Fanouts::SERVED_TO);
     let mut tenants = next_tenants(&row, served_to.as_deref().unwrap_or(""), limit)?;
@@ -331,7 +331,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
 }
 
 /// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
-fn enqueue(row: &Row<Fanouts>, fanout: u128, tenant: &Rc<Tenant>, now: At) -> Result<Served> {
+fn enqueue(row: &Row<Fanouts>, fanout: Id, tenant: &Rc<Tenant>, now: At) -> Result<Served> {
     let skipped = |e: Error| {
         let reason = match e.detail {
             Some(detail) => format!("{}: {detail}", e.message),
@@ -393,7 +393,7 @@ fn prune(name: &str) {
     }
 }
 
-fn old_lines(name: &str) -> Result<Vec<u128>> {
+fn old_lines(name: &str) -> Result<Vec<Id>> {
     sandbox::as_extension(|| {
         Spi::connect(|c| {
             c.select(
@@ -406,7 +406,7 @@ fn old_lines(name: &str) -> Result<Vec<u128>> {
                 None,
                 &[name.into(), settings::fanout_keep().into(), PRUNED.into()],
             )?
-            .map(|row| Ok(row.get::<pgrx::Uuid>(1)?.map_or(0, |id| u128::from_be_bytes(*id.as_bytes()))))
+            .map(|row| Ok(row.get::<pgrx::Uuid>(1)?.map_or(Id::NIL, |id| Id::of_bytes(*id.as_bytes()))))
             .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
         })
     })

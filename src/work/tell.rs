@@ -8,6 +8,7 @@ use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
+use crate::pure::ids::Id;
 use crate::pure::state::ended;
 use crate::pure::time::At;
 use crate::task::document::{Seen, TaskDocument};
@@ -52,7 +53,7 @@ pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: u8, failure: Option
 }
 
 /// A schedule has enqueued a task, in the transaction of its tick.
-pub fn schedule_fired(queue: &Queue, new: &NewTask, id: u128) {
+pub fn schedule_fired(queue: &Queue, new: &NewTask, id: Id) {
     let tenant = &queue.tenant;
     let listening = listeners::listeners(tenant).map(|l| l.of(Event::ScheduleFired, &new.handler)).unwrap_or_default();
     if listening.is_empty() {
@@ -75,7 +76,7 @@ fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<L
 fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: TaskDocument) {
     let args = document.into_argument();
     for listener in listening {
-        let add = || -> Result<u128> {
+        let add = || -> Result<Id> {
             let tenant = tenant::by_oid(tenant.oid)?;
             let table = tenant.open(tenant.task, Access::Write)?;
             let caller = Caller { name: listener.created_by.clone(), superuser: listener.by_superuser };

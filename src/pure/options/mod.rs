@@ -50,30 +50,28 @@ fn or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D)
 
 /// Ids, which documents have as texts.
 mod id {
-    use crate::pure::ids::uuid_text;
-    use serde::de::Error;
+    use crate::pure::ids::Id;
     use serde::{Deserialize, Deserializer, Serializer};
-    use uuid::Uuid;
 
-    pub fn serialize<S: Serializer>(id: &u128, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&uuid_text(*id))
+    pub fn serialize<S: Serializer>(id: &Id, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
-        Uuid::parse_str(&String::deserialize(from)?).map(|id| id.as_u128()).map_err(D::Error::custom)
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Id, D::Error> {
+        Id::deserialize(from)
     }
 
     pub mod maybe {
         use super::*;
 
-        pub fn serialize<S: Serializer>(id: &Option<u128>, to: S) -> Result<S::Ok, S::Error> {
+        pub fn serialize<S: Serializer>(id: &Option<Id>, to: S) -> Result<S::Ok, S::Error> {
             match id {
                 Some(id) => super::serialize(id, to),
                 None => to.serialize_none(),
             }
         }
 
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u128>, D::Error> {
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Id>, D::Error> {
             super::deserialize(from).map(Some)
         }
     }
@@ -83,11 +81,11 @@ mod id {
         use super::*;
         use serde_json::Value as Json;
 
-        pub fn serialize<S: Serializer>(ids: &[u128], to: S) -> Result<S::Ok, S::Error> {
-            to.collect_seq(ids.iter().map(|id| uuid_text(*id)))
+        pub fn serialize<S: Serializer>(ids: &[Id], to: S) -> Result<S::Ok, S::Error> {
+            to.collect_seq(ids)
         }
 
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u128>, D::Error> {
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Id>, D::Error> {
             let elements = Vec::<Json>::deserialize(from)?;
             Ok(elements.into_iter().filter_map(|element| super::deserialize(element).ok()).collect())
         }

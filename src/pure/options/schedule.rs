@@ -1,6 +1,7 @@
 //! What a schedule's row keeps in its column `options`: a tenant's own, and one that is defined for all tenants.
 
 use crate::pure::choice::{AfterOutcome, Said};
+use crate::pure::ids::Id;
 use crate::pure::options::{Document, id, or_default};
 use crate::pure::time::Span;
 use serde::{Deserialize, Serialize};
@@ -40,10 +41,10 @@ impl Document for Options {
 pub struct OfAll {
     /// The definition.
     #[serde(with = "id")]
-    pub id: u128,
+    pub id: Id,
     /// Its last change that has reached this tenant.
     #[serde(with = "id")]
-    pub revision: u128,
+    pub revision: Id,
     #[serde(default, deserialize_with = "or_default")]
     pub stagger: Span,
 }

@@ -1,6 +1,7 @@
 //! What a task's row keeps in its column `options`.
 
 use crate::pure::choice::{Said, UniqueUntil};
+use crate::pure::ids::Id;
 use crate::pure::options::{Document, id, is_false};
 use crate::pure::time::Span;
 use serde::de::Error;
@@ -44,7 +45,7 @@ pub struct Options {
     pub hook: Option<String>,
     /// Tasks that it depends on.
     #[serde(skip_serializing_if = "Vec::is_empty", with = "id::list")]
-    pub depends: Vec<u128>,
+    pub depends: Vec<Id>,
     /// One of them is enough.
     #[serde(skip_serializing_if = "is_false")]
     pub any: bool,
@@ -53,7 +54,7 @@ pub struct Options {
     pub allow_failure: bool,
     /// The step before, whose result is the last argument.
     #[serde(skip_serializing_if = "Option::is_none", with = "id::maybe")]
-    pub pass: Option<u128>,
+    pub pass: Option<Id>,
     /// Its args are many: the handler is called once for each.
     #[serde(skip_serializing_if = "is_false")]
     pub each: bool,
@@ -62,7 +63,7 @@ pub struct Options {
     pub only_if: Option<String>,
     /// The fan-out that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none", with = "id::maybe")]
-    pub fanout: Option<u128>,
+    pub fanout: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// It is a flow.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
-use tenant_q_pure::ids::{self, fan_id, gate_id, member_id, new_id, turn_id, uuid_text};
+use tenant_q_pure::ids::{self, Id};
 use tenant_q_pure::time::At;
 
 /// Some flow, fan-out or schedule: 019b76da-5c00-7123-8456-789abcdef012.
@@ -12,8 +12,23 @@ const SUBJECT: u128 = 0x019b_76da_5c00_7123_8456_789a_bcde_f012;
 /// 2026-01-01T00:00:00Z, microseconds since 2000.
 const NEW_YEAR: i64 = 820_540_800_000_000;
 
+fn new_id() -> u128 {
+    Id::fresh().number()
+}
+fn gate_id(kind: &str, name: &str) -> u128 {
+    ids::gate_id(kind, name).number()
+}
+fn turn_id(queue: &str) -> u128 {
+    ids::turn_id(queue).number()
+}
+fn member_id(flow: u128, n: usize) -> u128 {
+    ids::member_id(Id::of(flow), n).number()
+}
+fn fan_id(fanout: u128, tenant: &str) -> u128 {
+    ids::fan_id(Id::of(fanout), tenant).number()
+}
 fn fire_id(schedule: u128, fire_time: i64) -> u128 {
-    ids::fire_id(schedule, At::of_micros(fire_time))
+    ids::fire_id(Id::of(schedule), At::of_micros(fire_time)).number()
 }
 
 /// Milliseconds since 1970.
@@ -43,8 +58,21 @@ fn what_follows_from_its_subject_never_changes() {
         (SUBJECT, "019b76da-5c00-7123-8456-789abcdef012"),
         (0, "00000000-0000-0000-0000-000000000000"),
     ] {
-        assert_eq!(uuid_text(id), expected);
+        assert_eq!(Id::of(id).to_string(), expected);
     }
+}
+
+#[test]
+fn an_id_is_its_text_its_words_and_its_bytes() {
+    let (id, text) = (Id::of(SUBJECT), "019b76da-5c00-7123-8456-789abcdef012");
+    assert_eq!((Id::of_words(id.high(), id.low()), Id::of_bytes(id.bytes()), Id::parse(text)), (id, id, Some(id)));
+    assert_eq!((id.high(), id.low(), id.bytes()[..2].to_vec()), (0x019b_76da_5c00_7123, 0x8456_789a_bcde_f012, vec![0x01, 0x9b]));
+    assert_eq!((serde_json::json!(id), serde_json::from_value(text.into()).ok()), (text.into(), Some(id)));
+    for wrong in ["", "019b76da", "019b76da-5c00-7123-8456-789abcdef01g"] {
+        assert!(Id::parse(wrong).is_none() && serde_json::from_value::<Id>(wrong.into()).is_err(), "{wrong}");
+    }
+    assert!(serde_json::from_str::<Id>("1").is_err() && serde_json::from_str::<Id>("null").is_err());
+    assert!(Id::NIL < id && id < Id::LAST && Id::default() == Id::NIL);
 }
 
 #[test]

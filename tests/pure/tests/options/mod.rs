@@ -2,13 +2,14 @@
 
 use serde_json::{Map, Value, json};
 use tenant_q_pure::choice::{AfterOutcome, Said, UniqueUntil};
+use tenant_q_pure::ids::Id;
 use tenant_q_pure::options::Document;
 use tenant_q_pure::options::schedule::{self, OfAll};
 use tenant_q_pure::options::task::{self, Asked, Flow};
 use tenant_q_pure::time::Span;
 
 const ID: &str = "01234567-89ab-7def-8123-456789abcdef";
-const ID_NUMBER: u128 = 0x01234567_89ab_7def_8123_456789abcdef;
+const ID_NUMBER: Id = Id::of(0x01234567_89ab_7def_8123_456789abcdef);
 
 fn map(document: Value) -> Map<String, Value> {
     match document {
@@ -78,7 +79,7 @@ fn each_field_of_a_schedule_has_its_key() {
         only_if: Some("true".into()),
         after: vec!["a".into(), "b".into()],
         after_outcome: Some(Said::Known(AfterOutcome::Any)),
-        all: Some(OfAll { id: ID_NUMBER, revision: 1, stagger: Span::of_micros(7) }),
+        all: Some(OfAll { id: ID_NUMBER, revision: Id::of(1), stagger: Span::of_micros(7) }),
         tenants: Some(vec!["t".into()]),
     };
     let document = json!({
