@@ -241,7 +241,7 @@ fn problems(_args: &Args) -> Result<Ret> {
         rows.push(problem(what, None, reason, fix));
     }
     if rights::sees_all() {
-        for (what, reason, fix) in crate::calls::tables::problems()? {
+        for (what, reason, fix) in crate::calls::tables::conditions::problems()? {
             rows.push(problem(what, None, reason, fix));
         }
     }
