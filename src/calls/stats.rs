@@ -8,7 +8,6 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
 use crate::pure::choice::Named;
-use crate::pure::ids::Id;
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::{At, Span};
@@ -53,7 +52,7 @@ fn failures(_args: &Args) -> Result<Ret> {
                 found.push((
                     f.number.load(),
                     (f.tenant.load(), f.role.load(), f.attempt.load(), f.at.load()),
-                    Id::of_words(f.id_high.load(), f.id_low.load()),
+                    f.id.load(),
                     [load_text(&f.sqlstate), load_text(&f.handler), load_text(&f.schedule), load_text(&f.message)],
                 ));
             }

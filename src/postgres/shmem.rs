@@ -23,7 +23,21 @@ macro_rules! shareable {
 }
 // SAFETY: a handshake, transparently.
 unsafe impl<T: atomics::Choice> Shareable for atomics::One<T> {}
-shareable!(HandshakeU32, HandshakeI64, HandshakeU64, GaugeU8, GaugeI32, GaugeU32, GaugeI64, GaugeU64, HandshakeAt, GaugeAt, GaugeSpan);
+shareable!(
+    HandshakeU32,
+    HandshakeI64,
+    HandshakeU64,
+    GaugeU8,
+    GaugeI32,
+    GaugeU32,
+    GaugeI64,
+    GaugeU64,
+    HandshakeAt,
+    GaugeAt,
+    GaugeSpan,
+    HandshakeId,
+    GaugeId
+);
 // SAFETY: arrays of such.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
 

@@ -8,6 +8,7 @@
 //! - `Gauge…`: nothing is concluded from it about anything else: counters, texts to be shown, what a lock protects anyway.
 //!   Each is a number of its own, read and written whole, in no order with others.
 
+use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -139,6 +140,39 @@ instants! {
     HandshakeAt: HandshakeI64 of At;
     GaugeAt: GaugeI64 of At;
     GaugeSpan: GaugeI64 of Span;
+}
+
+macro_rules! ids {
+    ($($name:ident: $number:ident;)*) => {$(
+        /// Two words: who stores another id while somebody loads shows him half of each. Where that matters a word that is
+        /// stored afterwards says that it is there, or a lock keeps them apart.
+        #[derive(Debug, Default)]
+        #[repr(C)]
+        pub struct $name {
+            high: $number,
+            low: $number,
+        }
+
+        impl $name {
+            pub fn load(&self) -> Id {
+                Id::of_words(self.high.load(), self.low.load())
+            }
+            pub fn store(&self, id: Id) {
+                self.high.store(id.high());
+                self.low.store(id.low());
+            }
+        }
+        impl Reset for $name {
+            fn reset(&self) {
+                self.store(Id::NIL);
+            }
+        }
+    )*};
+}
+
+ids! {
+    HandshakeId: HandshakeU64;
+    GaugeId: GaugeU64;
 }
 
 /// A closed choice that fits into one word.

@@ -48,13 +48,12 @@ pub fn after_interruption(s: &Shared, index: u32, id: Id, times: u32) {
 
 /// Whether the place is this task's.
 fn is_of(e: &Entry, place: usize, id: Id) -> bool {
-    e.cooldown_high[place].load() == id.high() && e.cooldown_low[place].load() == id.low()
+    e.cooldown_id[place].load() == id
 }
 
 /// Makes the place this task's.
 fn give(e: &Entry, place: usize, id: Id) {
-    e.cooldown_high[place].store(id.high());
-    e.cooldown_low[place].store(id.low());
+    e.cooldown_id[place].store(id);
 }
 
 /// Where this task is noted, or could be; and whether it is there already.
@@ -75,7 +74,7 @@ pub struct Cooldown {
 /// The tasks that this entry knows such of, also of a while ago: some may have ended since.
 pub fn of(e: &Entry) -> impl Iterator<Item = Cooldown> {
     (0..COOLDOWNS).filter(|place| e.cooldown_until[*place].load() != At::UNSET).map(|place| Cooldown {
-        id: Id::of_words(e.cooldown_high[place].load(), e.cooldown_low[place].load()),
+        id: e.cooldown_id[place].load(),
         until: e.cooldown_until[place].load(),
         ends: e.cooldown_ends[place].load(),
     })

@@ -7,7 +7,7 @@
 use crate::postgres::caught::Failure;
 use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
-use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeId, HandshakeU32};
 use crate::pure::ids::Id;
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::state::Outcome;
@@ -56,8 +56,7 @@ shared_struct! {
         pub tenant: HandshakeU32,
         pub role: GaugeU32,
         pub attempt: GaugeI32,
-        pub id_high: HandshakeU64,
-        pub id_low: HandshakeU64,
+        pub id: HandshakeId,
         /// Counts those written before; 0 = none is here.
         pub number: GaugeU64,
         pub at: GaugeAt,
@@ -225,8 +224,7 @@ pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Fail
     f.tenant.store(schema);
     f.role.store(role);
     f.attempt.store(task.attempt);
-    f.id_high.store(task.id.high());
-    f.id_low.store(task.id.low());
+    f.id.store(task.id);
     f.at.store(now);
     put(&f.sqlstate, failure.sqlstate.as_str());
     put(&f.handler, task.handler);

@@ -3,8 +3,7 @@
 //! Slots and these tables are in the file that outlives a crash (postgres/mapping.rs). Written down by work/poison.rs.
 
 use crate::postgres::clock;
-use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU32, GaugeU64, HandshakeAt, HandshakeU32, HandshakeU64};
-use crate::pure::ids::Id;
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU32, GaugeU64, HandshakeAt, HandshakeId, HandshakeU32};
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
@@ -152,8 +151,7 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     };
     c.database.store(slot.database.load());
     c.tenant.store(slot.tenant.load());
-    c.id_high.store(item.id.high());
-    c.id_low.store(item.id.low());
+    c.id.store(item.id);
     c.created_at.store(item.created_at);
     c.attempts.store(item.attempts);
     c.started_at.store(slot.started_at.load());
@@ -208,10 +206,6 @@ pub fn is_pending(s: &Shared, database: u32, tenant: u32) -> bool {
         && s.culprits.iter().any(|c| c.kind.load() >= kind::CRASHED && c.database.load() == database && c.tenant.load() == tenant)
 }
 
-pub fn id_of(c: &Culprit) -> Id {
-    Id::of_words(c.id_high.load(), c.id_low.load())
-}
-
 shared_struct! {
     /// A task whose attempt ended with its executor and is to be recorded: it was running, alone
     /// unmarked, when the server went down; or its timeout terminated the executor. In the mapped
@@ -223,8 +217,7 @@ shared_struct! {
         pub claim: HandshakeU32,
         pub database: HandshakeU32,
         pub tenant: HandshakeU32,
-        pub id_high: HandshakeU64,
-        pub id_low: HandshakeU64,
+        pub id: HandshakeId,
         pub created_at: HandshakeAt,
         pub attempts: GaugeI32,
         pub started_at: GaugeAt,

@@ -6,7 +6,7 @@ use crate::postgres::lwlock::Lock;
 use crate::postgres::{clock, shmem};
 use crate::pure::atomics::Reset;
 use crate::pure::atomics::{
-    GaugeAt, GaugeI32, GaugeI64, GaugeSpan, GaugeU32, GaugeU64, HandshakeAt, HandshakeI64, HandshakeU32, HandshakeU64, One,
+    GaugeAt, GaugeI32, GaugeI64, GaugeId, GaugeSpan, GaugeU32, GaugeU64, HandshakeAt, HandshakeI64, HandshakeU32, HandshakeU64, One,
 };
 use crate::pure::shares::Owner;
 use crate::pure::time::At;
@@ -80,10 +80,8 @@ shared_struct! {
         pub cursor_priority: [GaugeI32; CURSORS],
         pub cursor_set: [GaugeU32; CURSORS],
         pub cursor_time: [GaugeAt; CURSORS],
-        pub cursor_high: [GaugeU64; CURSORS],
-        pub cursor_low: [GaugeU64; CURSORS],
-        pub cooldown_high: [GaugeU64; COOLDOWNS],
-        pub cooldown_low: [GaugeU64; COOLDOWNS],
+        pub cursor_id: [GaugeId; CURSORS],
+        pub cooldown_id: [GaugeId; COOLDOWNS],
         pub cooldown_until: [GaugeAt; COOLDOWNS],
         pub cooldown_delay: [GaugeSpan; COOLDOWNS],
         /// How often, one after the other, an executor ended while it ran the task.
@@ -102,8 +100,7 @@ shared_struct! {
         pub retried: GaugeU64,
         pub finished_since_retention: GaugeU64,
         /// Where the next retention pass goes on.
-        pub retention_high: GaugeU64,
-        pub retention_low: GaugeU64,
+        pub retention_from: GaugeId,
         pub minute: GaugeI64,
         pub done_this_minute: GaugeU64,
         pub done_last_minute: GaugeU64,

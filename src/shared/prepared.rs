@@ -7,7 +7,7 @@
 //! have noted anything, so its COMMIT PREPARED orders a sweep and a look at the database.
 
 use crate::postgres::{sandbox, shmem};
-use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64, HandshakeU32};
+use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeId, GaugeU32, GaugeU64, HandshakeU32};
 use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::database::db_state;
@@ -97,8 +97,7 @@ pub fn put_aside(shared: &Shared, notes: &Notes) {
             Stopped::Task { id, created_at } => (id, created_at.micros()),
             Stopped::Beyond(max) => (NO_TASK, max as i64),
         };
-        place.stop_high[i].store(id.high());
-        place.stop_low[i].store(id.low());
+        place.stop_id[i].store(id);
         place.stop_number[i].store(number);
     }
     place.stops.store(notes.stops.len().min(NOTED) as u32);
@@ -176,7 +175,7 @@ fn read(place: &Prepared) -> Notes {
         ..Pending::new(EntryRef { index: place.entry[i].load(), stamp: place.stamp[i].load() })
     };
     let stop = |i: usize| {
-        let id = Id::of_words(place.stop_high[i].load(), place.stop_low[i].load());
+        let id = place.stop_id[i].load();
         let number = place.stop_number[i].load();
         let what = if id == NO_TASK { Stopped::Beyond(number as usize) } else { Stopped::Task { id, created_at: At::of_micros(number) } };
         Stop { tenant: place.stop_tenant[i].load(), what }
@@ -246,8 +245,7 @@ shared_struct! {
         pub schedules: GaugeU32,
         pub stops: GaugeU32,
         pub stop_tenant: [GaugeU32; NOTED],
-        pub stop_high: [GaugeU64; NOTED],
-        pub stop_low: [GaugeU64; NOTED],
+        pub stop_id: [GaugeId; NOTED],
         /// When the task was created; or how many may run.
         pub stop_number: [GaugeI64; NOTED],
         pub detached: [GaugeU32; NOTED],

@@ -1,7 +1,7 @@
 //! Executors' slots: what each runs and has in its list, in the mapped file that outlives a crash; whose slot this process has.
 
 use crate::postgres::{clock, shmem};
-use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
+use crate::pure::atomics::{GaugeAt, GaugeI32, GaugeId, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64, One};
 use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::pure::word::{SlotState, Stop, Word};
@@ -80,8 +80,7 @@ shared_struct! {
         pub tasks_done: GaugeU64,
         pub tasks_failed: GaugeU64,
         /// The cancel word: which task, which incarnation, why (`stop`).
-        pub cancel_high: GaugeU64,
-        pub cancel_low: GaugeU64,
+        pub cancel_id: GaugeId,
         pub cancel_created_at: GaugeAt,
         pub cancel_reason: One<Stop>,
         pub cancel_at: GaugeU64,

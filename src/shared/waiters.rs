@@ -1,7 +1,7 @@
 //! Who waits for the end of a task or of a group's tasks, and how they are called.
 
 use crate::postgres::{latch, shmem, transaction};
-use crate::pure::atomics::{HandshakeU32, HandshakeU64};
+use crate::pure::atomics::{HandshakeId, HandshakeU32, HandshakeU64};
 use crate::pure::ids::Id;
 use crate::shared::{Shared, slot, wake};
 use crate::shared_struct;
@@ -68,7 +68,7 @@ pub fn tell(s: &Shared) {
 
 fn call(s: &Shared, ids: &[Id], groups: &[u64]) {
     for w in s.waiting() {
-        let id = Id::of_words(w.id_high.load(), w.id_low.load());
+        let id = w.id.load();
         let proc = w.proc.load();
         if proc > 0 && (ids.contains(&id) || groups.contains(&w.group.load())) {
             latch::wake(proc - 1);
@@ -110,8 +110,7 @@ impl Waiting {
                     continue;
                 }
                 s.header.waiters_end.fetch_max(n as u32 + 1);
-                place.id_high.store(id.high());
-                place.id_low.store(id.low());
+                place.id.store(id);
                 place.group.store(group);
                 place.proc.store(me);
                 s.header.waiters.fetch_add(1);
@@ -136,8 +135,7 @@ shared_struct! {
         /// Process number + 1; 0 = free.
         pub proc: HandshakeU32,
         pub pid: HandshakeU32,
-        pub id_high: HandshakeU64,
-        pub id_low: HandshakeU64,
+        pub id: HandshakeId,
         /// 0 = for one task; else the mark of a group (waiters.rs), any of whose members may end.
         pub group: HandshakeU64,
     }

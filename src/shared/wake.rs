@@ -519,8 +519,7 @@ fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
 
 /// Sets the cancel word of a slot and interrupts what it runs.
 fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: Id, created_at: At, reason: word::Stop) {
-    slot.cancel_high.store(id.high());
-    slot.cancel_low.store(id.low());
+    slot.cancel_id.store(id);
     slot.cancel_created_at.store(created_at);
     slot.cancel_at.store(crate::postgres::clock::monotonic_ns());
     slot.cancel_signals.store(1);

@@ -60,7 +60,7 @@ pub fn settle(s: &Shared, database: u32) {
             match write_down(s, c, what) {
                 Ok(()) => culprits::free(s, c),
                 Err(failure) => {
-                    let id = culprits::id_of(c).to_string();
+                    let id = c.id.load().to_string();
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
                     match again_after(failure.sqlstate) {
                         Some(delay) => c.again.store(clock::now() + delay),
@@ -93,7 +93,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
         // Detached or dropped meanwhile?
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;
-        let Some(row) = table.find(Tasks::ID.equals(culprits::id_of(c))) else { return Ok(None) };
+        let Some(row) = table.find(Tasks::ID.equals(c.id.load())) else { return Ok(None) };
         if row.get(Tasks::CREATED_AT) != Some(created_at)
             || row.get(Tasks::ATTEMPTS) != Some(c.attempts.load())
             || row.char(Tasks::STATE) == stored::QUARANTINED
@@ -121,7 +121,7 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<At>), Failure> {
     let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
     let item = Item {
-        id: culprits::id_of(c),
+        id: c.id.load(),
         tid: row.tid.word(),
         created_at: c.created_at.load(),
         attempts: c.attempts.load(),

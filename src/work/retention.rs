@@ -33,11 +33,10 @@ pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
         return;
     }
     e.finished_since_retention.store(0);
-    let from = Id::of_words(e.retention_high.load(), e.retention_low.load());
+    let from = e.retention_from.load();
     match transaction::run(|| pass(tenant, from)) {
         Ok(next) => {
-            e.retention_high.store(next.high());
-            e.retention_low.store(next.low());
+            e.retention_from.store(next);
             if next != Id::NIL {
                 // Not at the end yet: go on after a tenth of the usual.
                 e.finished_since_retention.store(every - every / 10);

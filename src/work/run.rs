@@ -484,10 +484,7 @@ impl Undone<'_> {
     /// Whether this very attempt was cancelled by tq_cancel.
     fn is_cancelled(&self) -> bool {
         let (slot, item) = (self.slot, self.item);
-        slot.cancel_reason.load() == Stop::Cancelled
-            && slot.cancel_created_at.load() == item.created_at
-            && slot.cancel_high.load() == item.id.high()
-            && slot.cancel_low.load() == item.id.low()
+        slot.cancel_reason.load() == Stop::Cancelled && slot.cancel_created_at.load() == item.created_at && slot.cancel_id.load() == item.id
     }
 
     /// `since`: the attempt's beginning. `timed_out`: its timer has fired. Err: nothing is to be recorded, or it is already.

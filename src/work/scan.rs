@@ -89,8 +89,7 @@ impl Moved {
         entry.cursor_source[place].store(self.source);
         entry.cursor_priority[place].store(self.priority as i32);
         entry.cursor_time[place].store(self.time);
-        entry.cursor_high[place].store(self.id.high());
-        entry.cursor_low[place].store(self.id.low());
+        entry.cursor_id[place].store(self.id);
         entry.cursor_set[place].store(1);
     }
 }
@@ -103,8 +102,7 @@ pub fn lower_cursors(entry: &Entry, low: At) {
     for place in 0..CURSORS {
         if low <= entry.cursor_time[place].load() {
             entry.cursor_time[place].store(low);
-            entry.cursor_high[place].store(0);
-            entry.cursor_low[place].store(0);
+            entry.cursor_id[place].store(Id::NIL);
         }
     }
 }
@@ -117,7 +115,7 @@ fn cursor_place(entry: &Entry, source: u64, priority: i16) -> Option<usize> {
 
 fn cursor_of(entry: &Entry, source: u64, priority: i16) -> Option<From> {
     let place = cursor_place(entry, source, priority)?;
-    let id = Id::of_words(entry.cursor_high[place].load(), entry.cursor_low[place].load());
+    let id = entry.cursor_id[place].load();
     Some(From { time: entry.cursor_time[place].load(), id })
 }
 

@@ -120,9 +120,7 @@ impl Launcher {
                 continue;
             }
             let word = Word::load(slot);
-            let same = word.running
-                && slot.item_high[word.next - 1].load() == slot.cancel_high.load()
-                && slot.item_low[word.next - 1].load() == slot.cancel_low.load();
+            let same = word.running && slot.item_id(word.next - 1) == slot.cancel_id.load();
             if !same {
                 continue;
             }
