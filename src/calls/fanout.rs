@@ -88,7 +88,7 @@ fn async_all(args: &Args) -> Result<Ret> {
         Fanouts::ARGS.to(base.args.as_ref()),
         Fanouts::TASK.to(document.as_ref()),
         Fanouts::TENANTS.to(names.as_deref()),
-        Fanouts::STAGGER.to(args.span(3)),
+        Fanouts::STAGGER.to(args.interval_in_parts(3)),
         Fanouts::CREATED_BY.to(caller.name.as_str()),
         Fanouts::BY_SUPERUSER.to(caller.superuser),
         Fanouts::CREATED_AT.to(now),

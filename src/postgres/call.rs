@@ -120,10 +120,10 @@ impl Args {
     }
     /// How long an interval is; a month counts 30 days, as EXTRACT(epoch) has it.
     pub fn interval(&self, n: usize) -> Option<Span> {
-        self.span(n).map(|i| interval::span_of(&i))
+        self.interval_in_parts(n).map(|i| interval::span_of(&i))
     }
     /// An interval as it is: months, days and microseconds apart.
-    pub fn span(&self, n: usize) -> Option<Interval> {
+    pub fn interval_in_parts(&self, n: usize) -> Option<Interval> {
         self.get(n, pg_sys::INTERVALOID)
     }
     pub fn intervals(&self, n: usize) -> Option<Vec<Span>> {

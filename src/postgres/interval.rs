@@ -22,12 +22,12 @@ pub fn format_interval(interval: &Interval) -> String {
     }
 }
 
-/// An interval as PostgreSQL reads it, whole; None = it doesn't.
-pub fn parse_span(text: &str) -> Option<Interval> {
+/// An interval as PostgreSQL reads it, months, days and microseconds apart; None = it doesn't.
+pub fn parse_in_parts(text: &str) -> Option<Interval> {
     catch(|| Interval::from_str(text).ok()).ok().flatten()
 }
 
 /// How long an interval is as PostgreSQL reads it; None = it doesn't.
-pub fn parse_interval(text: &str) -> Option<Span> {
-    catch(|| Interval::from_str(text).ok()).ok().flatten().map(|i| span_of(&i))
+pub fn parse_span(text: &str) -> Option<Span> {
+    parse_in_parts(text).map(|i| span_of(&i))
 }

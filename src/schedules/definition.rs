@@ -6,7 +6,7 @@ use crate::postgres::call::{Args, parameters};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
-use crate::postgres::interval::{Interval, format_interval, parse_span, span_of};
+use crate::postgres::interval::{Interval, format_interval, parse_in_parts, span_of};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, parse_time};
@@ -118,9 +118,9 @@ impl Definition {
             repeats: args.int(DefinitionArgs::REPEATS),
             catch_up: args.text(DefinitionArgs::CATCH_UP).map(Said::of),
             catch_up_limit: args.int(DefinitionArgs::CATCH_UP_LIMIT),
-            deadline: args.span(DefinitionArgs::DEADLINE),
+            deadline: args.interval_in_parts(DefinitionArgs::DEADLINE),
             overlap: args.text(DefinitionArgs::OVERLAP).map(Said::of),
-            jitter: args.span(DefinitionArgs::JITTER),
+            jitter: args.interval_in_parts(DefinitionArgs::JITTER),
             month_end: args.text(DefinitionArgs::MONTH_END).map(Said::of),
             day_and: args.bool(DefinitionArgs::DAY_AND),
             time_arg: args.text(DefinitionArgs::TIME_ARG),
@@ -415,7 +415,7 @@ impl Definition {
                 parsed.ok_or_else(|| wrong("a timestamp").hint("Write it as a text: \"2030-01-31 12:00+00\"."))
             };
             let span = || {
-                let parsed = value.as_str().and_then(parse_span);
+                let parsed = value.as_str().and_then(parse_in_parts);
                 parsed.ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
             };
             let texts = || {

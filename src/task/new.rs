@@ -257,7 +257,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         let interval = || {
             value
                 .as_str()
-                .and_then(crate::postgres::interval::parse_interval)
+                .and_then(crate::postgres::interval::parse_span)
                 .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
         };
         match key.as_str() {
