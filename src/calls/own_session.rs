@@ -12,7 +12,7 @@ use crate::task::document::TaskDocument;
 use crate::task::lookup::{self, Found};
 use crate::tenant::Tenant;
 use crate::waits::why;
-use crate::work::own_session::{self, Attempt, Due, LOOK_AGAIN};
+use crate::work::own_session::{self, Due, LOOK_AGAIN, Ran};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -61,7 +61,7 @@ fn drain(args: &Args) -> Result<Ret> {
 }
 
 /// The task as it is after the attempt.
-fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Attempt) -> Result<Json> {
+fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Ran) -> Result<Json> {
     transaction::see_own_writes();
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;

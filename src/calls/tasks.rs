@@ -427,14 +427,14 @@ fn retry(args: &Args) -> Result<Ret> {
         return Err(Error::invalid("delay is negative"));
     }
     let call = current::Call::Retry(delay);
-    current::ask(call);
+    current::note_call(call);
     Err(Error::new(call.sqlstate(), args.message(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
 }
 
 /// tq_fail(message): doesn't return.
 fn fail(args: &Args) -> Result<Ret> {
     inside("tq_fail")?;
-    current::ask(current::Call::Fail);
+    current::note_call(current::Call::Fail);
     Err(Error::new(current::Call::Fail.sqlstate(), args.message(0).unwrap_or_else(|| "the handler gave up".into())))
 }
 

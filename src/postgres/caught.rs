@@ -42,6 +42,8 @@ pub enum Own {
     NoTenant,
     /// What an attempt was picked by holds no more: it must not begin.
     Outdated,
+    /// Another attempt could end no other way.
+    InVain,
 }
 
 impl Failure {

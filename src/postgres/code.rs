@@ -16,15 +16,15 @@
 //!
 //! | File | What | In whose session |
 //! |---|---|---|
-//! | src/work/run.rs | `MayRunCode::in_attempt` | the executor's, which is the task's role, under its timer |
-//! | src/work/own_session.rs | `MayRunCode::in_attempt` | the caller's, who is the task's role, under its timer |
+//! | src/work/run.rs | `MayRunCode::in_attempt` | the executor's, which is the listener's role, under its timer |
+//! | src/work/attempt.rs | `MayRunCode::in_attempt` | an executor's or the caller's, who is the task's role, under its timer |
 //! | src/handler/mod.rs | `MayRunCode::at_enqueue` | the caller's own, if the handler's role is the caller |
-//! | src/work/ask.rs | `invoke::call(` | as run.rs and own_session.rs have it; at enqueue the caller's own |
-//! | src/work/run.rs | `invoke::call(` | the attempt's |
-//! | src/work/run.rs | `invoke::call_procedure(` | the attempt's |
+//! | src/work/ask.rs | `invoke::call(` | as attempt.rs and run.rs have it; at enqueue the caller's own |
+//! | src/work/attempt.rs | `invoke::call(` | the attempt's |
+//! | src/work/attempt.rs | `invoke::call_procedure(` | the attempt's |
 //! | src/work/ask.rs | `arguments::bind(` | the attempt's; at enqueue the caller's own |
-//! | src/work/run.rs | `arguments::bind(` | the attempt's |
-//! | src/work/run.rs | `condition::is_true` | the attempt's |
+//! | src/work/attempt.rs | `arguments::bind(` | the attempt's |
+//! | src/work/attempt.rs | `condition::is_true` | the attempt's |
 //! | src/handler/arguments.rs | `document::convert` | with leave any type, without PostgreSQL's own |
 //! | src/work/run.rs | `fire_deferred(` | the attempt's |
 //! | src/work/own_session.rs | `deferred::fire(` | the attempt's |

@@ -41,10 +41,12 @@ pub fn begin() {
 
 /// Replaces the active snapshot by a newer one, so that what follows sees what preceded.
 pub fn refresh_snapshot() {
-    // SAFETY: begin() pushed one and nothing popped it.
+    // SAFETY: inside a transaction. begin() pushed one; a procedure that has committed may have left none.
     unsafe {
         pg_sys::CommandCounterIncrement();
-        pg_sys::PopActiveSnapshot();
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::PopActiveSnapshot();
+        }
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
 }
@@ -148,17 +150,6 @@ mod raw {
         pub fn PreCommit_Portals(is_prepare: bool) -> bool;
         pub fn Async_UnlistenAll();
         pub fn ResetSequenceCaches();
-    }
-}
-
-/// Pushes a snapshot where there is none: after a procedure that may have committed.
-pub fn ensure_snapshot() {
-    // SAFETY: inside a transaction.
-    unsafe {
-        if pg_sys::ActiveSnapshotSet() {
-            pg_sys::PopActiveSnapshot();
-        }
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
 }
 

@@ -19,14 +19,6 @@ pub struct Current {
     pub meta: Option<serde_json::Value>,
 }
 
-/// What the handler asked for before it raised TQ001 or TQ003.
-#[derive(Clone, Default)]
-pub struct Asked {
-    pub call: Option<Call>,
-    /// Another attempt could end no other way.
-    pub in_vain: bool,
-}
-
 /// A call by which a handler ends its attempt.
 #[derive(Clone, Copy)]
 pub enum Call {
@@ -46,21 +38,10 @@ impl Call {
     }
 }
 
-/// Whose statements an attempt runs at the moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Ours, before anything of the tenant's.
-    Preparing,
-    /// The tenant's: conditions, listeners, the handler, what it has deferred.
-    Handler,
-    /// Ours again: what fails now is no attempt of the handler's.
-    Completing,
-}
-
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-    pub static ASKED: RefCell<Asked> = RefCell::default();
-    pub static STAGE: Cell<Stage> = const { Cell::new(Stage::Preparing) };
+    /// Comes from below the handler, by SQL: nothing but the session reaches from there to whoever runs the attempt.
+    static CALL: Cell<Option<Call>> = const { Cell::new(None) };
 }
 
 pub fn current() -> Option<Current> {
@@ -72,11 +53,11 @@ pub fn set_current(current: Option<Current>) {
 }
 
 /// The handler calls this, whose error is about to be raised.
-pub fn ask(call: Call) {
-    ASKED.with_borrow_mut(|a| a.call = Some(call));
+pub fn note_call(call: Call) {
+    CALL.set(Some(call));
 }
 
-/// Puts `asked` in place of what the handler has asked for so far, and returns that.
-pub fn replace_asked(asked: Asked) -> Asked {
-    ASKED.replace(asked)
+/// Puts `call` in place of what the handler has called so far, and returns that.
+pub fn replace_call(call: Option<Call>) -> Option<Call> {
+    CALL.replace(call)
 }

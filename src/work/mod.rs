@@ -1,6 +1,7 @@
 //! The way of a task: enqueued, picked, run, ended, told; and schedules that become tasks.
 
 pub mod ask;
+pub mod attempt;
 pub mod complete;
 pub mod enqueue;
 pub mod fire;

@@ -7,9 +7,8 @@
 //!
 //! Only tasks whose role is the current user are run: there is no other session to run them in.
 
-use crate::handler::{self, Handler};
-use crate::postgres::caught::{Failure, Own};
-use crate::postgres::code::MayRunCode;
+use crate::handler;
+use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::interrupt::{self, Mark};
@@ -23,11 +22,10 @@ use crate::pure::ids::Id;
 use crate::pure::interleave;
 use crate::pure::state::{self, AttemptEnd, Outcome, State, ended};
 use crate::pure::time::{At, Span};
-use crate::settings;
 use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
 use crate::task;
-use crate::task::current::{self, Asked, Current};
+use crate::task::current;
 use crate::task::lookup::item_of;
 use crate::task::new::NewTask;
 use crate::task::options::Options;
@@ -36,13 +34,12 @@ use crate::task::rules::Rules;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant, reserved};
 use crate::waits::depend::{self, Answer};
-use crate::waits::gate;
 use crate::waits::turn::{self, Source};
+use crate::waits::{gate, members};
 use crate::work::ask;
+use crate::work::attempt::{Attempt, Cause, Course, Session, Stage, apply_settings};
 use crate::work::complete::{self, Judgement, Verdict};
-use crate::work::run::{self, Cause};
 use serde_json::Value as Json;
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::CString;
 use std::rc::Rc;
@@ -53,12 +50,6 @@ use std::time::Duration;
 const LOOK: usize = 64;
 /// tq_run_pending, while it waits, looks this often: without shared memory nobody could wake it.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-thread_local! {
-    /// What fails now is our own.
-    static COMPLETING: Cell<bool> = const { Cell::new(false) };
-    static TIMED_OUT: Cell<bool> = const { Cell::new(false) };
-}
 
 /// What is due and not run yet, in the order of picking.
 #[derive(Default)]
@@ -127,8 +118,8 @@ impl Due {
     }
 
     /// What an attempt came to, and whether it ran.
-    pub fn note(&mut self, item: &Item, attempt: Try) -> Option<Attempt> {
-        match attempt {
+    pub fn note(&mut self, item: &Item, tried: Try) -> Option<Ran> {
+        match tried {
             Try::Ran(ran) => {
                 for (key, _) in self.waiting.drain(..) {
                     self.seen.remove(&key);
@@ -237,22 +228,22 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
 }
 
 /// What became of an attempt here.
-pub struct Attempt {
+pub struct Ran {
     pub state: State,
     /// The row as it was before.
     pub row: Option<Row<Tasks>>,
     pub result: Option<Jsonb>,
 }
 
-impl Attempt {
-    fn without_row(state: State) -> Attempt {
-        Attempt { state, row: None, result: None }
+impl Ran {
+    fn without_row(state: State) -> Ran {
+        Ran { state, row: None, result: None }
     }
 }
 
 /// What a try to run a task came to.
 pub enum Try {
-    Ran(Attempt),
+    Ran(Ran),
     /// It can't run yet, for this reason.
     Waits(String),
     /// Somebody else has the task, or it is gone.
@@ -275,49 +266,11 @@ fn count(tenant: &Tenant, row: &Row<Tasks>, outcome: Outcome, started_at: At, ju
 /// `declared`: constraints are put back to it; None = the transaction ends next.
 pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) -> Result<Try> {
     let started_at = clock::now();
-    COMPLETING.set(false);
-    TIMED_OUT.set(false);
     interrupt::watch();
-    let since = Mark::now();
-    let first = subtransaction::run(|| {
-        let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
-        // With time travel, as late as it would have been started.
-        let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
-        if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= at) {
-            COMPLETING.set(true);
-            complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
-            return Ok(Try::Ran(Attempt { state: State::Expired, row: Some(row), result: None }));
-        }
-        if row.has(Tasks::WAITS) {
-            let tasks = tenant.open(tenant.task, Access::Write)?;
-            let results = tenant.open(tenant.result, Access::Read)?;
-            match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
-                Answer::Ready => {}
-                Answer::Never(why) => {
-                    COMPLETING.set(true);
-                    complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
-                    return Ok(Try::Ran(Attempt { state: State::Cancelled, row: Some(row), result: None }));
-                }
-                // Nothing is written: until our commit the end of what it waits for would not see it.
-                _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
-            }
-        }
-        let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-        // As when it was looked for, unless something was taken away or stopped meanwhile.
-        if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
-            return Ok(Try::Waits(why.to_string()));
-        }
-        if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
-            return Ok(Try::Waits(shut.what));
-        }
-        let result = call(tenant, &row, &handler, item, started_at, declared)?;
-        let state = if result.is_some() { State::Done } else { State::Cancelled };
-        Ok(Try::Ran(Attempt { state, row: Some(row), result }))
-    });
-    let asked = current::replace_asked(Asked::default());
-    let failure = match first {
+    let course = Course::new(Mark::now());
+    let failure = match subtransaction::run(|| try_to_run(tenant, item, started_at, &course, declared)) {
         Ok(tried) => {
-            if let Try::Ran(Attempt { state: State::Done, row: Some(row), .. }) = &tried {
+            if let Try::Ran(Ran { state: State::Done, row: Some(row), .. }) = &tried {
                 count(tenant, row, Outcome::Done, started_at, None);
             }
             return Ok(tried);
@@ -326,35 +279,32 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     };
     let failure = match failure.is(Own::Gone) && complete::is_unchanged(tenant, item)? {
         true => {
-            COMPLETING.set(false);
+            course.stage.set(Stage::Handler);
             complete::deleted_itself()
         }
         false => failure,
     };
-    if COMPLETING.get() && failure.sqlstate == SqlState::UNIQUE_VIOLATION {
+    let completing = course.stage.get() == Stage::Completing;
+    if completing && failure.sqlstate == SqlState::UNIQUE_VIOLATION {
         // Somebody has done it before.
         return Ok(Try::Theirs);
     }
-    let judgement = match run::judge(failure, since, TIMED_OUT.get(), &asked) {
+    let judgement = match course.judge(failure) {
         Cause::Overtaken(_) => return Ok(Try::Theirs),
         Cause::Skipped(why) => {
             subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
-            return Ok(Try::Ran(Attempt::without_row(State::Cancelled)));
+            return Ok(Try::Ran(Ran::without_row(State::Cancelled)));
         }
         // None of the handler's: a lock wasn't to be had, the caller is cancelled.
-        Cause::Asked(_, failure) | Cause::Failed(failure) if COMPLETING.get() => return Err(failure.into()),
+        Cause::Asked(_, failure) | Cause::Failed(failure) if completing => return Err(failure.into()),
         Cause::Cancelled(failure) => return Err(failure.into()),
-        Cause::TimedOut => {
-            let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
-            Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(handler_timeout(tenant, item, handler.as_deref())?))
-        }
-        Cause::Asked(call, failure) => call.judgement(failure),
-        Cause::Failed(failure) => Judgement { last: asked.in_vain, ..Judgement::of(AttemptEnd::Failed, failure) },
+        cause => course.judgement(cause),
     };
-    let handler = handler::find(tenant, &handler_name(tenant, item)?)?;
     let table = tenant.open(tenant.task, Access::Read)?;
     let row = subtransaction::with_snapshot(|| find(&table, item));
     drop(table);
+    let name = row.as_ref().and_then(|row| row.get(Tasks::HANDLER)).unwrap_or("");
+    let handler = handler::find(tenant, name)?;
     let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &judgement))?;
     if let (Some(row), Some(counted)) = (&row, verdict.outcome()) {
         count(tenant, row, counted, started_at, Some(&judgement));
@@ -364,11 +314,55 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
             if let Some(entry) = tenant.entry(sandbox::current_user().to_u32())? {
                 wake::changed_row(entry, at);
             }
-            Try::Ran(Attempt::without_row(State::Retrying))
+            Try::Ran(Ran::without_row(State::Retrying))
         }
-        Verdict::Failed => Try::Ran(Attempt::without_row(State::Failed)),
+        Verdict::Failed => Try::Ran(Ran::without_row(State::Failed)),
         Verdict::Overtaken => Try::Theirs,
     })
+}
+
+/// The row locked, what may keep it from running, then the call: all of it in the savepoint.
+fn try_to_run(
+    tenant: &Rc<Tenant>,
+    item: &Item,
+    started_at: At,
+    course: &Course,
+    declared: Option<&Declared>,
+) -> std::result::Result<Try, Failure> {
+    let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
+    // With time travel, as late as it would have been started.
+    let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
+    if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= at) {
+        course.stage.set(Stage::Completing);
+        complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
+        return Ok(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
+    }
+    if row.has(Tasks::WAITS) {
+        let tasks = tenant.open(tenant.task, Access::Write)?;
+        let results = tenant.open(tenant.result, Access::Read)?;
+        match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
+            Answer::Ready => {}
+            Answer::Never(why) => {
+                course.stage.set(Stage::Completing);
+                complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
+                return Ok(Try::Ran(Ran { state: State::Cancelled, row: Some(row), result: None }));
+            }
+            // Nothing is written: until our commit the end of what it waits for would not see it.
+            _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
+        }
+    }
+    let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
+    // As when it was looked for, unless something was taken away or stopped meanwhile.
+    if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
+        return Ok(Try::Waits(why.to_string()));
+    }
+    if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+        return Ok(Try::Waits(shut.what));
+    }
+    let attempt = Attempt { tenant, handler: &handler, row: &row, item, started_at, session: Session::Callers };
+    let result = call(&attempt, course, declared)?;
+    let state = if result.is_some() { State::Done } else { State::Cancelled };
+    Ok(Try::Ran(Ran { state, row: Some(row), result }))
 }
 
 /// The very row, locked; None = it isn't to be had.
@@ -388,97 +382,58 @@ fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
     table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it))
 }
 
-fn with_row<T>(tenant: &Rc<Tenant>, item: &Item, f: impl FnOnce(Option<&Row<Tasks>>) -> T) -> Result<T> {
-    let table = tenant.open(tenant.task, Access::Read)?;
-    Ok(subtransaction::with_snapshot(|| f(find(&table, item).as_ref())))
-}
-fn handler_name(tenant: &Rc<Tenant>, item: &Item) -> Result<String> {
-    with_row(tenant, item, |row| row.and_then(|r| r.text(Tasks::HANDLER)).unwrap_or_default())
-}
-fn handler_timeout(tenant: &Rc<Tenant>, item: &Item, handler: Option<&Handler>) -> Result<i64> {
-    with_row(tenant, item, |row| row.map_or(0, |r| Rules::of(tenant, r, handler).timeout_ms))
-}
-
 /// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its
 /// schedule's condition isn't true, so it has ended without.
-fn call(
-    tenant: &Rc<Tenant>,
-    row: &Row<Tasks>,
-    handler: &Handler,
-    item: &Item,
-    started_at: At,
-    declared: Option<&Declared>,
-) -> std::result::Result<Option<Jsonb>, Failure> {
-    check_identity(tenant, row, handler)?;
-    let rules = Rules::of(tenant, row, Some(handler));
+fn call(attempt: &Attempt, course: &Course, declared: Option<&Declared>) -> std::result::Result<Option<Jsonb>, Failure> {
+    attempt.check_identity()?;
+    let rules = Rules::of(attempt.tenant, attempt.row, Some(attempt.handler));
+    course.timeout_ms.set(rules.timeout_ms);
     let outer = current::current();
     // Inside of another task its timer is the one.
     let timed = outer.is_none();
     if timed {
         timeout::register()?;
     }
-    let deadline = (timed && rules.timeout_ms > 0).then(|| started_at.saturating_add(Span::of_millis(rules.timeout_ms)));
-    current::set_current(Some(Current {
-        id: item.id,
-        tenant: tenant.name.clone(),
-        handler: handler.name.clone(),
-        attempt: item.attempts + 1,
-        max_attempts: rules.max_attempts,
-        schedule: row.text(Tasks::SCHEDULE),
-        scheduled_for: row.get(Tasks::SCHEDULED_FOR),
-        deadline: deadline.or(outer.as_ref().and_then(|o| o.deadline)),
-        meta: row.get(Tasks::META),
-    }));
-    let asked = timed.then(|| current::replace_asked(Asked::default()));
+    let own_deadline = (timed && rules.timeout_ms > 0).then(|| attempt.started_at.saturating_add(Span::of_millis(rules.timeout_ms)));
+    let deadline = own_deadline.or(outer.as_ref().and_then(|outer| outer.deadline));
+    current::set_current(Some(attempt.current(&rules, deadline, attempt.row.get(Tasks::META))));
+    let outer_call = timed.then(|| current::replace_call(None));
+    course.stage.set(Stage::Handler);
     if timed {
         timeout::arm_cancels(rules.timeout_ms);
     }
     // What raises below it is caught here, so that the session is itself again on every way out.
-    let result = crate::postgres::caught::catch(|| handle(tenant, row, handler, item, started_at, declared)).and_then(|r| r);
+    let result = caught::catch(|| handle(attempt, &rules, declared)).and_then(|result| result);
     if timed {
         let fired = timeout::disarm();
         if fired && result.is_ok() {
             // It came just too late.
             interrupt::forget_cancel();
         }
-        TIMED_OUT.set(fired && result.is_err());
+        course.timed_out.set(fired && result.is_err());
+    }
+    if let Some(outer_call) = outer_call {
+        course.called.set(current::replace_call(outer_call));
     }
     current::set_current(outer);
     let result = result?;
-    if let Some(asked) = asked {
-        current::replace_asked(asked);
-    }
-    COMPLETING.set(true);
+    course.stage.set(Stage::Completing);
     // The handler may have enqueued or changed its own tenant's rows: see them.
-    subtransaction::with_snapshot(|| match &result {
-        Some(result) => complete::done(tenant, item, started_at, result, run::is_saved(&rules, tenant, row)),
-        None => complete::skipped(tenant, item, rules.save),
-    })?;
+    subtransaction::with_snapshot(|| attempt.complete(&rules, result.as_ref()))?;
     Ok(result)
 }
 
-fn handle(
-    tenant: &Rc<Tenant>,
-    row: &Row<Tasks>,
-    handler: &Handler,
-    item: &Item,
-    started_at: At,
-    declared: Option<&Declared>,
-) -> std::result::Result<Option<Jsonb>, Failure> {
+fn handle(attempt: &Attempt, rules: &Rules, declared: Option<&Declared>) -> std::result::Result<Option<Jsonb>, Failure> {
+    let tenant = attempt.tenant;
     let body = || {
         let nest = Nest::enter();
         set("search_path", &tenant.search_path());
         set("TimeZone", &tenant.zone());
         if let Some(Json::Object(settings)) = &tenant.settings {
-            for (name, value) in settings {
-                set(name, &value.as_str().map_or_else(|| value.to_string(), str::to_string));
-            }
+            apply_settings(settings);
         }
-        run::apply_settings(handler);
-        let rules = Rules::of(tenant, row, Some(handler));
-        let code = MayRunCode::in_attempt(handler.run_as)?;
-        let result =
-            if run::is_wanted(&rules, &code)? { Some(handled(tenant, row, handler, item, started_at, &rules, &code)?) } else { None };
+        attempt.apply_settings();
+        let result = attempt.handle(rules, || rules.pass.map(|from| members::passed_result(tenant, from)).transpose())?;
         match declared {
             Some(declared) => declared.fire()?,
             None => deferred::fire()?,
@@ -497,53 +452,10 @@ fn handle(
     })
 }
 
-fn handled(
-    tenant: &Rc<Tenant>,
-    row: &Row<Tasks>,
-    handler: &Handler,
-    item: &Item,
-    started_at: At,
-    rules: &Rules,
-    code: &MayRunCode,
-) -> std::result::Result<Jsonb, Failure> {
-    ask::before_run(tenant, row, handler, item, started_at, code)?;
-    let passed = rules.pass.map(|from| crate::waits::members::passed_result(tenant, from)).transpose()?;
-    let result = run::call(row, handler, passed, code)?;
-    ask::after_run(tenant, row, handler, item, started_at, &result, code)?;
-    Ok(result)
-}
-
 fn set(name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
         session::set_local(&name, &value);
     }
-}
-
-/// What must hold before a task's own code runs, whatever the queue's rows say.
-fn check_identity(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> std::result::Result<(), Failure> {
-    let role = sandbox::current_user();
-    if role.to_u32() != handler.run_as {
-        return Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, "the session's user is not the role that the handler runs as"));
-    }
-    if let Some(fault) = &handler.fault {
-        return Err(Failure::new(SqlState::UNDEFINED_FUNCTION, fault.text()));
-    }
-    if sandbox::is_superuser(role) {
-        let refused = |why: &str| {
-            current::replace_asked(Asked { in_vain: true, ..Asked::default() });
-            Err(Failure::new(SqlState::INSUFFICIENT_PRIVILEGE, why))
-        };
-        if !settings::allow_superuser() {
-            return refused("the task would run as a superuser, and tenant_q.allow_superuser is off");
-        }
-        if row.get(Tasks::BY_SUPERUSER) != Some(true) {
-            return refused("the task would run as a superuser, but no superuser enqueued it");
-        }
-        if let Some(why) = tenant.distrust() {
-            return refused(&format!("the task would run as a superuser, but {why}"));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a task can be run at once, here.
@@ -593,24 +505,20 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) ->
                 .hint("Leave sync out: the task then runs as soon as it may."));
         }
         let (item, started_at) = (item_of(&row), clock::now());
-        COMPLETING.set(false);
-        TIMED_OUT.set(false);
-        let since = Mark::now();
-        let attempt = || call(tenant, &row, &handler, &item, started_at, Some(&declared));
-        let ran = if go_on { subtransaction::run(attempt) } else { subtransaction::with_snapshot(attempt) };
+        let course = Course::new(Mark::now());
+        let attempt = Attempt { tenant, handler: &handler, row: &row, item: &item, started_at, session: Session::Callers };
+        let once = || call(&attempt, &course, Some(&declared));
+        let ran = if go_on { subtransaction::run(once) } else { subtransaction::with_snapshot(once) };
         if let Err(failure) = ran {
-            let timed_out = TIMED_OUT.get();
-            let judgement = match run::judge(failure, since, timed_out, &Asked::default()) {
-                Cause::TimedOut => {
-                    Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(Rules::of(tenant, &row, Some(&handler)).timeout_ms))
-                }
-                Cause::Skipped(failure) | Cause::Asked(_, failure) | Cause::Failed(failure) => Judgement::of(AttemptEnd::Failed, failure),
+            // There is no other attempt, whatever it has called.
+            course.called.set(None);
+            let judgement = match course.judge(failure) {
                 // None of the handler's: the caller is cancelled.
-                Cause::Cancelled(failure) => return Err(failure.into()),
-                Cause::Overtaken(failure) => return Err(failure.into()),
+                Cause::Cancelled(failure) | Cause::Overtaken(failure) => return Err(failure.into()),
+                cause => course.judgement(cause),
             };
             // Nor this: a lock wasn't to be had.
-            if !go_on || COMPLETING.get() {
+            if !go_on || course.stage.get() == Stage::Completing {
                 return Err(judgement.failure.into());
             }
             let judgement = Judgement { last: true, ..judgement };
