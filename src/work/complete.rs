@@ -219,8 +219,8 @@ pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_a
     if again {
         match unique::reclaim(tenant, &table, &row) {
             Ok(own) => reclaimed = own,
-            Err(f) if f.is(Own::Superseded) => superseded = Some(f),
-            Err(f) => return Err(f),
+            Err(failure) if failure.is(Own::Superseded) => superseded = Some(failure),
+            Err(failure) => return Err(failure),
         }
         again = superseded.is_none();
     }

@@ -129,10 +129,10 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
     let count = spec.members.len();
     if spec.flow.id.is_some() || spec.flow.unique_key.is_some() {
         let results = queue.tenant.open(queue.tenant.result, Access::Read)?;
-        let kept = |n: &usize| results.find(Results::ID.equals(ids::member_id(id, *n))).is_some();
-        if let Some(n) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
+        let kept = |nth: &usize| results.find(Results::ID.equals(ids::member_id(id, *nth))).is_some();
+        if let Some(nth) = transaction::with_latest_snapshot(|| (0..count).find(kept)) {
             return Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("an earlier flow had the id {}", id))
-                .detail(format!("The result of its member {} is kept.", n + 1))
+                .detail(format!("The result of its member {} is kept.", nth + 1))
                 .hint("Delete its members' results, or take another id."));
         }
     }
@@ -142,16 +142,16 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
     }
     let allow_failure = spec.flow.allow_failure == Some(true);
     let scratch = memory::Scratch::new();
-    for n in 0..count {
+    for nth in 0..count {
         let mut add = || {
             let mut new = spec.members.next().ok_or_else(|| Error::state("a member is missing"))??;
             if spec.flow.sync {
                 own_session::check_sync(queue, &new)?;
             }
-            new.id = Some(ids::member_id(id, n));
+            new.id = Some(ids::member_id(id, nth));
             new.parent = Some(id);
-            if spec.serial && n > 0 {
-                let before = ids::member_id(id, n - 1);
+            if spec.serial && nth > 0 {
+                let before = ids::member_id(id, nth - 1);
                 new.depends_on = vec![before];
                 new.waits_for = Some(before);
                 new.delay_after = new.delay.take();
@@ -160,12 +160,12 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
             }
             crate::work::enqueue::add(queue, &new)
         };
-        let place = |e: Error| {
-            let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
-            e.detail(format!("Member {} of {count}.{detail}", n + 1))
+        let place = |error: Error| {
+            let detail = error.detail.clone().map_or(String::new(), |detail| format!(" {detail}"));
+            error.detail(format!("Member {} of {count}.{detail}", nth + 1))
         };
         let theirs = scratch.run(&mut add).map_err(place)?;
-        if theirs != ids::member_id(id, n) {
+        if theirs != ids::member_id(id, nth) {
             // The flow waits for a task of its own, under an id of its own.
             return Err(place(
                 Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key is taken by task {}", theirs))
@@ -174,7 +174,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
         }
     }
     let options = Options { flow: Some(Flow { members: count as u64, chunked: spec.chunked }), ..spec.flow.options() }.column();
-    let meta = spec.flow.meta.clone().map_or_else(crate::task::new::default_meta, |m| Ok(Some(m)))?.map(Jsonb::from_value);
+    let meta = spec.flow.meta.clone().map_or_else(crate::task::new::default_meta, |meta| Ok(Some(meta)))?.map(Jsonb::from_value);
     let now = clock::now();
     queue.table.insert(&[
         Tasks::ID.to(id),
@@ -198,7 +198,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
         wake::added(entry, At::NEVER);
     }
     if spec.flow.sync {
-        own_session::run_members(queue, (0..count).map(|n| ids::member_id(id, n)), allow_failure)?;
+        own_session::run_members(queue, (0..count).map(|nth| ids::member_id(id, nth)), allow_failure)?;
     }
     Ok(id)
 }
@@ -225,14 +225,14 @@ pub fn requeue(
     let mut again = 0;
     let mut before: Option<Id> = None;
     let mut started = member.is_none();
-    for m in members::members_of(id, &options) {
-        started |= member == Some(m);
-        let row = transaction::with_latest_snapshot(|| results.find(Results::ID.equals(m)));
-        if let Some(row) = row.filter(|r| started && (member == Some(m) || r.char(Results::STATE) != ended::DONE)) {
+    for id_of_member in members::members_of(id, &options) {
+        started |= member == Some(id_of_member);
+        let row = transaction::with_latest_snapshot(|| results.find(Results::ID.equals(id_of_member)));
+        if let Some(row) = row.filter(|row| started && (member == Some(id_of_member) || row.char(Results::STATE) != ended::DONE)) {
             let wait = before.filter(|_| chain && again > 0);
             if one(&row, wait)? {
                 again += 1;
-                before = Some(m);
+                before = Some(id_of_member);
             }
             if member.is_some() && !chain {
                 break;

@@ -353,7 +353,7 @@ fn try_to_run(
     }
     let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     // As when it was looked for, unless something was taken away or stopped meanwhile.
-    if let Some(why) = handler.fault.as_ref().map(|f| f.text()).or_else(|| handler.why_quarantined()) {
+    if let Some(why) = handler.fault.as_ref().map(|fault| fault.text()).or_else(|| handler.why_quarantined()) {
         return Ok(Try::Waits(why.to_string()));
     }
     if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
@@ -495,7 +495,8 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) ->
     for id in ids {
         let row = subtransaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
         // An id that was known already is a task already, and is none of this call.
-        let Some(row) = row.filter(|r| r.own && state::is_runnable(r.char(Tasks::STATE)) && r.get(Tasks::ATTEMPTS) == Some(0)) else {
+        let Some(row) = row.filter(|row| row.own && state::is_runnable(row.char(Tasks::STATE)) && row.get(Tasks::ATTEMPTS) == Some(0))
+        else {
             continue;
         };
         let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;

@@ -36,7 +36,7 @@ const ROWS: usize = 500;
 ///
 /// In this order: note first, park then, look once more. Whatever ends the reason either finds the
 /// note and wakes the tenant, or came before the last look, which sees that the reason is gone.
-pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
+pub fn park(shared: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Result<(), Failure> {
     let now = clock::now();
     let grace = Span::from(settings::handler_grace());
     transaction::run(|| {
@@ -44,10 +44,10 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         for pause in &tenant.pauses {
             again = again.min(pause.until);
         }
-        for h in handler::all(tenant)?.iter().filter(|h| h.fault.is_some()) {
-            notes::note_missing(tenant, h)?;
-            again = again.min(h.missing_since.unwrap_or(now) + grace);
-            if matches!(h.fault, Some(handler::Fault::Role { .. })) {
+        for handler in handler::all(tenant)?.iter().filter(|handler| handler.fault.is_some()) {
+            notes::note_missing(tenant, handler)?;
+            again = again.min(handler.missing_since.unwrap_or(now) + grace);
+            if matches!(handler.fault, Some(handler::Fault::Role { .. })) {
                 // No event tells of a role's grants.
                 again = again.min(now + ROLE_RECHECK);
             }
@@ -55,7 +55,7 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
         // A name that nobody registered (any more) has no row to note it in: its tasks wait for
         // the grace time from now.
         again = again.min(now + grace);
-        look_again(s, index, again.max(now + Span::of_secs(1)));
+        look_again(shared, index, again.max(now + Span::of_secs(1)));
         Ok(())
     })?;
     let mut names = Vec::new();
@@ -67,10 +67,12 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
     transaction::run(|| {
         let tenant = tenant::by_oid(tenant.oid)?;
         for name in &names {
-            let callable = handler::find(&tenant, name)?.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            let callable = handler::find(&tenant, name)?.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
             // Queues are paused too: a pause of any part is taken for one of these rows'.
-            if callable && tenant.pauses.iter().all(|p| p.until <= clock::now() || !p.handler.is_empty() && p.handler != *name) {
-                s.entries[index as usize].unpark.store(Unpark::Asked);
+            if callable
+                && tenant.pauses.iter().all(|pause| pause.until <= clock::now() || !pause.handler.is_empty() && pause.handler != *name)
+            {
+                shared.entries[index as usize].unpark.store(Unpark::Asked);
             }
         }
         Ok(())
@@ -78,11 +80,11 @@ pub fn park(s: &Shared, index: u32, tenant: &Rc<Tenant>, items: &[Item]) -> Resu
 }
 
 /// Writes down what these due rows wait for, then looks once more whether it has ended meanwhile.
-pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wait)]) -> Result<(), Failure> {
-    let e = &s.entries[index as usize];
+pub fn wait(shared: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wait)]) -> Result<(), Failure> {
+    let entry = &shared.entries[index as usize];
     // If this process goes before its second look, whoever picks next looks at all that wait. A value
     // of its own, so that taking it back takes back nobody else's word.
-    e.unpark.change(Unpark::No, Unpark::Unsure);
+    entry.unpark.change(Unpark::No, Unpark::Unsure);
     let mut tasks = Vec::new();
     let mut gates = Vec::new();
     for chunk in rows.chunks(ROWS) {
@@ -91,8 +93,9 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wa
             for (picked, wait) in chunk {
                 // Where it lay then another row may lie by now.
                 let found = table.find(Tasks::ID.equals(picked.get(Tasks::ID).unwrap_or_default()));
-                let same =
-                    |r: &Row<Tasks>| r.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && state::is_runnable(r.char(Tasks::STATE));
+                let same = |row: &Row<Tasks>| {
+                    row.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && state::is_runnable(row.char(Tasks::STATE))
+                };
                 let Some(row) = found.filter(same) else { continue };
                 match wait {
                     Wait::Tasks(answer) => {
@@ -123,15 +126,15 @@ pub fn wait(s: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks>, Wa
     gates.dedup();
     let soon = transaction::run(|| {
         let table = tenant.open(tenant.task, Access::Write)?;
-        Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(s, tenant, &table, &gates)?)
+        Ok(depend::look_again(tenant, &table, &tasks)? | gate::look_again(shared, tenant, &table, &gates)?)
     })?;
-    e.unpark.change(Unpark::Unsure, Unpark::No);
+    entry.unpark.change(Unpark::Unsure, Unpark::No);
     if soon {
-        ready::due(s, index, clock::now() + Span::of_millis(50));
+        ready::due(shared, index, clock::now() + Span::of_millis(50));
     }
     // There may be more behind them; what was moved is found where looks have passed by already.
     let moved = rows.iter().any(|(_, wait)| matches!(wait, Wait::Turn));
-    ready::wake(s, index, if moved { At::LOWEST } else { At::NEVER });
+    ready::wake(shared, index, if moved { At::LOWEST } else { At::NEVER });
     Ok(())
 }
 
@@ -141,69 +144,69 @@ fn no_longer_due(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>) -> Res
     gate::release(tenant, table, row, handler.as_deref())
 }
 
-fn look_again(s: &Shared, index: u32, at: At) {
-    let e = &s.entries[index as usize];
-    let before = e.unpark_at.load();
+fn look_again(shared: &Shared, index: u32, at: At) {
+    let entry = &shared.entries[index as usize];
+    let before = entry.unpark_at.load();
     // One that is past is about to be taken up.
     if before <= clock::now() || at < before {
-        e.unpark_at.store(at);
+        entry.unpark_at.store(at);
     }
-    ready::due(s, index, at);
+    ready::due(shared, index, at);
 }
 
 /// Whether held rows are to be looked at, by this slot's executor: it has taken that on.
-pub fn take_unpark(s: &Shared, me: usize, index: u32) -> bool {
-    let unpark = &s.entries[index as usize].unpark;
+pub fn take_unpark(shared: &Shared, place: usize, index: u32) -> bool {
+    let unpark = &shared.entries[index as usize].unpark;
     let asked = unpark.load();
     let is_at_it = match asked {
         Unpark::No => return false,
-        Unpark::TakenBy(slot) => slot as usize != me && s.slots[slot as usize].state.load() == SlotState::Working,
+        Unpark::TakenBy(slot) => slot as usize != place && shared.slots[slot as usize].state.load() == SlotState::Working,
         Unpark::Asked | Unpark::Unsure => false,
     };
-    !is_at_it && unpark.change(asked, Unpark::TakenBy(me as u32))
+    !is_at_it && unpark.change(asked, Unpark::TakenBy(place as u32))
 }
 
 /// The slot's executor ends: what it had taken on is asked for again.
-pub fn leave(s: &Shared, slot: usize) {
-    for (index, e) in s.entries.iter().enumerate() {
-        if e.unpark.change(Unpark::TakenBy(slot as u32), Unpark::Asked) {
-            ready::wake(s, index as u32, At::LOWEST);
+pub fn leave(shared: &Shared, slot: usize) {
+    for (index, entry) in shared.entries.iter().enumerate() {
+        if entry.unpark.change(Unpark::TakenBy(slot as u32), Unpark::Asked) {
+            ready::wake(shared, index as u32, At::LOWEST);
         }
     }
 }
 
 /// Lets go of the held rows that can run again, and ends those held for too long.
-pub fn unpark(s: &Shared, me: usize, index: u32, tenant: &Rc<Tenant>) {
-    let role = s.entries[index as usize].role.load();
+pub fn unpark(shared: &Shared, place: usize, index: u32, tenant: &Rc<Tenant>) {
+    let role = shared.entries[index as usize].role.load();
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
     let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
     for state in states.iter().copied() {
         match review(tenant, state) {
-            Ok(true) => look_again(s, index, clock::now() + IN_FLUX_AGAIN),
+            Ok(true) => look_again(shared, index, clock::now() + IN_FLUX_AGAIN),
             Ok(false) => {}
             Err(failure) => {
                 caught::log_failure(&format!("{}: waiting tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(Unpark::Asked);
-                return ready::block(s, index, blocked::Reason::Error);
+                shared.entries[index as usize].unpark.store(Unpark::Asked);
+                return ready::block(shared, index, blocked::Reason::Error);
             }
         }
     }
     let mut from: Option<(i16, At, Id)> = None;
     loop {
-        let step = transaction::run(|| step(s, index, tenant, role, from));
+        let step = transaction::run(|| step(shared, index, tenant, role, from));
         // After the commit: a look before it would find nothing and pass the rows by.
-        ready::wake(s, index, At::LOWEST);
+        ready::wake(shared, index, At::LOWEST);
         match step {
             Ok(Some(last)) => from = Some(last),
             Ok(None) => {
                 // Unless it was asked for once more meanwhile.
-                s.entries[index as usize].unpark.change(Unpark::TakenBy(me as u32), Unpark::No);
+                shared.entries[index as usize].unpark.change(Unpark::TakenBy(place as u32), Unpark::No);
                 return;
             }
             Err(failure) => {
                 caught::log_failure(&format!("{}: held tasks could not be looked at", caught::one_line(&tenant.name)), &failure);
-                s.entries[index as usize].unpark.store(Unpark::Asked);
-                return ready::block(s, index, blocked::Reason::Error);
+                shared.entries[index as usize].unpark.store(Unpark::Asked);
+                return ready::block(shared, index, blocked::Reason::Error);
             }
         }
     }
@@ -226,14 +229,14 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
                 let over = match row.get(Tasks::WAITS_FOR) {
                     Some(gate) if state == stored::GATED => {
                         let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-                        let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|g| g.key == gate);
+                        let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|other| other.key == gate);
                         // Where the gate has gone nobody ends a task of it any more.
                         let count = let_in.entry(gate).or_default();
                         *count += 1;
                         !there_is || *count <= gate::IN_PLACE
                     }
                     _ if state != stored::WAITING => true,
-                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|r| !state::is_task(r.char(Tasks::STATE))),
+                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|waited_for| !state::is_task(waited_for.char(Tasks::STATE))),
                     // One of several: its conditions tell. A flow has none.
                     None => Options::of(&row).any,
                 };
@@ -266,7 +269,13 @@ fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, Id)>) -> V
 }
 
 /// One transaction's worth; where the next one goes on.
-fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i16, At, Id)>) -> Result<Option<(i16, At, Id)>, Failure> {
+fn step(
+    shared: &Shared,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    role: u32,
+    from: Option<(i16, At, Id)>,
+) -> Result<Option<(i16, At, Id)>, Failure> {
     // As it is now: the pick that was asked to do this may have begun before what it is asked for.
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
@@ -278,10 +287,10 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
     for row in &rows {
         let name = row.get(Tasks::HANDLER).unwrap_or("");
         let handler = handler::find(tenant, name)?;
-        let whose = handler.as_ref().map_or(tenant.owner, |h| h.run_as);
+        let whose = handler.as_ref().map_or(tenant.owner, |handler| handler.run_as);
         if whose != role {
             // Held while its own role could not be had: then it was the owner's, and nobody else has noted when to look.
-            let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+            let callable = handler.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
             if role == tenant.owner && callable && !row.in_flux && tenant.part_paused_until(name, row.get(Tasks::QUEUE), now).is_none() {
                 others.insert(whose);
             }
@@ -297,17 +306,20 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
             continue;
         }
         match &handler {
-            Some(h) if h.quarantined => {}
-            Some(h) if h.fault.is_none() => {
-                notes::note_back(tenant, h)?;
+            Some(handler) if handler.quarantined => {}
+            Some(handler) if handler.fault.is_none() => {
+                notes::note_back(tenant, handler)?;
                 // Lost: somebody else has just changed or ended it.
                 let _: Write = table.update(row, &Place::of(tenant, row.get(Tasks::QUEUE)).changes());
             }
             other => {
-                let since = other.as_ref().and_then(|h| h.missing_since).unwrap_or_else(|| row.get(Tasks::RUN_AT).unwrap_or(now));
+                let since =
+                    other.as_ref().and_then(|handler| handler.missing_since).unwrap_or_else(|| row.get(Tasks::RUN_AT).unwrap_or(now));
                 if now >= since + grace {
-                    let why =
-                        other.as_ref().and_then(|h| h.fault.as_ref()).map_or("it is not registered".to_string(), |f| f.text().to_string());
+                    let why = other
+                        .as_ref()
+                        .and_then(|handler| handler.fault.as_ref())
+                        .map_or("it is not registered".to_string(), |fault| fault.text().to_string());
                     let failure = Failure {
                         detail: Some(why),
                         ..Failure::new(SqlState::UNDEFINED_FUNCTION, format!("handler \"{name}\" can not be called"))
@@ -316,7 +328,7 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
                     complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
                 } else {
                     again = again.min(since + grace);
-                    if other.as_ref().is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. }))) {
+                    if other.as_ref().is_some_and(|handler| matches!(handler.fault, Some(handler::Fault::Role { .. }))) {
                         again = again.min(now + ROLE_RECHECK);
                     }
                 }
@@ -324,13 +336,13 @@ fn step(s: &Shared, index: u32, tenant: &Rc<Tenant>, role: u32, from: Option<(i1
         }
     }
     if again != At::NEVER {
-        look_again(s, index, again.max(now + Span::of_secs(1)));
+        look_again(shared, index, again.max(now + Span::of_secs(1)));
     }
     for other in others {
         if let Some(entry) = tenant.entry(other)? {
-            s.reach(entry, |index| {
-                s.entries[index as usize].unpark.store(Unpark::Asked);
-                ready::wake(s, index, At::LOWEST);
+            shared.reach(entry, |index| {
+                shared.entries[index as usize].unpark.store(Unpark::Asked);
+                ready::wake(shared, index, At::LOWEST);
             });
         }
     }

@@ -65,7 +65,7 @@ pub fn pick(shared: &Shared, place: usize, index: u32, limit: usize) -> Result<P
         return transaction::run(|| {
             let tenant = tenant_of(entry)?;
             let table = tenant.open(tenant.task, Access::Read)?;
-            let rows = (0..taken).map(|n| reread(&tenant, &table, &slot.item(n))).collect::<Result<Vec<_>, Failure>>()?;
+            let rows = (0..taken).map(|nth| reread(&tenant, &table, &slot.item(nth))).collect::<Result<Vec<_>, Failure>>()?;
             Ok(Picked::Batch(Batch { tenant, rows, park: vec![], wait: vec![], unpark: false, unparks: entry.unparks.load() }))
         });
     }

@@ -42,34 +42,34 @@ const AGAIN_LATER: Span = Span::of_secs(5);
 
 /// Writes down what is known of attempts in this database, before anything else is run there.
 /// Called by executors between batches: one look at shared memory when there is nothing.
-pub fn settle(s: &Shared, database: u32) {
-    if s.header.culprits.load() == 0 {
+pub fn settle(shared: &Shared, database: u32) {
+    if shared.header.culprits.load() == 0 {
         return;
     }
-    for c in s.culprits {
-        if c.kind.load() < culprits::kind::CRASHED || c.database.load() != database || c.again.load() > clock::now() {
+    for culprit in shared.culprits {
+        if culprit.kind.load() < culprits::kind::CRASHED || culprit.database.load() != database || culprit.again.load() > clock::now() {
             continue;
         }
         // One of the executors does it; if it dies meanwhile, another.
-        let (me, before) = (shmem::my_pid(), c.claim.load());
-        if before != 0 && before != me && worker::is_alive(before) || c.claim.compare_exchange(before, me).is_err() {
+        let (me, before) = (shmem::my_pid(), culprit.claim.load());
+        if before != 0 && before != me && worker::is_alive(before) || culprit.claim.compare_exchange(before, me).is_err() {
             continue;
         }
-        let what = c.kind.load();
+        let what = culprit.kind.load();
         if what >= culprits::kind::CRASHED {
-            match write_down(s, c, what) {
-                Ok(()) => culprits::free(s, c),
+            match write_down(shared, culprit, what) {
+                Ok(()) => culprits::free(shared, culprit),
                 Err(failure) => {
-                    let id = c.id.load().to_string();
+                    let id = culprit.id.load().to_string();
                     caught::log_failure(&format!("the end of task {id} could not be written down"), &failure);
                     match again_after(failure.sqlstate) {
-                        Some(delay) => c.again.store(clock::now() + delay),
-                        None => culprits::free(s, c),
+                        Some(delay) => culprit.again.store(clock::now() + delay),
+                        None => culprits::free(shared, culprit),
                     }
                 }
             }
         }
-        c.claim.store(0);
+        culprit.claim.store(0);
     }
 }
 
@@ -86,30 +86,30 @@ fn again_after(sqlstate: SqlState) -> Option<Span> {
     }
 }
 
-fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
-    let (oid, created_at) = (c.tenant.load(), c.created_at.load());
+fn write_down(shared: &Shared, culprit: &Culprit, what: u32) -> Result<(), Failure> {
+    let (oid, created_at) = (culprit.tenant.load(), culprit.created_at.load());
     let woken = transaction::run(|| {
         timeout::limit_locks(LOCK_TIMEOUT_MS);
         // Detached or dropped meanwhile?
         let Ok(tenant) = tenant::by_oid(oid) else { return Ok(None) };
         let table = tenant.open(tenant.task, Access::Write)?;
-        let Some(row) = table.find(Tasks::ID.equals(c.id.load())) else { return Ok(None) };
+        let Some(row) = table.find(Tasks::ID.equals(culprit.id.load())) else { return Ok(None) };
         if row.get(Tasks::CREATED_AT) != Some(created_at)
-            || row.get(Tasks::ATTEMPTS) != Some(c.attempts.load())
+            || row.get(Tasks::ATTEMPTS) != Some(culprit.attempts.load())
             || row.char(Tasks::STATE) == stored::QUARANTINED
         {
             return Ok(None);
         }
         if matches!(what, culprits::kind::TIMED_OUT | culprits::kind::INTERRUPTED) {
-            return count_attempt(&tenant, c, &row, what == culprits::kind::TIMED_OUT).map(Some);
+            return count_attempt(&tenant, culprit, &row, what == culprits::kind::TIMED_OUT).map(Some);
         }
-        blame(&tenant, &table, &row, c.epoch.load()).map(|()| None)
+        blame(&tenant, &table, &row, culprit.epoch.load()).map(|()| None)
     })?;
     transaction::flush_commits();
     if let Some((role, at)) = woken {
-        match (at, s.entry(shmem::my_database(), oid, role), s.db(shmem::my_database())) {
-            (Some(at), Some(entry), _) => s.reach(entry, |index| ready::wake_at(s, index, at)),
-            (Some(at), None, Some(db)) => s.seek_at(db, at),
+        match (at, shared.entry(shmem::my_database(), oid, role), shared.db(shmem::my_database())) {
+            (Some(at), Some(entry), _) => shared.reach(entry, |index| ready::wake_at(shared, index, at)),
+            (Some(at), None, Some(db)) => shared.seek_at(db, at),
             _ => {}
         }
     }
@@ -118,13 +118,13 @@ fn write_down(s: &Shared, c: &Culprit, what: u32) -> Result<(), Failure> {
 
 /// A failed attempt like any other that took too long, or that ended with its executor. The role whose entry it is,
 /// and when it is to be tried again.
-fn count_attempt(tenant: &Tenant, c: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<At>), Failure> {
-    let (started_at, deadline) = (c.started_at.load(), c.deadline.load());
+fn count_attempt(tenant: &Tenant, culprit: &Culprit, row: &Row<Tasks>, timed_out: bool) -> Result<(u32, Option<At>), Failure> {
+    let (started_at, deadline) = (culprit.started_at.load(), culprit.deadline.load());
     let item = Item {
-        id: c.id.load(),
+        id: culprit.id.load(),
         tid: row.tid.word(),
-        created_at: c.created_at.load(),
-        attempts: c.attempts.load(),
+        created_at: culprit.created_at.load(),
+        attempts: culprit.attempts.load(),
         gates: Default::default(),
     };
     let name = row.text(Tasks::HANDLER).unwrap_or_default();

@@ -26,20 +26,20 @@ use std::collections::{HashMap, HashSet};
 const ROWS: usize = 2000;
 
 /// After a batch: once in a while, a pass.
-pub fn after_batch(s: &Shared, index: u32, tenant: &Tenant) {
-    let e = &s.entries[index as usize];
+pub fn after_batch(shared: &Shared, index: u32, tenant: &Tenant) {
+    let entry = &shared.entries[index as usize];
     let every = settings::retention_every();
-    if every == 0 || e.finished_since_retention.load() < every {
+    if every == 0 || entry.finished_since_retention.load() < every {
         return;
     }
-    e.finished_since_retention.store(0);
-    let from = e.retention_from.load();
+    entry.finished_since_retention.store(0);
+    let from = entry.retention_from.load();
     match transaction::run(|| pass(tenant, from)) {
         Ok(next) => {
-            e.retention_from.store(next);
+            entry.retention_from.store(next);
             if next != Id::NIL {
                 // Not at the end yet: go on after a tenth of the usual.
-                e.finished_since_retention.store(every - every / 10);
+                entry.finished_since_retention.store(every - every / 10);
             }
         }
         Err(failure) => caught::log_failure(&format!("{}: old results could not be removed", caught::one_line(&tenant.name)), &failure),
@@ -109,7 +109,7 @@ fn pass(tenant: &Tenant, from: Id) -> Result<Id, Failure> {
                 None if handler_ttl(tenant, row).is_some_and(|ttl| age <= ttl) => false,
                 None => {
                     let id = row.get(Results::ID).unwrap_or_default();
-                    (boundary.is_some_and(|b| id <= b) || surplus.contains(&id)) && age > tenant.result_ttl
+                    (boundary.is_some_and(|boundary| id <= boundary) || surplus.contains(&id)) && age > tenant.result_ttl
                 }
             },
             _ => age > tenant.failure_ttl,

@@ -44,7 +44,7 @@ pub fn attempt(
 ) -> Outcome {
     let item = lookup::item_of(row);
     let started_at = clock::now();
-    if row.get(Tasks::EXPIRES_AT).is_some_and(|t| t <= started_at) {
+    if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= started_at) {
         return over(shared, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
     }
     if row.has(Tasks::WAITS) {
@@ -347,7 +347,7 @@ impl Undone<'_> {
             (Err(why), _) => return self.unrecorded(&why),
         };
         if verdict != Verdict::Overtaken {
-            count(&failure, matches!(&decided, Decided::Judged(j) if j.how == AttemptEnd::TimedOut));
+            count(&failure, matches!(&decided, Decided::Judged(judgement) if judgement.how == AttemptEnd::TimedOut));
             cooldown::forget_ends(shared, index, item.id);
         }
         match verdict {

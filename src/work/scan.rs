@@ -339,7 +339,7 @@ impl<'a> Scan<'a> {
             return Ok(true);
         }
         let handler = self.handler_of(&row)?;
-        let role = handler.as_ref().map_or(look.tenant.owner, |h| h.run_as);
+        let role = handler.as_ref().map_or(look.tenant.owner, |handler| handler.run_as);
         let asked_by = match &handler {
             Some(handler) if look.asks => crate::work::ask::asked_next(look.tenant, &row, handler)?,
             _ => None,
@@ -352,7 +352,7 @@ impl<'a> Scan<'a> {
                 return Ok(true);
             }
             // Nothing tells of a role that was taken from the tenant's owner, who holds those tasks then.
-            self.found.homeless |= handler.is_some_and(|h| matches!(h.fault, Some(handler::Fault::Role { .. })));
+            self.found.homeless |= handler.is_some_and(|handler| matches!(handler.fault, Some(handler::Fault::Role { .. })));
             return Ok(false);
         }
         let expired = row.get(Tasks::EXPIRES_AT).is_some_and(|at| at <= look.now);
@@ -390,7 +390,7 @@ impl<'a> Scan<'a> {
         if !Place::of(tenant, row.get(Tasks::QUEUE)).has(row) {
             return Ok(Some(Hindrance::Wait(Wait::Turn)));
         }
-        let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
+        let callable = handler.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
         let paused = tenant.part_paused_until(row.get(Tasks::HANDLER).unwrap_or(""), row.get(Tasks::QUEUE), now);
         if !expired && (!callable || paused.is_some()) {
             return Ok(Some(Hindrance::Park));
@@ -425,7 +425,7 @@ impl<'a> Scan<'a> {
     fn take(&mut self, row: Row<Tasks>, handler: Option<Rc<Handler>>, expired: bool) -> Result<(), Failure> {
         let Look { shared, place, tenant, now, .. } = *self.look;
         // A procedure gets an executor of its own: nothing else in its batch.
-        let procedure = handler.as_ref().is_some_and(|h| h.is_procedure());
+        let procedure = handler.as_ref().is_some_and(|handler| handler.is_procedure());
         if procedure && !self.found.rows.is_empty() {
             self.room = self.found.rows.len();
             self.full = true;

@@ -303,7 +303,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
             return if fanouts.update(&row, &changes) == Write::Done { Ok(Step::Served(0)) } else { Err(lines::lost()) };
         }
     }
-    let Some(last) = tenants.last().map(|t| t.name.clone()) else { return lines::finish(&fanouts, &row) };
+    let Some(last) = tenants.last().map(|tenant| tenant.name.clone()) else { return lines::finish(&fanouts, &row) };
     let outcomes = records::open("fanout_tenant", Access::Write)?;
     let tasks = row.char(Fanouts::KIND) == lines::kind::TASKS;
     for Next { name, schema, left_out } in &tenants {
@@ -332,27 +332,27 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
 
 /// A tenant's task of tq_async_all. What is wrong with this tenant is an outcome, no error.
 fn enqueue(row: &Row<Fanouts>, fanout: Id, tenant: &Rc<Tenant>, now: At) -> Result<Served> {
-    let skipped = |e: Error| {
-        let reason = match e.detail {
-            Some(detail) => format!("{}: {detail}", e.message),
-            None => e.message,
+    let skipped = |error: Error| {
+        let reason = match error.detail {
+            Some(detail) => format!("{}: {detail}", error.message),
+            None => error.message,
         };
         Ok(Served::Skipped(reason.into()))
     };
     let table = match tenant.try_open(tenant.task, Access::Write) {
         Ok(Some(table)) => table,
         Ok(None) => return Ok(Served::Locked),
-        Err(e) => return skipped(e),
+        Err(error) => return skipped(error),
     };
     let handler = match handler::require(tenant, row.get(Fanouts::HANDLER).unwrap_or("")) {
         Ok(handler) => handler,
-        Err(e) => return Ok(Served::Skipped(e.message.into())),
+        Err(error) => return Ok(Served::Skipped(error.message.into())),
     };
     // Before anything is written: a full table of entries is everybody's trouble, and passes.
     tenant.entry(handler.run_as)?;
-    let base = row.get(Fanouts::TASK).map_or(Ok(NewTask::default()), |d| task_object(&d))?;
+    let base = row.get(Fanouts::TASK).map_or(Ok(NewTask::default()), |object| task_object(&object))?;
     let asked = row.get(Fanouts::CREATED_AT).unwrap_or(now);
-    let start = base.run_at.or(base.delay.map(|d| asked.saturating_add(d))).unwrap_or(asked);
+    let start = base.run_at.or(base.delay.map(|delay| asked.saturating_add(delay))).unwrap_or(asked);
     let limit = row.span(Fanouts::STAGGER).unwrap_or_default();
     let new = NewTask {
         handler: handler.name.clone(),
@@ -369,7 +369,7 @@ fn enqueue(row: &Row<Fanouts>, fanout: Id, tenant: &Rc<Tenant>, now: At) -> Resu
     match crate::work::enqueue::add(&queue, &new) {
         Ok(id) if new.id != Some(id) && !lines::is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.to_owned().into())),
         Ok(id) => Ok(Served::Enqueued(id)),
-        Err(e) => skipped(e),
+        Err(error) => skipped(error),
     }
 }
 

@@ -258,7 +258,7 @@ fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Place>, care: Ca
     work.table.fetching_at_most(0, || {
         for row in work.table.scan(&Schedules::DUE, &keys) {
             let at = row.get(Schedules::NEXT_RUN).unwrap_or(from);
-            let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |b| b.since) };
+            let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |behind| behind.since) };
             if behind.is_none_or(|behind| place.key() >= behind.key()) {
                 // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
                 if row_lock::try_lock(&work.table, &row) {
