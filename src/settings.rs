@@ -85,7 +85,8 @@ static SHARED_SCHEMAS: GucSetting<Option<CString>> = GucSetting::<Option<CString
 /// Executors' slots are bits of one atomic word per role: that many at most.
 pub const EXECUTORS_LIMIT: i32 = 64;
 
-/// Registers the settings. `preloading`: the sizes of shared memory can be set only then.
+/// Registers the settings; long because it is a table, a setting an entry. The sizes of shared memory can be set only at the
+/// server's start.
 pub fn register() {
     let flags = GucFlags::default();
     let b = |n, s, l, v: &'static GucSetting<bool>, c| GucRegistry::define_bool_guc(n, s, l, v, c, flags);

@@ -4,8 +4,10 @@ use crate::calls::tenants::require_any_handler;
 use crate::fanout::definitions;
 use crate::fanout::lines::{self, Cause, kind, run, spi};
 use crate::postgres::call::{self, Args, Ret, parameters};
+use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::choice::{Named, OnRedeclared};
@@ -268,7 +270,14 @@ fn schedule_all(args: &Args) -> Result<Ret> {
         Schedules::RUN_COUNT.to(0),
         Schedules::FAIL_COUNT.to(0),
     ]);
-    match &before {
+    write(&table, before.as_ref(), columns, &definition.name, now)?;
+    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
+    Ok(Ret::Uuid(id))
+}
+
+/// A new row, or the one that was there.
+fn write(table: &Table<Schedules>, before: Option<&Row<Schedules>>, mut columns: Vec<Set<Schedules>>, name: &str, now: At) -> Result<()> {
+    match before {
         None => {
             columns.push(Schedules::CREATED_AT.to(now));
             table.insert(&columns);
@@ -283,12 +292,11 @@ fn schedule_all(args: &Args) -> Result<Ret> {
                 Schedules::STATE.null(),
             ]);
             if table.update(row, &columns) == Write::Overtaken {
-                return Err(contended(&definition.name));
+                return Err(contended(name));
             }
         }
     }
-    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
-    Ok(Ret::Uuid(id))
+    Ok(())
 }
 
 /// Those that it comes after are each tenant's own matter, unless they are of all tenants themselves.

@@ -1,4 +1,7 @@
 //! SQL: what stops, waits or is skipped, with the call that mends it: tq_problems.
+//!
+//! Of the database, of each tenant that the caller sees, of all tenants, of the server. What a tenant's rows say is told only
+//! to those who may read its tables.
 
 use crate::calls::views;
 use crate::postgres::call::{Args, Ret};
@@ -17,6 +20,7 @@ use crate::task::document::time_json;
 use crate::tenant::columns::{Schedules, Tasks, Tenants};
 use crate::tenant::{self, Tenant, rights};
 use crate::{handler, settings, sql_functions};
+use pgrx::spi::quote_literal;
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
@@ -60,7 +64,7 @@ fn interrupted_rows(t: &Rc<Tenant>, what: &str, es: &[&Entry], rows: &mut Vec<Js
             format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),
             None,
             reason,
-            format!("the server's log says more; SELECT tq_cancel('{id}', tenant => {}) ends it", pgrx::spi::quote_literal(&t.name)),
+            format!("the server's log says more; SELECT tq_cancel('{id}', tenant => {}) ends it", quote_literal(&t.name)),
         ));
     }
 }
@@ -104,10 +108,32 @@ fn problem(what: String, since: Option<At>, why: String, fix: String) -> Json {
 
 /// tenant_q.problems(): rows of tq_problems: what is skipped, why, and the call that mends it.
 fn problems(_args: &Args) -> Result<Ret> {
-    let s = shared::get();
+    let shared = shared::get();
     let mut rows = Vec::new();
-    let quote = |text: &str| pgrx::spi::quote_literal(text);
-    if s.is_none() {
+    database_rows(shared.is_some(), &mut rows)?;
+    let by_tenant = shared.as_ref().map(views::all_entries).unwrap_or_default();
+    for tenant in rights::visible_tenants()? {
+        let entries = by_tenant.get(&tenant.oid).map_or(&[][..], |entries| entries);
+        tenant_rows(shared.as_ref(), &tenant, entries, &mut rows)?;
+    }
+    let everywhere = rights::sees_all();
+    let conditions = if everywhere { crate::calls::tables::conditions::problems()? } else { vec![] };
+    for (what, reason, fix) in crate::calls::fanout::problems()?.into_iter().chain(conditions) {
+        rows.push(problem(what, None, reason, fix));
+    }
+    if let Some(s) = &shared {
+        rows.extend(held_places(s));
+        if everywhere {
+            full_tables(s, &mut rows);
+            roles(s, &mut rows);
+        }
+    }
+    Ok(Ret::Json(rows.into()))
+}
+
+/// What keeps everything in this database.
+fn database_rows(preloaded: bool, rows: &mut Vec<Json>) -> Result<()> {
+    if !preloaded {
         rows.push(problem(
             "the server".into(),
             None,
@@ -123,164 +149,171 @@ fn problems(_args: &Args) -> Result<Ret> {
             "SELECT tq_confirm_copy()".into(),
         ));
     }
-    let by_tenant = s.as_ref().map(views::all_entries).unwrap_or_default();
-    for rights::Visible { name, oid, owner, row } in rights::visible_tenants()? {
-        let what = format!("tenant {name}");
-        if catalog::schema_name(oid).as_deref() != Some(&name) {
-            rows.push(if catalog::schema_oid(&name).is_some() {
-                problem(what, None, "the registry's row is a copy's: restored, and not confirmed".into(), "SELECT tq_confirm_copy()".into())
-            } else {
-                problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote(&name)))
-            });
-            continue;
+    Ok(())
+}
+
+/// One tenant, from the registry's row to what its executors have met.
+fn tenant_rows(s: Option<&Shared>, tenant: &rights::Visible, entries: &[&Entry], rows: &mut Vec<Json>) -> Result<()> {
+    let rights::Visible { name, oid, owner, row } = tenant;
+    let (oid, owner) = (*oid, *owner);
+    let what = format!("tenant {name}");
+    if catalog::schema_name(oid).as_deref() != Some(name) {
+        rows.push(if catalog::schema_oid(name).is_some() {
+            problem(what, None, "the registry's row is a copy's: restored, and not confirmed".into(), "SELECT tq_confirm_copy()".into())
+        } else {
+            problem(what, None, "its schema does not exist".into(), format!("SELECT tq_detach({})", quote_literal(name)))
+        });
+        return Ok(());
+    }
+    if let Some(reason) = row.text(Tenants::SUSPENDED) {
+        rows.push(problem(what.clone(), row.get(Tenants::SUSPENDED_AT), reason, format!("SELECT tq_resume({})", quote_literal(name))));
+    }
+    owner_rows(name, owner, &what, rows);
+    match tenant::by_oid(oid) {
+        Ok(t) => {
+            limit_rows(&t, &what, entries, rows);
+            foreign_key_rows(&t, rows);
+            handler_rows(&t, &what, rows)?;
+            own_rows(&t, &what, rows);
+            if may_select(t.task.oid()) {
+                interrupted_rows(&t, &what, entries, rows);
+            }
         }
-        if let Some(reason) = row.text(Tenants::SUSPENDED) {
-            rows.push(problem(what.clone(), row.get(Tenants::SUSPENDED_AT), reason, format!("SELECT tq_resume({})", quote(&name))));
+        Err(e) => rows.push(problem(what.clone(), None, e.message, e.hint.unwrap_or_default())),
+    }
+    rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
+    for e in entries {
+        let since = e.blocked_since.load();
+        if since > At::UNSET
+            && let Some(text) = e.blocked_reason.load().text()
+        {
+            rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
         }
-        let owner_name = catalog::role_name(owner).unwrap_or_default();
-        if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+    }
+    Ok(())
+}
+
+/// No executor can be a session of its owner.
+fn owner_rows(name: &str, owner: u32, what: &str, rows: &mut Vec<Json>) {
+    let owner_name = catalog::role_name(owner).unwrap_or_default();
+    if !worker::NOLOGIN_WORKS && !catalog::may_login(owner) {
+        rows.push(problem(
+            what.into(),
+            None,
+            format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"),
+            crate::calls::tenants::let_log_in(name, &owner_name),
+        ));
+    } else if !catalog::may_connect(shmem::my_database(), owner) {
+        rows.push(problem(
+            what.into(),
+            None,
+            format!("its owner \"{owner_name}\" may not connect to this database"),
+            format!(
+                "GRANT CONNECT ON DATABASE {} TO {}",
+                catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()),
+                catalog::quote(&owner_name)
+            ),
+        ));
+    }
+}
+
+/// Its tables, its quota, and settings that no task can have.
+fn limit_rows(t: &Rc<Tenant>, what: &str, entries: &[&Entry], rows: &mut Vec<Json>) {
+    match t.try_open(t.task, Access::Read) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let (who, fix) = t.who_locks();
+            rows.push(problem(what.into(), None, format!("its tables are locked: {}", lower_case(&who)), fix));
+        }
+        Err(e) => {
+            rows.push(problem(what.into(), None, format!("{}: {}", e.message, e.detail.unwrap_or_default()), e.hint.unwrap_or_default()))
+        }
+    }
+    let counted = || entries.iter().map(|e| e.unfinished.load().max(0)).sum();
+    let over = t.max_queued.map(|max| (max, unfinished_rows(t, max).unwrap_or_else(counted)));
+    if let Some((max, _)) = over.filter(|(max, unfinished)| unfinished > max) {
+        rows.push(problem(
+            what.into(),
+            None,
+            format!(
+                "it has more than {max} unfinished tasks, its max_queued: nothing more can be enqueued until enough are done. \
+                 Rows were inserted past tq_async, or hooks and listeners made them"
+            ),
+            format!("SELECT tq_set_quota({}, max_queued => …), or wait", quote_literal(&t.name)),
+        ));
+    }
+    if let Some(Err(e)) = t.settings.as_ref().map(crate::calls::tenants::check_settings) {
+        let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote_literal(&t.name));
+        rows.push(problem(what.into(), None, format!("its tasks wait: {}", e.message), fix));
+    }
+}
+
+fn foreign_key_rows(t: &Tenant, rows: &mut Vec<Json>) {
+    let foreign_keys = [
+        t.try_open(t.task, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+        t.try_open(t.result, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+        t.try_open(t.schedule, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+    ];
+    for (relation, found) in t.tables().into_iter().zip(foreign_keys) {
+        for (constraint, of) in found.ok().flatten().unwrap_or_default() {
             rows.push(problem(
-                what.clone(),
+                format!("foreign key {constraint} of {of}"),
                 None,
-                format!("its owner \"{owner_name}\" may not log in, so no executor can be its session"),
-                crate::calls::tenants::let_log_in(&name, &owner_name),
-            ));
-        } else if !catalog::may_connect(shmem::my_database(), owner) {
-            rows.push(problem(
-                what.clone(),
-                None,
-                format!("its owner \"{owner_name}\" may not connect to this database"),
                 format!(
-                    "GRANT CONNECT ON DATABASE {} TO {}",
-                    catalog::quote(&worker::database_name(shmem::my_database()).unwrap_or_default()),
-                    catalog::quote(&owner_name)
+                    "it refers to {}, whose rows tenant_q deletes without regard to it: it may not hold",
+                    catalog::qualified_name(relation)
                 ),
+                format!("ALTER TABLE {of} DROP CONSTRAINT {}", catalog::quote(&constraint)),
             ));
         }
-        let t = tenant::by_oid(oid);
-        match &t {
-            Ok(t) => {
-                match t.try_open(t.task, Access::Read) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => {
-                        let (who, fix) = t.who_locks();
-                        rows.push(problem(what.clone(), None, format!("its tables are locked: {}", lower_case(&who)), fix));
-                    }
-                    Err(e) => rows.push(problem(
-                        what.clone(),
-                        None,
-                        format!("{}: {}", e.message, e.detail.unwrap_or_default()),
-                        e.hint.unwrap_or_default(),
-                    )),
-                }
-                let counted = || by_tenant.get(&oid).map_or(0, |es| es.iter().map(|e| e.unfinished.load().max(0)).sum());
-                let over = t.max_queued.map(|max| (max, unfinished_rows(t, max).unwrap_or_else(counted)));
-                if let Some((max, _)) = over.filter(|(max, unfinished)| unfinished > max) {
-                    rows.push(problem(
-                        what.clone(),
-                        None,
-                        format!(
-                            "it has more than {max} unfinished tasks, its max_queued: nothing more can be enqueued until enough are done. \
-                             Rows were inserted past tq_async, or hooks and listeners made them"
-                        ),
-                        format!("SELECT tq_set_quota({}, max_queued => …), or wait", quote(&name)),
-                    ));
-                }
-                if let Some(Err(e)) = t.settings.as_ref().map(crate::calls::tenants::check_settings) {
-                    let fix = format!("SELECT tq_set_tenant({}, reset => '{{settings}}')", quote(&name));
-                    rows.push(problem(what.clone(), None, format!("its tasks wait: {}", e.message), fix));
-                }
-                let foreign_keys = [
-                    t.try_open(t.task, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
-                    t.try_open(t.result, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
-                    t.try_open(t.schedule, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
-                ];
-                for (relation, found) in t.tables().into_iter().zip(foreign_keys) {
-                    for (constraint, of) in found.ok().flatten().unwrap_or_default() {
-                        rows.push(problem(
-                            format!("foreign key {constraint} of {of}"),
-                            None,
-                            format!(
-                                "it refers to {}, whose rows tenant_q deletes without regard to it: it may not hold",
-                                catalog::qualified_name(relation)
-                            ),
-                            format!("ALTER TABLE {of} DROP CONSTRAINT {}", catalog::quote(&constraint)),
-                        ));
-                    }
-                }
-                for h in handler::all(t)? {
-                    if let Some(fault) = &h.fault {
-                        rows.push(problem(
-                            format!("handler {} of {what}", h.name),
-                            h.missing_since,
-                            fault.text().into(),
-                            fault.fix(t, &h.name),
-                        ));
-                    } else if let Some(why) = h.why_quarantined() {
-                        rows.push(problem(format!("handler {} of {what}", h.name), None, why.into(), h.how_to_free(t)));
-                    }
-                }
-                own_rows(t, &what, &mut rows);
-                if may_select(t.task.oid()) {
-                    interrupted_rows(t, &what, by_tenant.get(&oid).map_or(&[][..], |v| v), &mut rows);
-                }
-            }
-            Err(e) => rows.push(problem(what.clone(), None, e.message.clone(), e.hint.clone().unwrap_or_default())),
-        }
-        rows.extend(s.iter().flat_map(|s| crowded(s, Owner::here(oid), &what)));
-        for e in by_tenant.get(&oid).map_or(&[][..], |v| v) {
-            let since = e.blocked_since.load();
-            if since > At::UNSET
-                && let Some(text) = e.blocked_reason.load().text()
-            {
-                rows.push(problem(what.clone(), Some(since), text.into(), "it goes on by itself when the reason is gone".into()));
-            }
+    }
+}
+
+fn handler_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) -> Result<()> {
+    for h in handler::all(t)? {
+        if let Some(fault) = &h.fault {
+            rows.push(problem(format!("handler {} of {what}", h.name), h.missing_since, fault.text().into(), fault.fix(t, &h.name)));
+        } else if let Some(why) = h.why_quarantined() {
+            rows.push(problem(format!("handler {} of {what}", h.name), None, why.into(), h.how_to_free(t)));
         }
     }
-    for (what, reason, fix) in crate::calls::fanout::problems()? {
-        rows.push(problem(what, None, reason, fix));
+    Ok(())
+}
+
+/// Of the whole server.
+fn full_tables(s: &Shared, rows: &mut Vec<Json>) {
+    for (kind, whose) in full(s) {
+        let pressure = &s.header.pressure[kind as usize];
+        let whose = Some(whose).filter(|o| o.is_here()).and_then(|o| catalog::schema_name(o.tenant()));
+        rows.push(problem(
+            "the server".into(),
+            Some(pressure.at.load()),
+            format!(
+                "the table of {} is full: {}; {} places were missing so far, last for tenant {}",
+                kind.name(),
+                kind.consequence(),
+                pressure.lost.load(),
+                whose.as_deref().unwrap_or("of another database")
+            ),
+            kind.remedy(),
+        ));
     }
-    if rights::sees_all() {
-        for (what, reason, fix) in crate::calls::tables::conditions::problems()? {
-            rows.push(problem(what, None, reason, fix));
-        }
-    }
-    if let Some(s) = &s {
-        rows.extend(held_places(s));
-    }
-    if rights::sees_all()
-        && let Some(s) = &s
-    {
-        for (kind, whose) in full(s) {
-            let pressure = &s.header.pressure[kind as usize];
-            let whose = Some(whose).filter(|o| o.is_here()).and_then(|o| catalog::schema_name(o.tenant()));
+}
+
+/// Roles whose executors don't start.
+fn roles(s: &Shared, rows: &mut Vec<Json>) {
+    for r in s.roles.iter().take_while(|r| r.in_use.load() == 1) {
+        let failures = r.start_failures.load();
+        if failures > 0 && r.database.load() == shmem::my_database() {
+            let name = catalog::role_name(r.role.load()).unwrap_or_else(|| r.role.load().to_string());
             rows.push(problem(
-                "the server".into(),
-                Some(pressure.at.load()),
-                format!(
-                    "the table of {} is full: {}; {} places were missing so far, last for tenant {}",
-                    kind.name(),
-                    kind.consequence(),
-                    pressure.lost.load(),
-                    whose.as_deref().unwrap_or("of another database")
-                ),
-                kind.remedy(),
+                format!("role {name}"),
+                Some(r.failing_since.load()),
+                format!("its executors could not start, {failures} times; the server's log says why"),
+                "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)".into(),
             ));
         }
-        for r in s.roles.iter().take_while(|r| r.in_use.load() == 1) {
-            let failures = r.start_failures.load();
-            if failures > 0 && r.database.load() == shmem::my_database() {
-                let name = catalog::role_name(r.role.load()).unwrap_or_else(|| r.role.load().to_string());
-                rows.push(problem(
-                    format!("role {name}"),
-                    Some(r.failing_since.load()),
-                    format!("its executors could not start, {failures} times; the server's log says why"),
-                    "the role needs LOGIN (before PostgreSQL 17), CONNECT on this database, and no setting that keeps its sessions from starting (pg_db_role_setting)".into(),
-                ));
-            }
-        }
     }
-    Ok(Ret::Json(rows.into()))
 }
 
 fn may_select(relation: u32) -> bool {
@@ -331,7 +364,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
             format!("tenant {name}"),
             Some(since),
             format!("a task of its handler {} holds one {why}", load_text(&slot.handler)),
-            format!("SELECT tq_cancel('{}', tenant => {})", slot.item_id(word.next - 1), pgrx::spi::quote_literal(&name)),
+            format!("SELECT tq_cancel('{}', tenant => {})", slot.item_id(word.next - 1), quote_literal(&name)),
         ));
     }
     rows
@@ -368,7 +401,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
                 format!("quarantined: the server crashed {} times while it ran", row.get(Tasks::CRASHES).unwrap_or(0)),
                 format!(
                     "SELECT tq_requeue('{id}', tenant => {0}) once its handler is mended, or tq_delete('{id}', {0})",
-                    pgrx::spi::quote_literal(&t.name)
+                    quote_literal(&t.name)
                 ),
             ));
             if rows.len() >= 1000 {
@@ -380,7 +413,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
         && let Ok(Some(table)) = t.try_open(t.schedule, Access::Read)
     {
         for row in table.scan(&Schedules::BY_NAME, &[]) {
-            if let Some((text, fix)) = crate::calls::schedules::trouble(t, &row) {
+            if let Some((text, fix)) = crate::schedules::trouble::trouble(t, &row) {
                 let name = row.text(Schedules::NAME).unwrap_or_default();
                 rows.push(problem(format!("schedule {name} of {what}"), None, text, fix));
             }

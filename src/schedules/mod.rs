@@ -10,6 +10,7 @@ pub mod planning;
 pub mod rezone;
 pub mod row;
 pub mod setback;
+pub mod trouble;
 
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
