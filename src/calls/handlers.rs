@@ -1,9 +1,13 @@
-//! tq_register and its kin.
+//! SQL: what tasks may call: tq_register and its kin.
+//!
+//! A handler is a row of the registry, a tenant's or, of an empty name, of all. Its function is pinned as it is registered, by
+//! signature and owner; handler/ decides at each attempt whether it is still that.
 
 use crate::calls::tenants::check_settings;
 use crate::calls::views::interval_json;
 use crate::handler::notes::{self, LOOKED_INTO};
 use crate::handler::roles::{wake_all, wake_if_used};
+use crate::handler::signature::Signature;
 use crate::handler::{all, check_retry, signature};
 use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
@@ -15,9 +19,10 @@ use crate::sql_functions;
 use crate::task::new::TIME_MAX;
 use crate::tenant::records::{announce_registry, run};
 use crate::tenant::rights::require_owner;
-use crate::tenant::{limits, registry, resolve};
+use crate::tenant::{Tenant, limits, registry, resolve};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
+use std::rc::Rc;
 
 parameters! {
     TqRegister of tq_register {
@@ -46,12 +51,44 @@ parameters! {
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
 fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
+    let name = handler_name(args)?;
+    let tenant = whose(args)?;
+    let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
+    check_parameters(args)?;
+    let pinned = pinned(tenant.as_deref(), &function)?;
+    if let Some(role) = args.text(TqRegister::RUN_AS) {
+        check_run_as(tenant.as_deref(), &role)?;
+    }
+    if let (Some(sig), Some(t)) = (&pinned, &tenant) {
+        warn_of_role(sig, args.text(TqRegister::RUN_AS).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
+    }
+    let existed = write(args, tenant.as_deref(), &name, &function, pinned.as_ref())?;
+    notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
+    announce_registry()?;
+    transaction::see_own_writes();
+    if let Some(t) = &tenant {
+        // Its held tasks may go on, and others may have to run as another role now.
+        if let Ok(fresh) = resolve(Some(&t.name)) {
+            wake_if_used(&fresh)?;
+        }
+    } else {
+        crate::handler::roles::wake_every_tenant()?;
+    }
+    Ok(Ret::Bool(!existed))
+}
+
+fn handler_name(args: &Args) -> Result<String> {
     let name = args.text(TqRegister::HANDLER).ok_or_else(|| {
         Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Name the handler: SELECT tq_register('send_invoice').")
     })?;
     if name.is_empty() || name.len() > crate::handler::NAME_MAX || name.chars().any(char::is_control) {
         return Err(Error::invalid("a handler's name has 1 to 200 bytes and no control characters"));
     }
+    Ok(name)
+}
+
+/// The tenant that it is registered in; None: in all.
+fn whose(args: &Args) -> Result<Option<Rc<Tenant>>> {
     let shared = args.bool(TqRegister::SHARED).unwrap_or(false);
     let tenant = if shared { None } else { Some(resolve(args.text(TqRegister::TENANT).as_deref())?) };
     match &tenant {
@@ -63,7 +100,11 @@ fn register(args: &Args) -> Result<Ret> {
         }
         None => {}
     }
-    let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
+    Ok(tenant)
+}
+
+/// Those that make sense or not whoever registers what.
+fn check_parameters(args: &Args) -> Result<()> {
     limits::check_limits(args.int(TqRegister::MAX_RUNNING), args.text(TqRegister::RATE).as_deref())?;
     if args.bool(TqRegister::EXTERNAL) == Some(true) {
         return Err(Error::unsupported("external"));
@@ -90,49 +131,53 @@ fn register(args: &Args) -> Result<Ret> {
     if let Some(settings) = args.setting(TqRegister::SETTINGS) {
         check_settings(&settings)?;
     }
-    // A shared, unqualified function is looked up in the running tenant's path each time, so there
-    // is nothing to pin; anything else is pinned: signature and owner.
-    let resolved = match &tenant {
-        Some(t) => Some(signature::resolve(&function, &t.path_oids())?),
-        None if is_qualified(&function) => Some(signature::resolve(&function, &[])?),
+    Ok(())
+}
+
+/// The function as it is called from now on: signature and owner. None: looked up in the running tenant's path each time.
+fn pinned(tenant: Option<&Tenant>, function: &str) -> Result<Option<Signature>> {
+    let pinned = match tenant {
+        Some(t) => Some(signature::resolve(function, &t.path_oids())?),
+        None if is_qualified(function) => Some(signature::resolve(function, &[])?),
         None => None,
     };
-    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
-        crate::handler::may_reach(t, sig)?;
-    }
-    if let (Some(sig), Some(t)) = (&resolved, &tenant)
-        && sig.own_search_path
-    {
-        Error::new(SqlState::WARNING, format!("function {} sets its own search_path", sig.identity))
-            .detail(format!("It will not run in the schema of tenant \"{}\", but where its own search_path points.", t.name))
+    let (Some(signature), Some(tenant)) = (&pinned, tenant) else { return Ok(pinned) };
+    crate::handler::may_reach(tenant, signature)?;
+    if signature.own_search_path {
+        Error::new(SqlState::WARNING, format!("function {} sets its own search_path", signature.identity))
+            .detail(format!("It will not run in the schema of tenant \"{}\", but where its own search_path points.", tenant.name))
             .hint("ALTER FUNCTION … RESET search_path.")
             .warn();
     }
-    if let Some(role) = args.text(TqRegister::RUN_AS) {
-        let Some(oid) = catalog::role_oid(&role) else {
-            return Err(Error::undefined(format!("role \"{role}\" does not exist")));
-        };
-        if let Some(t) = &tenant
-            && !sandbox::may_set_role(pg_sys::Oid::from(t.owner), pg_sys::Oid::from(oid))
-        {
-            return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\"")).hint(format!(
-                "GRANT {} TO {};",
-                catalog::quote(&role),
-                catalog::quote(&catalog::role_name(t.owner).unwrap_or_default())
-            )));
-        }
+    Ok(pinned)
+}
+
+fn check_run_as(tenant: Option<&Tenant>, role: &str) -> Result<()> {
+    let Some(oid) = catalog::role_oid(role) else {
+        return Err(Error::undefined(format!("role \"{role}\" does not exist")));
+    };
+    if let Some(t) = tenant
+        && !sandbox::may_set_role(pg_sys::Oid::from(t.owner), pg_sys::Oid::from(oid))
+    {
+        return Err(Error::denied(format!("the schema's owner may not SET ROLE to \"{role}\"")).hint(format!(
+            "GRANT {} TO {};",
+            catalog::quote(role),
+            catalog::quote(&catalog::role_name(t.owner).unwrap_or_default())
+        )));
     }
-    if let (Some(sig), Some(t)) = (&resolved, &tenant) {
-        warn_of_role(sig, args.text(TqRegister::RUN_AS).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
-    }
-    let who = tenant.as_ref().map_or("", |t| t.name.as_str());
+    Ok(())
+}
+
+/// Its row of the registry. True: there was one.
+fn write(args: &Args, tenant: Option<&Tenant>, name: &str, function: &str, pinned: Option<&Signature>) -> Result<bool> {
+    let who = tenant.map_or("", |t| t.name.as_str());
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let existed = run(
         "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-        &[who.into(), name.as_str().into()],
+        &[who.into(), name.into()],
     )? > 0;
     let seconds = |n: usize| args.interval(n).map(Span::seconds);
-    let owner = resolved.as_ref().and_then(|s| catalog::role_name(s.owner));
+    let owner = pinned.and_then(|s| catalog::role_name(s.owner));
     run(
         "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
                                        max_running, rate, settings, save, result_ttl, aliases, external, registered_by, registered_at)
@@ -140,9 +185,9 @@ fn register(args: &Args) -> Result<Ret> {
                  $18, $19, $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
         &[
             who.into(),
-            name.as_str().into(),
-            function.as_str().into(),
-            resolved.as_ref().map(|s| s.identity.as_str()).into(),
+            name.into(),
+            function.into(),
+            pinned.map(|s| s.identity.as_str()).into(),
             owner.as_deref().into(),
             args.text(TqRegister::RUN_AS).into(),
             args.text(TqRegister::QUEUE).into(),
@@ -160,23 +205,12 @@ fn register(args: &Args) -> Result<Ret> {
             args.text(TqRegister::RATE).into(),
         ],
     )?;
-    notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
-    announce_registry()?;
-    transaction::see_own_writes();
-    if let Some(t) = &tenant {
-        // Its held tasks may go on, and others may have to run as another role now.
-        if let Ok(fresh) = resolve(Some(&t.name)) {
-            wake_if_used(&fresh)?;
-        }
-    } else {
-        crate::handler::roles::wake_every_tenant()?;
-    }
-    Ok(Ret::Bool(!existed))
+    Ok(existed)
 }
 
 /// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
 /// owner's affair (`may_reach`): run_as needs none of its own.
-fn warn_of_role(signature: &signature::Signature, role: u32) {
+fn warn_of_role(signature: &Signature, role: u32) {
     if catalog::may_execute(signature.oid, pg_sys::Oid::from(role)) {
         return;
     }
