@@ -1,4 +1,7 @@
 //! Listeners that are told of what became of a task, each by a task of its own.
+//!
+//! It is enqueued in the transaction that records what became of the task, so it is there if and only if that is. A
+//! listener that can't be told is left out and said in the log: a broken one must not keep tasks from ending.
 
 use crate::handler::listeners::{self, Event, Listener};
 use crate::postgres::caught::{self, Failure};
@@ -71,8 +74,7 @@ fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<L
     Some(listeners.of(event, row.get(Tasks::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
 }
 
-/// Enqueues the listeners' tasks. One that can't be is left out and said in the log: a broken
-/// listener must not keep tasks from ending.
+/// Enqueues the listeners' tasks.
 fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: TaskDocument) {
     let args = document.into_argument();
     for listener in listening {
