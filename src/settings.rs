@@ -89,18 +89,24 @@ pub const EXECUTORS_LIMIT: i32 = 64;
 /// server's start.
 pub fn register() {
     let flags = GucFlags::default();
-    let b = |n, s, l, v: &'static GucSetting<bool>, c| GucRegistry::define_bool_guc(n, s, l, v, c, flags);
-    let i = |n, s, l, v: &'static GucSetting<i32>, lo, hi, c, f| GucRegistry::define_int_guc(n, s, l, v, lo, hi, c, f);
-    let t = |n, s, l, v: &'static GucSetting<Option<CString>>, c| GucRegistry::define_string_guc(n, s, l, v, c, flags);
+    let switch = |name, short, long, value: &'static GucSetting<bool>, context| {
+        GucRegistry::define_bool_guc(name, short, long, value, context, flags)
+    };
+    let number = |name, short, long, value: &'static GucSetting<i32>, least, most, context, flags| {
+        GucRegistry::define_int_guc(name, short, long, value, least, most, context, flags)
+    };
+    let words = |name, short, long, value: &'static GucSetting<Option<CString>>, context| {
+        GucRegistry::define_string_guc(name, short, long, value, context, flags)
+    };
     use GucContext::*;
-    b(
+    switch(
         c"tenant_q.enabled",
         c"Whether tasks and schedules run.",
         c"Off: tasks can be enqueued, none is started, and no schedule fires. For one database there is tq_pause_all().",
         &ENABLED,
         Sighup,
     );
-    i(
+    number(
         c"tenant_q.max_executors",
         c"Executors in the whole server.",
         c"-1 = max_worker_processes / 2 - 1, at least 1.",
@@ -110,7 +116,7 @@ pub fn register() {
         Sighup,
         flags,
     );
-    i(
+    number(
         c"tenant_q.reserved_places",
         c"Places of executors that no role gets that has one already.",
         c"So that one role's tasks never keep all others from running. 0 = none.",
@@ -122,7 +128,7 @@ pub fn register() {
     );
     // What only a server's start can set can't even be defined later: that is FATAL for the session.
     if crate::postgres::shmem::is_preloading() {
-        i(
+        number(
             c"tenant_q.max_tenants",
             c"Entries of tenants with work that shared memory holds.",
             c"About 800 bytes each. When full, idle tenants are evicted and found again by a sweep.",
@@ -132,7 +138,7 @@ pub fn register() {
             Postmaster,
             flags,
         );
-        i(
+        number(
             c"tenant_q.failure_ring",
             c"Failed attempts that tq_failures remembers.",
             c"About 600 bytes each. 0 = none, -1 = as many as tenant_q.max_tenants, at least 10000.",
@@ -142,7 +148,7 @@ pub fn register() {
             Postmaster,
             flags,
         );
-        i(
+        number(
             c"tenant_q.max_stats",
             c"Handlers of tenants that tq_stats counts.",
             c"About 256 bytes each. When full, the one longest unused goes of whoever has most. 0 = none, -1 = as many as tenant_q.max_tenants, at least 10000.",
@@ -153,7 +159,7 @@ pub fn register() {
             flags,
         );
     }
-    i(
+    number(
         c"tenant_q.batch_time",
         c"How long an executor works for one tenant before it asks whose turn it is.",
         c"",
@@ -163,7 +169,7 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_MS,
     );
-    i(
+    number(
         c"tenant_q.role_quantum",
         c"Work by which a role may be ahead of a waiting role before it gives its place up.",
         c"",
@@ -173,7 +179,7 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_MS,
     );
-    i(
+    number(
         c"tenant_q.executor_idle",
         c"An executor without work leaves after this.",
         c"",
@@ -183,7 +189,7 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_MS,
     );
-    i(
+    number(
         c"tenant_q.executor_memory",
         c"Memory of its own beyond which an executor leaves between two batches and is replaced.",
         c"What PostgreSQL remembers of each tenant's tables is given back so; by the scheduler too. 0 = no bound.",
@@ -193,7 +199,7 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_KB,
     );
-    i(
+    number(
         c"tenant_q.sweep_interval",
         c"How often all attached tenants are looked at for work that no commit announced.",
         c"Raw INSERT, restores and what two-phase commit left out are found by it. 0 = never.",
@@ -203,7 +209,7 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_S,
     );
-    i(
+    number(
         c"tenant_q.retention_every",
         c"Finished tasks of a tenant after which its old results are removed.",
         c"0 = never.",
@@ -213,7 +219,7 @@ pub fn register() {
         Sighup,
         flags,
     );
-    i(
+    number(
         c"tenant_q.max_attempts",
         c"Attempts of a task where neither task nor handler says otherwise.",
         c"0 = for ever.",
@@ -223,7 +229,7 @@ pub fn register() {
         Userset,
         flags,
     );
-    i(
+    number(
         c"tenant_q.timeout",
         c"Timeout of an attempt where neither task nor handler says otherwise.",
         c"0 = none.",
@@ -233,11 +239,11 @@ pub fn register() {
         Userset,
         GucFlags::UNIT_MS,
     );
-    i(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
-    i(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.", c"", &MAX_CRASHES, 1, 100, Sighup, flags);
-    i(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
-    i(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
-    i(
+    number(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
+    number(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.", c"", &MAX_CRASHES, 1, 100, Sighup, flags);
+    number(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
+    number(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
+    number(
         c"tenant_q.fanout_keep",
         c"Lines of each name that tq_fanouts keeps.",
         c"Each has a row for every tenant.",
@@ -247,7 +253,7 @@ pub fn register() {
         Sighup,
         flags,
     );
-    i(
+    number(
         c"tenant_q.handler_grace",
         c"How long tasks of a vanished handler are held before they fail.",
         c"",
@@ -257,14 +263,14 @@ pub fn register() {
         Sighup,
         GucFlags::UNIT_S,
     );
-    b(
+    switch(
         c"tenant_q.allow_superuser",
         c"Whether tasks may run as a superuser.",
         c"Only where a superuser owns the schema and enqueued or scheduled the task.",
         &ALLOW_SUPERUSER,
         Sighup,
     );
-    i(
+    number(
         c"tenant_q.log_min_duration",
         c"Log tasks that ran longer than this.",
         c"-1 = none, 0 = all.",
@@ -274,18 +280,30 @@ pub fn register() {
         Suset,
         GucFlags::UNIT_MS,
     );
-    t(c"tenant_q.timezone", c"Time zone of schedules and handlers where the tenant sets none.", c"Empty = TimeZone.", &TIMEZONE, Sighup);
-    t(
+    words(
+        c"tenant_q.timezone",
+        c"Time zone of schedules and handlers where the tenant sets none.",
+        c"Empty = TimeZone.",
+        &TIMEZONE,
+        Sighup,
+    );
+    words(
         c"tenant_q.meta",
         c"What tasks get as meta that are enqueued without: a JSON document.",
         c"For what belongs to a request, as SET LOCAL. Empty = nothing.",
         &META,
         Userset,
     );
-    t(c"tenant_q.databases", c"Databases to serve, separated by commas.", c"Empty = all that have the extension.", &DATABASES, Sighup);
-    t(c"tenant_q.exclude_databases", c"Databases never served: LIKE patterns separated by commas.", c"", &EXCLUDE_DATABASES, Sighup);
-    t(c"tenant_q.exclude_schemas", c"Schemas without schedules and left out of what goes to all tenants.", c"", &EXCLUDE_SCHEMAS, Sighup);
-    t(c"tenant_q.shared_schemas", c"Schemas behind the tenant's on a handler's search_path.", c"", &SHARED_SCHEMAS, Sighup);
+    words(c"tenant_q.databases", c"Databases to serve, separated by commas.", c"Empty = all that have the extension.", &DATABASES, Sighup);
+    words(c"tenant_q.exclude_databases", c"Databases never served: LIKE patterns separated by commas.", c"", &EXCLUDE_DATABASES, Sighup);
+    words(
+        c"tenant_q.exclude_schemas",
+        c"Schemas without schedules and left out of what goes to all tenants.",
+        c"",
+        &EXCLUDE_SCHEMAS,
+        Sighup,
+    );
+    words(c"tenant_q.shared_schemas", c"Schemas behind the tenant's on a handler's search_path.", c"", &SHARED_SCHEMAS, Sighup);
 }
 
 fn list(setting: &GucSetting<Option<CString>>) -> Vec<String> {

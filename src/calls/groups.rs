@@ -61,9 +61,9 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let needed = count.map_or(1, |n| n as usize);
-    let settled = |m: &Members| match count {
-        Some(_) => m.finished.len() >= needed,
-        None => m.unfinished.is_empty(),
+    let settled = |members: &Members| match count {
+        Some(_) => members.finished.len() >= needed,
+        None => members.unfinished.is_empty(),
     };
     if wait > Span::ZERO && wake::any_enqueued() {
         transaction::see_own_writes();
@@ -76,8 +76,8 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
                 .hint("COMMIT first, then wait."));
         }
         let deadline = Instant::now() + wait.duration().min(settings::max_wait());
-        if let Some(s) = shared::get() {
-            let waiting = Waiting::for_any(s, Id::NIL, waiters::mark(tenant.oid, group));
+        if let Some(shared) = shared::get() {
+            let waiting = Waiting::for_any(shared, Id::NIL, waiters::mark(tenant.oid, group));
             let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
             loop {
                 found = members(&tasks, &results, group);

@@ -355,35 +355,35 @@ fn handlers(args: &Args) -> Result<Ret> {
     let insider = crate::tenant::rights::may_read(&tenant).is_ok();
     let rows: Vec<Json> = all(&tenant)?
         .iter()
-        .map(|h| {
-            let paused = tenant.part_paused_until(&h.name, h.queue.as_deref(), now).is_some();
-            let status = match &h.fault {
-                Some(f) => f.status(),
-                None if h.quarantined => "quarantined",
+        .map(|handler| {
+            let paused = tenant.part_paused_until(&handler.name, handler.queue.as_deref(), now).is_some();
+            let status = match &handler.fault {
+                Some(fault) => fault.status(),
+                None if handler.quarantined => "quarantined",
                 None if paused => "paused",
                 None => "ok",
             };
             json!({
                 "tenant": tenant.name,
-                "handler": h.name,
-                "function": h.signature.as_ref().map_or(h.function.as_str(), |s| s.identity.as_str()),
-                "shared": h.shared,
+                "handler": handler.name,
+                "function": handler.signature.as_ref().map_or(handler.function.as_str(), |s| s.identity.as_str()),
+                "shared": handler.shared,
                 "status": status,
-                "reason": h.fault.as_ref().map(|f| f.text()).or_else(|| h.why_quarantined()),
-                "guarantee": if h.is_procedure() { "at_least_once" } else { "exactly_once" },
-                "run_as": catalog::role_name(h.run_as),
-                "queue": h.queue,
-                "priority": h.priority,
-                "timeout": h.timeout.map(interval_json),
-                "max_attempts": h.max_attempts,
-                "expires": h.expires.map(interval_json),
-                "max_running": h.max_running,
-                "rate": h.rate.map(|r| r.to_string()),
-                "result_ttl": h.result_ttl.map(interval_json),
-                "aliases": h.aliases,
-                "retry": h.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
-                "save": h.save,
-                "settings": h.settings.as_ref().filter(|_| insider),
+                "reason": handler.fault.as_ref().map(|fault| fault.text()).or_else(|| handler.why_quarantined()),
+                "guarantee": if handler.is_procedure() { "at_least_once" } else { "exactly_once" },
+                "run_as": catalog::role_name(handler.run_as),
+                "queue": handler.queue,
+                "priority": handler.priority,
+                "timeout": handler.timeout.map(interval_json),
+                "max_attempts": handler.max_attempts,
+                "expires": handler.expires.map(interval_json),
+                "max_running": handler.max_running,
+                "rate": handler.rate.map(|r| r.to_string()),
+                "result_ttl": handler.result_ttl.map(interval_json),
+                "aliases": handler.aliases,
+                "retry": handler.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
+                "save": handler.save,
+                "settings": handler.settings.as_ref().filter(|_| insider),
             })
         })
         .collect();

@@ -325,9 +325,9 @@ fn may_select(relation: u32) -> bool {
 const WAITS_LONG: Span = Span::of_secs(3);
 
 /// Who holds the places that a role has been waiting for.
-fn held_places(s: &Shared) -> Vec<Json> {
+fn held_places(shared: &Shared) -> Vec<Json> {
     let now = clock::now();
-    let waiting: Vec<At> = (s.roles.iter().take_while(|r| r.in_use.load() == 1))
+    let waiting: Vec<At> = (shared.roles.iter().take_while(|r| r.in_use.load() == 1))
         .map(|r| r.waiting_since.load())
         .filter(|since| *since > At::UNSET && now - *since > WAITS_LONG)
         .collect();
@@ -339,7 +339,7 @@ fn held_places(s: &Shared) -> Vec<Json> {
     };
     let all = rights::sees_all();
     let mut rows = Vec::new();
-    for slot in s.slots {
+    for slot in shared.slots {
         let (word, since) = (Word::load(slot), slot.started_at.load());
         if slot.state.load() != SlotState::Working || !word.running || since == At::UNSET || now - since < WAITS_LONG {
             continue;

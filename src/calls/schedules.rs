@@ -305,7 +305,7 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
         }
     }
     let (mut rows, mut more, mut computed) = (Vec::new(), false, 0);
-    while let Some(Reverse((at, n))) = heap.pop() {
+    while let Some(Reverse((at, place))) = heap.pop() {
         if at > until {
             break;
         }
@@ -315,21 +315,21 @@ pub fn upcoming(args: &Args) -> Result<Ret> {
         }
         computed += 1;
         pgrx::check_for_interrupts!();
-        let a = &mut ahead[n];
-        if a.left == 0 {
+        let coming = &mut ahead[place];
+        if coming.left == 0 {
             continue;
         }
         let slot: DateTime<Utc> = instant(at);
-        if a.schedule.active_hours.as_ref().is_none_or(|h| h.contain(a.schedule.zone, slot)) {
-            a.left -= i32::from(a.left > 0);
-            rows.push(json!({ "schedule": a.schedule.name, "fire_time": time_json(Some(at)) }));
+        if coming.schedule.active_hours.as_ref().is_none_or(|h| h.contain(coming.schedule.zone, slot)) {
+            coming.left -= i32::from(coming.left > 0);
+            rows.push(json!({ "schedule": coming.schedule.name, "fire_time": time_json(Some(at)) }));
         }
-        let next = match a.planned.take() {
+        let next = match coming.planned.take() {
             Some(planned) => Some(planned),
-            None if a.schedule.state.released.is_some_and(|r| r == at) => None,
-            None => a.schedule.plan().next_after(slot).map(At::from),
+            None if coming.schedule.state.released.is_some_and(|r| r == at) => None,
+            None => coming.schedule.plan().next_after(slot).map(At::from),
         };
-        heap.extend(next.map(|t| Reverse((t, n))));
+        heap.extend(next.map(|t| Reverse((t, place))));
     }
     if more {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {limit} fire times are shown"))

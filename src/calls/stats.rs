@@ -162,20 +162,20 @@ fn queues(args: &Args) -> Result<Ret> {
         if !found.contains_key(queue) {
             found.insert(queue.into(), Counts::default());
         }
-        let c = found.get_mut(queue).expect("just made");
+        let counts = found.get_mut(queue).expect("just made");
         let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default());
         let runs = running.contains(&row.get(Tasks::ID).unwrap_or_default());
         let state = state::unfinished(row.char(Tasks::STATE), attempts, run_at, now, runs);
         let counter = match state {
-            State::Running => &mut c.running,
-            State::Queued => &mut c.queued,
-            State::Delayed => &mut c.delayed,
-            State::Retrying => &mut c.retrying,
-            _ => &mut c.waiting,
+            State::Running => &mut counts.running,
+            State::Queued => &mut counts.queued,
+            State::Delayed => &mut counts.delayed,
+            State::Retrying => &mut counts.retrying,
+            _ => &mut counts.waiting,
         };
         *counter += 1;
         if matches!(state, State::Queued | State::Retrying) && run_at <= now {
-            c.oldest = Some(c.oldest.map_or(run_at, |o| o.min(run_at)));
+            counts.oldest = Some(counts.oldest.map_or(run_at, |o| o.min(run_at)));
         }
     }
     if more {
@@ -186,17 +186,17 @@ fn queues(args: &Args) -> Result<Ret> {
     for queue in &tenant.queues {
         found.entry(queue.name.clone()).or_default();
     }
-    let rows = found.iter().map(|(queue, c)| {
+    let rows = found.iter().map(|(queue, counts)| {
         let set_up = tenant.queue(Some(queue));
         let paused = tenant.pauses.iter().any(|p| p.until > now && p.handler.is_empty() && (p.queue.is_empty() || p.queue == *queue));
         json!({
             "queue": queue,
-            "queued": c.queued,
-            "running": c.running,
-            "delayed": c.delayed,
-            "retrying": c.retrying,
-            "waiting": c.waiting,
-            "lag": c.oldest.map(|t| interval_json(now - t)),
+            "queued": counts.queued,
+            "running": counts.running,
+            "delayed": counts.delayed,
+            "retrying": counts.retrying,
+            "waiting": counts.waiting,
+            "lag": counts.oldest.map(|t| interval_json(now - t)),
             "paused": paused,
             "max_running": set_up.and_then(|q| q.max_running),
             "rate": set_up.and_then(|q| q.rate).map(|r| r.to_string()),
@@ -212,9 +212,9 @@ fn metrics(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
     let mut say =
         |name: &str, labels: Json, value: f64| rows.push(json!({ "name": format!("tenant_q_{name}"), "labels": labels, "value": value }));
-    for t in views::tenant_rows()? {
-        let number = |key: &str| t[key].as_f64().unwrap_or(0.0);
-        let labels = json!({ "tenant": t["tenant"] });
+    for tenant_row in views::tenant_rows()? {
+        let number = |key: &str| tenant_row[key].as_f64().unwrap_or(0.0);
+        let labels = json!({ "tenant": tenant_row["tenant"] });
         for key in ["queued", "running"] {
             say(key, labels.clone(), number(key));
         }
@@ -223,8 +223,8 @@ fn metrics(_args: &Args) -> Result<Ret> {
         }
         say("lag_seconds", labels, number("lag_us") / 1e6);
     }
-    if let Some(s) = shared::get() {
-        for (tenant, stat) in visible_stats(&s) {
+    if let Some(shared) = shared::get() {
+        for (tenant, stat) in visible_stats(&shared) {
             let labels = json!({ "tenant": tenant, "handler": load_text(&stat.handler) });
             let get = |counter: &GaugeU64| counter.load() as f64;
             say("handler_done_total", labels.clone(), get(&stat.done));
@@ -237,24 +237,24 @@ fn metrics(_args: &Args) -> Result<Ret> {
             say("handler_wait_seconds_max", labels, get(&stat.wait_max) / 1e6);
         }
         if rights::sees_all() {
-            let launcher = s.header.launcher_pid.load();
+            let launcher = shared.header.launcher_pid.load();
             say("up", json!({}), f64::from(u8::from(launcher > 0 && worker::is_alive(launcher))));
             let mut states = [("starting", 0), ("idle", 0), ("running", 0)];
-            for slot in s.slots {
+            for slot in shared.slots {
                 match slot.state.load() {
                     SlotState::Free => {}
                     SlotState::Starting => states[0].1 += 1,
                     SlotState::Working => states[1 + usize::from(word::Word::load(slot).running)].1 += 1,
                 }
             }
-            for (state, n) in states {
-                say("executors", json!({ "state": state }), f64::from(n));
+            for (state, count) in states {
+                say("executors", json!({ "state": state }), f64::from(count));
             }
             say("max_executors", json!({}), f64::from(settings::max_executors(shmem::max_worker_processes())));
-            say("waiting_roles", json!({}), f64::from(s.header.waiting_roles.load()));
-            say("entries", json!({}), s.entries.iter().filter(|e| e.in_use.load() == 1).count() as f64);
-            say("evictions_total", json!({}), s.header.evictions.load() as f64);
-            say("failed_attempts_total", json!({}), s.header.failures.load() as f64);
+            say("waiting_roles", json!({}), f64::from(shared.header.waiting_roles.load()));
+            say("entries", json!({}), shared.entries.iter().filter(|e| e.in_use.load() == 1).count() as f64);
+            say("evictions_total", json!({}), shared.header.evictions.load() as f64);
+            say("failed_attempts_total", json!({}), shared.header.failures.load() as f64);
         }
     }
     Ok(Ret::Json(rows.into()))

@@ -200,8 +200,8 @@ fn requeue(args: &Args) -> Result<Ret> {
     let results = tenant.open(tenant.result, Access::Write)?;
     let check = |name: &str| -> Result<Rc<handler::Handler>> {
         let handler = handler::require(&tenant, name)?;
-        if let Some(a) = &new_args {
-            handler.check_args(Some(a), handler.code_at_enqueue(&tenant).as_ref())?;
+        if let Some(given) = &new_args {
+            handler.check_args(Some(given), handler.code_at_enqueue(&tenant).as_ref())?;
         }
         if !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
             return Err(Error::denied(format!("handler \"{name}\" runs as a superuser, so only a superuser may run its tasks again")));

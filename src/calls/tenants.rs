@@ -174,7 +174,7 @@ const OURS: [&str; 3] = ["tq_task", "tq_result", "tq_schedule"];
 
 /// As the schema's owner, in the sandbox.
 fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
-    let r = registry()?;
+    let registry = registry()?;
     let present: Vec<&str> = OURS.into_iter().filter(|t| catalog::relation_oid(oid, t).is_some()).collect();
     if !present.is_empty() {
         if !adopt {
@@ -189,7 +189,9 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
             return Err(Error::new(SqlState::UNDEFINED_TABLE, format!("schema \"{name}\" has only some of the tables to adopt"))
                 .detail(format!("It has {}.", present.join(", "))));
         }
-        for (table, template) in OURS.iter().zip([r.template_task.oid(), r.template_result.oid(), r.template_schedule.oid()]) {
+        for (table, template) in
+            OURS.iter().zip([registry.template_task.oid(), registry.template_result.oid(), registry.template_schedule.oid()])
+        {
             let relation = catalog::relation_oid(oid, table).expect("seen above");
             let table = Table::open_any(relation, Access::Read).ok_or_else(|| Error::state("the table has just gone"))?;
             shape::check_new(name, owner, &table, template)?;
@@ -211,12 +213,13 @@ fn make_tables(name: &str, oid: u32, owner: u32, adopt: bool) -> Result<()> {
             None,
             &[(oid as i64).into()],
         )
-        .map(|rows| rows.filter_map(|r| r.get::<String>(1).ok().flatten()).collect())
+        .map(|rows| rows.filter_map(|row| row.get::<String>(1).ok().flatten()).collect())
     })
     .map_err(fail)?;
     for grantee in &took {
-        let s = catalog::quote(name);
-        Spi::run(&format!("REVOKE ALL ON {s}.tq_task, {s}.tq_result, {s}.tq_schedule FROM {grantee} CASCADE")).map_err(fail)?;
+        let schema = catalog::quote(name);
+        Spi::run(&format!("REVOKE ALL ON {schema}.tq_task, {schema}.tq_result, {schema}.tq_schedule FROM {grantee} CASCADE"))
+            .map_err(fail)?;
     }
     if !took.is_empty() {
         Error::new(
@@ -331,18 +334,18 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         check_settings(&value)?;
         changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
     }
-    if let Some(n) = args.int(TqSetTenant::SAVE_LIMIT) {
-        if n < -1 {
+    if let Some(limit) = args.int(TqSetTenant::SAVE_LIMIT) {
+        if limit < -1 {
             return Err(Error::invalid("save_limit is below -1").hint("0 keeps all successes, -1 none, n the newest n."));
         }
-        changes.sets.push(("save_limit", n.to_string()));
+        changes.sets.push(("save_limit", limit.to_string()));
     }
     if let Some(per) = args.text(TqSetTenant::SAVE_LIMIT_PER) {
         let per = SavePer::one_of("save_limit_per", &per)?;
         changes.sets.push(("save_limit_per", Changes::literal(per.name())));
     }
-    for (column, n) in [("result_ttl", TqSetTenant::RESULT_TTL), ("failure_ttl", TqSetTenant::FAILURE_TTL)] {
-        if let Some(ttl) = args.interval(n) {
+    for (column, place) in [("result_ttl", TqSetTenant::RESULT_TTL), ("failure_ttl", TqSetTenant::FAILURE_TTL)] {
+        if let Some(ttl) = args.interval(place) {
             if ttl.is_negative() {
                 return Err(Error::invalid(format!("{column} is negative")));
             }

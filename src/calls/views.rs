@@ -50,8 +50,8 @@ fn tenants(_args: &Args) -> Result<Ret> {
 
 pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
     let now = clock::now();
-    let s = shared::get();
-    let by_tenant = s.as_ref().map(all_entries).unwrap_or_default();
+    let shared = shared::get();
+    let by_tenant = shared.as_ref().map(all_entries).unwrap_or_default();
     let registry = tenant::registry()?;
     let mut pauses: HashMap<String, At> = HashMap::new();
     if let Some(table) = Table::open(registry.pause, Access::Read) {
@@ -64,9 +64,10 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
     let mut rows = Vec::new();
     for rights::Visible { name, oid, owner, row } in rights::visible_tenants()? {
         let empty = Vec::new();
-        let es = by_tenant.get(&oid).unwrap_or(&empty);
-        let running = s.as_ref().map_or(0, |s| {
-            s.slots
+        let entries = by_tenant.get(&oid).unwrap_or(&empty);
+        let running = shared.as_ref().map_or(0, |shared| {
+            shared
+                .slots
                 .iter()
                 .filter(|slot| {
                     slot.state.load() == SlotState::Working
@@ -77,7 +78,7 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
                 .count()
         });
         let paused = [name.as_str(), ""].iter().filter_map(|n| pauses.get(*n)).any(|until| *until > now);
-        let blocked = es.iter().find(|e| e.blocked_since.load() > At::UNSET);
+        let blocked = entries.iter().find(|e| e.blocked_since.load() > At::UNSET);
         let (status, why) = if let Some(text) = row.text(Tenants::SUSPENDED) {
             ("suspended", Some(text))
         } else if paused {
@@ -87,10 +88,11 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         } else {
             ("on", blocked.and_then(|e| e.blocked_reason.load().text()).map(str::to_string))
         };
-        let sum = |f: &dyn Fn(&Entry) -> u64| es.iter().map(|e| f(e)).sum::<u64>();
+        let sum = |f: &dyn Fn(&Entry) -> u64| entries.iter().map(|e| f(e)).sum::<u64>();
         let minute = now.minute();
         let recent = |this: &dyn Fn(&Entry) -> u64, last: &dyn Fn(&Entry) -> u64| {
-            es.iter()
+            entries
+                .iter()
                 .map(|e| match minute - e.minute.load() {
                     0 => this(e) + last(e),
                     1 => this(e),
@@ -100,11 +102,11 @@ pub(crate) fn tenant_rows() -> Result<Vec<Json>> {
         };
         let done_1m = recent(&|e| e.done_this_minute.load(), &|e| e.done_last_minute.load());
         let failed_1m = recent(&|e| e.failed_this_minute.load(), &|e| e.failed_last_minute.load());
-        let unfinished: i64 = crate::shared::gauge::unfinished(es);
-        let oldest = es.iter().map(|e| e.oldest_due.load()).filter(|t| *t > At::UNSET).min();
-        let ready = es.iter().any(|e| e.generation.load() != e.seen.load());
+        let unfinished: i64 = crate::shared::gauge::unfinished(entries);
+        let oldest = entries.iter().map(|e| e.oldest_due.load()).filter(|t| *t > At::UNSET).min();
+        let ready = entries.iter().any(|e| e.generation.load() != e.seen.load());
         let lag = oldest.filter(|_| ready).map(|t| (now - t).max(Span::ZERO));
-        let due = es.iter().map(|e| e.next_due.load().min(e.schedule_due.load())).min().filter(|t| *t != At::NEVER);
+        let due = entries.iter().map(|e| e.next_due.load().min(e.schedule_due.load())).min().filter(|t| *t != At::NEVER);
         let eta = (done_1m > 0 && unfinished > 0).then(|| Span::MINUTE * unfinished / done_1m as i64);
         rows.push(json!({
             "tenant": name,
@@ -180,24 +182,24 @@ fn wake_counts(of: &Wakes) -> (Json, Json) {
 
 /// tenant_q.workers(): rows of tq_workers; of all databases.
 fn workers(_args: &Args) -> Result<Ret> {
-    let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
+    let Some(shared) = shared::get() else { return Ok(Ret::Json(json!([]))) };
     let all = rights::sees_all();
     let mut rows = Vec::new();
-    let launcher = s.header.launcher_pid.load();
+    let launcher = shared.header.launcher_pid.load();
     if all && launcher > 0 {
-        let (woken, vain) = wake_counts(s.launcher_wakes());
+        let (woken, vain) = wake_counts(shared.launcher_wakes());
         rows.push(json!({ "kind": "launcher", "pid": launcher, "state": "on", "wakes": woken, "vain": vain }));
     }
-    for db in s.dbs {
+    for db in shared.dbs {
         let pid = db.scheduler_pid.load();
         if all && db.state.load() != db_state::FREE && pid > 0 {
-            let (woken, vain) = wake_counts(s.scheduler_wakes(db));
+            let (woken, vain) = wake_counts(shared.scheduler_wakes(db));
             rows.push(json!({ "kind": "scheduler", "pid": pid, "database": worker::database_name(db.database.load()),
                               "wakes": woken, "vain": vain,
                               "state": if db.sweep_wanted.load() == 1 { "sweeping" } else { "on" } }));
         }
     }
-    for (place, slot) in s.slots.iter().enumerate() {
+    for (place, slot) in shared.slots.iter().enumerate() {
         let state = slot.state.load();
         let role = slot.role.load();
         if state == SlotState::Free || !(all || rights::sees(role)) {
@@ -205,7 +207,7 @@ fn workers(_args: &Args) -> Result<Ret> {
         }
         let word = Word::load(slot);
         let since = slot.since.load();
-        let (woken, vain) = if state == SlotState::Working { wake_counts(s.executor_wakes(place)) } else { (Json::Null, Json::Null) };
+        let (woken, vain) = if state == SlotState::Working { wake_counts(shared.executor_wakes(place)) } else { (Json::Null, Json::Null) };
         rows.push(json!({
             "wakes": woken,
             "vain": vain,
