@@ -7,7 +7,7 @@ use crate::calls::views;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::relation::Access;
-use crate::postgres::{catalog, clock, sandbox, shmem, worker};
+use crate::postgres::{catalog, clock, definition, sandbox, shmem, worker};
 use crate::pure::ids::Id;
 use crate::pure::shares::Owner;
 use crate::pure::state;
@@ -250,9 +250,9 @@ fn limit_rows(t: &Rc<Tenant>, what: &str, entries: &[&Entry], rows: &mut Vec<Jso
 
 fn foreign_key_rows(t: &Tenant, rows: &mut Vec<Json>) {
     let foreign_keys = [
-        t.try_open(t.task, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
-        t.try_open(t.result, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
-        t.try_open(t.schedule, Access::Read).map(|table| table.map(|table| catalog::referring(&table))),
+        t.try_open(t.task, Access::Read).map(|table| table.map(|table| definition::referring(&table))),
+        t.try_open(t.result, Access::Read).map(|table| table.map(|table| definition::referring(&table))),
+        t.try_open(t.schedule, Access::Read).map(|table| table.map(|table| definition::referring(&table))),
     ];
     for (relation, found) in t.tables().into_iter().zip(foreign_keys) {
         for (constraint, of) in found.ok().flatten().unwrap_or_default() {

@@ -102,8 +102,8 @@ fn read(rel: pg_sys::Relation) -> Vec<IndexShape> {
             }
             let form = pg_sys::GETSTRUCT(tuple) as *const pg_sys::FormData_pg_index;
             let (columns, keys) = ((*form).indnatts as usize, (*form).indnkeyatts as usize);
-            let options = crate::postgres::catalog::index_options(tuple, keys);
-            let classes = crate::postgres::catalog::index_classes(tuple, keys);
+            let options = crate::postgres::definition::index_options(tuple, keys);
+            let classes = crate::postgres::definition::index_classes(tuple, keys);
             found.push(IndexShape {
                 oid,
                 columns: (0..columns).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
@@ -113,7 +113,7 @@ fn read(rel: pg_sys::Relation) -> Vec<IndexShape> {
                 valid: (*form).indisvalid,
                 readable: (*form).indisvalid
                     && keys == columns
-                    && classes.iter().all(|class| crate::postgres::catalog::is_usual_btree_class(*class)),
+                    && classes.iter().all(|class| crate::postgres::definition::is_usual_btree_class(*class)),
                 descending: options.iter().map(|o| *o as u32 & pg_sys::INDOPTION_DESC != 0).collect(),
             });
             pg_sys::ReleaseSysCache(tuple);

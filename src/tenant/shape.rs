@@ -9,8 +9,10 @@
 //! that are being built anew, and what a cancelled REINDEX CONCURRENTLY leaves; foreign keys of other tables, whose
 //! triggers we don't fire (tq_problems says so). Hints are statements that mend it, wherever there is one.
 
-use crate::postgres::catalog::{self, Column, ColumnKind, Distributed, Index, Oddity, Shape};
+use crate::postgres::catalog;
+use crate::postgres::citus::{self, Distributed};
 use crate::postgres::column::Any;
+use crate::postgres::definition::{self, Column, ColumnKind, Index, Oddity, Shape};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
@@ -36,7 +38,7 @@ fn template(relation: u32) -> Result<Shape> {
         return Ok(shape);
     }
     let table = Table::open_any(relation, Access::Read).ok_or_else(|| Error::state("the template tables are gone"))?;
-    let mut shape = catalog::shape(&table);
+    let mut shape = definition::shape(&table);
     let mut indexes: Vec<Index> = Vec::new();
     for index in shape.indexes.into_iter().filter(|i| i.name.starts_with(OURS)) {
         match indexes.iter_mut().find(|i| i.definition == index.definition) {
@@ -69,13 +71,13 @@ pub fn check_new(schema: &str, owner: u32, table: &Table<Any>, template_relation
 /// Citus keeps a distributed table's rows elsewhere, and commits what a task does there at once: neither its end nor its
 /// effects would be one with it.
 pub fn refuse_distributed(schema: &str, table: Option<u32>) -> Result<()> {
-    let Some(what) = catalog::schema_oid(schema).and_then(|oid| catalog::distributed(oid, table)) else { return Ok(()) };
+    let Some(what) = catalog::schema_oid(schema).and_then(|oid| citus::distributed(oid, table)) else { return Ok(()) };
     let (what, fix) = match (what, table) {
         (Distributed::Table, Some(table)) => {
             let name = catalog::qualified_name(table);
             (format!("table {name}"), format!("SELECT undistribute_table({});", pgrx::spi::quote_literal(&name)))
         }
-        _ => (format!("schema \"{schema}\""), catalog::undistribute_schema(schema)),
+        _ => (format!("schema \"{schema}\""), citus::undistribute_schema(schema)),
     };
     Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is distributed by Citus, which tenant_q does not support yet"))
         .detail("What a task does in distributed tables is committed at once, also if the attempt fails.")
@@ -110,11 +112,11 @@ fn check_against(schema: &str, owner: u32, table: &Table<Any>, expected: &Shape)
         );
     }
     refuse_distributed(schema, Some(table.oid()))?;
-    if let Some(Oddity { what, fix }) = catalog::oddity(table) {
+    if let Some(Oddity { what, fix }) = definition::oddity(table) {
         let fix = fix.or_else(|| detach(table)).unwrap_or_else(|| "Remove it; the tenant's tasks go on by themselves then.".into());
         return fail(format!("Table {name}: {what}."), Some(fix));
     }
-    let found = catalog::shape(table);
+    let found = definition::shape(table);
     if let Some((why, fix)) = wrong_column(&found.columns, &expected.columns) {
         let alter = fix.map(|fix| format!("ALTER TABLE {} {fix};", catalog::qualified_name(table.oid())));
         return fail(why, alter);
@@ -224,7 +226,7 @@ fn wrong_index(table: &Table<Any>, found: &[Index], expected: &[Index]) -> Optio
 
 /// The statement that drops an index, or the constraint that it is of.
 fn drop_index(table: &Table<Any>, index: &Index) -> String {
-    match catalog::is_constraint(index.oid) {
+    match definition::is_constraint(index.oid) {
         true => format!("ALTER TABLE {} DROP CONSTRAINT {};", catalog::qualified_name(table.oid()), catalog::quote(&index.name)),
         false => format!("DROP INDEX {};", catalog::qualified_name(index.oid)),
     }
