@@ -5,12 +5,13 @@
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::clock;
 use crate::postgres::relation::{Table, Write};
-use crate::postgres::row::{Row, Tid};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::state::AttemptEnd;
 use crate::pure::time::{At, Span};
 use crate::shared::slot::Item;
+use crate::task::lookup;
 use crate::tenant::columns::{Results, Tasks};
 use serde_json::{Value as Json, json};
 
@@ -50,21 +51,11 @@ impl End<'_> {
 
 /// Deletes the very row, or fails: Fenced or Gone.
 pub fn remove(table: &Table<Tasks>, item: &Item) -> Result<Row<Tasks>, Failure> {
-    let is_it = |r: &Row<Tasks>| {
-        r.get(Tasks::ID) == Some(item.id)
-            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
-            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
-    };
     let fenced = |how: Own| {
         let sqlstate = if how == Own::Gone { SqlState::GONE } else { SqlState::FENCED };
         Failure::ours(how, sqlstate, "the task was changed, cancelled or finished meanwhile")
     };
-    // Usually it is where it was picked; after a rewrite of the table the index knows.
-    let row = table
-        .fetch(Tid::of_word(item.tid))
-        .filter(|r| is_it(r))
-        .or_else(|| table.find(Tasks::ID.equals(item.id)).filter(|r| is_it(r)))
-        .ok_or_else(|| fenced(Own::Gone))?;
+    let row = lookup::find(table, item).ok_or_else(|| fenced(Own::Gone))?;
     match table.delete(&row) {
         Write::Done => Ok(row),
         Write::Overtaken => Err(fenced(Own::Fenced)),

@@ -3,7 +3,7 @@
 use crate::handler;
 use crate::postgres::error::Result;
 use crate::postgres::relation::Table;
-use crate::postgres::row::Row;
+use crate::postgres::row::{Row, Tid};
 use crate::postgres::transaction;
 use crate::pure::ids::Id;
 use crate::pure::state;
@@ -20,6 +20,20 @@ pub fn item_of(row: &Row<Tasks>) -> Item {
         attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0),
         gates: [0; GATES],
     }
+}
+
+/// Whether the row is the very incarnation of the task that was picked.
+pub fn is_it(row: &Row<Tasks>, item: &Item) -> bool {
+    row.get(Tasks::ID) == Some(item.id)
+        && row.get(Tasks::CREATED_AT) == Some(item.created_at)
+        && row.get(Tasks::ATTEMPTS) == Some(item.attempts)
+}
+
+/// The row of a picked task, wherever it is now. None: it is gone, or another incarnation.
+pub fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
+    let is_it = |row: &Row<Tasks>| is_it(row, item);
+    // Usually it is where it was picked; after a rewrite of the table the index knows.
+    table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it))
 }
 
 /// The entry of the role that an unfinished task runs as.

@@ -8,7 +8,7 @@ use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Write};
-use crate::postgres::row::{Row, Tid};
+use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{sandbox, session, transaction};
@@ -16,6 +16,7 @@ use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::slot::Item;
 use crate::task::document::{Seen, TaskDocument};
+use crate::task::lookup;
 use crate::task::new::NewTask;
 use crate::task::options::{Asked, Options};
 use crate::task::queue::Queue;
@@ -159,14 +160,8 @@ pub fn ask_for_others(
 /// These need not be asked about the task any more.
 pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let is_it = |r: &Row<Tasks>| {
-        r.get(Tasks::ID) == Some(item.id)
-            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
-            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
-    };
-    let row = table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it));
     let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");
-    let row = row.ok_or_else(overtaken)?;
+    let row = lookup::find(&table, item).ok_or_else(overtaken)?;
     let mut options = Options::of(&row);
     let mut asked = match options.asked {
         Some(Asked::These(names)) => names,

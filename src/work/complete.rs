@@ -21,6 +21,7 @@ use crate::shared::waiters;
 use crate::task::document::TaskDocument;
 use crate::task::end::{self, End, HISTORY, INTERRUPTIONS};
 use crate::task::insert;
+use crate::task::lookup;
 use crate::task::new::NewTask;
 use crate::task::options::Options;
 use crate::task::place::Place;
@@ -204,10 +205,7 @@ impl Judgement {
 pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_at: At, judgement: &Judgement) -> Result<Verdict, Failure> {
     let Judgement { failure, how, delay, last } = judgement;
     let table = tenant.open(tenant.task, Access::Write)?;
-    let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Verdict::Overtaken) };
-    if row.get(Tasks::CREATED_AT) != Some(item.created_at) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
-        return Ok(Verdict::Overtaken);
-    }
+    let Some(row) = lookup::find(&table, item) else { return Ok(Verdict::Overtaken) };
     let rules = Rules::of(tenant, &row, handler);
     let attempts = item.attempts + 1;
     let now = clock::now();
@@ -277,10 +275,7 @@ pub fn interrupted(
     failure: &Failure,
 ) -> Result<Interrupted, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
-    let Some(row) = table.find(Tasks::ID.equals(item.id)) else { return Ok(Interrupted::Overtaken) };
-    if row.get(Tasks::CREATED_AT) != Some(item.created_at) || row.get(Tasks::ATTEMPTS) != Some(item.attempts) {
-        return Ok(Interrupted::Overtaken);
-    }
+    let Some(row) = lookup::find(&table, item) else { return Ok(Interrupted::Overtaken) };
     let attempt = item.attempts + 1;
     let mut entries = match row.get(Tasks::HISTORY) {
         Some(Json::Array(entries)) => entries,
@@ -336,8 +331,7 @@ pub fn interruptions_of(row: &Row<Tasks>) -> i64 {
 /// the attempt, the handler itself had deleted it.
 pub fn is_unchanged(tenant: &Tenant, item: &Item) -> Result<bool, Failure> {
     let table = tenant.open(tenant.task, Access::Read)?;
-    let row = table.find(Tasks::ID.equals(item.id));
-    Ok(row.is_some_and(|r| r.get(Tasks::CREATED_AT) == Some(item.created_at) && r.get(Tasks::ATTEMPTS) == Some(item.attempts)))
+    Ok(lookup::find(&table, item).is_some())
 }
 
 /// What is said of that.
@@ -361,10 +355,7 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let mut names = Vec::new();
     for item in items {
-        if let Some(row) = table.find(Tasks::ID.equals(item.id))
-            && state::is_runnable(row.char(Tasks::STATE))
-            && row.get(Tasks::CREATED_AT) == Some(item.created_at)
-        {
+        if let Some(row) = lookup::find(&table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE))) {
             // Lost: another executor of the tenant came upon it too, or it has ended.
             if table.update(&row, &[Tasks::STATE.to(stored::HELD), Tasks::WAITS_FOR.null()]) == Write::Done {
                 let name = row.get(Tasks::HANDLER).unwrap_or("");

@@ -13,7 +13,7 @@ use crate::postgres::deferred::{self, Declared};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::interrupt::{self, Mark};
 use crate::postgres::relation::{Access, Table};
-use crate::postgres::row::{Row, Tid};
+use crate::postgres::row::Row;
 use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
@@ -26,7 +26,7 @@ use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
 use crate::task;
 use crate::task::current;
-use crate::task::lookup::item_of;
+use crate::task::lookup::{self, item_of};
 use crate::task::new::NewTask;
 use crate::task::options::Options;
 use crate::task::queue::Queue;
@@ -373,13 +373,7 @@ fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row<Tasks>>> {
 }
 
 fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
-    let is_it = |r: &Row<Tasks>| {
-        r.get(Tasks::ID) == Some(item.id)
-            && state::is_runnable(r.char(Tasks::STATE))
-            && r.get(Tasks::CREATED_AT) == Some(item.created_at)
-            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
-    };
-    table.fetch(Tid::of_word(item.tid)).filter(is_it).or_else(|| table.find(Tasks::ID.equals(item.id)).filter(is_it))
+    lookup::find(table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE)))
 }
 
 /// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its

@@ -11,7 +11,7 @@
 use crate::handler;
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::relation::{Access, Table};
-use crate::postgres::row::{Row, Tid};
+use crate::postgres::row::Row;
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::Id;
 use crate::pure::time::{At, Span};
@@ -311,15 +311,7 @@ fn take_over(shared: &Shared, place: usize, index: u32) -> usize {
 
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
 fn reread(tenant: &Rc<Tenant>, table: &Table<Tasks>, item: &Item) -> Result<Option<PickedRow>, Failure> {
-    let row =
-        table.fetch(Tid::of_word(item.tid)).filter(|r| r.get(Tasks::ID) == Some(item.id)).or_else(|| table.find(Tasks::ID.equals(item.id)));
-    let Some(row) = row.filter(|r| {
-        r.get(Tasks::CREATED_AT) == Some(item.created_at)
-            && r.get(Tasks::ATTEMPTS) == Some(item.attempts)
-            && state::is_runnable(r.char(Tasks::STATE))
-    }) else {
-        return Ok(None);
-    };
+    let Some(row) = lookup::find(table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE))) else { return Ok(None) };
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     Ok(Some((row, handler)))
 }
