@@ -7,7 +7,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::ids::Id;
-use crate::pure::state::{self, State, stored};
+use crate::pure::state::{State, Stored};
 use crate::pure::time::Span;
 use crate::shared::{self, wake};
 use crate::task::lookup::{self, Found};
@@ -129,7 +129,7 @@ fn update(args: &Args) -> Result<Ret> {
         changes.push(Tasks::OPTIONS.to(options.as_ref()));
     }
     let place = Place::of(&tenant, new.queue.as_deref().or(row.get(Tasks::QUEUE)));
-    if matches!(row.char(Tasks::STATE), stored::HELD | stored::GATED) || state::is_runnable(row.char(Tasks::STATE)) && !place.has(&row) {
+    if matches!(row.letter(Tasks::STATE), Stored::Held | Stored::Gated) || row.letter(Tasks::STATE).is_runnable() && !place.has(&row) {
         // Whether what kept it still does is found out by the next pick.
         changes.extend(place.changes());
     }
@@ -197,7 +197,7 @@ fn purge(args: &Args) -> Result<Ret> {
                 from = row.get(Results::ID).unwrap_or(Id::LAST);
                 let over = row.get(Results::FINISHED_AT).is_some_and(|t| t <= before);
                 let over = over && !retention::is_needed(&tasks, &row);
-                if over && wanted.as_ref().is_none_or(|w| w.contains(&state::finished(row.char(Results::STATE)))) {
+                if over && wanted.as_ref().is_none_or(|w| w.contains(&row.letter(Results::STATE).seen())) {
                     victims.push(row);
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::calls::tenants::require_any_handler;
 use crate::fanout::definitions;
-use crate::fanout::lines::{self, Cause, kind, run, spi};
+use crate::fanout::lines::{self, run, spi};
 use crate::postgres::call::{self, Args, Ret, parameters};
 use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::pure::choice::{Named, OnRedeclared};
 use crate::pure::ids::Id;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
+use crate::pure::state::{FanoutCause, FanoutKind, Letter};
 use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::warn_of_delays;
 use crate::schedules::definition::{Definition, DefinitionArgs};
@@ -83,7 +84,7 @@ fn async_all(args: &Args) -> Result<Ret> {
     let name = base.name.clone().unwrap_or_else(|| handler.clone());
     records::open("fanout", Access::Write)?.insert(&[
         Fanouts::ID.to(id),
-        Fanouts::KIND.to(lines::kind::TASKS),
+        Fanouts::KIND.to(FanoutKind::Tasks),
         Fanouts::NAME.to(name.as_str()),
         Fanouts::FIRE_TIME.to(now),
         Fanouts::HANDLER.to(handler.as_str()),
@@ -331,7 +332,7 @@ fn spread_change(revision: Id, name: &str, handler: Option<&str>, author: &crate
     )?;
     open("fanout", Access::Write)?.insert(&[
         Fanouts::ID.to(revision),
-        Fanouts::KIND.to(kind::DEFINITION),
+        Fanouts::KIND.to(FanoutKind::Definition),
         Fanouts::NAME.to(name),
         Fanouts::FIRE_TIME.to(now),
         Fanouts::HANDLER.to(handler),
@@ -397,7 +398,7 @@ pub fn problems() -> Result<Vec<(String, String, String)>> {
     Ok(rows
         .into_iter()
         .map(|(name, tenant, reason, cause)| {
-            let fix = if cause == Some(Cause::OwnSchedule as u8) {
+            let fix = if cause == Some(FanoutCause::OwnSchedule.letter()) {
                 format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
             } else {
                 format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))

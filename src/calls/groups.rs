@@ -11,7 +11,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::ids::Id;
-use crate::pure::state::{self, State};
+use crate::pure::state::State;
 use crate::pure::time::Span;
 use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
@@ -44,7 +44,7 @@ fn group_argument(args: &Args) -> Result<String> {
 fn members(tasks: &Table<Tasks>, results: &Table<Results>, group: &str) -> Members {
     transaction::with_latest_snapshot(|| {
         let unfinished = tasks.scan(&Tasks::BY_GROUP, &[Tasks::GROUP_ID.equals(group)]);
-        let unfinished = unfinished.filter(|row| state::is_task(row.char(Tasks::STATE))).collect();
+        let unfinished = unfinished.filter(|row| row.letter(Tasks::STATE).is_task()).collect();
         let mut finished: Vec<_> = results.scan(&Results::BY_GROUP, &[Results::GROUP_ID.equals(group)]).collect();
         finished.sort_by_key(|row| row.get(Results::ID));
         Members { unfinished, finished }
@@ -100,7 +100,7 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
 }
 
 fn is_failure(row: &Row<Results>) -> bool {
-    state::finished(row.char(Results::STATE)) != State::Done
+    row.letter(Results::STATE).seen() != State::Done
 }
 
 /// tq_result_group(group_id, failures, count, wait, tenant)
@@ -117,7 +117,7 @@ fn result_group(args: &Args) -> Result<Ret> {
         // As tq_result(propagate => false) has it.
         let error = row.get(Results::ERROR);
         let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
-        message.unwrap_or(state::finished(row.char(Results::STATE)).name()).into()
+        message.unwrap_or(row.letter(Results::STATE).seen().name()).into()
     });
     Ok(Ret::Json(values.collect::<Vec<Json>>().into()))
 }
@@ -197,7 +197,7 @@ fn queue_size(args: &Args) -> Result<Ret> {
     let mut size = 0;
     for row in tasks.scan(&Tasks::PICK, &[]) {
         let here = queue.as_deref().is_none_or(|q| row.get(Tasks::QUEUE).unwrap_or("default") == q);
-        let waits = state::is_task(row.char(Tasks::STATE)) && !running.contains(&row.get(Tasks::ID).unwrap_or_default());
+        let waits = row.letter(Tasks::STATE).is_task() && !running.contains(&row.get(Tasks::ID).unwrap_or_default());
         size += i64::from(here && waits);
     }
     Ok(Ret::Bigint(size))

@@ -10,7 +10,7 @@ use crate::postgres::relation::Access;
 use crate::postgres::{catalog, clock, definition, sandbox, shmem, worker};
 use crate::pure::ids::Id;
 use crate::pure::shares::Owner;
-use crate::pure::state;
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::shared::entry::Entry;
@@ -379,7 +379,7 @@ fn unfinished_rows(t: &Rc<Tenant>, max: i64) -> Option<i64> {
     let table = t.try_open(t.task, Access::Read).ok()??.fetch_at_most(0);
     let (mut count, mut seen) = (0, 0);
     for row in table.scan(&Tasks::PICK, &[]) {
-        count += i64::from(state::is_task(row.char(Tasks::STATE)));
+        count += i64::from(row.letter(Tasks::STATE).is_task());
         seen += 1;
         if count > max || seen > 2 * LOOK {
             break;
@@ -393,7 +393,7 @@ fn own_rows(t: &Rc<Tenant>, what: &str, rows: &mut Vec<Json>) {
     if may_select(t.task.oid())
         && let Ok(Some(table)) = t.try_open(t.task, Access::Read)
     {
-        for row in table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state::stored::QUARANTINED)]) {
+        for row in table.scan(&Tasks::PICK, &[Tasks::STATE.equals(Stored::Quarantined)]) {
             let id = row.get(Tasks::ID).unwrap_or_default().to_string();
             rows.push(problem(
                 format!("task {id} ({}) of {what}", row.get(Tasks::HANDLER).unwrap_or("")),

@@ -493,14 +493,14 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
         let tasks = tenant.try_open(tenant.task, Access::Read).ok()??;
         let results = tenant.try_open(tenant.result, Access::Read).ok()??;
         match crate::task::lookup::look_up(&tasks, &results, id) {
-            crate::task::lookup::Found::Finished(r) => Some(state::finished(r.char(Results::STATE)).name()),
+            crate::task::lookup::Found::Finished(r) => Some(r.letter(Results::STATE).seen().name()),
             crate::task::lookup::Found::Unfinished(r) => {
                 let running = shared::get().is_some_and(|s| {
                     crate::shared::slot::running(&s, tenant.oid, id, r.get(Tasks::CREATED_AT).unwrap_or_default()).is_some()
                 });
                 Some(
                     state::unfinished(
-                        r.char(Tasks::STATE),
+                        r.letter(Tasks::STATE),
                         r.get(Tasks::ATTEMPTS).unwrap_or(0),
                         r.get(Tasks::RUN_AT).unwrap_or_default(),
                         clock::now(),

@@ -155,7 +155,7 @@ fn queues(args: &Args) -> Result<Ret> {
             break;
         }
         seen += 1;
-        if !state::is_task(row.char(Tasks::STATE)) {
+        if !row.letter(Tasks::STATE).is_task() {
             continue;
         }
         let queue = row.get(Tasks::QUEUE).unwrap_or("default");
@@ -165,7 +165,7 @@ fn queues(args: &Args) -> Result<Ret> {
         let counts = found.get_mut(queue).expect("just made");
         let (attempts, run_at) = (row.get(Tasks::ATTEMPTS).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default());
         let runs = running.contains(&row.get(Tasks::ID).unwrap_or_default());
-        let state = state::unfinished(row.char(Tasks::STATE), attempts, run_at, now, runs);
+        let state = state::unfinished(row.letter(Tasks::STATE), attempts, run_at, now, runs);
         let counter = match state {
             State::Running => &mut counts.running,
             State::Queued => &mut counts.queued,

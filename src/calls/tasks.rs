@@ -10,7 +10,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
-use crate::pure::state::{self, State, ended};
+use crate::pure::state::{Ended, State, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::waiters::Waiting;
 use crate::shared::{self, slot, wake};
@@ -166,13 +166,13 @@ fn cancel(args: &Args) -> Result<Ret> {
 fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
-    state::is_task(row.char(Tasks::STATE)) && (even_running || !runs()) && table.delete(row) == Write::Done
+    row.letter(Tasks::STATE).is_task() && (even_running || !runs()) && table.delete(row) == Write::Done
 }
 
 fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    crate::work::tell::ended_unrun(tenant, row, ended::CANCELLED, None);
-    let end = End { state: ended::CANCELLED, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
+    crate::work::tell::ended_unrun(tenant, row, Ended::Cancelled, None);
+    let end = End { state: Ended::Cancelled, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
     complete::end(tenant, table, row, &end, true)?;
     wake::cancelled(tenant.oid, id, created_at);
     Ok(())
@@ -215,7 +215,7 @@ fn requeue(args: &Args) -> Result<Ret> {
         let handler = check(row.get(Results::HANDLER).unwrap_or(""))?;
         room.check_room()?;
         let id = row.get(Results::ID).unwrap_or_default();
-        if row.char(Results::STATE) == ended::QUARANTINED {
+        if row.letter(Results::STATE) == Ended::Quarantined {
             transaction::with_latest_snapshot(|| crate::task::notes::forget_note(&tasks, id));
         }
         if let Some(key) = row.text(Results::UNIQUE_KEY) {
@@ -237,11 +237,11 @@ fn requeue(args: &Args) -> Result<Ret> {
         if let Some(args) = &new_args {
             columns.push(Tasks::ARGS.to(args));
         }
-        let was_done = row.char(Results::STATE) == ended::DONE;
+        let was_done = row.letter(Results::STATE) == Ended::Done;
         let options = crate::work::ask::options_again(&tenant, options, was_done, new_args.is_some())?.column();
         columns.push(Tasks::OPTIONS.to(options.as_ref()));
         if let Some(on) = wait {
-            columns.push(Tasks::STATE.to(state::stored::WAITING));
+            columns.push(Tasks::STATE.to(Stored::Waiting));
             columns.push(Tasks::WAITS.to(1));
             columns.push(Tasks::WAITS_FOR.to(on));
         }
@@ -341,7 +341,7 @@ fn result(args: &Args) -> Result<Ret> {
         Found::Unfinished(_) => return Ok(Ret::Null),
         Found::Finished(row) => row,
     };
-    match state::finished(row.char(Results::STATE)) {
+    match row.letter(Results::STATE).seen() {
         State::Done => Ok(Ret::Document(row.document(Results::RESULT).unwrap_or_else(Jsonb::null))),
         state => outcome(state, row.get(Results::ERROR), args.bool(2)),
     }
@@ -463,7 +463,7 @@ fn attempts(args: &Args) -> Result<Ret> {
                 Some(Json::Array(h)) => h,
                 _ => vec![],
             };
-            if row.char(Results::STATE) == ended::DONE {
+            if row.letter(Results::STATE) == Ended::Done {
                 let (from, to) = (row.get(Results::STARTED_AT).unwrap_or_default(), row.get(Results::FINISHED_AT).unwrap_or_default());
                 entries.push(
                     json!({ "attempt": row.get(Results::ATTEMPTS), "outcome": "done", "started_at": from, "duration": to.saturating_since(from) }),

@@ -10,7 +10,6 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Rows;
 use crate::postgres::{activity, catalog, clock, shmem, worker};
 use crate::pure::atomics::GaugeU64;
-use crate::pure::state;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::shared::database::db_state;
@@ -260,7 +259,7 @@ fn tasks(args: &Args) -> Result<Ret> {
         table.scan(&Results::BY_ID, &[]).backward().all(|row| show(&|| TaskDocument::finished(&tenant, &row).into_row()));
     } else {
         let table = tenant.open_to_look(tenant.task)?;
-        let unfinished = table.scan(&Tasks::PICK, &[]).filter(|row| state::is_task(row.char(Tasks::STATE)));
+        let unfinished = table.scan(&Tasks::PICK, &[]).filter(|row| row.letter(Tasks::STATE).is_task());
         { unfinished }.all(|row| show(&|| why::describe(&tenant, &row, now).into_row()));
     }
     if more {

@@ -89,7 +89,7 @@ fn tables(tenant: &Tenant, reasons: &mut Reasons) -> Result<Option<(Table<Tasks>
 }
 
 fn finished(row: &Row<Results>, reasons: &mut Reasons) {
-    let state = state::finished(row.char(Results::STATE));
+    let state = row.letter(Results::STATE).seen();
     if state == State::Quarantined {
         reasons.say(
             "quarantined",
@@ -110,7 +110,7 @@ fn unfinished(tenant: &Rc<Tenant>, row: &Row<Tasks>, id: Id, reasons: &mut Reaso
     let s = shared::get();
     let slot = s.and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
-        row.char(Tasks::STATE),
+        row.letter(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
         row.get(Tasks::RUN_AT).unwrap_or_default(),
         now,

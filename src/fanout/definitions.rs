@@ -5,7 +5,7 @@
 //! is spread over the tenants like a fan-out; whoever is attached later is visited then. Both do the
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
-use crate::fanout::lines::{Adopted, Cause, STEP, Served, Skipped, note, run, spi, state};
+use crate::fanout::lines::{Adopted, STEP, Served, Skipped, note, run, spi};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
@@ -15,6 +15,7 @@ use crate::postgres::{call, clock, sandbox, transaction};
 use crate::pure::ids::{self, Id};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
+use crate::pure::state::{FanoutCause, FanoutState};
 use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::announce;
 use crate::schedules::definition::Definition;
@@ -131,7 +132,7 @@ fn reconcile(
     let Some(all) = OfAll::of_row(&definition) else { return Ok(Reconciled::Right) };
     if row.is_some() && of_all.is_none() {
         return Ok(Reconciled::Problem(Skipped {
-            cause: Some(Cause::OwnSchedule),
+            cause: Some(FanoutCause::OwnSchedule),
             reason: "the tenant has a schedule of its own of this name".into(),
         }));
     }
@@ -259,8 +260,8 @@ pub fn adopt(tenant: &Rc<Tenant>, outcomes: &Table<FanoutTenants>, place: Option
         let reconciled = reconcile(tenant, &table, &definitions, name, expected.map_or(Since::Visit(now), Since::Change))?;
         if let Some(revision) = revision {
             match &reconciled {
-                Reconciled::Right => note(outcomes, revision, &tenant.name, state::DEFINED, None, None),
-                Reconciled::Problem(skipped) => note(outcomes, revision, &tenant.name, state::SKIPPED, None, Some(skipped)),
+                Reconciled::Right => note(outcomes, revision, &tenant.name, FanoutState::Done, None, None),
+                Reconciled::Problem(skipped) => note(outcomes, revision, &tenant.name, FanoutState::Skipped, None, Some(skipped)),
             }
         }
         if n + 1 == NAMES || began.elapsed() > STEP {
@@ -327,8 +328,8 @@ pub fn fired(tenant: &Tenant, all: &OfAll, row: &Row<Schedules>, fire_time: At, 
     }
     let outcomes = open("fanout_tenant", Access::Write)?;
     match result {
-        Ok(id) => note(&outcomes, line, &tenant.name, state::ENQUEUED, Some(id), None),
-        Err(reason) => note(&outcomes, line, &tenant.name, state::SKIPPED, None, Some(&reason.into())),
+        Ok(id) => note(&outcomes, line, &tenant.name, FanoutState::Enqueued, Some(id), None),
+        Err(reason) => note(&outcomes, line, &tenant.name, FanoutState::Skipped, None, Some(&reason.into())),
     }
     Ok(begun)
 }

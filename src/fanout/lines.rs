@@ -5,6 +5,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, sandbox, transaction};
 use crate::pure::ids::Id;
+use crate::pure::state::{FanoutCause, FanoutKind, FanoutState};
 use crate::pure::time::At;
 use crate::task::options::Options;
 use crate::tenant::columns::{FanoutTenants, Fanouts, Tasks};
@@ -30,20 +31,6 @@ pub const STEP: Duration = Duration::from_millis(100);
 
 /// Longest reason that is kept, in bytes.
 const REASON: usize = 1000;
-
-/// `tenant_q.fanout.kind`.
-pub mod kind {
-    pub const TASKS: u8 = b'a';
-    pub const DEFINITION: u8 = b'd';
-}
-
-/// `tenant_q.fanout_tenant.state`; how a task ended is written as in tq_result.
-pub mod state {
-    pub const ENQUEUED: u8 = b'q';
-    /// A definition has reached the tenant.
-    pub const DEFINED: u8 = b'd';
-    pub const SKIPPED: u8 = b's';
-}
 
 thread_local! {
     /// Names that have got a line more than they had: the oldest ones may go. By the spreader, for a tick
@@ -83,16 +70,8 @@ pub fn lost() -> Failure {
 
 /// Why a tenant was left out: for people in words, for what is done about it as a cause.
 pub struct Skipped {
-    pub cause: Option<Cause>,
+    pub cause: Option<FanoutCause>,
     pub reason: String,
-}
-
-/// `tenant_q.fanout_tenant.cause`: what mends it, where that is not up to the tenant as a whole.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Cause {
-    /// The tenant has a schedule of its own of this name, which would have to go.
-    OwnSchedule = b'o',
 }
 
 impl From<String> for Skipped {
@@ -102,9 +81,9 @@ impl From<String> for Skipped {
 }
 
 /// What became of it in this tenant, for the first time or anew.
-pub fn note(outcomes: &Table<FanoutTenants>, fanout: Id, tenant: &str, state: u8, task: Option<Id>, skipped: Option<&Skipped>) {
+pub fn note(outcomes: &Table<FanoutTenants>, fanout: Id, tenant: &str, state: FanoutState, task: Option<Id>, skipped: Option<&Skipped>) {
     let reason = skipped.map(|s| cut(&s.reason));
-    let cause = skipped.and_then(|s| s.cause).map(|cause| cause as u8);
+    let cause = skipped.and_then(|s| s.cause);
     match outcome(outcomes, fanout, tenant) {
         Some(row) => {
             let changes = [
@@ -169,7 +148,7 @@ pub fn is_of(tasks: &Table<Tasks>, id: Id, fanout: Option<Id>) -> bool {
 pub fn finish(fanouts: &Table<Fanouts>, row: &Row<Fanouts>) -> std::result::Result<Step, Failure> {
     let id = call::uuid(row.get(Fanouts::ID).unwrap_or_default());
     let name = row.get(Fanouts::NAME).unwrap_or("");
-    if row.char(Fanouts::KIND) == kind::DEFINITION && !crate::schedules::of_all::is_defined(name)? {
+    if row.letter(Fanouts::KIND) == FanoutKind::Definition && !crate::schedules::of_all::is_defined(name)? {
         // Removed everywhere: nothing is left to tell of it.
         run("DELETE FROM tenant_q.fanout_tenant o WHERE o.fanout OPERATOR(pg_catalog.=) $1", &[id.into()])?;
         return if fanouts.delete(row) == Write::Done { Ok(Step::Served(0)) } else { Err(lost()) };
@@ -192,7 +171,7 @@ pub fn run(sql: &str, args: &[DatumWithOid]) -> Result<()> {
 }
 
 /// A task has become final: says so where it belongs to a fan-out. In the transaction that ends it.
-pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: u8, why: Option<&str>) -> Result<()> {
+pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: FanoutState, why: Option<&str>) -> Result<()> {
     let (Some(fanout), Some(id)) = (Options::of(row).fanout, row.get(Tasks::ID)) else { return Ok(()) };
     report(tenant, fanout, id, state, why, true)
 }
@@ -200,12 +179,12 @@ pub fn ended(tenant: &Tenant, row: &Row<Tasks>, state: u8, why: Option<&str>) ->
 /// A finished task is to run again.
 pub fn reopened(tenant: &Tenant, id: Id, options: &Options) -> Result<()> {
     match options.fanout {
-        Some(fanout) => report(tenant, fanout, id, state::ENQUEUED, None, false),
+        Some(fanout) => report(tenant, fanout, id, FanoutState::Enqueued, None, false),
         None => Ok(()),
     }
 }
 
-fn report(tenant: &Tenant, fanout: Id, id: Id, state: u8, why: Option<&str>, over: bool) -> Result<()> {
+fn report(tenant: &Tenant, fanout: Id, id: Id, state: FanoutState, why: Option<&str>, over: bool) -> Result<()> {
     let outcomes = records::open("fanout_tenant", Access::Write)?;
     let reason = why.map(cut);
     for _ in 0..TRIES {

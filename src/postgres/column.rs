@@ -5,6 +5,7 @@ use crate::postgres::interval;
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids::Id;
+use crate::pure::state::Letter;
 use crate::pure::time::At;
 use pgrx::IntoDatum;
 use pgrx::pg_sys;
@@ -188,7 +189,6 @@ kinds! {
     /// Read as None also where there is more of it than anybody could mean, and where it was not fetched. So are all
     /// of variable length.
     Text = TEXTOID, &'r str, &'r str, |row, n| row.str(n), Value::Text;
-    Char = CHAROID, u8, u8, |row, n| row.datum(n).map(|d| d.value() as u8), Value::Char;
     Int2 = INT2OID, i16, i16, |row, n| row.datum(n).map(|d| d.value() as i16), Value::I16;
     Int4 = INT4OID, i32, i32, |row, n| row.datum(n).map(|d| d.value() as i32), Value::I32;
     Int8 = INT8OID, i64, i64, |row, n| row.datum(n).map(|d| d.value() as i64), Value::I64;
@@ -200,6 +200,21 @@ kinds! {
     Json = JSONBOID, serde_json::Value, &'r Jsonb, |row, n| row.json(n), Value::Json;
     Interval = INTERVALOID, interval::Interval, interval::Interval, |row, n| row.interval(n), Value::Interval;
     Texts = TEXTARRAYOID, Vec<String>, &'r [String], |row, n| row.texts(n), Value::Texts;
+}
+
+/// One of a few, as one character: a "char".
+pub struct Kept<E>(PhantomData<fn() -> E>);
+
+impl<E: Letter> Kind for Kept<E> {
+    const TYPE: pg_sys::Oid = pg_sys::CHAROID;
+    type Read<'r> = E;
+    type Written<'r> = E;
+    unsafe fn read<R>(row: &Row<R>, n: usize) -> Option<E> {
+        row.datum(n).map(|datum| E::of_letter(datum.value() as u8))
+    }
+    fn value<'a>(written: E) -> Value<'a> {
+        Value::Char(written.letter())
+    }
 }
 
 /// What is stored in as many bytes as it takes, perhaps out of line.
@@ -260,18 +275,18 @@ impl Value<'_> {
 
 /// Declares tables: a type each, with a constant for each column, in their order.
 macro_rules! tables {
-    ($($(#[$doc:meta])* $table:ident { $($column:ident: $kind:ident,)* })*) => {$(
+    ($($(#[$doc:meta])* $table:ident { $($column:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
         pub enum $table {}
         impl $crate::postgres::column::Relation for $table {
-            const TYPES: &'static [pgrx::pg_sys::Oid] = &[$(<$crate::postgres::column::$kind as $crate::postgres::column::Kind>::TYPE),*];
+            const TYPES: &'static [pgrx::pg_sys::Oid] = &[$(<$kind as $crate::postgres::column::Kind>::TYPE),*];
         }
         const _: () = {
             #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the columns' places, counted by the compiler")]
             enum Place { $($column),* }
             #[allow(dead_code, reason = "all columns of a table stand here")]
             impl $table {
-                $(pub const $column: $crate::postgres::column::Column<$table, $crate::postgres::column::$kind> =
+                $(pub const $column: $crate::postgres::column::Column<$table, $kind> =
                     $crate::postgres::column::Column::new(Place::$column as usize + 1);)*
             }
         };

@@ -1,11 +1,12 @@
 //! A row, copied out of its table: what it holds, where it stood, and who was about to change it.
 
-use crate::postgres::column::{self, Char, Column, Json, Kind, OfAnyLength, Relation, Set, Text, Value};
+use crate::postgres::column::{self, Column, Json, Kept, Kind, OfAnyLength, Relation, Set, Text, Value};
 use crate::postgres::interval::{self, Interval};
 use crate::postgres::text;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::types::{self, Jsonb};
 use crate::pure::ids::Id;
+use crate::pure::state::Letter;
 use crate::pure::time::Span;
 use pgrx::{FromDatum, pg_sys};
 use std::cell::RefCell;
@@ -163,9 +164,9 @@ impl<R> Row<R> {
     pub fn span(&self, column: Column<R, column::Interval>) -> Option<Span> {
         self.get(column).map(|interval| interval::span_of(&interval))
     }
-    /// A "char"; 0 = NULL.
-    pub fn char(&self, column: Column<R, Char>) -> u8 {
-        self.get(column).unwrap_or(0)
+    /// One of a few, or what is none of them.
+    pub fn letter<E: Letter>(&self, column: Column<R, Kept<E>>) -> E {
+        self.get(column).unwrap_or_default()
     }
     /// A document as it is, not looked into.
     pub fn document(&self, column: Column<R, Json>) -> Option<Jsonb> {

@@ -75,62 +75,129 @@ impl State {
     }
 }
 
-/// `tq_task.state` on disk.
-pub mod stored {
-    pub const QUEUED: u8 = b'q';
-    /// As queued, but its queue takes turns with others: see waits/turn.rs.
-    pub const TURN: u8 = b't';
-    pub const WAITING: u8 = b'w';
-    pub const HELD: u8 = b'h';
-    /// Its result says that it is quarantined; this row is what tq_problems finds it by.
-    pub const QUARANTINED: u8 = b'x';
-    /// A key or a limit is busy.
-    pub const GATED: u8 = b'k';
-    /// Stands for one of several tasks that another row waits for.
-    pub const LINK: u8 = b'l';
-    /// Finished, but keeps its unique key.
-    pub const KEY: u8 = b'u';
+/// A choice that is kept as one character. What a row's owner has made up is `Unknown`, the default.
+pub trait Letter: Copy + Default + 'static {
+    fn letter(self) -> u8;
+    fn of_letter(letter: u8) -> Self;
 }
 
-/// Whether a row of this state is an unfinished task, and not a note of the engine's.
-pub fn is_task(state: u8) -> bool {
-    !matches!(state, stored::KEY | stored::LINK | stored::QUARANTINED)
+macro_rules! letters {
+    ($($(#[$doc:meta])* pub enum $name:ident { $($(#[$of:meta])* $choice:ident = $letter:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[$of])* $choice = $letter,)*
+            /// No letter of ours.
+            #[default]
+            Unknown = b'?',
+        }
+        impl Letter for $name {
+            fn letter(self) -> u8 {
+                self as u8
+            }
+            fn of_letter(letter: u8) -> $name {
+                match letter {
+                    $($letter => $name::$choice,)*
+                    _ => $name::Unknown,
+                }
+            }
+        }
+    )*};
 }
 
-/// Whether a row of this state runs when it is due.
-pub fn is_runnable(state: u8) -> bool {
-    matches!(state, stored::QUEUED | stored::TURN)
-}
+letters! {
+    /// `tq_task.state`.
+    pub enum Stored {
+        Queued = b'q',
+        /// As queued, but its queue takes turns with others: see waits/turn.rs.
+        Turn = b't',
+        Waiting = b'w',
+        Held = b'h',
+        /// Its result says that it is quarantined; this row is what tq_problems finds it by.
+        Quarantined = b'x',
+        /// A key or a limit is busy.
+        Gated = b'k',
+        /// Stands for one of several tasks that another row waits for.
+        Link = b'l',
+        /// Finished, but keeps its unique key.
+        Key = b'u',
+    }
 
-/// `tq_result.state` on disk.
-pub mod ended {
-    pub const DONE: u8 = b'd';
-    pub const FAILED: u8 = b'f';
-    pub const CANCELLED: u8 = b'c';
-    pub const EXPIRED: u8 = b'e';
-    pub const QUARANTINED: u8 = b'x';
-}
+    /// `tq_result.state`.
+    pub enum Ended {
+        Done = b'd',
+        Failed = b'f',
+        Cancelled = b'c',
+        Expired = b'e',
+        Quarantined = b'x',
+    }
 
-/// What a row of tq_task says of its task; `running` is known from the slots.
-pub fn unfinished(state: u8, attempts: i32, run_at: At, now: At, running: bool) -> State {
-    match state {
-        _ if running => State::Running,
-        stored::WAITING => State::Deferred,
-        stored::HELD => State::Held,
-        _ if attempts > 0 => State::Retrying,
-        _ if run_at > now => State::Delayed,
-        _ => State::Queued,
+    /// `tenant_q.fanout.kind`.
+    pub enum FanoutKind {
+        Tasks = b'a',
+        Definition = b'd',
+    }
+
+    /// `tenant_q.fanout_tenant.state`: how far it is in a tenant. How a task ended is written as in tq_result.
+    pub enum FanoutState {
+        Expected = b'o',
+        Enqueued = b'q',
+        /// Of a definition: it has reached the tenant.
+        Done = b'd',
+        Failed = b'f',
+        Cancelled = b'c',
+        Expired = b'e',
+        Quarantined = b'x',
+        Skipped = b's',
+    }
+
+    /// `tenant_q.fanout_tenant.cause`: what mends it, where that is not up to the tenant as a whole.
+    pub enum FanoutCause {
+        /// The tenant has a schedule of its own of this name, which would have to go.
+        OwnSchedule = b'o',
     }
 }
 
-/// What a row of tq_result says of its task.
-pub fn finished(state: u8) -> State {
+impl Stored {
+    /// Whether it is an unfinished task, and not a note of the engine's.
+    pub fn is_task(self) -> bool {
+        !matches!(self, Stored::Key | Stored::Link | Stored::Quarantined)
+    }
+    /// Whether it runs when it is due.
+    pub fn is_runnable(self) -> bool {
+        matches!(self, Stored::Queued | Stored::Turn)
+    }
+}
+
+impl Ended {
+    /// As people see it.
+    pub fn seen(self) -> State {
+        match self {
+            Ended::Done => State::Done,
+            Ended::Cancelled => State::Cancelled,
+            Ended::Expired => State::Expired,
+            Ended::Quarantined => State::Quarantined,
+            Ended::Failed | Ended::Unknown => State::Failed,
+        }
+    }
+}
+
+impl From<Ended> for FanoutState {
+    fn from(ended: Ended) -> FanoutState {
+        FanoutState::of_letter(ended.letter())
+    }
+}
+
+/// What a row of tq_task says of its task; `running` is known from the slots.
+pub fn unfinished(state: Stored, attempts: i32, run_at: At, now: At, running: bool) -> State {
     match state {
-        ended::DONE => State::Done,
-        ended::CANCELLED => State::Cancelled,
-        ended::EXPIRED => State::Expired,
-        ended::QUARANTINED => State::Quarantined,
-        _ => State::Failed,
+        _ if running => State::Running,
+        Stored::Waiting => State::Deferred,
+        Stored::Held => State::Held,
+        _ if attempts > 0 => State::Retrying,
+        _ if run_at > now => State::Delayed,
+        _ => State::Queued,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::postgres::{clock, transaction};
 use crate::pure::choice::{AfterOutcome, Said};
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
-use crate::pure::state::ended;
+use crate::pure::state::Ended;
 use crate::pure::time::At;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::of_all::is_of_all;
@@ -97,10 +97,10 @@ pub fn is_last(state: &State) -> bool {
 }
 
 /// Whether a task's end counts for a schedule that comes after its schedule.
-fn counts(wanted: AfterOutcome, end: u8) -> bool {
+fn counts(wanted: AfterOutcome, end: Ended) -> bool {
     match wanted {
-        AfterOutcome::Success => end == ended::DONE,
-        AfterOutcome::Failure => end == ended::FAILED,
+        AfterOutcome::Success => end == Ended::Done,
+        AfterOutcome::Failure => end == Ended::Failed,
         AfterOutcome::Any => true,
     }
 }
@@ -238,7 +238,7 @@ pub fn followers(table: &Table<Schedules>, row: &Row<Schedules>) -> Vec<String> 
 }
 
 /// A task has ended for good, in this transaction: its schedule counts it, and whoever comes after that is told.
-pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Result<(), Failure> {
+pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: Ended) -> std::result::Result<(), Failure> {
     if !task.has(Tasks::SCHEDULE) {
         return Ok(());
     }
@@ -246,7 +246,7 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Resu
     let table = tenant.open(tenant.schedule, Access::Write)?;
     let Some(row) = find(&table, &name) else { return Ok(()) };
     let before = State::of(&row).before;
-    if state == ended::FAILED {
+    if state == Ended::Failed {
         change(&table, &name, |row| {
             let failures = row.get(Schedules::FAIL_COUNT).unwrap_or(0).saturating_add(1);
             Some(Change { state: State::of(row), columns: vec![Schedules::FAIL_COUNT.to(failures)] })
@@ -271,7 +271,7 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: u8) -> std::result::Resu
 }
 
 /// A follower's notes after the end of `name`; None: it doesn't matter to it.
-fn after_end(row: &Row<Schedules>, name: &str, end: u8, now: At) -> Option<State> {
+fn after_end(row: &Row<Schedules>, name: &str, end: Ended, now: At) -> Option<State> {
     let options = Options::of(row);
     let wanted = options.after_outcome.as_ref().and_then(Said::choice).unwrap_or_default();
     let after = names_in(options.after);

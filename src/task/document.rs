@@ -10,7 +10,7 @@ use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
-use crate::pure::state::{self, State};
+use crate::pure::state::{Ended, State};
 use crate::pure::time::{self, At};
 use crate::task::end::End;
 use crate::task::new::NewTask;
@@ -135,7 +135,7 @@ impl<'a> TaskDocument<'a> {
             tenant: &tenant.name,
             handler: row.get(Results::HANDLER),
             name: row.get(Results::NAME),
-            state: state::finished(row.char(Results::STATE)).name(),
+            state: row.letter(Results::STATE).seen().name(),
             reason: None,
             args: row.get(Results::ARGS),
             result: row.get(Results::RESULT),
@@ -160,7 +160,7 @@ impl<'a> TaskDocument<'a> {
     /// One that is just ending, for its hooks.
     pub fn ending(tenant: &'a Tenant, row: &'a Row<Tasks>, end: &End) -> TaskDocument<'a> {
         TaskDocument {
-            state: state::finished(end.state).name(),
+            state: end.state.seen().name(),
             result: end.result.map(Jsonb::value),
             error: end.error.clone(),
             attempt: end.attempts,
@@ -250,8 +250,8 @@ fn registered(tenant: &Tenant, row: &Row<Tasks>) -> Option<Rc<Handler>> {
 }
 
 /// For messages: "has …".
-pub fn ended_how(state: u8) -> &'static str {
-    match state::finished(state) {
+pub fn ended_how(state: Ended) -> &'static str {
+    match state.seen() {
         State::Cancelled => "been cancelled",
         State::Expired => "expired",
         State::Quarantined => "been quarantined",

@@ -8,7 +8,7 @@ use crate::postgres::relation::{Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::pure::state::AttemptEnd;
+use crate::pure::state::{AttemptEnd, Ended};
 use crate::pure::time::{At, Span};
 use crate::shared::slot::Item;
 use crate::task::lookup;
@@ -32,7 +32,7 @@ pub fn is_fenced(failure: &Failure) -> bool {
 /// How a finished task is recorded.
 #[derive(Default)]
 pub struct End<'a> {
-    pub state: u8,
+    pub state: Ended,
     pub attempts: i32,
     /// None: as the row has it.
     pub crashes: Option<i32>,

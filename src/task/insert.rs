@@ -6,7 +6,7 @@ use crate::postgres::relation::Table;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem};
 use crate::pure::ids::Id;
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::pure::time::At;
 use crate::shared::wake;
 use crate::task::new::{self, NewTask, TIME_MAX};
@@ -40,7 +40,7 @@ pub fn insert(
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
     let conditional = waits_for.is_some() || !new.depends_on.is_empty();
-    let place = if waits_for.is_some() { Place { state: stored::WAITING, waits_for } } else { Place::of(tenant, queue) };
+    let place = if waits_for.is_some() { Place { state: Stored::Waiting, waits_for } } else { Place::of(tenant, queue) };
     table.insert(&[
         Tasks::ID.to(id),
         Tasks::HANDLER.to(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),

@@ -6,7 +6,6 @@ use crate::postgres::relation::Table;
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::transaction;
 use crate::pure::ids::Id;
-use crate::pure::state;
 use crate::shared::entry;
 use crate::shared::slot::{GATES, Item};
 use crate::tenant::Tenant;
@@ -56,7 +55,7 @@ pub fn look_up(tasks: &Table<Tasks>, results: &Table<Results>, id: Id) -> Found 
             return Found::Finished(row);
         }
         match tasks.find(Tasks::ID.equals(id)) {
-            Some(row) if state::is_task(row.char(Tasks::STATE)) => Found::Unfinished(row),
+            Some(row) if row.letter(Tasks::STATE).is_task() => Found::Unfinished(row),
             _ => Found::Nothing,
         }
     })

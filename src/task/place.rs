@@ -3,7 +3,7 @@
 use crate::postgres::column::Set;
 use crate::postgres::row::Row;
 use crate::pure::ids::{self, Id};
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
@@ -11,7 +11,7 @@ use crate::tenant::queue::Pick;
 /// Where a row that could run belongs: its state and `waits_for`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    pub state: u8,
+    pub state: Stored,
     pub waits_for: Option<Id>,
 }
 
@@ -20,14 +20,14 @@ impl Place {
     pub fn of(tenant: &Tenant, queue: Option<&str>) -> Place {
         match tenant.queue(queue) {
             Some(q) if matches!(q.pick, Some(Pick::RoundRobin | Pick::Random)) => {
-                Place { state: stored::TURN, waits_for: Some(ids::turn_id(&q.name)) }
+                Place { state: Stored::Turn, waits_for: Some(ids::turn_id(&q.name)) }
             }
-            _ => Place { state: stored::QUEUED, waits_for: None },
+            _ => Place { state: Stored::Queued, waits_for: None },
         }
     }
     /// Whether this row is where it belongs.
     pub fn has(self, row: &Row<Tasks>) -> bool {
-        self == Place { state: row.char(Tasks::STATE), waits_for: row.get(Tasks::WAITS_FOR) }
+        self == Place { state: row.letter(Tasks::STATE), waits_for: row.get(Tasks::WAITS_FOR) }
     }
     /// The columns that put a row there.
     pub fn changes<'a>(self) -> [Set<'a, Tasks>; 2] {

@@ -1,13 +1,14 @@
 //! Our tables and their indexes, by name: the mirror of sql/*.sql. Columns are appended there, never inserted.
 
-use crate::postgres::column::{Index, tables};
+use crate::postgres::column::{Bool, Index, Int2, Int4, Int8, Interval, Json, Kept, Oid, Text, Texts, Time, Uuid, tables};
+use crate::pure::state::{Ended, FanoutCause, FanoutKind, FanoutState, Stored};
 
 tables! {
     /// Unfinished tasks of a tenant (sql/tenant_tables.sql).
     Tasks {
         ID: Uuid,
         HANDLER: Text,
-        STATE: Char,
+        STATE: Kept<Stored>,
         PRIORITY: Int2,
         ATTEMPTS: Int4,
         CRASHES: Int4,
@@ -36,7 +37,7 @@ tables! {
     Results {
         ID: Uuid,
         HANDLER: Text,
-        STATE: Char,
+        STATE: Kept<Ended>,
         PRIORITY: Int2,
         ATTEMPTS: Int4,
         CRASHES: Int4,
@@ -223,7 +224,7 @@ tables! {
     /// `tenant_q.fanout` (sql/fanout.sql).
     Fanouts {
         ID: Uuid,
-        KIND: Char,
+        KIND: Kept<FanoutKind>,
         NAME: Text,
         FIRE_TIME: Time,
         HANDLER: Text,
@@ -241,11 +242,11 @@ tables! {
     FanoutTenants {
         FANOUT: Uuid,
         TENANT: Text,
-        STATE: Char,
+        STATE: Kept<FanoutState>,
         TASK: Uuid,
         REASON: Text,
         FINISHED_AT: Time,
-        CAUSE: Char,
+        CAUSE: Kept<FanoutCause>,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::postgres::relation::{Table, Tally};
 use crate::postgres::{shmem, transaction};
-use crate::pure::state::{self, stored};
+use crate::pure::state::{Letter, Stored};
 use crate::shared::entry::{Entry, EntryRef};
 use crate::shared::gauge::{self, Correction};
 use crate::shared::{self, Shared, wake};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Has the rows of a tenant's table of tasks counted as they are written.
 pub fn tally(tenant: &Tenant) -> Tally {
-    Tally { column: Tasks::STATE.number(), counts: state::is_task, owner: tenant.oid, note }
+    Tally { column: Tasks::STATE.number(), counts: |letter| Stored::of_letter(letter).is_task(), owner: tenant.oid, note }
 }
 
 thread_local! {
@@ -71,7 +71,7 @@ pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, most: i64, withi
         let quiet = left == entered && sum(|e| e.entered.load()) == entered;
         let mut rows = 0;
         let mut all = true;
-        for state in [stored::QUEUED, stored::TURN, stored::WAITING, stored::HELD, stored::GATED] {
+        for state in [Stored::Queued, Stored::Turn, Stored::Waiting, Stored::Held, Stored::Gated] {
             let mut found = tasks.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]);
             while all && found.pass() {
                 if rows % 256 == 255 {

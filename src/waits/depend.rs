@@ -21,7 +21,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::DependsMode;
 use crate::pure::ids::Id;
-use crate::pure::state::{self, ended, stored};
+use crate::pure::state::{Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::wake;
 use crate::task::new::{NewTask, TIME_MAX};
@@ -48,7 +48,7 @@ pub enum Answer {
 
 /// The row of an unfinished task.
 fn unfinished(tasks: &Table<Tasks>, id: Id) -> Option<Row<Tasks>> {
-    tasks.find(Tasks::ID.equals(id)).filter(|r| state::is_task(r.char(Tasks::STATE)))
+    tasks.find(Tasks::ID.equals(id)).filter(|r| r.letter(Tasks::STATE).is_task())
 }
 
 /// Before the task is written: are the dependencies there? What the row waits for from the start:
@@ -100,14 +100,14 @@ pub fn evaluate(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>
             }
             continue;
         }
-        let state = results.find(Results::ID.equals(d)).map(|r| r.char(Results::STATE));
+        let state = results.find(Results::ID.equals(d)).map(|r| r.letter(Results::STATE));
         // One that isn't kept any more counts as done: failures are kept longest.
-        let met = state.is_none_or(|s| s == ended::DONE) || allow_failure;
+        let met = state.is_none_or(|s| s == Ended::Done) || allow_failure;
         match (met, any) {
             (true, true) => return Answer::Ready,
             (true, false) => {}
-            (false, false) => return Answer::Never(unmet(d, state.unwrap_or(0))),
-            (false, true) => failed = Some(unmet(d, state.unwrap_or(0))),
+            (false, false) => return Answer::Never(unmet(d, state.unwrap_or_default())),
+            (false, true) => failed = Some(unmet(d, state.unwrap_or_default())),
         }
     }
     match (open.first(), failed) {
@@ -119,7 +119,7 @@ pub fn evaluate(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>
     }
 }
 
-fn unmet(id: Id, state: u8) -> Failure {
+fn unmet(id: Id, state: Ended) -> Failure {
     Failure::new(SqlState::NEVER, format!("task {} that it depends on has {}", id, crate::task::document::ended_how(state)))
 }
 
@@ -131,10 +131,10 @@ fn link_id(dependent: Id, of: Id) -> Id {
 pub fn write_waits(tasks: &Table<Tasks>, row: &Row<Tasks>, answer: &Answer) {
     match answer {
         Answer::Wait(on) => {
-            let _: Write = tasks.update(row, &[Tasks::STATE.to(stored::WAITING), Tasks::WAITS_FOR.to(*on)]);
+            let _: Write = tasks.update(row, &[Tasks::STATE.to(Stored::Waiting), Tasks::WAITS_FOR.to(*on)]);
         }
         Answer::WaitAny(list) => {
-            if tasks.update(row, &[Tasks::STATE.to(stored::WAITING), Tasks::WAITS_FOR.null()]) == Write::Overtaken {
+            if tasks.update(row, &[Tasks::STATE.to(Stored::Waiting), Tasks::WAITS_FOR.null()]) == Write::Overtaken {
                 return;
             }
             let id = row.get(Tasks::ID).unwrap_or_default();
@@ -148,7 +148,7 @@ pub fn write_waits(tasks: &Table<Tasks>, row: &Row<Tasks>, answer: &Answer) {
                 tasks.insert(&[
                     Tasks::ID.to(link),
                     Tasks::HANDLER.to(row.get(Tasks::HANDLER).unwrap_or("")),
-                    Tasks::STATE.to(stored::LINK),
+                    Tasks::STATE.to(Stored::Link),
                     Tasks::PRIORITY.to(0),
                     Tasks::ATTEMPTS.to(0),
                     Tasks::CRASHES.to(0),
@@ -189,14 +189,14 @@ pub fn waiting_for(tasks: &Table<Tasks>, key: Id) -> Scan<'_, Tasks> {
 pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: Id) -> std::result::Result<(), Failure> {
     let found: Vec<_> = transaction::with_latest_snapshot(|| waiting_for(tasks, id).collect());
     for row in found {
-        if row.char(Tasks::STATE) != stored::LINK {
+        if row.letter(Tasks::STATE) != Stored::Link {
             let_go(tenant, tasks, row, Some(id))?;
             continue;
         }
         let _: Write = tasks.delete(&row);
         let dependent = row.get(Tasks::NAME).and_then(Id::parse).unwrap_or_default();
         if let Some(row) = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(dependent)))
-            && row.char(Tasks::STATE) == stored::WAITING
+            && row.letter(Tasks::STATE) == Stored::Waiting
         {
             let_go(tenant, tasks, row, None)?;
         }
@@ -207,7 +207,7 @@ pub fn release(tenant: &Tenant, tasks: &Table<Tasks>, id: Id) -> std::result::Re
 /// When a row that is let go may run: a step of a chain can be asked to keep a distance from the one before.
 fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<At, Failure> {
     let run_at = row.get(Tasks::RUN_AT).unwrap_or_default();
-    if row.char(Tasks::STATE) != stored::WAITING {
+    if row.letter(Tasks::STATE) != Stored::Waiting {
         return Ok(run_at);
     }
     let Some(delay) = Options::of(row).delay else { return Ok(run_at) };
@@ -244,7 +244,7 @@ pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: 
         }
         let id = row.get(Tasks::ID).unwrap_or_default();
         match transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(id))) {
-            Some(now) if matches!(now.char(Tasks::STATE), stored::WAITING | stored::GATED) && now.get(Tasks::WAITS_FOR) == from => {
+            Some(now) if matches!(now.letter(Tasks::STATE), Stored::Waiting | Stored::Gated) && now.get(Tasks::WAITS_FOR) == from => {
                 row = now
             }
             _ => return Ok(false),

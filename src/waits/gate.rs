@@ -18,7 +18,7 @@ use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::{self, Id};
 use crate::pure::rate::Rate;
 use crate::pure::shares::Owner;
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::pure::word::SlotState;
 use crate::shared::rates::RateFound;
@@ -227,7 +227,7 @@ fn is_there(tasks: &Table<Tasks>, id: Id, tid: Option<u64>, attempts: Option<i32
 
 /// The row is put aside at this gate.
 pub fn put_aside(tasks: &Table<Tasks>, row: &Row<Tasks>, gate: Id) {
-    let _: crate::postgres::relation::Write = tasks.update(row, &[Tasks::STATE.to(stored::GATED), Tasks::WAITS_FOR.to(gate)]);
+    let _: crate::postgres::relation::Write = tasks.update(row, &[Tasks::STATE.to(Stored::Gated), Tasks::WAITS_FOR.to(gate)]);
 }
 
 /// What of a waiting task is busy, for people.

@@ -9,7 +9,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids::{self, Id};
-use crate::pure::state::{ended, stored};
+use crate::pure::state::{Ended, Stored};
 use crate::task::options::Options;
 use crate::task::{document, end};
 use crate::tenant::Tenant;
@@ -83,7 +83,7 @@ pub struct Gathered {
 pub fn count_down(tenant: &Tenant, tasks: &Table<Tasks>, flow: Id) -> std::result::Result<Option<Gathered>, Failure> {
     loop {
         let found = transaction::with_latest_snapshot(|| tasks.find(Tasks::ID.equals(flow)));
-        let Some(row) = found.filter(|row| row.char(Tasks::STATE) == stored::WAITING) else { return Ok(None) };
+        let Some(row) = found.filter(|row| row.letter(Tasks::STATE) == Stored::Waiting) else { return Ok(None) };
         let left = row.get(Tasks::WAITS).unwrap_or(1) - 1;
         if left > 0 {
             if tasks.update(&row, &[Tasks::WAITS.to(left)]) == Write::Done {
@@ -99,12 +99,12 @@ pub fn count_down(tenant: &Tenant, tasks: &Table<Tasks>, flow: Id) -> std::resul
 /// The first member that did not end well, and how many others.
 #[derive(Default)]
 struct Unwell {
-    first: Option<(usize, u8, Option<String>)>,
+    first: Option<(usize, Ended, Option<String>)>,
     others: usize,
 }
 
 impl Unwell {
-    fn note(&mut self, nth: usize, state: u8, member: Option<&Row<Results>>) {
+    fn note(&mut self, nth: usize, state: Ended, member: Option<&Row<Results>>) {
         if self.first.is_some() {
             self.others += 1;
             return;
@@ -136,7 +136,7 @@ fn gather(tenant: &Tenant, row: Row<Tasks>) -> std::result::Result<Gathered, Fai
     transaction::with_latest_snapshot(|| {
         for nth in 0..count {
             let member = results.find(Results::ID.equals(ids::member_id(id, nth)));
-            let state = member.as_ref().map_or(ended::DONE, |member| member.char(Results::STATE));
+            let state = member.as_ref().map_or(Ended::Done, |member| member.letter(Results::STATE));
             // As text: nothing of it is lost, however deep it is nested.
             let result = member.as_ref().and_then(|member| member.document(Results::RESULT)).map(|result| result.text());
             match result.as_deref().and_then(|text| text.strip_prefix('[')?.strip_suffix(']')) {
@@ -149,7 +149,7 @@ fn gather(tenant: &Tenant, row: Row<Tasks>) -> std::result::Result<Gathered, Fai
                 }
                 _ => gathered.push(result.unwrap_or("null".into())),
             }
-            if state != ended::DONE {
+            if state != Ended::Done {
                 unwell.note(nth, state, member.as_ref());
             }
         }

@@ -9,7 +9,7 @@
 use crate::postgres::column::{Index, Key};
 use crate::postgres::relation::Table;
 use crate::pure::ids::{self, Id};
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
@@ -33,7 +33,7 @@ impl Source {
     }
     /// The condition on the first column.
     pub fn is_its<'a>(&self) -> Key<'a, Tasks> {
-        self.queue.map_or(Tasks::STATE.equals(stored::QUEUED), |queue| Tasks::WAITS_FOR.equals(queue))
+        self.queue.map_or(Tasks::STATE.equals(Stored::Queued), |queue| Tasks::WAITS_FOR.equals(queue))
     }
     /// The highest priority present strictly between the two bounds.
     pub fn first_priority(&self, table: &Table<Tasks>, below: Option<i16>, above: Option<i16>) -> Option<i16> {

@@ -12,7 +12,7 @@ use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::{OnConflict, UniqueUntil};
 use crate::pure::ids::Id;
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::shared::{self, slot};
 use crate::task::new::NewTask;
 use crate::task::options::Options;
@@ -53,7 +53,7 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             }
             continue;
         }
-        let finished = matches!(row.char(Tasks::STATE), stored::KEY | stored::QUARANTINED);
+        let finished = matches!(row.letter(Tasks::STATE), Stored::Key | Stored::Quarantined);
         let taken = |detail: &str| {
             Err(Error::new(SqlState::UNIQUE_VIOLATION, format!("unique_key \"{key}\" is taken by task {}", id))
                 .detail(detail.to_string())
@@ -117,7 +117,7 @@ pub fn keep(tasks: &Table<Tasks>, row: &Row<Tasks>) {
     tasks.insert(&[
         Tasks::ID.as_in(row, Tasks::ID),
         Tasks::HANDLER.as_in(row, Tasks::HANDLER),
-        Tasks::STATE.to(stored::KEY),
+        Tasks::STATE.to(Stored::Key),
         Tasks::PRIORITY.as_in(row, Tasks::PRIORITY),
         Tasks::ATTEMPTS.as_in(row, Tasks::ATTEMPTS),
         Tasks::CRASHES.as_in(row, Tasks::CRASHES),
@@ -138,7 +138,7 @@ pub fn let_go(tenant: &Tenant, id: Id) -> std::result::Result<(), Failure> {
 pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: Id) -> Result<()> {
     lock::unique_key(tenant, key)?;
     match holder(tasks, key) {
-        Some(row) if row.get(Tasks::ID) == Some(id) && row.char(Tasks::STATE) == stored::KEY => {
+        Some(row) if row.get(Tasks::ID) == Some(id) && row.letter(Tasks::STATE) == Stored::Key => {
             let _: Write = tasks.delete(&row);
             Ok(())
         }

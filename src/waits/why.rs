@@ -4,7 +4,7 @@ use crate::handler;
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::transaction;
-use crate::pure::state::{self, State};
+use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
 use crate::shared::{self, slot};
 use crate::task::document::TaskDocument;
@@ -18,7 +18,7 @@ pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> Tas
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
     let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
     let state = state::unfinished(
-        row.char(Tasks::STATE),
+        row.letter(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
         row.get(Tasks::RUN_AT).unwrap_or_default(),
         now,
@@ -36,7 +36,7 @@ pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> Tas
                 .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
         ),
         (State::Deferred, _) => waits.or_else(|| members::describe_wait(row)),
-        (State::Queued, _) if row.char(Tasks::STATE) == state::stored::GATED => Some("a lock or limit is busy".to_string()),
+        (State::Queued, _) if row.letter(Tasks::STATE) == Stored::Gated => Some("a lock or limit is busy".to_string()),
         _ => None,
     };
     TaskDocument::unfinished(tenant, row, handler.as_deref(), state, reason, slot.map(|s| s.started_at.load()))

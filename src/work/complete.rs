@@ -13,7 +13,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids::Id;
-use crate::pure::state::{self, AttemptEnd, Outcome, ended, stored};
+use crate::pure::state::{AttemptEnd, Ended, FanoutState, Outcome, Stored};
 use crate::pure::time::{At, Span};
 use crate::schedules::follow;
 use crate::shared::slot::Item;
@@ -37,10 +37,10 @@ use serde_json::{Value as Json, json};
 /// The task has ended, and its row has just been deleted in this transaction: writes its result, and
 /// does all that its end brings about, which so commits with it.
 pub fn end(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, save: bool) -> Result<(), Failure> {
-    lines::ended(tenant, row, end.state, end.message())?;
+    lines::ended(tenant, row, end.state.into(), end.message())?;
     let flow = ended_as(tenant, tasks, row, end, save)?;
     end_flows(tenant, tasks, flow)?;
-    let failed = if end.state == ended::QUARANTINED { ended::FAILED } else { end.state };
+    let failed = if end.state == Ended::Quarantined { Ended::Failed } else { end.state };
     follow::ended(tenant, row, failed)
 }
 
@@ -49,9 +49,9 @@ pub fn end(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, s
 pub fn skipped(tenant: &Tenant, item: &Item, save: Option<bool>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = end::remove(&table, item)?;
-    lines::ended(tenant, &row, lines::state::SKIPPED, Some("only_if was not true"))?;
+    lines::ended(tenant, &row, FanoutState::Skipped, Some("only_if was not true"))?;
     let error = Some(json!({ "message": "only_if was not true" }));
-    let end = End { state: ended::CANCELLED, attempts: item.attempts, error, ..End::default() };
+    let end = End { state: Ended::Cancelled, attempts: item.attempts, error, ..End::default() };
     let flow = ended_as(tenant, &table, &row, &end, save == Some(true))?;
     end_flows(tenant, &table, flow)?;
     follow::skipped(tenant, &row)
@@ -63,9 +63,9 @@ fn end_flows(tenant: &Tenant, tasks: &Table<Tasks>, first: Option<Id>) -> Result
     let mut flow = first;
     while let Some(id) = flow {
         let Some(Gathered { row, result, error, save }) = members::count_down(tenant, tasks, id)? else { break };
-        let state = if error.is_some() { ended::FAILED } else { ended::DONE };
+        let state = if error.is_some() { Ended::Failed } else { Ended::Done };
         let end = End { state, result: Some(&result), error, ..End::default() };
-        lines::ended(tenant, &row, end.state, end.message())?;
+        lines::ended(tenant, &row, end.state.into(), end.message())?;
         flow = ended_as(tenant, tasks, &row, &end, save)?;
         follow::ended(tenant, &row, end.state)?;
     }
@@ -85,7 +85,7 @@ fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, 
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     gate::release(tenant, tasks, row, handler.as_deref())?;
     // The note of a quarantined task keeps its key.
-    if end.state != ended::QUARANTINED {
+    if end.state != Ended::Quarantined {
         unique::keep(tasks, row);
     }
     call_hooks(tenant, tasks, row, end)?;
@@ -97,8 +97,8 @@ fn ended_as(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End, 
 fn call_hooks(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>, end: &End) -> Result<(), Failure> {
     let options = Options::of(row);
     let of_outcome = match end.state {
-        ended::DONE => options.on_success,
-        ended::FAILED | ended::QUARANTINED => options.on_failure,
+        Ended::Done => options.on_success,
+        Ended::Failed | Ended::Quarantined => options.on_failure,
         _ => None,
     };
     for name in of_outcome.into_iter().chain(options.hook) {
@@ -155,7 +155,7 @@ pub fn done(tenant: &Tenant, item: &Item, started_at: At, result: &Jsonb, save: 
         tenant,
         &table,
         &row,
-        &End { state: ended::DONE, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), ..End::default() },
+        &End { state: Ended::Done, attempts: item.attempts + 1, started_at: Some(started_at), result: Some(result), ..End::default() },
         save,
     )
 }
@@ -250,7 +250,7 @@ pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_a
         tenant,
         &table,
         &row,
-        &End { state: ended::FAILED, attempts, started_at: Some(started_at), error: Some(error), history: Some(history), ..End::default() },
+        &End { state: Ended::Failed, attempts, started_at: Some(started_at), error: Some(error), history: Some(history), ..End::default() },
         true,
     )?;
     Ok(Verdict::Failed)
@@ -343,7 +343,7 @@ pub fn deleted_itself() -> Failure {
 }
 
 /// An unfinished task becomes final without an attempt: cancelled, expired, or failed for good.
-pub fn finish_unrun(tenant: &Tenant, item: &Item, state: u8, failure: Option<&Failure>) -> Result<(), Failure> {
+pub fn finish_unrun(tenant: &Tenant, item: &Item, state: Ended, failure: Option<&Failure>) -> Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let row = end::remove(&table, item)?;
     tell::ended_unrun(tenant, &row, state, failure);
@@ -355,9 +355,9 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let mut names = Vec::new();
     for item in items {
-        if let Some(row) = lookup::find(&table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE))) {
+        if let Some(row) = lookup::find(&table, item).filter(|row| row.letter(Tasks::STATE).is_runnable()) {
             // Lost: another executor of the tenant came upon it too, or it has ended.
-            if table.update(&row, &[Tasks::STATE.to(stored::HELD), Tasks::WAITS_FOR.null()]) == Write::Done {
+            if table.update(&row, &[Tasks::STATE.to(Stored::Held), Tasks::WAITS_FOR.null()]) == Write::Done {
                 let name = row.get(Tasks::HANDLER).unwrap_or("");
                 // It stood in place at its gates, perhaps for others who were put aside behind it.
                 gate::release(tenant, &table, &row, handler::find(tenant, name)?.as_deref())?;

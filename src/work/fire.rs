@@ -14,7 +14,6 @@ use crate::postgres::types::Jsonb;
 use crate::pure::ids::{self, Id};
 use crate::pure::schedule::catch_up::{self, Overlap};
 use crate::pure::schedule::spread;
-use crate::pure::state;
 use crate::pure::time::{self, At, Span};
 use crate::schedules::follow::{self, State};
 use crate::schedules::options::OfAll;
@@ -232,7 +231,7 @@ impl Firing<'_> {
         if overlap == Overlap::Allow {
             return false;
         }
-        let found = self.queue.table.find(Tasks::ID.equals(last)).filter(|row| state::is_task(row.char(Tasks::STATE)));
+        let found = self.queue.table.find(Tasks::ID.equals(last)).filter(|row| row.letter(Tasks::STATE).is_task());
         let Some(unfinished) = found else { return false };
         match overlap {
             Overlap::Allow => false,

@@ -12,7 +12,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, memory, transaction};
 use crate::pure::ids::{self, Id};
-use crate::pure::state::{ended, stored};
+use crate::pure::state::{Ended, Stored};
 use crate::pure::time::At;
 use crate::shared::wake;
 use crate::task::lookup::{self, Found};
@@ -179,7 +179,7 @@ pub fn create(queue: &Queue, mut spec: Spec) -> Result<Id> {
     queue.table.insert(&[
         Tasks::ID.to(id),
         Tasks::HANDLER.to(spec.kind),
-        Tasks::STATE.to(stored::WAITING),
+        Tasks::STATE.to(Stored::Waiting),
         Tasks::PRIORITY.to(0),
         Tasks::ATTEMPTS.to(0),
         Tasks::CRASHES.to(0),
@@ -228,7 +228,7 @@ pub fn requeue(
     for id_of_member in members::members_of(id, &options) {
         started |= member == Some(id_of_member);
         let row = transaction::with_latest_snapshot(|| results.find(Results::ID.equals(id_of_member)));
-        if let Some(row) = row.filter(|row| started && (member == Some(id_of_member) || row.char(Results::STATE) != ended::DONE)) {
+        if let Some(row) = row.filter(|row| started && (member == Some(id_of_member) || row.letter(Results::STATE) != Ended::Done)) {
             let wait = before.filter(|_| chain && again > 0);
             if one(&row, wait)? {
                 again += 1;
@@ -260,7 +260,7 @@ pub fn requeue(
             }
             let mut columns = complete::unfinished_again(tenant, &row);
             columns.extend([
-                Tasks::STATE.to(stored::WAITING),
+                Tasks::STATE.to(Stored::Waiting),
                 Tasks::WAITS_FOR.null(),
                 Tasks::WAITS.to(again),
                 Tasks::CREATED_AT.to(clock::now()),

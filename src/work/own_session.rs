@@ -20,7 +20,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::ids::Id;
 use crate::pure::interleave;
-use crate::pure::state::{self, AttemptEnd, Outcome, State, ended};
+use crate::pure::state::{AttemptEnd, Ended, Outcome, State};
 use crate::pure::time::{At, Span};
 use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
@@ -292,7 +292,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     let judgement = match course.judge(failure) {
         Cause::Overtaken(_) => return Ok(Try::Theirs),
         Cause::Skipped(why) => {
-            subtransaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)))?;
+            subtransaction::run(|| complete::finish_unrun(tenant, item, Ended::Cancelled, Some(&why)))?;
             return Ok(Try::Ran(Ran::without_row(State::Cancelled)));
         }
         // None of the handler's: a lock wasn't to be had, the caller is cancelled.
@@ -334,7 +334,7 @@ fn try_to_run(
     let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
     if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= at) {
         course.stage.set(Stage::Completing);
-        complete::finish_unrun(tenant, item, ended::EXPIRED, None)?;
+        complete::finish_unrun(tenant, item, Ended::Expired, None)?;
         return Ok(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
     }
     if row.has(Tasks::WAITS) {
@@ -344,7 +344,7 @@ fn try_to_run(
             Answer::Ready => {}
             Answer::Never(why) => {
                 course.stage.set(Stage::Completing);
-                complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why))?;
+                complete::finish_unrun(tenant, item, Ended::Cancelled, Some(&why))?;
                 return Ok(Try::Ran(Ran { state: State::Cancelled, row: Some(row), result: None }));
             }
             // Nothing is written: until our commit the end of what it waits for would not see it.
@@ -373,7 +373,7 @@ fn lock(tenant: &Rc<Tenant>, item: &Item) -> Result<Option<Row<Tasks>>> {
 }
 
 fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
-    lookup::find(table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE)))
+    lookup::find(table, item).filter(|row| row.letter(Tasks::STATE).is_runnable())
 }
 
 /// The handler and the completion, in the (sub)transaction that is open, with an active snapshot. None: its
@@ -489,8 +489,7 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) ->
     for id in ids {
         let row = subtransaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
         // An id that was known already is a task already, and is none of this call.
-        let Some(row) = row.filter(|row| row.own && state::is_runnable(row.char(Tasks::STATE)) && row.get(Tasks::ATTEMPTS) == Some(0))
-        else {
+        let Some(row) = row.filter(|row| row.own && row.letter(Tasks::STATE).is_runnable() && row.get(Tasks::ATTEMPTS) == Some(0)) else {
             continue;
         };
         let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;

@@ -8,7 +8,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, transaction};
 use crate::pure::ids::Id;
-use crate::pure::state::{self, ended, stored};
+use crate::pure::state::{Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
@@ -94,7 +94,7 @@ pub fn wait(shared: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks
                 // Where it lay then another row may lie by now.
                 let found = table.find(Tasks::ID.equals(picked.get(Tasks::ID).unwrap_or_default()));
                 let same = |row: &Row<Tasks>| {
-                    row.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && state::is_runnable(row.char(Tasks::STATE))
+                    row.get(Tasks::CREATED_AT) == picked.get(Tasks::CREATED_AT) && row.letter(Tasks::STATE).is_runnable()
                 };
                 let Some(row) = found.filter(same) else { continue };
                 match wait {
@@ -179,7 +179,8 @@ pub fn leave(shared: &Shared, slot: usize) {
 pub fn unpark(shared: &Shared, place: usize, index: u32, tenant: &Rc<Tenant>) {
     let role = shared.entries[index as usize].role.load();
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
-    let states: &[u8] = if turn::any(tenant) { &[stored::WAITING, stored::GATED] } else { &[stored::WAITING, stored::GATED, stored::TURN] };
+    let states: &[Stored] =
+        if turn::any(tenant) { &[Stored::Waiting, Stored::Gated] } else { &[Stored::Waiting, Stored::Gated, Stored::Turn] };
     for state in states.iter().copied() {
         match review(tenant, state) {
             Ok(true) => look_again(shared, index, clock::now() + IN_FLUX_AGAIN),
@@ -214,7 +215,7 @@ pub fn unpark(shared: &Shared, place: usize, index: u32, tenant: &Rc<Tenant>) {
 
 /// Lets go of rows whose wait was over without anybody having told them: after a crash between the
 /// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
-fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
+fn review(tenant: &Rc<Tenant>, state: Stored) -> Result<bool, Failure> {
     let mut in_flux = false;
     let mut from: Option<(i16, At, Id)> = None;
     // As many at each gate as would have stayed in place: the end of each lets another one in.
@@ -227,7 +228,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
             let last = (rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1]));
             for row in rows {
                 let over = match row.get(Tasks::WAITS_FOR) {
-                    Some(gate) if state == stored::GATED => {
+                    Some(gate) if state == Stored::Gated => {
                         let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
                         let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|other| other.key == gate);
                         // Where the gate has gone nobody ends a task of it any more.
@@ -235,8 +236,8 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
                         *count += 1;
                         !there_is || *count <= gate::IN_PLACE
                     }
-                    _ if state != stored::WAITING => true,
-                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|waited_for| !state::is_task(waited_for.char(Tasks::STATE))),
+                    _ if state != Stored::Waiting => true,
+                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|waited_for| !waited_for.letter(Tasks::STATE).is_task()),
                     // One of several: its conditions tell. A flow has none.
                     None => Options::of(&row).any,
                 };
@@ -257,7 +258,7 @@ fn review(tenant: &Rc<Tenant>, state: u8) -> Result<bool, Failure> {
 }
 
 /// Rows of one state, in the index's order, behind `from`.
-fn rows_after(table: &Table<Tasks>, state: u8, from: Option<(i16, At, Id)>) -> Vec<Row<Tasks>> {
+fn rows_after(table: &Table<Tasks>, state: Stored, from: Option<(i16, At, Id)>) -> Vec<Row<Tasks>> {
     let mut keys = vec![Tasks::STATE.equals(state)];
     // Rows of this priority that were looked at are left out below.
     keys.extend(from.map(|(priority, _, _)| Tasks::PRIORITY.at_most(priority)));
@@ -280,7 +281,7 @@ fn step(
     let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
     let now = clock::now();
     let table = tenant.open(tenant.task, Access::Write)?;
-    let rows = rows_after(&table, stored::HELD, from);
+    let rows = rows_after(&table, Stored::Held, from);
     let grace = Span::from(settings::handler_grace());
     let mut again = At::NEVER;
     let mut others = HashSet::new();
@@ -325,7 +326,7 @@ fn step(
                         ..Failure::new(SqlState::UNDEFINED_FUNCTION, format!("handler \"{name}\" can not be called"))
                     };
                     let item = crate::task::lookup::item_of(row);
-                    complete::finish_unrun(tenant, &item, ended::FAILED, Some(&failure))?;
+                    complete::finish_unrun(tenant, &item, Ended::Failed, Some(&failure))?;
                 } else {
                     again = again.min(since + grace);
                     if other.as_ref().is_some_and(|handler| matches!(handler.fault, Some(handler::Fault::Role { .. }))) {

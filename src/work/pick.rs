@@ -14,9 +14,9 @@ use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::Row;
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::Id;
+use crate::pure::interleave;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark, Word};
-use crate::pure::{interleave, state};
 use crate::shared::entry::Entry;
 use crate::shared::slot::{self, GATES, Item};
 use crate::shared::{BATCH, Shared, blocked, culprits, ready};
@@ -311,7 +311,7 @@ fn take_over(shared: &Shared, place: usize, index: u32) -> usize {
 
 /// The row of a picked item, wherever it is now; None if it is gone or another incarnation.
 fn reread(tenant: &Rc<Tenant>, table: &Table<Tasks>, item: &Item) -> Result<Option<PickedRow>, Failure> {
-    let Some(row) = lookup::find(table, item).filter(|row| state::is_runnable(row.char(Tasks::STATE))) else { return Ok(None) };
+    let Some(row) = lookup::find(table, item).filter(|row| row.letter(Tasks::STATE).is_runnable()) else { return Ok(None) };
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     Ok(Some((row, handler)))
 }

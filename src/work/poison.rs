@@ -19,7 +19,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem, timeout, transaction, worker};
 use crate::pure::ids::Id;
-use crate::pure::state::{AttemptEnd, ended, stored};
+use crate::pure::state::{AttemptEnd, Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::culprits::{self, Culprit, HANDLER_WINDOW};
@@ -96,7 +96,7 @@ fn write_down(shared: &Shared, culprit: &Culprit, what: u32) -> Result<(), Failu
         let Some(row) = table.find(Tasks::ID.equals(culprit.id.load())) else { return Ok(None) };
         if row.get(Tasks::CREATED_AT) != Some(created_at)
             || row.get(Tasks::ATTEMPTS) != Some(culprit.attempts.load())
-            || row.char(Tasks::STATE) == stored::QUARANTINED
+            || row.letter(Tasks::STATE) == Stored::Quarantined
         {
             return Ok(None);
         }
@@ -177,7 +177,7 @@ fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, epoch: u64) ->
     let mut changes = vec![Tasks::CRASHES.to(crashes), Tasks::HISTORY.to(&document)];
     if convicted {
         // The row stays behind as a note of it.
-        changes.extend([Tasks::STATE.to(stored::QUARANTINED), Tasks::WAITS_FOR.null()]);
+        changes.extend([Tasks::STATE.to(Stored::Quarantined), Tasks::WAITS_FOR.null()]);
         if !unique::keeps(row) {
             changes.push(Tasks::UNIQUE_KEY.null());
         }
@@ -203,10 +203,10 @@ fn quarantine(
     history: serde_json::Value,
     failure: &Failure,
 ) -> Result<(), Failure> {
-    tell::ended_unrun(tenant, row, ended::QUARANTINED, Some(failure));
+    tell::ended_unrun(tenant, row, Ended::Quarantined, Some(failure));
     transaction::see_own_writes();
     let end = End {
-        state: ended::QUARANTINED,
+        state: Ended::Quarantined,
         attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0),
         crashes: Some(crashes),
         error: Some(end::error_document(failure)),

@@ -12,7 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::SavePer;
 use crate::pure::ids::Id;
-use crate::pure::state::ended;
+use crate::pure::state::Ended;
 use crate::pure::time::Span;
 use crate::settings;
 use crate::shared::Shared;
@@ -55,7 +55,7 @@ pub fn is_needed(tasks: &Table<Tasks>, row: &Row<Results>) -> bool {
 fn surplus_of(results: &Table<Results>, column: Column<Results, Text>, limit: i32) -> HashSet<Id> {
     let mut kept: HashMap<Option<String>, i32> = HashMap::new();
     let mut surplus = HashSet::new();
-    for row in results.scan(&Results::BY_ID, &[]).backward().filter(|row| row.char(Results::STATE) == ended::DONE) {
+    for row in results.scan(&Results::BY_ID, &[]).backward().filter(|row| row.letter(Results::STATE) == Ended::Done) {
         let n = kept.entry(row.text(column)).or_default();
         *n += 1;
         if *n > limit {
@@ -93,7 +93,7 @@ fn pass(tenant: &Tenant, from: Id) -> Result<Id, Failure> {
     } else if tenant.save_limit > 0 {
         let newest = results.scan(&Results::BY_ID, &[]).backward();
         boundary = newest
-            .filter(|row| row.char(Results::STATE) == ended::DONE)
+            .filter(|row| row.letter(Results::STATE) == Ended::Done)
             .nth(tenant.save_limit as usize)
             .and_then(|row| row.get(Results::ID));
     } else if tenant.save_limit < 0 {
@@ -101,8 +101,8 @@ fn pass(tenant: &Tenant, from: Id) -> Result<Id, Failure> {
     }
     let old = |row: &Row<Results>| {
         let age = now - row.get(Results::FINISHED_AT).unwrap_or(now);
-        match row.char(Results::STATE) {
-            ended::DONE => match Options::of_result(row).result_ttl {
+        match row.letter(Results::STATE) {
+            Ended::Done => match Options::of_result(row).result_ttl {
                 // The task said itself how long.
                 Some(ttl) => age > ttl,
                 // Its handler says at least how long.

@@ -14,7 +14,7 @@ use crate::postgres::row::Row;
 use crate::postgres::session::{self, Nest};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, invalidation, sandbox, timeout, transaction};
-use crate::pure::state::{AttemptEnd, Outcome, ended};
+use crate::pure::state::{AttemptEnd, Ended, Outcome};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{Stop, Word};
 use crate::settings;
@@ -45,7 +45,7 @@ pub fn attempt(
     let item = lookup::item_of(row);
     let started_at = clock::now();
     if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= started_at) {
-        return over(shared, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, ended::EXPIRED, None)));
+        return over(shared, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, Ended::Expired, None)));
     }
     if row.has(Tasks::WAITS) {
         match transaction::run(|| conditions(tenant, row)) {
@@ -54,7 +54,7 @@ pub fn attempt(
                     shared,
                     index,
                     &item,
-                    transaction::run(|| complete::finish_unrun(tenant, &item, ended::CANCELLED, Some(&failure))),
+                    transaction::run(|| complete::finish_unrun(tenant, &item, Ended::Cancelled, Some(&failure))),
                 );
             }
             Ok(_) => {}
@@ -298,7 +298,7 @@ impl Undone<'_> {
                 Err(Outcome::Over)
             }
             Cause::Skipped(why) => {
-                let ended = transaction::run(|| complete::finish_unrun(tenant, item, ended::CANCELLED, Some(&why)));
+                let ended = transaction::run(|| complete::finish_unrun(tenant, item, Ended::Cancelled, Some(&why)));
                 Err(over(shared, index, item, ended))
             }
             // pg_cancel_backend, or a word for an attempt that is over.

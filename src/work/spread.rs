@@ -15,6 +15,7 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{call, catalog, clock, row_lock, sandbox, timeout, transaction};
 use crate::pure::ids::{self, Id};
+use crate::pure::state::{FanoutKind, FanoutState};
 use crate::pure::time::{At, Span};
 use crate::schedules::of_all;
 use crate::shared::database::Db;
@@ -178,7 +179,7 @@ fn pass_by(fanout: Id, tenant: &str, failure: &Failure) -> std::result::Result<(
             &records::open("fanout_tenant", Access::Write)?,
             fanout,
             tenant,
-            lines::state::SKIPPED,
+            FanoutState::Skipped,
             None,
             Some(&failure.message.clone().into()),
         );
@@ -305,7 +306,7 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
     }
     let Some(last) = tenants.last().map(|tenant| tenant.name.clone()) else { return lines::finish(&fanouts, &row) };
     let outcomes = records::open("fanout_tenant", Access::Write)?;
-    let tasks = row.char(Fanouts::KIND) == lines::kind::TASKS;
+    let tasks = row.letter(Fanouts::KIND) == FanoutKind::Tasks;
     for Next { name, schema, left_out } in &tenants {
         *at.borrow_mut() = Some((id, Some(name.clone())));
         let served = match (left_out, tenant::by_oid(*schema)) {
@@ -317,9 +318,9 @@ fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failur
             (_, Ok(tenant)) => crate::fanout::definitions::serve(&row, &tenant)?,
         };
         match served {
-            Served::Defined => lines::note(&outcomes, id, name, lines::state::DEFINED, None, None),
-            Served::Enqueued(task) => lines::note(&outcomes, id, name, lines::state::ENQUEUED, Some(task), None),
-            Served::Skipped(skipped) => lines::note(&outcomes, id, name, lines::state::SKIPPED, None, Some(&skipped)),
+            Served::Defined => lines::note(&outcomes, id, name, FanoutState::Done, None, None),
+            Served::Enqueued(task) => lines::note(&outcomes, id, name, FanoutState::Enqueued, Some(task), None),
+            Served::Skipped(skipped) => lines::note(&outcomes, id, name, FanoutState::Skipped, None, Some(&skipped)),
             Served::Locked => {}
         }
     }

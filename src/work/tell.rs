@@ -12,7 +12,7 @@ use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
-use crate::pure::state::ended;
+use crate::pure::state::Ended;
 use crate::pure::time::At;
 use crate::task::document::{Seen, TaskDocument};
 use crate::task::end;
@@ -43,10 +43,10 @@ pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_a
 }
 
 /// A task became final without an attempt (`state` as in tq_result), in the transaction that records it.
-pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: u8, failure: Option<&Failure>) {
+pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: Ended, failure: Option<&Failure>) {
     let event = match state {
-        ended::CANCELLED => Event::Cancelled,
-        ended::EXPIRED => Event::Expired,
+        Ended::Cancelled => Event::Cancelled,
+        Ended::Expired => Event::Expired,
         _ => Event::Failed,
     };
     let Some(listening) = listening(tenant, event, row) else { return };

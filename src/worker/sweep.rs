@@ -8,7 +8,7 @@ use crate::handler;
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{caught, clock, timeout, transaction};
-use crate::pure::state::stored;
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
@@ -204,7 +204,7 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     let table = table.fetch_at_most(0);
     let now = clock::now();
     let mut due = At::NEVER;
-    for state in [stored::QUEUED, stored::TURN] {
+    for state in [Stored::Queued, Stored::Turn] {
         let mut below: Option<i16> = None;
         while due > now {
             let mut keys = vec![Tasks::STATE.equals(state)];
@@ -214,13 +214,13 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
             below = Some(first.get(Tasks::PRIORITY).unwrap_or(0));
         }
     }
-    let there_is = |state: u8| table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]).pass();
+    let there_is = |state: Stored| table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]).pass();
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
-    let forgotten = !turn::any(&tenant) && there_is(stored::TURN);
+    let forgotten = !turn::any(&tenant) && there_is(Stored::Turn);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
     let first_since_start = shared.db(database).is_some_and(|db| db.swept_at.load() == At::UNSET);
-    let unsure = first_since_start && (there_is(stored::WAITING) || there_is(stored::GATED));
-    let look_anyway = there_is(stored::HELD) || forgotten || unsure;
+    let unsure = first_since_start && (there_is(Stored::Waiting) || there_is(Stored::Gated));
+    let look_anyway = there_is(Stored::Held) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
     if !setback::mend(&tenant)? || !moved {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tenant_q_pure::state::{State, ended, finished, is_runnable, is_task, stored, unfinished};
+use tenant_q_pure::state::{Ended, FanoutCause, FanoutKind, FanoutState, Letter, State, Stored, unfinished};
 use tenant_q_pure::time::{At, Span};
 
 #[test]
@@ -18,13 +18,31 @@ fn names_are_those_of_the_documentation_and_each_is_of_one_state() {
 /// They are in tables.
 #[test]
 fn characters_of_rows_never_change() {
-    use stored::*;
-    assert_eq!([QUEUED, TURN, WAITING, HELD, QUARANTINED, GATED, LINK, KEY], *b"qtwhxklu");
-    assert_eq!([ended::DONE, ended::FAILED, ended::CANCELLED, ended::EXPIRED, ended::QUARANTINED], *b"dfcex");
-    let tasks: Vec<u8> = (0..=255).filter(|c| b"qtwhxklu".contains(c) && is_task(*c)).collect();
+    /// All letters that are taken for one of ours, and are written as they were read.
+    fn letters<E: Letter + PartialEq + std::fmt::Debug>() -> Vec<u8> {
+        let known: Vec<u8> = (0..=255).filter(|letter| E::of_letter(*letter) != E::default()).collect();
+        assert!(known.iter().all(|letter| E::of_letter(*letter).letter() == *letter));
+        known
+    }
+    assert_eq!(letters::<Stored>(), b"hklqtuwx");
+    use Stored::*;
+    assert_eq!([Queued, Turn, Waiting, Held, Quarantined, Gated, Link, Key].map(Letter::letter), *b"qtwhxklu");
+    assert_eq!(letters::<Ended>(), b"cdefx");
+    assert_eq!([Ended::Done, Ended::Failed, Ended::Cancelled, Ended::Expired, Ended::Quarantined].map(Letter::letter), *b"dfcex");
+    assert_eq!(letters::<FanoutKind>(), b"ad");
+    assert_eq!(letters::<FanoutState>(), b"cdefoqsx");
+    assert_eq!(letters::<FanoutCause>(), b"o");
+    let tasks: Vec<u8> = letters::<Stored>().into_iter().filter(|letter| Stored::of_letter(*letter).is_task()).collect();
     assert_eq!(tasks, b"hkqtw");
-    let runnable: Vec<u8> = (0..=255).filter(|c| is_runnable(*c)).collect();
+    let runnable: Vec<u8> = (0..=255).filter(|letter| Stored::of_letter(*letter).is_runnable()).collect();
     assert_eq!(runnable, b"qt");
+}
+
+#[test]
+fn an_outcome_of_a_fan_out_is_how_its_task_ended() {
+    for letter in *b"dfcex" {
+        assert_eq!(FanoutState::from(Ended::of_letter(letter)).letter(), letter);
+    }
 }
 
 #[test]
@@ -54,7 +72,7 @@ fn what_a_row_of_an_unfinished_task_says() {
         (b'h', 2, 1, false, "held"),
         (b'h', 0, 0, true, "running"),
     ] {
-        let state = unfinished(character, attempts, NOW + Span::of_micros(in_so_long), NOW, runs);
+        let state = unfinished(Stored::of_letter(character), attempts, NOW + Span::of_micros(in_so_long), NOW, runs);
         let what = char::from(character);
         assert_eq!(state.name(), name, "{what}, {attempts} attempts, due in {in_so_long}, runs: {runs}");
         assert!(!state.is_final());
@@ -64,8 +82,8 @@ fn what_a_row_of_an_unfinished_task_says() {
 #[test]
 fn what_a_row_of_a_finished_task_says() {
     for (character, name) in [(b'd', "done"), (b'f', "failed"), (b'c', "cancelled"), (b'e', "expired"), (b'x', "quarantined")] {
-        assert_eq!(finished(character).name(), name);
+        assert_eq!(Ended::of_letter(character).seen().name(), name);
     }
     // A character of a later release: not taken for a success.
-    assert!((0..=255).all(|c| finished(c).is_final() && (c == b'd' || finished(c) != State::Done)));
+    assert!((0..=255).map(|c| (c, Ended::of_letter(c).seen())).all(|(c, seen)| seen.is_final() && (c == b'd' || seen != State::Done)));
 }
