@@ -17,8 +17,8 @@ use crate::pure::state;
 use crate::pure::time::{At, Span, instant};
 use crate::schedules::define::{announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, DefinitionArgs};
-use crate::schedules::follow::{self, State};
-use crate::schedules::planning::{self, Change, How};
+use crate::schedules::follow::{self, Notes};
+use crate::schedules::planning::{self, How, Redefinition};
 use crate::schedules::row::Schedule;
 use crate::schedules::{self, contended, may_read, may_schedule, may_set_condition, of_all};
 use crate::task::document::time_json;
@@ -92,7 +92,7 @@ pub fn alter(args: &Args) -> Result<Ret> {
 
 /// Whatever is wrong with it, it can be stopped.
 fn disable(table: &Table<Schedules>, row: &Row<Schedules>) -> Write {
-    let mut state = State::of(row);
+    let mut state = Notes::of(row);
     state.start_over();
     let document = state.document();
     let set = [Schedules::ENABLED.to(false), Schedules::NEXT_RUN.null(), Schedules::PROBLEM.null(), Schedules::STATE.to(document.as_ref())];
@@ -127,7 +127,7 @@ fn change(
     }
     let now = clock::now();
     let plan = checked.plan(&new, now, row.get(Schedules::ID).unwrap_or_default().low());
-    let mut planned = Change::new(row, &old, &new, How::Altered, plan, now).planned()?;
+    let mut planned = Redefinition::new(row, &old, &new, How::Altered, plan, now).planned()?;
     if let Some(at) = next_run {
         if !enabled || planned.repeats == 0 {
             let why = if enabled { "Its repeats are used up." } else { "It is disabled." };
@@ -272,7 +272,7 @@ pub fn fire(args: &Args) -> Result<Ret> {
     follow::change(&table, &name, |row| {
         let runs = row.get(Schedules::RUN_COUNT).unwrap_or(0).saturating_add(1);
         let columns = vec![Schedules::LAST_RUN.to(now), Schedules::LAST_TASK.to(id), Schedules::RUN_COUNT.to(runs)];
-        Some(follow::Change { state: State::of(row), columns })
+        Some(follow::Rewrite { state: Notes::of(row), columns })
     })?;
     Ok(Ret::Uuid(id))
 }
@@ -347,7 +347,7 @@ pub fn export(args: &Args) -> Result<Ret> {
     let mut definitions = Vec::new();
     // Those of all tenants are nobody's to carry.
     for row in table.scan(&Schedules::BY_NAME, &[]).filter(|row| !of_all::is_of_all(row)) {
-        let granted = State::of(&row).granted;
+        let granted = Notes::of(&row).granted;
         let definition = Definition::of_row(&row);
         // What it has been granted, not what is left: how often it has fired stays here.
         definitions.push(Definition { repeats: granted.or(definition.repeats), ..definition });
@@ -510,7 +510,7 @@ fn describe_schedule(tenant: &Rc<Tenant>, row: &Row<Schedules>) -> Json {
                 )
             }
             crate::task::lookup::Found::Nothing => {
-                let skipped = State::of(row).skipped;
+                let skipped = Notes::of(row).skipped;
                 (skipped.is_some() && skipped == Some(id.to_string())).then_some("skipped")
             }
         }

@@ -11,7 +11,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::function::changes;
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::trigger::{self, Change, Operation};
+use crate::postgres::trigger::{self, Operation, RowChange};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, session, transaction};
 use crate::pure::choice::Named;
@@ -326,7 +326,7 @@ fn shape(by_row: bool) -> &'static str {
     if by_row { "{\"event\", \"table\", \"old\", \"new\"}" } else { "{\"event\", \"table\", \"rows\": [{\"old\", \"new\"}]}" }
 }
 
-fn document_for(operation: Operation, table: &str, by_row: bool, rows: &[Change]) -> Result<Jsonb> {
+fn document_for(operation: Operation, table: &str, by_row: bool, rows: &[RowChange]) -> Result<Jsonb> {
     Ok(match (operation, by_row) {
         (Operation::Truncate, _) => changes::none(operation.name(), table)?,
         (_, true) => changes::one(operation.name(), table, rows.first().unwrap_or(&(None, None)))?,

@@ -22,7 +22,7 @@ use crate::schedules::definition::Definition;
 use crate::schedules::follow;
 use crate::schedules::of_all;
 use crate::schedules::options::{OfAll, Options};
-use crate::schedules::planning::{Change, How, Planned, beginning};
+use crate::schedules::planning::{How, Planned, Redefinition, beginning};
 use crate::schedules::row::{ROW, Schedule};
 use crate::settings;
 use crate::shared::wake;
@@ -204,7 +204,7 @@ fn plan_here(
     let new = Definition::of_row(definition);
     if let Some(row) = row {
         let old = Definition::of_row(row);
-        return Change::new(row, &old, &new, How::Declared, plan, clock::now()).planned().map(Some);
+        return Redefinition::new(row, &old, &new, How::Declared, plan, clock::now()).planned().map(Some);
     }
     match since.first(tenant, &plan) {
         None if !plan.rule.is_after() => Ok(None),

@@ -284,7 +284,7 @@ pub fn report(error: Error, level: PgLogLevel) {
     report.report(level);
 }
 
-enum Outcome {
+enum Answer {
     Value(pg_sys::Datum, bool),
     Raise(Raised),
 }
@@ -292,14 +292,14 @@ enum Outcome {
 /// Runs the Rust behind a SQL function. Called by `sql_functions!` only.
 pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> pg_sys::Datum {
     match guarded(fcinfo, f) {
-        Outcome::Value(datum, is_null) => {
+        Answer::Value(datum, is_null) => {
             // SAFETY: the call that is being answered.
             unsafe { (*fcinfo).isnull = is_null };
             datum
         }
         // Nothing with a destructor is alive in this frame or between it and PostgreSQL.
         // SAFETY: the jump leaves plain frames only.
-        Outcome::Raise(r) => unsafe {
+        Answer::Raise(r) => unsafe {
             raw::errstart(PgLogLevel::ERROR as i32, std::ptr::null());
             raw::errcode(r.code);
             raw::errmsg_internal(c"%s".as_ptr(), r.message);
@@ -316,7 +316,7 @@ pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error
 }
 
 #[inline(never)]
-fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Outcome {
+fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Answer {
     crate::postgres::memory::keep_reserve();
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let datum = f(&Args(fcinfo))?.datum();
@@ -325,11 +325,11 @@ fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>)
         Ok(datum)
     }));
     match result {
-        Ok(Ok(Some(datum))) => Outcome::Value(datum, false),
-        Ok(Ok(None)) => Outcome::Value(pg_sys::Datum::from(0usize), true),
-        Ok(Err(error)) => Outcome::Raise(raised(error)),
+        Ok(Ok(Some(datum))) => Answer::Value(datum, false),
+        Ok(Ok(None)) => Answer::Value(pg_sys::Datum::from(0usize), true),
+        Ok(Err(error)) => Answer::Raise(raised(error)),
         Err(payload) => match payload.downcast::<Error>() {
-            Ok(error) => Outcome::Raise(raised(*error)),
+            Ok(error) => Answer::Raise(raised(*error)),
             // An ERROR of the server's on its way through: pg_guard sends it on.
             Err(payload) => std::panic::resume_unwind(payload),
         },

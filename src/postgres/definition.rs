@@ -13,12 +13,12 @@ use std::ffi::CStr;
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// In order; dropped ones included, for rows have a place for them.
-    pub columns: Vec<Column>,
-    pub indexes: Vec<Index>,
+    pub columns: Vec<TableColumn>,
+    pub indexes: Vec<TableIndex>,
 }
 
 #[derive(PartialEq, Eq, Debug, Clone)]
-pub struct Column {
+pub struct TableColumn {
     pub name: String,
     pub type_oid: u32,
     pub typmod: i32,
@@ -50,7 +50,7 @@ pub struct IndexDefinition {
 }
 
 #[derive(PartialEq, Eq, Debug, Clone)]
-pub struct Index {
+pub struct TableIndex {
     pub oid: u32,
     pub name: String,
     pub definition: IndexDefinition,
@@ -245,7 +245,7 @@ pub fn shape<R>(table: &Table<R>) -> Shape {
         let mut columns = Vec::new();
         for i in 0..(*desc).natts {
             let a = pg_sys::ffi::pg_guard_ffi_boundary(|| attribute(desc, i));
-            columns.push(Column {
+            columns.push(TableColumn {
                 name: CStr::from_ptr((*a).attname.data.as_ptr()).to_string_lossy().into_owned(),
                 type_oid: (*a).atttypid.to_u32(),
                 typmod: (*a).atttypmod,
@@ -262,7 +262,7 @@ pub fn shape<R>(table: &Table<R>) -> Shape {
     }
 }
 
-unsafe fn indexes(rel: pg_sys::Relation) -> Vec<Index> {
+unsafe fn indexes(rel: pg_sys::Relation) -> Vec<TableIndex> {
     // SAFETY: as in shape().
     unsafe {
         let list = pg_sys::RelationGetIndexList(rel);
@@ -280,7 +280,7 @@ unsafe fn indexes(rel: pg_sys::Relation) -> Vec<Index> {
             let predicate = pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_index_indpred as i16, &mut null);
             let predicate = <String as pgrx::FromDatum>::from_datum(predicate, null).map(|p| without_locations(&p));
             let expressions = !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indexprs as i32, std::ptr::null_mut());
-            indexes.push(Index {
+            indexes.push(TableIndex {
                 oid: index.to_u32(),
                 name: relation_name(index.to_u32()).unwrap_or_default(),
                 definition: IndexDefinition {

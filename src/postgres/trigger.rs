@@ -17,7 +17,7 @@ choices! {
 }
 
 /// The rows of one change: before and after.
-pub type Change = (Option<Jsonb>, Option<Jsonb>);
+pub type RowChange = (Option<Jsonb>, Option<Jsonb>);
 
 /// The trigger that is being fired; valid during its call.
 pub struct Fired(*mut pg_sys::TriggerData);
@@ -68,7 +68,7 @@ impl Fired {
     }
 
     /// The row of a row-level trigger.
-    pub fn row(&self) -> Result<Change, Failure> {
+    pub fn row(&self) -> Result<RowChange, Failure> {
         let data = self.data();
         let one = |tuple: pg_sys::HeapTuple| -> Result<Option<Jsonb>, Failure> {
             if tuple.is_null() {
@@ -91,7 +91,7 @@ impl Fired {
 
     /// The rows of a statement-level trigger with transition tables, one after the other. Both
     /// tables are filled in the same order, row by row.
-    pub fn rows(&self, mut f: impl FnMut(Change) -> crate::postgres::error::Result<()>) -> crate::postgres::error::Result<()> {
+    pub fn rows(&self, mut f: impl FnMut(RowChange) -> crate::postgres::error::Result<()>) -> crate::postgres::error::Result<()> {
         let data = self.data();
         let old = Walk::of(data.tg_oldtable, data.tg_relation);
         let new = Walk::of(data.tg_newtable, data.tg_relation);

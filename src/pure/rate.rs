@@ -23,7 +23,7 @@ pub struct Rate {
 
 /// How much of a rate is used up. A bucket: when it will have run dry, and nothing. Windows: the beginning of one, and the
 /// starts in it.
-pub type State = (At, i64);
+pub type Level = (At, i64);
 
 impl std::fmt::Display for Rate {
     /// As `parse` takes it, in the largest unit that fits.
@@ -60,18 +60,18 @@ impl Rate {
 
     /// The state, as far ahead as it can be: a clock that was set back, or a slower rate before, must not close
     /// the bucket for longer than one period from now on.
-    pub fn bounded(&self, state: State, now: At) -> State {
+    pub fn bounded(&self, state: Level, now: At) -> Level {
         if self.window { state } else { (state.0.min(now + self.period), state.1) }
     }
 
     /// From when on this state says nothing: it is as before the first.
-    pub fn over_at(&self, state: State) -> At {
+    pub fn over_at(&self, state: Level) -> At {
         if self.window { state.0.saturating_add(self.period) } else { state.0 }
     }
 
     /// Whether one may start now: the state after it, or when one may.
     /// The state is zero before the first.
-    pub fn admit(&self, state: State, now: At) -> Result<State, At> {
+    pub fn admit(&self, state: Level, now: At) -> Result<Level, At> {
         if self.window {
             let start = now - now.since_multiple_of(self.period);
             let used = if state.0 == start { state.1 } else { 0 };

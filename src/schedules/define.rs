@@ -12,7 +12,7 @@ use crate::pure::ids::Id;
 use crate::pure::schedule::next::Plan;
 use crate::pure::time::{At, Span};
 use crate::schedules::definition::{Checked, Definition};
-use crate::schedules::planning::{self, Change, How, Planned};
+use crate::schedules::planning::{self, How, Planned, Redefinition};
 use crate::schedules::{follow, of_all};
 use crate::shared::{self, wake};
 use crate::tenant::columns::Schedules;
@@ -112,7 +112,7 @@ fn replace(
     }
     let now = clock::now();
     let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or_default().low());
-    let planned = Change::new(row, &old, definition, How::Declared, plan, now).planned()?;
+    let planned = Redefinition::new(row, &old, definition, How::Declared, plan, now).planned()?;
     warn_of_delays(definition, &plan, Span::ZERO);
     if write(table, row, definition, checked, &planned, author) == Write::Overtaken {
         return Ok(false);

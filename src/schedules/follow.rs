@@ -1,6 +1,6 @@
 //! Schedules that come after others (`after`), and what a schedule's row remembers of its tasks.
 //!
-//! A schedule knows who comes after it (`State::before`, kept by whoever changes an `after`), so that
+//! A schedule knows who comes after it (`Notes::before`, kept by whoever changes an `after`), so that
 //! the end of its task finds them by name and the end of any other task costs nothing. The transaction
 //! that ends the task notes it in each follower's row; the one that completes the follower's list makes
 //! the follower due at once. From there on it is a fire time like any other, served by the tick: the
@@ -38,7 +38,7 @@ const TRIES: usize = 100;
 /// The engine's own notes in a schedule's row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub struct Notes {
     /// Schedules that come after this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<String>,
@@ -69,14 +69,14 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
-impl State {
+impl Notes {
     /// What can't be read is forgotten: it is nobody's definition.
-    pub fn of(row: &Row<Schedules>) -> State {
+    pub fn of(row: &Row<Schedules>) -> Notes {
         row.get(Schedules::STATE).and_then(|j| serde_json::from_value(j).ok()).unwrap_or_default()
     }
     /// None: nothing worth a column.
     pub fn document(&self) -> Option<Jsonb> {
-        (*self != State::default()).then(|| Jsonb::from_value(serde_json::to_value(self).expect("plain data")))
+        (*self != Notes::default()).then(|| Jsonb::from_value(serde_json::to_value(self).expect("plain data")))
     }
     /// It is served at once, for this moment; after it comes the rule's own next time.
     pub fn release(&mut self, at: At, planned: Option<At>) {
@@ -92,7 +92,7 @@ impl State {
 }
 
 /// Nobody comes after it, as far as is noted.
-pub fn is_last(state: &State) -> bool {
+pub fn is_last(state: &Notes) -> bool {
     state.before.is_empty()
 }
 
@@ -120,7 +120,7 @@ pub fn find(table: &Table<Schedules>, name: &str) -> Option<Row<Schedules>> {
 
 /// Changes a row that others may be changing too: each time as it is then. `f`: what to set; None =
 /// nothing. False: there is no such row.
-pub fn change(table: &Table<Schedules>, name: &str, mut f: impl FnMut(&Row<Schedules>) -> Option<Change>) -> Result<bool> {
+pub fn change(table: &Table<Schedules>, name: &str, mut f: impl FnMut(&Row<Schedules>) -> Option<Rewrite>) -> Result<bool> {
     for _ in 0..TRIES {
         let Some(row) = find(table, name) else { return Ok(false) };
         let Some(change) = f(&row) else { return Ok(true) };
@@ -136,8 +136,8 @@ pub fn change(table: &Table<Schedules>, name: &str, mut f: impl FnMut(&Row<Sched
 }
 
 /// What to write: the notes, and columns of plain values.
-pub struct Change {
-    pub state: State,
+pub struct Rewrite {
+    pub state: Notes,
     pub columns: Vec<Set<'static, Schedules>>,
 }
 
@@ -205,7 +205,7 @@ pub fn link_present(table: &Table<Schedules>, name: &str, old: &[String], new: &
     for other in changed {
         let wanted = new.contains(other);
         let found = change(table, other, |row| {
-            let mut state = State::of(row);
+            let mut state = Notes::of(row);
             if state.before.iter().any(|b| b == name) == wanted {
                 return None;
             }
@@ -214,7 +214,7 @@ pub fn link_present(table: &Table<Schedules>, name: &str, old: &[String], new: &
                 state.before.push(name.to_string());
                 state.before.sort();
             }
-            Some(Change { state, columns: vec![] })
+            Some(Rewrite { state, columns: vec![] })
         })?;
         if wanted && !found {
             missing.push(other.clone());
@@ -234,7 +234,7 @@ pub fn names_after(table: &Table<Schedules>, name: &str) -> Vec<String> {
 pub fn followers(table: &Table<Schedules>, row: &Row<Schedules>) -> Vec<String> {
     let name = row.get(Schedules::NAME).unwrap_or("");
     let follows = |other: &String| find(table, other).is_some_and(|r| after_of(&r).iter().any(|a| a == name) && !is_of_all(&r));
-    State::of(row).before.into_iter().filter(follows).collect()
+    Notes::of(row).before.into_iter().filter(follows).collect()
 }
 
 /// A task has ended for good, in this transaction: its schedule counts it, and whoever comes after that is told.
@@ -245,11 +245,11 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: Ended) -> std::result::R
     let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
     let Some(row) = find(&table, &name) else { return Ok(()) };
-    let before = State::of(&row).before;
+    let before = Notes::of(&row).before;
     if state == Ended::Failed {
         change(&table, &name, |row| {
             let failures = row.get(Schedules::FAIL_COUNT).unwrap_or(0).saturating_add(1);
-            Some(Change { state: State::of(row), columns: vec![Schedules::FAIL_COUNT.to(failures)] })
+            Some(Rewrite { state: Notes::of(row), columns: vec![Schedules::FAIL_COUNT.to(failures)] })
         })?;
     }
     let mut released = None;
@@ -257,9 +257,9 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: Ended) -> std::result::R
         change(&table, &follower, |row| {
             let now = clock::now();
             let state = after_end(row, &name, state, now)?;
-            let Some(at) = state.released else { return Some(Change { state, columns: vec![] }) };
+            let Some(at) = state.released else { return Some(Rewrite { state, columns: vec![] }) };
             released = Some(at);
-            Some(Change { state, columns: vec![Schedules::NEXT_RUN.to(at)] })
+            Some(Rewrite { state, columns: vec![Schedules::NEXT_RUN.to(at)] })
         })?;
     }
     if let Some(at) = released
@@ -271,7 +271,7 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: Ended) -> std::result::R
 }
 
 /// A follower's notes after the end of `name`; None: it doesn't matter to it.
-fn after_end(row: &Row<Schedules>, name: &str, end: Ended, now: At) -> Option<State> {
+fn after_end(row: &Row<Schedules>, name: &str, end: Ended, now: At) -> Option<Notes> {
     let options = Options::of(row);
     let wanted = options.after_outcome.as_ref().and_then(Said::choice).unwrap_or_default();
     let after = names_in(options.after);
@@ -282,7 +282,7 @@ fn after_end(row: &Row<Schedules>, name: &str, end: Ended, now: At) -> Option<St
         || row.get(Schedules::REPEATS) == Some(0)
         || row.get(Schedules::UNTIL).is_some_and(|t| t < now)
         || row.get(Schedules::START_AT).is_some_and(|t| t > now);
-    let mut state = State::of(row);
+    let mut state = Notes::of(row);
     if fires_no_more || state.released.is_some() || state.ended.iter().any(|e| e == name) {
         return None;
     }
@@ -299,6 +299,6 @@ pub fn skipped(tenant: &Tenant, task: &Row<Tasks>) -> std::result::Result<(), Fa
     let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
     let id = task.get(Tasks::ID).map(|id| id.to_string());
-    change(&table, &name, |row| Some(Change { state: State { skipped: id.clone(), ..State::of(row) }, columns: vec![] }))?;
+    change(&table, &name, |row| Some(Rewrite { state: Notes { skipped: id.clone(), ..Notes::of(row) }, columns: vec![] }))?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::setback;
 use crate::pure::time::{At, Span, instant, is_date};
 use crate::schedules::definition::Definition;
-use crate::schedules::follow::State;
+use crate::schedules::follow::Notes;
 use crate::tenant::columns::Schedules;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -28,7 +28,7 @@ pub struct Planned {
     pub anchor: At,
     /// How often it may still fire; -1 = for ever.
     pub repeats: i32,
-    pub state: State,
+    pub state: Notes,
 }
 
 fn never(why: &str) -> Error {
@@ -50,7 +50,7 @@ pub fn beginning(definition: &Definition, plan: &Plan, first: Option<DateTime<Ut
     let repeats = definition.repeats.unwrap_or(-1);
     let first = first.filter(|_| repeats != 0).map(|first| within_hours(definition, plan, first)).transpose()?;
     let next = first.filter(|_| definition.enabled.unwrap_or(true)).map(At::from);
-    let state = State { granted: definition.repeats.filter(|n| *n > 0), ..State::default() };
+    let state = Notes { granted: definition.repeats.filter(|n| *n > 0), ..Notes::default() };
     Ok(Planned { next, anchor: At::from(plan.anchor), repeats, state })
 }
 
@@ -80,7 +80,7 @@ pub enum How {
 }
 
 /// A schedule that is there, under a changed definition.
-pub struct Change<'a> {
+pub struct Redefinition<'a> {
     row: &'a Row<Schedules>,
     old: &'a Definition,
     new: &'a Definition,
@@ -88,7 +88,7 @@ pub struct Change<'a> {
     now: At,
     /// Of the new definition, counting from where it would begin if it were new.
     plan: Plan<'a>,
-    state: State,
+    state: Notes,
     repeats: i32,
     enabled: bool,
     has_run: bool,
@@ -100,9 +100,9 @@ pub struct Change<'a> {
     times_changed: bool,
 }
 
-impl<'a> Change<'a> {
-    pub fn new(row: &'a Row<Schedules>, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: At) -> Change<'a> {
-        let state = State::of(row);
+impl<'a> Redefinition<'a> {
+    pub fn new(row: &'a Row<Schedules>, old: &'a Definition, new: &'a Definition, how: How, plan: Plan<'a>, now: At) -> Redefinition<'a> {
+        let state = Notes::of(row);
         let repeats = match how {
             How::Altered => new.repeats.unwrap_or(-1),
             How::Declared => repeats_left(new.repeats, state.granted, old.repeats),
@@ -117,7 +117,7 @@ impl<'a> Change<'a> {
             || row.get(Schedules::NEXT_RUN).is_none()
             || (new.tz != old.tz || new.until != old.until || new.month_end != old.month_end || new.active_hours != old.active_hours)
             || (repeats == 0) != (old.repeats == Some(0));
-        Change {
+        Redefinition {
             row,
             old,
             new,

@@ -9,7 +9,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, row_lock, sandbox, transaction};
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::time::{At, instant};
-use crate::schedules::follow::State;
+use crate::schedules::follow::Notes;
 use crate::schedules::row::{ROW, Schedule};
 use crate::tenant::columns::Schedules;
 use crate::tenant::{self, Tenant, records};
@@ -41,7 +41,7 @@ pub fn tenant_moved(tenant: &Tenant, to: Move) -> Result<()> {
         let Some(name) = table.fetch(tid).and_then(|row| row.text(Schedules::NAME)) else { continue };
         crate::schedules::follow::change(&table, &name, |row| {
             let (next, state) = planned_anew(tenant, row, to)?;
-            Some(crate::schedules::follow::Change { state, columns: vec![Schedules::NEXT_RUN.to(next)] })
+            Some(crate::schedules::follow::Rewrite { state, columns: vec![Schedules::NEXT_RUN.to(next)] })
         })?;
     }
     Ok(())
@@ -77,7 +77,7 @@ fn candidates(table: &Table<Schedules>) -> Vec<Tid> {
 
 /// None: it waits for the same instant in both zones, or for one that somebody has chosen by hand; or it is
 /// due, and planned anew when it has been served.
-fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(At, State)> {
+fn planned_anew(tenant: &Tenant, row: &Row<Schedules>, to: Move) -> Option<(At, Notes)> {
     if row.get(Schedules::ENABLED) != Some(true) || row.get(Schedules::REPEATS) == Some(0) {
         return None;
     }

@@ -13,7 +13,7 @@ use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
 use crate::pure::time::{self, At, Span};
 use crate::schedules::definition::NAME_BYTES;
-use crate::schedules::follow::State;
+use crate::schedules::follow::Notes;
 use crate::schedules::options::{OfAll, Options};
 use crate::task::new::NewTask;
 use crate::tenant::Tenant;
@@ -62,7 +62,7 @@ pub struct Schedule {
     pub jitter: Span,
     /// What `task` says of its tasks.
     pub base: NewTask,
-    pub state: State,
+    pub state: Notes,
     /// Made from a definition for all tenants.
     pub of_all: Option<OfAll>,
 }
@@ -209,7 +209,7 @@ impl Schedule {
             overlap,
             jitter,
             base,
-            state: State::of(row),
+            state: Notes::of(row),
             of_all: options.all,
         })
     }

@@ -9,7 +9,7 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, row_lock};
 use crate::pure::schedule::setback::{UNNOTICED, replan};
 use crate::pure::time::{At, Span, instant};
-use crate::schedules::follow::State;
+use crate::schedules::follow::Notes;
 use crate::schedules::row::{ROW, Schedule};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
@@ -24,7 +24,7 @@ pub fn mend(tenant: &Tenant) -> Result<bool, Failure> {
     let is_wrong = |row: &Row<Schedules>| {
         later(row, Schedules::LAST_RUN)
             || later(row, Schedules::ANCHOR)
-            || later(row, Schedules::NEXT_RUN) && State::of(row).released.is_some()
+            || later(row, Schedules::NEXT_RUN) && Notes::of(row).released.is_some()
     };
     // Only their places, and nothing that is stored outside is fetched: there may be very many.
     let mut suspects: Vec<Tid> = Vec::new();

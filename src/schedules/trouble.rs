@@ -6,7 +6,7 @@ use crate::handler;
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::schedules::definition::Definition;
-use crate::schedules::follow::{self, State};
+use crate::schedules::follow::{self, Notes};
 use crate::schedules::row::Schedule;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
@@ -90,7 +90,7 @@ fn after_trouble(tenant: &Tenant, schedule: &Schedule) -> Option<AfterTrouble> {
                 missing = name.clone();
             }
             Some(row) => {
-                if !State::of(&row).before.contains(&schedule.name) {
+                if !Notes::of(&row).before.contains(&schedule.name) {
                     message.get_or_insert(format!("it comes after schedule \"{name}\", which does not know of it"));
                 }
                 after.push(name.clone());

@@ -33,7 +33,7 @@ shared_struct! {
 /// What is known of the use of a rate.
 pub enum RateFound {
     /// The state that pure/rate.rs goes on from.
-    Used(rate::State),
+    Used(rate::Level),
     /// Nothing is.
     Unused,
     /// There is no place to count it in.

@@ -174,7 +174,7 @@ impl Sleep {
 }
 
 /// Owns the waiting of one process.
-pub struct Waiter {
+pub struct Sleeper {
     counts: &'static Wakes,
     woken: Option<Reason>,
     in_a_row: [u32; REASONS],
@@ -184,15 +184,15 @@ pub struct Waiter {
     subject: u32,
 }
 
-impl Waiter {
-    pub fn new(counts: &'static Wakes) -> Waiter {
+impl Sleeper {
+    pub fn new(counts: &'static Wakes) -> Sleeper {
         for (n, of) in counts.woken.iter().zip(&counts.vain) {
             n.store(0);
             of.store(0);
         }
-        let waiter = Waiter { counts, woken: None, in_a_row: [0; REASONS], vain_at: [0; REASONS], subject: u32::MAX };
-        ALL.iter().for_each(|reason| waiter.publish(*reason));
-        waiter
+        let sleeper = Sleeper { counts, woken: None, in_a_row: [0; REASONS], vain_at: [0; REASONS], subject: u32::MAX };
+        ALL.iter().for_each(|reason| sleeper.publish(*reason));
+        sleeper
     }
 
     fn publish(&self, reason: Reason) {

@@ -12,7 +12,7 @@
 use crate::postgres::catalog;
 use crate::postgres::citus::{self, Distributed};
 use crate::postgres::column::Any;
-use crate::postgres::definition::{self, Column, ColumnKind, Index, Oddity, Shape};
+use crate::postgres::definition::{self, ColumnKind, Oddity, Shape, TableColumn, TableIndex};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sandbox;
@@ -39,7 +39,7 @@ fn template(relation: u32) -> Result<Shape> {
     }
     let table = Table::open_any(relation, Access::Read).ok_or_else(|| Error::state("the template tables are gone"))?;
     let mut shape = definition::shape(&table);
-    let mut indexes: Vec<Index> = Vec::new();
+    let mut indexes: Vec<TableIndex> = Vec::new();
     for index in shape.indexes.into_iter().filter(|i| i.name.starts_with(OURS)) {
         match indexes.iter_mut().find(|i| i.definition == index.definition) {
             Some(same) if index.valid => *same = index,
@@ -147,7 +147,7 @@ fn detach(table: &Table<Any>) -> Option<String> {
 }
 
 /// The first column that isn't as it must be, and how ALTER TABLE mends it.
-fn wrong_column(found: &[Column], expected: &[Column]) -> Option<(String, Option<String>)> {
+fn wrong_column(found: &[TableColumn], expected: &[TableColumn]) -> Option<(String, Option<String>)> {
     for (i, ours) in expected.iter().enumerate() {
         let name = catalog::quote(&ours.name);
         let Some(theirs) = found.get(i).filter(|c| c.kind != ColumnKind::Dropped) else {
@@ -199,10 +199,10 @@ fn wrong_column(found: &[Column], expected: &[Column]) -> Option<(String, Option
 }
 
 /// An index that is missing or must not be there, and the statement that mends it.
-fn wrong_index(table: &Table<Any>, found: &[Index], expected: &[Index]) -> Option<(String, String)> {
+fn wrong_index(table: &Table<Any>, found: &[TableIndex], expected: &[TableIndex]) -> Option<(String, String)> {
     let schema = || catalog::qualified_name(table.oid()).rsplit_once('.').map(|(s, _)| s.to_string()).unwrap_or_default();
     for ours in expected {
-        let same: Vec<&Index> = found.iter().filter(|i| i.definition == ours.definition).collect();
+        let same: Vec<&TableIndex> = found.iter().filter(|i| i.definition == ours.definition).collect();
         if same.iter().any(|i| i.valid) {
             continue;
         }
@@ -225,7 +225,7 @@ fn wrong_index(table: &Table<Any>, found: &[Index], expected: &[Index]) -> Optio
 }
 
 /// The statement that drops an index, or the constraint that it is of.
-fn drop_index(table: &Table<Any>, index: &Index) -> String {
+fn drop_index(table: &Table<Any>, index: &TableIndex) -> String {
     match definition::is_constraint(index.oid) {
         true => format!("ALTER TABLE {} DROP CONSTRAINT {};", catalog::qualified_name(table.oid()), catalog::quote(&index.name)),
         false => format!("DROP INDEX {};", catalog::qualified_name(index.oid)),
@@ -233,7 +233,7 @@ fn drop_index(table: &Table<Any>, index: &Index) -> String {
 }
 
 /// The statement that makes one of our indexes in that schema.
-fn create(ours: &Index, schema: &str) -> String {
+fn create(ours: &TableIndex, schema: &str) -> String {
     let text = sandbox::as_extension(|| {
         Spi::get_one_with_args::<String>(
             "SELECT pg_catalog.pg_get_indexdef(oid) FROM pg_catalog.pg_class

@@ -15,7 +15,7 @@ use crate::pure::ids::{self, Id};
 use crate::pure::schedule::catch_up::{self, Overlap};
 use crate::pure::schedule::spread;
 use crate::pure::time::{self, At, Span};
-use crate::schedules::follow::{self, State};
+use crate::schedules::follow::{self, Notes};
 use crate::schedules::options::OfAll;
 use crate::schedules::row::{ROW, Schedule};
 use crate::shared::{Shared, slot};
@@ -39,7 +39,7 @@ pub struct Changes {
     pub served: Option<(At, i64)>,
     pub last_task: Option<Id>,
     pub repeats: Option<i32>,
-    pub state: State,
+    pub state: Notes,
     /// A one-time schedule that has fired: its row goes.
     pub over: bool,
 }
@@ -47,11 +47,11 @@ pub struct Changes {
 impl Changes {
     /// Not again until somebody mends it.
     pub fn broken(row: &Row<Schedules>, error: Error) -> Changes {
-        let state = if row.outside <= ROW { State::of(row) } else { State::default() };
+        let state = if row.outside <= ROW { Notes::of(row) } else { Notes::default() };
         Changes { problem: Some(error.message), ..Changes::not_again(state) }
     }
 
-    fn not_again(state: State) -> Changes {
+    fn not_again(state: Notes) -> Changes {
         Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false }
     }
 }
@@ -147,7 +147,7 @@ impl Firing<'_> {
     }
 
     /// The fire times that are to be served now, the rule's own and the one of a release, and the rule's next one.
-    fn fire_times(&self, state: &mut State) -> (Vec<DateTime<Utc>>, Option<At>) {
+    fn fire_times(&self, state: &mut Notes) -> (Vec<DateTime<Utc>>, Option<At>) {
         let (schedule, now) = (self.schedule, self.now);
         let plan = schedule.plan();
         let next_run = self.row.get(Schedules::NEXT_RUN);

@@ -223,7 +223,7 @@ fn next_tenants(fanout: &Row<Fanouts>, after: &str, limit: usize) -> Result<Vec<
 }
 
 /// Brings what all tenants have to those that are to be visited: how many, and when to come again.
-fn visit(limit: usize, at: &RefCell<Place>, now: At) -> std::result::Result<(usize, At), Failure> {
+fn visit(limit: usize, at: &RefCell<About>, now: At) -> std::result::Result<(usize, At), Failure> {
     let outcomes = records::open("fanout_tenant", Access::Write)?;
     let (mut rows, mut later) = (Vec::new(), At::NEVER);
     // `finished_at`: not before; `reason`: how far it has got.
@@ -268,10 +268,10 @@ fn visit(limit: usize, at: &RefCell<Place>, now: At) -> std::result::Result<(usi
 }
 
 /// What a transaction of spreading was about: a fan-out, and there one tenant.
-type Place = Option<(Id, Option<String>)>;
+type About = Option<(Id, Option<String>)>;
 
 /// Hands the oldest open fan-out to its next tenants; `at` says to which, should it fail.
-fn spread(limit: usize, at: &RefCell<Place>) -> std::result::Result<Step, Failure> {
+fn spread(limit: usize, at: &RefCell<About>) -> std::result::Result<Step, Failure> {
     let now = clock::now();
     let (visited, mut later) = visit(limit, at, now)?;
     if visited > 0 {

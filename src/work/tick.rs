@@ -35,7 +35,7 @@ const PASS: Duration = Duration::from_millis(500);
 const LOCK_TIMEOUT: i32 = 5;
 const LOCKED_AGAIN: Span = Span::of_secs(1);
 /// Rows of one tenant that somebody has locked, and that one transaction looks at. More than fit into a page, so that the
-/// next one gets on (see [`Place`]).
+/// next one gets on (see [`Position`]).
 const LOCKED_ROWS: usize = 1000;
 const FAILED_AGAIN: Span = Span::of_secs(5);
 /// An internal error is the first one again after this.
@@ -100,11 +100,11 @@ fn take_turn(shared: &Shared, index: usize) -> At {
         let low = entry.schedule_low.load();
         let served = transaction::run(|| {
             timeout::limit_locks(LOCK_TIMEOUT);
-            serve(shared, schema, if all { ready::BEGINNING } else { low }, Place::of(schema), care)
+            serve(shared, schema, if all { ready::BEGINNING } else { low }, Position::of(schema), care)
         });
         let failure = match served {
             Ok(Served { next, nothing_before, behind }) => {
-                Place::note(schema, behind);
+                Position::note(schema, behind);
                 if let Some(raised) = nothing_before {
                     // Unless somebody has announced another one meanwhile.
                     let _ = entry.schedule_low.compare_exchange(low, raised.max(low));
@@ -184,7 +184,7 @@ struct Served {
     /// What is left to be served comes due at this or later, as far as it could be seen.
     nothing_before: Option<At>,
     /// So many rows are locked that the next transaction begins behind these.
-    behind: Option<Place>,
+    behind: Option<Position>,
 }
 
 impl Served {
@@ -196,24 +196,24 @@ impl Served {
 /// How far the rows of a tenant were looked at that came due first and are all locked. Rows of one fire time are in
 /// the order of their pages; within a page HOT updates break it, so a page begun is looked at again.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     due: At,
     page: u64,
     since: Instant,
 }
 
 thread_local! {
-    static PLACES: RefCell<HashMap<u32, Place>> = RefCell::default();
+    static POSITIONS: RefCell<HashMap<u32, Position>> = RefCell::default();
 }
 
-impl Place {
+impl Position {
     /// Not for ever: where more comes due than can be served, nobody would look again at what was locked once.
-    fn of(tenant: u32) -> Option<Place> {
-        let place = PLACES.with_borrow(|places| places.get(&tenant).copied())?;
+    fn of(tenant: u32) -> Option<Position> {
+        let place = POSITIONS.with_borrow(|places| places.get(&tenant).copied())?;
         (place.since.elapsed() < LEFT_OUT_FOR).then_some(place)
     }
-    fn note(tenant: u32, place: Option<Place>) {
-        PLACES.with_borrow_mut(|places| {
+    fn note(tenant: u32, place: Option<Position>) {
+        POSITIONS.with_borrow_mut(|places| {
             if places.len() >= PLACES_MAX {
                 // What is forgotten is found again, by looking from the beginning.
                 places.clear();
@@ -230,7 +230,7 @@ impl Place {
 }
 
 /// The schedules of one tenant that are due, from those of `from` on; those before `behind` have just been found locked.
-fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Place>, care: Care) -> std::result::Result<Served, Failure> {
+fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Position>, care: Care) -> std::result::Result<Served, Failure> {
     let tenant = match tenant::by_oid(schema) {
         Ok(tenant) => tenant,
         // Detached or dropped: whoever attaches it again wakes it.
@@ -258,7 +258,7 @@ fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Place>, care: Ca
     work.table.fetching_at_most(0, || {
         for row in work.table.scan(&Schedules::DUE, &keys) {
             let at = row.get(Schedules::NEXT_RUN).unwrap_or(from);
-            let place = Place { due: at, page: row.tid.page(), since: behind.map_or(began, |behind| behind.since) };
+            let place = Position { due: at, page: row.tid.page(), since: behind.map_or(began, |behind| behind.since) };
             if behind.is_none_or(|behind| place.key() >= behind.key()) {
                 // Somebody is changing it, or the end of a task notes itself in it: that isn't waited for.
                 if row_lock::try_lock(&work.table, &row) {

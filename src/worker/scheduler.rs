@@ -12,7 +12,7 @@ use crate::pure::time::{At, Span};
 use crate::pure::word::Scheduler;
 use crate::settings;
 use crate::shared::database::{Db, db_state};
-use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::wakes::{Reason, Sleeper, Turn};
 use crate::shared::{self, Shared, away};
 use crate::tenant::identity;
 use crate::work::{spread, tick};
@@ -117,13 +117,13 @@ impl Serving {
 
     fn work(&mut self) -> Left {
         let turn_memory = worker::TurnMemory::new();
-        let mut waiter = Waiter::new(self.shared.scheduler_wakes(self.db));
+        let mut sleeper = Sleeper::new(self.shared.scheduler_wakes(self.db));
         loop {
             turn_memory.enter();
             interrupt::heed();
             let mut turn = Turn::begin();
             if worker::take_reload() {
-                waiter.start_over();
+                sleeper.start_over();
                 self.reload(&mut turn);
             }
             let left = self.stay(&mut turn).and_then(|()| {
@@ -138,12 +138,12 @@ impl Serving {
             if let Err(left) = left {
                 return left;
             }
-            let sleep = waiter.plan(&turn);
+            let sleep = sleeper.plan(&turn);
             if !sleep.is_none() {
                 session::report_activity(None);
                 session::report_statistics(false);
             }
-            waiter.sleep(sleep);
+            sleeper.sleep(sleep);
         }
     }
 

@@ -237,12 +237,12 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
     }
-    Found { due, look_anyway, schedule_due }.tell(shared, database, &tenant, now)?;
+    Seen { due, look_anyway, schedule_due }.tell(shared, database, &tenant, now)?;
     Ok(Looked::Done)
 }
 
 /// What a look has found of a tenant's work.
-struct Found {
+struct Seen {
     /// When the first task is due.
     due: At,
     /// There are rows to be looked at whatever their time is.
@@ -251,7 +251,7 @@ struct Found {
     schedule_due: Option<At>,
 }
 
-impl Found {
+impl Seen {
     /// Tells the tenant's entries, those of all its roles: whose the work is isn't known.
     fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: At) -> Result<(), caught::Failure> {
         let mut roles = handler::roles(tenant)?;

@@ -9,7 +9,7 @@ use crate::postgres::column::TableId;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::trigger::{self, Change, Fired, Operation};
+use crate::postgres::trigger::{self, Fired, Operation, RowChange};
 use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
@@ -29,7 +29,7 @@ use std::rc::Rc;
 const ROWS: usize = 1000;
 
 /// A row of tenant_q.table_listener.
-struct Listener {
+struct TableListener {
     tenant: String,
     relation: u32,
     owner: String,
@@ -38,7 +38,7 @@ struct Listener {
 }
 
 /// None: there is no such row.
-type Listeners = Bounded<Id, Option<Rc<Listener>>>;
+type Listeners = Bounded<Id, Option<Rc<TableListener>>>;
 
 thread_local! {
     /// Listeners by id, of one epoch of the registry.
@@ -53,7 +53,7 @@ const KEPT_BYTES: usize = 8 << 20;
 /// Tenants of which it is remembered that this was said.
 const SAID_MAX: usize = 1000;
 
-fn find(id: Id) -> Result<Option<Rc<Listener>>> {
+fn find(id: Id) -> Result<Option<Rc<TableListener>>> {
     let epoch = tenant::epoch();
     let known = CACHE.with_borrow_mut(|(cached, listeners)| {
         if *cached != epoch {
@@ -68,17 +68,17 @@ fn find(id: Id) -> Result<Option<Rc<Listener>>> {
     let listener = transaction::with_latest_snapshot(|| read(id))?.map(Rc::new);
     if tenant::epoch() == epoch {
         let args = listener.as_ref().and_then(|l| l.task.args.as_ref()).map_or(0, Jsonb::size);
-        CACHE.with_borrow_mut(|(_, listeners)| listeners.insert(id, listener.clone(), size_of::<Listener>() + 500 + args));
+        CACHE.with_borrow_mut(|(_, listeners)| listeners.insert(id, listener.clone(), size_of::<TableListener>() + 500 + args));
     }
     Ok(listener)
 }
 
-fn read(id: Id) -> Result<Option<Listener>> {
+fn read(id: Id) -> Result<Option<TableListener>> {
     let table = catalog::relation_oid(tenant::registry()?.schema, "table_listener").and_then(|t| Table::open(TableId::of(t), Access::Read));
     let Some(row) = table.and_then(|t| t.find(TableListeners::ID.equals(id))) else { return Ok(None) };
     let mut task = row.get(TableListeners::TASK).map_or(Ok(NewTask::default()), |object| new::task_object(&object))?;
     task.handler = row.text(TableListeners::HANDLER).unwrap_or_default();
-    Ok(Some(Listener {
+    Ok(Some(TableListener {
         tenant: row.text(TableListeners::TENANT).unwrap_or_default(),
         relation: row.get(TableListeners::RELATION_OID).unwrap_or(0),
         owner: row.text(TableListeners::OWNER).unwrap_or_default(),
@@ -149,9 +149,9 @@ pub fn table_changed(args: &Args) -> Result<Ret> {
 }
 
 /// A statement's rows, as many at a time as a task's arguments take.
-fn statement(fired: &Fired, mut enqueue: impl FnMut(&[Change]) -> Result<()>) -> Result<()> {
+fn statement(fired: &Fired, mut enqueue: impl FnMut(&[RowChange]) -> Result<()>) -> Result<()> {
     let room = settings::max_args_bytes() / 2;
-    let mut rows: Vec<Change> = Vec::new();
+    let mut rows: Vec<RowChange> = Vec::new();
     let mut bytes = 0;
     let size = |d: &Option<Jsonb>| d.as_ref().map_or(0, Jsonb::size);
     fired.rows(|change| {

@@ -4,7 +4,7 @@ use crate::postgres::catalog::attribute;
 use crate::postgres::caught::{Failure, call_raw};
 use crate::postgres::function::{execute, is_built_in, raw};
 use crate::postgres::sandbox;
-use crate::postgres::trigger::Change;
+use crate::postgres::trigger::RowChange;
 use crate::postgres::types::Jsonb;
 use pgrx::pg_sys::{self, Datum, JsonbIteratorToken, JsonbParseState, JsonbValue, TupleDesc, jbvType};
 
@@ -118,13 +118,13 @@ unsafe fn brings_foreign_cast(type_oid: pg_sys::Oid) -> bool {
 }
 
 /// {"event": …, "table": …, "old": …, "new": …}, a row that there is none of being null.
-pub fn one(event: &str, table: &str, change: &Change) -> Result<Jsonb, Failure> {
+pub fn one(event: &str, table: &str, change: &RowChange) -> Result<Jsonb, Failure> {
     // SAFETY: the state that build() has begun an object in.
     build(event, table, |state| unsafe { push_change(state, change) })
 }
 
 /// {"event": …, "table": …, "rows": [{"old": …, "new": …}, …]}
-pub fn many(event: &str, table: &str, changes: &[Change]) -> Result<Jsonb, Failure> {
+pub fn many(event: &str, table: &str, changes: &[RowChange]) -> Result<Jsonb, Failure> {
     // SAFETY: as in one().
     build(event, table, |state| unsafe {
         push_text(state, JsonbIteratorToken::WJB_KEY, "rows");
@@ -186,7 +186,7 @@ unsafe fn push_text(state: State, token: JsonbIteratorToken::Type, text: &str) {
     }
 }
 
-unsafe fn push_change(state: State, change: &Change) {
+unsafe fn push_change(state: State, change: &RowChange) {
     for (key, document) in [("old", &change.0), ("new", &change.1)] {
         // SAFETY: a whole jsonb with a four-byte header, which outlives the document's making.
         unsafe {

@@ -126,14 +126,14 @@ fn earlier_of(a: Option<i64>, b: Option<i64>) -> Option<i64> {
 }
 
 /// A change of a zone's offset: at `at` the clock goes from UTC + `before` to UTC + `after`.
-struct Change {
+struct Transition {
     at: i64,
     before: i64,
     after: i64,
 }
 
 /// The change of offset in `(start, end]`, a window of about a day, in which there is at most one.
-fn change_within(zone: Tz, start: i64, end: i64) -> Option<Change> {
+fn change_within(zone: Tz, start: i64, end: i64) -> Option<Transition> {
     let before = offset_at(zone, start);
     let after = offset_at(zone, end);
     if before == after {
@@ -148,7 +148,7 @@ fn change_within(zone: Tz, start: i64, end: i64) -> Option<Change> {
             new = middle;
         }
     }
-    Some(Change { at: new, before, after })
+    Some(Transition { at: new, before, after })
 }
 
 enum Resolved {

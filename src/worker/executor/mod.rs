@@ -13,7 +13,7 @@ use crate::pure::word::{SlotState, Word};
 use crate::settings;
 use crate::shared::database::db_state;
 use crate::shared::slot::{self, Slot};
-use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::wakes::{Reason, Sleeper, Turn};
 use crate::shared::{Shared, culprits, ready, waiters};
 use crate::tenant::Tenant;
 use crate::work::poison;
@@ -60,14 +60,14 @@ impl Executor {
 
     fn work(&mut self) {
         let role = &self.shared.roles[self.role_index];
-        let mut waiter = Waiter::new(self.shared.executor_wakes(self.place));
+        let mut sleeper = Sleeper::new(self.shared.executor_wakes(self.place));
         let mut idle_since = clock::steady();
         loop {
             self.memory.enter();
             interrupt::heed();
             let mut turn = Turn::begin();
             if worker::take_reload() {
-                waiter.start_over();
+                sleeper.start_over();
                 turn.did(Reason::Call);
             }
             if self.must_leave() {
@@ -76,7 +76,7 @@ impl Executor {
             poison::settle(&self.shared, shmem::my_database());
             waiters::tell(&self.shared);
             if let Some(index) = self.next_entry() {
-                waiter.about(index);
+                sleeper.about(index);
                 let worked = self.batch(index);
                 waiters::tell(&self.shared);
                 culprits::end_alone(&self.shared, self.place);
@@ -93,13 +93,13 @@ impl Executor {
                     return;
                 }
                 turn.at_once(Reason::More);
-                let sleep = waiter.plan(&turn);
+                let sleep = sleeper.plan(&turn);
                 if sleep.is_none() {
-                    waiter.sleep(sleep);
+                    sleeper.sleep(sleep);
                 } else {
                     // One entry is looked at again and again, in vain: others' work may call meanwhile.
                     role.idle.fetch_or(1 << self.place);
-                    waiter.sleep(sleep);
+                    sleeper.sleep(sleep);
                     role.idle.fetch_and(!(1 << self.place));
                 }
                 continue;
@@ -120,12 +120,12 @@ impl Executor {
             } else {
                 turn.at_once(Reason::More);
             }
-            let sleep = waiter.plan(&turn);
+            let sleep = sleeper.plan(&turn);
             if !sleep.is_none() {
                 session::report_activity(None);
                 session::report_statistics(false);
             }
-            waiter.sleep(sleep);
+            sleeper.sleep(sleep);
             role.idle.fetch_and(!(1 << self.place));
         }
     }

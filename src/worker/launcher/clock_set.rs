@@ -34,7 +34,7 @@ impl Launcher {
         let set = (now - seen.wall) - passed;
         if set.abs() >= CLOCK_SET {
             self.clock_was_set(set, now);
-            self.waiter.start_over();
+            self.sleeper.start_over();
             turn.did(Reason::Clock);
         }
     }

@@ -22,7 +22,7 @@ use crate::pure::atomics::Choice;
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::database::db_state;
-use crate::shared::wakes::{Reason, Turn, Waiter};
+use crate::shared::wakes::{Reason, Sleeper, Turn};
 use crate::shared::{self, SLOTS, Shared};
 use clock_set::Clocks;
 use shortage::Shortage;
@@ -49,7 +49,7 @@ pub fn main() {
     });
     let mut launcher = Launcher {
         shared,
-        waiter: Waiter::new(shared.launcher_wakes()),
+        sleeper: Sleeper::new(shared.launcher_wakes()),
         timer: Timer::default(),
         executors: HashMap::new(),
         schedulers: HashMap::new(),
@@ -69,7 +69,7 @@ pub fn main() {
 
 struct Launcher {
     shared: Shared,
-    waiter: Waiter,
+    sleeper: Sleeper,
     timer: Timer,
     /// Slot → its start, until it has checked in or ended.
     executors: HashMap<usize, Handle>,
@@ -106,7 +106,7 @@ impl Launcher {
             let mut turn = Turn::begin();
             if worker::take_reload() {
                 self.reload();
-                self.waiter.start_over();
+                self.sleeper.start_over();
                 turn.did(Reason::Call);
             }
             self.shared.header.sleeping_until.store(At::NEVER);
@@ -145,7 +145,7 @@ impl Launcher {
     }
 
     fn sleep(&mut self, turn: &Turn, enabled: bool, watch: bool) {
-        let sleep = self.waiter.plan(turn);
+        let sleep = self.sleeper.plan(turn);
         let length = sleep.length().unwrap_or(ROUND);
         if watch && length <= WATCH {
             // Calls needn't wake us meanwhile: we look anyway.
@@ -160,7 +160,7 @@ impl Launcher {
         };
         self.shared.header.sleeping_until.store(until);
         session::report_activity(None);
-        self.waiter.sleep(sleep);
+        self.sleeper.sleep(sleep);
     }
 
     /// Somebody waits: another look, soon if anything has changed since the last one.
