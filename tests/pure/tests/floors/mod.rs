@@ -33,7 +33,33 @@ const FLOORS: [(&str, u8); 15] = [
 const MACROS: [&str; 3] = ["sql_functions", "shared_struct", "worker_mains"];
 
 /// Offences that are there, each with its reason.
-const ARGUED: &[(&str, &str)] = &[];
+const ARGUED: &[(&str, &str)] = &[
+    // A table, a setting an entry.
+    ("over 100 lines: register", "settings.rs"),
+];
+
+/// Nobody reads more at once.
+const LINES_OF_A_FILE: usize = 600;
+const LINES_OF_A_FUNCTION: usize = 100;
+
+/// Functions of a formatted file, and how many lines each has.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let name = |line: &'_ str| -> Option<(usize, usize)> {
+        let indent = line.len() - line.trim_start().len();
+        let at = line.find("fn ").filter(|at| line[..*at].chars().all(|c| c.is_ascii_lowercase() || " ()\"C-_:".contains(c)))?;
+        Some((indent, at + 3))
+    };
+    let mut found = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let Some((indent, at)) = name(line) else { continue };
+        let end = format!("{}}}", " ".repeat(indent));
+        let Some(last) = lines[first..].iter().position(|line| *line == end) else { continue };
+        let name = line[at..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        found.push((name, last + 1));
+    }
+    found
+}
 
 fn floor(name: &str) -> Option<u8> {
     FLOORS.iter().find(|(folder, _)| *folder == name).map(|(_, floor)| *floor)
@@ -51,6 +77,12 @@ fn check(file: &str, text: &str, offences: &mut Offences) {
     let mut offends = |rule: &str| {
         offences.insert((rule.to_owned(), file.to_owned()));
     };
+    if text.lines().count() > LINES_OF_A_FILE {
+        offends("over 600 lines");
+    }
+    for (name, _) in functions(text).into_iter().filter(|(_, lines)| *lines > LINES_OF_A_FUNCTION) {
+        offends(&format!("over 100 lines: {name}"));
+    }
     for named in folders_named(&parts, &code) {
         if named == folder || MACROS.contains(&named.as_str()) {
             continue;
@@ -189,4 +221,19 @@ fn each_offence_is_noticed() {
     ];
     let expected: Offences = expected.iter().map(|(rule, file)| (rule.to_string(), file.to_string())).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn what_is_too_long_is_noticed() {
+    let of = |lines: usize| format!("impl X {{\n    pub(crate) fn long(&self) {{\n{}    }}\n}}\n", "        step();\n".repeat(lines - 2));
+    let mut found = Offences::new();
+    check("pure/x.rs", &of(LINES_OF_A_FUNCTION), &mut found);
+    assert_eq!(found, Offences::new());
+    check("pure/x.rs", &of(LINES_OF_A_FUNCTION + 1), &mut found);
+    assert_eq!(found, Offences::from([("over 100 lines: long".to_owned(), "pure/x.rs".to_owned())]));
+    found.clear();
+    check("pure/y.rs", &"// A line.\n".repeat(LINES_OF_A_FILE), &mut found);
+    assert_eq!(found, Offences::new());
+    check("pure/y.rs", &"// A line.\n".repeat(LINES_OF_A_FILE + 1), &mut found);
+    assert_eq!(found, Offences::from([("over 600 lines".to_owned(), "pure/y.rs".to_owned())]));
 }
