@@ -58,6 +58,24 @@ impl Rate {
         Ok(Rate { count, period: Span::of_secs(times * unit), window })
     }
 
+    /// The same pace in whole numbers, for who has written a fraction: '0.5/s' is '1/2s'. None: it is no such thing.
+    pub fn in_whole_numbers(text: &str) -> Option<String> {
+        let (count, period) = text.split_once('/')?;
+        let (whole, part) = count.trim().split_once('.').filter(|(_, part)| !part.is_empty() && part.len() <= 6)?;
+        let scale = 10i64.pow(part.len() as u32);
+        let number = whole.parse::<u32>().ok().map(i64::from)? * scale + part.parse::<u32>().ok().map(i64::from)?;
+        let (mut common, mut rest) = (scale, number);
+        while rest != 0 {
+            (common, rest) = (rest, common % rest);
+        }
+        let period = period.trim();
+        let digits = period.bytes().take_while(u8::is_ascii_digit).count();
+        let times = if digits == 0 { 1 } else { period[..digits].parse::<i64>().ok()? };
+        let times = times.checked_mul(scale / common).map(|times| if times == 1 { String::new() } else { times.to_string() })?;
+        let written = format!("{}/{times}{}", number / common, period[digits..].trim());
+        Rate::parse(&written, false).is_ok().then_some(written)
+    }
+
     /// The state, as far ahead as it can be: a clock that was set back, or a slower rate before, must not close
     /// the bucket for longer than one period from now on.
     pub fn bounded(&self, state: Level, now: At) -> Level {

@@ -213,6 +213,7 @@ SELECT tq_async_iter('send_invoice', ARRAY['[1]']::jsonb[], chunk => 0);
 SELECT tq_set_limit('smtp', max_running => 0);
 SELECT tq_set_limit('smtp', max_running => -1);
 SELECT tq_set_limit('smtp', rate => 'often');
+SELECT tq_set_limit('smtp', rate => '0.5/s');
 SELECT tq_set_limit('smtp', rate => '0/m');
 SELECT tq_set_limit('smtp', rate => '1/m', algorithm => 'leaky');
 SELECT tq_set_limit('smtp', reset => '{colour}');

@@ -63,6 +63,28 @@ fn texts() {
     }
 }
 
+/// What the hint says can be written as it stands, and lets through the same number in the same time.
+#[test]
+fn a_fraction_is_said_in_whole_numbers() {
+    for (written, same) in [
+        ("0.5/s", "1/2s"),
+        ("1.5/m", "3/2m"),
+        ("2.0/h", "2/h"),
+        ("0.25/10s", "1/40s"),
+        (" 12.50 / 3 min", "25/6min"),
+        ("0.000001/s", "1/1000000s"),
+    ] {
+        assert!(Rate::parse(written, false).is_err());
+        assert_eq!(Rate::in_whole_numbers(written).as_deref(), Some(same), "{written}");
+        assert!(Rate::parse(same, false).is_ok());
+    }
+    for nonsense in
+        ["often", "1/s", "0.0/s", ".5/s", "0./s", "-0.5/s", "0.5", "0.5/fortnight", "0.0000001/s", "0.5/99999999999999999999s", "1.5e3/s"]
+    {
+        assert_eq!(Rate::in_whole_numbers(nonsense), None, "{nonsense}");
+    }
+}
+
 proptest! {
     #[test]
     fn never_more_than_it_says_and_again_when_it_says(
