@@ -58,7 +58,10 @@ impl<R, K> Copy for Column<R, K> {}
 
 impl<R, K> Column<R, K> {
     /// For [`tables!`].
-    pub const fn new(number: usize) -> Column<R, K> {
+    ///
+    /// # Safety
+    /// Column `number` of an R, from 1, is of the type of K, as R's types say.
+    pub const unsafe fn new(number: usize) -> Column<R, K> {
         Column(number, PhantomData)
     }
     /// From 1.
@@ -287,7 +290,8 @@ macro_rules! tables {
             #[allow(dead_code, reason = "all columns of a table stand here")]
             impl $table {
                 $(pub const $column: $crate::postgres::column::Column<$table, $kind> =
-                    $crate::postgres::column::Column::new(Place::$column as usize + 1);)*
+                    // SAFETY: the table's types are made of the same list, in the same order.
+                    unsafe { $crate::postgres::column::Column::new(Place::$column as usize + 1) };)*
             }
         };
     )*};
