@@ -12,6 +12,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use pgrx::pg_sys;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
@@ -119,11 +120,24 @@ impl Table<Any> {
 
     /// The same as a table that has the columns of an `R`. 55000: it hasn't.
     pub fn of<R: Relation>(self) -> Result<Table<R>> {
-        if self.0.shape().types.starts_with(R::TYPES) {
+        let types = &self.0.shape().types;
+        if types.starts_with(R::TYPES) {
             return Ok(Table(self.0, PhantomData));
         }
-        let name = catalog::relation_name(self.oid()).unwrap_or_default();
-        Err(Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, format!("the columns of table {name} are not as they were made")))
+        let name = catalog::qualified_name(self.oid());
+        let error =
+            Error::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, format!("the columns of table {name} are not as they were made"));
+        let Some((n, (found, made))) = types.iter().zip(R::TYPES).enumerate().find(|(_, (found, made))| found != made) else {
+            return Err(error
+                .detail(format!("It has {} of {} columns.", types.len(), R::TYPES.len()))
+                .hint("Run ALTER EXTENSION tenant_q UPDATE."));
+        };
+        // SAFETY: an open relation, which has that column.
+        let column = unsafe { CStr::from_ptr((*catalog::attribute(self.0.desc(), n as i32)).attname.data.as_ptr()) };
+        let (column, made) = (catalog::quote(&column.to_string_lossy()), catalog::type_name(made.to_u32()));
+        Err(error
+            .detail(format!("Column {column} is of type {}, not {made}.", catalog::type_name(found.to_u32())))
+            .hint(format!("ALTER TABLE {name} ALTER COLUMN {column} TYPE {made};")))
     }
 }
 

@@ -309,3 +309,9 @@ CREATE ROLE asleep NOLOGIN;
 CREATE SCHEMA asleep AUTHORIZATION asleep;
 SELECT tq_attach('asleep');
 SELECT what, reason, fix FROM tq_problems WHERE what LIKE 'tenant %';
+-- A table of the extension's own that somebody has altered is not read as what it was.
+ALTER TABLE tenant_q.limit_key ALTER COLUMN max_running TYPE bigint;
+SELECT tq_queue_size(tenant => 'asleep');
+\echo :SQLSTATE
+ALTER TABLE tenant_q.limit_key ALTER COLUMN max_running TYPE integer;
+SELECT tq_queue_size(tenant => 'asleep');
