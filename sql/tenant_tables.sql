@@ -5,9 +5,10 @@
 -- src/tenant/columns.rs names the columns in this order: append, never insert.
 
 -- Unfinished tasks. A finished one leaves, so the table stays small for ever.
--- state: q to be run at run_at · w waits on other tasks · h held (handler gone or paused) · x a note: its result says quarantined
---      · k waits for a busy key or a limit · u finished, keeps its unique_key until its result goes
---      · t as q, but its queue takes turns with others · l one of several that another row (its name) waits for
+-- state: q to be run at run_at , w waits on other tasks , h held (handler gone or paused) , x a note: its result says quarantined
+--      , k waits for a busy key or a limit , u finished, keeps its unique_key until its result goes
+--      , t as q, but its queue takes turns with others , l a link: what another task (its name says which) knows of one that
+--      it depends on: waits_for while that is unfinished, or its result says how it ended; else options say it
 -- waits_for: the task (w) or the gate (k) whose end lets this one be looked at again; the queue (t). waits: members
 -- of a flow that are not final yet.
 CREATE TABLE {s}.tq_task (
@@ -49,7 +50,7 @@ CREATE INDEX tq_task_name ON {s}.tq_task (name) WHERE name IS NOT NULL;
 CREATE INDEX tq_task_group ON {s}.tq_task (group_id) WHERE group_id IS NOT NULL;
 
 -- Finished tasks, until retention takes them.
--- state: d done · f failed · c cancelled · e expired · x quarantined
+-- state: d done , f failed , c cancelled , e expired , x quarantined
 CREATE TABLE {s}.tq_result (
     id            uuid        NOT NULL,
     handler       text        NOT NULL,
@@ -83,6 +84,9 @@ CREATE TABLE {s}.tq_result (
 ) WITH (vacuum_truncate = off, autovacuum_vacuum_insert_scale_factor = 0.2);
 CREATE INDEX tq_result_name ON {s}.tq_result (name) WHERE name IS NOT NULL;
 CREATE INDEX tq_result_group ON {s}.tq_result (group_id) WHERE group_id IS NOT NULL;
+CREATE INDEX tq_result_finished ON {s}.tq_result (finished_at);
+CREATE INDEX tq_result_state ON {s}.tq_result (state, finished_at) WHERE state OPERATOR(pg_catalog.<>) 'd';
+CREATE INDEX tq_result_schedule ON {s}.tq_result (schedule, finished_at) WHERE schedule IS NOT NULL;
 
 -- One row a schedule, with its next fire time; NULL = fires no more, or is disabled. options: the rare
 -- parameters. state: the engine's own notes, such as which schedules wait for this one.

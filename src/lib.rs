@@ -28,7 +28,8 @@ extension_sql_file!("../sql/handlers.sql", name = "handlers", requires = ["regis
 extension_sql_file!("../sql/tasks.sql", name = "tasks", requires = ["handlers"]);
 extension_sql_file!("../sql/why.sql", name = "why", requires = ["tasks"]);
 extension_sql_file!("../sql/changes.sql", name = "changes", requires = ["why"]);
-extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["changes"]);
+extension_sql_file!("../sql/many.sql", name = "many", requires = ["changes"]);
+extension_sql_file!("../sql/flows.sql", name = "flows", requires = ["many"]);
 extension_sql_file!("../sql/queues.sql", name = "queues", requires = ["flows"]);
 extension_sql_file!("../sql/groups.sql", name = "groups", requires = ["queues"]);
 extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["groups"]);
@@ -42,13 +43,17 @@ extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["schedules
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"]);
 extension_sql_file!("../sql/problems.sql", name = "problems", requires = ["views"]);
 extension_sql_file!("../sql/health.sql", name = "health", requires = ["problems"]);
-extension_sql_file!("../sql/copies.sql", name = "copies", requires = ["health"], finalize);
+extension_sql_file!("../sql/copies.sql", name = "copies", requires = ["health"]);
+extension_sql_file!("../sql/upgrade.sql", name = "upgrade", requires = ["copies"], finalize);
 
 /// Library start: settings always; shared memory, hooks and the launcher only while preloading.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    postgres::backtrace::keep_out_of_errors();
     settings::register();
     postgres::deferred::register();
+    postgres::stand_in::register(calls::tables::tenant_q_table_changed, calls::tables::tenant_q_condition_is_trusted);
+    postgres::foreign::serve(calls::views::FOREIGN_TABLES);
     if !postgres::shmem::is_preloading() || postgres::shmem::is_binary_upgrade() {
         return;
     }

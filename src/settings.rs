@@ -3,6 +3,7 @@
 //! The statics are private; the rest of the code asks the typed getters. Sizes of shared memory
 //! are read once, at server start, before anything is allocated from them.
 
+use crate::pure::like;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 use std::time::Duration;
@@ -58,8 +59,6 @@ static MAX_ARGS: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static MAX_CRASHES: GucSetting<i32> = GucSetting::<i32>::new(3);
 /// Longest wait of tq_result and its kin: a session that waits holds a connection.
 static MAX_WAIT: GucSetting<i32> = GucSetting::<i32>::new(60_000);
-/// Rows a view function returns at most: a function scan materialises everything, even under LIMIT.
-static VIEW_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 /// Lines of tq_fanouts that are kept of each name. A line has a row for every tenant: at 1,000 tenants 100
 /// lines are about 15 MB.
 static FANOUT_KEEP: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -242,7 +241,6 @@ pub fn register() {
     number(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
     number(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.", c"", &MAX_CRASHES, 1, 100, Sighup, flags);
     number(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
-    number(c"tenant_q.view_rows", c"Rows that tq_tasks and tq_results return at most.", c"", &VIEW_ROWS, 1, 1_000_000, Userset, flags);
     number(
         c"tenant_q.fanout_keep",
         c"Lines of each name that tq_fanouts keeps.",
@@ -379,9 +377,6 @@ pub fn max_crashes() -> i32 {
 pub fn max_wait() -> Duration {
     millis(&MAX_WAIT)
 }
-pub fn view_rows() -> usize {
-    VIEW_ROWS.get() as usize
-}
 pub fn fanout_keep() -> i64 {
     FANOUT_KEEP.get().into()
 }
@@ -406,6 +401,16 @@ pub fn databases() -> Vec<String> {
 }
 pub fn exclude_databases() -> Vec<String> {
     list(&EXCLUDE_DATABASES)
+}
+/// The setting that keeps a database from being served, and what it would have to be.
+pub fn left_out(database: &str) -> Option<(&'static str, Vec<String>)> {
+    let (mut only, exclude) = (databases(), exclude_databases());
+    if !only.is_empty() && !only.iter().any(|name| name == database) {
+        only.push(database.into());
+        return Some(("tenant_q.databases", only));
+    }
+    let (excluding, rest): (Vec<_>, Vec<_>) = exclude.into_iter().partition(|pattern| like::matches(database, pattern));
+    (!excluding.is_empty()).then_some(("tenant_q.exclude_databases", rest))
 }
 pub fn exclude_schemas() -> Vec<String> {
     list(&EXCLUDE_SCHEMAS)

@@ -4,22 +4,19 @@ use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Write};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, clock, sandbox, transaction};
+use crate::postgres::{clock, transaction};
 use crate::pure::ids::Id;
-use crate::pure::state::{State, Stored};
-use crate::pure::time::Span;
-use crate::shared::{self, wake};
+use crate::pure::state::State;
+use crate::sql_functions;
 use crate::task::lookup::{self, Found};
 use crate::task::new::NewTask;
-use crate::task::notes;
-use crate::task::options::Options;
-use crate::task::place::Place;
-use crate::tenant::columns::{Results, Tasks};
-use crate::tenant::{self, rights};
-use crate::waits::gate;
-use crate::work::retention;
-use crate::{handler, sql_functions};
+use crate::tenant::columns::Results;
+use crate::tenant::rights::{self, Right};
+use crate::tenant::{self, Tenant};
+use crate::waits::idle::{self, Asked};
+use crate::waits::results;
+use crate::work::change::Change;
+use crate::work::remove;
 
 /// Rows that are collected before they are deleted.
 const BATCH: usize = 2000;
@@ -49,123 +46,48 @@ parameters! {
 fn update(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_update()");
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(TqUpdate::TENANT).as_deref())?;
-    rights::may_operate(&tenant)?;
+    let tenant = rights::resolve(args.text(TqUpdate::TENANT).as_deref(), rights::to_change(args.is_given(TqUpdate::ARGS)))?;
     let new = NewTask {
         run_at: args.time(TqUpdate::RUN_AT),
         queue: args.text(TqUpdate::QUEUE),
         priority: args.int(TqUpdate::PRIORITY),
         args: args.json(TqUpdate::ARGS),
-        expires: args.interval(TqUpdate::EXPIRES),
+        expires: args.period(TqUpdate::EXPIRES),
         meta: args.json(TqUpdate::META).map(|j| j.value()),
         ..NewTask::default()
     };
     new.check()?;
-    if new.args.is_some() {
-        // Who gives the arguments answers for them as whoever enqueues does.
-        crate::tenant::rights::Caller::check(&tenant)?;
+    let changed = Change::open(tenant.clone(), new)?.task(id)?;
+    if !changed {
+        idle::tell(&tenant, id, Asked::Change)?;
     }
-    let tasks = tenant.open(tenant.task, Access::Write)?;
-    let results = tenant.open(tenant.result, Access::Read)?;
-    let Found::Unfinished(row) = lookup::look_up(&tasks, &results, id) else { return Ok(Ret::Bool(false)) };
-    let listed = shared::get().is_some_and(|s| gate::live_items(&s, usize::MAX, tenant.oid).any(|item| item.id == id));
-    if listed {
-        // Finished, running, or next in an executor's list: too late.
-        return Ok(Ret::Bool(false));
-    }
-    let name = row.get(Tasks::HANDLER).unwrap_or("");
-    // Whoever gives a task something to work on answers for it.
-    let answers = new.args.is_some() || new.meta.is_some();
-    let handler = handler::find(&tenant, name)?;
-    let user = sandbox::current_user();
-    let superuser = sandbox::is_superuser(user);
-    let by = catalog::role_name(user.to_u32()).unwrap_or_default();
-    if let Some(handler) = &handler {
-        if new.args.is_some() {
-            handler.check_args(new.args.as_ref(), handler.code_at_enqueue(&tenant).as_ref())?;
-        }
-        if answers && !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
-            return Err(Error::denied(format!(
-                "handler \"{name}\" runs as a superuser, so only a superuser may change what its tasks are given"
-            )));
-        }
-    }
-    let now = clock::now();
-    let created_at = row.get(Tasks::CREATED_AT).unwrap_or(now);
-    let meta = new.meta.clone().map(Jsonb::from_value);
-    // Another incarnation, though hardly another time: an executor that has read the row before
-    // must not end it with the old arguments.
-    let mut changes = vec![Tasks::CREATED_AT.to(created_at + Span::MICROSECOND)];
-    if let Some(at) = new.run_at {
-        changes.push(Tasks::RUN_AT.to(at));
-    }
-    if let Some(queue) = &new.queue {
-        changes.push(Tasks::QUEUE.to(queue.as_str()));
-    }
-    if let Some(priority) = new.priority {
-        changes.push(Tasks::PRIORITY.to(priority as i16));
-    }
-    if let Some(args) = &new.args {
-        changes.push(Tasks::ARGS.to(args));
-    }
-    if let Some(expires) = new.expires {
-        changes.push(Tasks::EXPIRES_AT.to(now.saturating_add(expires)));
-    }
-    if let Some(meta) = &meta {
-        changes.push(Tasks::META.to(meta));
-    }
-    if answers {
-        changes.push(Tasks::ENQUEUED_BY.to(by.as_str()));
-        changes.push(Tasks::BY_SUPERUSER.to(superuser));
-    }
-    if changes.len() == 1 {
-        return Ok(Ret::Bool(false));
-    }
-    let options = match answers {
-        true => crate::work::ask::options_again(&tenant, Options::of(&row), false, true)?.column(),
-        false => None,
-    };
-    if answers && (options.is_some() || row.has(Tasks::OPTIONS)) {
-        changes.push(Tasks::OPTIONS.to(options.as_ref()));
-    }
-    let place = Place::of(&tenant, new.queue.as_deref().or(row.get(Tasks::QUEUE)));
-    if matches!(row.letter(Tasks::STATE), Stored::Held | Stored::Gated) || row.letter(Tasks::STATE).is_runnable() && !place.has(&row) {
-        // Whether what kept it still does is found out by the next pick.
-        changes.extend(place.changes());
-    }
-    if tasks.update(&row, &changes) == Write::Overtaken {
-        return Ok(Ret::Bool(false));
-    }
-    // It stood in place at its gates, perhaps for others who were put aside behind it.
-    gate::release(&tenant, &tasks, &row, handler.as_deref())?;
-    let role = handler.map_or(tenant.owner, |h| h.run_as);
-    if let Some(entry) = tenant.entry(role)? {
-        wake::changed_row(entry, new.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
-    }
-    Ok(Ret::Bool(true))
+    Ok(Ret::Bool(changed))
+}
+
+fn cancel_call(id: Id, tenant: &Tenant) -> String {
+    format!("SELECT tq_cancel('{id}', tenant => {});", pgrx::spi::quote_literal(&tenant.name))
 }
 
 /// tq_delete(id, tenant)
 fn delete(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_delete()");
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    rights::may_operate(&tenant)?;
+    let tenant = rights::resolve(args.text(1).as_deref(), &[Right::Operate])?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
     match lookup::look_up(&tasks, &results, id) {
         Found::Finished(row) => {
-            if transaction::with_latest_snapshot(|| retention::is_needed(&tasks, &row)) {
+            if transaction::with_latest_snapshot(|| results::is_needed(&tasks, &row)) {
                 return Err(Error::state(format!("the flow of task {} is not finished", id))
                     .detail("It gathers the results of its members when the last of them is final.")
-                    .hint("Cancel the flow first: SELECT tq_cancel(parent_id)."));
+                    .hint(format!("Cancel the flow first: {}", cancel_call(row.get(Results::PARENT_ID).unwrap_or(id), &tenant))));
             }
-            let gone = transaction::with_latest_snapshot(|| notes::delete_result(&tasks, &results, &row));
+            let gone = remove::result(&tenant, &tasks, &results, &row)?;
             Ok(Ret::Bool(gone == Write::Done))
         }
         Found::Unfinished(_) => Err(Error::state(format!("task {} is not finished", id))
             .detail("Deleting it would leave whoever waits for it without an answer.")
-            .hint("Cancel it first: SELECT tq_cancel(id), then tq_delete(id).")),
+            .hint(format!("Cancel it first: {}", cancel_call(id, &tenant)))),
         Found::Nothing => Ok(Ret::Bool(false)),
     }
 }
@@ -174,17 +96,19 @@ fn delete(args: &Args) -> Result<Ret> {
 fn purge(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_purge()");
     let age = args
-        .interval(0)
+        .period(0)
         .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "older_than is null").hint("Pass '0' for all that are finished."))?;
     if age.is_negative() {
         return Err(Error::invalid("older_than is negative"));
     }
-    let wanted = args.texts(1).map(|names| names.iter().map(|n| final_state(n)).collect::<Result<Vec<State>>>()).transpose()?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    rights::may_operate(&tenant)?;
+    let wanted = args
+        .texts(1)
+        .map(|names| names.iter().map(|n| state_of(n, State::is_final, "finished tasks")).collect::<Result<Vec<State>>>())
+        .transpose()?;
+    let tenant = rights::resolve(args.text(2).as_deref(), &[Right::Operate])?;
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
-    let before = clock::now().saturating_sub(age);
+    let before = age.before(clock::now(), || tenant::clock_of(&tenant.zone()));
     let mut purged = 0;
     let mut from = Id::NIL;
     loop {
@@ -196,25 +120,27 @@ fn purge(args: &Args) -> Result<Ret> {
                 seen += 1;
                 from = row.get(Results::ID).unwrap_or(Id::LAST);
                 let over = row.get(Results::FINISHED_AT).is_some_and(|t| t <= before);
-                let over = over && !retention::is_needed(&tasks, &row);
+                let over = over && !results::is_needed(&tasks, &row);
                 if over && wanted.as_ref().is_none_or(|w| w.contains(&row.letter(Results::STATE).seen())) {
                     victims.push(row);
                 }
             }
-            for row in &victims {
-                purged += i64::from(notes::delete_result(&tasks, &results, row) == Write::Done);
-            }
         });
+        for row in &victims {
+            purged += i64::from(remove::result(&tenant, &tasks, &results, row)? == Write::Done);
+        }
         if seen < BATCH {
             return Ok(Ret::Bigint(purged));
         }
     }
 }
 
-fn final_state(name: &str) -> Result<State> {
-    State::ALL.into_iter().find(|s| s.name() == name && s.is_final()).ok_or_else(|| {
-        Error::invalid(format!("states names \"{name}\", which is not a state of finished tasks"))
-            .hint("They are done, failed, cancelled, expired and quarantined; tq_cancel ends a task that is not finished.")
+/// A state of those that `is_one`, which are states of `of_what`.
+pub fn state_of(name: &str, is_one: fn(State) -> bool, of_what: &str) -> Result<State> {
+    State::ALL.into_iter().find(|state| state.name() == name && is_one(*state)).ok_or_else(|| {
+        let names: Vec<&str> = State::ALL.into_iter().filter(|state| is_one(*state)).map(State::name).collect();
+        Error::invalid(format!("states names \"{name}\", which is not a state of {of_what}"))
+            .hint(format!("They are {}.", names.join(", ")))
     })
 }
 

@@ -6,7 +6,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::{sandbox, shmem};
 use crate::shared::wake;
 use crate::sql_functions;
-use crate::tenant::{identity, records};
+use crate::tenant::{identity, records, registry};
 use pgrx::Spi;
 
 /// This database is the one from now on; restored rows of the registry get their schemas' OIDs.
@@ -29,10 +29,28 @@ fn confirm(_args: &Args) -> Result<Ret> {
                 &[],
             )?;
         }
+        // Nor are the roles that handlers were registered for in a dump.
+        if registry()?.handler_role.is_none() {
+            return Ok(());
+        }
+        run(
+            "INSERT INTO tenant_q.handler_role (tenant, name, owner, run_as)
+             SELECT h.tenant, h.name, o.oid, r.oid FROM tenant_q.handler h
+               LEFT JOIN pg_catalog.pg_roles o ON o.rolname::pg_catalog.text OPERATOR(pg_catalog.=) h.owner
+               LEFT JOIN pg_catalog.pg_roles r ON r.rolname::pg_catalog.text OPERATOR(pg_catalog.=) h.run_as
+             ON CONFLICT DO NOTHING",
+            &[],
+        )?;
         Ok::<(), Error>(())
     })?;
     registered::follow(None)?;
     records::announce_registry()?;
+    wake::probe_database();
+    Ok(Ret::Void)
+}
+
+/// The trigger of tenant_q.identity: somebody says whose database this is, a restored dump, say. The launcher is to look.
+fn identity_changed(_args: &Args) -> Result<Ret> {
     wake::probe_database();
     Ok(Ret::Void)
 }
@@ -47,5 +65,6 @@ fn created(args: &Args) -> Result<Ret> {
 
 sql_functions! {
     tenant_q_confirm_copy, pg_finfo_tenant_q_confirm_copy => confirm;
+    tenant_q_identity_changed, pg_finfo_tenant_q_identity_changed => identity_changed;
     tenant_q_created, pg_finfo_tenant_q_created => created;
 }

@@ -6,8 +6,11 @@
 //! (postgres/access_hook.rs), for the others we ask first what it will ask. They keep away as long as the command's transaction
 //! lasts; with its end, whichever it is, they are let in again.
 
+use crate::calls::tables::orphans;
+use crate::postgres::error::Error;
+use crate::postgres::sqlstate::SqlState;
 use crate::postgres::utility::{self, Command};
-use crate::postgres::{access_hook, call, catalog, database, latch, transaction, worker};
+use crate::postgres::{access_hook, call, catalog, database, latch, sandbox, transaction, worker};
 use crate::pure::word::SlotState;
 use crate::shared::away::{self, Away};
 use crate::shared::{self, Shared, prepared, slot, wake};
@@ -36,6 +39,7 @@ fn before(command: &Command, is_top_level: bool) {
         Command::Copy { template, name } if transaction::is_writable() && alone() => {
             meant(catalog::database_oid(template), |oid| database::may_copy(oid, name));
         }
+        Command::DropExtension => say_what_stays(),
         Command::Prepare(gid) => prepared::preparing(gid),
         Command::Finish { gid, commit } if alone() => prepared::finishing(gid, *commit),
         _ => {}
@@ -52,7 +56,7 @@ fn meant(database: Option<u32>, may: impl FnOnce(u32) -> bool) {
 fn after(command: &Command) {
     match command {
         Command::Drop | Command::Rename { .. } | Command::Move { .. } | Command::Copy { .. } => wake::databases_changed(),
-        Command::Extension => wake::probe_database(),
+        Command::Extension | Command::DropExtension => wake::probe_database(),
         Command::Prepare(_) => {}
         Command::Finish { .. } => wake::has_finished(),
         // Should it fail, nobody's schema has changed hands.
@@ -64,6 +68,31 @@ fn after(command: &Command) {
             }
         }
     }
+}
+
+/// What is the tenants' own stays theirs.
+fn say_what_stays() {
+    if !sandbox::is_superuser(sandbox::current_user()) {
+        return;
+    }
+    let (tenants, listened) = match orphans::left_behind() {
+        Ok(left) => left,
+        Err(error) => return call::report(error, PgLogLevel::WARNING),
+    };
+    let mut stays = Vec::new();
+    if tenants > 0 {
+        stays.push(format!("schemas that are attached: {tenants}, with their tables tq_task, tq_result and tq_schedule"));
+    }
+    if listened > 0 {
+        stays.push(format!("tables that are listened to: {listened}, with triggers and functions tq_listen_… that do nothing from now on"));
+    }
+    if stays.is_empty() {
+        return;
+    }
+    Error::new(SqlState::SUCCESSFUL_COMPLETION, "what belongs to tenants stays when extension tenant_q goes")
+        .detail(format!("{}.", stays.join("; ")))
+        .hint("CREATE EXTENSION and tq_attach(…, adopt => true) take it up again. To be rid of it call tq_unlisten_table() and tq_detach(…, drop_data => true) before.")
+        .notice();
 }
 
 /// The workers of the database leave, and keep away until the transaction is over.

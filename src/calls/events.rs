@@ -17,15 +17,19 @@ use crate::handler;
 use crate::handler::listeners::{self, Event};
 use crate::postgres::call::{self, Args, Ret};
 use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::Access;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, sandbox, transaction};
+use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
-use crate::tenant::records::{Few, announce_registry, run};
-use crate::tenant::rights::require_owner;
-use crate::{sql_functions, tenant};
+use crate::sql_functions;
+use crate::tenant::columns::EventListeners;
+use crate::tenant::records::{self, Declared, Few, announce_registry, cell, declare, exists, run};
+use crate::tenant::rights::{self, Right};
+use crate::tenant::{self, lock, patience};
+use crate::waits::members;
 use serde_json::{Value as Json, json};
 
 fn event_of(args: &Args) -> Result<Event> {
@@ -49,17 +53,20 @@ const LISTENERS: Few = Few {
 };
 
 /// tq_on(event, handler, for_handler, tenant)
-fn on(args: &Args) -> Result<Ret> {
+pub fn on(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_on()");
     let event = event_of(args)?;
     let name = args
         .text(1)
         .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
-    let tenant = tenant::resolve(args.text(3).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
+    let tenant = rights::resolve_owned(args.text(3).as_deref())?;
     let handler = handler::require(&tenant, &name)?;
-    let for_handler = args.text(2).map(|h| handler::require(&tenant, &h)).transpose()?;
-    if for_handler.as_ref().is_some_and(|h| h.name == handler.name) {
+    let for_handler = match args.text(2) {
+        Some(flow) if members::is_flow(&flow) => Some(flow),
+        Some(name) => Some(handler::require(&tenant, &name)?.name.clone()),
+        None => None,
+    };
+    if for_handler.as_ref() == Some(&handler.name) {
         return Err(Error::invalid(format!("handler \"{name}\" listens to itself"))
             .detail("Tasks of a handler that listens fire no events.")
             .hint("Let another handler listen."));
@@ -74,35 +81,30 @@ fn on(args: &Args) -> Result<Ret> {
         let detail = e.detail.clone().map_or(String::new(), |d| format!("{d} "));
         e.detail(format!("{detail}It gets the task as one document.")).hint("Let the handler take one parameter of type jsonb.")
     })?;
-    let id = Id::fresh();
     let caller = sandbox::current_user();
-    let of = for_handler.as_ref().map_or("", |h| h.name.as_str());
+    let of = for_handler.as_deref().unwrap_or("");
     let key = [tenant.name.as_str(), event.name(), handler.name.as_str(), of];
     LISTENERS.check_room(key[0], &key[1..].join(" "))?;
-    let known = sandbox::as_extension(|| {
-        pgrx::Spi::connect_mut(|c| -> std::result::Result<Option<pgrx::Uuid>, pgrx::spi::Error> {
-            let rows = c.update(
-                "INSERT INTO tenant_q.listener (tenant, event, handler, for_handler, id, by_superuser, created_by, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, pg_catalog.now())
-                 ON CONFLICT (tenant, event, handler, for_handler) DO UPDATE SET by_superuser = excluded.by_superuser, created_by = excluded.created_by
-                 RETURNING id",
-                None,
-                &[
-                    key[0].into(),
-                    key[1].into(),
-                    key[2].into(),
-                    key[3].into(),
-                    call::uuid(id).into(),
-                    sandbox::is_superuser(caller).into(),
-                    catalog::role_name(caller.to_u32()).into(),
-                ],
-            )?;
-            rows.first().get::<pgrx::Uuid>(1)
-        })
-    })
-    .map_err(Error::from)?;
-    announce_registry()?;
-    Ok(known.map_or(Ret::Null, |u| Ret::Uuid(Id::of_bytes(*u.as_bytes()))))
+    let cells = vec![
+        cell("by_superuser", sandbox::is_superuser(caller)),
+        cell("created_by", catalog::role_name(caller.to_u32())),
+        cell("id", call::uuid(Id::fresh())).once(),
+        cell("created_at", call::timestamp(clock::now())).once(),
+    ];
+    let hold = || {
+        lock::declarations(tenant.oid)?;
+        handler::listening::keep(&tenant, &handler)
+    };
+    let columns = [("tenant", key[0]), ("event", key[1]), ("handler", key[2]), ("for_handler", key[3])];
+    if declare("listener", &columns, cells, hold)? != Declared::Same {
+        announce_registry()?;
+    }
+    let table = records::open::<EventListeners>("listener", Access::Read)?;
+    let names = [EventListeners::TENANT, EventListeners::EVENT, EventListeners::HANDLER, EventListeners::FOR_HANDLER];
+    let is_it: Vec<_> = names.iter().zip(key).map(|(column, value)| column.equals(value)).collect();
+    let id =
+        transaction::with_latest_snapshot(|| table.scan(&EventListeners::ALL, &is_it).next()).and_then(|row| row.get(EventListeners::ID));
+    Ok(id.map_or(Ret::Null, Ret::Uuid))
 }
 
 /// tq_off(event, handler, tenant)
@@ -110,12 +112,14 @@ fn off(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_off()");
     let event = event_of(args)?;
     let name = args.text(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
-    let gone = run(
-        "DELETE FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1 AND event OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
-        &[tenant.name.as_str().into(), event.name().into(), name.as_str().into()],
-    )?;
+    let tenant = rights::resolve_owned(args.text(2).as_deref())?;
+    let are_they = "FROM tenant_q.listener WHERE tenant OPERATOR(pg_catalog.=) $1 AND event OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3";
+    let key = [tenant.name.as_str().into(), event.name().into(), name.as_str().into()];
+    if !exists(&format!("SELECT {are_they}"), &key)? {
+        return Ok(Ret::Bool(false));
+    }
+    lock::declarations(tenant.oid)?;
+    let gone = run(&format!("DELETE {are_they} RETURNING 1"), &key)?;
     announce_registry()?;
     Ok(Ret::Bool(gone > 0))
 }
@@ -133,7 +137,7 @@ fn events(args: &Args) -> Result<Ret> {
         .collect();
     shown.extend(tables::shown(&tenant)?);
     // What they are about, and what their tasks are given, is no more anybody's to see than the tasks.
-    let insider = crate::tenant::rights::may_read(&tenant).is_ok();
+    let insider = rights::require(&tenant, &[Right::Read]).is_ok();
     for entry in &mut shown {
         if !insider && let Some(entry) = entry.as_object_mut() {
             entry.retain(|key, _| !matches!(key.as_str(), "only_if" | "task"));
@@ -149,7 +153,7 @@ fn events(args: &Args) -> Result<Ret> {
 }
 
 sql_functions! {
-    tq_on, pg_finfo_tq_on => on;
-    tq_off, pg_finfo_tq_off => off;
+    tq_on, pg_finfo_tq_on => |args| patience::bounded("tq_on()", || on(args));
+    tq_off, pg_finfo_tq_off => |args| patience::bounded("tq_off()", || off(args));
     tenant_q_events, pg_finfo_tenant_q_events => events;
 }

@@ -1,6 +1,6 @@
 //! SQL: tasks and schedules of all tenants, and what became of them: tq_async_all, tq_schedule_all, tq_fanouts.
 
-use crate::calls::tenants::require_any_handler;
+use crate::calls::tenants::pauses::require_any_handler;
 use crate::fanout::definitions;
 use crate::fanout::lines::{self, run, spi};
 use crate::postgres::call::{self, Args, Ret, parameters};
@@ -8,27 +8,30 @@ use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
+use crate::postgres::rows::{Cell, row};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::choice::{Named, OnRedeclared};
+use crate::pure::fix;
 use crate::pure::ids::Id;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::zone::parse_zone;
 use crate::pure::state::{FanoutCause, FanoutKind, Letter};
 use crate::pure::time::{At, Span, instant};
+use crate::schedules;
 use crate::schedules::define::warn_of_delays;
-use crate::schedules::definition::{Definition, DefinitionArgs};
+use crate::schedules::definition::{Alone, Definition, DefinitionArgs, Documents};
 use crate::schedules::follow;
 use crate::schedules::of_all;
 use crate::schedules::options::{OfAll, Options};
-use crate::schedules::planning::within_hours;
+use crate::schedules::planning::check_fires;
 use crate::shared::wake;
+use crate::sql_functions;
 use crate::task::new::{NewTask, task_object};
 use crate::tenant;
 use crate::tenant::columns::{Fanouts, Schedules};
 use crate::tenant::records::{self, open};
 use crate::tenant::rights::{self, Caller, author};
-use crate::{settings, sql_functions};
 use pgrx::Spi;
 use serde_json::Value as Json;
 
@@ -117,31 +120,13 @@ pub fn visible() -> Result<Option<Vec<String>>> {
 const STATE_NOW: &str = "CASE WHEN a.state OPERATOR(pg_catalog.=) ANY ('{o,q}'::pg_catalog.\"char\"[])
       AND NOT EXISTS (SELECT FROM tenant_q.tenant n WHERE n.name OPERATOR(pg_catalog.=) a.tenant) THEN 's' ELSE a.state END";
 
-/// tenant_q.fanouts(): rows of the view tq_fanouts.
-fn fanouts(_args: &Args) -> Result<Ret> {
-    let rows = lines::document(
-        &format!("SELECT pg_catalog.jsonb_agg(x ORDER BY x.fire_time DESC, x.id DESC) FROM (
-             SELECT f.id, f.name, f.handler, f.fire_time, o.tenants OPERATOR(pg_catalog.+) r.n AS tenants, o.done, o.failed,
-                    o.outstanding OPERATOR(pg_catalog.+) r.n AS outstanding, o.skipped, f.spread_again IS NULL AS spread,
-                    CASE WHEN f.spread_again IS NULL AND o.outstanding OPERATOR(pg_catalog.=) 0 THEN o.finished_at END AS finished_at, f.created_by
-               FROM (SELECT * FROM tenant_q.fanout a WHERE a.kind OPERATOR(pg_catalog.<>) 'd' ORDER BY a.fire_time DESC, a.id DESC LIMIT $2) f,
-                    LATERAL (SELECT pg_catalog.count(*) AS tenants,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 'd') AS done,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{{f,c,e,x}}'::pg_catalog.\"char\"[])) AS failed,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) ANY ('{{o,q}}'::pg_catalog.\"char\"[])) AS outstanding,
-                                    pg_catalog.count(*) FILTER (WHERE t.state OPERATOR(pg_catalog.=) 's') AS skipped,
-                                    pg_catalog.max(t.finished_at) AS finished_at
-                               FROM (SELECT a.fanout, a.tenant, a.finished_at, {STATE_NOW} AS state FROM tenant_q.fanout_tenant a) t
-                              WHERE t.fanout OPERATOR(pg_catalog.=) f.id AND ($1 IS NULL OR t.tenant OPERATOR(pg_catalog.=) ANY ($1))) o,
-                    -- Those that its spreading has yet to reach.
-                    LATERAL (SELECT CASE WHEN f.spread_again IS NULL THEN 0 ELSE
-                                    (SELECT pg_catalog.count(*) FROM tenant_q.tenant t
-                                      WHERE ($1 IS NULL OR t.name OPERATOR(pg_catalog.=) ANY ($1)) AND (f.tenants IS NULL OR t.name OPERATOR(pg_catalog.=) ANY (f.tenants))
-                                        AND NOT EXISTS (SELECT FROM tenant_q.fanout_tenant s WHERE s.fanout OPERATOR(pg_catalog.=) f.id AND s.tenant OPERATOR(pg_catalog.=) t.name)) END AS n) r
-              WHERE $1 IS NULL OR o.tenants OPERATOR(pg_catalog.+) r.n OPERATOR(pg_catalog.>) 0) x"),
-        &[visible()?.into(), (settings::view_rows() as i64).into()],
-    )?;
-    Ok(Ret::Json(rows.unwrap_or_else(|| Json::Array(vec![]))))
+/// tenant_q.visible_tenants(): their names; one that is NULL: all.
+fn visible_tenants(_args: &Args) -> Result<Ret> {
+    let rows = match visible()? {
+        None => vec![row! { "tenant": Cell::Null }],
+        Some(names) => names.into_iter().map(|name| row! { "tenant": name }).collect(),
+    };
+    Ok(Ret::Rows(rows))
 }
 
 /// tenant_q.fanout_tenants(name, fire_time, id): rows of tq_fanout_tenants.
@@ -178,7 +163,7 @@ fn fanout_tenants(args: &Args) -> Result<Ret> {
 
 sql_functions! {
     tq_async_all, pg_finfo_tq_async_all => async_all;
-    tenant_q_fanouts, pg_finfo_tenant_q_fanouts => fanouts;
+    tenant_q_visible_tenants, pg_finfo_tenant_q_visible_tenants => visible_tenants;
     tenant_q_fanout_tenants, pg_finfo_tenant_q_fanout_tenants => fanout_tenants;
 }
 
@@ -195,7 +180,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_schedule_all()");
     let definition = Definition::of_args(args);
     definition.check_given()?;
-    let (rule, month_end) = definition.check_alone()?;
+    let Alone { rule, month_end, active_hours } = definition.check_alone()?;
     let conflict =
         args.text(TqScheduleAll::ON_CONFLICT).map_or(Ok(OnRedeclared::default()), |word| OnRedeclared::known("on_conflict", &word))?;
     let tenants = args.texts(TqScheduleAll::TENANTS);
@@ -206,7 +191,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     if stagger.is_negative() {
         return Err(Error::invalid("stagger is negative"));
     }
-    let zone = definition.tz.clone().unwrap_or_else(tenant::default_zone);
+    let zone = definition.tz.as_deref().map_or_else(schedules::zone::default, |tz| Ok(parse_zone(tz)?))?;
     let now = clock::now();
     let table = definitions::definitions_to_change()?;
     check_after(&table, &definition)?;
@@ -234,19 +219,17 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let anchor = kept.unwrap_or(now);
     let plan = Plan {
         rule: &rule,
-        zone: parse_zone(&zone)?,
+        zone,
         anchor: instant(anchor),
         start_at: definition.start_at.map(instant),
         until: definition.until.map(instant),
+        active_hours: active_hours.as_ref(),
+        back_to: None,
         month_end,
         seed: 0,
     };
-    match plan.first() {
-        Some(first) => {
-            within_hours(&definition, &plan, first)?;
-        }
-        None if definition.repeats == Some(0) || kept.is_some() || rule.is_after() => {}
-        None => return Err(Error::invalid("the schedule never fires").detail("Its rule has no fire time between start_at and until.")),
+    if plan.first().is_none() && definition.repeats != Some(0) && kept.is_none() {
+        check_fires(&definition, &plan)?;
     }
     warn_of_delays(&definition, &plan, stagger);
     let author = author();
@@ -260,8 +243,24 @@ fn schedule_all(args: &Args) -> Result<Ret> {
     let id = before.as_ref().and_then(|row| row.get(Schedules::ID)).unwrap_or_else(Id::fresh);
     let revision = Id::fresh();
     let mut documents = definition.documents();
-    documents.options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() }.column();
-    let mut columns = definition.columns(&documents);
+    let mut options = Options { all: Some(OfAll { id, revision, stagger }), tenants, ..definition.options() };
+    if let Some((row, present)) = before.as_ref().and_then(|row| Some((row, OfAll::of_row(row)?))) {
+        options.all = Some(OfAll { id, revision: present.revision, stagger });
+        documents.options = options.column();
+        if table.is_so(row, &columns_of(&definition, &documents, id, anchor, &author)) {
+            return Ok(Ret::Uuid(id));
+        }
+        options.all = Some(OfAll { id, revision, stagger });
+    }
+    documents.options = options.column();
+    let columns = columns_of(&definition, &documents, id, anchor, &author);
+    write(&table, before.as_ref(), columns, &definition.name, now)?;
+    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
+    Ok(Ret::Uuid(id))
+}
+
+fn columns_of<'a>(definition: &'a Definition, documents: &'a Documents, id: Id, anchor: At, author: &'a Caller) -> Vec<Set<'a, Schedules>> {
+    let mut columns = definition.columns(documents);
     columns.extend([
         Schedules::NAME.to(definition.name.as_str()),
         Schedules::ID.to(id),
@@ -271,9 +270,7 @@ fn schedule_all(args: &Args) -> Result<Ret> {
         Schedules::RUN_COUNT.to(0),
         Schedules::FAIL_COUNT.to(0),
     ]);
-    write(&table, before.as_ref(), columns, &definition.name, now)?;
-    spread_change(revision, &definition.name, Some(&definition.handler), &author, now)?;
-    Ok(Ret::Uuid(id))
+    columns
 }
 
 /// A new row, or the one that was there.
@@ -378,7 +375,7 @@ pub fn problems() -> Result<Vec<(String, String, String)>> {
             c.select(
                 "SELECT f.name, o.tenant, o.reason, o.cause FROM tenant_q.fanout f, tenant_q.fanout_tenant o
                   WHERE f.kind OPERATOR(pg_catalog.=) 'd' AND o.fanout OPERATOR(pg_catalog.=) f.id AND o.state OPERATOR(pg_catalog.=) 's'
-                    AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
+                    AND EXISTS (SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) o.tenant) AND ($1 IS NULL OR o.tenant OPERATOR(pg_catalog.=) ANY ($1)) ORDER BY 1, 2 LIMIT 1000",
                 None,
                 &[visible.into()],
             )?
@@ -401,7 +398,7 @@ pub fn problems() -> Result<Vec<(String, String, String)>> {
             let fix = if cause == Some(FanoutCause::OwnSchedule.letter()) {
                 format!("SELECT tq_unschedule({}, tenant => {})", quote(&name), quote(&tenant))
             } else {
-                format!("SELECT tq_set_tenant({}, ready => true), when it is mended", quote(&tenant))
+                fix::noted(&format!("SELECT tq_set_tenant({}, ready => true)", quote(&tenant)), "when it is mended")
             };
             (format!("schedule {name} of all tenants in tenant {tenant}"), reason, fix)
         })

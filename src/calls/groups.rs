@@ -9,6 +9,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
+use crate::postgres::types::Jsonb;
 use crate::postgres::{latch, shmem, transaction};
 use crate::pure::ids::Id;
 use crate::pure::state::State;
@@ -16,18 +17,15 @@ use crate::pure::time::Span;
 use crate::pure::word::{SlotState, Word};
 use crate::shared::waiters::{self, Waiting};
 use crate::shared::{self, slot, wake};
-use crate::task::document::TaskDocument;
+use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
-use crate::tenant::{self, Tenant, rights};
+use crate::tenant::rights::{self, Right};
+use crate::waits::results::{self as kept, Together};
 use crate::{settings, sql_functions};
 use serde_json::Value as Json;
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-/// A waiter looks again after this without having been called: for what ends without an executor's
-/// word, as when retention or a cascade takes a member.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+use std::time::Instant;
 
 struct Members {
     unfinished: Vec<Row<Tasks>>,
@@ -45,21 +43,32 @@ fn members(tasks: &Table<Tasks>, results: &Table<Results>, group: &str) -> Membe
     transaction::with_latest_snapshot(|| {
         let unfinished = tasks.scan(&Tasks::BY_GROUP, &[Tasks::GROUP_ID.equals(group)]);
         let unfinished = unfinished.filter(|row| row.letter(Tasks::STATE).is_task()).collect();
-        let mut finished: Vec<_> = results.scan(&Results::BY_GROUP, &[Results::GROUP_ID.equals(group)]).collect();
-        finished.sort_by_key(|row| row.get(Results::ID));
-        Members { unfinished, finished }
+        Members { unfinished, finished: finished(results, group) }
     })
 }
 
-/// The finished members, when they are enough: `count` of them at least, or without it any; None =
-/// they are not. While it waits without a count, it waits for all.
-fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) -> Result<Option<Vec<Row<Results>>>> {
+/// As the active snapshot sees them, in the order they were enqueued.
+fn finished(results: &Table<Results>, group: &str) -> Vec<Row<Results>> {
+    let mut finished: Vec<_> = results.scan(&Results::BY_GROUP, &[Results::GROUP_ID.equals(group)]).collect();
+    finished.sort_by_key(|row| (row.get(Results::CREATED_AT), row.get(Results::ID)));
+    finished
+}
+
+/// What `tell` says of the finished members, when they are enough: `count` of them at least, or without it any; None =
+/// they are not. While it waits without a count, it waits for all. What of a member is stored out of line is not fetched.
+fn wait_for<T>(
+    tenant: &Rc<Tenant>,
+    group: &str,
+    count: Option<i32>,
+    wait: Span,
+    tell: impl FnOnce(&Table<Results>, &[Row<Results>]) -> Result<T>,
+) -> Result<Option<T>> {
     tasks::check_wait(wait)?;
     if count.is_some_and(|n| n < 0) {
         return Err(Error::invalid("count is negative").hint("NULL takes what is finished; a number waits for at least so many."));
     }
-    let tasks = tenant.open(tenant.task, Access::Read)?;
-    let results = tenant.open(tenant.result, Access::Read)?;
+    let tasks = tenant.open(tenant.task, Access::Read)?.fetch_at_most(0);
+    let results = tenant.open(tenant.result, Access::Read)?.fetch_at_most(0);
     let needed = count.map_or(1, |n| n as usize);
     let settled = |members: &Members| match count {
         Some(_) => members.finished.len() >= needed,
@@ -78,7 +87,7 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
         let deadline = Instant::now() + wait.duration().min(settings::max_wait());
         if let Some(shared) = shared::get() {
             let waiting = Waiting::for_any(shared, Id::NIL, waiters::mark(tenant.oid, group));
-            let pause = if waiting.is_some() { LOOK_AGAIN } else { Duration::from_millis(200) };
+            let pause = waiters::pause(&waiting);
             loop {
                 found = members(&tasks, &results, group);
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -96,7 +105,14 @@ fn wait_for(tenant: &Rc<Tenant>, group: &str, count: Option<i32>, wait: Span) ->
         // Commits may have been asynchronous: what is told must not be lost again.
         transaction::flush_all();
     }
-    Ok(Some(found.finished))
+    transaction::with_latest_snapshot(|| {
+        let finished = finished(&results, group);
+        if finished.len() < needed {
+            // Somebody has just taken some of them.
+            return Ok(None);
+        }
+        tell(&results, &finished).map(Some)
+    })
 }
 
 fn is_failure(row: &Row<Results>) -> bool {
@@ -106,38 +122,50 @@ fn is_failure(row: &Row<Results>) -> bool {
 /// tq_result_group(group_id, failures, count, wait, tenant)
 fn result_group(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
-    let tenant = tenant::resolve(args.text(4).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(4).as_deref(), &[Right::Read])?;
     let failures = args.bool(1).unwrap_or(false);
-    let Some(rows) = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default())? else { return Ok(Ret::Null) };
-    let values = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| {
-        if !is_failure(row) {
-            return row.get(Results::RESULT).unwrap_or(Json::Null);
+    let all = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default(), |results, rows| {
+        let mut together = Together::default();
+        for row in rows.iter().filter(|row| failures || !is_failure(row)) {
+            let wanted = if is_failure(row) { row.lacks(Results::ERROR) } else { row.lacks(Results::RESULT) };
+            let whole = results.whole(row, wanted);
+            together.push(if is_failure(row) { message(&whole) } else { whole.document(Results::RESULT).unwrap_or_else(Jsonb::null) });
         }
-        // As tq_result(propagate => false) has it.
-        let error = row.get(Results::ERROR);
-        let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
-        message.unwrap_or(row.letter(Results::STATE).seen().name()).into()
-    });
-    Ok(Ret::Json(values.collect::<Vec<Json>>().into()))
+        together.array().map_err(|error| {
+            error
+                .detail(format!(
+                    "The results of the {} tasks of group \"{group}\" take more than the 256 MB that one document holds.",
+                    rows.len()
+                ))
+                .hint("SELECT id, result FROM tq_results WHERE group_id = '…' has each by itself.")
+        })
+    })?;
+    Ok(all.map_or(Ret::Null, Ret::Document))
 }
 
-/// tenant_q.fetch_group(group_id, failures, count, wait, tenant): documents of finished members.
-fn fetch_group(args: &Args) -> Result<Ret> {
+/// As tq_result(propagate => false) has it.
+fn message(row: &Row<Results>) -> Jsonb {
+    let error = row.get(Results::ERROR);
+    let message = error.as_ref().and_then(|e| e.get("message")).and_then(Json::as_str);
+    Jsonb::from_value(message.unwrap_or(row.letter(Results::STATE).seen().name()).into())
+}
+
+/// tenant_q.group_members(group_id, failures, count, wait, tenant): ids of those that are finished.
+fn group_members(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
-    let tenant = tenant::resolve(args.text(4).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(4).as_deref(), &[Right::Read])?;
     let failures = args.bool(1).unwrap_or(true);
-    let rows = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default())?.unwrap_or_default();
-    let rows = rows.iter().filter(|row| failures || !is_failure(row)).map(|row| TaskDocument::finished(&tenant, row).into_row());
-    Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
+    let ids = wait_for(&tenant, &group, args.int(2), args.interval(3).unwrap_or_default(), |_, rows| {
+        let rows = rows.iter().filter(|row| failures || !is_failure(row));
+        Ok(rows.map(|row| row.get(Results::ID).unwrap_or_default()).collect())
+    })?;
+    Ok(Ret::Uuids(ids.unwrap_or_default()))
 }
 
 /// tq_count_group(group_id, failures, tenant)
 fn count_group(args: &Args) -> Result<Ret> {
     let group = group_argument(args)?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(2).as_deref(), &[Right::Read])?;
     let failures = args.bool(1).unwrap_or(false);
     let found = members(&tenant.open_to_look(tenant.task)?, &tenant.open_to_look(tenant.result)?, &group);
     Ok(Ret::Bigint(found.finished.iter().filter(|row| !failures || is_failure(row)).count() as i64))
@@ -147,20 +175,20 @@ fn count_group(args: &Args) -> Result<Ret> {
 fn delete_group(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_delete_group()");
     let group = group_argument(args)?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    rights::may_operate(&tenant)?;
+    let tenant = rights::resolve(args.text(2).as_deref(), &[Right::Operate])?;
     let with_tasks = args.bool(1).unwrap_or(false);
     let tasks = tenant.open(tenant.task, Access::Write)?;
     let results = tenant.open(tenant.result, Access::Write)?;
     let found = members(&tasks, &results, &group);
-    let mut changed = 0;
+    let (mut changed, mut needed) = (0, 0);
     for row in &found.finished {
-        let gone = if with_tasks {
-            crate::task::notes::delete_result(&tasks, &results, row)
-        } else {
-            results.update(row, &[Results::GROUP_ID.null()])
+        let stays = with_tasks && transaction::with_latest_snapshot(|| kept::is_needed(&tasks, row));
+        let gone = match with_tasks && !stays {
+            true => crate::work::remove::result(&tenant, &tasks, &results, row)?,
+            false => results.update(row, &[Results::GROUP_ID.null()]),
         };
         changed += i64::from(gone == Write::Done);
+        needed += i64::from(stays && gone == Write::Done);
     }
     let mut left = 0;
     for row in &found.unfinished {
@@ -170,6 +198,11 @@ fn delete_group(args: &Args) -> Result<Ret> {
     if with_tasks && left > 0 {
         Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{left} unfinished tasks lose the label and go on"))
             .hint("Call tq_cancel(id) for tasks that are not to run.")
+            .notice();
+    }
+    if needed > 0 {
+        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{needed} finished tasks lose the label and stay"))
+            .detail("They are members of flows that are not finished, which gather their results.")
             .notice();
     }
     waiters::label_gone(tenant.oid, &group);
@@ -190,8 +223,7 @@ pub fn running_ids(schema: u32) -> HashSet<Id> {
 /// tq_queue_size(queue, tenant): unfinished tasks that don't run.
 fn queue_size(args: &Args) -> Result<Ret> {
     let queue = args.text(0);
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(1).as_deref(), &[Right::Read])?;
     let running = running_ids(tenant.oid);
     let tasks = tenant.open_to_look(tenant.task)?;
     let mut size = 0;
@@ -205,7 +237,7 @@ fn queue_size(args: &Args) -> Result<Ret> {
 
 sql_functions! {
     tq_result_group, pg_finfo_tq_result_group => result_group;
-    tenant_q_fetch_group, pg_finfo_tenant_q_fetch_group => fetch_group;
+    tenant_q_group_members, pg_finfo_tenant_q_group_members => group_members;
     tq_count_group, pg_finfo_tq_count_group => count_group;
     tq_delete_group, pg_finfo_tq_delete_group => delete_group;
     tq_queue_size, pg_finfo_tq_queue_size => queue_size;

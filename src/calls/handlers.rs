@@ -4,24 +4,27 @@
 //! signature and owner; handler/ decides at each attempt whether it is still that.
 
 use crate::calls::tenants::check_settings;
-use crate::calls::views::interval_json;
+use crate::calls::views::{interval_json, period_json};
 use crate::handler::notes::{self, LOOKED_INTO};
 use crate::handler::roles::{wake_all, wake_if_used};
 use crate::handler::signature::Signature;
-use crate::handler::{all, check_retry, signature};
-use crate::postgres::call::{Args, Ret, parameters};
+use crate::handler::{all, check_retry, listening, signature};
+use crate::postgres::call::{self, Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{catalog, sandbox, transaction};
+use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::retry;
 use crate::pure::time::Span;
 use crate::sql_functions;
 use crate::task::new::TIME_MAX;
-use crate::tenant::records::{announce_registry, run};
-use crate::tenant::rights::require_owner;
-use crate::tenant::{Tenant, limits, registry, resolve};
+use crate::tenant::records::{Declared, announce_registry, cell, declare, exists, interval_cell, period_cell, run};
+use crate::tenant::reserved::refuse_idle;
+use crate::tenant::rights::{self, Right};
+use crate::tenant::{Tenant, limits, lock, patience, registry, resolve};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 parameters! {
@@ -49,7 +52,7 @@ parameters! {
 
 /// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
-fn register(args: &Args) -> Result<Ret> {
+pub fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
     let name = handler_name(args)?;
     let tenant = whose(args)?;
@@ -62,7 +65,13 @@ fn register(args: &Args) -> Result<Ret> {
     if let (Some(sig), Some(t)) = (&pinned, &tenant) {
         warn_of_role(sig, args.text(TqRegister::RUN_AS).and_then(|r| catalog::role_oid(&r)).unwrap_or(t.owner));
     }
-    let existed = write(args, tenant.as_deref(), &name, &function, pinned.as_ref())?;
+    if let Some(function) = &pinned {
+        listening::require_listener(&name, tenant.as_ref().map_or("", |t| t.name.as_str()), function)?;
+    }
+    let declared = write(args, tenant.as_deref(), &name, &function, pinned.as_ref())?;
+    if declared == Declared::Same {
+        return Ok(Ret::Bool(false));
+    }
     notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
     announce_registry()?;
     transaction::see_own_writes();
@@ -74,7 +83,7 @@ fn register(args: &Args) -> Result<Ret> {
     } else {
         crate::handler::roles::wake_every_tenant()?;
     }
-    Ok(Ret::Bool(!existed))
+    Ok(Ret::Bool(declared == Declared::New))
 }
 
 fn handler_name(args: &Args) -> Result<String> {
@@ -90,15 +99,14 @@ fn handler_name(args: &Args) -> Result<String> {
 /// The tenant that it is registered in; None: in all.
 fn whose(args: &Args) -> Result<Option<Rc<Tenant>>> {
     let shared = args.bool(TqRegister::SHARED).unwrap_or(false);
-    let tenant = if shared { None } else { Some(resolve(args.text(TqRegister::TENANT).as_deref())?) };
+    let tenant = if shared { None } else { Some(rights::resolve_owned(args.text(TqRegister::TENANT).as_deref())?) };
     match &tenant {
-        Some(t) => require_owner(t.owner, &t.name)?,
         None if args.text(TqRegister::TENANT).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
         None if !sandbox::is_superuser(sandbox::current_user()) => {
             return Err(Error::denied("only a superuser may register a handler for all tenants")
                 .hint("Register it in your tenant: shared => false."));
         }
-        None => {}
+        _ => {}
     }
     Ok(tenant)
 }
@@ -130,6 +138,7 @@ fn check_parameters(args: &Args) -> Result<()> {
     }
     if let Some(settings) = args.setting(TqRegister::SETTINGS) {
         check_settings(&settings)?;
+        refuse_idle(&settings)?;
     }
     Ok(())
 }
@@ -168,44 +177,51 @@ fn check_run_as(tenant: Option<&Tenant>, role: &str) -> Result<()> {
     Ok(())
 }
 
-/// Its row of the registry. True: there was one.
-fn write(args: &Args, tenant: Option<&Tenant>, name: &str, function: &str, pinned: Option<&Signature>) -> Result<bool> {
-    let who = tenant.map_or("", |t| t.name.as_str());
+/// Its row of the registry.
+fn write(args: &Args, tenant: Option<&Tenant>, name: &str, function: &str, pinned: Option<&Signature>) -> Result<Declared> {
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
-    let existed = run(
-        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-        &[who.into(), name.into()],
-    )? > 0;
-    let seconds = |n: usize| args.interval(n).map(Span::seconds);
     let owner = pinned.and_then(|s| catalog::role_name(s.owner));
-    run(
-        "INSERT INTO tenant_q.handler (tenant, name, function, identity, owner, run_as, queue, priority, timeout, max_attempts, retry, expires,
-                                       max_running, rate, settings, save, result_ttl, aliases, external, registered_by, registered_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.make_interval(secs => $9), $10, $11, pg_catalog.make_interval(secs => $12),
-                 $18, $19, $13, $14, pg_catalog.make_interval(secs => $15), $16, false, $17, pg_catalog.now())",
-        &[
-            who.into(),
-            name.into(),
-            function.into(),
-            pinned.map(|s| s.identity.as_str()).into(),
-            owner.as_deref().into(),
-            args.text(TqRegister::RUN_AS).into(),
-            args.text(TqRegister::QUEUE).into(),
-            args.int(TqRegister::PRIORITY).into(),
-            seconds(TqRegister::TIMEOUT).into(),
-            args.int(TqRegister::MAX_ATTEMPTS).into(),
-            args.setting(TqRegister::RETRY).map(JsonB).into(),
-            seconds(TqRegister::EXPIRES).into(),
-            args.setting(TqRegister::SETTINGS).map(JsonB).into(),
-            args.bool(TqRegister::SAVE).into(),
-            seconds(TqRegister::RESULT_TTL).into(),
-            args.texts(TqRegister::ALIASES).into(),
-            by.into(),
-            args.int(TqRegister::MAX_RUNNING).into(),
-            args.text(TqRegister::RATE).into(),
-        ],
-    )?;
-    Ok(existed)
+    let cells = vec![
+        cell("function", function),
+        cell("identity", pinned.map(|s| s.identity.as_str())),
+        cell("owner", owner.as_deref()),
+        cell("run_as", args.text(TqRegister::RUN_AS)),
+        cell("queue", args.text(TqRegister::QUEUE)),
+        cell("priority", args.int(TqRegister::PRIORITY)),
+        interval_cell("timeout", args.interval(TqRegister::TIMEOUT)),
+        cell("max_attempts", args.int(TqRegister::MAX_ATTEMPTS)),
+        cell("retry", args.setting(TqRegister::RETRY).map(JsonB)),
+        period_cell("expires", args.interval_in_parts(TqRegister::EXPIRES)),
+        cell("max_running", args.int(TqRegister::MAX_RUNNING)),
+        cell("rate", args.text(TqRegister::RATE)),
+        cell("settings", args.setting(TqRegister::SETTINGS).map(JsonB)),
+        cell("save", args.bool(TqRegister::SAVE)),
+        period_cell("result_ttl", args.interval_in_parts(TqRegister::RESULT_TTL)),
+        cell("aliases", args.texts(TqRegister::ALIASES)),
+        cell("external", false),
+        // It was missing, and its tasks are held: that is over.
+        cell("missing_since", None::<TimestampWithTimeZone>),
+        cell("quarantined", None::<TimestampWithTimeZone>).noted(),
+        cell("crashes", None::<JsonB>).noted(),
+        cell("registered_by", by).noted(),
+        cell("registered_at", call::timestamp(clock::now())).noted(),
+    ];
+    let key = [("tenant", tenant.map_or("", |t| t.name.as_str())), ("name", name)];
+    let lock = || lock::declarations(tenant.map_or(0, |t| t.oid));
+    let declared = declare("handler", &key, cells, lock)?;
+    if registry()?.handler_role.is_none() {
+        return Ok(declared);
+    }
+    let oid = |role: Option<u32>| role.map(pg_sys::Oid::from);
+    let roles = vec![
+        cell("owner", oid(pinned.map(|s| s.owner))),
+        cell("run_as", oid(args.text(TqRegister::RUN_AS).and_then(|role| catalog::role_oid(&role)))),
+    ];
+    match declare("handler_role", &key, roles, lock)? {
+        Declared::Same => Ok(declared),
+        _ if declared == Declared::Same => Ok(Declared::Changed),
+        _ => Ok(declared),
+    }
 }
 
 /// What will make its tasks fail, said while somebody looks. USAGE on the function's schema is the
@@ -239,18 +255,24 @@ fn unregister(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unregister()");
     let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let shared = args.bool(1).unwrap_or(false);
-    let tenant = if shared { None } else { Some(resolve(args.text(2).as_deref())?) };
-    match &tenant {
-        Some(t) => require_owner(t.owner, &t.name)?,
-        None if !sandbox::is_superuser(sandbox::current_user()) => {
-            return Err(Error::denied("only a superuser may unregister a handler of all tenants"));
-        }
-        None => {}
+    let tenant = if shared { None } else { Some(rights::resolve_owned(args.text(2).as_deref())?) };
+    if shared && !sandbox::is_superuser(sandbox::current_user()) {
+        return Err(Error::denied("only a superuser may unregister a handler of all tenants")
+            .hint("Where the tenant has one of its own of that name: shared => false."));
     }
-    let gone = run(
-        "DELETE FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 RETURNING 1",
-        &[tenant.as_ref().map_or("", |t| t.name.as_str()).into(), name.as_str().into()],
-    )? > 0;
+    let who = tenant.as_ref().map_or("", |t| t.name.as_str());
+    let is_it = "FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";
+    if !exists(&format!("SELECT {is_it}"), &[who.into(), name.as_str().into()])? {
+        return Ok(Ret::Bool(false));
+    }
+    lock::declarations(tenant.as_ref().map_or(0, |t| t.oid))?;
+    let gone = run(&format!("DELETE {is_it} RETURNING 1"), &[who.into(), name.as_str().into()])? > 0;
+    // Who is about to let it listen has been waited for.
+    listening::refuse_orphans(&name, who)?;
+    if registry()?.handler_role.is_some() {
+        let roles = "DELETE FROM tenant_q.handler_role WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";
+        run(roles, &[who.into(), name.as_str().into()])?;
+    }
     if shared {
         notes::forget_states(None, &name)?;
     }
@@ -301,10 +323,11 @@ parameters! {
         DELAYS,
         RETRY_ON,
         NEVER_ON,
+        LINEAR,
     }
 }
 
-/// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on)
+/// tq_backoff(kind, base, factor, cap, jitter, delays, retry_on, never_on, linear)
 fn backoff(args: &Args) -> Result<Ret> {
     let kind = args.text(TqBackoff::KIND).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "kind is null"))?;
     let kinds = ["fixed", "linear", "exponential", "list", "celery", "dramatiq", "rq", "procrastinate"];
@@ -312,8 +335,10 @@ fn backoff(args: &Args) -> Result<Ret> {
         return Err(Error::invalid(format!("kind \"{kind}\" is not known")).hint(format!("Kinds are: {}.", kinds.join(", "))));
     }
     let mut object = json!({ "kind": kind });
-    for (name, n) in [("base", TqBackoff::BASE), ("cap", TqBackoff::CAP)] {
-        if let Some(i) = args.interval(n) {
+    for (name, n) in [("base", TqBackoff::BASE), ("cap", TqBackoff::CAP), ("linear", TqBackoff::LINEAR)] {
+        if args.declares(n)
+            && let Some(i) = args.interval(n)
+        {
             object[name] = json!(i.seconds());
         }
     }
@@ -334,17 +359,42 @@ fn backoff(args: &Args) -> Result<Ret> {
         }
     }
     let policy: retry::Policy = check_retry(&object)?;
+    if let Some(unused) = policy.unused() {
+        return Err(
+            Error::invalid(format!("kind {kind} has no use for {unused}")).hint(format!("Leave {unused} out, or take another kind."))
+        );
+    }
     Ok(Ret::Json(serde_json::to_value(policy).expect("a policy is a document")))
 }
 
-/// tenant_q.backoff_delay(policy, attempt): what the policy would wait, in seconds, without chance.
+/// tenant_q.backoff_delay(policy, attempt, max_attempts): what the policy would wait, in seconds, without chance.
 fn backoff_delay(args: &Args) -> Result<Ret> {
     let policy = match args.setting(0) {
         Some(json) => check_retry(&json)?,
         None => retry::Policy::default(),
     };
     let exact = retry::Policy { jitter: Some(0.0), ..policy };
-    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, 0).seconds())))
+    let most = if args.declares(2) { args.int(2) } else { None };
+    Ok(Ret::Json(json!(exact.delay(args.int(1).unwrap_or(1).max(1) as u32, most.unwrap_or(0).max(0) as u32, 0).seconds())))
+}
+
+/// Those of these functions that are written in a language which can open connections and files of its own: what they do
+/// there is not rolled back with the attempt.
+fn untrusted(functions: impl Iterator<Item = u32>) -> Result<HashSet<u32>> {
+    let functions: Vec<pg_sys::Oid> = functions.map(pg_sys::Oid::from).collect();
+    let found = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            c.select(
+                "SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+                  WHERE p.oid OPERATOR(pg_catalog.=) ANY ($1) AND l.lanispl AND NOT l.lanpltrusted",
+                None,
+                &[functions.into()],
+            )?
+            .map(|row| row.get::<pg_sys::Oid>(1).map(|oid| oid.map_or(0, |oid| oid.to_u32())))
+            .collect::<std::result::Result<HashSet<_>, pgrx::spi::Error>>()
+        })
+    });
+    found.map_err(Error::from)
 }
 
 /// tenant_q.handlers(tenant): rows of the view tq_handlers, as documents.
@@ -352,8 +402,10 @@ fn handlers(args: &Args) -> Result<Ret> {
     let tenant = resolve(args.text(0).as_deref())?;
     let now = crate::postgres::clock::now();
     // There may be a password in them.
-    let insider = crate::tenant::rights::may_read(&tenant).is_ok();
-    let rows: Vec<Json> = all(&tenant)?
+    let insider = rights::require(&tenant, &[Right::Read]).is_ok();
+    let handlers = all(&tenant)?;
+    let untrusted = untrusted(handlers.iter().filter_map(|h| h.signature.as_ref()).map(|s| s.oid))?;
+    let rows: Vec<Json> = handlers
         .iter()
         .map(|handler| {
             let paused = tenant.part_paused_until(&handler.name, handler.queue.as_deref(), now).is_some();
@@ -370,16 +422,20 @@ fn handlers(args: &Args) -> Result<Ret> {
                 "shared": handler.shared,
                 "status": status,
                 "reason": handler.fault.as_ref().map(|fault| fault.text()).or_else(|| handler.why_quarantined()),
-                "guarantee": if handler.is_procedure() { "at_least_once" } else { "exactly_once" },
+                "guarantee": if handler.is_procedure() || untrusted.contains(&handler.signature.as_ref().map_or(0, |s| s.oid)) {
+                    "at_least_once"
+                } else {
+                    "exactly_once"
+                },
                 "run_as": catalog::role_name(handler.run_as),
                 "queue": handler.queue,
                 "priority": handler.priority,
                 "timeout": handler.timeout.map(interval_json),
                 "max_attempts": handler.max_attempts,
-                "expires": handler.expires.map(interval_json),
+                "expires": handler.expires.map(period_json),
                 "max_running": handler.max_running,
                 "rate": handler.rate.map(|r| r.to_string()),
-                "result_ttl": handler.result_ttl.map(interval_json),
+                "result_ttl": handler.result_ttl.map(period_json),
                 "aliases": handler.aliases,
                 "retry": handler.retry.as_ref().and_then(|r| serde_json::to_value(r).ok()),
                 "save": handler.save,
@@ -391,8 +447,8 @@ fn handlers(args: &Args) -> Result<Ret> {
 }
 
 sql_functions! {
-    tq_register, pg_finfo_tq_register => register;
-    tq_unregister, pg_finfo_tq_unregister => unregister;
+    tq_register, pg_finfo_tq_register => |args| patience::bounded("tq_register()", || register(args));
+    tq_unregister, pg_finfo_tq_unregister => |args| patience::bounded("tq_unregister()", || unregister(args));
     tq_backoff, pg_finfo_tq_backoff => backoff;
     tenant_q_backoff_delay, pg_finfo_tenant_q_backoff_delay => backoff_delay;
     tenant_q_handlers, pg_finfo_tenant_q_handlers => handlers;

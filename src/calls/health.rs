@@ -3,18 +3,23 @@
 //! Each check says what it found, and where that is wrong what comes of it and what to do.
 
 use crate::calls::problems;
+use crate::calls::problems::reasons::{self, Because, paused};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
-use crate::postgres::{catalog, clock, shmem, worker};
-use crate::pure::time::{At, Span};
+use crate::postgres::{catalog, shmem};
+use crate::pure::reason::{Reason, Told};
+use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
+use crate::shared::entry::Entry;
 use crate::shared::wakes::{self, Wakes};
-use crate::shared::{self, Shared};
+use crate::shared::{self, Shared, blocked, prepared};
 use crate::task::document::time_json;
-use crate::tenant::rights;
+use crate::tenant::pauses::Pause;
+use crate::tenant::{self, rights};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
 
 /// The reasons for which a process wakes in vain again and again, through a fault of ours.
 fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
@@ -22,95 +27,112 @@ fn vain_reasons(of: &Wakes) -> Vec<&'static str> {
     wakes::ALL.iter().filter(fault).map(|r| r.name()).collect()
 }
 
-/// Whether starts fail for want of a background worker slot: they are tried once a second, so the last one was lately.
-pub fn no_slot(s: &Shared) -> bool {
-    let last = s.header.last_no_slot.load();
-    last != At::UNSET && (clock::now() - last).abs() < Span::of_secs(10)
-}
-
 /// Rows of tq_health.
-#[derive(Default)]
-struct Checks(Vec<Json>);
+struct Checks {
+    rows: Vec<Json>,
+    /// What keeps everything.
+    because: Vec<Because>,
+}
 
 /// tq_health(): checks, from what all the others need to what is rarely wrong.
 fn health(_args: &Args) -> Result<Ret> {
-    let mut checks = Checks::default();
+    let pauses = reasons::pauses()?;
+    let mut checks = Checks { rows: vec![], because: reasons::of_all(&pauses)? };
     let shared = shared::get();
     checks.installation(shared.is_some());
+    checks.functions()?;
     if let Some(s) = &shared {
-        let launcher = s.header.launcher_pid.load();
-        let alive = launcher > 0 && worker::is_alive(launcher);
-        checks.launcher(launcher, alive);
+        checks.launcher(s.header.launcher_pid.load());
         checks.database(s);
+        checks.pauses(s, &pauses)?;
         checks.disk();
         checks.worker_slots(s);
-        checks.wakes(s, alive);
+        checks.wakes(s);
         checks.roles(s);
         checks.shared_memory(s);
+        checks.prepared(s)?;
         checks.sweep(s);
     }
-    Ok(Ret::Json(checks.0.into()))
+    Ok(Ret::Json(checks.rows.into()))
+}
+
+/// As a sentence of its own; names of settings stay as they are.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if !text.starts_with("tenant_q") => format!("{}{}.", first.to_uppercase(), chars.as_str()),
+        _ => format!("{text}."),
+    }
 }
 
 impl Checks {
     /// `detail` and `hint` are told where it is not as it should be.
     fn check(&mut self, name: &str, ok: bool, value: String, detail: &str, hint: &str) {
         let (detail, hint) = if ok { (None, None) } else { (Some(detail), Some(hint)) };
-        self.0.push(json!({ "check_name": name, "ok": ok, "value": value, "detail": detail, "hint": hint }));
+        self.rows.push(json!({ "check_name": name, "ok": ok, "value": value, "detail": detail, "hint": hint }));
+    }
+
+    /// A check that the list of reasons decides: not ok where one of its reasons is there that something is to be done about.
+    fn of_reasons(&mut self, name: &str, value: String) {
+        // A database is served by a library of its version.
+        let also = |reason| name == "database" && reason == Reason::Version;
+        let is_its = |told: &Told| (told.check == Some(name) || also(told.reason)) && told.is_problem;
+        let found: Vec<&Because> = self.because.iter().filter(|b| is_its(b.reason.told())).collect();
+        let detail = found.iter().map(|b| sentence(&b.text)).collect::<Vec<_>>().join(" ");
+        // What is noted behind a statement is behind its end as it stands.
+        let hint = found.iter().find_map(|b| b.fix.clone()).map(|fix| if fix.contains("--") { fix } else { format!("{fix};") });
+        let detail = (!found.is_empty()).then_some(detail);
+        self.rows.push(json!({ "check_name": name, "ok": detail.is_none(), "value": value, "detail": detail, "hint": hint }));
     }
 
     /// The library, the extension's objects and the switch.
     fn installation(&mut self, preloaded: bool) {
-        self.check(
-            "preloaded",
-            preloaded,
-            preloaded.to_string(),
-            "tenant_q is not in shared_preload_libraries: tasks are stored, nothing runs.",
-            "Add tenant_q to shared_preload_libraries and restart the server.",
-        );
+        self.of_reasons("preloaded", preloaded.to_string());
         let version = catalog::extension_version().unwrap_or_default();
-        self.check(
-            "version",
-            version == env!("CARGO_PKG_VERSION"),
-            format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")),
-            "The extension's objects and the library are of different versions: nothing runs.",
-            "ALTER EXTENSION tenant_q UPDATE; and restart the server if it still runs the older library.",
-        );
-        self.check(
-            "enabled",
-            settings::enabled(),
-            settings::enabled().to_string(),
-            "tenant_q.enabled is off: no task is started and no schedule fires.",
-            "ALTER SYSTEM SET tenant_q.enabled = on; SELECT pg_reload_conf();",
-        );
+        self.of_reasons("version", format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")));
+        self.of_reasons("enabled", settings::enabled().to_string());
+    }
+
+    /// Whether handlers find tq_current() and its kin without naming the schema.
+    fn functions(&mut self) -> Result<()> {
+        let Some(functions) = tenant::functions()? else { return Ok(()) };
+        let name = catalog::quote(&functions.schema);
+        let named = settings::shared_schemas().contains(&functions.schema);
+        let ok = (named || functions.is_for_all) && functions.may_be_used;
+        let (detail, hint) = match functions.may_be_used {
+            false => (
+                "Not everybody may use the schema of the extension's functions.".into(),
+                format!("GRANT USAGE ON SCHEMA {name} TO PUBLIC;"),
+            ),
+            true => (
+                format!(
+                    "Others than its owner may create something in schema {name}, so it is not on the search_path of handlers: they find tq_current() and its kin only as {name}.tq_current()."
+                ),
+                format!("REVOKE CREATE ON SCHEMA {name} from whoever has it, or name it in tenant_q.shared_schemas."),
+            ),
+        };
+        self.check("functions", ok, format!("in schema {name}"), &detail, &hint);
+        Ok(())
     }
 
     /// Whoever starts all the others.
-    fn launcher(&mut self, launcher: u32, alive: bool) {
-        self.check(
-            "launcher",
-            alive || shmem::in_recovery(),
-            launcher.to_string(),
-            "There is no launcher: nothing is started.",
-            "It is restarted within seconds; otherwise see the server's log.",
-        );
+    fn launcher(&mut self, launcher: u32) {
+        self.of_reasons("launcher", launcher.to_string());
     }
 
     /// Whether this database is served, and by a scheduler that starts.
     fn database(&mut self, s: &Shared) {
-        let state = s.db(shmem::my_database()).map(|d| d.state.load());
-        let (text, detail, hint) = match state {
-            Some(db_state::SERVED) => ("served", "", ""),
-            Some(db_state::COPY) => {
-                ("copy", "This database is a copy that nobody has confirmed: nothing runs.", "SELECT tq_confirm_copy();")
-            }
-            Some(db_state::SKEWED) => ("version", "Extension and library differ in version.", "ALTER EXTENSION tenant_q UPDATE;"),
-            Some(db_state::UNKNOWN) => {
-                ("being looked into", "The scheduler has not looked into this database yet.", "It does within seconds.")
-            }
-            _ => ("not served", "This database is not one of those served.", "See tenant_q.databases and tenant_q.exclude_databases."),
+        let is = |reason| self.because.iter().any(|b| b.reason == reason);
+        let state = match () {
+            () if is(Reason::Standby) => "standby",
+            () if is(Reason::Copy) => "copy",
+            () if is(Reason::Version) => "version",
+            () if is(Reason::Excluded) => "not served",
+            () if is(Reason::NotServed) => "being looked into",
+            () => "served",
         };
-        self.check("database", text == "served", text.into(), detail, hint);
+        // A standby is as it should be.
+        self.of_reasons("database", state.into());
         if let Some(db) = s.db(shmem::my_database()) {
             let (pid, failures) = (db.scheduler_pid.load(), db.start_failures.load());
             self.check(
@@ -121,6 +143,28 @@ impl Checks {
                 "It is tried again with growing pauses; the server's log says why.",
             );
         }
+    }
+
+    /// Pauses that hold something up, and tenants with tasks that aren't ready.
+    fn pauses(&mut self, s: &Shared, pauses: &[Pause]) -> Result<()> {
+        const SHOWN: usize = 10;
+        let of_all = self.because.iter().filter(|b| matches!(b.reason, Reason::PausedAll | Reason::PausedPart));
+        let mut found: Vec<(String, String)> = of_all.map(|b| (b.text.clone(), b.fix.clone().unwrap_or_default())).collect();
+        let (with_work, not_looked) = paused::with_work(pauses)?;
+        found.extend(with_work.iter().map(|(pause, waits)| (format!("{}: {waits}", pause.text()), pause.resume())));
+        found.extend(not_ready(s).map(|(name, tasks)| {
+            let because = reasons::tenants::not_ready(&name);
+            (format!("tenant \"{name}\" is not ready: {tasks} tasks wait"), because.fix.unwrap_or_default())
+        }));
+        let (count, shown) = (found.len(), found.iter().take(SHOWN));
+        let (texts, calls): (Vec<String>, Vec<String>) = shown.map(|(text, fix)| (sentence(text), format!("{fix};"))).unzip();
+        let rest = if count > SHOWN { " SELECT * FROM tq_problems has the others." } else { "" };
+        let value = match not_looked {
+            0 => format!("{count} that hold something up"),
+            more => format!("{count} that hold something up; {more} were not looked into"),
+        };
+        self.check("pauses", count == 0, value, &format!("{}{rest}", texts.join(" ")), &calls.join(" "));
+        Ok(())
     }
 
     /// Room for tables and WAL.
@@ -145,19 +189,20 @@ impl Checks {
         let needed = settings::slots_needed(shmem::max_worker_processes());
         self.check(
             "worker_slots",
-            !no_slot(s) && needed <= shmem::max_worker_processes(),
+            !reasons::no_slot(s) && needed <= shmem::max_worker_processes(),
             format!(
                 "{} of {max} executors, max_worker_processes {}",
                 s.slots.iter().filter(|x| x.state.load() != SlotState::Free).count(),
                 shmem::max_worker_processes()
             ),
             "Background worker slots are short: one launcher, one scheduler a database and the executors share them with parallel query and logical replication.",
-            &format!("Set max_worker_processes to {} or more (restart).", needed + 8),
+            &reasons::more_slots(),
         );
     }
 
     /// Processes that wake in vain: a fault of ours.
-    fn wakes(&mut self, s: &Shared, launcher_is_alive: bool) {
+    fn wakes(&mut self, s: &Shared) {
+        let launcher_is_alive = !self.because.iter().any(|b| b.reason == Reason::Launcher);
         let launcher = [("launcher", s.launcher_wakes())].into_iter().filter(|_| launcher_is_alive);
         let schedulers = s.dbs.iter().filter(|db| db.scheduler_pid.load() > 0).map(|db| ("a scheduler", s.scheduler_wakes(db)));
         let live = s.slots.iter().enumerate().filter(|(_, slot)| slot.state.load() == SlotState::Working);
@@ -186,14 +231,16 @@ impl Checks {
             "Executors of some roles could not start.",
             "SELECT * FROM tq_problems;",
         );
-        let waiting = s.header.waiting_roles.load();
-        self.check(
-            "places",
-            waiting == 0,
-            format!("{waiting} roles waiting"),
-            "More roles have work than there are executors: they take turns.",
-            "Raise tenant_q.max_executors if that is usual.",
-        );
+        let (waiting, lost) = (s.header.waiting_roles.load(), s.header.lost.load());
+        let (detail, hint) = match lost {
+            0 => ("More roles have work than there are executors: they take turns.", "Raise tenant_q.max_executors if that is usual."),
+            _ => (
+                "Executors that were told to end are in calls that heed no interrupt. Others have their places meanwhile.",
+                "SELECT * FROM tq_problems;",
+            ),
+        };
+        let unstoppable = if lost == 0 { String::new() } else { format!(", {lost} executors that can't be stopped") };
+        self.check("places", waiting == 0 && lost == 0, format!("{waiting} roles waiting{unstoppable}"), detail, hint);
     }
 
     /// Tables that were full.
@@ -215,6 +262,21 @@ impl Checks {
         );
     }
 
+    /// Transactions that somebody has prepared: what they have noted is told when they are committed.
+    fn prepared(&mut self, s: &Shared) -> Result<()> {
+        let (all, unknown) = prepared::unknown(s)?;
+        self.check(
+            "prepared",
+            unknown == 0,
+            format!("{all} prepared transactions"),
+            &format!(
+                "Of {unknown} of them it isn't known for which tenants they have enqueued: they were prepared before the server was started, or by no statement. When one is committed all tenants of the database are looked at."
+            ),
+            "SELECT gid, prepared, owner FROM pg_prepared_xacts; COMMIT PREPARED or ROLLBACK PREPARED.",
+        );
+        Ok(())
+    }
+
     /// The look at all tenants.
     fn sweep(&mut self, s: &Shared) {
         if let Some(db) = s.db(shmem::my_database()) {
@@ -232,6 +294,20 @@ impl Checks {
             );
         }
     }
+}
+
+/// Tenants that the caller may see, that aren't ready, and whose tasks executors have come upon: names, and how many wait.
+fn not_ready(s: &Shared) -> impl Iterator<Item = (String, i64)> + use<> {
+    let here = |e: &&Entry| e.in_use.load() == 1 && e.database.load() == shmem::my_database();
+    let marked = |e: &&Entry| e.blocked_reason.load() == blocked::Reason::NotReady;
+    let schemas: BTreeSet<u32> = s.entries.iter().filter(here).filter(marked).map(|e| e.tenant.load()).collect();
+    let (s, all) = (*s, rights::sees_all());
+    schemas.into_iter().filter(move |oid| all || catalog::schema_owner(*oid).is_some_and(rights::sees)).filter_map(move |oid| {
+        let ready = tenant::by_oid(oid).is_ok_and(|t| t.ready);
+        let entries: Vec<&Entry> = s.entries_of(shmem::my_database(), oid).map(|index| &s.entries[index as usize]).collect();
+        let tasks = reasons::tenants::waiting(&s, oid, &entries);
+        (!ready && tasks > 0).then(|| catalog::schema_name(oid).map(|name| (name, tasks)))?
+    })
 }
 
 sql_functions! {

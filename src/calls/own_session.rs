@@ -4,6 +4,8 @@ use crate::postgres::call::{Args, Ret};
 use crate::postgres::deferred::Declared;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::Access;
+use crate::postgres::sqlstate::SqlState;
+use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, latch, transaction};
 use crate::pure::time::At;
 use crate::shared::slot::Item;
@@ -13,7 +15,7 @@ use crate::task::lookup::{self, Found};
 use crate::tenant::Tenant;
 use crate::waits::why;
 use crate::work::own_session::{self, Due, LOOK_AGAIN, Ran};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -57,26 +59,29 @@ fn drain(args: &Args) -> Result<Ret> {
     }
     due.tell();
     transaction::see_own_writes();
-    Ok(Ret::Json(shown.into()))
+    let too_large = |error: Error| {
+        error.detail("What the tasks took and returned is told in one document.").hint("Run fewer at a time: max_tasks => 10.")
+    };
+    Ok(Ret::Document(Jsonb::array(&shown).map_err(too_large)?))
 }
 
 /// The task as it is after the attempt.
-fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Ran) -> Result<Json> {
+fn describe(tenant: &Rc<Tenant>, item: &Item, ran: Ran) -> Result<Jsonb> {
     transaction::see_own_writes();
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
-    Ok(match lookup::look_up(&tasks, &results, item.id) {
+    match lookup::look_up(&tasks, &results, item.id) {
         Found::Finished(row) => TaskDocument::finished(tenant, &row).into_row(),
         Found::Unfinished(row) => why::describe(tenant, &row, clock::now()).into_row(),
         // Its result wasn't to be saved.
         Found::Nothing => {
-            let (state, attempt, result) = (ran.state, item.attempts + 1, ran.result.map(|r| r.value()));
+            let (state, attempt, result) = (ran.state, item.attempts + 1, ran.result);
             match &ran.row {
                 Some(row) => why::describe(tenant, row, clock::now()).after(state, attempt, result).into_row(),
-                None => json!({ "state": state.name(), "attempt": attempt, "result": result.map(|r| json!([r])) }),
+                None => Ok(Jsonb::from_value(json!({ "state": state.name(), "attempt": attempt }))),
             }
         }
-    })
+    }
 }
 
 /// One tq_run_pending between its transactions.
@@ -88,6 +93,11 @@ struct Pending {
 /// tenant_q.pending_begin(tenant): whose tasks the steps that follow are to run.
 fn pending_begin(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_run_pending()");
+    if transaction::is_in_block(true) {
+        return Err(Error::new(SqlState::INVALID_TRANSACTION_TERMINATION, "tq_run_pending() can't commit inside a transaction block")
+            .detail("It runs each task in a transaction of its own. Many drivers begin a transaction with the first statement.")
+            .hint("SELECT * FROM tq_drain() runs what is due in your transaction. Or CALL it in autocommit."));
+    }
     let tenant = own_session::resolve(args.text(0).as_deref())?;
     PENDING.set(Some(Pending { due: Due::default(), idle_since: None }));
     Ok(Ret::Text(tenant.name.clone()))

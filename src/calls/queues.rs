@@ -6,14 +6,15 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::pure::choice::Named;
-use crate::pure::rate::Algorithm;
+use crate::pure::rate::{Algorithm, Rate};
 use crate::pure::time::Span;
 use crate::sql_functions;
 use crate::tenant::limits::check_limits;
 use crate::tenant::queue::Pick;
-use crate::tenant::records::{Few, announce_registry, run};
-use crate::tenant::rights::require_owner;
-use crate::tenant::{self, Tenant};
+use crate::tenant::records::{Cell, Declared, Few, announce_registry, cell, declare, interval_cell};
+use crate::tenant::rights;
+use crate::tenant::{self, Tenant, lock, patience};
+use pgrx::datum::DatumWithOid;
 use std::rc::Rc;
 
 fn name(args: &Args, what: &str) -> Result<String> {
@@ -25,8 +26,7 @@ fn name(args: &Args, what: &str) -> Result<String> {
 }
 
 fn owned(args: &Args, n: usize) -> Result<Rc<Tenant>> {
-    let tenant = tenant::resolve(args.text(n).as_deref())?;
-    require_owner(tenant.owner, &tenant.name)?;
+    let tenant = rights::resolve_owned(args.text(n).as_deref())?;
     Ok(tenant)
 }
 
@@ -36,14 +36,6 @@ fn check_reset(reset: &[String], allowed: &[&str]) -> Result<()> {
             .hint(format!("Possible are: {}.", allowed.join(", ")))),
         None => Ok(()),
     }
-}
-
-fn changed(tenant: &Tenant) -> Result<Ret> {
-    announce_registry()?;
-    transaction::see_own_writes();
-    // What was put aside at the old limit is looked at again.
-    wake_all(&*tenant::resolve(Some(&tenant.name))?)?;
-    Ok(Ret::Void)
 }
 
 parameters! {
@@ -61,7 +53,7 @@ parameters! {
 }
 
 /// tq_set_queue(queue, max_running, rate, priority, timeout, max_attempts, pick, reset, tenant)
-fn set_queue(args: &Args) -> Result<Ret> {
+pub fn set_queue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_queue()");
     let queue = name(args, "queue")?;
     check_limits(args.int(TqSetQueue::MAX_RUNNING), args.text(TqSetQueue::RATE).as_deref())?;
@@ -79,37 +71,49 @@ fn set_queue(args: &Args) -> Result<Ret> {
     check_reset(&reset, &["max_running", "rate", "priority", "timeout", "max_attempts", "pick"])?;
     let tenant = owned(args, TqSetQueue::TENANT)?;
     QUEUES.check_room(&tenant.name, &queue)?;
-    let off = |what: &str| reset.iter().any(|r| r == what);
-    run(
-        "INSERT INTO tenant_q.queue (tenant, name, max_running, rate, priority, timeout, max_attempts, pick)
-         VALUES ($1, $2, $3, $4, $5, pg_catalog.make_interval(secs => $6), $7, $13)
-         ON CONFLICT (tenant, name) DO UPDATE SET
-             max_running = CASE WHEN $8 THEN NULL ELSE coalesce(EXCLUDED.max_running, queue.max_running) END,
-             rate = CASE WHEN $9 THEN NULL ELSE coalesce(EXCLUDED.rate, queue.rate) END,
-             priority = CASE WHEN $10 THEN NULL ELSE coalesce(EXCLUDED.priority, queue.priority) END,
-             timeout = CASE WHEN $11 THEN NULL ELSE coalesce(EXCLUDED.timeout, queue.timeout) END,
-             max_attempts = CASE WHEN $12 THEN NULL ELSE coalesce(EXCLUDED.max_attempts, queue.max_attempts) END,
-             pick = CASE WHEN $14 AND queue.pick IS NOT NULL THEN 'priority' ELSE coalesce(EXCLUDED.pick, queue.pick) END
-         RETURNING 1",
-        &[
-            tenant.name.as_str().into(),
-            queue.into(),
-            args.int(TqSetQueue::MAX_RUNNING).into(),
-            args.text(TqSetQueue::RATE).into(),
-            args.int(TqSetQueue::PRIORITY).into(),
-            args.interval(TqSetQueue::TIMEOUT).map(Span::seconds).into(),
-            args.int(TqSetQueue::MAX_ATTEMPTS).into(),
-            off("max_running").into(),
-            off("rate").into(),
-            off("priority").into(),
-            off("timeout").into(),
-            off("max_attempts").into(),
-            pick.map(Pick::name).into(),
-            // Not NULL again: what is left in an order of its own is looked for where there once was one.
-            off("pick").into(),
-        ],
-    )?;
-    changed(&tenant)
+    let mut cells = Cells::new(&reset);
+    cells.add("max_running", args.int(TqSetQueue::MAX_RUNNING));
+    cells.add("rate", args.text(TqSetQueue::RATE));
+    cells.add("priority", args.int(TqSetQueue::PRIORITY));
+    cells.add_interval("timeout", args.interval(TqSetQueue::TIMEOUT));
+    cells.add("max_attempts", args.int(TqSetQueue::MAX_ATTEMPTS));
+    // Reset, it isn't NULL again: what is left in an order of its own is looked for where there once was one.
+    let reset_pick = reset.iter().any(|name| name == "pick").then_some(Pick::Priority);
+    if let Some(pick) = reset_pick.or(pick) {
+        cells.0.push(cell("pick", pick.name()));
+    }
+    write(&tenant, "queue", [("tenant", &tenant.name), ("name", &queue)], cells)
+}
+
+/// Parameters of a call, as columns of the registry's row: those that are given, and those that are reset.
+struct Cells<'a>(Vec<Cell<'a>>, &'a [String]);
+
+impl<'a> Cells<'a> {
+    fn new(reset: &'a [String]) -> Cells<'a> {
+        Cells(vec![], reset)
+    }
+    fn kept<T>(&self, column: &str, given: Option<T>) -> Option<Option<T>> {
+        if self.1.iter().any(|name| name == column) { Some(None) } else { given.map(Some) }
+    }
+    fn add<T>(&mut self, column: &'static str, given: Option<T>)
+    where
+        Option<T>: Into<DatumWithOid<'a>>,
+    {
+        self.0.extend(self.kept(column, given).map(|value| cell(column, value)));
+    }
+    fn add_interval(&mut self, column: &'static str, given: Option<Span>) {
+        self.0.extend(self.kept(column, given).map(|value| interval_cell(column, value)));
+    }
+}
+
+/// The row, where it isn't so already; then what was put aside at the old limit is looked at again.
+fn write(tenant: &Tenant, table: &str, key: [(&'static str, &str); 2], cells: Cells) -> Result<Ret> {
+    if declare(table, &key, cells.0, || lock::declarations(tenant.oid))? != Declared::Same {
+        announce_registry()?;
+        transaction::see_own_writes();
+        wake_all(&*tenant::resolve(Some(&tenant.name))?)?;
+    }
+    Ok(Ret::Void)
 }
 
 const QUEUES: Few = Few {
@@ -127,38 +131,36 @@ const LIMITS: Few = Few {
     hint: "An administrator removes one: DELETE FROM tenant_q.limit_key WHERE tenant = … AND key = …",
 };
 
+/// The one that is meant: a rate may name it, as it may wherever there is no such parameter.
+fn algorithm_of(args: &Args) -> Result<Algorithm> {
+    let given = args.text(3).map_or(Ok(Algorithm::Bucket), |word| Algorithm::one_of("algorithm", &word))?;
+    match args.text(2).as_deref().and_then(Rate::algorithm_of) {
+        // The default, as it is declared.
+        Some(named) if given == Algorithm::Bucket || given == named => Ok(named),
+        Some(named) => Err(Error::invalid(format!("rate names {}, and algorithm {}", named.name(), given.name()))
+            .hint("Say it once: leave algorithm out.")),
+        None => Ok(given),
+    }
+}
+
 /// tq_set_limit(limit_key, max_running, rate, algorithm, reset, tenant)
-fn set_limit(args: &Args) -> Result<Ret> {
+pub fn set_limit(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_limit()");
     let key = name(args, "limit_key")?;
     check_limits(args.int(1), args.text(2).as_deref())?;
-    let algorithm = args.text(3).map_or(Ok(Algorithm::Bucket), |word| Algorithm::one_of("algorithm", &word))?;
+    let algorithm = algorithm_of(args)?;
     let reset = args.texts(4).unwrap_or_default();
     check_reset(&reset, &["max_running", "rate"])?;
     let tenant = owned(args, 5)?;
     LIMITS.check_room(&tenant.name, &key)?;
-    let off = |what: &str| reset.iter().any(|r| r == what);
-    run(
-        "INSERT INTO tenant_q.limit_key (tenant, key, max_running, rate, algorithm) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (tenant, key) DO UPDATE SET
-             max_running = CASE WHEN $6 THEN NULL ELSE coalesce(EXCLUDED.max_running, limit_key.max_running) END,
-             rate = CASE WHEN $7 THEN NULL ELSE coalesce(EXCLUDED.rate, limit_key.rate) END,
-             algorithm = EXCLUDED.algorithm
-         RETURNING 1",
-        &[
-            tenant.name.as_str().into(),
-            key.into(),
-            args.int(1).into(),
-            args.text(2).into(),
-            algorithm.name().into(),
-            off("max_running").into(),
-            off("rate").into(),
-        ],
-    )?;
-    changed(&tenant)
+    let mut cells = Cells::new(&reset);
+    cells.add("max_running", args.int(1));
+    cells.add("rate", args.text(2));
+    cells.0.push(cell("algorithm", algorithm.name()));
+    write(&tenant, "limit_key", [("tenant", &tenant.name), ("key", &key)], cells)
 }
 
 sql_functions! {
-    tq_set_queue, pg_finfo_tq_set_queue => set_queue;
-    tq_set_limit, pg_finfo_tq_set_limit => set_limit;
+    tq_set_queue, pg_finfo_tq_set_queue => |args| patience::bounded("tq_set_queue()", || set_queue(args));
+    tq_set_limit, pg_finfo_tq_set_limit => |args| patience::bounded("tq_set_limit()", || set_limit(args));
 }

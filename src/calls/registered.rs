@@ -14,18 +14,18 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::sql_functions;
 use crate::tenant::columns::{Schedules, Tasks};
-use crate::tenant::records::{announce_registry, run};
+use crate::tenant::records::{announce_registry, exists, run};
 use crate::tenant::{self, Tenant, patience};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 
 /// Tables of the registry whose rows belong to a tenant by its name.
-const BELONGINGS: [&str; 6] = ["handler", "handler_state", "pause", "queue", "limit_key", "listener"];
+const BELONGINGS: [&str; 7] = ["handler", "handler_state", "handler_role", "pause", "queue", "limit_key", "listener"];
 
-/// Those that there are: one of them came with 0.2.0.
+/// Those that there are: some came with 0.2.0.
 fn belongings() -> Result<impl Iterator<Item = &'static str>> {
     let before = tenant::registry()?.handler_state.is_none();
-    Ok(BELONGINGS.into_iter().filter(move |table| !(before && *table == "handler_state")))
+    Ok(BELONGINGS.into_iter().filter(move |table| !(before && matches!(*table, "handler_state" | "handler_role"))))
 }
 /// What the tenant decides for itself (tq_set_tenant). The rest of its row is the administrator's: quotas stay with a
 /// schema for as long as it exists, whoever owns, detaches or attaches it, and afterwards with its name and owner, who could
@@ -177,6 +177,13 @@ pub fn follow(schema: Option<u32>) -> Result<()> {
     )?;
     for (old, new) in &moved {
         rename(old, new)?;
+    }
+    let has_another_owner = "SELECT FROM (SELECT t.schema_oid, t.owner, t.trusted, true AS attached FROM tenant_q.tenant t
+            UNION ALL SELECT d.schema_oid, d.owner, d.trusted, false FROM tenant_q.detached d) t, pg_catalog.pg_namespace n
+          WHERE n.oid OPERATOR(pg_catalog.=) t.schema_oid AND n.nspowner OPERATOR(pg_catalog.<>) t.owner AND (t.attached OR t.trusted)
+            AND ($1 IS NULL OR n.oid OPERATOR(pg_catalog.=) $1)";
+    if moved.is_empty() && !exists(has_another_owner, &[schema.into()])? {
+        return Ok(());
     }
     // What a detached schema's owner has registered stays theirs: attach() compares.
     let handed_on = run(

@@ -1,13 +1,15 @@
 //! SQL: counters per tenant and handler (tq_stats), the last failed attempts (tq_failures), queues and metrics.
 
-use crate::calls::views::{self, interval_json};
+use crate::calls::problems::reasons::{self, Because, paused};
+use crate::calls::views;
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::error::{Error, Result};
+use crate::postgres::error::Result;
 use crate::postgres::lwlock::Lock;
-use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{catalog, clock, shmem, worker};
+use crate::postgres::rows::row;
+use crate::postgres::{catalog, clock, shmem};
 use crate::pure::atomics::GaugeU64;
 use crate::pure::choice::Named;
+use crate::pure::reason::{Keeps, Reason, TABLE};
 use crate::pure::shares::Owner;
 use crate::pure::state::{self, State};
 use crate::pure::time::{At, Span};
@@ -15,16 +17,12 @@ use crate::pure::word::{self, SlotState};
 use crate::shared::counters::Stat;
 use crate::shared::text::load_text;
 use crate::shared::{self, Shared};
-use crate::task::document::time_json;
 use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
-use crate::tenant::{self, rights};
+use crate::tenant::rights::{self, Right};
 use crate::{settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-
-/// Rows that tq_queues reads at most.
-const QUEUE_ROWS: usize = 100_000;
 
 /// Whose rows the caller may see, asked once a tenant.
 struct Visible {
@@ -40,9 +38,9 @@ impl Visible {
     }
 }
 
-/// tenant_q.failures(): rows of tq_failures, newest first.
-fn failures(_args: &Args) -> Result<Ret> {
-    let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
+/// tenant_q.failure_rows(): rows of tq_failures, newest first.
+fn failure_rows(_args: &Args) -> Result<Ret> {
+    let Some(s) = shared::get() else { return Ok(Ret::Rows(vec![])) };
     // Copied under the lock, looked up without it: look-ups may fail.
     let mut found = Vec::new();
     {
@@ -62,8 +60,8 @@ fn failures(_args: &Args) -> Result<Ret> {
     let mut visible = Visible::new();
     let rows = found.into_iter().filter(|(_, (schema, ..), ..)| visible.sees(*schema)).map(
         |(_, (schema, role, attempt, at), id, [sqlstate, handler, schedule, message])| {
-            json!({
-                "at": time_json(Some(at)),
+            row! {
+                "at": at,
                 "tenant": catalog::schema_name(schema),
                 "handler": handler,
                 "id": id,
@@ -72,10 +70,10 @@ fn failures(_args: &Args) -> Result<Ret> {
                 "message": message,
                 "schedule": Some(schedule).filter(|s| !s.is_empty()),
                 "role": catalog::role_name(role),
-            })
+            }
         },
     );
-    Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
+    Ok(Ret::Rows(rows.collect()))
 }
 
 /// Counters that are in use here and that the caller may see, with their tenants' names.
@@ -90,31 +88,31 @@ fn visible_stats(s: &Shared) -> Vec<(String, &'static Stat)> {
         .collect()
 }
 
-/// tenant_q.stats(): rows of tq_stats.
-fn stats(_args: &Args) -> Result<Ret> {
-    let Some(s) = shared::get() else { return Ok(Ret::Json(json!([]))) };
+/// tenant_q.stat_rows(): rows of tq_stats.
+fn stat_rows(_args: &Args) -> Result<Ret> {
+    let Some(s) = shared::get() else { return Ok(Ret::Rows(vec![])) };
     let rows = visible_stats(&s).into_iter().map(|(tenant, stat)| {
         let get = |counter: &GaugeU64| counter.load() as i64;
         let span = |counter: &GaugeU64| Span::of_micros(get(counter));
         let (done, failed, retried) = (get(&stat.done), get(&stat.failed), get(&stat.retried));
         let attempts = (done + failed + retried).max(1);
-        json!({
+        row! {
             "tenant": tenant,
             "handler": load_text(&stat.handler),
             "done": done,
             "failed": failed,
             "retried": retried,
             "timeouts": get(&stat.timeouts),
-            "total_run_time": interval_json(span(&stat.run_total)),
-            "mean_run_time": interval_json(span(&stat.run_total) / attempts),
-            "max_run_time": interval_json(span(&stat.run_max)),
-            "total_wait_time": interval_json(span(&stat.wait_total)),
-            "mean_wait_time": interval_json(span(&stat.wait_total) / attempts),
-            "max_wait_time": interval_json(span(&stat.wait_max)),
-            "since": time_json(Some(stat.since.load())),
-        })
+            "total_run_time": span(&stat.run_total),
+            "mean_run_time": span(&stat.run_total) / attempts,
+            "max_run_time": span(&stat.run_max),
+            "total_wait_time": span(&stat.wait_total),
+            "mean_wait_time": span(&stat.wait_total) / attempts,
+            "max_wait_time": span(&stat.wait_max),
+            "since": stat.since.load(),
+        }
     });
-    Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
+    Ok(Ret::Rows(rows.collect()))
 }
 
 /// tq_stats_reset(): counters of this database begin anew.
@@ -131,8 +129,8 @@ fn stats_reset(_args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-/// tenant_q.queues(tenant): rows of tq_queues.
-fn queues(args: &Args) -> Result<Ret> {
+/// tenant_q.queue_rows(): rows of tq_queues.
+fn queue_rows(_args: &Args) -> Result<Ret> {
     #[derive(Default)]
     struct Counts {
         queued: i64,
@@ -142,19 +140,13 @@ fn queues(args: &Args) -> Result<Ret> {
         waiting: i64,
         oldest: Option<At>,
     }
-    let tenant = tenant::resolve(args.text(0).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(None, &[Right::Read])?;
     let running = crate::calls::groups::running_ids(tenant.oid);
-    let table = tenant.open_to_look(tenant.task)?;
+    let table = tenant.open_to_look(tenant.task)?.fetch_at_most(0);
     let now = clock::now();
     let mut found: BTreeMap<String, Counts> = BTreeMap::new();
-    let (mut seen, mut more) = (0, false);
     for row in table.scan(&Tasks::PICK, &[]) {
-        if seen == QUEUE_ROWS {
-            more = true;
-            break;
-        }
-        seen += 1;
+        pgrx::check_for_interrupts!();
         if !row.letter(Tasks::STATE).is_task() {
             continue;
         }
@@ -178,50 +170,49 @@ fn queues(args: &Args) -> Result<Ret> {
             counts.oldest = Some(counts.oldest.map_or(run_at, |o| o.min(run_at)));
         }
     }
-    if more {
-        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("only the first {QUEUE_ROWS} unfinished tasks are counted"))
-            .hint("tq_tenants has the tenant's whole count.")
-            .notice();
-    }
     for queue in &tenant.queues {
         found.entry(queue.name.clone()).or_default();
     }
     let rows = found.iter().map(|(queue, counts)| {
         let set_up = tenant.queue(Some(queue));
         let paused = tenant.pauses.iter().any(|p| p.until > now && p.handler.is_empty() && (p.queue.is_empty() || p.queue == *queue));
-        json!({
+        row! {
             "queue": queue,
             "queued": counts.queued,
             "running": counts.running,
             "delayed": counts.delayed,
             "retrying": counts.retrying,
             "waiting": counts.waiting,
-            "lag": counts.oldest.map(|t| interval_json(now - t)),
+            "lag": counts.oldest.map(|t| now - t),
             "paused": paused,
             "max_running": set_up.and_then(|q| q.max_running),
             "rate": set_up.and_then(|q| q.rate).map(|r| r.to_string()),
             "priority": set_up.and_then(|q| q.priority),
             "pick": set_up.and_then(|q| q.pick).unwrap_or(Pick::Priority).name(),
-        })
+        }
     });
-    Ok(Ret::Json(rows.collect::<Vec<Json>>().into()))
+    Ok(Ret::Rows(rows.collect()))
 }
 
-/// tenant_q.metrics(): rows of tq_metrics.
-fn metrics(_args: &Args) -> Result<Ret> {
+/// tenant_q.metric_rows(): rows of tq_metrics.
+fn metric_rows(_args: &Args) -> Result<Ret> {
     let mut rows = Vec::new();
-    let mut say =
-        |name: &str, labels: Json, value: f64| rows.push(json!({ "name": format!("tenant_q_{name}"), "labels": labels, "value": value }));
-    for tenant_row in views::tenant_rows()? {
-        let number = |key: &str| tenant_row[key].as_f64().unwrap_or(0.0);
-        let labels = json!({ "tenant": tenant_row["tenant"] });
-        for key in ["queued", "running"] {
-            say(key, labels.clone(), number(key));
-        }
-        for key in ["done", "failed", "retried"] {
-            say(&format!("{key}_total"), labels.clone(), number(key));
-        }
-        say("lag_seconds", labels, number("lag_us") / 1e6);
+    let mut say = |name: &str, labels: Json, value: f64| {
+        rows.push(row! { "name": format!("tenant_q_{name}"), "labels": labels, "value": value });
+    };
+    let figures = views::figures()?;
+    for figures in &figures {
+        let labels = json!({ "tenant": figures.tenant });
+        say("queued", labels.clone(), figures.queued as f64);
+        say("running", labels.clone(), figures.running as f64);
+        say("done_total", labels.clone(), figures.done as f64);
+        say("failed_total", labels.clone(), figures.failed as f64);
+        say("retried_total", labels.clone(), figures.retried as f64);
+        say("lag_seconds", labels.clone(), figures.lag.map_or(0.0, |lag| lag.micros() as f64 / 1e6));
+        say("tenant_up", labels, f64::from(u8::from(figures.status == "on")));
+    }
+    if rights::sees_all() {
+        standing(&figures, &mut say)?;
     }
     if let Some(shared) = shared::get() {
         for (tenant, stat) in visible_stats(&shared) {
@@ -237,8 +228,6 @@ fn metrics(_args: &Args) -> Result<Ret> {
             say("handler_wait_seconds_max", labels, get(&stat.wait_max) / 1e6);
         }
         if rights::sees_all() {
-            let launcher = shared.header.launcher_pid.load();
-            say("up", json!({}), f64::from(u8::from(launcher > 0 && worker::is_alive(launcher))));
             let mut states = [("starting", 0), ("idle", 0), ("running", 0)];
             for slot in shared.slots {
                 match slot.state.load() {
@@ -257,13 +246,61 @@ fn metrics(_args: &Args) -> Result<Ret> {
             say("failed_attempts_total", json!({}), shared.header.failures.load() as f64);
         }
     }
-    Ok(Ret::Json(rows.into()))
+    Ok(Ret::Rows(rows))
+}
+
+/// Whether anything runs at all, and if not why; tenants by status, pauses, and reasons that something is to be done about.
+fn standing(figures: &[views::Figures], say: &mut impl FnMut(&str, Json, f64)) -> Result<()> {
+    let pauses = reasons::pauses()?;
+    let of_all = reasons::of_all(&pauses)?;
+    let stops = |because: &&Because| because.reason.keeps() == Keeps::Everything;
+    say("up", json!({}), f64::from(u8::from(!of_all.iter().any(|because| stops(&because)))));
+    for told in TABLE.iter().filter(|told| told.keeps == Keeps::Everything) {
+        let is_there = of_all.iter().any(|because| because.reason == told.reason);
+        say("stopped", json!({ "reason": told.word }), f64::from(u8::from(is_there)));
+    }
+    let mut statuses = BTreeMap::from([("on", 0)]);
+    for figures in figures {
+        *statuses.entry(figures.status).or_default() += 1;
+    }
+    for (status, count) in statuses {
+        say("tenants", json!({ "status": status }), f64::from(count));
+    }
+    let mut kinds = BTreeMap::from([("all", 0), ("tenant", 0), ("part", 0)]);
+    for pause in &pauses {
+        *kinds
+            .entry(if !pause.is_whole() {
+                "part"
+            } else if pause.is_of_all() {
+                "all"
+            } else {
+                "tenant"
+            })
+            .or_default() += 1;
+    }
+    for (kind, count) in kinds {
+        say("pauses", json!({ "of": kind }), f64::from(count));
+    }
+    // Pauses that hold something up are counted, the others mean no harm.
+    let held_up = paused::with_work(&pauses)?.0;
+    let of_tenants = figures.iter().flat_map(|figures| &figures.because);
+    let known = of_tenants.filter(|because| !matches!(because.reason, Reason::Paused | Reason::PausedPart));
+    let reasons = of_all.iter().chain(known).map(|because| because.reason).chain(held_up.iter().map(|_| Reason::Paused));
+    let words = TABLE.iter().filter(|told| told.is_problem).map(|told| (told.word, 0));
+    let mut problems: BTreeMap<&str, u32> = words.collect();
+    for reason in reasons.filter(|reason| reason.told().is_problem) {
+        *problems.entry(reason.word()).or_default() += 1;
+    }
+    for (reason, count) in problems {
+        say("problems", json!({ "reason": reason }), f64::from(count));
+    }
+    Ok(())
 }
 
 sql_functions! {
-    tenant_q_failures, pg_finfo_tenant_q_failures => failures;
-    tenant_q_stats, pg_finfo_tenant_q_stats => stats;
+    tenant_q_failure_rows, pg_finfo_tenant_q_failure_rows => failure_rows;
+    tenant_q_stat_rows, pg_finfo_tenant_q_stat_rows => stat_rows;
     tq_stats_reset, pg_finfo_tq_stats_reset => stats_reset;
-    tenant_q_queues, pg_finfo_tenant_q_queues => queues;
-    tenant_q_metrics, pg_finfo_tenant_q_metrics => metrics;
+    tenant_q_queue_rows, pg_finfo_tenant_q_queue_rows => queue_rows;
+    tenant_q_metric_rows, pg_finfo_tenant_q_metric_rows => metric_rows;
 }

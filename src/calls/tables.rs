@@ -1,10 +1,13 @@
 //! Tables that cause tasks: tq_listen_table and its kin.
 //!
 //! A row of tenant_q.table_listener says what is enqueued, and the triggers on the table name it (`fired`). A task is enqueued
-//! for the table's owner, whose right to enqueue is checked each time; `conditions` are the owner's too.
+//! for the table's owner, whose right to enqueue is checked each time; `conditions` are the owner's too. `triggers` are made
+//! so that a dump of their schema restores anywhere; of those that come from elsewhere `orphans` tells.
 
 pub mod conditions;
 mod fired;
+pub mod orphans;
+mod triggers;
 
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
@@ -17,13 +20,15 @@ use crate::postgres::{catalog, sandbox, session, transaction};
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
 use crate::task::new::{self, NewTask};
-use crate::tenant::records::{announce_registry, run};
-use crate::tenant::{self, Tenant};
+use crate::tenant::records::{announce_registry, exists, run};
+use crate::tenant::rights::{self, Right};
+use crate::tenant::{self, Tenant, lock, patience};
 use crate::{handler, sql_functions};
 use pgrx::{JsonB, Spi, pg_sys};
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
 use std::ffi::CString;
+use triggers::{Definition, Triggers};
 
 /// What tq_listen_table is asked about: a table of the caller's.
 struct Target {
@@ -130,7 +135,7 @@ fn check_handler(tenant: &Tenant, handler: &handler::Handler, operations: &[Oper
 }
 
 /// tq_listen_table(relation, handler, events, only_if, each, task, tenant)
-fn listen_table(args: &Args) -> Result<Ret> {
+pub fn listen_table(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_listen_table()");
     let name = args
         .text(1)
@@ -139,33 +144,59 @@ fn listen_table(args: &Args) -> Result<Ret> {
     let only_if = args.text(3);
     let each = args.text(4).unwrap_or_else(|| "row".into());
     let tenant = tenant::resolve(args.text(6).as_deref())?;
-    let target = Target::of(args.relation(0))?;
-    let by_row = match each.as_str() {
+    let document = args.setting(5);
+    let relation = args.relation(0);
+    let is_so = || {
+        let known = handler::find(&tenant, &name)?;
+        let handler = known.as_ref().map_or(name.as_str(), |h| h.name.as_str());
+        is_so(relation, tenant.name.as_str(), handler, &operations, &each, only_if.as_deref(), document.as_ref())
+    };
+    if is_so()? {
+        return Ok(Ret::Void);
+    }
+    lock_listeners(relation)?;
+    if is_so()? {
+        return Ok(Ret::Void);
+    }
+    let target = Target::of(relation)?;
+    let wanted = Definition { tenant: tenant.name.clone(), handler: name, operations, each, only_if, task: document, is_whole: true };
+    listen(&target, &wanted, &tenant)?;
+    Ok(Ret::Void)
+}
+
+/// Makes a listener of a table of the caller's, in the place of one that there may be.
+fn listen(target: &Target, wanted: &Definition, tenant: &Tenant) -> Result<()> {
+    let by_row = match wanted.each.as_str() {
         "row" => true,
         "statement" => false,
-        _ => return Err(Error::invalid(format!("each is \"{each}\"")).hint("It is 'row' or 'statement'.")),
+        each => return Err(Error::invalid(format!("each is \"{each}\"")).hint("It is 'row' or 'statement'.")),
     };
-    if only_if.is_some() && !by_row {
+    if wanted.only_if.is_some() && !by_row {
         return Err(Error::invalid("only_if goes with each => 'row' only").hint("Let the handler look at the rows."));
     }
-    let document = args.setting(5);
-    check_task(document.as_ref())?;
-    may_enqueue(&tenant, target.owner)?;
-    if let Some(condition) = &only_if {
+    check_task(wanted.task.as_ref())?;
+    may_enqueue(tenant, target.owner)?;
+    if let Some(condition) = &wanted.only_if {
         target.check_condition(condition)?;
     }
-    let handler = handler::require(&tenant, &name)?;
-    check_handler(&tenant, &handler, &operations, &target.name, by_row)?;
+    let handler = handler::require(tenant, &wanted.handler)?;
+    check_handler(tenant, &handler, &wanted.operations, &target.name, by_row)?;
+    handler::listening::keep(tenant, &handler)?;
     let caller = sandbox::current_user();
     let by_superuser = sandbox::is_superuser(caller) && sandbox::is_superuser(pg_sys::Oid::from(target.owner));
-    remove(&target, &handler.name, &tenant)?;
+    remove(target, &handler.name, tenant)?;
     let id = Id::fresh();
-    let path = target.condition_path(&tenant)?;
-    let triggers = Triggers { target: &target, path: &path, id, operations: &operations, by_row, only_if: only_if.as_deref() };
-    triggers.create(Guard::None)?;
-    if only_if.is_some() {
-        triggers.check_condition()?;
-    }
+    let path = target.condition_path(tenant)?;
+    let definition = &Definition {
+        tenant: tenant.name.clone(),
+        handler: handler.name.clone(),
+        operations: wanted.operations.clone(),
+        each: wanted.each.clone(),
+        only_if: wanted.only_if.clone(),
+        task: wanted.task.clone(),
+        is_whole: true,
+    };
+    Triggers { target, path: &path, id, definition }.make()?;
     run(
         "INSERT INTO tenant_q.table_listener (id, tenant, relation, relation_oid, owner, handler, events, each, only_if, task, by_superuser, created_by, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, pg_catalog.now())",
@@ -176,100 +207,70 @@ fn listen_table(args: &Args) -> Result<Ret> {
             pg_sys::Oid::from(target.oid).into(),
             catalog::role_name(target.owner).into(),
             handler.name.as_str().into(),
-            operations.iter().map(|o| o.name().to_string()).collect::<Vec<_>>().into(),
-            each.into(),
-            only_if.into(),
-            document.map(JsonB).into(),
+            definition.events().into(),
+            wanted.each.as_str().into(),
+            wanted.only_if.clone().into(),
+            wanted.task.clone().map(JsonB).into(),
             by_superuser.into(),
             catalog::role_name(caller.to_u32()).into(),
         ],
     )?;
-    announce_registry()?;
-    Ok(Ret::Void)
+    announce_registry()
 }
 
-/// What stands in front of a condition.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    None,
-    /// `tenant_q.condition_is_trusted`, asked when a statement prepares the condition.
-    OfOwners,
+/// Whether the caller owns the table, as SQL over row `c` of pg_class; $1 is the table, $2 the caller.
+const OWNS: &str = "c.oid OPERATOR(pg_catalog.=) $1 AND pg_catalog.pg_has_role($2, c.relowner, 'USAGE')";
+
+/// Who else changes what listens to this table is waited for: before it is opened, for whoever drops a trigger needs it
+/// for themselves. Only its owners may keep each other waiting.
+fn lock_listeners(relation: Option<u32>) -> Result<()> {
+    let Some(relation) = relation else { return Ok(()) };
+    let caller = sandbox::current_user();
+    match exists(&format!("SELECT FROM pg_catalog.pg_class c WHERE {OWNS}"), &[pg_sys::Oid::from(relation).into(), caller.into()])? {
+        true => lock::listeners(relation),
+        false => Ok(()),
+    }
 }
 
-/// The triggers of one listener on its table.
-struct Triggers<'a> {
-    target: &'a Target,
-    /// Where a condition looks names up.
-    path: &'a str,
-    id: Id,
-    operations: &'a [Operation],
-    by_row: bool,
-    only_if: Option<&'a str>,
-}
-
-impl Triggers<'_> {
-    /// Those with a condition: a truncate is asked nothing, and stays as it is.
-    fn conditional(&self) -> impl Iterator<Item = Operation> {
-        self.operations.iter().copied().filter(|operation| *operation != Operation::Truncate)
-    }
-
-    fn create(&self, guard: Guard) -> Result<()> {
-        for operation in self.operations.iter().filter(|operation| guard == Guard::None || **operation != Operation::Truncate) {
-            self.target.ddl(self.path, &self.declaration(*operation, guard))?;
-        }
-        Ok(())
-    }
-
-    fn declaration(&self, operation: Operation, guard: Guard) -> String {
-        let event = operation.name().to_ascii_uppercase();
-        let transition = match operation {
-            _ if self.by_row => "",
-            Operation::Insert => "REFERENCING NEW TABLE AS tq_new",
-            Operation::Update => "REFERENCING OLD TABLE AS tq_old NEW TABLE AS tq_new",
-            Operation::Delete => "REFERENCING OLD TABLE AS tq_old",
-            Operation::Truncate => "",
-        };
-        let level = if self.by_row && operation != Operation::Truncate { "ROW" } else { "STATEMENT" };
-        let (name, table, id) = (trigger_name(self.id, operation), &self.target.name, self.id);
-        let when = match (self.only_if, guard) {
-            (None, _) => String::new(),
-            _ if operation == Operation::Truncate => String::new(),
-            (Some(condition), Guard::OfOwners) => format!(
-                "WHEN (CASE WHEN tenant_q.condition_is_trusted({}::pg_catalog.regclass, '{id}'::pg_catalog.uuid) THEN (\n{condition}\n) END)",
-                pgrx::spi::quote_literal(table)
-            ),
-            (Some(condition), Guard::None) => format!("WHEN (\n{condition}\n)"),
-        };
-        format!(
-            "CREATE TRIGGER {name} AFTER {event} ON {table} {transition} FOR EACH {level} {when} EXECUTE FUNCTION tenant_q.table_changed('{id}')"
-        )
-    }
-
-    /// Whether the condition, now that it is parsed, uses what it may; with a guard from here on, if it uses anything.
-    fn check_condition(&self) -> Result<()> {
-        let target = self.target;
-        let uses = conditions::condition_uses(Some(target.oid), &trigger_prefix(self.id))?;
-        if let Some(one) = uses.iter().find(|one| !one.trusted) {
-            return Err(conditions::untrusted(&one.what(), &target.name, target.owner));
-        }
-        if uses.is_empty() {
-            return Ok(());
-        }
-        let guard = Spi::get_one::<bool>(
-            "SELECT pg_catalog.to_regprocedure('tenant_q.condition_is_trusted(pg_catalog.regclass, pg_catalog.uuid)') IS NOT NULL",
-        );
-        if guard.ok().flatten() != Some(true) {
-            return Err(Error::state(
-                "this database has an older version of the extension, without conditions that use your own functions",
-            )
-            .hint("ALTER EXTENSION tenant_q UPDATE"));
-        }
-        // Whom that belongs to may change: it is asked at each statement.
-        for operation in self.conditional() {
-            target.ddl("pg_catalog, pg_temp", &format!("DROP TRIGGER {} ON {}", trigger_name(self.id, operation), target.name))?;
-        }
-        self.create(Guard::OfOwners)
-    }
+/// Whether the handler listens to this table of the caller's already, in just this way.
+fn is_so(
+    relation: Option<u32>,
+    tenant: &str,
+    handler: &str,
+    operations: &[Operation],
+    each: &str,
+    only_if: Option<&str>,
+    task: Option<&Json>,
+) -> Result<bool> {
+    let Some(relation) = relation else { return Ok(false) };
+    let caller = sandbox::current_user();
+    let events: Vec<String> = operations.iter().map(|o| o.name().to_string()).collect();
+    exists(
+        &format!(
+            "SELECT FROM pg_catalog.pg_class c JOIN tenant_q.table_listener l ON l.relation_oid OPERATOR(pg_catalog.=) c.oid
+               JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) c.relowner
+              WHERE {OWNS} AND pg_catalog.to_regclass(l.relation) OPERATOR(pg_catalog.=) c.oid AND l.owner OPERATOR(pg_catalog.=) o.rolname::pg_catalog.text AND l.tenant OPERATOR(pg_catalog.=) $3
+                AND l.handler OPERATOR(pg_catalog.=) $4 AND l.events OPERATOR(pg_catalog.@>) $5 AND l.events OPERATOR(pg_catalog.<@) $5
+                AND l.each OPERATOR(pg_catalog.=) $6 AND l.only_if IS NOT DISTINCT FROM $7 AND l.task IS NOT DISTINCT FROM $8
+                AND l.by_superuser OPERATOR(pg_catalog.=) ($9 AND o.rolsuper)
+                AND pg_catalog.cardinality($5) OPERATOR(pg_catalog.=) (
+                    SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
+                     WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND t.tgparentid OPERATOR(pg_catalog.=) 0 AND t.tgenabled OPERATOR(pg_catalog.=) 'O'
+                       AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'tq_listen_')
+                       AND pg_catalog.strpos(pg_catalog.encode(t.tgargs, 'escape'), l.id::pg_catalog.text) OPERATOR(pg_catalog.=) 1)"
+        ),
+        &[
+            pg_sys::Oid::from(relation).into(),
+            caller.into(),
+            tenant.into(),
+            handler.into(),
+            events.into(),
+            each.into(),
+            only_if.into(),
+            task.map(|task| JsonB(task.clone())).into(),
+            sandbox::is_superuser(caller).into(),
+        ],
+    )
 }
 
 /// tq_unlisten_table(relation, handler, tenant)
@@ -277,49 +278,41 @@ fn unlisten_table(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unlisten_table()");
     let name = args.text(1).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null"))?;
     let tenant = tenant::resolve(args.text(2).as_deref())?;
+    lock_listeners(args.relation(0))?;
     let target = Target::of(args.relation(0))?;
     let gone = remove(&target, &name, &tenant)?;
-    announce_registry()?;
+    if gone {
+        announce_registry()?;
+    }
     Ok(Ret::Bool(gone))
 }
 
-/// Drops the triggers and the rows of these listeners, and rows whose table is gone.
+/// Drops the triggers and the rows of these listeners, and rows whose table is gone; so triggers that come from elsewhere and
+/// were declared for the same, or don't say for what.
 fn remove(target: &Target, handler: &str, tenant: &Tenant) -> Result<bool> {
+    let is_same = |of: &str, name: &str| (of == tenant.name || of.is_empty()) && name == handler;
     // The triggers tell which listeners are of this table: after a restore its OID is another one.
-    let fail = |e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string());
-    let found: Vec<(pgrx::Uuid, String)> = sandbox::as_extension(|| {
-        Spi::connect(|c| {
-            c.select(
-                "SELECT l.id, t.tgname::pg_catalog.text FROM tenant_q.table_listener l, pg_catalog.pg_trigger t
-                  WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal AND t.tgparentid OPERATOR(pg_catalog.=) 0
-                    AND l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$2, '']) AND l.handler OPERATOR(pg_catalog.=) $3
-                    AND pg_catalog.starts_with(t.tgname::pg_catalog.text, 'tq_listen_')
-                    AND pg_catalog.strpos(pg_catalog.encode(t.tgargs, 'escape'), l.id::pg_catalog.text) OPERATOR(pg_catalog.=) 1",
-                None,
-                &[pg_sys::Oid::from(target.oid).into(), tenant.name.as_str().into(), handler.into()],
-            )?
-            .map(|row| Ok((row.get::<pgrx::Uuid>(1)?.expect("not null"), row.get::<String>(2)?.unwrap_or_default())))
-            .collect::<std::result::Result<Vec<_>, pgrx::spi::Error>>()
-        })
-    })
-    .map_err(fail)?;
-    for (_, name) in &found {
-        target.ddl("pg_catalog, pg_temp", &format!("DROP TRIGGER {} ON {}", catalog::quote(name), target.name))?;
-    }
-    let ids: HashSet<Id> = found.iter().map(|(id, _)| Id::of_bytes(*id.as_bytes())).collect();
+    let mut made = triggers::made(target.oid)?;
+    made.retain(|one| match (&one.listener, &one.definition) {
+        (Some((of, name)), _) => is_same(of, name),
+        (None, Some(definition)) => is_same(&definition.tenant, &definition.handler),
+        (None, None) => true,
+    });
+    triggers::drop(target, &made.iter().map(|one| one.name.as_str()).collect::<Vec<_>>())?;
+    let ids: HashSet<Id> = made.iter().filter(|one| one.listener.is_some()).filter_map(|one| one.id).collect();
     for id in &ids {
         run(
             "DELETE FROM tenant_q.table_listener WHERE id OPERATOR(pg_catalog.=) $1 RETURNING 1",
             &[crate::postgres::call::uuid(*id).into()],
         )?;
     }
-    run(
-        "DELETE FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, ''])
+    let of_no_table = "FROM tenant_q.table_listener l WHERE l.tenant OPERATOR(pg_catalog.=) ANY (ARRAY[$1, ''])
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation_oid)
-            AND pg_catalog.to_regclass(l.relation) IS NULL RETURNING 1",
-        &[tenant.name.as_str().into()],
-    )?;
-    Ok(!ids.is_empty())
+            AND pg_catalog.to_regclass(l.relation) IS NULL";
+    if exists(&format!("SELECT {of_no_table}"), &[tenant.name.as_str().into()])? {
+        run(&format!("DELETE {of_no_table}"), &[tenant.name.as_str().into()])?;
+    }
+    Ok(!made.is_empty())
 }
 
 fn shape(by_row: bool) -> &'static str {
@@ -341,11 +334,10 @@ fn may_enqueue(tenant: &Tenant, owner: u32) -> Result<()> {
         return Ok(());
     }
     let role = catalog::role_name(owner.to_u32()).unwrap_or_default();
-    let quote = pgrx::spi::quote_literal::<&str>;
-    Err(Error::denied(format!("the table's owner \"{role}\" may not enqueue tasks of tenant \"{}\"", tenant.name)).hint(format!(
-        "The tenant's owner can run SELECT tq_grant({}, '{{enqueue}}', tenant => {})",
-        quote(&role),
-        quote(&tenant.name)
+    Err(Error::denied(format!("the table's owner \"{role}\" may not enqueue tasks of tenant \"{}\"", tenant.name)).hint(rights::ask_for(
+        &tenant.name,
+        owner,
+        &[Right::Enqueue],
     )))
 }
 
@@ -367,9 +359,10 @@ pub fn shown(tenant: &Tenant) -> Result<Vec<Json>> {
 }
 
 sql_functions! {
-    tq_listen_table, pg_finfo_tq_listen_table => listen_table;
-    tq_unlisten_table, pg_finfo_tq_unlisten_table => unlisten_table;
+    tq_listen_table, pg_finfo_tq_listen_table => |args| patience::bounded("tq_listen_table()", || listen_table(args));
+    tq_unlisten_table, pg_finfo_tq_unlisten_table => |args| patience::bounded("tq_unlisten_table()", || unlisten_table(args));
     tenant_q_condition_is_trusted, pg_finfo_tenant_q_condition_is_trusted => conditions::condition_is_trusted;
     tenant_q_disable_untrusted_conditions, pg_finfo_tenant_q_disable_untrusted_conditions => conditions::disable_untrusted_conditions;
+    tenant_q_renew_table_listeners, pg_finfo_tenant_q_renew_table_listeners => |_| sandbox::outside_of_script(orphans::renew).map(Ret::Int);
     tenant_q_table_changed, pg_finfo_tenant_q_table_changed => fired::table_changed;
 }

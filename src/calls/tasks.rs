@@ -3,33 +3,33 @@
 use crate::calls::changes::id_argument;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Table, Write};
-use crate::postgres::row::Row;
+use crate::postgres::relation::Access;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{catalog, clock, latch, memory, sandbox, shmem, transaction};
+use crate::postgres::{clock, latch, memory, shmem, transaction};
 use crate::pure::choice::Named;
 use crate::pure::ids::Id;
-use crate::pure::state::{Ended, State, Stored};
+use crate::pure::state::{Ended, State};
 use crate::pure::time::{At, Span};
-use crate::shared::waiters::Waiting;
-use crate::shared::{self, slot, wake};
-use crate::task::current;
+use crate::shared::waiters::{self, Waiting};
+use crate::shared::{self, wake};
+use crate::task::current::{self, Another, Current};
 use crate::task::document::{TaskDocument, time_json};
-use crate::task::end::End;
 use crate::task::lookup::{self, Found};
 use crate::task::new::{self, NewTask, TqAsync};
-use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::tenant::columns::{Results, Tasks};
-use crate::tenant::rights::{self, By, Caller};
+use crate::tenant::rights::{self, Right};
 use crate::tenant::{self, Tenant};
-use crate::waits::{members, why};
-use crate::work::{complete, flow, own_session};
+use crate::waits::idle::{self, Asked};
+use crate::waits::why;
+use crate::work::again::Again;
+use crate::work::cancel::Cancel;
+use crate::work::{enqueue, own_session};
 use crate::{handler, settings, sql_functions};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 fn choice<C: Named>(args: &Args, n: usize, what: &str) -> Result<Option<C>> {
     Ok(args.text(n).map(|word| C::one_of(what, &word)).transpose()?)
@@ -48,13 +48,13 @@ fn enqueue(args: &Args) -> Result<Ret> {
         queue: args.text(TqAsync::QUEUE),
         priority: args.int(TqAsync::PRIORITY),
         run_at: args.time(TqAsync::RUN_AT),
-        delay: args.interval(TqAsync::DELAY),
+        delay: args.period(TqAsync::DELAY),
         timeout: args.interval(TqAsync::TIMEOUT),
         max_attempts: args.int(TqAsync::MAX_ATTEMPTS),
         retry: args.setting(TqAsync::RETRY),
-        expires: args.interval(TqAsync::EXPIRES),
+        expires: args.period(TqAsync::EXPIRES),
         save: args.bool(TqAsync::SAVE),
-        result_ttl: args.interval(TqAsync::RESULT_TTL),
+        result_ttl: args.period(TqAsync::RESULT_TTL),
         meta: args.json(TqAsync::META).map(|j| j.value()),
         id: args.uuid(TqAsync::ID),
         lock: args.text(TqAsync::LOCK),
@@ -70,12 +70,11 @@ fn enqueue(args: &Args) -> Result<Ret> {
         hook: args.text(TqAsync::HOOK),
         ..NewTask::default()
     };
-    let tenant = tenant::resolve(args.text(TqAsync::TENANT).as_deref())?;
-    let queue = Queue::open(tenant)?;
+    let queue = Queue::open(args.text(TqAsync::TENANT).as_deref())?;
     Ok(Ret::Uuid(if args.bool(TqAsync::SYNC) == Some(true) {
         own_session::enqueue_and_run(&queue, &new)?
     } else {
-        crate::work::enqueue::add(&queue, &new)?
+        enqueue::add(&queue, &new)?
     }))
 }
 
@@ -87,7 +86,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
         return Err(Error::invalid("tasks is not an array").hint("Pass [{\"handler\": \"…\", \"args\": {…}}, …]."));
     };
     let count = tasks.len();
-    let queue = Queue::open(tenant::resolve(args.text(1).as_deref())?)?;
+    let queue = Queue::open(args.text(1).as_deref())?;
     memory::require(count * size_of::<Id>());
     let mut ids = Vec::with_capacity(count);
     let scratch = memory::Scratch::new();
@@ -97,7 +96,7 @@ fn enqueue_many(args: &Args) -> Result<Ret> {
             if new.handler.is_empty() {
                 return Err(Error::invalid("the task has no handler"));
             }
-            if new.sync { own_session::enqueue_and_run(&queue, &new) } else { crate::work::enqueue::add(&queue, &new) }
+            if new.sync { own_session::enqueue_and_run(&queue, &new) } else { enqueue::add(&queue, &new) }
         };
         ids.push(scratch.run(add).map_err(|e| {
             let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
@@ -119,151 +118,22 @@ pub(crate) fn queue_sees(object: &Json) -> bool {
 fn cancel(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_cancel()");
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    rights::may_operate(&tenant)?;
-    let table = tenant.open(tenant.task, Access::Write)?;
-    let found = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
-    let Some(row) = found else { return Ok(Ret::Bool(false)) };
-    let even_running = args.bool(1) != Some(false);
-    // Who cancels from within, to stop the others, ends by itself.
-    let own = current::current().map(|c| c.id);
-    if own == Some(id) {
-        return Err(Error::state("a task cannot cancel itself").hint("tq_fail() ends it for good."));
-    }
-    let mut members: Vec<Id> = members::members_of(id, &Options::of(&row)).collect();
-    members.retain(|m| own != Some(*m));
-    // In the order in which ends lock rows, members before their flow; all rows go before any end takes
-    // effect, so that the members' ends find no flow to count down and no next step to let go.
-    let mut gone = Vec::new();
-    for member in members {
-        let found = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(member)));
-        if let Some(row) = found
-            && take_out(&tenant, &table, &row, even_running)
-        {
-            gone.push(row);
-        }
-    }
-    let mut flow = Some(row);
-    let cancelled = loop {
-        let Some(row) = flow.take() else { break false };
-        if take_out(&tenant, &table, &row, even_running) {
-            gone.push(row);
-            break true;
-        }
-        if gone.is_empty() {
-            break false;
-        }
-        // A member that ended meanwhile has counted it down: as it is now.
-        flow = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
-    };
-    for row in gone {
-        cancelled_one(&tenant, &table, &row)?;
-    }
-    Ok(Ret::Bool(cancelled))
-}
-
-/// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
-fn take_out(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, even_running: bool) -> bool {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    let runs = || shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
-    row.letter(Tasks::STATE).is_task() && (even_running || !runs()) && table.delete(row) == Write::Done
-}
-
-fn cancelled_one(tenant: &Rc<Tenant>, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<()> {
-    let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    crate::work::tell::ended_unrun(tenant, row, Ended::Cancelled, None);
-    let end = End { state: Ended::Cancelled, attempts: row.get(Tasks::ATTEMPTS).unwrap_or(0), ..End::default() };
-    complete::end(tenant, table, row, &end, true)?;
-    wake::cancelled(tenant.oid, id, created_at);
-    Ok(())
+    let tenant = rights::resolve(args.text(2).as_deref(), &[Right::Operate])?;
+    let cancel = Cancel::open(tenant, args.bool(1) != Some(false))?;
+    Ok(Ret::Bool(cancel.task(id)?))
 }
 
 /// tq_requeue(id, run_at, args, reset_attempts, tenant): a finished or quarantined task again.
 fn requeue(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_requeue()");
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(4).as_deref())?;
-    rights::may_operate(&tenant)?;
-    let now = clock::now();
-    let run_at = args.time(1).unwrap_or(now);
-    // Who runs a task again answers for it: other arguments need the right to enqueue, and a
-    // superuser's task stays one only in a superuser's hands.
-    let user = sandbox::current_user();
-    let superuser = sandbox::is_superuser(user);
-    let caller = catalog::role_name(user.to_u32());
-    if args.is_given(2) {
-        Caller::check(&tenant)?;
+    let tenant = rights::resolve(args.text(4).as_deref(), rights::to_change(args.is_given(2)))?;
+    let again = Again::open(tenant.clone(), args.time(1), args.json(2), args.bool(3).unwrap_or(true))?;
+    let back = again.task(id)?;
+    if !back {
+        idle::tell(&tenant, id, Asked::Again)?;
     }
-    let new_args = args.json(2);
-    let reset = args.bool(3).unwrap_or(true);
-    let tasks = tenant.open(tenant.task, Access::Write)?;
-    let results = tenant.open(tenant.result, Access::Write)?;
-    let check = |name: &str| -> Result<Rc<handler::Handler>> {
-        let handler = handler::require(&tenant, name)?;
-        if let Some(given) = &new_args {
-            handler.check_args(Some(given), handler.code_at_enqueue(&tenant).as_ref())?;
-        }
-        if !superuser && sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) {
-            return Err(Error::denied(format!("handler \"{name}\" runs as a superuser, so only a superuser may run its tasks again")));
-        }
-        Ok(handler)
-    };
-    let author = Caller { name: caller.clone().unwrap_or_default(), superuser };
-    let room = Queue::of(tenant.clone(), tenant.open(tenant.task, Access::Write)?, author, By::Caller);
-    // A finished one goes back among the unfinished, to wait for `wait` first if there is one.
-    let again = |row: &Row<Results>, wait: Option<Id>| -> Result<bool> {
-        let handler = check(row.get(Results::HANDLER).unwrap_or(""))?;
-        room.check_room()?;
-        let id = row.get(Results::ID).unwrap_or_default();
-        if row.letter(Results::STATE) == Ended::Quarantined {
-            transaction::with_latest_snapshot(|| crate::task::notes::forget_note(&tasks, id));
-        }
-        if let Some(key) = row.text(Results::UNIQUE_KEY) {
-            crate::waits::unique::check_free(&tenant, &tasks, &key, id)?;
-        }
-        if results.delete(row) == Write::Overtaken {
-            return Ok(false);
-        }
-        let options = Options::of_result(row);
-        crate::fanout::lines::reopened(&tenant, id, &options)?;
-        let mut columns = complete::unfinished_again(&tenant, row);
-        if reset {
-            columns.push(Tasks::ATTEMPTS.to(0));
-        }
-        columns.push(Tasks::CREATED_AT.to(now));
-        columns.push(Tasks::RUN_AT.to(run_at));
-        columns.push(Tasks::ENQUEUED_BY.to(caller.as_deref()));
-        columns.push(Tasks::BY_SUPERUSER.to(superuser));
-        if let Some(args) = &new_args {
-            columns.push(Tasks::ARGS.to(args));
-        }
-        let was_done = row.letter(Results::STATE) == Ended::Done;
-        let options = crate::work::ask::options_again(&tenant, options, was_done, new_args.is_some())?.column();
-        columns.push(Tasks::OPTIONS.to(options.as_ref()));
-        if let Some(on) = wait {
-            columns.push(Tasks::STATE.to(Stored::Waiting));
-            columns.push(Tasks::WAITS.to(1));
-            columns.push(Tasks::WAITS_FOR.to(on));
-        }
-        tasks.insert(&columns);
-        if let Some(entry) = tenant.entry(handler.run_as)? {
-            wake::added(entry, if wait.is_some() { At::NEVER } else { run_at });
-        }
-        Ok(true)
-    };
-    Ok(Ret::Bool(match lookup::look_up(&tasks, &results, id) {
-        Found::Finished(row) if members::HANDLERS.contains(&row.get(Results::HANDLER).unwrap_or("")) => {
-            flow::requeue(&tenant, &tasks, &results, id, None, |row, wait| again(row, wait))?
-        }
-        Found::Finished(row) => match row.get(Results::PARENT_ID) {
-            Some(flow) if !matches!(lookup::look_up(&tasks, &results, flow), Found::Nothing) => {
-                flow::requeue(&tenant, &tasks, &results, flow, Some(id), |row, wait| again(row, wait))?
-            }
-            _ => again(&row, None)?,
-        },
-        // Unfinished tasks run by themselves; unknown ones can't.
-        _ => false,
-    }))
+    Ok(Ret::Bool(back))
 }
 
 /// Whether this session may wait now.
@@ -315,8 +185,7 @@ fn wait_for(tenant: &Rc<Tenant>, id: Id, wait: Span) -> Result<Found> {
             if !matches!(found, Found::Unfinished(_)) || left.is_zero() {
                 break;
             }
-            // Without a place nobody wakes us: look again now and then.
-            latch::wait(Some(if waiting.is_some() { left } else { left.min(Duration::from_millis(200)) }));
+            latch::wait(Some(left.min(waiters::pause(&waiting))));
         }
     }
     if matches!(found, Found::Finished(_)) && shared::get().is_some() && !shmem::in_recovery() {
@@ -334,8 +203,7 @@ fn unknown(id: Id) -> Error {
 /// tq_result(id, wait, propagate, tenant)
 fn result(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(3).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(3).as_deref(), &[Right::Read])?;
     let row = match wait_for(&tenant, id, args.interval(1).unwrap_or_default())? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(_) => return Ok(Ret::Null),
@@ -371,25 +239,26 @@ fn outcome(state: State, error: Option<Json>, propagate: Option<bool>) -> Result
 /// tenant_q.fetch(id, wait, tenant): an array of the task's document, or an empty one.
 fn fetch(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(2).as_deref())?;
-    rights::may_read(&tenant)?;
-    Ok(match wait_for(&tenant, id, args.interval(1).unwrap_or_default())? {
-        Found::Nothing => Ret::Json(json!([])),
-        Found::Unfinished(row) => Ret::Json(json!([why::describe(&tenant, &row, clock::now()).into_row()])),
-        Found::Finished(row) => Ret::Json(json!([TaskDocument::finished(&tenant, &row).into_row()])),
-    })
+    let tenant = rights::resolve(args.text(2).as_deref(), &[Right::Read])?;
+    let document = match wait_for(&tenant, id, args.interval(1).unwrap_or_default())? {
+        Found::Nothing => return Ok(Ret::Json(json!([]))),
+        Found::Unfinished(row) => why::describe(&tenant, &row, clock::now()).into_row(),
+        Found::Finished(row) => TaskDocument::finished(&tenant, &row).into_row(),
+    };
+    let too_large = |error: Error| error.hint("tq_tasks and tq_results have each column by itself.");
+    Ok(Ret::Document(document.and_then(|document| Jsonb::array(&[document])).map_err(too_large)?))
 }
 
 /// tq_find(name, tenant)
 fn find(args: &Args) -> Result<Ret> {
     let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "name is null"))?;
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(1).as_deref(), &[Right::Read])?;
     let tasks = tenant.open(tenant.task, Access::Read)?;
     let results = tenant.open(tenant.result, Access::Read)?;
     let newest = transaction::with_latest_snapshot(|| {
         let unfinished = tasks.scan(&Tasks::BY_NAME, &[Tasks::NAME.equals(&name)]);
         let finished = results.scan(&Results::BY_NAME, &[Results::NAME.equals(&name)]);
+        let unfinished = unfinished.filter(|row| row.letter(Tasks::STATE).is_task());
         let unfinished = unfinished.map(|row| (row.get(Tasks::CREATED_AT), row.get(Tasks::ID)));
         unfinished.chain(finished.map(|row| (row.get(Results::CREATED_AT), row.get(Results::ID)))).max()
     });
@@ -412,23 +281,35 @@ fn current(_args: &Args) -> Result<Ret> {
     })))
 }
 
-fn inside(what: &str) -> Result<()> {
-    if current::current().is_none() {
-        return Err(Error::state(format!("{what} is for handlers, and no task runs in this session")));
-    }
-    Ok(())
+fn inside(what: &str) -> Result<Current> {
+    current::current().ok_or_else(|| Error::state(format!("{what} is for handlers, and no task runs in this session")))
 }
 
-/// tq_retry(delay, message): doesn't return.
+/// tq_retry(delay, message, count, args): doesn't return.
 fn retry(args: &Args) -> Result<Ret> {
-    inside("tq_retry")?;
-    let delay = args.interval(0);
-    if delay.is_some_and(Span::is_negative) {
-        return Err(Error::invalid("delay is negative"));
+    let current = inside("tq_retry")?;
+    let new = NewTask {
+        delay: args.period(0),
+        args: if args.declares(3) { args.json(3) } else { None },
+        pass: current.pass,
+        ..NewTask::default()
+    };
+    new.check()?;
+    if new.args.is_some() {
+        if current.each {
+            return Err(Error::state("args can't be given for a task that has several arguments to work on")
+                .detail("It is a chunk of an iteration, whose handler is called once for each.")
+                .hint("Leave args out, or iterate without chunk."));
+        }
+        let tenant = tenant::resolve(Some(&current.tenant))?;
+        let handler = handler::require(&tenant, &current.handler)?;
+        enqueue::fit(&handler, &new, handler.code_at_enqueue(&tenant).as_ref())?;
     }
-    let call = current::Call::Retry(delay);
+    let counts = if args.declares(2) { args.bool(2) } else { None };
+    let call = current::Call::Retry(Another { delay: new.delay, counts: counts.unwrap_or(true), args: new.args.map(|args| args.value()) });
+    let sqlstate = call.sqlstate();
     current::note_call(call);
-    Err(Error::new(call.sqlstate(), args.message(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
+    Err(Error::new(sqlstate, args.message(1).unwrap_or_else(|| "the handler asked for another attempt".into())))
 }
 
 /// tq_fail(message): doesn't return.
@@ -441,8 +322,7 @@ fn fail(args: &Args) -> Result<Ret> {
 /// tenant_q.attempts(id, tenant): what is remembered of each attempt.
 fn attempts(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    rights::may_read(&tenant)?;
+    let tenant = rights::resolve(args.text(1).as_deref(), &[Right::Read])?;
     let history = match wait_for(&tenant, id, Span::ZERO)? {
         Found::Nothing => return Err(unknown(id)),
         Found::Unfinished(row) => {
@@ -489,7 +369,7 @@ fn described_attempt(entry: &Json) -> Option<Json> {
     let int = |key: &str| number(key).and_then(|n| i32::try_from(n).ok());
     let mut shown = json!({
         "attempt": int("attempt"),
-        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t)).map(At::of_micros)),
+        "started_at": time_json(number("started_at").filter(|t| TIMES.contains(t)).map(At::of_micros).filter(|at| *at != At::UNSET)),
         "duration": number("duration").map(|d| format!("{d} microseconds")),
         "pid": int("pid"),
     });

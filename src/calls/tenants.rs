@@ -1,7 +1,10 @@
 //! tq_attach and its kin: making schemas tenants, and saying how they are to be treated.
 
+pub mod pauses;
+
 use crate::calls::registered;
-use crate::handler::{self, roles};
+use crate::calls::rights::give_what_all_give;
+use crate::handler::roles;
 use crate::postgres::call::{Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
@@ -9,31 +12,20 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::{catalog, sandbox, shmem, transaction, worker};
 use crate::pure::choice::{Named, SavePer};
-use crate::pure::ids::Id;
-use crate::pure::nearest::nearest;
+use crate::pure::period::Period;
 use crate::pure::schedule::zone;
-use crate::pure::time::Span;
 use crate::schedules::rezone;
-use crate::shared::{blocked, wake};
+use crate::shared::wake;
 use crate::sql_functions;
-use crate::tenant::columns::{Tasks, Tenants};
-use crate::tenant::records::{self, Few};
-use crate::tenant::{Tenant, limits, patience, registry, reserved, resolve, rights, shape};
-use pgrx::datum::DatumWithOid;
+use crate::tenant::columns::Tenants;
+use crate::tenant::records;
+use crate::tenant::{Tenant, limits, lock, patience, registry, reserved, resolve, rights, shape};
 use pgrx::{Spi, pg_sys};
 
 /// Schemas that one transaction may attach: each takes three dozen locks.
 const ATTACH_LIMIT: u32 = 50;
 
 pub(crate) const TABLES: &str = include_str!("../../sql/tenant_tables.sql");
-
-const PAUSES: Few = Few {
-    table: "pause",
-    key: "pg_catalog.format('%s %s', queue, handler)",
-    name: "pauses of queues and handlers",
-    most: 1000,
-    hint: "Pause the whole tenant, or end some with tq_resume().",
-};
 
 /// Administrators: superusers, and whoever got EXECUTE on the function (which SQL checks).
 fn schema_and_owner(name: &str) -> Result<(u32, u32)> {
@@ -95,8 +87,12 @@ fn attach(args: &Args) -> Result<Ret> {
     registered::follow(Some(oid))?;
     if in_registry(&name, oid)? && catalog::relation_oid(oid, "tq_task").is_some() {
         registered::confirm_superuser(oid, owner)?;
-        Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schema \"{name}\" is attached already, skipping")).notice();
-        return Ok(Ret::Bool(false));
+        return Ok(attached_already(&name));
+    }
+    lock::declarations(oid)?;
+    // Somebody else has attached it meanwhile.
+    if transaction::with_latest_snapshot(|| in_registry(&name, oid))? && catalog::relation_oid(oid, "tq_task").is_some() {
+        return Ok(attached_already(&name));
     }
     let transaction = LocalId::now();
     let count = ATTACHED.get().filter(|(seen, _)| *seen == transaction).map_or(1, |(_, count)| count + 1);
@@ -111,6 +107,7 @@ fn attach(args: &Args) -> Result<Ret> {
     ATTACHED.set(Some((transaction, count)));
     sandbox::as_owner(pg_sys::Oid::from(owner), || make_tables(&name, oid, owner, adopt))?;
     registered::attach(&name, oid, owner, adopt, ready)?;
+    give_what_all_give(&name, owner)?;
     records::announce_registry()?;
     warn_of_owner(&name, owner);
     warn_of_case(&name)?;
@@ -121,7 +118,15 @@ fn attach(args: &Args) -> Result<Ret> {
         roles::for_each_entry(&tenant, if adopt { wake::changed } else { wake::set_up })?;
     }
     crate::fanout::definitions::visit(&name)?;
+    if let Ok(tenant) = crate::tenant::by_oid(oid) {
+        super::tables::orphans::adopt(&tenant)?;
+    }
     Ok(Ret::Bool(true))
+}
+
+fn attached_already(name: &str) -> Ret {
+    Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("schema \"{name}\" is attached already, skipping")).notice();
+    Ret::Bool(false)
 }
 
 /// A tenant whose name differs in case only is what somebody gets who forgets the quotes.
@@ -142,7 +147,7 @@ fn warn_of_case(name: &str) -> Result<()> {
 }
 
 /// How tasks of a schema come to run whose owner may not log in.
-pub(crate) fn let_log_in(schema: &str, role: &str) -> String {
+fn let_log_in(schema: &str, role: &str) -> String {
     if role.starts_with("pg_") {
         // Predefined roles can't be altered: schema public belongs to one.
         return format!("ALTER SCHEMA {} OWNER TO …, a role with LOGIN.", catalog::quote(schema));
@@ -279,17 +284,25 @@ impl Changes {
                 return Err(Error::invalid(format!("reset names \"{name}\", which is not one of its parameters"))
                     .hint(format!("Possible are: {}.", allowed.join(", "))));
             };
-            self.sets.push((column, "DEFAULT".into()));
+            self.sets.push((column, if matches!(*column, "ready" | "fan_out") { "true".into() } else { "NULL".into() }));
         }
         Ok(())
     }
+    /// Everything that isn't so already.
     fn write(self, tenant: &Tenant) -> Result<()> {
+        // Columns are from the lists above, values are quoted literals.
+        let list = |what: fn(&(&str, String)) -> String, by: &str| self.sets.iter().map(what).collect::<Vec<_>>().join(by);
+        let differs = list(|(column, value)| format!("t.{column} IS DISTINCT FROM {value}"), " OR ");
+        let is_it = [tenant.name.as_str().into()];
         if self.sets.is_empty() {
             return Ok(());
         }
-        // Columns are from the lists above, values are quoted literals.
-        let set = self.sets.iter().map(|(c, v)| format!("{c} = {v}")).collect::<Vec<_>>().join(", ");
-        records::run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &[tenant.name.as_str().into()])?;
+        if !records::exists(&format!("SELECT FROM tenant_q.tenant t WHERE t.name OPERATOR(pg_catalog.=) $1 AND ({differs})"), &is_it)? {
+            // Whoever says it again may want it looked at again.
+            return roles::wake_all(tenant);
+        }
+        let set = list(|(column, value)| format!("{column} = {value}"), ", ");
+        records::run(&format!("UPDATE tenant_q.tenant SET {set} WHERE name OPERATOR(pg_catalog.=) $1"), &is_it)?;
         records::announce_registry()?;
         roles::wake_all(tenant)
     }
@@ -311,10 +324,9 @@ parameters! {
 }
 
 /// tq_set_tenant(tenant, ready, timezone, shared_schemas, settings, save_limit, save_limit_per, result_ttl, failure_ttl, reset)
-fn set_tenant(args: &Args) -> Result<Ret> {
+pub fn set_tenant(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_tenant()");
-    let tenant = resolve(args.text(TqSetTenant::TENANT).as_deref())?;
-    rights::require_owner(tenant.owner, &tenant.name)?;
+    let tenant = rights::resolve_owned(args.text(TqSetTenant::TENANT).as_deref())?;
     let mut changes = Changes { sets: vec![] };
     if let Some(ready) = args.bool(TqSetTenant::READY) {
         changes.sets.push(("ready", ready.to_string()));
@@ -332,6 +344,7 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     }
     if let Some(value) = args.setting(TqSetTenant::SETTINGS) {
         check_settings(&value)?;
+        reserved::refuse_idle(&value)?;
         changes.sets.push(("settings", format!("{}::pg_catalog.jsonb", Changes::literal(&value.to_string()))));
     }
     if let Some(limit) = args.int(TqSetTenant::SAVE_LIMIT) {
@@ -345,11 +358,12 @@ fn set_tenant(args: &Args) -> Result<Ret> {
         changes.sets.push(("save_limit_per", Changes::literal(per.name())));
     }
     for (column, place) in [("result_ttl", TqSetTenant::RESULT_TTL), ("failure_ttl", TqSetTenant::FAILURE_TTL)] {
-        if let Some(ttl) = args.interval(place) {
+        if let Some(ttl) = args.period(place) {
             if ttl.is_negative() {
                 return Err(Error::invalid(format!("{column} is negative")));
             }
-            changes.sets.push((column, format!("pg_catalog.make_interval(secs => {})", ttl.seconds())));
+            let Period { months, days, micros } = ttl;
+            changes.sets.push((column, format!("'{months} months {days} days {micros} microseconds'::pg_catalog.interval")));
         }
     }
     changes.reset(
@@ -366,8 +380,13 @@ fn set_tenant(args: &Args) -> Result<Ret> {
     if let Some(to) = zone.and_then(|zone| rezone::Move::of(&tenant.zone(), &zone)) {
         rezone::tenant_moved(&tenant, to)?;
     }
+    if args.bool(TqSetTenant::READY) == Some(false) {
+        pauses::tell_of_running(&tenant);
+    }
+    // Also where it was ready before: that is how somebody asks for another look at what all tenants have.
     if args.bool(TqSetTenant::READY) == Some(true) {
         crate::fanout::definitions::visit(&tenant.name)?;
+        pauses::tell_what_keeps(&tenant, None, None)?;
     }
     Ok(Ret::Void)
 }
@@ -391,7 +410,7 @@ pub fn check_settings(settings: &serde_json::Value) -> Result<()> {
 }
 
 /// tq_set_quota(tenant, max_running, max_queued, weight, rate, fan_out, reset)
-fn set_quota(args: &Args) -> Result<Ret> {
+pub fn set_quota(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_set_quota()");
     let name = args.text(0).ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "tenant is null"))?;
     let tenant = resolve(Some(&name))?;
@@ -422,162 +441,6 @@ fn set_quota(args: &Args) -> Result<Ret> {
     Ok(Ret::Void)
 }
 
-fn pause_row(tenant: &str, queue: &str, handler: &str, duration: Option<Span>) -> Result<u64> {
-    if duration.is_some_and(Span::is_negative) {
-        return Err(Error::invalid("duration is negative"));
-    }
-    let until = duration.map_or("'infinity'".to_string(), |d| {
-        format!("pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => {})", d.seconds())
-    });
-    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
-    records::run(
-        &format!(
-            "INSERT INTO tenant_q.pause (tenant, queue, handler, until, since, by_role) VALUES ($1, $2, $3, {until}, pg_catalog.now(), $4)
-             ON CONFLICT (tenant, queue, handler) DO UPDATE SET until = EXCLUDED.until, since = EXCLUDED.since, by_role = EXCLUDED.by_role RETURNING 1"
-        ),
-        &[tenant.into(), queue.into(), handler.into(), by.into()],
-    )
-}
-fn unpause_row(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
-    records::run(
-        "DELETE FROM tenant_q.pause WHERE tenant OPERATOR(pg_catalog.=) $1 AND queue OPERATOR(pg_catalog.=) $2 AND handler OPERATOR(pg_catalog.=) $3 RETURNING 1",
-        &[tenant.into(), queue.into(), handler.into()],
-    )
-}
-
-/// tq_pause(tenant, queue, handler, duration, drain)
-fn pause(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_pause()");
-    let tenant = resolve(args.text(0).as_deref())?;
-    rights::require_owner(tenant.owner, &tenant.name)?;
-    let (queue, handler) = (args.text(1).unwrap_or_default(), args.text(2).unwrap_or_default());
-    let drain = args.interval(4);
-    if drain.is_some_and(Span::is_negative) {
-        return Err(Error::invalid("drain is negative"));
-    }
-    // A name mistyped would stop nothing, and say that it had.
-    let handler = if handler.is_empty() { handler } else { handler::require(&tenant, &handler)?.name.clone() };
-    let duration = args.interval(3);
-    let already = duration.is_none() && is_paused_for_good(&tenant.name, &queue, &handler)? > 0;
-    if !already {
-        PAUSES.check_room(&tenant.name, &format!("{queue} {handler}"))?;
-        pause_row(&tenant.name, &queue, &handler, duration)?;
-    }
-    if let Some(drain) = drain {
-        drain_tenant(&tenant, &queue, &handler, drain)?;
-    }
-    if !already {
-        records::announce_registry()?;
-    }
-    roles::wake_all(&tenant)?;
-    Ok(Ret::Bool(!already))
-}
-
-fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<u64> {
-    records::run(
-        "SELECT FROM tenant_q.pause p WHERE p.tenant OPERATOR(pg_catalog.=) $1 AND p.queue OPERATOR(pg_catalog.=) $2 AND p.handler OPERATOR(pg_catalog.=) $3
-            AND p.until OPERATOR(pg_catalog.=) 'infinity'",
-        &[tenant.into(), queue.into(), handler.into()],
-    )
-}
-
-/// Waits until nothing of the tenant, or of this queue or handler, runs: `most` at most. The pause rules
-/// from the commit on; until then the tenant's entries are blocked.
-fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, most: Span) -> Result<()> {
-    let Some(s) = crate::shared::get() else { return Ok(()) };
-    let deadline = std::time::Instant::now() + most.duration().min(crate::settings::max_wait());
-    let table = tenant.open(tenant.task, Access::Read)?;
-    let is_meant = |id: Id| {
-        let row = transaction::with_latest_snapshot(|| table.find(Tasks::ID.equals(id)));
-        row.is_some_and(|r| {
-            (queue.is_empty() || r.get(Tasks::QUEUE).unwrap_or("default") == queue)
-                && (handler.is_empty() || r.get(Tasks::HANDLER) == Some(handler))
-        })
-    };
-    loop {
-        let until = crate::postgres::clock::now() + Span::of_secs(2);
-        for index in s.entries_of(shmem::my_database(), tenant.oid) {
-            crate::shared::ready::block_until(&s, index, until, blocked::Reason::Paused);
-        }
-        let all = queue.is_empty() && handler.is_empty();
-        let running = crate::waits::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
-        if running == 0 {
-            return Ok(());
-        }
-        if std::time::Instant::now() >= deadline {
-            Error::new(SqlState::SUCCESSFUL_COMPLETION, format!("{running} tasks of tenant \"{}\" still run", tenant.name))
-                .hint("They go on to their ends; see tq_running.")
-                .notice();
-            return Ok(());
-        }
-        crate::postgres::latch::wait(Some(std::time::Duration::from_millis(20)));
-    }
-}
-
-/// tq_resume(tenant, queue, handler)
-fn resume(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_resume()");
-    let tenant = resolve(args.text(0).as_deref())?;
-    rights::require_owner(tenant.owner, &tenant.name)?;
-    // As tq_pause has noted it, if the name is a further one.
-    let handler = args.text(2).filter(|h| !h.is_empty());
-    let handler = handler.map(|h| handler::find(&tenant, &h).map(|found| found.map_or(h, |f| f.name.clone()))).transpose()?;
-    let gone = unpause_row(&tenant.name, &args.text(1).unwrap_or_default(), handler.as_deref().unwrap_or(""))?;
-    // A handler that was stopped for crashing the server is released by resuming it.
-    let freed = handler.as_deref().map(|h| roles::free(&tenant.name, h)).transpose()? == Some(true);
-    records::announce_registry()?;
-    roles::wake_all(&tenant)?;
-    Ok(Ret::Bool(gone > 0 || freed))
-}
-
-/// Refuses a handler that no tenant has, under whatever name.
-pub fn require_any_handler(name: &str) -> Result<()> {
-    let known = |sql: &str, args: &[DatumWithOid]| -> Result<Vec<String>> {
-        sandbox::as_extension(|| {
-            Spi::connect(|c| Ok(c.select(sql, None, args)?.filter_map(|row| row.get::<String>(1).ok().flatten()).collect()))
-        })
-        .map_err(|e: pgrx::spi::Error| Error::new(SqlState::INTERNAL_ERROR, e.to_string()))
-    };
-    if name.is_empty()
-        || !known(
-            "SELECT name FROM tenant_q.handler WHERE name OPERATOR(pg_catalog.=) $1 OR $1 OPERATOR(pg_catalog.=) ANY (aliases) LIMIT 1",
-            &[name.into()],
-        )?
-        .is_empty()
-    {
-        return Ok(());
-    }
-    let names = known("SELECT DISTINCT name FROM tenant_q.handler LIMIT 10000", &[])?;
-    let error = Error::undefined(format!("handler \"{name}\" is not registered in any tenant"));
-    Err(match nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => error.hint(format!("The nearest one is \"{near}\".")),
-        None => error,
-    })
-}
-
-/// tq_pause_all(handler, queue, duration)
-fn pause_all(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_pause_all()");
-    let handler = args.text(0).unwrap_or_default();
-    require_any_handler(&handler)?;
-    pause_row("", &args.text(1).unwrap_or_default(), &handler, args.interval(2))?;
-    records::announce_registry()?;
-    roles::wake_every_tenant()?;
-    Ok(Ret::Void)
-}
-
-/// tq_resume_all(handler, queue)
-fn resume_all(args: &Args) -> Result<Ret> {
-    transaction::require_writable(c"tq_resume_all()");
-    unpause_row("", &args.text(1).unwrap_or_default(), &args.text(0).unwrap_or_default())?;
-    if let Some(handler) = args.text(0) {
-        roles::free_for_all(&handler)?;
-    }
-    records::announce_registry()?;
-    roles::wake_every_tenant()?;
-    Ok(Ret::Void)
-}
-
 /// The text that makes the tables, for the template.
 fn table_text(args: &Args) -> Result<Ret> {
     Ok(Ret::Text(TABLES.replace("{s}", &args.text(0).unwrap_or_default())))
@@ -589,10 +452,10 @@ sql_functions! {
     tq_tenant, pg_finfo_tq_tenant => tenant_name;
     tq_set_tenant, pg_finfo_tq_set_tenant => |args| patience::bounded("tq_set_tenant()", || set_tenant(args));
     tq_set_quota, pg_finfo_tq_set_quota => |args| patience::bounded("tq_set_quota()", || set_quota(args));
-    tq_pause, pg_finfo_tq_pause => |args| patience::bounded("tq_pause()", || pause(args));
-    tq_resume, pg_finfo_tq_resume => |args| patience::bounded("tq_resume()", || resume(args));
-    tq_pause_all, pg_finfo_tq_pause_all => |args| patience::bounded("tq_pause_all()", || pause_all(args));
-    tq_resume_all, pg_finfo_tq_resume_all => |args| patience::bounded("tq_resume_all()", || resume_all(args));
+    tq_pause, pg_finfo_tq_pause => |args| patience::bounded("tq_pause()", || pauses::pause(args));
+    tq_resume, pg_finfo_tq_resume => |args| patience::bounded("tq_resume()", || pauses::resume(args));
+    tq_pause_all, pg_finfo_tq_pause_all => |args| patience::bounded("tq_pause_all()", || pauses::pause_all(args));
+    tq_resume_all, pg_finfo_tq_resume_all => |args| patience::bounded("tq_resume_all()", || pauses::resume_all(args));
     tenant_q_table_text, pg_finfo_tenant_q_table_text => table_text;
     tenant_q_is_attached, pg_finfo_tenant_q_is_attached => is_attached;
 }

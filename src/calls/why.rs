@@ -4,25 +4,33 @@
 //! that applies is told; what comes first must end first.
 
 use crate::calls::changes::id_argument;
-use crate::calls::{health, problems, views};
+use crate::calls::problems::reasons::tenants::{blocked, no_place, not_ready};
+use crate::calls::problems::reasons::{self, Because};
+use crate::calls::{problems, views};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, Ret};
-use crate::postgres::error::{Error, Result};
+use crate::postgres::error::Result;
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{catalog, clock, sandbox, shmem, worker};
+use crate::postgres::{catalog, clock, shmem, transaction};
+use crate::pure::fix;
 use crate::pure::ids::Id;
-use crate::pure::state::{self, State};
+use crate::pure::reason::Reason;
+use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
 use crate::pure::word::SlotState;
-use crate::shared::database::db_state;
-use crate::shared::{self, Shared, cooldown, slot};
+use crate::shared::{self, Shared, cooldown, share, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
+use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
-use crate::tenant::{self, Tenant};
+use crate::tenant::identity;
+use crate::tenant::pauses::Pause;
+use crate::tenant::rights::{self, Right};
+use crate::waits::{astray, members};
 use crate::{settings, sql_functions};
+use pgrx::spi::quote_literal;
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
@@ -33,6 +41,9 @@ struct Reasons(Vec<Json>);
 impl Reasons {
     fn say(&mut self, reason: &str, detail: impl Into<String>, hint: &str) {
         self.0.push(json!({ "reason": reason, "detail": detail.into(), "hint": hint }));
+    }
+    fn because(&mut self, because: Because) {
+        self.0.push(json!({ "reason": because.reason.word(), "detail": because.text, "hint": because.fix }));
     }
 }
 
@@ -45,17 +56,22 @@ struct Waiting<'a> {
     name: &'a str,
     handler: Option<Rc<Handler>>,
     now: At,
+    /// What it waits for though nothing is left of it.
+    gone: Option<String>,
 }
 
 /// tenant_q.why(id, tenant): every reason, the decisive one first.
 fn why(args: &Args) -> Result<Ret> {
     let id = id_argument(args)?;
-    let tenant = tenant::resolve(args.text(1).as_deref())?;
-    let user = sandbox::current_user();
-    if !(sandbox::is_superuser(user) || catalog::may_select(tenant.task.oid(), user) && catalog::may_select(tenant.result.oid(), user)) {
-        return Err(Error::denied(format!("permission denied to read tasks of tenant \"{}\"", tenant.name)));
-    }
     let mut reasons = Reasons::default();
+    let tenant = match rights::resolve(args.text(1).as_deref(), &[Right::Read]) {
+        // Of a restored database: there is no tenant until it is confirmed.
+        Err(e) if e.sqlstate == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE && !identity::confirmed()? => {
+            reasons.0.push(json!({ "reason": Reason::Copy.word(), "detail": e.message, "hint": "SELECT tq_confirm_copy()" }));
+            return Ok(Ret::Json(reasons.0.into()));
+        }
+        resolved => resolved?,
+    };
     if let Some((tasks, results)) = tables(&tenant, &mut reasons)? {
         match lookup::look_up(&tasks, &results, id) {
             Found::Nothing => reasons.say(
@@ -64,7 +80,13 @@ fn why(args: &Args) -> Result<Ret> {
                 "It was never enqueued here (or rolled back), was not saved, or retention removed it.",
             ),
             Found::Finished(row) => finished(&row, &mut reasons),
-            Found::Unfinished(row) => unfinished(&tenant, &row, id, &mut reasons)?,
+            Found::Unfinished(row) => {
+                let gone = transaction::with_latest_snapshot(|| gone(&tasks, &results, &row));
+                if gone.is_some() {
+                    handler::roles::wake_all(&tenant)?;
+                }
+                unfinished(&tenant, &row, id, gone, &mut reasons)?;
+            }
         }
     }
     Ok(Ret::Json(reasons.0.into()))
@@ -97,14 +119,31 @@ fn finished(row: &Row<Results>, reasons: &mut Reasons) {
             "Mend the handler, then tq_requeue.",
         );
     }
+    let error = row.get(Results::ERROR).unwrap_or(Json::Null);
+    let why = error["message"].as_str().map_or(String::new(), |message| {
+        format!(": {message}{}", error["sqlstate"].as_str().map_or(String::new(), |sqlstate| format!(" ({sqlstate})")))
+    });
     reasons.say(
         "finished",
-        format!("it is {} since {}", state.name(), time_json(row.get(Results::FINISHED_AT)).as_str().unwrap_or("")),
+        format!("it is {} since {}{why}", state.name(), time_json(row.get(Results::FINISHED_AT)).as_str().unwrap_or("")),
         "SELECT * FROM tq_fetch(id) shows it.",
     );
 }
 
-fn unfinished(tenant: &Rc<Tenant>, row: &Row<Tasks>, id: Id, reasons: &mut Reasons) -> Result<()> {
+/// What a task waits for though nothing is left of it, for people.
+fn gone(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Tasks>) -> Option<String> {
+    if row.letter(Tasks::STATE) != Stored::Waiting {
+        return None;
+    }
+    if astray::is_flow(row) {
+        let mut looks = usize::MAX;
+        let lost = astray::lost_members(tasks, row, &mut looks);
+        return (lost > 0).then(|| format!("{lost} of its members have no record any more"));
+    }
+    astray::gone(tasks, results, row).map(|id| format!("task {id} that it waits for has no record any more"))
+}
+
+fn unfinished(tenant: &Rc<Tenant>, row: &Row<Tasks>, id: Id, gone: Option<String>, reasons: &mut Reasons) -> Result<()> {
     let now = clock::now();
     let created_at = row.get(Tasks::CREATED_AT).unwrap_or_default();
     let s = shared::get();
@@ -120,81 +159,62 @@ fn unfinished(tenant: &Rc<Tenant>, row: &Row<Tasks>, id: Id, reasons: &mut Reaso
         reasons.say(
             "running",
             format!("since {} in process {}", time_json(Some(slot.started_at.load())).as_str().unwrap_or(""), slot.pid.load()),
-            "SELECT * FROM tq_running.",
+            &format!("SELECT * FROM tq_running WHERE id = '{id}'"),
         );
         interrupted(tenant, row, id, reasons);
         return Ok(());
     }
-    let Some(s) = s else {
-        reasons.say("not_preloaded", "tenant_q is not in shared_preload_libraries: nothing runs", "Add it there and restart the server.");
-        return Ok(());
-    };
+    for because in reasons::of_server()? {
+        reasons.because(because);
+    }
     let name = row.get(Tasks::HANDLER).unwrap_or("");
-    let task = Waiting { tenant, row, id, state, name, handler: handler::find(tenant, name)?, now };
-    of_the_server(&s, reasons);
+    let task = Waiting { tenant, row, id, state, name, handler: handler::find(tenant, name)?, now, gone };
     task.of_the_tenant(reasons);
     task.of_the_handler(reasons);
     let role = task.of_the_role(reasons);
     task.of_what_it_waits_for(reasons);
-    task.of_its_entries(&s, reasons);
-    task.of_its_turn(&s, role, reasons);
+    if let Some(s) = s {
+        task.of_its_entries(&s, reasons);
+        task.of_its_turn(&s, role, reasons);
+    }
     interrupted(tenant, row, id, reasons);
     Ok(())
-}
-
-/// What keeps every task of the server or of this database.
-fn of_the_server(s: &Shared, reasons: &mut Reasons) {
-    if !settings::enabled() {
-        reasons.say("disabled", "tenant_q.enabled is off", "Switch it on and reload the configuration.");
-    }
-    if let Some(db) = s.db(shmem::my_database()) {
-        match db.state.load() {
-            db_state::COPY => reasons.say("copy", "this database is a copy that nobody has confirmed", "SELECT tq_confirm_copy()."),
-            db_state::SKEWED => reasons.say(
-                "version",
-                "the extension's version is not the library's",
-                "ALTER EXTENSION tenant_q UPDATE, or restart the server.",
-            ),
-            db_state::WITHOUT => {
-                reasons.say("excluded", "this database is not served", "See tenant_q.databases and tenant_q.exclude_databases.")
-            }
-            _ => {}
-        }
-    } else {
-        reasons.say("not_served", "the launcher has not looked at this database yet", "It does within a minute.");
-    }
 }
 
 impl Waiting<'_> {
     /// What holds the whole tenant, or a part of it that this task is of.
     fn of_the_tenant(&self, reasons: &mut Reasons) {
-        if let Some(text) = &self.tenant.suspended {
-            reasons.say("suspended", text, "SELECT tq_resume(…).");
+        let Waiting { tenant, now, .. } = *self;
+        let kept_by = |pause: &Pause| match (pause.is_of_all(), pause.is_whole()) {
+            (true, true) => Reason::PausedAll,
+            (false, true) => Reason::Paused,
+            (_, false) => Reason::PausedPart,
+        };
+        if let Some(text) = &tenant.suspended {
+            let fix = format!("SELECT tq_resume({})", quote_literal(&tenant.name));
+            reasons.because(Because::new(Reason::Suspended, text, Some(fix)));
         }
-        if !self.tenant.ready {
-            reasons.say("not_ready", "the tenant is marked not ready", "SELECT tq_set_tenant(ready => true).");
+        if !tenant.ready {
+            reasons.because(not_ready(&tenant.name));
         }
-        if self.tenant.paused_until(self.now).is_some() {
-            reasons.say("paused", "the tenant is paused, or all are", "SELECT tq_resume(), or tq_resume_all().");
-        }
-        if self.tenant.part_paused_until(self.name, self.row.get(Tasks::QUEUE), self.now).is_some() {
-            reasons.say("paused", format!("handler \"{}\" or its queue is paused", self.name), "SELECT tq_resume(handler => …).");
+        for pause in tenant.whole_pauses(now).chain(tenant.part_pauses(self.name, self.row.get(Tasks::QUEUE), now)) {
+            reasons.because(Because::paused(kept_by(pause), pause));
         }
     }
 
     /// Whether it can be called.
     fn of_the_handler(&self, reasons: &mut Reasons) {
         match &self.handler {
-            None if crate::waits::members::HANDLERS.contains(&self.name) => {}
+            None if members::is_flow(self.name) => {}
             None => reasons.say(
                 "handler",
-                format!("handler \"{}\" is not registered", self.name),
-                "SELECT tq_register(…): its tasks wait for tenant_q.handler_grace.",
+                format!("handler \"{}\" is not registered: its tasks wait for tenant_q.handler_grace", self.name),
+                &handler::register(self.tenant, self.name),
             ),
             Some(h) => {
                 if let Some(fault) = &h.fault {
                     let hint = match fault {
-                        handler::Fault::Role { .. } => fault.fix(self.tenant, self.name),
+                        handler::Fault::Role { .. } => h.mend(self.tenant, fault),
                         _ => "Bring the function back or register it again.".into(),
                     };
                     reasons.say("handler", fault.text(), &hint);
@@ -214,25 +234,23 @@ impl Waiting<'_> {
             reasons.say("listener", format!("a listener who runs as role \"{role}\" is asked about it first"), "SELECT * FROM tq_events.");
         }
         let role = asked_by.unwrap_or(self.handler.as_ref().map_or(self.tenant.owner, |h| h.run_as));
-        if !worker::NOLOGIN_WORKS && !catalog::may_login(role) {
-            reasons.say(
-                "role",
-                format!("role \"{}\" may not log in, so no executor can be its session", catalog::role_name(role).unwrap_or_default()),
-                "ALTER ROLE … LOGIN.",
-            );
+        if let Some((text, fix)) = reasons::role_fault(role, "role") {
+            reasons.because(Because::new(Reason::Role, text, fix));
         }
         role
     }
 
     /// A time, other tasks, locks and limits.
     fn of_what_it_waits_for(&self, reasons: &mut Reasons) {
-        if self.state == State::Deferred {
-            let flow = crate::waits::members::HANDLERS.contains(&self.name);
+        if let Some(what) = self.gone.as_ref().filter(|_| self.state == State::Deferred) {
             reasons.say(
-                "waits",
-                crate::waits::members::describe_wait(self.row).unwrap_or_default(),
-                if flow { "SELECT * FROM tq_tasks WHERE parent_id = id." } else { "SELECT * FROM tq_why(…) of that task." },
+                "gone",
+                format!("{what}, deleted by hand or missing from a restored dump"),
+                "That counts as failed: what waits for it is looked at again at once.",
             );
+        } else if self.state == State::Deferred {
+            let for_members = members::is_flow(self.name) && !self.row.has(Tasks::WAITS_FOR);
+            reasons.say("waits", members::describe_wait(self.row).unwrap_or_default(), &self.how_the_others_stand(for_members));
         } else {
             for shut in crate::waits::gate::why(self.tenant, self.row, self.handler.as_deref()) {
                 reasons.say(shut.reason, format!("{}: {}", shut.what, shut.detail), shut.hint);
@@ -240,15 +258,41 @@ impl Waiting<'_> {
         }
         if matches!(self.state, State::Delayed | State::Retrying) && self.row.get(Tasks::RUN_AT).is_some_and(|t| t > self.now) {
             let text = format!("it is due at {}", time_json(self.row.get(Tasks::RUN_AT)).as_str().unwrap_or(""));
-            reasons.say(if self.state == State::Retrying { "retrying" } else { "delayed" }, text, "");
+            let holds_back = crate::schedules::last::holds_back(self.tenant, self.row).ok().flatten();
+            match (self.state == State::Retrying, holds_back) {
+                (true, None) => reasons.say("retrying", text, ""),
+                (true, Some(schedule)) => reasons.say(
+                    "retrying",
+                    format!("{text}; until it has ended, fire times of schedule \"{schedule}\" make no other task"),
+                    &format!(
+                        "SELECT tq_alter_schedule({}, overlap => 'renew') lets the next fire time take the place of a retry.",
+                        pgrx::spi::quote_literal(&schedule)
+                    ),
+                ),
+                (false, _) => reasons.say("delayed", text, ""),
+            }
+        }
+    }
+
+    /// What it waits for, to be looked at.
+    fn how_the_others_stand(&self, for_members: bool) -> String {
+        let (id, tenant) = (self.id, quote_literal(&self.tenant.name));
+        match self.row.get(Tasks::WAITS_FOR) {
+            _ if for_members => format!("SELECT * FROM tq_tasks WHERE parent_id = '{id}'"),
+            Some(other) => format!("SELECT * FROM tq_why('{other}', tenant => {tenant})"),
+            None => String::new(),
         }
     }
 
     /// What executors have noted of the tenant, or of this task.
     fn of_its_entries(&self, s: &Shared, reasons: &mut Reasons) {
-        for entry in views::entries(s, self.tenant.oid) {
-            if let Some(text) = entry.blocked_reason.load().text().filter(|_| entry.blocked_since.load() > At::UNSET) {
-                reasons.say("blocked", text, "SELECT * FROM tq_problems.");
+        let entries = views::entries(s, self.tenant.oid);
+        if entries.is_empty() && problems::full(s).any(|(kind, _)| kind == share::Kind::Entries) {
+            reasons.because(no_place());
+        }
+        for entry in entries {
+            if let Some(because) = blocked(entry) {
+                reasons.because(because);
             }
             if let Some(held) = cooldown::of(entry).find(|h| h.id == self.id && h.until > self.now) {
                 reasons.say(
@@ -267,12 +311,11 @@ impl Waiting<'_> {
     fn of_its_turn(&self, s: &Shared, role: u32, reasons: &mut Reasons) {
         let of_tenant = s.slots.iter().filter(|slot| slot.tenant.load() == self.tenant.oid);
         let running: usize = of_tenant.map(|slot| slot.live_items().len()).sum();
-        if self.tenant.max_running.is_some_and(|max| running >= max as usize) {
-            reasons.say(
-                "limit",
-                format!("{} tasks of the tenant run, as many as its max_running allows", self.tenant.max_running.unwrap_or(0)),
-                "An administrator can raise it with tq_set_quota.",
-            );
+        if let Some(max) = self.tenant.max_running.filter(|max| running >= *max as usize) {
+            let fix = format!("SELECT tq_set_quota({}, max_running => {})", quote_literal(&self.tenant.name), running + 1);
+            let text = format!("{running} tasks of the tenant run, and its quota allows {max} (max_running)");
+            let reason = if max == 0 { Reason::NoneAllowed } else { Reason::Limit };
+            reasons.because(Because::new(reason, text, Some(fix::noted(&fix, "takes an administrator"))));
         }
         if crate::waits::gate::live_items(s, usize::MAX, self.tenant.oid).any(|item| item.id == self.id) {
             reasons.say("next", "an executor has picked it and runs the ones before it first", "");
@@ -281,15 +324,14 @@ impl Waiting<'_> {
             let used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
             let role_waits = s.roles.iter().find(|r| r.role.load() == role && r.database.load() == shmem::my_database());
             if role_waits.is_some_and(|r| r.start_failures.load() > 0) {
-                reasons.say("role", "executors of its role could not start", "SELECT * FROM tq_problems; the server's log has the error.");
-            } else if health::no_slot(s) {
-                reasons.say(
-                    "worker_slots",
-                    "no background worker slot is free",
-                    "Raise max_worker_processes (restart), or lower tenant_q.max_executors.",
-                );
+                let text = "executors of its role could not start; the server's log says why";
+                reasons.because(Because::new(Reason::Starts, text, None));
+            } else if reasons::no_slot(s) {
+                let text = "no background worker slot is free";
+                reasons.because(Because::new(Reason::WorkerSlots, text, Some(reasons::more_slots())));
             } else if used >= max {
-                reasons.say("busy", format!("all {max} executors are busy"), "Raise tenant_q.max_executors, or see tq_running.");
+                let fix = fix::noted("SELECT * FROM tq_running", "says with what; tenant_q.max_executors sets how many there are");
+                reasons.because(Because::new(Reason::Busy, format!("all {max} executors are busy"), Some(fix)));
             } else {
                 reasons.say("queued", "it is ready and starts in its turn", "");
             }
@@ -303,7 +345,7 @@ fn interrupted(tenant: &Tenant, row: &Row<Tasks>, id: Id, reasons: &mut Reasons)
     let ends = problems::ends_of(tenant, id);
     let cancelled = (times > 0).then(|| format!("its attempt was interrupted {times} times in a row by cancels from outside: not counted"));
     for detail in cancelled.into_iter().chain((ends > 0).then(|| problems::ends_text(ends))) {
-        reasons.say("interrupted", detail, "SELECT * FROM tq_attempts(id).");
+        reasons.say("interrupted", detail, &format!("SELECT * FROM tq_attempts('{id}', tenant => {})", quote_literal(&tenant.name)));
     }
 }
 

@@ -6,6 +6,7 @@
 //! same: make the tenant's row what the definition says ([`reconcile`]), whatever it was before.
 
 use crate::fanout::lines::{Adopted, STEP, Served, Skipped, note, run, spi};
+use crate::fanout::passed::passed_over;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table, Write};
 use crate::postgres::row::Row;
@@ -127,6 +128,7 @@ fn reconcile(
         }
         transaction::see_own_writes();
         follow::link_present(table, name, &old_after, &[])?;
+        passed_over(tenant, name, At::NEVER, |_| "the schedule was removed before the tenant had served it".into())?;
         return Ok(Reconciled::Right);
     };
     let Some(all) = OfAll::of_row(&definition) else { return Ok(Reconciled::Right) };
@@ -137,7 +139,9 @@ fn reconcile(
         }));
     }
     let after = follow::after_of(&definition);
-    if of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
+    // One that has a problem may not be served until it is made anew.
+    let is_well = row.as_ref().is_some_and(|row| !row.has(Schedules::PROBLEM));
+    if is_well && of_all.is_some_and(|here| here.id == all.id && here.revision == all.revision) {
         // What somebody has written into their rows by hand.
         follow::link_present(table, name, &[], &after)?;
         return Ok(Reconciled::Right);
@@ -190,6 +194,10 @@ fn reconcile(
     // Those that the tenant lacks are told when it has them.
     follow::link_present(table, name, &old_after, &after)?;
     announce(tenant, planned.next)?;
+    if row.is_some() {
+        let to = planned.next.unwrap_or(At::NEVER);
+        passed_over(tenant, name, to, |_| "the schedule was changed before the tenant had served it".into())?;
+    }
     Ok(Reconciled::Right)
 }
 
@@ -208,7 +216,7 @@ fn plan_here(
     }
     match since.first(tenant, &plan) {
         None if !plan.rule.is_after() => Ok(None),
-        first => beginning(&new, &plan, first).map(Some),
+        first => Ok(Some(beginning(&new, &plan, first))),
     }
 }
 

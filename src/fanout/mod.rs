@@ -4,3 +4,4 @@
 
 pub mod definitions;
 pub mod lines;
+pub mod passed;

@@ -7,9 +7,13 @@
 pub mod arguments;
 pub mod invoke;
 pub mod listeners;
+pub mod listening;
+mod mend;
 pub mod notes;
 pub mod roles;
 pub mod signature;
+
+pub use mend::register;
 
 use crate::handler::signature::Signature;
 use crate::postgres::code::MayRunCode;
@@ -21,10 +25,11 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::nearest;
-use crate::pure::rate::Rate;
+use crate::pure::period::Period;
+use crate::pure::rate::{Algorithm, Rate};
 use crate::pure::retry::Policy;
 use crate::pure::time::{At, Span};
-use crate::tenant::columns::{HandlerStates, Handlers};
+use crate::tenant::columns::{HandlerRoles, HandlerStates, Handlers};
 use crate::tenant::{self, Tenant, reserved};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -37,16 +42,21 @@ pub const NAME_MAX: usize = 200;
 pub struct Handler {
     pub name: String,
     pub shared: bool,
+    /// What it calls, as SQL text.
     pub function: String,
+    /// What it calls was chosen when it was registered; otherwise it is looked up in each tenant's path.
+    pinned: bool,
     pub run_as: u32,
+    /// What was said of that; None: the schema's owner.
+    run_as_name: Option<String>,
     pub queue: Option<String>,
     pub priority: Option<i32>,
     pub timeout: Option<Span>,
     pub max_attempts: Option<i32>,
     pub retry: Option<Policy>,
-    pub expires: Option<Span>,
+    pub expires: Option<Period>,
     /// How long results of its tasks are kept at least.
-    pub result_ttl: Option<Span>,
+    pub result_ttl: Option<Period>,
     pub max_running: Option<i32>,
     pub rate: Option<Rate>,
     pub settings: Option<serde_json::Value>,
@@ -83,14 +93,6 @@ impl Fault {
             Fault::Missing(t) | Fault::Changed(t) | Fault::Role { why: t, .. } => t,
         }
     }
-    /// The statement that mends it.
-    pub fn fix(&self, tenant: &Tenant, handler: &str) -> String {
-        if let Fault::Role { grant: Some(grant), .. } = self {
-            return grant.clone();
-        }
-        let quote = pgrx::spi::quote_literal::<&str>;
-        format!("SELECT tq_register({}, '<function>', tenant => {})", quote(handler), quote(&tenant.name))
-    }
     pub fn status(&self) -> &'static str {
         match self {
             Fault::Missing(_) => "missing",
@@ -118,9 +120,18 @@ fn standing_of(tenant: &Tenant, name: &str) -> Standing {
 
 type ByName = Bounded<(u32, String), Option<Rc<Handler>>>;
 
+/// What was asked for last, which is asked for again as a rule: several times of each task.
+struct Last {
+    epoch: u64,
+    tenant: u32,
+    name: String,
+    handler: Option<Rc<Handler>>,
+}
+
 thread_local! {
     /// (tenant, name) → handler, of one epoch of the registry. Names that nobody has registered too: rows ask for them.
     static CACHE: RefCell<(u64, ByName)> = RefCell::new((0, Bounded::new(KEPT, KEPT_BYTES)));
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
 }
 
 /// Handlers that a process remembers, and the bytes that they may take: those of thousands of tenants, as a rule.
@@ -134,6 +145,13 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
         return Ok(None);
     }
     let epoch = tenant::epoch();
+    let is_last = |last: &&Last| last.epoch == epoch && last.tenant == tenant.oid && last.name == name;
+    if let Some(handler) = LAST.with_borrow(|last| last.as_ref().filter(is_last).map(|last| last.handler.clone())) {
+        return Ok(handler);
+    }
+    let remember_last = |tenant: &Tenant, handler: &Option<Rc<Handler>>| {
+        LAST.set(Some(Last { epoch, tenant: tenant.oid, name: name.to_string(), handler: handler.clone() }));
+    };
     let known = CACHE.with_borrow_mut(|(cached, handlers)| {
         if *cached != epoch {
             handlers.clear();
@@ -142,6 +160,7 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
         handlers.get(&(tenant.oid, name.to_string()))
     });
     if let Some(handler) = known {
+        remember_last(tenant, &handler);
         return Ok(handler);
     }
     // A batch goes on with the picture of its tenant from before a change: under its old name after a RENAME.
@@ -153,6 +172,7 @@ pub fn find(tenant: &Tenant, name: &str) -> Result<Option<Rc<Handler>>> {
     if tenant.epoch == epoch && tenant::epoch() == epoch {
         let bytes = size_of::<Handler>() + name.len() + handler.as_ref().map_or(0, |h| h.bytes());
         CACHE.with_borrow_mut(|(_, handlers)| handlers.insert((tenant.oid, name.to_string()), handler.clone(), bytes));
+        remember_last(tenant, &handler);
     }
     Ok(handler)
 }
@@ -166,12 +186,16 @@ pub fn require(tenant: &Tenant, name: &str) -> Result<Rc<Handler>> {
         let names = names(tenant);
         let nearest = nearest::nearest(name, names.iter().map(String::as_str));
         Error::undefined(format!("handler \"{name}\" is not registered in tenant \"{}\"", tenant.name))
-            .detail(match nearest {
-                Some(n) => format!("The nearest registered name is \"{n}\"."),
-                None if names.is_empty() => "No handler is registered there.".into(),
-                None => format!("Registered are: {}.", names.iter().take(10).cloned().collect::<Vec<_>>().join(", ")),
+            .detail(match names.len() {
+                0 => "No handler is registered there.".into(),
+                _ => format!("Registered are: {}.", names.iter().take(10).cloned().collect::<Vec<_>>().join(", ")),
             })
-            .hint(format!("Run SELECT tq_register({}, '<function>').", pgrx::spi::quote_literal(name)))
+            .hint(match (mend::registration_of_function(tenant, name), nearest) {
+                // A function is there: nobody has mistyped its name.
+                (Some(call), _) => format!("{call};"),
+                (None, Some(near)) => format!("Did you mean \"{near}\"?"),
+                (None, None) => "There is no function of that name either. See the view tq_handlers.".into(),
+            })
     })?;
     Ok(handler)
 }
@@ -229,20 +253,39 @@ pub fn all(tenant: &Tenant) -> Result<Vec<Handler>> {
     Ok(found)
 }
 
+/// The roles that were meant when a handler was registered, whatever they are called now.
+#[derive(Default)]
+struct RolesMeant {
+    owner: Option<u32>,
+    run_as: Option<u32>,
+}
+
+/// None where nobody noted it, as in a restored database, or where the role is gone: then the name tells.
+fn roles_of(tenant: &str, name: &str) -> RolesMeant {
+    let table = tenant::registry().ok().and_then(|r| r.handler_role).and_then(|id| Table::open(id, Access::Read));
+    let is_it = [HandlerRoles::TENANT.equals(tenant), HandlerRoles::NAME.equals(name)];
+    let row = table.and_then(|table| table.scan(&HandlerRoles::BY_NAME, &is_it).next());
+    let Some(row) = row else { return RolesMeant::default() };
+    let there = |role: &u32| catalog::role_name(*role).is_some();
+    RolesMeant { owner: row.get(HandlerRoles::OWNER).filter(there), run_as: row.get(HandlerRoles::RUN_AS).filter(there) }
+}
+
 fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
-    let function = row.text(Handlers::FUNCTION).unwrap_or_default();
-    let identity = row.text(Handlers::IDENTITY);
-    let mut fault = None;
     // A pinned signature is looked up as such: an overload added later is never chosen.
-    let signature = match signature::resolve(identity.as_deref().unwrap_or(&function), &tenant.path_oids()) {
+    let identity = row.text(Handlers::IDENTITY);
+    let function = identity.clone().or_else(|| row.text(Handlers::FUNCTION)).unwrap_or_default();
+    let mut fault = None;
+    let signature = match signature::resolve(&function, &tenant.path_oids()) {
         Ok(s) => Some(s),
         Err(e) => {
             fault = Some(Fault::Missing(e.message));
             None
         }
     };
+    let name = row.text(Handlers::NAME).unwrap_or_default();
+    let known = roles_of(if shared { "" } else { &tenant.name }, &name);
     if let (Some(s), Some(owner)) = (&signature, row.text(Handlers::OWNER))
-        && catalog::role_name(s.owner).as_deref() != Some(&owner)
+        && known.owner.map_or_else(|| catalog::role_name(s.owner).as_deref() != Some(&owner), |owner| s.owner != owner)
     {
         fault = Some(Fault::Changed(format!("function {} belongs to another role than \"{owner}\" now", s.identity)));
     }
@@ -255,7 +298,7 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
     }
     let run_as = match row.text(Handlers::RUN_AS) {
         None => tenant.owner,
-        Some(name) => match catalog::role_oid(&name) {
+        Some(name) => match known.run_as.or_else(|| catalog::role_oid(&name)) {
             Some(role) if sandbox::may_set_role(pg_sys::Oid::from(tenant.owner), pg_sys::Oid::from(role)) => role,
             Some(_) => {
                 let owner = catalog::role_name(tenant.owner).unwrap_or_default();
@@ -275,7 +318,6 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
     if let Err(e) = reserved::check_reserved(settings.as_ref()) {
         fault = Some(Fault::Changed(e.message));
     }
-    let name = row.text(Handlers::NAME).unwrap_or_default();
     let stopped = row.has(Handlers::QUARANTINED);
     let standing = match shared {
         true => standing_of(tenant, &name),
@@ -285,16 +327,18 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
         name,
         shared,
         function,
+        pinned: identity.is_some(),
         run_as,
+        run_as_name: known.run_as.and_then(catalog::role_name).or_else(|| row.text(Handlers::RUN_AS)),
         queue: row.text(Handlers::QUEUE),
         priority: row.get(Handlers::PRIORITY),
         timeout: row.span(Handlers::TIMEOUT),
         max_attempts: row.get(Handlers::MAX_ATTEMPTS),
         retry: row.get(Handlers::RETRY).and_then(|j| serde_json::from_value(j).ok()),
-        expires: row.span(Handlers::EXPIRES),
-        result_ttl: row.span(Handlers::RESULT_TTL),
+        expires: row.period(Handlers::EXPIRES),
+        result_ttl: row.period(Handlers::RESULT_TTL),
         max_running: row.get(Handlers::MAX_RUNNING),
-        rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, Algorithm::Bucket).ok()),
         settings,
         aliases: row.get(Handlers::ALIASES).unwrap_or_default(),
         save: row.get(Handlers::SAVE),
@@ -383,7 +427,10 @@ pub fn roles(tenant: &Tenant) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     if let Some(table) = Table::open(registry.handler, Access::Read) {
         for who in [tenant.name.as_str(), ""] {
-            found.extend(rows_of(&table, who).filter_map(|row| row.get(Handlers::RUN_AS).and_then(catalog::role_oid)));
+            found.extend(rows_of(&table, who).filter_map(|row| {
+                let name = row.get(Handlers::RUN_AS)?;
+                roles_of(who, row.get(Handlers::NAME)?).run_as.or_else(|| catalog::role_oid(name))
+            }));
         }
     }
     found.sort();

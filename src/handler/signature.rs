@@ -48,6 +48,11 @@ const HINT_ROWS_MAX: usize = 100_000;
 /// Overloads that a message lists.
 const LISTED_MAX: usize = 10;
 
+/// The same of whatever has its name, with other parameters perhaps.
+pub fn resolve_any(function: &str, path: &[u32]) -> Result<Signature> {
+    resolve(&split(function)?.0, path)
+}
+
 /// What `function` names: `name`, `schema.name` or `name(types)` as SQL writes them. Unqualified
 /// names are looked up in `path` and then in pg_catalog; the first schema that has the name
 /// decides, so that a tenant's own function comes before a shared one of the same name.

@@ -3,15 +3,16 @@
 //! Declarations live in sql/*.sql; here is only the symbol behind each. Not pgrx's `pg_extern`:
 //! that loses SQLSTATEs which PostgreSQL doesn't know (our class TQ), and parses every document.
 
+use crate::postgres::caught::catch;
 use crate::postgres::error::Error;
 use crate::postgres::interval::{self, Interval};
-use crate::postgres::text;
 use crate::postgres::types::{Documents, Jsonb};
+use crate::postgres::{kept, rows, text};
 use crate::pure::ids::Id;
+use crate::pure::period::Period;
 use crate::pure::time::{At, Span};
 use pgrx::pg_sys;
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode};
-use std::panic::AssertUnwindSafe;
 
 /// The arguments of one call, by place from 0. `None` = SQL NULL.
 ///
@@ -72,6 +73,10 @@ impl Args {
         // SAFETY: the getters below name the type that T is in Rust; it is the declared one.
         self.datum(n, of).and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
+    /// Whether there is such an argument: the extension's objects may be of an older version than this library.
+    pub fn declares(&self, n: usize) -> bool {
+        self.declared().len() > n
+    }
     /// Whether the argument is not NULL.
     pub fn is_given(&self, n: usize) -> bool {
         self.given(n).is_some()
@@ -121,6 +126,10 @@ impl Args {
     /// How long an interval is; a month counts 30 days, as EXTRACT(epoch) has it.
     pub fn interval(&self, n: usize) -> Option<Span> {
         self.interval_in_parts(n).map(|i| interval::span_of(&i))
+    }
+    /// An interval that is added to an instant.
+    pub fn period(&self, n: usize) -> Option<Period> {
+        self.interval_in_parts(n).map(|i| interval::period_of(&i))
     }
     /// An interval as it is: months, days and microseconds apart.
     pub fn interval_in_parts(&self, n: usize) -> Option<Interval> {
@@ -205,10 +214,15 @@ pub enum Ret {
     Uuid(Id),
     Text(String),
     Json(serde_json::Value),
-    Rows(crate::postgres::types::Rows),
     Document(Jsonb),
     Uuids(Vec<Id>),
     Times(Vec<At>),
+    /// Of a function that returns a set of them.
+    Rows(Vec<rows::Row>),
+    /// The same, made one by one: there may be any number of them.
+    Each(Box<dyn Iterator<Item = Result<rows::Row, Error>>>),
+    /// What a foreign data wrapper's handler returns.
+    Routine(crate::postgres::foreign::Routine),
 }
 
 pub fn uuid(id: Id) -> pgrx::Uuid {
@@ -229,12 +243,13 @@ impl Ret {
             Ret::Uuid(v) => uuid(v).into_datum(),
             Ret::Text(v) => v.into_datum(),
             Ret::Json(v) => Some(crate::postgres::types::document_datum(&v).unwrap_or_else(|error| error.raise())),
-            Ret::Rows(v) => Some(v.array()),
             Ret::Document(v) => v.into_datum(),
             Ret::Uuids(v) => {
                 crate::postgres::memory::require(v.len() * size_of::<pgrx::Uuid>());
                 v.into_iter().map(uuid).collect::<Vec<_>>().into_datum()
             }
+            Ret::Rows(_) | Ret::Each(_) => Error::internal("rows are handed over, not returned").raise(),
+            Ret::Routine(routine) => Some(routine.0),
             Ret::Times(v) => v.into_iter().filter_map(timestamp).collect::<Vec<_>>().into_datum(),
         }
     }
@@ -247,7 +262,20 @@ struct Raised {
     message: *const std::ffi::c_char,
     detail: *const std::ffi::c_char,
     hint: *const std::ffi::c_char,
+    context: *const std::ffi::c_char,
+    query: *const std::ffi::c_char,
+    position: i32,
+    names: [*const std::ffi::c_char; 5],
 }
+
+/// What PostgreSQL calls the fields of `Place::names`.
+const NAMES: [u32; 5] = [
+    pg_sys::PG_DIAG_SCHEMA_NAME as u32,
+    pg_sys::PG_DIAG_TABLE_NAME as u32,
+    pg_sys::PG_DIAG_COLUMN_NAME as u32,
+    pg_sys::PG_DIAG_DATATYPE_NAME as u32,
+    pg_sys::PG_DIAG_CONSTRAINT_NAME as u32,
+];
 
 fn c_text(text: &str) -> *const std::ffi::c_char {
     // What a caller passed may be megabytes: neither client nor log wants it back.
@@ -266,9 +294,21 @@ fn c_text(text: &str) -> *const std::ffi::c_char {
     }
 }
 
-fn raised(error: Error) -> Raised {
-    let optional = |t: &Option<String>| t.as_deref().map_or(std::ptr::null(), c_text);
-    Raised { code: error.sqlstate.pack(), message: c_text(&error.message), detail: optional(&error.detail), hint: optional(&error.hint) }
+/// `context`: what PostgreSQL said of an ERROR of its own, as far as it was inside of the call.
+fn raised(error: Error, context: Option<&str>) -> Raised {
+    let optional = |t: Option<&str>| t.map_or(std::ptr::null(), c_text);
+    let place = error.place.as_deref();
+    let query = place.and_then(|p| p.query.as_ref());
+    Raised {
+        code: error.sqlstate.pack(),
+        message: c_text(&error.message),
+        detail: optional(error.detail.as_deref()),
+        hint: optional(error.hint.as_deref()),
+        context: optional(context),
+        query: optional(query.map(|(text, _)| text.as_str())),
+        position: query.map_or(0, |(_, position)| *position),
+        names: std::array::from_fn(|n| optional(place.and_then(|p| p.names[n].as_deref()))),
+    }
 }
 
 /// Emits a WARNING, NOTICE or LOG.
@@ -284,19 +324,103 @@ pub fn report(error: Error, level: PgLogLevel) {
     report.report(level);
 }
 
-enum Answer {
-    Value(pg_sys::Datum, bool),
+enum Answer<T> {
+    Value(T),
     Raise(Raised),
 }
 
 /// Runs the Rust behind a SQL function. Called by `sql_functions!` only.
 pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> pg_sys::Datum {
-    match guarded(fcinfo, f) {
-        Answer::Value(datum, is_null) => {
-            // SAFETY: the call that is being answered.
-            unsafe { (*fcinfo).isnull = is_null };
-            datum
+    let datum = answer(|| match f(&Args(fcinfo))? {
+        // SAFETY: the call in progress.
+        Ret::Rows(rows) => unsafe { rows::hand_over(fcinfo, rows.into_iter().map(Ok)) }.map(|()| None),
+        // SAFETY: the same.
+        Ret::Each(rows) => unsafe { rows::hand_over(fcinfo, rows) }.map(|()| None),
+        value => Ok(value.datum()),
+    });
+    // SAFETY: the call that is being answered.
+    unsafe { (*fcinfo).isnull = datum.is_none() };
+    datum.unwrap_or(pg_sys::Datum::from(0usize))
+}
+
+/// What a document says of one parameter.
+pub enum Given {
+    Null,
+    /// As the parameter's type reads it.
+    Text(String),
+    Texts(Vec<String>),
+}
+
+impl Given {
+    pub fn of(value: serde_json::Value) -> Given {
+        match value {
+            serde_json::Value::Null => Given::Null,
+            serde_json::Value::String(text) => Given::Text(text),
+            serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+                Given::Texts(items.into_iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            }
+            other => Given::Text(other.to_string()),
         }
+    }
+
+    /// As a value of this type, one of PostgreSQL's own.
+    fn datum(&self, of: pg_sys::Oid) -> Result<Option<pg_sys::Datum>, Error> {
+        let text = match self {
+            Given::Null => return Ok(None),
+            Given::Texts(items) if of == pg_sys::TEXTARRAYOID => return Ok(items.clone().into_datum()),
+            Given::Texts(items) => serde_json::Value::from(items.clone()).to_string(),
+            // A text that is a document.
+            Given::Text(text) if of == pg_sys::JSONBOID && serde_json::from_str::<serde_json::Value>(text).is_err() => {
+                serde_json::Value::from(text.as_str()).to_string()
+            }
+            Given::Text(text) => text.clone(),
+        };
+        let text = std::ffi::CString::new(text).map_err(|_| Error::invalid("a text contains a null character"))?;
+        if !crate::postgres::function::is_built_in(of.to_u32()) {
+            return Err(Error::internal("a parameter is of a type of somebody's making"));
+        }
+        // SAFETY: the input function of the type, which reads a C string.
+        unsafe {
+            let (mut input, mut io_param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            pg_sys::getTypeInputInfo(of, &mut input, &mut io_param);
+            Ok(Some(pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), io_param, -1)))
+        }
+    }
+}
+
+/// Calls what is behind a function of ours, whose OID this is, with these values of its parameters, all of them.
+pub fn with_values(function: u32, f: fn(&Args) -> Result<Ret, Error>, given: &[Given]) -> Result<Ret, Error> {
+    // SAFETY: both are zeroed, and as long as their parts; they live as long as the memory context of the call that this is in.
+    let args = unsafe {
+        let info = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast::<pg_sys::FmgrInfo>();
+        (*info).fn_oid = pg_sys::Oid::from(function);
+        (*info).fn_mcxt = pg_sys::CurrentMemoryContext;
+        (*info).fn_nargs = given.len() as i16;
+        let size = size_of::<pg_sys::FunctionCallInfoBaseData>() + given.len() * size_of::<pg_sys::NullableDatum>();
+        let call = pg_sys::palloc0(size).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*call).flinfo = info;
+        (*call).nargs = given.len() as i16;
+        Args(call)
+    };
+    if args.declared().len() != given.len() {
+        return Err(Error::internal(format!("{} values for {} parameters", given.len(), args.declared().len())));
+    }
+    for (n, (given, of)) in given.iter().zip(args.declared()).enumerate() {
+        let datum = given.datum(*of)?;
+        // SAFETY: there is room for so many.
+        unsafe {
+            let place = (*args.0).args.as_mut_ptr().add(n);
+            (*place).isnull = datum.is_none();
+            (*place).value = datum.unwrap_or(pg_sys::Datum::from(0usize));
+        }
+    }
+    f(&args)
+}
+
+/// Runs Rust that PostgreSQL calls: an error becomes an ERROR, with all that it carries.
+pub(in crate::postgres) fn answer<T: Copy>(f: impl FnOnce() -> Result<T, Error>) -> T {
+    match guarded(f) {
+        Answer::Value(value) => value,
         // Nothing with a destructor is alive in this frame or between it and PostgreSQL.
         // SAFETY: the jump leaves plain frames only.
         Answer::Raise(r) => unsafe {
@@ -309,6 +433,16 @@ pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error
             if !r.hint.is_null() {
                 raw::errhint(c"%s".as_ptr(), r.hint);
             }
+            if !r.context.is_null() {
+                raw::errcontext_msg(c"%s".as_ptr(), r.context);
+            }
+            if !r.query.is_null() {
+                raw::internalerrquery(r.query);
+                raw::internalerrposition(r.position);
+            }
+            for (field, name) in NAMES.into_iter().zip(r.names).filter(|(_, name)| !name.is_null()) {
+                raw::err_generic_string(field as std::ffi::c_int, name);
+            }
             raw::errfinish(c"tenant_q".as_ptr(), 0, c"".as_ptr());
             unreachable!()
         },
@@ -316,23 +450,22 @@ pub fn enter(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error
 }
 
 #[inline(never)]
-fn guarded(fcinfo: pg_sys::FunctionCallInfo, f: fn(&Args) -> Result<Ret, Error>) -> Answer {
+fn guarded<T: Copy>(f: impl FnOnce() -> Result<T, Error>) -> Answer<T> {
     crate::postgres::memory::keep_reserve();
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let datum = f(&Args(fcinfo))?.datum();
+    let work = || {
+        let value = f()?;
         // Where memory ran out on the way something may be half done.
         crate::postgres::memory::check()?;
-        Ok(datum)
-    }));
-    match result {
-        Ok(Ok(Some(datum))) => Answer::Value(datum, false),
-        Ok(Ok(None)) => Answer::Value(pg_sys::Datum::from(0usize), true),
-        Ok(Err(error)) => Answer::Raise(raised(error)),
-        Err(payload) => match payload.downcast::<Error>() {
-            Ok(error) => Answer::Raise(raised(*error)),
-            // An ERROR of the server's on its way through: pg_guard sends it on.
-            Err(payload) => std::panic::resume_unwind(payload),
-        },
+        Ok(value)
+    };
+    // Whatever comes is sent on from here: pg_guard would leave out what pgrx drops, and add where in our code it passed.
+    match kept::watched(|| catch(work)) {
+        Ok(Ok(value)) => Answer::Value(value),
+        Ok(Err(error)) => Answer::Raise(raised(error, None)),
+        Err(mut failure) => {
+            let context = failure.context.take();
+            Answer::Raise(raised(failure.into(), context.as_deref()))
+        }
     }
 }
 
@@ -398,6 +531,10 @@ mod raw {
         pub fn errmsg_internal(format: *const c_char, ...) -> c_int;
         pub fn errdetail_internal(format: *const c_char, ...) -> c_int;
         pub fn errhint(format: *const c_char, ...) -> c_int;
+        pub fn errcontext_msg(format: *const c_char, ...) -> c_int;
+        pub fn internalerrquery(query: *const c_char) -> c_int;
+        pub fn internalerrposition(position: c_int) -> c_int;
+        pub fn err_generic_string(field: c_int, text: *const c_char) -> c_int;
         pub fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     }
 }

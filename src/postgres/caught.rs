@@ -1,9 +1,10 @@
 //! Catching errors with everything they carry.
 //!
-//! pgrx turns an ERROR into a Rust panic but drops its CONTEXT and every SQLSTATE it doesn't know.
-//! A handler's error is what its owner debugs by, so `call_function` sets its own jump point
-//! around the one call and copies the whole ErrorData.
+//! pgrx turns an ERROR into a Rust panic but drops its CONTEXT, its place and every SQLSTATE it doesn't know. A handler's
+//! error is what its owner debugs by, so `call_raw` sets its own jump point around the one call and copies the whole
+//! ErrorData. Of all others that are raised in calls of ours, `kept` has the rest.
 
+use crate::postgres::kept::{self, Place};
 use crate::postgres::sqlstate::SqlState;
 use pgrx::PgSqlErrorCode;
 use pgrx::PgTryBuilder;
@@ -20,6 +21,7 @@ pub struct Failure {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<Box<str>>,
+    pub place: Option<Box<Place>>,
     /// What this code itself has to say with it.
     pub own: Option<Own>,
 }
@@ -60,14 +62,15 @@ impl Failure {
 
 impl From<crate::postgres::error::Error> for Failure {
     fn from(e: crate::postgres::error::Error) -> Self {
-        Failure { sqlstate: e.sqlstate, message: e.message, detail: e.detail, hint: e.hint, ..Default::default() }
+        Failure { sqlstate: e.sqlstate, message: e.message, detail: e.detail, hint: e.hint, place: e.place, ..Default::default() }
     }
 }
 
 /// Bytes of an error's text that are looked at: far more than are ever kept. A handler may raise one of any length.
 const TEXT_MAX: usize = 64 * 1024;
 
-fn text(p: *const std::ffi::c_char) -> Option<String> {
+/// A field of ErrorData.
+pub(in crate::postgres) fn text(p: *const std::ffi::c_char) -> Option<String> {
     (!p.is_null()).then(|| {
         // SAFETY: a field of ErrorData that isn't NULL is a C string.
         let bytes = unsafe { CStr::from_ptr(p) }.to_bytes();
@@ -91,15 +94,23 @@ fn failure_of(error: CaughtError) -> Failure {
         CaughtError::PostgresError(e) | CaughtError::ErrorReport(e) => e,
         CaughtError::RustPanic { ereport, payload } => match payload.downcast::<crate::postgres::error::Error>() {
             Ok(error) => return (*error).into(),
-            Err(_) => ereport,
+            // A fault of ours: where it is, nobody but us wants to know.
+            Err(_) => {
+                let place = format!("a fault of the extension at {}:{}", ereport.file(), ereport.line_number());
+                log_failure(&place, &Failure::new(SqlState::INTERNAL_ERROR, ereport.message()));
+                ereport
+            }
         },
     };
+    let kept = kept::take(report.message());
     Failure {
-        sqlstate: SqlState::unpack(report.sql_error_code() as i32),
+        sqlstate: kept.as_ref().map_or_else(|| SqlState::unpack(report.sql_error_code() as i32), |k| k.sqlstate),
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
-        ..Default::default()
+        context: kept.as_ref().and_then(|k| k.context.clone()),
+        place: kept.and_then(|k| k.place),
+        own: None,
     }
 }
 
@@ -115,7 +126,8 @@ pub unsafe fn call_raw<T: Copy>(f: impl FnOnce() -> T) -> Result<T, Failure> {
             detail: text((*data).detail),
             hint: text((*data).hint),
             context: text((*data).context).map(Into::into),
-            own: None,
+            place: Place::of(&*data),
+            ..Default::default()
         })
     }
 }

@@ -34,7 +34,9 @@
 //! | src/work/ask.rs | `sandbox::as_owner(` | at enqueue the caller's own |
 //! | src/calls/tenants.rs | `sandbox::as_owner(` | the caller's of tq_attach and tq_detach: our own DDL |
 //! | src/calls/rights.rs | `sandbox::as_owner(` | the caller's of tq_grant: our own GRANT |
+//! | src/calls/upgrade.rs | `sandbox::as_owner(` | the caller's of tq_upgrade: CREATE INDEX over our own columns |
 //! | src/calls/tables.rs | `sandbox::as_owner(` | the caller's of tq_listen_table: CREATE TRIGGER evaluates nothing |
+//! | src/calls/upgrade.rs | `sandbox::as_owner(` | the caller's of tq_upgrade: our own CREATE INDEX, of plain columns |
 
 use crate::postgres::caught::Failure;
 use crate::postgres::sqlstate::SqlState;

@@ -139,6 +139,13 @@ pub struct Key<'a, R> {
     of: PhantomData<fn() -> R>,
 }
 
+impl<R> Clone for Key<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<R> Copy for Key<'_, R> {}
+
 /// btree's strategies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::postgres) enum Compare {

@@ -83,7 +83,10 @@ pub fn schemas_named(expression: &str) -> Result<Vec<String>, SyntaxFault> {
         })
     };
     match one_expression {
-        Ok(true) => Ok(named),
+        Ok(true) => {
+            check_stands_alone(expression)?;
+            Ok(named)
+        }
         Ok(false) => Err(whole("it is not one expression")),
         Err((message, position)) => {
             let length = expression.chars().count();
@@ -92,6 +95,24 @@ pub fn schemas_named(expression: &str) -> Result<Vec<String>, SyntaxFault> {
             Err(SyntaxFault { message, at })
         }
     }
+}
+
+/// That none of its brackets is closed by ours, as in `true) OR (true`: without them it is an expression too, or a query.
+fn check_stands_alone(expression: &str) -> Result<(), SyntaxFault> {
+    let Ok(text) = CString::new(expression) else { return Ok(()) };
+    let reads_as = |mode| {
+        // SAFETY: as in schemas_named; nothing is looked at.
+        unsafe {
+            let callers = pg_sys::error_context_stack;
+            call_parser(|| {
+                pg_sys::error_context_stack = std::ptr::null_mut();
+                raw::raw_parser(text.as_ptr(), mode);
+                pg_sys::error_context_stack = callers;
+            })
+        }
+    };
+    let Err((message, at)) = reads_as(pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR) else { return Ok(()) };
+    reads_as(pg_sys::RawParseMode::RAW_PARSE_DEFAULT).map_err(|_| SyntaxFault { message, at })
 }
 
 /// Adds to a `Vec<String>` the schemas that a node and those beneath it name. False: go on, as walkers have it.
@@ -121,10 +142,16 @@ unsafe extern "C-unwind" fn note_schemas(node: *mut pg_sys::Node, into: *mut std
 }
 
 /// Whether the expression is true, asked in the transaction that is open, as the current user with
-/// the session's search_path. False and NULL are no. After an `Err` the caller rolls back.
+/// the session's search_path. False and NULL are no. After an `Err` the caller rolls back; it tells of the expression as
+/// it was given, not of the statement that is made of it.
 pub fn is_true(expression: &str, code: &MayRunCode) -> Result<bool, Failure> {
     code.check()?;
     let sql = statement(expression)?;
+    let as_given = |failure: Failure| {
+        let made = format!("SQL statement \"{}\"", sql.to_string_lossy());
+        let context = failure.context.map(|context| context.replace(&made, &format!("condition \"{expression}\"")).into());
+        Failure { context, ..failure }
+    };
     // SAFETY: SPI's protocol; a C string that outlives the call. After an ERROR the rollback
     // closes what SPI had open.
     let answer = unsafe {
@@ -142,7 +169,8 @@ pub fn is_true(expression: &str, code: &MayRunCode) -> Result<bool, Failure> {
             raw::SPI_finish();
             one.then_some(is_true)
         })
-    }?;
+    }
+    .map_err(as_given)?;
     answer.ok_or_else(|| Failure::new(SqlState::CARDINALITY_VIOLATION, "the condition did not give one value"))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::postgres::catalog::{attribute, oid, owned, qualified_name, quote, relation_name, schema_name, some};
 use crate::postgres::citus;
-use crate::postgres::index;
+use crate::postgres::index::{self, Holds};
 use crate::postgres::relation::Table;
 use crate::postgres::transaction;
 use pgrx::pg_sys;
@@ -40,6 +40,7 @@ pub struct IndexDefinition {
     columns: Vec<i16>,
     keys: usize,
     classes: Vec<u32>,
+    collations: Vec<u32>,
     options: Vec<i16>,
     unique: bool,
     /// As stored, not evaluated.
@@ -81,6 +82,18 @@ pub unsafe fn index_classes(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<u32> {
     }
 }
 
+/// Collations of an index's key columns. `tuple`: of pg_index.
+unsafe fn index_collations(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<u32> {
+    // SAFETY: an oidvector of as many, which is never null.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
+        let mut null = false;
+        let vector =
+            pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_index_indcollation as i16, &mut null).cast_mut_ptr::<pg_sys::oidvector>();
+        (0..keys).map(|k| (*(*vector).values.as_ptr().add(k)).to_u32()).collect()
+    }
+}
+
 /// The order of an index's key columns: INDOPTION_*.
 pub unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<i16> {
     // SAFETY: an int2vector of as many, which is never null.
@@ -90,6 +103,28 @@ pub unsafe fn index_options(tuple: pg_sys::HeapTuple, keys: usize) -> Vec<i16> {
         let vector =
             pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_index_indoption as i16, &mut null).cast_mut_ptr::<pg_sys::int2vector>();
         (0..keys).map(|k| *(*vector).values.as_ptr().add(k)).collect()
+    }
+}
+
+/// Which rows an index holds, by its condition as stored: nothing of it is evaluated. `tuple`: of pg_index.
+pub(in crate::postgres) unsafe fn index_holds(tuple: pg_sys::HeapTuple) -> Holds {
+    // SAFETY: one expression, as the catalog has it; each node's tag says what it is. Ours are `… IS NOT NULL` and `… <> letter`.
+    unsafe {
+        let mut null = false;
+        let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
+        let stored = pg_sys::SysCacheGetAttr(cache, tuple, pg_sys::Anum_pg_index_indpred as i16, &mut null);
+        if null {
+            return Holds::All;
+        }
+        let text = pg_sys::text_to_cstring(stored.cast_mut_ptr());
+        let node = pg_sys::stringToNode(text).cast::<pg_sys::Node>();
+        pg_sys::pfree(text.cast());
+        if (*node).type_ != pg_sys::NodeTag::T_OpExpr {
+            return Holds::WhereKeyed;
+        }
+        let arguments = (*node.cast::<pg_sys::OpExpr>()).args;
+        let letter = (*(*arguments).elements.add(1)).ptr_value.cast::<pg_sys::Const>();
+        Holds::AllBut((*letter).constvalue.value() as u8)
     }
 }
 
@@ -287,6 +322,7 @@ unsafe fn indexes(rel: pg_sys::Relation) -> Vec<TableIndex> {
                     columns: (0..n).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
                     keys,
                     classes: index_classes(tuple, keys),
+                    collations: index_collations(tuple, keys),
                     options: index_options(tuple, keys),
                     unique: (*form).indisunique,
                     predicate,

@@ -4,6 +4,7 @@
 //! without a full stop. `error!()` (XX000) is for bugs only.
 
 use crate::postgres::caught::Failure;
+use crate::postgres::kept::Place;
 use crate::postgres::sqlstate::SqlState;
 use crate::pure::choice::Unknown;
 use pgrx::prelude::*;
@@ -15,13 +16,15 @@ pub struct Error {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// Where in SQL it was found, and what it is about, as PostgreSQL's own errors have it.
+    pub place: Option<Box<Place>>,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Error { sqlstate, message: message.into(), detail: None, hint: None }
+        Error { sqlstate, message: message.into(), detail: None, hint: None, place: None }
     }
     pub fn detail(mut self, text: impl Into<String>) -> Self {
         self.detail = Some(text.into());
@@ -29,6 +32,25 @@ impl Error {
     }
     pub fn hint(mut self, text: impl Into<String>) -> Self {
         self.hint = Some(text.into());
+        self
+    }
+
+    /// It is about a character (from 1) of a text that somebody has given.
+    pub fn at(mut self, given: &str, character: usize) -> Self {
+        let query = Some((given.to_string(), i32::try_from(character).unwrap_or(i32::MAX)));
+        self.place = Some(Box::new(Place { query, ..Place::default() }));
+        self
+    }
+    /// Where the statement was made of what somebody has given, the place is told in that.
+    pub fn within(mut self, given: &str) -> Self {
+        if let Some((query, position)) = self.place.as_mut().and_then(|place| place.query.as_mut())
+            && let Some(start) = query.find(given)
+        {
+            let before = i32::try_from(query[..start].chars().count()).unwrap_or(i32::MAX);
+            let length = i32::try_from(given.chars().count()).unwrap_or(i32::MAX);
+            *position = position.saturating_sub(before).clamp(1, length.max(1));
+            *query = given.to_string();
+        }
         self
     }
 
@@ -76,7 +98,7 @@ impl Error {
 impl From<Failure> for Error {
     /// For callers outside the workers, where a failure is theirs to see.
     fn from(failure: Failure) -> Error {
-        Error { sqlstate: failure.sqlstate, message: failure.message, detail: failure.detail, hint: failure.hint }
+        Error { sqlstate: failure.sqlstate, message: failure.message, detail: failure.detail, hint: failure.hint, place: failure.place }
     }
 }
 

@@ -18,13 +18,34 @@ pub(in crate::postgres) struct IndexShape {
     pub columns: Vec<i16>,
     pub keys: usize,
     pub unique: bool,
-    /// Partial: holds rows where its first column isn't null (all our partial indexes are that).
-    pub partial: bool,
+    /// Which rows are in it.
+    pub holds: Holds,
     pub valid: bool,
     /// A valid btree that has all rows, in the usual order of its columns' types.
     pub readable: bool,
     /// By column.
     pub descending: Vec<bool>,
+}
+
+/// Which rows an index holds. Partial ones are ours only (tenant/shape.rs), and ours have one of these conditions.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub(in crate::postgres) enum Holds {
+    All,
+    /// Those whose first key isn't null.
+    WhereKeyed,
+    /// Those whose first key, a "char", isn't this letter.
+    AllBut(u8),
+}
+
+impl Holds {
+    /// Whether a row is in it whose first key is this; None = NULL.
+    pub fn has(self, first_key: Option<pg_sys::Datum>) -> bool {
+        match self {
+            Holds::All => true,
+            Holds::WhereKeyed => first_key.is_some(),
+            Holds::AllBut(letter) => first_key.is_some_and(|key| key.value() as u8 != letter),
+        }
+    }
 }
 
 /// What is known of a table, as it was last opened.
@@ -109,7 +130,7 @@ fn read(rel: pg_sys::Relation) -> Vec<IndexShape> {
                 columns: (0..columns).map(|k| *(*form).indkey.values.as_ptr().add(k)).collect(),
                 keys,
                 unique: (*form).indisunique,
-                partial: !pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut()),
+                holds: crate::postgres::definition::index_holds(tuple),
                 valid: (*form).indisvalid,
                 readable: (*form).indisvalid
                     && keys == columns

@@ -1,6 +1,7 @@
-//! Intervals: months, days and microseconds apart, or all as one length of time.
+//! Intervals: as PostgreSQL's type, with months, days and microseconds apart, or all as one length of time.
 
 use crate::postgres::caught::catch;
+use crate::pure::period::Period;
 use crate::pure::time::Span;
 use pgrx::IntoDatum;
 pub use pgrx::datum::Interval;
@@ -9,9 +10,11 @@ use std::str::FromStr;
 
 /// How long an interval is; a month counts 30 days.
 pub fn span_of(interval: &Interval) -> Span {
-    const DAY: i64 = Span::DAY.micros();
-    let months = (interval.months() as i64).saturating_mul(30 * DAY);
-    Span::of_micros(months.saturating_add((interval.days() as i64).saturating_mul(DAY)).saturating_add(interval.micros()))
+    period_of(interval).span()
+}
+
+pub fn period_of(interval: &Interval) -> Period {
+    Period { months: interval.months(), days: interval.days(), micros: interval.micros() }
 }
 
 pub fn format_interval(interval: &Interval) -> String {
@@ -27,7 +30,7 @@ pub fn parse_in_parts(text: &str) -> Option<Interval> {
     catch(|| Interval::from_str(text).ok()).ok().flatten()
 }
 
-/// How long an interval is as PostgreSQL reads it; None = it doesn't.
-pub fn parse_span(text: &str) -> Option<Span> {
-    parse_in_parts(text).map(|i| span_of(&i))
+/// The same, to be added to an instant.
+pub fn parse_period(text: &str) -> Option<Period> {
+    parse_in_parts(text).map(|i| period_of(&i))
 }

@@ -41,6 +41,11 @@ pub enum Lock {
         page: u32,
         line: u32,
     },
+    /// One of our own classes (postgres/lock.rs).
+    Ours {
+        key: [u32; 2],
+        class: u32,
+    },
     Other,
 }
 
@@ -67,6 +72,7 @@ fn seen() -> Option<Lock> {
         pg_sys::LockTagType::LOCKTAG_TRANSACTION => Lock::Transaction(field(0)),
         pg_sys::LockTagType::LOCKTAG_RELATION => Lock::Relation(field(1)),
         pg_sys::LockTagType::LOCKTAG_TUPLE => Lock::Row { relation: field(1), page: field(2), line: field(3) },
+        pg_sys::LockTagType::LOCKTAG_ADVISORY => Lock::Ours { key: [field(1), field(2)], class: field(3) },
         _ => Lock::Other,
     })
 }

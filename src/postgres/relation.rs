@@ -4,10 +4,10 @@
 //! nothing attached to it. Then nothing that runs here can be the tenant's code.
 
 use crate::postgres::catalog;
-use crate::postgres::column::{Any, Relation, Set, TableId, Value};
+use crate::postgres::column::{Any, Index, Relation, Set, TableId, Value};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::index::{self, IndexShape, TableShape};
-use crate::postgres::row::{Row, Tid};
+use crate::postgres::index::{self, Holds, IndexShape, TableShape};
+use crate::postgres::row::{Row, Tid, Whole};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use pgrx::pg_sys;
@@ -15,6 +15,13 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::rc::Rc;
+
+mod raw {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn datum_image_eq(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool;
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -165,11 +172,24 @@ impl<R> Table<R> {
     }
     /// The open index over these columns, from 1; negative: descending.
     pub(in crate::postgres) fn index(&self, columns: impl Iterator<Item = i16> + Clone) -> OpenIndex {
-        self.0.open_index(self.0.index_over(columns))
+        self.try_index(columns).expect("the table's shape was checked")
+    }
+    /// The same of one that may be missing.
+    pub(in crate::postgres) fn try_index(&self, columns: impl Iterator<Item = i16> + Clone) -> Option<OpenIndex> {
+        self.0.index_over(columns).map(|n| self.0.open_index(n))
     }
 }
 
 impl<R: Relation> Table<R> {
+    /// Forgets it, whose relations an error has closed already.
+    pub(in crate::postgres) fn abandon(mut self) {
+        self.0.indexes.get_mut().clear();
+        self.0.rel = std::ptr::null_mut();
+    }
+    /// Whether it has such an index; those that every table has needn't be asked for.
+    pub fn has(&self, index: &Index<R>) -> bool {
+        self.0.index_over(index.0.iter().map(|part| part.0)).is_some()
+    }
     /// Of rows that have more than this out of line, nothing of that is fetched.
     pub fn fetch_at_most(self, bytes: usize) -> Table<R> {
         self.0.largest.set(bytes);
@@ -202,6 +222,19 @@ impl<R: Relation> Table<R> {
 
     /// Deletes a row that was read in this transaction, waiting for whoever holds it.
     pub fn delete(&self, row: &Row<R>) -> Write {
+        if self.delete_now(row, true) == pg_sys::TM_Result::TM_Ok { Write::Done } else { Write::Overtaken }
+    }
+
+    /// The same without waiting. None: another transaction is at the row.
+    pub fn try_delete(&self, row: &Row<R>) -> Option<Write> {
+        match self.delete_now(row, false) {
+            pg_sys::TM_Result::TM_Ok => Some(Write::Done),
+            pg_sys::TM_Result::TM_BeingModified => None,
+            _ => Some(Write::Overtaken),
+        }
+    }
+
+    fn delete_now(&self, row: &Row<R>, wait: bool) -> pg_sys::TM_Result::Type {
         row.require_fresh(self.oid());
         let mut pointer = row.tid.pointer();
         let mut failure = pg_sys::TM_FailureData::default();
@@ -213,16 +246,33 @@ impl<R: Relation> Table<R> {
                 &mut pointer,
                 pg_sys::GetCurrentCommandId(true),
                 std::ptr::null_mut(),
-                true,
+                wait,
                 &mut failure,
                 false,
             )
         };
-        if result != pg_sys::TM_Result::TM_Ok {
-            return Write::Overtaken;
+        if result == pg_sys::TM_Result::TM_Ok {
+            self.0.count(|t| -t.in_row(row));
         }
-        self.0.count(|t| -t.in_row(row));
-        Write::Done
+        result
+    }
+
+    /// Whether the row has all this already, byte by byte; of what is set twice the last counts.
+    pub fn is_so(&self, row: &Row<R>, values: &[Set<R>]) -> bool {
+        values.iter().enumerate().all(|(n, set)| {
+            let overridden = values[n + 1..].iter().any(|later| later.column == set.column);
+            overridden
+                || match (row.datum(set.column), set.value.datum()) {
+                    (None, None) => true,
+                    // SAFETY: two values of the column's type, as the open relation describes it.
+                    (Some(has), Some(wanted)) => unsafe {
+                        let attribute = catalog::attribute((*self.0.rel).rd_att, set.column as i32 - 1);
+                        let (by_value, length) = ((*attribute).attbyval, (*attribute).attlen.into());
+                        pg_sys::ffi::pg_guard_ffi_boundary(|| raw::datum_image_eq(has, wanted, by_value, length))
+                    },
+                    _ => false,
+                }
+        })
     }
 
     /// Replaces columns of a row that was read in this transaction, waiting for whoever holds it.
@@ -257,6 +307,13 @@ impl<R: Relation> Table<R> {
             t.in_values(changes, before) - t.of(before)
         });
         Write::Done
+    }
+
+    /// The row, whose table may not fetch what stands out of line; with that where `lacks` says that it is wanted. As it
+    /// was read if the active snapshot doesn't see it any more.
+    pub fn whole<'r>(&self, row: &'r Row<R>, lacks: bool) -> Whole<'r, R> {
+        let again = if lacks { self.fetching_at_most(usize::MAX, || self.fetch(row.tid)) } else { None };
+        again.map_or(Whole::AsRead(row), Whole::Again)
     }
 
     /// The row at `tid` as the active snapshot sees it.
@@ -307,13 +364,13 @@ impl Open {
 
     /// Which of this table's indexes has these columns and can be read. Of several it is one of
     /// ours, or one that is the same: ours are partial or unique or have an order that is said here.
-    fn index_over(&self, columns: impl Iterator<Item = i16> + Clone) -> usize {
+    fn index_over(&self, columns: impl Iterator<Item = i16> + Clone) -> Option<usize> {
         let is_it = |i: &IndexShape| {
             let mut keys = i.columns[..i.keys].iter().zip(&i.descending).map(|(column, down)| if *down { -column } else { *column });
             i.readable && keys.by_ref().eq(columns.clone())
         };
         let found = self.shape().indexes.iter().enumerate().filter(|(_, i)| is_it(i));
-        found.max_by_key(|(_, i)| (i.partial, i.unique)).map(|(n, _)| n).expect("the table's shape was checked")
+        found.max_by_key(|(_, i)| (i.holds != Holds::All, i.unique)).map(|(n, _)| n)
     }
 
     /// Index `n`, opened if it isn't yet.
@@ -374,7 +431,8 @@ impl Open {
     /// were, which is what the executor does.
     fn write_indexes(&self, NewTuple { tuple, values, nulls }: &NewTuple) {
         for (n, shape) in self.shape().indexes.iter().enumerate() {
-            if shape.partial && nulls[shape.columns[0] as usize - 1] {
+            let first = shape.columns[0] as usize - 1;
+            if !shape.holds.has((!nulls[first]).then(|| values[first])) {
                 continue;
             }
             let mut key_values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
@@ -411,7 +469,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         // After an ERROR the transaction's abort closes everything; doing it here too would be a
         // second time.
-        if std::thread::panicking() {
+        if std::thread::panicking() || self.rel.is_null() {
             return;
         }
         // SAFETY: opened by us, closed once; locks are kept.

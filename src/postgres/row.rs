@@ -6,6 +6,7 @@ use crate::postgres::text;
 use crate::postgres::transaction::LocalId;
 use crate::postgres::types::{self, Jsonb};
 use crate::pure::ids::Id;
+use crate::pure::period::Period;
 use crate::pure::state::Letter;
 use crate::pure::time::Span;
 use pgrx::{FromDatum, pg_sys};
@@ -160,6 +161,10 @@ impl<R> Row<R> {
     pub fn text(&self, column: Column<R, Text>) -> Option<String> {
         self.get(column).map(str::to_string)
     }
+    /// An interval that is added to an instant.
+    pub fn period(&self, column: Column<R, column::Interval>) -> Option<Period> {
+        self.get(column).map(|interval| interval::period_of(&interval))
+    }
     /// How long an interval is; a month counts 30 days.
     pub fn span(&self, column: Column<R, column::Interval>) -> Option<Span> {
         self.get(column).map(|interval| interval::span_of(&interval))
@@ -176,6 +181,10 @@ impl<R> Row<R> {
     /// Whether the column's value is here to be read. What was too large stays outside: to read it would fetch it after all.
     pub fn is_here<K: OfAnyLength>(&self, column: Column<R, K>) -> bool {
         self.is_inside(column.number())
+    }
+    /// Whether the column has a value that stands out of line and was not fetched.
+    pub fn lacks<K: OfAnyLength>(&self, column: Column<R, K>) -> bool {
+        self.has(column) && !self.is_here(column)
     }
     /// Bytes of the column's value as it would be in memory; without reading it.
     pub fn length<K: OfAnyLength>(&self, column: Column<R, K>) -> Option<usize> {
@@ -252,6 +261,22 @@ impl<R> Row<R> {
         let datum = self.datum(n).filter(|_| self.is_inside(n))?;
         // SAFETY: see above.
         (self.size(n)? <= TEXT_MAX).then(|| unsafe { text::of_array(datum) })
+    }
+}
+
+/// A row as it was read, or read again with all that stands out of line.
+pub enum Whole<'r, R> {
+    AsRead(&'r Row<R>),
+    Again(Row<R>),
+}
+
+impl<R> std::ops::Deref for Whole<'_, R> {
+    type Target = Row<R>;
+    fn deref(&self) -> &Row<R> {
+        match self {
+            Whole::AsRead(row) => row,
+            Whole::Again(row) => row,
+        }
     }
 }
 

@@ -112,6 +112,24 @@ pub fn keep_role<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Runs `f` as if no extension's script ran: what it makes is nobody's but its owner's.
+pub fn outside_of_script<T>(f: impl FnOnce() -> T) -> T {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: puts back what was found.
+            unsafe { pg_sys::creating_extension = self.0 };
+        }
+    }
+    // SAFETY: a flag of this process's own, which the end of a script, however it ends, sets as well.
+    let _back = unsafe {
+        let back = Back(pg_sys::creating_extension);
+        pg_sys::creating_extension = false;
+        back
+    };
+    f()
+}
+
 /// Whether the current user can't become anybody else for now: under `keep_role` and in the sandbox.
 pub fn is_role_kept() -> bool {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);

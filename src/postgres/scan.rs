@@ -8,6 +8,7 @@ use crate::pure::time::At;
 use pgrx::pg_sys;
 
 /// `(time, id) >= (…, …)` on neighbouring columns of an index, of which `time` is the first.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct From {
     pub time: At,
     pub id: Id,
@@ -24,6 +25,8 @@ pub struct Scan<'t, R: Relation> {
     members: Option<Box<[pg_sys::ScanKeyData; 2]>>,
     direction: pg_sys::ScanDirection::Type,
     open: Option<Opened>,
+    /// It has come to its end: asked once more, an index would begin again.
+    ended: bool,
 }
 
 struct Opened {
@@ -45,7 +48,7 @@ impl<R: Relation> Table<R> {
             })
             .collect();
         let direction = pg_sys::ScanDirection::ForwardScanDirection;
-        Scan { table: self, index: open, parts: index.0, keys, members: None, direction, open: None }
+        Scan { table: self, index: open, parts: index.0, keys, members: None, direction, open: None, ended: false }
     }
 
     /// The first row for which the key holds, by the index over its column alone.
@@ -54,7 +57,7 @@ impl<R: Relation> Table<R> {
         // SAFETY: the index's only column.
         let keys = vec![unsafe { scan_key(open.rel, 1, &key) }];
         let direction = pg_sys::ScanDirection::ForwardScanDirection;
-        Scan { table: self, index: open, parts: &[], keys, members: None, direction, open: None }.next()
+        Scan { table: self, index: open, parts: &[], keys, members: None, direction, open: None, ended: false }.next()
     }
 }
 
@@ -86,6 +89,9 @@ impl<R: Relation> Scan<'_, R> {
 
     /// The slot with the next row, if there is one.
     fn advance(&mut self) -> Option<*mut pg_sys::TupleTableSlot> {
+        if self.ended {
+            return None;
+        }
         // SAFETY: keys and what they point to live as long as this, which ends the scan; nothing else does. An ERROR leaves it
         // to the transaction's resource owner. The snapshot is registered, so that it lives as long.
         unsafe {
@@ -100,7 +106,8 @@ impl<R: Relation> Scan<'_, R> {
                 let slot = pg_sys::MakeSingleTupleTableSlot((*heap).rd_att, &raw const pg_sys::TTSOpsBufferHeapTuple);
                 Opened { scan, slot, snapshot }
             });
-            pg_sys::index_getnext_slot(scan, self.direction, slot).then_some(slot)
+            self.ended = !pg_sys::index_getnext_slot(scan, self.direction, slot);
+            (!self.ended).then_some(slot)
         }
     }
 
@@ -123,6 +130,8 @@ impl<R: Relation> Iterator for Scan<'_, R> {
         }
     }
 }
+
+impl<R: Relation> std::iter::FusedIterator for Scan<'_, R> {}
 
 impl<R: Relation> Drop for Scan<'_, R> {
     fn drop(&mut self) {

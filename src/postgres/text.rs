@@ -13,6 +13,11 @@ pub fn is_utf8() -> bool {
     IS.with(|is| *is)
 }
 
+/// Whether anything can be stored as a text.
+pub fn is_any_bytes() -> bool {
+    !is_utf8() && encoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32
+}
+
 fn encoding() -> i32 {
     // SAFETY: reads a static of this process's, which is connected to a database.
     unsafe { pg_sys::GetDatabaseEncoding() }
@@ -23,7 +28,7 @@ pub fn of_bytes(bytes: &[u8]) -> Cow<'_, str> {
     if bytes.is_ascii() || is_utf8() {
         return String::from_utf8_lossy(bytes);
     }
-    if encoding() == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
+    if is_any_bytes() {
         return String::from_utf8_lossy(bytes);
     }
     let converted = crate::postgres::caught::catch(|| {

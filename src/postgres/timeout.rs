@@ -17,6 +17,7 @@ use crate::postgres::sqlstate::SqlState;
 use pgrx::pg_sys;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::time::Duration;
 
 /// The kernel's timer of this process, if it is made: its number may be 0.
 static MADE: AtomicBool = AtomicBool::new(false);
@@ -30,6 +31,8 @@ static FIRED: AtomicU32 = AtomicU32::new(0);
 static ARMED: AtomicBool = AtomicBool::new(false);
 /// In somebody's own session: it is cancelled again and again, but never ended.
 static CANCELS_ONLY: AtomicBool = AtomicBool::new(false);
+/// Told when it has come to terminating: a `fn()` that may be called in a signal handler; null: nobody is.
+static TOLD: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 /// So often it cancels.
 const CANCELS: u32 = 2;
 /// From one cancel to the next, in nanoseconds.
@@ -66,7 +69,8 @@ extern "C" fn alarm(_signal: c_int) {
 fn expired() {
     let fired = FIRED.fetch_add(1, Relaxed) + 1;
     crate::postgres::interrupt::count();
-    // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal handler as they do.
+    // SAFETY: the flags that StatementCancelHandler and die set, in the context of a signal handler as they do. TOLD is what
+    // on_termination stored, or null.
     unsafe {
         if fired <= CANCELS || CANCELS_ONLY.load(Relaxed) {
             pg_sys::QueryCancelPending = true as _;
@@ -75,7 +79,17 @@ fn expired() {
         }
         pg_sys::InterruptPending = true as _;
         raw::SetLatch(pg_sys::MyLatch);
+        let told = TOLD.load(SeqCst);
+        if has_terminated() && !CANCELS_ONLY.load(Relaxed) && !told.is_null() {
+            std::mem::transmute::<*mut (), fn()>(told)();
+        }
     }
+}
+
+/// Has `told` called whenever the timer terminates this process, each second from then on. In a signal handler: atomics and
+/// latches only.
+pub fn on_termination(told: fn()) {
+    TOLD.store(told as *mut (), SeqCst);
 }
 
 /// Orders the alarm for that time.
@@ -151,6 +165,11 @@ pub fn disarm() -> bool {
     FIRED.load(Relaxed) > 0
 }
 
+/// Whether it has fired: the attempt that is under way is over its time, whatever it has made of being cancelled.
+pub fn has_fired() -> bool {
+    FIRED.load(Relaxed) > 0
+}
+
 /// Whether an attempt is under way here, from `arm` to `disarm`.
 pub fn is_armed() -> bool {
     ARMED.load(Relaxed)
@@ -162,6 +181,13 @@ pub fn has_terminated() -> bool {
 }
 
 // ---- locks
+
+/// How long the session waits for a lock; None = without end.
+pub fn lock_timeout() -> Option<Duration> {
+    // SAFETY: this process's own variable.
+    let millis = unsafe { pg_sys::LockTimeout };
+    (millis > 0).then(|| Duration::from_millis(millis as u64))
+}
 
 /// Waits for locks end after this (lock_timeout); 0 = never. Directly, without the machinery of
 /// settings: it is done for every task.

@@ -24,13 +24,18 @@ pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     result
 }
 
-/// How long a worker waits for a lock on its own behalf, in milliseconds.
-const LOCK_TIMEOUT: i32 = 1000;
+/// How long a worker waits for a lock on its own behalf, in milliseconds: for less long than anybody waits before looking
+/// for a deadlock, so that of a circle with somebody's DROP EXTENSION or DROP SCHEMA the worker is the one that gives way.
+fn lock_timeout() -> i32 {
+    // SAFETY: reads a setting.
+    let deadlock_timeout = unsafe { pg_sys::DeadlockTimeout };
+    (deadlock_timeout / 2).clamp(1, 1000)
+}
 
 /// Starts a transaction and pushes its snapshot. Waits for locks are short until somebody says
 /// otherwise (timeout::limit_locks): who holds one holds up a place that all tenants need.
 pub fn begin() {
-    crate::postgres::timeout::limit_locks(LOCK_TIMEOUT);
+    crate::postgres::timeout::limit_locks(lock_timeout());
     // SAFETY: called by a worker between transactions.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();

@@ -45,12 +45,12 @@ impl Fired {
     pub fn is_after(&self) -> bool {
         self.data().tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER
     }
-    /// The only argument it was created with.
+    /// The first argument it was created with.
     pub fn argument(&self) -> Option<String> {
         // SAFETY: as many C strings as tgnargs says.
         unsafe {
             let trigger = &*self.data().tg_trigger;
-            (trigger.tgnargs == 1).then(|| std::ffi::CStr::from_ptr(*trigger.tgargs).to_string_lossy().into_owned())
+            (trigger.tgnargs > 0).then(|| std::ffi::CStr::from_ptr(*trigger.tgargs).to_string_lossy().into_owned())
         }
     }
     pub fn name(&self) -> String {

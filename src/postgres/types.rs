@@ -36,6 +36,19 @@ impl Jsonb {
     }
     /// Raises 54000 for what is larger than a jsonb may be.
     pub fn of(value: &serde_json::Value) -> Jsonb {
+        Jsonb::made(|| document_datum(value)).unwrap_or_else(|error| error.raise())
+    }
+    /// An object of these keys, and of these whose values are taken as they are; `54000` for what is larger than a jsonb may be.
+    pub fn object(keys: &serde_json::Map<String, serde_json::Value>, whole: &[(&str, &Jsonb)]) -> Result<Jsonb, Error> {
+        Jsonb::made(|| object_datum(keys, whole))
+    }
+    /// An array of these; `54000` for what is larger than a jsonb may be.
+    pub fn array(elements: &[Jsonb]) -> Result<Jsonb, Error> {
+        let values: Vec<_> = elements.iter().map(|element| whole_value(element.datum())).collect();
+        Jsonb::made(|| array_datum(&values))
+    }
+    /// What `make` makes, copied out.
+    fn made(make: impl FnOnce() -> Result<pg_sys::Datum, Error>) -> Result<Jsonb, Error> {
         // SAFETY: a child of the current context, in which all that is made on the way is; it is deleted once the
         // document has been copied out. An ERROR leaves it to its parent.
         unsafe {
@@ -47,24 +60,25 @@ impl Jsonb {
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             );
             let former = pg_sys::MemoryContextSwitchTo(own);
-            let made = document_datum(value);
+            let made = make();
             pg_sys::MemoryContextSwitchTo(former);
             let copy = made.map(|datum| Jsonb::from_datum(datum));
             pg_sys::MemoryContextDelete(own);
-            copy.unwrap_or_else(|error| error.raise())
-        }
-    }
-    /// A document that is whole and valid, as text.
-    pub fn from_text(text: &str) -> Jsonb {
-        let text = std::ffi::CString::new(text).unwrap_or_default();
-        // SAFETY: jsonb_in reads a C string, and returns a jsonb that it has allocated.
-        unsafe {
-            let datum: pg_sys::Datum =
-                pg_sys::DirectFunctionCall1Coll(Some(raw::jsonb_in), pg_sys::InvalidOid, pg_sys::Datum::from(text.as_ptr()));
-            let copy = Jsonb::from_datum(datum);
-            pg_sys::pfree(datum.cast_mut_ptr());
             copy
         }
+    }
+    /// Of a value in another document.
+    pub(in crate::postgres) fn of_value(value: pg_sys::JsonbValue) -> Result<Jsonb, Error> {
+        let mut value = value;
+        Jsonb::made(|| {
+            // SAFETY: what the value points to lives; the closure holds plain data.
+            let made = unsafe { crate::postgres::caught::call_raw(|| pg_sys::Datum::from(raw::JsonbValueToJsonb(&mut value))) };
+            made.map_err(Error::from)
+        })
+    }
+    /// Of values in other documents.
+    pub(in crate::postgres) fn of_values(values: &[pg_sys::JsonbValue]) -> Result<Jsonb, Error> {
+        Jsonb::made(|| array_datum(values))
     }
     /// The elements of an array, read one at a time; None = it isn't one.
     pub fn elements(&self) -> Option<Elements<'_>> {
@@ -92,13 +106,6 @@ impl Jsonb {
     pub fn value(&self) -> serde_json::Value {
         self.parsed().unwrap_or_else(|| too_deep().raise())
     }
-    /// As PostgreSQL writes it.
-    pub fn text(&self) -> String {
-        document_text(self.datum(), |text| {
-            memory::require(text.len());
-            String::from_utf8_lossy(text).into_owned()
-        })
-    }
     /// None for what a jsonb may hold and serde_json can't.
     pub fn parsed(&self) -> Option<serde_json::Value> {
         // SAFETY: its own.
@@ -125,10 +132,8 @@ impl Documents<'_> {
     /// Some of them as one array.
     pub fn array(&self, range: std::ops::Range<usize>) -> Jsonb {
         let null = Jsonb::null();
-        let mut rows = Rows::default();
-        self.0[range].iter().for_each(|element| rows.rows.push(element.unwrap_or(null.datum())));
-        // SAFETY: an array that has just been made.
-        unsafe { Jsonb::from_datum(rows.array()) }
+        let values: Vec<_> = self.0[range].iter().map(|element| whole_value(element.unwrap_or(null.datum()))).collect();
+        Jsonb::of_values(&values).unwrap_or_else(|error| error.raise())
     }
 }
 
@@ -167,66 +172,81 @@ impl Iterator for Elements<'_> {
 }
 impl ExactSizeIterator for Elements<'_> {}
 
-fn too_deep() -> Error {
+pub(in crate::postgres) fn too_deep() -> Error {
     Error::limit("a document is nested more than 127 levels deep")
+}
+
+impl Jsonb {
+    /// A copy of it in the current memory context.
+    pub fn copied(&self) -> pg_sys::Datum {
+        // SAFETY: copies a whole varlena.
+        unsafe {
+            let copy = pg_sys::palloc(self.1);
+            std::ptr::copy_nonoverlapping(self.0.as_ptr() as *const u8, copy as *mut u8, self.1);
+            pg_sys::Datum::from(copy)
+        }
+    }
 }
 
 impl IntoDatum for Jsonb {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        // SAFETY: copies a whole varlena into the current memory context.
-        unsafe {
-            let copy = pg_sys::palloc(self.1);
-            std::ptr::copy_nonoverlapping(self.0.as_ptr() as *const u8, copy as *mut u8, self.1);
-            Some(pg_sys::Datum::from(copy))
-        }
+        Some(self.copied())
     }
     fn type_oid() -> pg_sys::Oid {
         pg_sys::JSONBOID
     }
 }
 
-/// Documents that make up an array, each as PostgreSQL keeps it: what was read to make one is gone when the next one comes.
-#[derive(Default)]
-pub struct Rows {
-    rows: Vec<pg_sys::Datum>,
-    bytes: usize,
+/// A jsonb datum as an element of another document; detoasted into the current memory context.
+fn whole_value(datum: pg_sys::Datum) -> pg_sys::JsonbValue {
+    let mut value = pg_sys::JsonbValue { type_: jbvType::jbvBinary, ..Default::default() };
+    // SAFETY: a live jsonb.
+    unsafe {
+        let jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
+        value.val.binary.len = (pgrx::varsize_any(jsonb.cast()) - size_of::<i32>()) as i32;
+        value.val.binary.data = &raw mut (*jsonb).root;
+    }
+    value
 }
 
-impl Rows {
-    /// In the current memory context, which must live until the array is made.
-    pub fn push(&mut self, value: serde_json::Value) {
-        let datum = document_datum(&value).unwrap_or_else(|error| error.raise());
-        // SAFETY: a jsonb that has just been made.
-        self.bytes += unsafe { pgrx::varsize_any(datum.cast_mut_ptr()) };
-        self.rows.push(datum);
-    }
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-    /// Raises 54000 for what is larger than a jsonb may be.
-    pub fn array(&self) -> pg_sys::Datum {
-        let rows = &self.rows[..];
-        // SAFETY: the closure holds a slice of datums, each a live jsonb.
-        let array = unsafe {
-            crate::postgres::caught::call_raw(|| {
-                let mut state = std::ptr::null_mut();
-                raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_BEGIN_ARRAY, std::ptr::null_mut());
-                for row in rows {
-                    let jsonb = raw::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
-                    let mut element = pg_sys::JsonbValue { type_: jbvType::jbvBinary, ..Default::default() };
-                    element.val.binary.len = (pgrx::varsize_any(jsonb.cast()) - size_of::<i32>()) as i32;
-                    element.val.binary.data = &raw mut (*jsonb).root;
-                    raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_ELEM, &mut element);
-                }
-                let array = raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_END_ARRAY, std::ptr::null_mut());
-                pg_sys::Datum::from(raw::JsonbValueToJsonb(array))
-            })
-        };
-        array.unwrap_or_else(|failure| Error::from(failure).raise())
-    }
+/// An array in the current memory context.
+fn array_datum(values: &[pg_sys::JsonbValue]) -> Result<pg_sys::Datum, Error> {
+    // SAFETY: the values point into live documents; the closure holds a slice of plain data.
+    let array = unsafe {
+        crate::postgres::caught::call_raw(|| {
+            let mut state = std::ptr::null_mut();
+            raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_BEGIN_ARRAY, std::ptr::null_mut());
+            for value in values {
+                let mut element = *value;
+                raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_ELEM, &mut element);
+            }
+            let array = raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_END_ARRAY, std::ptr::null_mut());
+            pg_sys::Datum::from(raw::JsonbValueToJsonb(array))
+        })
+    };
+    array.map_err(Error::from)
+}
+
+/// An object in the current memory context.
+fn object_datum(keys: &serde_json::Map<String, serde_json::Value>, whole: &[(&str, &Jsonb)]) -> Result<pg_sys::Datum, Error> {
+    // SAFETY: the closure holds references to plain data; what it makes is palloc'ed.
+    let object = unsafe {
+        crate::postgres::caught::call_raw(|| {
+            let mut state = std::ptr::null_mut();
+            raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_BEGIN_OBJECT, std::ptr::null_mut());
+            for (key, value) in keys {
+                raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_KEY, &mut text_value(key));
+                push(&mut state, JsonbIteratorToken::WJB_VALUE, value);
+            }
+            for (key, document) in whole {
+                raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_KEY, &mut text_value(key));
+                raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_VALUE, &mut whole_value(document.datum()));
+            }
+            let object = raw::pushJsonbValue(&mut state, JsonbIteratorToken::WJB_END_OBJECT, std::ptr::null_mut());
+            pg_sys::Datum::from(raw::JsonbValueToJsonb(object))
+        })
+    };
+    object.map_err(Error::from)
 }
 
 /// A document as a jsonb datum in the current memory context.
@@ -342,7 +362,7 @@ const DEPTH_MAX: usize = 127;
 ///
 /// # Safety
 /// `container` is a live one.
-unsafe fn parse_container(container: *mut pg_sys::JsonbContainer) -> Option<serde_json::Value> {
+pub(in crate::postgres) unsafe fn parse_container(container: *mut pg_sys::JsonbContainer) -> Option<serde_json::Value> {
     use serde_json::Value as Json;
     // SAFETY: the iterator's protocol: each token says which field of the value is meant, which points into the document.
     unsafe {
@@ -396,7 +416,7 @@ unsafe fn parse_container(container: *mut pg_sys::JsonbContainer) -> Option<serd
 
 /// # Safety
 /// A string that points into a live document.
-unsafe fn own_text(value: &pg_sys::JsonbValue) -> Option<String> {
+pub(in crate::postgres) unsafe fn own_text(value: &pg_sys::JsonbValue) -> Option<String> {
     // SAFETY: pointer and length belong together.
     let bytes = unsafe { std::slice::from_raw_parts(value.val.string.val.cast::<u8>(), value.val.string.len as usize) };
     memory::require(bytes.len());
@@ -405,7 +425,7 @@ unsafe fn own_text(value: &pg_sys::JsonbValue) -> Option<String> {
 
 /// # Safety
 /// A scalar that points into a live document.
-unsafe fn scalar(value: &pg_sys::JsonbValue) -> Option<serde_json::Value> {
+pub(in crate::postgres) unsafe fn scalar(value: &pg_sys::JsonbValue) -> Option<serde_json::Value> {
     use serde_json::Value as Json;
     // SAFETY: each arm reads the field that `type_` announces; the number's text is ours until it is freed.
     unsafe {
@@ -426,21 +446,6 @@ unsafe fn scalar(value: &pg_sys::JsonbValue) -> Option<serde_json::Value> {
     }
 }
 
-fn document_text<T>(datum: pg_sys::Datum, f: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: the caller's datum is a jsonb; the text is ours until it is freed.
-    unsafe {
-        let original = datum.cast_mut_ptr::<pg_sys::varlena>();
-        let plain = pg_sys::pg_detoast_datum(original);
-        let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*plain.cast::<pg_sys::Jsonb>()).root, -1);
-        let value = f(std::ffi::CStr::from_ptr(text).to_bytes());
-        pg_sys::pfree(text.cast());
-        if plain != original {
-            pg_sys::pfree(plain.cast());
-        }
-        value
-    }
-}
-
 /// A timestamptz as PostgreSQL reads it, in the session's TimeZone; None = it doesn't.
 pub fn parse_time(text: &str) -> Option<At> {
     use std::str::FromStr;
@@ -453,8 +458,6 @@ pub fn parse_time(text: &str) -> Option<At> {
 mod raw {
     use pgrx::pg_sys::{self, JsonbIteratorToken};
     unsafe extern "C-unwind" {
-        pub fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
-        pub fn pg_detoast_datum(datum: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
         pub fn numeric_out(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
         pub fn pnstrdup(text: *const std::ffi::c_char, length: usize) -> *mut std::ffi::c_char;
         pub fn int64_to_numeric(value: i64) -> pg_sys::Numeric;

@@ -18,8 +18,10 @@ pub enum Command {
     Prepare(String),
     /// COMMIT PREPARED, or ROLLBACK PREPARED.
     Finish { gid: String, commit: bool },
-    /// DROP EXTENSION or ALTER EXTENSION … UPDATE, of whichever.
+    /// ALTER EXTENSION … UPDATE, of whichever; DROP EXTENSION of another one.
     Extension,
+    /// DROP EXTENSION of ours.
+    DropExtension,
     /// REASSIGN OWNED.
     Reassign,
 }
@@ -69,7 +71,10 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
             }
             pg_sys::NodeTag::T_DropStmt => {
                 let s = statement as *mut pg_sys::DropStmt;
-                ((*s).removeType == pg_sys::ObjectType::OBJECT_EXTENSION).then_some(Command::Extension)
+                ((*s).removeType == pg_sys::ObjectType::OBJECT_EXTENSION).then(|| match names(&(*s).objects, c"tenant_q") {
+                    true => Command::DropExtension,
+                    false => Command::Extension,
+                })
             }
             pg_sys::NodeTag::T_AlterExtensionStmt => Some(Command::Extension),
             pg_sys::NodeTag::T_ReassignOwnedStmt => Some(Command::Reassign),
@@ -85,6 +90,18 @@ unsafe fn classify(statement: *mut pg_sys::Node) -> Option<Command> {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether a list of names has this one.
+unsafe fn names(list: &*mut pg_sys::List, name: &CStr) -> bool {
+    // SAFETY: a list of String nodes.
+    unsafe {
+        !list.is_null()
+            && (0..(**list).length).any(|i| {
+                let one = (*(**list).elements.add(i as usize)).ptr_value as *mut pg_sys::String;
+                (*one).type_ == pg_sys::NodeTag::T_String && CStr::from_ptr((*one).sval) == name
+            })
     }
 }
 

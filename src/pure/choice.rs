@@ -165,6 +165,17 @@ choices! {
         Any = "any",
     }
 
+    /// How a task has ended, as one that depends on it keeps it.
+    pub enum Settled {
+        Done = "done",
+        Failed = "failed",
+        Cancelled = "cancelled",
+        Expired = "expired",
+        Quarantined = "quarantined",
+        /// Nobody can tell any more.
+        Gone = "gone",
+    }
+
     /// Of what the newest successes are counted that a tenant keeps.
     pub enum SavePer {
         None = "none",

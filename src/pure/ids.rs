@@ -84,12 +84,22 @@ pub fn turn_id(queue: &str) -> Id {
 
 /// The id of a flow's member: as much in the order of time as the flow's own.
 pub fn member_id(flow: Id, n: usize) -> Id {
-    const LOW: u128 = 0xFFFF_FFFF;
+    numbered(flow, n, 32)
+}
+
+/// The id of a member of a flow that is a member itself. There may be a hundred thousand such flows of one time beside each
+/// other, so more of it is random.
+pub fn inner_member_id(flow: Id, n: usize) -> Id {
+    numbered(flow, n, 17)
+}
+
+fn numbered(flow: Id, n: usize, bits: u32) -> Id {
+    let low = (1 << bits) - 1;
     let mixed = flow.derived(b"member").0;
     // Time and version from the flow, variant kept, the number last.
     let keep = (flow.0 >> 76) << 76;
     let random = (mixed & ((1 << 76) - 1)) & !(0b11 << 62) | (0b10 << 62);
-    Id(keep | (random & !LOW) | n as u128)
+    Id(keep | (random & !low) | n as u128)
 }
 
 /// The id of the task that a fan-out has in one tenant: the same whoever computes it.

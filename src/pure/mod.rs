@@ -5,6 +5,7 @@
 pub mod atomics;
 pub mod cache;
 pub mod choice;
+pub mod fix;
 pub mod heap;
 pub mod ids;
 pub mod interleave;
@@ -12,7 +13,9 @@ pub mod like;
 pub mod nearest;
 pub mod nested;
 pub mod options;
+pub mod period;
 pub mod rate;
+pub mod reason;
 pub mod retry;
 pub mod schedule;
 pub mod shares;

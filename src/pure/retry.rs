@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt: pure, (policy, attempt, seed) → delay.
+//! How long to wait before the next attempt: pure, (policy, attempt, attempts in all, seed) → delay.
 //!
 //! A policy is what `tq_backoff` returns, a jsonb document, so that it can be stored, passed on
 //! and read by people. The presets reproduce the formulas of the systems they are named after.
@@ -23,13 +23,15 @@ pub enum Kind {
     Exponential,
     /// The n-th of `delays`, the last one for all further attempts.
     List,
-    /// Celery: min(`cap` 600 s, `base` 1 s · 2ⁿ), full jitter on request.
+    /// Celery: `base` 1 s · `factor` 1 · 2ⁿ, at most 600 s, by chance anything between nothing and that.
     Celery,
-    /// dramatiq: 15 s · 2ⁿ, at most 7 days, up to half of it taken off by chance.
+    /// dramatiq: `base` 15 s · 2ⁿ, by chance up to twice as long; what is beyond 7 days is something between half of
+    /// that and all of it.
     Dramatiq,
-    /// RQ: a list of intervals, 0 by default.
+    /// RQ: `delays`, the last of which is before the last attempt: where there are more attempts than delays the first
+    /// one is repeated, where there are fewer the first ones are left out. Without a limit of attempts as a list.
     Rq,
-    /// procrastinate: `base` at once.
+    /// procrastinate: `base` 0 + `linear` 0 · n + `factor` 0 ⁿ⁺¹ seconds.
     Procrastinate,
 }
 
@@ -43,9 +45,12 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear: Option<f64>,
+    /// The longest delay. By default that of the kind, but never less than the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<f64>,
-    /// Share of the delay that is random: 0.1 = ± 10 %. `celery` and `dramatiq` only take off: 1 =
-    /// anything from 0 to the delay, 0.5 = from half of it.
+    /// Share of the delay that is random: 0.1 = ± 10 %. `celery` only takes off: 1 = anything from 0 to the delay.
+    /// `dramatiq` only adds: 1 = up to twice the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -65,6 +70,7 @@ impl Default for Policy {
             kind: Kind::Exponential,
             base: None,
             factor: None,
+            linear: None,
             cap: None,
             jitter: None,
             delays: vec![],
@@ -74,8 +80,20 @@ impl Default for Policy {
     }
 }
 
-fn micros(seconds: f64) -> i64 {
-    (seconds * SECOND as f64).round().clamp(0.0, 36500.0 * DAY as f64) as i64
+/// The longest delay of all.
+const CENTURY: f64 = (36_500 * DAY) as f64;
+
+fn micros(seconds: f64) -> f64 {
+    (seconds * SECOND as f64).round().clamp(0.0, CENTURY)
+}
+
+/// Nothing is nothing however often: what it is multiplied by may be beyond all numbers.
+fn times(first: f64, by: f64) -> f64 {
+    if first == 0.0 { 0.0 } else { first * by }
+}
+
+fn raised(factor: f64, to: u32) -> f64 {
+    factor.powi(to.min(1000) as i32)
 }
 
 /// Uniform in [0, 1), the same for the same seed.
@@ -87,38 +105,73 @@ fn unit(seed: u64) -> f64 {
 }
 
 impl Policy {
-    /// The wait after the `attempt`-th attempt (from 1) has failed.
-    pub fn delay(&self, attempt: u32, seed: u64) -> Span {
+    /// The wait after the `attempt`-th attempt (from 1) of at most `most` (0: of any number) has failed.
+    pub fn delay(&self, attempt: u32, most: u32, seed: u64) -> Span {
         let n = attempt.max(1) - 1;
-        let grow = |factor: f64| factor.powi(n.min(1000) as i32);
-        // Nothing is nothing however often: what it is multiplied by may be beyond all numbers.
-        let grown = |default: i64, by: f64| match self.base.map_or(default, micros) {
-            0 => 0.0,
-            base => base as f64 * by,
-        };
-        let factor = self.factor;
+        let base = |default: i64| self.base.map_or(default as f64, micros);
+        let factor = |default: f64| self.factor.unwrap_or(default);
+        // What is waited, the longest that is waited if nothing else is said, and the share of chance.
         let (plain, cap, jitter) = match self.kind {
-            Kind::Fixed => (grown(15 * SECOND, 1.0), None, 0.0),
-            Kind::Linear => (grown(15 * SECOND, 1.0 + factor.unwrap_or(1.0) * n as f64), Some(HOUR), 0.0),
-            Kind::Exponential => (grown(15 * SECOND, grow(factor.unwrap_or(2.0))), Some(HOUR), 0.1),
-            Kind::Dramatiq => (grown(15 * SECOND, grow(factor.unwrap_or(2.0))), Some(7 * DAY), 0.5),
-            Kind::Celery => (grown(SECOND, grow(factor.unwrap_or(2.0))), Some(10 * MINUTE), 1.0),
-            Kind::Procrastinate => (grown(0, grow(factor.unwrap_or(1.0))), None, 0.0),
-            Kind::List | Kind::Rq => {
-                let at = (n as usize).min(self.delays.len().saturating_sub(1));
-                (self.delays.get(at).map_or(0.0, |d| micros(*d) as f64), None, 0.0)
+            Kind::Fixed => (base(15 * SECOND), CENTURY, 0.0),
+            Kind::Linear => {
+                let base = base(15 * SECOND);
+                (times(base, 1.0 + times(factor(1.0), n.into())), base.max(HOUR as f64), 0.0)
             }
+            Kind::Exponential => {
+                let base = base(15 * SECOND);
+                (times(base, raised(factor(2.0), n)), base.max(HOUR as f64), 0.1)
+            }
+            Kind::Dramatiq => {
+                let base = base(15 * SECOND);
+                (times(base, raised(factor(2.0), n)), base.max(7.0 * DAY as f64), 1.0)
+            }
+            Kind::Celery => {
+                let base = times(base(SECOND), factor(1.0));
+                (times(base, raised(2.0, n)), base.max(10.0 * MINUTE as f64), 1.0)
+            }
+            Kind::Procrastinate => {
+                let linear = times(self.linear.map_or(0.0, micros), n.into());
+                (base(0) + linear + SECOND as f64 * raised(factor(0.0), n.saturating_add(1)), CENTURY, 0.0)
+            }
+            Kind::List | Kind::Rq if !self.delays.is_empty() => (micros(self.delays[self.place(n, most)]), CENTURY, 0.0),
+            Kind::List | Kind::Rq => (base(0), CENTURY, 0.0),
         };
-        let cap = self.cap.map(micros).or(cap).unwrap_or(36500 * DAY) as f64;
-        let capped = plain.min(cap);
+        let cap = self.cap.map_or(cap, micros).min(CENTURY);
         let share = self.jitter.unwrap_or(jitter).clamp(0.0, 1.0);
-        let random = unit(seed ^ ((attempt as u64) << 32));
-        let jittered = match self.kind {
-            // The formula's delay is the longest one there, as in the originals.
-            Kind::Celery | Kind::Dramatiq => capped * (1.0 - share * random),
-            _ => capped * (1.0 + share * (2.0 * random - 1.0)),
+        let draw = |nth: u64| unit(seed ^ (u64::from(attempt) << 32) ^ nth);
+        let delay = match self.kind {
+            Kind::Celery => plain.min(cap) * (1.0 - share * draw(0)),
+            Kind::Dramatiq => match plain * (1.0 + share * draw(0)) {
+                long if long > cap => cap * (1.0 - share / 2.0 * draw(1)),
+                delay => delay,
+            },
+            _ => plain.min(cap) * (1.0 + share * (2.0 * draw(0) - 1.0)),
         };
-        Span::of_micros(jittered.clamp(0.0, cap.max(0.0)) as i64)
+        Span::of_micros(delay.clamp(0.0, cap) as i64)
+    }
+
+    /// Which of `delays` follows the attempt `n` (from 0).
+    fn place(&self, n: u32, most: u32) -> usize {
+        let last = self.delays.len() - 1;
+        let place = match (self.kind, most) {
+            (Kind::Rq, 1..) => self.delays.len().saturating_sub(most.saturating_sub(n + 1) as usize),
+            _ => n as usize,
+        };
+        place.min(last)
+    }
+
+    /// A parameter that means nothing to this kind.
+    pub fn unused(&self) -> Option<&'static str> {
+        let grows = !matches!(self.kind, Kind::Fixed | Kind::List | Kind::Rq);
+        let listed = matches!(self.kind, Kind::List | Kind::Rq);
+        let based = self.kind != Kind::List && self.delays.is_empty();
+        let given = [
+            (self.factor.is_some(), grows, "factor"),
+            (self.linear.is_some(), self.kind == Kind::Procrastinate, "linear"),
+            (!self.delays.is_empty(), listed, "delays"),
+            (self.base.is_some(), based, "base"),
+        ];
+        given.into_iter().find(|(given, means, _)| *given && !means).map(|(_, _, name)| name)
     }
 
     /// Whether an error of this SQLSTATE is worth another attempt.
@@ -129,7 +182,8 @@ impl Policy {
 
     /// What is wrong with the policy; None = nothing.
     pub fn fault(&self) -> Option<String> {
-        for (name, value) in [("base", self.base), ("factor", self.factor), ("cap", self.cap), ("jitter", self.jitter)] {
+        let numbers = [self.base, self.factor, self.linear, self.cap, self.jitter];
+        for (name, value) in ["base", "factor", "linear", "cap", "jitter"].into_iter().zip(numbers) {
             if value.is_some_and(|v| !v.is_finite() || v < 0.0) {
                 return Some(format!("{name} is negative or not a number"));
             }

@@ -8,7 +8,7 @@ pub enum Outcome {
     Done,
     Failed,
     Retry,
-    /// Cancelled, expired, or overtaken by a change of its row.
+    /// Cancelled, expired, put off, or overtaken by a change of its row.
     Over,
     /// Not begun: what it was picked by holds no more. It goes back, with the rest of its list.
     Outdated,
@@ -171,6 +171,9 @@ impl Stored {
 }
 
 impl Ended {
+    /// Ways to end other than done.
+    pub const UNWELL: [Ended; 4] = [Ended::Failed, Ended::Cancelled, Ended::Expired, Ended::Quarantined];
+
     /// As people see it.
     pub fn seen(self) -> State {
         match self {
@@ -180,6 +183,15 @@ impl Ended {
             Ended::Quarantined => State::Quarantined,
             Ended::Failed | Ended::Unknown => State::Failed,
         }
+    }
+    /// In views, where it is searched for by the word: what its owner has made up is no way to end.
+    pub fn word(self) -> &'static str {
+        if self == Ended::Unknown { "unknown" } else { self.seen().name() }
+    }
+    /// The only one that is shown as this word.
+    pub fn of_word(word: &str) -> Option<Ended> {
+        const ALL: [Ended; 5] = [Ended::Done, Ended::Failed, Ended::Cancelled, Ended::Expired, Ended::Quarantined];
+        ALL.into_iter().find(|ended| ended.word() == word)
     }
 }
 
@@ -207,6 +219,8 @@ pub enum AttemptEnd {
     Failed,
     /// The handler has asked for another one.
     Retry,
+    /// The same, and this one doesn't count.
+    Snoozed,
     TimedOut,
     Interrupted,
 }
@@ -216,6 +230,7 @@ impl AttemptEnd {
         match self {
             AttemptEnd::Failed => "failed",
             AttemptEnd::Retry => "retry",
+            AttemptEnd::Snoozed => "snoozed",
             AttemptEnd::TimedOut => "timeout",
             AttemptEnd::Interrupted => "interrupted",
         }

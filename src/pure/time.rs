@@ -43,9 +43,6 @@ impl At {
     pub const fn saturating_add(self, span: Span) -> At {
         At(self.0.saturating_add(span.0))
     }
-    pub const fn saturating_sub(self, span: Span) -> At {
-        At(self.0.saturating_sub(span.0))
-    }
     /// Which minute since 2000 it is in.
     pub const fn minute(self) -> i64 {
         self.0 / Span::MINUTE.0

@@ -144,6 +144,9 @@ pub fn write(
         Schedules::PROBLEM.null(),
         Schedules::STATE.to(state.as_ref()),
     ]);
+    if table.is_so(row, &set) {
+        return Write::Done;
+    }
     let gone = table.update(row, &set);
     if gone == Write::Done {
         transaction::see_own_writes();

@@ -7,6 +7,7 @@ use crate::postgres::code::MayRunCode;
 use crate::postgres::column::Set;
 use crate::postgres::error::{Error, Result};
 use crate::postgres::interval::{Interval, format_interval, parse_in_parts, span_of};
+use crate::postgres::part::Part;
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::{Jsonb, parse_time};
@@ -19,12 +20,14 @@ use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
 use crate::pure::schedule::zone;
 use crate::pure::time::{At, Span, instant, is_date, time_text};
+use crate::schedules;
 use crate::schedules::follow::{self, AFTER_MAX};
 use crate::schedules::options::Options;
 use crate::schedules::row::CATCH_UP_LIMIT_MAX;
 use crate::settings;
 use crate::task::document::time_json;
 use crate::task::new::task_object;
+use crate::task::queue::only_superuser;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Schedules;
 use crate::tenant::rights::Caller;
@@ -95,11 +98,19 @@ pub struct Definition {
     pub description: Option<String>,
 }
 
+/// What a definition says of its times in any tenant.
+pub struct Alone {
+    pub rule: Rule,
+    pub month_end: MonthEnd,
+    pub active_hours: Option<ActiveHours>,
+}
+
 /// A definition that makes sense in its tenant.
 pub struct Checked {
     pub rule: Rule,
     pub zone: chrono_tz::Tz,
     pub month_end: MonthEnd,
+    pub active_hours: Option<ActiveHours>,
     /// None: not looked at.
     pub handler: Option<Rc<Handler>>,
 }
@@ -170,23 +181,23 @@ impl Definition {
     /// Everything that can be wrong with it in this tenant, for `author`, who answers for it. `fires`: its
     /// handler is called, so it must be there and be called rightly.
     pub fn check(&self, tenant: &Rc<Tenant>, author: &Caller, fires: bool) -> Result<Checked> {
-        let (rule, month_end) = self.check_alone()?;
-        let zone = zone::parse_zone(&self.tz.clone().unwrap_or_else(|| tenant.zone()))?;
+        let Alone { rule, month_end, active_hours } = self.check_alone()?;
+        let zone = schedules::zone::of(tenant, self.tz.as_deref())?;
         let handler = if fires { Some(self.check_call(tenant, author)?) } else { None };
-        Ok(Checked { rule, zone, month_end, handler })
+        Ok(Checked { rule, zone, month_end, active_hours, handler })
     }
 
     fn check_call(&self, tenant: &Rc<Tenant>, author: &Caller) -> Result<Rc<Handler>> {
         let handler = handler::require(tenant, &self.handler)?;
         self.check_args(&handler, handler.code_at_enqueue(tenant).as_ref())?;
         if sandbox::is_superuser(pgrx::pg_sys::Oid::from(handler.run_as)) && !author.superuser {
-            return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may schedule it", self.handler)));
+            return Err(only_superuser(&self.handler, "schedule it"));
         }
         Ok(handler)
     }
 
     /// What can be wrong with it whatever the tenant.
-    pub fn check_alone(&self) -> Result<(Rule, MonthEnd)> {
+    pub fn check_alone(&self) -> Result<Alone> {
         self.check_given()?;
         let rule = Rule::parse(&self.rule, self.day_and.unwrap_or(false))?;
         self.tz.as_deref().map(zone::parse_zone).transpose()?;
@@ -220,9 +231,7 @@ impl Definition {
             check_condition(expression)?;
         }
         self.check_after(&rule)?;
-        if let Some(text) = &self.active_hours {
-            ActiveHours::parse(text)?;
-        }
+        let active_hours = self.active_hours.as_deref().map(ActiveHours::parse).transpose()?;
         if let Some(args) = &self.args
             && args.size() > settings::max_args_bytes()
         {
@@ -233,8 +242,8 @@ impl Definition {
         if self.repeats.is_some_and(|n| n < -1) {
             return Err(Error::invalid("repeats is below -1").hint("-1 fires for ever, 0 never, n that many times."));
         }
-        if self.start_at.is_some_and(|t| !is_date(t)) {
-            return Err(Error::invalid("start_at is not in the years 1 to 9999"));
+        for (what, time) in [("start_at", self.start_at), ("until", self.until)] {
+            check_date(what, time)?;
         }
         if let (Some(start), Some(until)) = (self.start_at, self.until)
             && until < start
@@ -250,7 +259,7 @@ impl Definition {
             base.check()?;
             base.refuse_sync("a schedule")?;
         }
-        Ok((rule, month_end))
+        Ok(Alone { rule, month_end, active_hours })
     }
 
     pub fn check_until(&self) -> Result<()> {
@@ -353,17 +362,16 @@ impl Definition {
         }
     }
 
-    /// As a document whose keys are tq_schedule's parameters; what is inherited is left out.
-    pub fn document(&self) -> Result<Json> {
+    /// As a document whose keys are tq_schedule's parameters; what is inherited is left out. `task` as the row has it: that and
+    /// `args` are taken as they are, however deep. 54000 for what no document holds.
+    pub fn document(&self, task: Option<&Jsonb>) -> Result<Jsonb> {
         let mut o = Map::new();
         let mut put = |key: &str, value: Option<Json>| o.extend(value.map(|v| (key.to_string(), v)));
         let text = |t: &Option<String>| t.clone().map(Json::from);
         let span = |i: &Option<Interval>| i.map(|i| Json::from(format_interval(&i)));
-        let args = self.args.as_ref().map(|a| a.parsed().ok_or_else(|| unreadable(&self.name))).transpose()?;
         put("name", Some(self.name.clone().into()));
         put("handler", Some(self.handler.clone().into()));
         put("rule", Some(self.rule.clone().into()));
-        put("args", args);
         put("tz", text(&self.tz));
         put("start_at", self.start_at.map(|t| time_json(Some(t))));
         put("until", self.until.map(|t| time_json(Some(t))));
@@ -380,22 +388,23 @@ impl Definition {
         put("active_hours", text(&self.active_hours));
         put("after", self.after.clone().map(Json::from));
         put("after_outcome", self.after_outcome.as_ref().map(|said| said.word().into()));
-        put("task", self.task.clone());
         put("enabled", self.enabled.filter(|e| !e).map(Json::from));
         put("tags", self.tags.clone().map(Json::from));
         put("description", text(&self.description));
-        Ok(Json::Object(o))
+        let whole: Vec<_> =
+            [("args", self.args.as_ref()), ("task", task)].into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        Jsonb::object(&o, &whole)
     }
 
     /// The same back. JSON null is "not given", but in args.
-    pub fn of_document(document: &Json) -> Result<Definition> {
-        let Json::Object(map) = document else {
+    pub fn of_document(document: Part) -> Result<Definition> {
+        if !document.is_object() {
             return Err(
                 Error::invalid("a schedule is not an object").hint("Write it as {\"name\": \"…\", \"handler\": \"…\", \"rule\": \"…\"}.")
             );
-        };
-        let mut d = Definition::default();
-        for (key, value) in map {
+        }
+        let mut d = Definition { args: document.get("args").map(|args| args.document()).transpose()?, ..Definition::default() };
+        for (key, value) in &document.without(&["args"]) {
             if !DefinitionArgs::NAMES.contains(&key.as_str()) {
                 let error = Error::invalid(format!("schedule key \"{key}\" is not known"));
                 return Err(match nearest(key, DefinitionArgs::NAMES.iter().copied()) {
@@ -403,7 +412,7 @@ impl Definition {
                     None => error.detail("The keys are tq_schedule's parameters."),
                 });
             }
-            if value.is_null() && key != "args" {
+            if value.is_null() {
                 continue;
             }
             let wrong = |expected: &str| Error::invalid(format!("schedule key \"{key}\" is not {expected}"));
@@ -426,7 +435,6 @@ impl Definition {
                 "name" => d.name = text()?,
                 "handler" => d.handler = text()?,
                 "rule" => d.rule = text()?,
-                "args" => d.args = Some(Jsonb::of(value)),
                 "tz" => d.tz = Some(text()?),
                 "start_at" => d.start_at = Some(time()?),
                 "until" => d.until = Some(time()?),
@@ -487,6 +495,14 @@ pub struct Documents {
     pub options: Option<Jsonb>,
 }
 
+/// A time of a schedule is one that rules are computed for.
+pub fn check_date(what: &str, time: Option<At>) -> Result<()> {
+    match time {
+        Some(t) if !is_date(t) => Err(Error::invalid(format!("{what} is not in the years 1 to 9999"))),
+        _ => Ok(()),
+    }
+}
+
 impl Checked {
     /// As it was registered; the definition may have an alias of it.
     pub fn handler_name<'a>(&'a self, definition: &'a Definition) -> &'a str {
@@ -500,6 +516,8 @@ impl Checked {
             anchor: instant(anchor),
             start_at: definition.start_at.map(instant),
             until: definition.until.map(instant),
+            active_hours: self.active_hours.as_ref(),
+            back_to: None,
             month_end: self.month_end,
             seed,
         }

@@ -15,15 +15,16 @@ use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, transaction};
 use crate::pure::choice::{AfterOutcome, Said};
+use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
 use crate::pure::schedule::rule::Rule;
-use crate::pure::state::Ended;
+use crate::pure::state::{Ended, State};
 use crate::pure::time::At;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::of_all::is_of_all;
 use crate::schedules::options::Options;
 use crate::shared::wake;
-use crate::tenant::columns::{Schedules, Tasks};
+use crate::tenant::columns::{Results, Schedules, Tasks};
 use crate::tenant::{Tenant, lock};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -57,12 +58,28 @@ pub struct Notes {
     /// The last task whose only_if was not true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// The last task, which has ended and left nothing else behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+    /// When one of its tasks last ended well, as far as no result says so any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<At>,
+    /// When one last failed for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<At>,
     /// What its `repeats` was when it was declared; the column has what is left of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granted: Option<i32>,
     /// How often the clock was set back so that fire times come again: they are not the same ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock: u32,
+}
+
+/// A task, and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    pub task: String,
+    pub status: String,
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -73,6 +90,15 @@ impl Notes {
     /// What can't be read is forgotten: it is nobody's definition.
     pub fn of(row: &Row<Schedules>) -> Notes {
         row.get(Schedules::STATE).and_then(|j| serde_json::from_value(j).ok()).unwrap_or_default()
+    }
+    /// How its last task ended, if that is this one and it has left nothing else behind.
+    pub fn status_of(&self, task: Id) -> Option<&'static str> {
+        let task = task.to_string();
+        if self.skipped.as_ref() == Some(&task) {
+            return Some("skipped");
+        }
+        let gone = self.gone.as_ref().filter(|gone| gone.task == task)?;
+        State::ALL.into_iter().map(State::name).find(|name| *name == gone.status)
     }
     /// None: nothing worth a column.
     pub fn document(&self) -> Option<Jsonb> {
@@ -135,6 +161,12 @@ pub fn change(table: &Table<Schedules>, name: &str, mut f: impl FnMut(&Row<Sched
     Err(crate::schedules::contended(name))
 }
 
+/// The schedule that somebody may have meant.
+pub fn nearest_name(table: &Table<Schedules>, name: &str) -> Option<String> {
+    let names: Vec<String> = table.scan(&Schedules::BY_NAME, &[]).filter_map(|row| row.text(Schedules::NAME)).take(10_000).collect();
+    nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
 /// What to write: the notes, and columns of plain values.
 pub struct Rewrite {
     pub state: Notes,
@@ -149,12 +181,10 @@ pub fn check(tenant: &Tenant, table: &Table<Schedules>, name: &str, after: &[Str
     for other in after {
         if other != name && find(table, other).is_none() {
             let error = Error::undefined(format!("after names schedule \"{other}\", which does not exist in tenant \"{}\"", tenant.name));
-            let names: Vec<String> =
-                table.scan(&Schedules::BY_NAME, &[]).filter_map(|row| row.text(Schedules::NAME)).take(10_000).collect();
-            return Err(match nearest(other, names.iter().map(String::as_str)) {
-                Some(near) => error.detail(format!("The nearest name is \"{near}\".")),
-                None => error.hint("Make that schedule first."),
-            });
+            return Err(error.hint(match nearest_name(table, other) {
+                Some(near) => format!("Did you mean \"{near}\"?"),
+                None => "Make that schedule first.".into(),
+            }));
         }
     }
     match circle(name, after, |other| find(table, other).map(|row| after_of(&row))) {
@@ -245,16 +275,66 @@ pub fn ended(tenant: &Tenant, task: &Row<Tasks>, state: Ended) -> std::result::R
     let Some(name) = task.text(Tasks::SCHEDULE) else { return Ok(()) };
     let table = tenant.open(tenant.schedule, Access::Write)?;
     let Some(row) = find(&table, &name) else { return Ok(()) };
-    let before = Notes::of(&row).before;
     if state == Ended::Failed {
+        let succeeded = last_success_before(tenant, &name)?;
         change(&table, &name, |row| {
             let failures = row.get(Schedules::FAIL_COUNT).unwrap_or(0).saturating_add(1);
-            Some(Rewrite { state: Notes::of(row), columns: vec![Schedules::FAIL_COUNT.to(failures)] })
+            let mut state = Notes::of(row);
+            state.succeeded = state.succeeded.max(succeeded);
+            state.failed = Some(clock::now());
+            Some(Rewrite { state, columns: vec![Schedules::FAIL_COUNT.to(failures)] })
         })?;
     }
+    tell_followers(tenant, &table, &row, state)
+}
+
+/// When the schedule's last task before this one ended, if it did well: behind many failures nobody would look for it.
+fn last_success_before(tenant: &Tenant, name: &str) -> Result<Option<At>> {
+    let Some(results) = tenant.try_open(tenant.result, Access::Read)? else { return Ok(None) };
+    Ok(LastEnds::among(&results.fetch_at_most(0), name, 2).success)
+}
+
+/// When the schedule's tasks last ended well, and failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastEnds {
+    pub success: Option<At>,
+    pub failure: Option<At>,
+}
+
+impl LastEnds {
+    /// Among so many of the newest results.
+    pub fn among(results: &Table<Results>, name: &str, newest: usize) -> LastEnds {
+        let mut last = LastEnds::default();
+        if !results.has(&Results::BY_SCHEDULE) {
+            return last;
+        }
+        for row in results.scan(&Results::BY_SCHEDULE, &[Results::SCHEDULE.equals(name)]).backward().take(newest) {
+            let kind = match row.letter(Results::STATE) {
+                Ended::Done => &mut last.success,
+                Ended::Failed | Ended::Expired | Ended::Quarantined => &mut last.failure,
+                _ => continue,
+            };
+            *kind = kind.or(row.get(Results::FINISHED_AT));
+            if last.success.is_some() && last.failure.is_some() {
+                break;
+            }
+        }
+        last
+    }
+
+    /// With what its row notes of results that are gone.
+    pub fn or_noted(self, row: &Row<Schedules>) -> LastEnds {
+        let notes = Notes::of(row);
+        LastEnds { success: self.success.max(notes.succeeded), failure: self.failure.max(notes.failed) }
+    }
+}
+
+/// A task of this schedule has ended for good: whoever comes after it is told.
+pub fn tell_followers(tenant: &Tenant, table: &Table<Schedules>, row: &Row<Schedules>, state: Ended) -> std::result::Result<(), Failure> {
+    let name = row.text(Schedules::NAME).unwrap_or_default();
     let mut released = None;
-    for follower in before {
-        change(&table, &follower, |row| {
+    for follower in Notes::of(row).before {
+        change(table, &follower, |row| {
             let now = clock::now();
             let state = after_end(row, &name, state, now)?;
             let Some(at) = state.released else { return Some(Rewrite { state, columns: vec![] }) };

@@ -11,7 +11,6 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::interval::span_of;
 use crate::postgres::row::Row;
 use crate::pure::choice::Said;
-use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::CatchUp;
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::setback;
@@ -31,6 +30,13 @@ pub struct Planned {
     pub state: Notes,
 }
 
+impl Planned {
+    /// The next fire time of its rule, whatever it was released for in between.
+    pub fn next_of_rule(&self) -> Option<At> {
+        if self.state.released.is_some() { self.state.planned } else { self.next }
+    }
+}
+
 fn never(why: &str) -> Error {
     Error::invalid("the schedule never fires").detail(why.to_string())
 }
@@ -39,35 +45,35 @@ const NO_FIRE_TIME: &str = "Its rule has no fire time between start_at and until
 /// A new schedule. `plan` counts from the moment that it is made.
 pub fn anew(definition: &Definition, plan: &Plan) -> Result<Planned> {
     let first = plan.first();
-    if first.is_none() && definition.repeats != Some(0) && !plan.rule.is_after() {
-        return Err(never(NO_FIRE_TIME));
+    if first.is_none() && definition.repeats != Some(0) {
+        check_fires(definition, plan)?;
     }
-    beginning(definition, plan, first)
+    Ok(beginning(definition, plan, first))
 }
 
 /// A new schedule whose first fire time is known.
-pub fn beginning(definition: &Definition, plan: &Plan, first: Option<DateTime<Utc>>) -> Result<Planned> {
+pub fn beginning(definition: &Definition, plan: &Plan, first: Option<DateTime<Utc>>) -> Planned {
     let repeats = definition.repeats.unwrap_or(-1);
-    let first = first.filter(|_| repeats != 0).map(|first| within_hours(definition, plan, first)).transpose()?;
-    let next = first.filter(|_| definition.enabled.unwrap_or(true)).map(At::from);
+    let next = first.filter(|_| repeats != 0 && definition.enabled.unwrap_or(true)).map(At::from);
     let state = Notes { granted: definition.repeats.filter(|n| *n > 0), ..Notes::default() };
-    Ok(Planned { next, anchor: At::from(plan.anchor), repeats, state })
+    Planned { next, anchor: At::from(plan.anchor), repeats, state }
 }
 
-/// The fire time `first`, or where the rule is 'once' the first moment after it that lies in the active hours.
-/// An error if none of the rule's ever does.
-pub fn within_hours(definition: &Definition, plan: &Plan, first: DateTime<Utc>) -> Result<DateTime<Utc>> {
-    let Some(hours) = definition.active_hours.as_deref().map(ActiveHours::parse).transpose()? else { return Ok(first) };
-    if !plan.rule.is_once() {
+/// A plan without a first fire time is one of a schedule that fires all the same, after others; else why it never does.
+pub fn check_fires(definition: &Definition, plan: &Plan) -> Result<()> {
+    refuse_idle(definition, plan, Plan { active_hours: None, ..*plan }.first().is_some())
+}
+
+/// `closed`: it would have a fire time if it weren't for its active hours.
+fn refuse_idle(definition: &Definition, plan: &Plan, closed: bool) -> Result<()> {
+    match closed {
+        _ if plan.rule.is_after() => Ok(()),
+        false => Err(never(NO_FIRE_TIME)),
+        true if plan.rule.is_once() => Err(never("Its active_hours don't begin again before until.")),
         // What comes after others has fire times that aren't the rule's.
-        let ever = !definition.after().is_empty() || hours.first_within(plan, first).is_some();
-        return if ever { Ok(first) } else { Err(never("None of its fire times lies in active_hours.")) };
+        true if !definition.after().is_empty() => Ok(()),
+        true => Err(never("None of its fire times lies in active_hours.")),
     }
-    if hours.contain(plan.zone, first) {
-        return Ok(first);
-    }
-    let opening = hours.next_opening(plan.zone, first).filter(|t| plan.until.is_none_or(|until| *t <= until));
-    opening.ok_or_else(|| never("Its active_hours don't begin again before until."))
 }
 
 /// How a definition is put in another one's place.
@@ -190,12 +196,13 @@ impl<'a> Redefinition<'a> {
         } else {
             plan.first().filter(|t| *t > from || self.begins_anew()).or_else(|| plan.next_after(from))
         };
-        let fires = self.repeats != 0 && self.enabled && !plan.rule.is_after();
-        match next {
-            Some(next) if fires => Ok(Some(At::from(within_hours(self.new, plan, next)?))),
-            None if fires && self.is_to_fire() => Err(self.never_again()),
-            next => Ok(next.map(At::from)),
+        if next.is_none() && self.repeats != 0 && self.enabled && self.is_to_fire() {
+            if self.plan.rule.fires_once() && self.enabled_changed {
+                return Err(never("Its time has passed while it was disabled.").hint("Give it another rule, or use tq_fire()."));
+            }
+            refuse_idle(self.new, plan, Plan { active_hours: None, ..*plan }.next_after(from).is_some())?;
         }
+        Ok(next.map(At::from))
     }
 
     /// A one-time schedule whose time has passed without a run, because something was wrong with it.
@@ -215,7 +222,7 @@ impl<'a> Redefinition<'a> {
             return Err(never("It missed its only fire time, and the deadline has passed.")
                 .hint("Give it another rule or a longer deadline, or use tq_fire()."));
         }
-        Ok(Some(At::from(within_hours(self.new, &plan, missed)?)))
+        Ok(Some(At::from(missed)))
     }
 
     /// Until when fire times have been served. A clock that was far ahead tells nothing: see pure/schedule/setback.rs.
@@ -232,13 +239,6 @@ impl<'a> Redefinition<'a> {
         }
         !self.begins_as_before || self.enabled_changed || self.problem || self.row.get(Schedules::NEXT_RUN).is_some()
     }
-
-    fn never_again(&self) -> Error {
-        if self.plan.rule.fires_once() && self.enabled_changed {
-            return never("Its time has passed while it was disabled.").hint("Give it another rule, or use tq_fire().");
-        }
-        never(NO_FIRE_TIME)
-    }
 }
 
 /// What is left of `granted` fire times where `left` are left of those granted before.
@@ -252,9 +252,14 @@ fn repeats_left(granted: Option<i32>, before: Option<i32>, left: Option<i32>) ->
 /// served at once, even if it was served before.
 pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: At, now: At) -> Result<()> {
     let refused = |why: &str| Error::invalid(why.to_string());
-    let hours = definition.active_hours.as_deref().map(ActiveHours::parse).transpose()?;
-    if hours.is_some_and(|h| !h.contain(plan.zone, instant(at))) {
+    if plan.active_hours.is_some_and(|hours| !hours.contain(plan.zone, instant(at))) {
         return Err(refused("next_run is outside of active_hours"));
+    }
+    if definition.start_at.is_some_and(|start| at < start) {
+        return Err(refused("next_run lies before start_at"));
+    }
+    if definition.until.is_some_and(|until| at > until) {
+        return Err(refused("next_run lies after until"));
     }
     if at > now {
         match planned.state.released {
@@ -266,13 +271,10 @@ pub fn run_at(planned: &mut Planned, definition: &Definition, plan: &Plan, at: A
     if definition.deadline.is_some_and(|d| now.saturating_since(at) > span_of(&d)) {
         return Err(refused("next_run is further back than the deadline"));
     }
-    let rules_own = if planned.state.released.is_some() { planned.state.planned } else { planned.next };
+    let rules_own = planned.next_of_rule();
     let then = if definition.catch_up.as_ref().and_then(Said::choice) == Some(CatchUp::All) {
-        // Each fire time since then: what counts, counts from there.
-        if plan.rule.counts() && plan.start_at.is_none() {
-            planned.anchor = planned.anchor.min(at);
-        }
-        Plan { anchor: instant(planned.anchor), ..*plan }.next_after(instant(at)).map(At::from)
+        // Each fire time since then; they stay the rule's own, whatever time this one is.
+        Plan { anchor: instant(planned.anchor), back_to: Some(instant(at)), ..*plan }.next_after(instant(at)).map(At::from)
     } else {
         rules_own
     };

@@ -10,8 +10,8 @@ use crate::pure::schedule::active_hours::ActiveHours;
 use crate::pure::schedule::catch_up::{CatchUp, Lateness, Overlap};
 use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule, RuleError};
-use crate::pure::schedule::zone;
 use crate::pure::time::{self, At, Span};
+use crate::schedules;
 use crate::schedules::definition::NAME_BYTES;
 use crate::schedules::follow::Notes;
 use crate::schedules::options::{OfAll, Options};
@@ -112,6 +112,8 @@ impl Schedule {
             anchor: time::instant(self.anchor),
             start_at: self.start_at.map(time::instant),
             until: self.until.map(time::instant),
+            active_hours: self.active_hours.as_ref(),
+            back_to: None,
             month_end: self.month_end,
             // What is drawn is the same in all tenants.
             seed: self.of_all.as_ref().map_or(self.id, |all| all.id).low(),
@@ -141,9 +143,8 @@ impl Schedule {
         if row.outside > ROW {
             return wrong("name", &format!("its row takes {} MB, more than {}", row.outside >> 20, ROW >> 20));
         }
-        let zone_name = row.text(Schedules::TZ).unwrap_or_else(|| tenant.zone());
         let rule = Rule::parse(row.get(Schedules::RULE).unwrap_or(""), row.get(Schedules::DAY_AND).unwrap_or(false))?;
-        let zone = zone::parse_zone(&zone_name)?;
+        let zone = schedules::zone::of(tenant, row.text(Schedules::TZ).as_deref()).map_err(broken("tz"))?;
         let month_end = row.get(Schedules::MONTH_END).map_or(Ok(MonthEnd::Clamp), MonthEnd::parse)?;
         let catch_up = row.get(Schedules::CATCH_UP).map_or(Ok(CatchUp::Once), CatchUp::parse)?;
         let limit = row.get(Schedules::CATCH_UP_LIMIT).unwrap_or(CATCH_UP_LIMIT);
@@ -169,8 +170,10 @@ impl Schedule {
         if !time::is_date(anchor) {
             return wrong("start_at", "the schedule's anchor is not in the years 1 to 9999");
         }
-        if row.get(Schedules::START_AT).is_some_and(|t| !time::is_date(t)) {
-            return wrong("start_at", "start_at is not in the years 1 to 9999");
+        for (parameter, column) in [("start_at", Schedules::START_AT), ("until", Schedules::UNTIL)] {
+            if row.get(column).is_some_and(|t| !time::is_date(t)) {
+                return wrong(parameter, &format!("{parameter} is not in the years 1 to 9999"));
+            }
         }
         let base = match (row.has(Schedules::TASK), row.get(Schedules::TASK)) {
             (false, _) | (_, Some(Json::Null)) => NewTask::default(),

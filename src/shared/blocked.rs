@@ -16,9 +16,10 @@ pub enum Reason {
     Unrecorded,
     Settings,
     Crowded,
+    Unstoppable,
 }
 
-const ALL: [Reason; 10] = [
+const ALL: [Reason; 11] = [
     Reason::None,
     Reason::Locked,
     Reason::Paused,
@@ -29,6 +30,7 @@ const ALL: [Reason; 10] = [
     Reason::Unrecorded,
     Reason::Settings,
     Reason::Crowded,
+    Reason::Unstoppable,
 ];
 
 impl Choice for Reason {
@@ -41,6 +43,11 @@ impl Choice for Reason {
 }
 
 impl Reason {
+    /// Whether somebody has said so, and nothing is wrong.
+    pub fn is_a_pause(self) -> bool {
+        matches!(self, Reason::Paused | Reason::NotReady | Reason::Suspended)
+    }
+
     /// As tq_problems, tq_why and tq_tenants have it; None where there is nothing to say.
     pub fn text(self) -> Option<&'static str> {
         Some(match self {
@@ -53,6 +60,7 @@ impl Reason {
             Reason::Error => "its tables could not be read",
             Reason::Settings => "its settings can't be set",
             Reason::Crowded => "the ends of more of its attempts could not be recorded than tasks are held back one by one",
+            Reason::Unstoppable => "several of its tasks can't be stopped and hold executors",
             Reason::Unrecorded => "how an attempt ended is still to be written down",
         })
     }

@@ -177,7 +177,39 @@ pub struct Counted<'a> {
     pub attempt: i32,
     /// The schedule it comes from; "" = none.
     pub schedule: &'a str,
-    pub run_at: Option<At>,
+    /// From when on it could run.
+    pub due: Option<At>,
+}
+
+/// What one end adds to its handler's counters.
+#[derive(Clone, Copy)]
+struct Sample {
+    outcome: Outcome,
+    run: u64,
+    wait: u64,
+}
+
+impl Sample {
+    fn of(task: &Counted, outcome: Outcome, started_at: At) -> Sample {
+        let now = clock::now();
+        let run = (now - started_at).max(Span::ZERO).micros() as u64;
+        let wait = (started_at - task.due.unwrap_or(started_at)).max(Span::ZERO).micros() as u64;
+        Sample { outcome, run, wait }
+    }
+
+    fn add_to(self, stat: &Stat) {
+        let counter = match self.outcome {
+            Outcome::Done => &stat.done,
+            Outcome::Failed => &stat.failed,
+            _ => &stat.retried,
+        };
+        counter.fetch_add(1);
+        stat.run_total.fetch_add(self.run);
+        stat.wait_total.fetch_add(self.wait);
+        raise(&stat.run_max, self.run);
+        raise(&stat.wait_max, self.wait);
+        stat.used.store(clock::now());
+    }
 }
 
 /// An attempt that began at `started_at` has ended like this. On every task's way: a few atomics.
@@ -185,22 +217,29 @@ pub fn ended(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_
     if !matches!(outcome, Outcome::Done | Outcome::Failed | Outcome::Retry) || started_at == At::UNSET {
         return;
     }
-    let now = clock::now();
-    let run = (now - started_at).max(Span::ZERO).micros() as u64;
-    let wait = (started_at - task.run_at.unwrap_or(started_at)).max(Span::ZERO).micros() as u64;
-    with_place(s, schema, task.handler, |stat| {
-        let counter = match outcome {
-            Outcome::Done => &stat.done,
-            Outcome::Failed => &stat.failed,
-            _ => &stat.retried,
-        };
-        counter.fetch_add(1);
-        stat.run_total.fetch_add(run);
-        stat.wait_total.fetch_add(wait);
-        raise(&stat.run_max, run);
-        raise(&stat.wait_max, wait);
-        stat.used.store(now);
-    });
+    let sample = Sample::of(task, outcome, started_at);
+    with_place(s, schema, task.handler, |stat| sample.add_to(stat));
+}
+
+/// An end that counts once its transaction is committed.
+pub struct Uncommitted {
+    stat: &'static Stat,
+    stamp: u32,
+    sample: Sample,
+}
+
+impl Uncommitted {
+    /// None: there is no place for its handler.
+    pub fn new(s: &Shared, schema: u32, task: &Counted, outcome: Outcome, started_at: At) -> Option<Uncommitted> {
+        let stat = place(s, schema, task.handler)?;
+        Some(Uncommitted { stat, stamp: stat.stamp.load(), sample: Sample::of(task, outcome, started_at) })
+    }
+    /// Atomics only. Unless its place has gone to somebody else meanwhile.
+    pub fn count(&self) {
+        if self.stat.stamp.load() == self.stamp {
+            self.sample.add_to(self.stat);
+        }
+    }
 }
 
 /// An attempt has failed and that was recorded.

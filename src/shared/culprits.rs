@@ -154,7 +154,9 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     c.id.store(item.id);
     c.created_at.store(item.created_at);
     c.attempts.store(item.attempts);
-    c.started_at.store(slot.started_at.load());
+    // One that was about to start when its executor ended starts now.
+    let started_at = slot.started_at.load();
+    c.started_at.store(if started_at == At::UNSET { clock::now() } else { started_at });
     c.deadline.store(slot.deadline.load());
     c.epoch.store(s.file.epoch.load());
     c.claim.store(0);

@@ -94,13 +94,17 @@ shared_struct! {
         pub entered: HandshakeU64,
         pub left: HandshakeU64,
         pub corrections: HandshakeU64,
+        /// Since when the first of what could be picked has waited; unset: nothing is known to.
         pub oldest_due: GaugeAt,
         pub done: GaugeU64,
         pub failed: GaugeU64,
         pub retried: GaugeU64,
         pub finished_since_retention: GaugeU64,
-        /// Where the next retention pass goes on.
-        pub retention_from: GaugeId,
+        /// Where the next retention pass goes on: behind this end, or this id.
+        pub retention_from: GaugeAt,
+        pub retention_from_id: GaugeId,
+        /// When the last task ended that says itself how long its result stays; unset: nobody has listened for it yet.
+        pub brief_until: GaugeAt,
         pub minute: GaugeI64,
         pub done_this_minute: GaugeU64,
         pub done_last_minute: GaugeU64,

@@ -71,6 +71,8 @@ shared_struct! {
         /// The launcher's process number + 1; 0 = there is none.
         pub launcher: HandshakeU32,
         pub launcher_pid: HandshakeU32,
+        /// Executors that can't be stopped (`slot::is_lost`), as the launcher has counted them last.
+        pub lost: GaugeU32,
         /// Something for the launcher to look at; set before its latch.
         pub attention: HandshakeU32,
         /// Until when the launcher sleeps unless it is called; NEVER while it is awake, so that

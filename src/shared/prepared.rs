@@ -151,6 +151,26 @@ fn is_old(s: &Shared, gid: &str) -> bool {
     all.iter().any(|(other, xid)| other == gid && old(*xid))
 }
 
+/// How many prepared transactions this database has, and of how many nobody can know what they have noted.
+pub fn unknown(s: &Shared) -> Result<(usize, usize), pgrx::spi::Error> {
+    let here: Vec<(String, u32)> = sandbox::as_extension(|| {
+        Spi::connect(|c| {
+            let of_this_database =
+                "SELECT p.gid, p.transaction::pg_catalog.text FROM pg_catalog.pg_prepared_xact() p WHERE p.dbid OPERATOR(pg_catalog.=) $1";
+            let rows = c.select(of_this_database, None, &[pgrx::pg_sys::Oid::from(shmem::my_database()).into()])?;
+            let one = |row: pgrx::spi::SpiHeapTupleData| Some((row.get(1).ok()??, row.get::<String>(2).ok()??.parse().ok()?));
+            Ok::<_, pgrx::spi::Error>(rows.filter_map(one).collect())
+        })
+    })?;
+    let (first, lost) = (s.header.first_xid.load(), s.header.prepared_lost.load() == 1);
+    let is_known = |gid: &str| {
+        let (high, low) = digest(gid);
+        s.prepared.iter().any(|p| p.state.load() == KEPT && (p.gid_high.load(), p.gid_low.load()) == (high, low))
+    };
+    let is_unknown = |gid: &str, xid: u32| !is_known(gid) && (lost || first == 0 || (xid.wrapping_sub(first) as i32) < 0);
+    Ok((here.len(), here.iter().filter(|(gid, xid)| is_unknown(gid, *xid)).count()))
+}
+
 /// All prepared transactions of the server: identifier and transaction id.
 fn all() -> Result<Vec<(String, u32)>, pgrx::spi::Error> {
     sandbox::as_extension(|| {

@@ -3,7 +3,7 @@
 use crate::postgres::lwlock::Lock;
 use crate::pure::atomics::{GaugeAt, GaugeI64, GaugeU32, GaugeU64};
 use crate::pure::ids::Id;
-use crate::pure::rate;
+use crate::pure::rate::{self, Level};
 use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::At;
 use crate::shared::Shared;
@@ -21,8 +21,9 @@ shared_struct! {
         /// A hash of tenant and gate; 0 = never used.
         pub key: GaugeU64,
         pub owner: GaugeU64,
-        pub first: GaugeAt,
-        pub second: GaugeI64,
+        pub at: GaugeAt,
+        pub used: GaugeI64,
+        pub parts: [GaugeU32; rate::PARTS + 1],
         /// From then on it says nothing.
         pub until: GaugeAt,
         /// It is the administrator's word: the tenant can't have it forgotten.
@@ -33,11 +34,24 @@ shared_struct! {
 /// What is known of the use of a rate.
 pub enum RateFound {
     /// The state that pure/rate.rs goes on from.
-    Used(rate::Level),
+    Used(Level),
     /// Nothing is.
     Unused,
     /// There is no place to count it in.
     NoPlace,
+}
+
+impl RateUse {
+    pub fn level(&self) -> Level {
+        Level { at: self.at.load(), used: self.used.load(), parts: std::array::from_fn(|n| self.parts[n].load()) }
+    }
+    pub fn note(&self, level: Level) {
+        self.at.store(level.at);
+        self.used.store(level.used);
+        for (part, starts) in self.parts.iter().zip(level.parts) {
+            part.store(starts);
+        }
+    }
 }
 
 impl Shared {
@@ -73,7 +87,7 @@ impl Shared {
         let _guard = Lock::Rates.shared();
         let (_, begin, found) = self.rate_at(owner, gate);
         match found {
-            Some(place) => RateFound::Used((self.rates[place].first.load(), self.rates[place].second.load())),
+            Some(place) => RateFound::Used(self.rates[place].level()),
             None if self.rate_for(owner, begin, &[]).is_some() => RateFound::Unused,
             None => RateFound::NoPlace,
         }
@@ -125,8 +139,7 @@ impl Shared {
         r.key.store(key);
         r.owner.store(owner.0);
         r.fixed.store(fixed.into());
-        r.first.store(At::UNSET);
-        r.second.store(0);
+        r.note(Level::UNUSED);
         r.until.store(At::UNSET);
         Some(place)
     }

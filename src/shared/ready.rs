@@ -51,16 +51,37 @@ impl crate::pure::heap::Nodes for Links<'_> {
 /// Rows of this entry with `run_at >= low_key` may have come. Atomics and one latch only.
 pub fn wake(s: &Shared, index: u32, low_key: At) {
     let e = &s.entries[index as usize];
+    let now = clock::now();
     e.low_key.fetch_min(low_key);
+    if low_key > At::LOWEST && low_key < At::NEVER {
+        waits_since(e, now);
+    }
     e.generation.fetch_add(1);
     s.mark_dirty(index);
     let blocked_until = e.blocked_until.load();
-    if blocked_until <= clock::now() {
+    if blocked_until <= now {
         poke(s, e.role_index.load() as usize);
     } else if blocked_until != At::NEVER {
         // The end of a pause and the like may have been noted behind what has just come due. One without
         // an end is lifted by somebody, who wakes it.
         due(s, index, blocked_until);
+    }
+}
+
+/// Something of this entry could run since `at`: the tenant's lag counts from there until a pick has looked. What has waited for
+/// longer counts on.
+pub fn waits_since(e: &Entry, at: At) {
+    if e.oldest_due.load() == At::UNSET {
+        let _ = e.oldest_due.compare_exchange(At::UNSET, at);
+    }
+}
+
+/// What waited under an entry that nobody may pick from has gone, or comes due later: a pick is to look how long the rest has waited.
+pub fn look_at_lag(s: &Shared, index: u32) {
+    let e = &s.entries[index as usize];
+    if e.oldest_due.load() > At::UNSET && e.blocked_until.load() > clock::now() && e.blocked_reason.load().is_a_pause() {
+        unblock(e);
+        wake(s, index, At::NEVER);
     }
 }
 
@@ -246,6 +267,7 @@ pub fn put_to_rest(e: &Entry) {
     e.seen.store(e.generation.load());
     e.next_due.store(At::NEVER);
     e.schedule_due.store(At::NEVER);
+    e.oldest_due.store(At::UNSET);
     unblock(e);
 }
 

@@ -13,6 +13,7 @@
 
 use crate::postgres::shmem;
 use crate::pure::atomics::{GaugeAt, GaugeU64};
+use crate::pure::fix;
 pub use crate::pure::shares::Owner;
 use crate::pure::time::{At, Span};
 use crate::{settings, shared_struct};
@@ -72,7 +73,7 @@ impl Kind {
             Kind::Failures => ("tenant_q.failure_ring", settings::failure_ring()),
             _ => ("tenant_q.max_tenants", settings::max_tenants()),
         };
-        format!("ALTER SYSTEM SET {setting} = {}, and restart the server", (now * 2).min(1_000_000))
+        fix::noted(&format!("ALTER SYSTEM SET {setting} = {}", (now * 2).min(1_000_000)), "then restart the server")
     }
     /// Whether losing one is worth telling: of a ring it is the purpose that the oldest goes.
     fn is_trouble(self) -> bool {

@@ -8,6 +8,7 @@ use crate::pure::word::{SlotState, Stop, Word};
 use crate::shared::{BATCH, Shared};
 use crate::shared_struct;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A list whose executor is stuck with one task for this long is taken over.
@@ -34,9 +35,44 @@ pub fn is_stuck(slot: &Slot) -> bool {
         && clock::monotonic_ns().saturating_sub(since) >= TAKE_OVER_AFTER.as_nanos() as u64
 }
 
+/// What doesn't end so long after it was told to is in a call that heeds nothing. It can only be waited for: to kill it would
+/// restart the server.
+pub const LOST_AFTER: Duration = Duration::from_secs(5);
+
+/// Whether this executor can't be stopped: its place is another one's meanwhile. Its task runs, for all who ask.
+pub fn is_lost(slot: &Slot) -> bool {
+    let told = slot.told_to_end.load();
+    told != 0 && slot.state.load() == SlotState::Working && clock::monotonic_ns().saturating_sub(told) >= LOST_AFTER.as_nanos() as u64
+}
+
+/// Notes in the own slot that this process is told to end, and calls the launcher. May be called in a signal handler.
+pub fn note_told_to_end() {
+    if let Some(shared) = crate::shared::get()
+        && let Some(slot) = my_slot().and_then(|place| shared.slots.get(place))
+        && slot.told_to_end.load() == 0
+    {
+        slot.told_to_end.store(clock::monotonic_ns());
+        shared.call_launcher();
+    }
+}
+
 /// The slot that runs this incarnation of the tenant's task.
 pub fn running(s: &Shared, schema: u32, id: Id, created_at: At) -> Option<usize> {
     s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, created_at))
+}
+
+/// What runs of a tenant by now: which task, created when, since when.
+pub fn all_running(s: &Shared, schema: u32) -> HashMap<(Id, At), At> {
+    let mut found = HashMap::new();
+    for slot in s.slots {
+        let word = Word::load(slot);
+        let of_tenant = || slot.database.load() == shmem::my_database() && slot.tenant.load() == schema;
+        if slot.state.load() == SlotState::Working && word.running && of_tenant() {
+            let n = word.next - 1;
+            found.insert((slot.item_id(n), slot.item_created_at[n].load()), slot.started_at.load());
+        }
+    }
+    found
 }
 
 thread_local! {
@@ -86,6 +122,8 @@ shared_struct! {
         pub cancel_at: GaugeU64,
         pub cancel_signals: GaugeU32,
         pub one_shot: GaugeU32,
+        /// When its process was told to end because its task goes on and on (monotonic ns); 0 = it wasn't.
+        pub told_to_end: GaugeU64,
         pub leave: HandshakeU32,
         /// What the running task says of itself: see progress.rs.
         pub progress: GaugeU32,
@@ -111,6 +149,7 @@ pub fn free_slot(slot: &Slot) {
     slot.bystander.store(0);
     slot.leave.store(0);
     slot.one_shot.store(0);
+    slot.told_to_end.store(0);
     let seq = Word::load(slot).sequence.wrapping_add(1);
     slot.word.store(Word { sequence: seq, running: false, next: 0, end: 0 }.pack());
     slot.state.store(SlotState::Free);

@@ -6,6 +6,13 @@ use crate::pure::ids::Id;
 use crate::shared::{Shared, slot, wake};
 use crate::shared_struct;
 use std::cell::RefCell;
+use std::time::Duration;
+
+/// So long a waiter sleeps that isn't called: some ends nobody tells of, as when a row is deleted by hand, or by retention.
+/// One for whom there is no place is never called.
+pub fn pause(waiting: &Option<Waiting>) -> Duration {
+    if waiting.is_some() { Duration::from_secs(5) } else { Duration::from_millis(200) }
+}
 
 /// What waiters of a group are called by: never 0. Two groups may share one; a call too many costs
 /// one look.

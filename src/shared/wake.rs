@@ -8,10 +8,11 @@ use crate::postgres::release::{self, End};
 use crate::postgres::{clock, worker};
 use crate::pure::ids::Id;
 use crate::pure::nested::{self, Nested};
+use crate::pure::state::Outcome;
 use crate::pure::time::At;
 use crate::pure::word::{self, SlotState, Word};
 use crate::shared::entry::{self, EntryRef};
-use crate::shared::{self, Shared, away, database, gauge, prepared, ready, slot, waiters};
+use crate::shared::{self, Shared, away, counters, database, gauge, prepared, ready, slot, waiters};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -93,6 +94,8 @@ pub struct Notes {
     pub finished: Vec<Id>,
     /// Marks of groups of which a member is final.
     pub groups: Vec<u64>,
+    /// Flows that have ended.
+    pub flows: Vec<counters::Uncommitted>,
     /// Some tasks are final, nobody knows which any more.
     pub all_waiters: bool,
     /// Databases that workers keep away from until this ends.
@@ -103,6 +106,8 @@ pub struct Notes {
 
 /// So many entries are looked through; more have a map.
 const FEW: usize = 8;
+/// So many ends are noted one by one.
+const MANY: usize = 100_000;
 
 impl Notes {
     fn place(&mut self, entry: EntryRef) -> usize {
@@ -166,6 +171,7 @@ impl nested::Notes for Notes {
         self.detached.extend(later.detached);
         self.finished.extend(later.finished);
         self.groups.extend(later.groups);
+        self.flows.extend(later.flows);
         self.all_waiters |= later.all_waiters;
         self.left.extend(later.left);
         self.finishing = later.finishing.or(self.finishing.take());
@@ -244,9 +250,15 @@ pub fn schedule_changed(entry: EntryRef, next_run: At) {
         p.schedule = p.schedule.min(next_run);
     });
 }
-/// The task of this tenant, if it runs, is to be stopped.
+/// The task of this tenant, if it runs, is to be stopped. Of very many, noted are those that are in an executor's list now:
+/// who picks one later doesn't find its row.
 pub fn cancelled(tenant: u32, id: Id, created_at: At) {
-    note(|n| n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } }));
+    let listed = || shared::get().is_some_and(|s| s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id)));
+    note(|n| {
+        if n.stops.len() < MANY || listed() {
+            n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } });
+        }
+    });
 }
 /// No more tasks of this tenant than so many may run: those that have run shortest go back into the queue.
 pub fn limited(tenant: u32, max_running: usize) {
@@ -254,11 +266,22 @@ pub fn limited(tenant: u32, max_running: usize) {
 }
 /// The task is final: whoever waits for it may look.
 pub fn finished(id: Id) {
-    note(|n| n.finished.push(id));
+    note(|n| match n.finished.len() < MANY {
+        true => n.finished.push(id),
+        false => n.all_waiters = true,
+    });
 }
 /// A member of this group is final.
 pub fn finished_group(group: u64) {
-    note(|n| n.groups.push(group));
+    note(|n| match n.groups.len() < MANY {
+        true => n.groups.push(group),
+        false => n.all_waiters = true,
+    });
+}
+/// A flow has ended: it is counted as attempts are, though it has none.
+pub fn flow_ended(tenant: u32, flow: &counters::Counted, outcome: Outcome, started_at: At) {
+    let uncommitted = shared::get().and_then(|s| counters::Uncommitted::new(&s, tenant, flow, outcome, started_at));
+    note(|n| n.flows.extend(uncommitted));
 }
 /// The extension came or went in this database.
 pub fn probe_database() {
@@ -437,6 +460,9 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
         if low != At::NEVER {
             ready::wake_at(shared, pending.entry.index, low);
         }
+        if pending.added < 0 || low != At::NEVER && !pending.enqueued {
+            ready::look_at_lag(shared, pending.entry.index);
+        }
         let schedule = if anew && pending.schedules { clock::now().min(pending.schedule) } else { pending.schedule };
         if schedule != At::NEVER {
             ready::schedule_due(shared, pending.entry.index, schedule);
@@ -449,6 +475,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
         }
     }
     waiters::committed(shared, &notes.finished, &notes.groups);
+    notes.flows.iter().for_each(counters::Uncommitted::count);
     if notes.all_waiters {
         waiters::call_all(shared);
     }

@@ -2,8 +2,10 @@
 
 use crate::postgres::sqlstate::SqlState;
 use crate::pure::ids::Id;
-use crate::pure::time::{At, Span};
-use std::cell::{Cell, RefCell};
+use crate::pure::period::Period;
+use crate::pure::time::At;
+use serde_json::Value as Json;
+use std::cell::RefCell;
 
 /// The task this session runs at the moment: what tq_current() tells.
 #[derive(Clone)]
@@ -16,21 +18,35 @@ pub struct Current {
     pub schedule: Option<String>,
     pub scheduled_for: Option<At>,
     pub deadline: Option<At>,
-    pub meta: Option<serde_json::Value>,
+    pub meta: Option<Json>,
+    /// The step before, whose result is its last argument.
+    pub pass: Option<Id>,
+    /// Its args are many.
+    pub each: bool,
+}
+
+/// Another attempt, as tq_retry asks for it.
+#[derive(Clone)]
+pub struct Another {
+    /// None: as the policy says.
+    pub delay: Option<Period>,
+    /// This one counts.
+    pub counts: bool,
+    /// None: those that it has.
+    pub args: Option<Json>,
 }
 
 /// A call by which a handler ends its attempt.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Call {
-    /// tq_retry, with its delay.
-    Retry(Option<Span>),
+    Retry(Another),
     /// tq_fail.
     Fail,
 }
 
 impl Call {
     /// What the call raises.
-    pub fn sqlstate(self) -> SqlState {
+    pub fn sqlstate(&self) -> SqlState {
         match self {
             Call::Retry(_) => SqlState::RETRY,
             Call::Fail => SqlState::GIVE_UP,
@@ -41,7 +57,7 @@ impl Call {
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
     /// Comes from below the handler, by SQL: nothing but the session reaches from there to whoever runs the attempt.
-    static CALL: Cell<Option<Call>> = const { Cell::new(None) };
+    static CALL: RefCell<Option<Call>> = const { RefCell::new(None) };
 }
 
 pub fn current() -> Option<Current> {

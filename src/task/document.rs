@@ -6,6 +6,7 @@
 use crate::handler::Handler;
 use crate::handler::listeners::Event;
 use crate::postgres::clock;
+use crate::postgres::error::{self, Error};
 use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::choice::Named;
@@ -29,34 +30,37 @@ pub struct TaskDocument<'a> {
     /// Of a listener's document only.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<&'a str>,
-    id: Id,
-    tenant: &'a str,
-    handler: Option<&'a str>,
     name: Option<&'a str>,
+    handler: Option<&'a str>,
     state: &'a str,
     /// Why it doesn't run, for people.
     reason: Option<String>,
-    args: Option<Json>,
-    result: Option<Json>,
-    error: Option<Json>,
     attempt: i32,
     max_attempts: Option<i32>,
-    queue: &'a str,
-    priority: i32,
-    group_id: Option<&'a str>,
-    parent_id: Option<Id>,
-    schedule: Option<&'a str>,
-    #[serde(serialize_with = "as_time")]
-    scheduled_for: Option<At>,
-    #[serde(serialize_with = "as_time")]
-    created_at: Option<At>,
     #[serde(serialize_with = "as_time")]
     run_at: Option<At>,
     #[serde(serialize_with = "as_time")]
     started_at: Option<At>,
     #[serde(serialize_with = "as_time")]
     finished_at: Option<At>,
+    #[serde(serialize_with = "as_time")]
+    created_at: Option<At>,
+    queue: &'a str,
+    priority: i32,
+    schedule: Option<&'a str>,
+    #[serde(serialize_with = "as_time")]
+    scheduled_for: Option<At>,
+    group_id: Option<&'a str>,
     enqueued_by: Option<&'a str>,
+    tenant: &'a str,
+    id: Id,
+    parent_id: Option<Id>,
+    error: Option<Json>,
+    /// These two are taken as they are, however large and deep.
+    #[serde(skip)]
+    result: Option<Jsonb>,
+    #[serde(skip)]
+    args: Option<Jsonb>,
     meta: Option<Json>,
 }
 
@@ -70,7 +74,7 @@ pub struct Seen<'a> {
     pub state: &'a str,
     pub attempt: i32,
     pub started_at: Option<At>,
-    pub result: Option<Json>,
+    pub result: Option<&'a Jsonb>,
     pub error: Option<Json>,
 }
 
@@ -85,7 +89,7 @@ impl<'a> TaskDocument<'a> {
             name: row.get(Tasks::NAME),
             state: "",
             reason: None,
-            args: row.get(Tasks::ARGS),
+            args: row.document(Tasks::ARGS),
             result: None,
             error: None,
             attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0),
@@ -137,8 +141,8 @@ impl<'a> TaskDocument<'a> {
             name: row.get(Results::NAME),
             state: row.letter(Results::STATE).seen().name(),
             reason: None,
-            args: row.get(Results::ARGS),
-            result: row.get(Results::RESULT),
+            args: row.document(Results::ARGS),
+            result: row.document(Results::RESULT),
             error: row.get(Results::ERROR),
             attempt: row.get(Results::ATTEMPTS).unwrap_or(0),
             max_attempts: Some(max_attempts),
@@ -161,7 +165,7 @@ impl<'a> TaskDocument<'a> {
     pub fn ending(tenant: &'a Tenant, row: &'a Row<Tasks>, end: &End) -> TaskDocument<'a> {
         TaskDocument {
             state: end.state.seen().name(),
-            result: end.result.map(Jsonb::value),
+            result: end.result.cloned(),
             error: end.error.clone(),
             attempt: end.attempts,
             started_at: end.started_at,
@@ -176,7 +180,7 @@ impl<'a> TaskDocument<'a> {
         TaskDocument {
             event: Some(event.name()),
             state: seen.state,
-            result: seen.result,
+            result: seen.result.cloned(),
             error: seen.error,
             attempt: seen.attempt,
             started_at: seen.started_at,
@@ -204,7 +208,7 @@ impl<'a> TaskDocument<'a> {
             name: new.name.as_deref(),
             state: if run_at > now { "delayed" } else { "queued" },
             reason: None,
-            args: new.args.as_ref().map(Jsonb::value),
+            args: new.args.clone(),
             result: None,
             error: None,
             attempt: 0,
@@ -225,25 +229,33 @@ impl<'a> TaskDocument<'a> {
     }
 
     /// As it is after an attempt that has left neither row nor result.
-    pub fn after(self, state: State, attempt: i32, result: Option<Json>) -> TaskDocument<'a> {
+    pub fn after(self, state: State, attempt: i32, result: Option<Jsonb>) -> TaskDocument<'a> {
         TaskDocument { state: state.name(), attempt, result, ..self }
     }
 
-    /// As hooks and listeners get it.
-    pub fn into_argument(self) -> Jsonb {
-        Jsonb::from_value(json!(self))
+    /// As hooks and listeners get it; 54000 where no document holds it.
+    pub fn into_argument(self) -> error::Result<Jsonb> {
+        let Json::Object(mut keys) = json!(self) else { return Err(Error::internal("a task is no object")) };
+        let mut whole = Vec::new();
+        for (key, value) in [("args", &self.args), ("result", &self.result)] {
+            match value {
+                Some(value) => whole.push((key, value)),
+                None => drop(keys.insert(key.into(), Json::Null)),
+            }
+        }
+        Jsonb::object(&keys, &whole)
     }
 
     /// As a row of type `tenant_q.task`: `args` and `result` in arrays, so that JSON null and SQL NULL stay apart.
-    pub fn into_row(mut self) -> Json {
-        let wrapped = |value: Json| json!([value]);
-        (self.args, self.result) = (self.args.map(wrapped), self.result.map(wrapped));
-        json!(self)
+    pub fn into_row(mut self) -> error::Result<Jsonb> {
+        let wrapped = |value: Option<Jsonb>| value.map(|value| Jsonb::array(&[value])).transpose();
+        (self.args, self.result) = (wrapped(self.args)?, wrapped(self.result)?);
+        self.into_argument()
     }
 }
 
 /// The queue of tasks that name none.
-const DEFAULT_QUEUE: &str = "default";
+pub const DEFAULT_QUEUE: &str = "default";
 
 fn registered(tenant: &Tenant, row: &Row<Tasks>) -> Option<Rc<Handler>> {
     handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten()

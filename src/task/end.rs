@@ -24,6 +24,9 @@ pub const HISTORY: usize = 10;
 /// Attempts of a task that were interrupted one after the other: the last of so many counts as a failed one.
 pub const INTERRUPTIONS: i64 = 10;
 
+/// So often a handler can put a task off without an attempt.
+pub const SNOOZES: u32 = 1000;
+
 /// Whether the row that was to be completed was not there.
 pub fn is_fenced(failure: &Failure) -> bool {
     matches!(failure.own, Some(Own::Fenced | Own::Gone))
@@ -103,6 +106,18 @@ pub fn error_document(failure: &Failure) -> Json {
     for (key, text) in [("detail", failure.detail.as_deref()), ("hint", failure.hint.as_deref()), ("context", failure.context.as_deref())] {
         if let Some(t) = text {
             error[key] = cut(t).into();
+        }
+    }
+    error
+}
+
+/// The error of a task's last attempt, as its history has it.
+pub fn last_error(history: Option<Json>, hint: &str) -> Json {
+    let last = history.as_ref().and_then(|history| history.as_array()?.last());
+    let mut error = json!({ "hint": hint });
+    for key in ["sqlstate", "message", "detail", "context"] {
+        if let Some(value) = last.and_then(|last| last.get(key)).filter(|value| !value.is_null()) {
+            error[key] = value.clone();
         }
     }
     error

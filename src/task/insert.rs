@@ -3,17 +3,34 @@
 use crate::handler::Handler;
 use crate::postgres::error::Result;
 use crate::postgres::relation::Table;
+use crate::postgres::transaction::LocalId;
 use crate::postgres::types::Jsonb;
 use crate::postgres::{clock, shmem};
 use crate::pure::ids::Id;
 use crate::pure::state::Stored;
-use crate::pure::time::At;
+use crate::pure::time::{At, Span};
 use crate::shared::wake;
-use crate::task::new::{self, NewTask, TIME_MAX};
+use crate::task::new::{self, NewTask};
 use crate::task::place::Place;
+use crate::task::rules;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::Caller;
+use std::cell::Cell;
+
+thread_local! {
+    /// When the last task of this transaction was enqueued.
+    static LAST: Cell<Option<(LocalId, At)>> = const { Cell::new(None) };
+}
+
+/// When a task is enqueued: later than every other of this transaction, for that is their order, whatever their ids are.
+pub fn moment() -> At {
+    let (now, this) = (clock::now(), LocalId::now());
+    let last = LAST.get().filter(|(of, _)| *of == this).map(|(_, at)| at);
+    let at = last.map_or(now, |last| now.max(last + Span::MICROSECOND));
+    LAST.set(Some((this, at)));
+    at
+}
 
 /// Writes the row and notes the wake. Everything has been checked, or doesn't matter: the engine's
 /// own tasks (hooks) are written even if their handler is gone, to be seen waiting for it.
@@ -27,10 +44,9 @@ pub fn insert(
     handler: Option<&Handler>,
 ) -> Result<()> {
     let entry = tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))?;
-    let now = clock::now();
-    let run_at = new.run_at.or(new.delay.map(|d| now.saturating_add(d))).unwrap_or(now);
-    // From when it may run: what is put off on purpose doesn't grow old meanwhile.
-    let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|e| run_at.max(now).saturating_add(e).min(TIME_MAX));
+    let now = moment();
+    let run_at = new.due(tenant, now);
+    let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|expires| rules::expires_at(tenant, run_at.max(now), expires));
     let options = new.options().column();
     let meta = match &new.meta {
         Some(meta) => Some(Jsonb::of(meta)),

@@ -13,8 +13,14 @@ pub mod queue;
 pub mod rules;
 
 use crate::postgres::row::Row;
+use crate::pure::time::At;
 use crate::shared::counters::Counted;
 use crate::tenant::columns::Tasks;
+/// From when on it could run: a time of the past is what somebody has asked for, not what it has waited.
+pub fn due(row: &Row<Tasks>) -> At {
+    row.get(Tasks::RUN_AT).max(row.get(Tasks::CREATED_AT)).unwrap_or_default()
+}
+
 /// What the counters want to know of the attempt that this row stands before.
 pub fn counted(row: &Row<Tasks>) -> Counted<'_> {
     Counted {
@@ -22,6 +28,6 @@ pub fn counted(row: &Row<Tasks>) -> Counted<'_> {
         handler: row.get(Tasks::HANDLER).unwrap_or(""),
         attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1,
         schedule: row.get(Tasks::SCHEDULE).unwrap_or(""),
-        run_at: row.get(Tasks::RUN_AT),
+        due: Some(due(row)),
     }
 }

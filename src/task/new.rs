@@ -8,9 +8,11 @@ use crate::postgres::types::Jsonb;
 use crate::pure::choice::{DependsMode, Named, OnConflict, Said, UniqueUntil};
 use crate::pure::ids::Id;
 use crate::pure::nearest::nearest;
+use crate::pure::period::Period;
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::task::options::{Asked, Options};
+use crate::tenant::Tenant;
 use serde_json::Value as Json;
 
 /// What tq_async's parameters say; None = inherit.
@@ -23,13 +25,13 @@ pub struct NewTask {
     pub queue: Option<String>,
     pub priority: Option<i32>,
     pub run_at: Option<At>,
-    pub delay: Option<Span>,
+    pub delay: Option<Period>,
     pub timeout: Option<Span>,
     pub max_attempts: Option<i32>,
     pub retry: Option<Json>,
-    pub expires: Option<Span>,
+    pub expires: Option<Period>,
     pub save: Option<bool>,
-    pub result_ttl: Option<Span>,
+    pub result_ttl: Option<Period>,
     pub meta: Option<Json>,
     pub id: Option<Id>,
     /// It runs at once, in the caller's session.
@@ -52,7 +54,7 @@ pub struct NewTask {
     /// Gets the result of this task as its last argument.
     pub pass: Option<Id>,
     /// Not before so long after the end of what it waits for: of a later step of a chain.
-    pub delay_after: Option<Span>,
+    pub delay_after: Option<Period>,
     /// Its args are many: the handler is called once for each.
     pub each: bool,
     /// Set by schedules.
@@ -64,6 +66,8 @@ pub struct NewTask {
     pub only_if: Option<String>,
     /// Set by fan-outs: the one it belongs to.
     pub fanout: Option<Id>,
+    /// Set by tables' listeners: it stands for all of this key that are there when it begins.
+    pub stands_for: Option<String>,
     /// Whoever listens to tasks being enqueued has been asked about it, and need not be asked at its start.
     pub asked: bool,
 }
@@ -83,8 +87,39 @@ fn check_label(what: &str, text: &Option<String>) -> Result<()> {
 }
 
 impl NewTask {
+    /// From when on it may run, if it is made now.
+    pub fn due(&self, tenant: &Tenant, now: At) -> At {
+        self.run_at.or(self.delay.map(|delay| tenant.after(now, delay).min(TIME_MAX))).unwrap_or(now)
+    }
+
     /// What can be said without looking at the handler.
     pub fn check(&self) -> Result<()> {
+        self.check_size()?;
+        self.check_but_for_size()
+    }
+
+    /// What it is given is not too large.
+    fn check_size(&self) -> Result<()> {
+        if let Some(args) = &self.args
+            && args.size() > settings::max_args_bytes()
+        {
+            return Err(Error::limit(format!("args take {} bytes", args.size()))
+                .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                .hint("Store the data in a table and pass its key."));
+        }
+        if let Some(meta) = &self.meta {
+            let bytes = meta.to_string().len();
+            if bytes > settings::max_args_bytes() {
+                return Err(Error::limit(format!("meta takes {bytes} bytes"))
+                    .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
+                    .hint("Store the data in a table and pass its key."));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest. What the engine gives to a task is as large as it is.
+    pub fn check_but_for_size(&self) -> Result<()> {
         check_label("name", &self.name)?;
         check_label("group_id", &self.group_id)?;
         check_label("queue", &self.queue)?;
@@ -106,7 +141,7 @@ impl NewTask {
             return Err(Error::invalid("run_at and delay exclude each other"));
         }
         for (what, value) in [("delay", self.delay), ("expires", self.expires), ("result_ttl", self.result_ttl)] {
-            if value.is_some_and(Span::is_negative) {
+            if value.is_some_and(Period::is_negative) {
                 return Err(Error::invalid(format!("{what} is negative")).hint(format!("Pass {what} as a positive interval.")));
             }
         }
@@ -122,27 +157,12 @@ impl NewTask {
         if let Some(retry) = &self.retry {
             crate::handler::check_retry(retry)?;
         }
-        if let Some(args) = &self.args
-            && args.size() > settings::max_args_bytes()
-        {
-            return Err(Error::limit(format!("args take {} bytes", args.size()))
-                .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
-                .hint("Store the data in a table and pass its key."));
-        }
-        if let Some(meta) = &self.meta {
-            let bytes = meta.to_string().len();
-            if bytes > settings::max_args_bytes() {
-                return Err(Error::limit(format!("meta takes {bytes} bytes"))
-                    .detail(format!("tenant_q.max_args allows {} bytes.", settings::max_args_bytes()))
-                    .hint("Store the data in a table and pass its key."));
-            }
-        }
         let now = clock::now();
         for (what, at) in [
             ("run_at", self.run_at),
-            ("delay", self.delay.map(|d| now.saturating_add(d))),
+            ("delay", self.delay.map(|d| now.saturating_add(d.span()))),
             ("timeout", self.timeout.map(|t| now.saturating_add(t))),
-            ("expires", self.expires.map(|e| now.saturating_add(e))),
+            ("expires", self.expires.map(|e| now.saturating_add(e.span()))),
         ] {
             if at.is_some_and(|t| t >= TIME_MAX) {
                 return Err(Error::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} points beyond the year 9999")));
@@ -170,6 +190,7 @@ impl NewTask {
     pub fn options(&self) -> Options {
         Options {
             delay: self.delay_after,
+            expires: self.expires,
             timeout: self.timeout,
             max_attempts: self.max_attempts,
             retry: self.retry.clone(),
@@ -187,6 +208,7 @@ impl NewTask {
             each: self.each,
             only_if: self.only_if.clone(),
             fanout: self.fanout,
+            stands_for: self.stands_for.clone(),
             asked: self.asked.then_some(Asked::All),
             ..Options::default()
         }
@@ -257,7 +279,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
         let interval = || {
             value
                 .as_str()
-                .and_then(crate::postgres::interval::parse_span)
+                .and_then(crate::postgres::interval::parse_period)
                 .ok_or_else(|| wrong("an interval").hint("Write it as a text: \"5 minutes\"."))
         };
         match key.as_str() {
@@ -276,7 +298,7 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
                 )
             }
             "delay" => new.delay = Some(interval()?),
-            "timeout" => new.timeout = Some(interval()?),
+            "timeout" => new.timeout = Some(interval()?.span()),
             "max_attempts" => new.max_attempts = Some(int()?),
             "retry" => new.retry = Some(value.clone()),
             "expires" => new.expires = Some(interval()?),
@@ -301,6 +323,10 @@ pub fn task_object(object: &Json) -> Result<NewTask> {
             "sync" => new.sync = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
             "tenant" => {
                 return Err(Error::invalid("task key \"tenant\" is of the whole call").hint("Pass it beside the tasks: tenant => '…'."));
+            }
+            "group" | "chain" | "iter" => {
+                return Err(Error::invalid(format!("task key \"{key}\" is of flows"))
+                    .hint("tq_group and tq_chain make flows, whose members may be flows."));
             }
             other => {
                 let error = Error::invalid(format!("task key \"{other}\" is not known"));

@@ -19,12 +19,3 @@ pub(crate) fn forget_note(tasks: &Table<Tasks>, id: Id) {
         let _: Write = tasks.delete(&row);
     }
 }
-
-/// Deletes a finished task, and the unique key that it may have kept.
-pub(crate) fn delete_result(tasks: &Table<Tasks>, results: &Table<Results>, row: &Row<Results>) -> Write {
-    let gone = results.delete(row);
-    if gone == Write::Done && leaves_a_note(row) {
-        forget_note(tasks, row.get(Results::ID).unwrap_or_default());
-    }
-    gone
-}

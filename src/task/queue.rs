@@ -8,10 +8,16 @@ use crate::postgres::{sandbox, worker};
 use crate::pure::ids::Id;
 use crate::settings;
 use crate::tenant::columns::{Results, Tasks};
-use crate::tenant::rights::{By, Caller};
-use crate::tenant::{Tenant, gauge};
+use crate::tenant::rights::{By, Caller, Right, Wanted};
+use crate::tenant::{self, Tenant, gauge};
 use std::cell::Cell;
 use std::rc::Rc;
+
+/// What somebody else wants to do with a handler that runs as a superuser.
+pub fn only_superuser(handler: &str, what: &str) -> Error {
+    Error::denied(format!("handler \"{handler}\" runs as a superuser, so only a superuser may {what}"))
+        .hint("Let the schema belong to an ordinary role, or register the handler with run_as.")
+}
 
 /// A tenant's table, open for enqueuing.
 pub struct Queue {
@@ -24,7 +30,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn open(tenant: Rc<Tenant>) -> Result<Queue> {
+    /// Of the tenant that is meant.
+    pub fn open(named: Option<&str>) -> Result<Queue> {
+        let tenant = tenant::resolve_for(named, &Wanted::Rights(&[Right::Enqueue]))?;
         let caller = Caller::check(&tenant)?;
         let table = tenant.open(tenant.task, Access::Write)?;
         Ok(Queue { tenant, table, caller, by: By::Caller, room: Cell::new(0) })
@@ -73,8 +81,7 @@ impl Queue {
                 )));
         }
         if !self.caller.superuser {
-            return Err(Error::denied(format!("handler \"{}\" runs as a superuser, so only a superuser may enqueue for it", handler.name))
-                .hint("Let the schema belong to an ordinary role, or register the handler with run_as."));
+            return Err(only_superuser(&handler.name, "enqueue for it"));
         }
         Ok(())
     }

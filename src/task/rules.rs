@@ -3,9 +3,11 @@
 use crate::handler::Handler;
 use crate::postgres::row::Row;
 use crate::pure::ids::Id;
+use crate::pure::period::Period;
 use crate::pure::retry::Policy;
-use crate::pure::time::Span;
+use crate::pure::time::{At, Span};
 use crate::settings;
+use crate::task::new::TIME_MAX;
 use crate::task::options::Options;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -21,6 +23,26 @@ pub struct Rules {
     pub only_if: Option<String>,
     /// The step before whose result is the last argument.
     pub pass: Option<Id>,
+    /// Its args are many.
+    pub each: bool,
+    /// The key of those whose work it does.
+    pub stands_for: Option<String>,
+}
+
+/// Until when a task that may run from `since` on must have started. What is put off on purpose, or waits for others,
+/// doesn't grow old meanwhile.
+pub fn expires_at(tenant: &Tenant, since: At, expires: Period) -> At {
+    tenant.after(since, expires).min(TIME_MAX)
+}
+
+/// How long after that an unfinished task expires; None = never.
+pub fn expires(row: &Row<Tasks>, handler: Option<&Handler>) -> Option<Period> {
+    let until = row.get(Tasks::EXPIRES_AT)?;
+    let from_row = || {
+        let since = row.get(Tasks::RUN_AT).max(row.get(Tasks::CREATED_AT)).unwrap_or_default();
+        until.saturating_since(since).into()
+    };
+    Some(Options::of(row).expires.or(handler.and_then(|h| h.expires)).unwrap_or_else(from_row))
 }
 
 impl Rules {
@@ -43,6 +65,8 @@ impl Rules {
             save: options.save.or(handler.and_then(|h| h.save)),
             only_if: options.only_if,
             pass: options.pass,
+            each: options.each,
+            stands_for: options.stands_for,
         }
     }
 }

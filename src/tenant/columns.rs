@@ -160,6 +160,13 @@ tables! {
         QUARANTINED: Time,
         CRASHES: Json,
     }
+    /// `tenant_q.handler_role`.
+    HandlerRoles {
+        TENANT: Text,
+        NAME: Text,
+        OWNER: Oid,
+        RUN_AS: Oid,
+    }
     /// `tenant_q.pause`.
     Pauses {
         TENANT: Text,
@@ -260,10 +267,16 @@ impl Tasks {
     pub const BY_GROUP: Index<Tasks> = Index(&[Tasks::GROUP_ID.up()]);
 }
 
+#[allow(dead_code, reason = "all indexes of a table stand here")]
 impl Results {
     pub const BY_ID: Index<Results> = Index(&[Results::ID.up()]);
     pub const BY_NAME: Index<Results> = Index(&[Results::NAME.up()]);
     pub const BY_GROUP: Index<Results> = Index(&[Results::GROUP_ID.up()]);
+    // Not every table has these: see Table::has and shape.rs.
+    pub const BY_END: Index<Results> = Index(&[Results::FINISHED_AT.up()]);
+    /// Those that are not done.
+    pub const BY_STATE: Index<Results> = Index(&[Results::STATE.up(), Results::FINISHED_AT.up()]);
+    pub const BY_SCHEDULE: Index<Results> = Index(&[Results::SCHEDULE.up(), Results::FINISHED_AT.up()]);
 }
 
 impl Schedules {
@@ -282,6 +295,10 @@ impl Handlers {
 
 impl HandlerStates {
     pub const BY_NAME: Index<HandlerStates> = Index(&[HandlerStates::TENANT.up(), HandlerStates::NAME.up()]);
+}
+
+impl HandlerRoles {
+    pub const BY_NAME: Index<HandlerRoles> = Index(&[HandlerRoles::TENANT.up(), HandlerRoles::NAME.up()]);
 }
 
 impl Pauses {

@@ -7,7 +7,7 @@
 
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{lock, shmem, worker};
+use crate::postgres::{invalidation, lock, shmem, worker};
 use crate::pure::ids::Id;
 use crate::tenant::{self, Tenant};
 use siphasher::sip::SipHasher24;
@@ -24,8 +24,13 @@ enum Kind {
     After,
     /// One pick at a time of a tenant whose tasks have limits.
     Gates,
+    /// What is registered, granted and set up in a schema.
+    Declarations,
+    /// Who listens to a table.
+    Listeners,
 }
 
+/// `tenant`: the schema that it is locked in; a table for what is locked of that.
 fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
     let mut hasher = SipHasher24::new_with_key(&tenant::secret()?);
     hasher.write_u32(tenant);
@@ -56,6 +61,21 @@ pub fn schedule_name(tenant: &Tenant, name: &str) -> Result<()> {
 /// Who changes an `after` in this tenant is waited for: two that each close half a circle must not miss each other.
 pub fn after(tenant: &Tenant) -> Result<()> {
     take(tenant.oid, Kind::After, &[])
+}
+
+/// Who declares something else in this schema is waited for: one lock for all of it, so that no two who declare the same
+/// things in another order wait for each other. 0: what is declared for all tenants. It brings in what the other has done.
+pub fn declarations(schema: u32) -> Result<()> {
+    take(schema, Kind::Declarations, &[])?;
+    invalidation::accept();
+    Ok(())
+}
+
+/// Who changes what listens to this table is waited for. It is its owner's lock, not that of the tenants which listen.
+pub fn listeners(table: u32) -> Result<()> {
+    take(table, Kind::Listeners, &[])?;
+    invalidation::accept();
+    Ok(())
 }
 
 /// Picks of one tenant under different roles take turns: from here to the end of the transaction, when the own

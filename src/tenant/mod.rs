@@ -11,6 +11,7 @@ pub mod limits;
 pub mod lock;
 mod open;
 pub mod patience;
+pub mod pauses;
 pub mod queue;
 pub mod records;
 mod remembered;
@@ -26,19 +27,25 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, row_lock, sandbox, session, transaction};
 use crate::pure::choice::{Named, SavePer};
+use crate::pure::period::Period;
 use crate::pure::rate::{Algorithm, Rate};
+use crate::pure::schedule::zone;
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::entry::EntryRef;
-use crate::tenant::columns::{HandlerStates, Handlers, LimitKeys, Pauses, Queues, Results, Schedules, Secrets, Tasks, Tenants};
+use crate::tenant::columns::{
+    HandlerRoles, HandlerStates, Handlers, LimitKeys, Pauses, Queues, Results, Schedules, Secrets, Tasks, Tenants,
+};
 use crate::tenant::queue::Pick;
+use chrono_tz::Tz;
 use remembered::{CACHE, ShapeEpoch, refresh};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+pub use pauses::Pause;
 pub use remembered::epoch;
-pub use resolve::{first_of_path, resolve};
+pub use resolve::{first_of_path, resolve, resolve_for};
 
 /// The extension's own tables.
 #[derive(Clone, Copy)]
@@ -48,20 +55,14 @@ pub struct Registry {
     pub handler: TableId<Handlers>,
     /// None: the extension's objects are of before 0.2.0, and nothing runs until they are updated.
     pub handler_state: Option<TableId<HandlerStates>>,
+    /// The same.
+    pub handler_role: Option<TableId<HandlerRoles>>,
     pub pause: TableId<Pauses>,
     pub queue: TableId<Queues>,
     pub limit_key: TableId<LimitKeys>,
     pub template_task: TableId<Tasks>,
     pub template_result: TableId<Results>,
     pub template_schedule: TableId<Schedules>,
-}
-
-/// Something that doesn't run for now.
-#[derive(Clone, Debug)]
-pub struct Pause {
-    pub queue: String,
-    pub handler: String,
-    pub until: At,
 }
 
 /// A queue that was set up by tq_set_queue.
@@ -102,13 +103,15 @@ pub struct Tenant {
     pub timezone: Option<String>,
     pub settings: Option<serde_json::Value>,
     pub shared_schemas: Vec<String>,
+    /// The schema of the extension's functions, if handlers are to find them there.
+    functions: Option<String>,
     pub weight: u32,
     pub max_running: Option<i32>,
     pub max_queued: Option<i64>,
     pub save_limit: i32,
     pub save_limit_per: Option<SavePer>,
-    pub result_ttl: Span,
-    pub failure_ttl: Span,
+    pub result_ttl: Period,
+    pub failure_ttl: Period,
     pub pauses: Vec<Pause>,
     pub queues: Vec<QueueSetup>,
     pub limits: Vec<Limit>,
@@ -140,6 +143,7 @@ pub fn registry() -> Result<Registry> {
         tenant: table(schema, "tenant").ok_or_else(missing)?,
         handler: table(schema, "handler").ok_or_else(missing)?,
         handler_state: table(schema, "handler_state"),
+        handler_role: table(schema, "handler_role"),
         pause: table(schema, "pause").ok_or_else(missing)?,
         queue: table(schema, "queue").ok_or_else(missing)?,
         limit_key: table(schema, "limit_key").ok_or_else(missing)?,
@@ -180,14 +184,16 @@ pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
     if let Some(t) = CACHE.with_borrow_mut(|c| c.tenants.get(&schema)) {
         return Ok(t);
     }
-    // What is remembered must not be older than the last change that was heard of, as the present
-    // snapshot may be.
-    transaction::with_latest_snapshot(|| read(schema))
+    // What is in public is there for everybody, or for nobody: shared_schemas says which. To ask may bring in word of changes,
+    // so it comes first.
+    let functions = functions()?.filter(|f| f.is_for_all && f.schema != "public").map(|f| f.schema);
+    // In this order: what is remembered must not be older than the last change that was heard of, as the present snapshot may
+    // be; what changes from here on belongs to the next epoch.
+    let epoch = epoch();
+    transaction::with_latest_snapshot(|| read(schema, epoch, functions))
 }
 
-fn read(schema: u32) -> Result<Rc<Tenant>> {
-    // Before anything is read: what changes meanwhile belongs to the next one.
-    let epoch = epoch();
+fn read(schema: u32, epoch: u64, functions: Option<String>) -> Result<Rc<Tenant>> {
     let registry = registry()?;
     let name = catalog::schema_name(schema)
         .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, "the tenant's schema does not exist any more"))?;
@@ -203,17 +209,15 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         .hint("Run SELECT tq_confirm_copy() when this database may run its tasks."));
     }
     let relation = |n: &str| {
-        catalog::relation_oid(schema, n).ok_or_else(|| {
-            Error::new(SqlState::UNDEFINED_TABLE, format!("tenant \"{name}\" has no table {n}"))
-                .hint(format!("Run SELECT tq_detach({q}); SELECT tq_attach({q}).", q = pgrx::spi::quote_literal(&name)))
-        })
+        catalog::relation_oid(schema, n)
+            .ok_or_else(|| Error::new(SqlState::UNDEFINED_TABLE, format!("tenant \"{name}\" has no table {n}")).hint(shape::anew(&name)))
     };
-    let pauses = pauses(&registry, &name);
+    let pauses = pauses::of_tenant(&registry, &name);
     let of_this = Queues::TENANT.equals(&name);
     let queues = rows_of(registry.queue, &Queues::BY_NAME, of_this, |row| QueueSetup {
         name: row.text(Queues::NAME).unwrap_or_default(),
         max_running: row.get(Queues::MAX_RUNNING),
-        rate: row.get(Queues::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        rate: row.get(Queues::RATE).and_then(|r| Rate::parse(r, Algorithm::Bucket).ok()),
         priority: row.get(Queues::PRIORITY),
         timeout: row.span(Queues::TIMEOUT),
         max_attempts: row.get(Queues::MAX_ATTEMPTS),
@@ -225,7 +229,7 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         max_running: row.get(LimitKeys::MAX_RUNNING),
         rate: row
             .get(LimitKeys::RATE)
-            .and_then(|r| Rate::parse(r, row.get(LimitKeys::ALGORITHM).and_then(Algorithm::of) == Some(Algorithm::Window)).ok()),
+            .and_then(|r| Rate::parse(r, row.get(LimitKeys::ALGORITHM).and_then(Algorithm::of).unwrap_or(Algorithm::Bucket)).ok()),
     });
     let tenant = Rc::new(Tenant {
         oid: schema,
@@ -240,14 +244,15 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
         timezone: row.text(Tenants::TIMEZONE),
         settings: row.get(Tenants::SETTINGS),
         shared_schemas: row.get(Tenants::SHARED_SCHEMAS).unwrap_or_else(settings::shared_schemas),
+        functions,
         weight: row.get(Tenants::WEIGHT).unwrap_or(1).max(1) as u32,
         max_running: row.get(Tenants::MAX_RUNNING),
         max_queued: row.get(Tenants::MAX_QUEUED).map(i64::from),
         save_limit: row.get(Tenants::SAVE_LIMIT).unwrap_or(250),
         save_limit_per: row.get(Tenants::SAVE_LIMIT_PER).map(|per| SavePer::of(per).unwrap_or(SavePer::Handler)),
-        result_ttl: row.span(Tenants::RESULT_TTL).unwrap_or(Span::HOUR),
-        failure_ttl: row.span(Tenants::FAILURE_TTL).unwrap_or(Span::of_days(365)),
-        rate: row.get(Tenants::RATE).and_then(|r| Rate::parse(r, false).ok()),
+        result_ttl: row.period(Tenants::RESULT_TTL).unwrap_or(Span::HOUR.into()),
+        failure_ttl: row.period(Tenants::FAILURE_TTL).unwrap_or(Period { months: 12, ..Period::default() }),
+        rate: row.get(Tenants::RATE).and_then(|r| Rate::parse(r, Algorithm::Bucket).ok()),
         name,
         owner,
         pauses,
@@ -260,6 +265,48 @@ fn read(schema: u32) -> Result<Rc<Tenant>> {
     tenant.watch();
     remembered::remember(&tenant);
     Ok(tenant)
+}
+
+/// Where tq_current() and its kin are.
+#[derive(Clone)]
+pub struct Functions {
+    pub schema: String,
+    /// Nobody but its owner may create anything there, so that it can be on everybody's path.
+    pub is_for_all: bool,
+    /// Everybody may use it.
+    pub may_be_used: bool,
+}
+
+/// None: the extension isn't installed.
+pub fn functions() -> Result<Option<Functions>> {
+    refresh();
+    if let Some(known) = CACHE.with_borrow(|c| c.functions.clone()) {
+        return Ok(Some(known));
+    }
+    const WHERE: &str = "
+        SELECT n.nspname::pg_catalog.text,
+               NOT EXISTS (SELECT FROM pg_catalog.aclexplode(n.nspacl) a
+                            WHERE a.privilege_type OPERATOR(pg_catalog.=) 'CREATE' AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner),
+               EXISTS (SELECT FROM pg_catalog.aclexplode(n.nspacl) a WHERE a.privilege_type OPERATOR(pg_catalog.=) 'USAGE' AND a.grantee OPERATOR(pg_catalog.=) 0)
+          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+         WHERE e.extname OPERATOR(pg_catalog.=) 'tenant_q'";
+    // The statement's own snapshot may be older than the last change that was heard of: what it sees is not to be remembered.
+    let epoch = epoch();
+    let look = || {
+        pgrx::Spi::connect(|c| {
+            let mut rows = c.select(WHERE, Some(1), &[])?;
+            rows.next()
+                .map(|row| {
+                    let is = |n| row.get::<bool>(n).map(|is| is == Some(true));
+                    Ok(Functions { schema: row.get::<String>(1)?.unwrap_or_default(), is_for_all: is(2)?, may_be_used: is(3)? })
+                })
+                .transpose()
+        })
+    };
+    let found = transaction::with_latest_snapshot(|| sandbox::as_extension(look));
+    let found: Option<Functions> = found.map_err(|e: pgrx::spi::Error| Error::from(e))?;
+    remembered::remember_functions(epoch, &found);
+    Ok(found)
 }
 
 /// What rows of a table of the registry say.
@@ -275,26 +322,17 @@ pub fn default_zone() -> String {
     set.or_else(server).or_else(|| Some(session::reset_value(c"TimeZone")).filter(|z| !z.is_empty())).unwrap_or("UTC".into())
 }
 
+/// The clock of a zone. PostgreSQL may know names that aren't known here: UTC then.
+pub fn clock_of(zone: &str) -> Tz {
+    zone::parse_zone(zone).unwrap_or(Tz::UTC)
+}
+
 /// Until this transaction ends the tenant is renamed, detached or dropped by nobody. False: somebody is just
 /// doing it, or has. Nothing is waited for.
 pub fn keep(tenant: &Tenant) -> Result<bool> {
     let table = Table::open(registry()?.tenant, Access::Write).ok_or_else(|| Error::state("the registry is gone"))?;
     let row = transaction::with_latest_snapshot(|| table.find(Tenants::NAME.equals(&tenant.name)));
     Ok(row.is_some_and(|row| row.get(Tenants::SCHEMA_OID) == Some(tenant.oid) && row_lock::try_keep(&table, &row)))
-}
-
-/// Pauses of one tenant, those of all tenants ('') included.
-fn pauses(registry: &Registry, name: &str) -> Vec<Pause> {
-    let mut found = Vec::new();
-    let Some(table) = Table::open(registry.pause, Access::Read) else { return found };
-    for who in [name, ""] {
-        found.extend(table.scan(&Pauses::BY_WHAT, &[Pauses::TENANT.equals(who)]).map(|row| Pause {
-            queue: row.text(Pauses::QUEUE).unwrap_or_default(),
-            handler: row.text(Pauses::HANDLER).unwrap_or_default(),
-            until: row.get(Pauses::UNTIL).unwrap_or(At::NEVER),
-        }));
-    }
-    found
 }
 
 pub fn not_attached(name: &str) -> Error {
@@ -312,7 +350,8 @@ impl Tenant {
         let settings = self.settings.as_ref().map_or(0, |s| 4 * s.to_string().len());
         let queues = self.queues.iter().map(|q| size_of::<QueueSetup>() + q.name.len()).sum::<usize>();
         let limits = self.limits.iter().map(|l| size_of::<Limit>() + l.key.len()).sum::<usize>();
-        let pauses = self.pauses.iter().map(|p| size_of::<Pause>() + p.queue.len() + p.handler.len()).sum::<usize>();
+        let pauses =
+            self.pauses.iter().map(|p| size_of::<Pause>() + p.tenant.len() + p.queue.len() + p.handler.len() + p.by.len()).sum::<usize>();
         size_of::<Tenant>() + 500 + settings + queues + limits + pauses
     }
     /// How this queue was set up, if it was; None = the default queue.
@@ -322,20 +361,21 @@ impl Tenant {
         }
         self.queues.iter().find(|q| q.name == name.unwrap_or("default"))
     }
+    /// Pauses of everything that it has to do.
+    pub fn whole_pauses(&self, now: At) -> impl Iterator<Item = &Pause> {
+        self.pauses.iter().filter(move |pause| pause.is_whole() && pause.until > now)
+    }
     /// Everything of this tenant pauses until then; None = it doesn't.
     pub fn paused_until(&self, now: At) -> Option<At> {
-        self.pauses.iter().filter(|p| p.queue.is_empty() && p.handler.is_empty() && p.until > now).map(|p| p.until).max()
+        self.whole_pauses(now).map(|pause| pause.until).max()
+    }
+    /// Pauses of this handler or queue.
+    pub fn part_pauses<'a>(&'a self, handler: &'a str, queue: Option<&'a str>, now: At) -> impl Iterator<Item = &'a Pause> {
+        self.pauses.iter().filter(move |pause| !pause.is_whole() && pause.until > now && pause.holds(handler, queue))
     }
     /// This handler or queue pauses until then.
     pub fn part_paused_until(&self, handler: &str, queue: Option<&str>, now: At) -> Option<At> {
-        self.pauses
-            .iter()
-            .filter(|p| !(p.queue.is_empty() && p.handler.is_empty()))
-            .filter(|p| p.handler.is_empty() || p.handler == handler)
-            .filter(|p| p.queue.is_empty() || p.queue == queue.unwrap_or("default"))
-            .filter(|p| p.until > now)
-            .map(|p| p.until)
-            .max()
+        self.part_pauses(handler, queue, now).map(|pause| pause.until).max()
     }
 
     /// Why no task of it may run as a superuser, whoever enqueued it; None = that is no reason.
@@ -354,6 +394,10 @@ impl Tenant {
             path.push_str(", ");
             path.push_str(&catalog::quote(schema));
         }
+        if let Some(functions) = self.functions.as_ref().filter(|f| **f != self.name && !self.shared_schemas.contains(f)) {
+            path.push_str(", ");
+            path.push_str(&catalog::quote(functions));
+        }
         path.push_str(", pg_temp");
         path
     }
@@ -364,6 +408,10 @@ impl Tenant {
     /// Zone of its schedules and handlers.
     pub fn zone(&self) -> String {
         self.timezone.clone().unwrap_or_else(default_zone)
+    }
+    /// So long after that instant, by the clock of its zone.
+    pub fn after(&self, at: At, period: Period) -> At {
+        period.after(at, || clock_of(&self.zone()))
     }
 
     /// This tenant's entry for `role` in shared memory. None: there is none, or no room in it.

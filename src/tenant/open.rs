@@ -9,8 +9,10 @@ use crate::postgres::column::{Any, Relation, TableId};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Locked, Table};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{latch, sandbox, shmem};
+use crate::postgres::{latch, sandbox, shmem, timeout};
+use crate::pure::fix;
 use pgrx::{Spi, pg_sys};
+use std::time::{Duration, Instant};
 
 impl Tenant {
     /// Opens one of its tables, after its shape was found right.
@@ -23,12 +25,19 @@ impl Tenant {
     fn counted<R: Relation>(&self, table: Table<R>) -> Table<R> {
         if table.oid() == self.task.oid() { table.tallied(gauge::tally(self)) } else { table }
     }
-    /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for.
+    /// The same for whoever looks at the tenant from outside of its work: a lock that is held for long isn't waited for, unless
+    /// lock_timeout says how long it is to be.
     pub fn open_to_look<R: Relation>(&self, id: TableId<R>) -> Result<Table<R>> {
-        const STEP: std::time::Duration = std::time::Duration::from_millis(20);
-        for _ in 0..50 {
+        const STEP: Duration = Duration::from_millis(20);
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let patience = timeout::lock_timeout().unwrap_or(PATIENCE);
+        let begun = Instant::now();
+        loop {
             if let Some(table) = self.try_open(id, Access::Read)? {
                 return Ok(table);
+            }
+            if begun.elapsed() >= patience {
+                break;
             }
             latch::wait(Some(STEP));
             pgrx::check_for_interrupts!();
@@ -36,14 +45,17 @@ impl Tenant {
         let (detail, hint) = self.who_locks();
         Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, format!("the tables of tenant \"{}\" are locked", self.name))
             .detail(format!("{detail}."))
-            .hint(hint))
+            .hint(hint.trim_start_matches("-- ")))
     }
     /// Who holds a lock on its tables that keeps everybody out, and how it ends.
     pub fn who_locks(&self) -> (String, String) {
-        let sql = "SELECT l.pid, x.gid FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_prepared_xacts x
-                       ON l.pid IS NULL AND l.virtualtransaction OPERATOR(pg_catalog.=) ('-1/' OPERATOR(pg_catalog.||) x.transaction::pg_catalog.text)
+        // A prepared transaction has no process, and a lock on its own transaction like any other.
+        let sql = "SELECT l.pid, p.gid FROM pg_catalog.pg_locks l
+                     LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype OPERATOR(pg_catalog.=) 'transactionid'
+                       AND x.virtualtransaction OPERATOR(pg_catalog.=) l.virtualtransaction
+                     LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction OPERATOR(pg_catalog.=) x.transactionid
                     WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
-                      AND l.database OPERATOR(pg_catalog.=) $1 AND l.relation OPERATOR(pg_catalog.=) ANY ($2) LIMIT 1";
+                      AND l.database OPERATOR(pg_catalog.=) $1 AND l.relation OPERATOR(pg_catalog.=) ANY ($2) ORDER BY l.pid, p.gid LIMIT 1";
         let relations: Vec<pg_sys::Oid> = self.tables().into_iter().map(pg_sys::Oid::from).collect();
         let found = sandbox::as_extension(|| {
             Spi::connect(|c| {
@@ -54,13 +66,13 @@ impl Tenant {
         match found {
             Ok::<_, pgrx::spi::Error>(Some((Some(pid), _))) => (
                 format!("Process {pid} holds a lock on them"),
-                format!("It goes on when that transaction ends: SELECT pg_terminate_backend({pid})"),
+                fix::noted(&format!("SELECT pg_terminate_backend({pid})"), "or wait until its transaction ends"),
             ),
             Ok(Some((None, Some(gid)))) => (
                 "A prepared transaction holds a lock on them".into(),
-                format!("It goes on when that is ended: ROLLBACK PREPARED {}", pgrx::spi::quote_literal(gid)),
+                fix::noted(&format!("ROLLBACK PREPARED {}", pgrx::spi::quote_literal(gid)), "or COMMIT PREPARED"),
             ),
-            _ => ("Somebody holds a lock on them, or waits for one".into(), "It goes on when that transaction ends.".into()),
+            _ => ("Somebody holds a lock on them, or waits for one".into(), fix::by_hand("it goes on when that transaction ends")),
         }
     }
     /// The same without waiting for a lock: `Ok(None)` = somebody has it.

@@ -36,6 +36,10 @@ fn held(call: &str, lock: Lock) -> Option<Error> {
             "l.locktype OPERATOR(pg_catalog.=) 'tuple' AND l.relation OPERATOR(pg_catalog.=) '{relation}'::pg_catalog.oid
                AND l.page OPERATOR(pg_catalog.=) {page} AND l.tuple OPERATOR(pg_catalog.=) {line}::pg_catalog.int2"
         ),
+        Lock::Ours { key: [high, low], class } => format!(
+            "l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.classid OPERATOR(pg_catalog.=) '{high}'::pg_catalog.oid
+               AND l.objid OPERATOR(pg_catalog.=) '{low}'::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) {class}"
+        ),
         Lock::Other => return None,
     };
     // A prepared transaction has no process, and a lock on its own transaction like any other.

@@ -4,7 +4,7 @@
 //! A change of the registry or of a catalog forgets everything and begins another epoch; a change of a tenant's table
 //! forgets that tenant; a change of any other table costs nothing.
 
-use super::{Registry, Tenant};
+use super::{Functions, Registry, Tenant};
 use crate::postgres::invalidation;
 use crate::pure::cache::Bounded;
 use std::cell::{Cell, RefCell};
@@ -17,13 +17,20 @@ pub(super) type ShapeEpoch = (u64, u64);
 pub(super) struct Cache {
     pub(super) registry: Option<Registry>,
     pub(super) secret: Option<[u8; 16]>,
+    pub(super) functions: Option<Functions>,
     pub(super) tenants: Bounded<u32, Rc<Tenant>>,
     pub(super) current: Bounded<(String, u32), u32>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { registry: None, secret: None, tenants: Bounded::new(KEPT, KEPT_BYTES), current: Bounded::new(PATHS_KEPT, PATHS_BYTES) }
+        Cache {
+            registry: None,
+            secret: None,
+            functions: None,
+            tenants: Bounded::new(KEPT, KEPT_BYTES),
+            current: Bounded::new(PATHS_KEPT, PATHS_BYTES),
+        }
     }
 }
 
@@ -133,10 +140,21 @@ pub(super) fn know_tables(tenant: u32, tables: [u32; 3]) {
     OURS.with_borrow_mut(|o| o.extend(tables.map(|relation| (relation, tenant))));
 }
 
-/// Remembers a tenant.
+/// Remembers a tenant, unless something has changed since it began to be read: another epoch may have begun on the way, and
+/// what was read before is not of it.
 pub(super) fn remember(tenant: &Rc<Tenant>) {
+    if tenant.epoch != EPOCH.get() {
+        return;
+    }
     if OURS.with_borrow(|o| o.len()) > RELATIONS {
         STALE.set(true);
     }
     CACHE.with_borrow_mut(|c| c.tenants.insert(tenant.oid, tenant.clone(), tenant.bytes()));
+}
+
+/// The same for the schema of the extension's functions, read since `epoch`.
+pub(super) fn remember_functions(epoch: u64, found: &Option<Functions>) {
+    if epoch == EPOCH.get() {
+        CACHE.with_borrow_mut(|c| c.functions = found.clone());
+    }
 }

@@ -1,4 +1,4 @@
-//! Settings that no task may have, since the engine reads, writes and commits under them.
+//! Settings that no task may have, since the engine reads, writes and commits under them; and those that would do nothing.
 
 use crate::postgres::error::{Error, Result};
 
@@ -24,6 +24,36 @@ fn reserved(name: &str) -> Option<&'static str> {
         _ if name.starts_with("tenant_q.") => "It is the server's: ALTER SYSTEM.",
         _ => return None,
     })
+}
+
+/// Why this setting would do nothing in a task, as the way to what they want. Refused when it is said; where it was said
+/// before, it goes on doing nothing.
+fn idle(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "statement_timeout" => "Use timeout => of tq_register, tq_set_queue or tq_async, which is of the whole attempt.",
+        "idle_in_transaction_session_timeout" | "idle_session_timeout" => "A task is never idle. Its time is timeout => of tq_register.",
+        "exit_on_error" => "An attempt that fails ends, and its session serves the next one.",
+        _ => return None,
+    })
+}
+
+/// An object of settings without those that no task may have, or has anything of.
+pub fn without_reserved(settings: &serde_json::Value) -> serde_json::Value {
+    let mut rest = settings.clone();
+    if let Some(map) = rest.as_object_mut() {
+        map.retain(|name, _| reserved(name).or_else(|| idle(name)).is_none());
+    }
+    rest
+}
+
+/// Refuses, when it is said, what would do nothing.
+pub fn refuse_idle(settings: &serde_json::Value) -> Result<()> {
+    for name in settings.as_object().into_iter().flat_map(|map| map.keys()) {
+        if let Some(instead) = idle(name) {
+            return Err(Error::invalid(format!("setting \"{name}\" has no effect on tasks")).hint(instead));
+        }
+    }
+    Ok(())
 }
 
 /// The same of all of them, as an error that names the first. For what was stored before it was refused.

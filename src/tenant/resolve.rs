@@ -1,6 +1,7 @@
 //! Which tenant is meant: the one that is named, or the first schema of the caller's search_path.
 
 use super::remembered::{CACHE, refresh};
+use super::rights::Wanted;
 use super::{Tenant, by_oid};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
@@ -12,10 +13,17 @@ use std::rc::Rc;
 /// Never anything else: PostgreSQL skips missing and unusable schemas in silence, which sends
 /// work to the wrong place.
 pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
+    resolve_for(named, &Wanted::Rights(&[]))
+}
+
+/// The same for somebody who wants more than to name it: whoever may not even use the schema is told of all that they lack.
+pub fn resolve_for(named: Option<&str>, wanted: &Wanted) -> Result<Rc<Tenant>> {
     refresh();
     let user = sandbox::current_user();
     let oid = match named {
-        Some(name) => schema_of(name, user, "tenant => takes the bare name of an existing schema: not quoted, not folded to lower case.")?,
+        Some(name) => {
+            schema_of(name, user, wanted, "tenant => takes the bare name of an existing schema: not quoted, not folded to lower case.")?
+        }
         None => {
             let path = session::show(c"search_path");
             let key = (path, user.to_u32());
@@ -34,6 +42,7 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
                     let oid = schema_of(
                         &name,
                         user,
+                        wanted,
                         "It comes first in search_path. Create it, set search_path to the tenant's schema, or pass tenant => '...'.",
                     )?;
                     // Attached or not is by_oid's business; only names are remembered here.
@@ -47,12 +56,12 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     by_oid(oid)
 }
 
-fn schema_of(name: &str, user: pgrx::pg_sys::Oid, hint: &str) -> Result<u32> {
+fn schema_of(name: &str, user: pgrx::pg_sys::Oid, wanted: &Wanted, hint: &str) -> Result<u32> {
     let oid = catalog::schema_oid(name)
         .ok_or_else(|| Error::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{name}\" does not exist")).hint(hint))?;
     if !catalog::may_use_schema(oid, user) {
-        return Err(Error::denied(format!("permission denied for schema \"{name}\""))
-            .hint(format!("Its owner can run GRANT USAGE ON SCHEMA {} TO …", catalog::quote(name))));
+        let owner = catalog::schema_owner(oid).unwrap_or(0);
+        return Err(Error::denied(format!("permission denied for schema \"{name}\"")).hint(wanted.ask(name, owner, user)));
     }
     Ok(oid)
 }

@@ -16,7 +16,7 @@ use crate::postgres::relation::Table;
 use crate::postgres::row::{Row, Tid};
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::{self, Id};
-use crate::pure::rate::Rate;
+use crate::pure::rate::{Algorithm, Level, Rate};
 use crate::pure::shares::Owner;
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
@@ -77,6 +77,12 @@ pub fn of(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<G
     gates
 }
 
+/// Whether a task must start as soon as it has passed these gates: its start is counted then, and no other stretch of time
+/// may see it than the one that it was counted in. A bucket looks at no stretch.
+pub fn is_timed(gates: &[Gate]) -> bool {
+    gates.iter().any(|gate| gate.rate.is_some_and(|rate| rate.algorithm != Algorithm::Bucket))
+}
+
 /// What is known of a tenant's gates during one pick.
 pub struct Busy<'a> {
     s: &'a Shared,
@@ -119,7 +125,7 @@ impl<'a> Busy<'a> {
     /// One start of each of the rates, if all of them allow it; else which doesn't, until when.
     fn use_rates(&self, gates: &[Gate], now: At) -> Result<(), (Id, At)> {
         let owner = Owner::here(self.tenant);
-        let (mut places, mut after) = ([0; GATES + 1], [(At::UNSET, 0, At::UNSET); GATES + 1]);
+        let (mut places, mut after) = ([0; GATES + 1], [(Level::UNUSED, At::UNSET); GATES + 1]);
         let mut n = 0;
         // Places change hands when all are taken: from the look to the note nobody else is at them.
         let _guard = Lock::Rates.exclusive();
@@ -130,16 +136,15 @@ impl<'a> Busy<'a> {
                 return Err((gate.key, now + Span::of_secs(1)));
             };
             let r = &self.s.rates[place];
-            let state = rate.bounded((r.first.load(), r.second.load()), now);
-            r.first.store(state.0);
-            let (first, second) = rate.admit(state, now).map_err(|at| (gate.key, at))?;
-            (places[n], after[n]) = (place, (first, second, rate.over_at((first, second))));
+            let state = rate.bounded(r.level(), now);
+            r.at.store(state.at);
+            let level = rate.admit(state, now).map_err(|at| (gate.key, at))?;
+            (places[n], after[n]) = (place, (level, rate.over_at(level)));
             n += 1;
         }
-        for (place, (first, second, until)) in places.iter().zip(after).take(n) {
+        for (place, (level, until)) in places.iter().zip(after).take(n) {
             let r = &self.s.rates[*place];
-            r.first.store(first);
-            r.second.store(second);
+            r.note(level);
             r.until.store(until);
         }
         Ok(())
@@ -274,7 +279,7 @@ pub fn why(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<
                         reason: "rate",
                         what: format!("{what} is at its rate of {rate}"),
                         detail: format!("the next may start at {}", at.as_str().unwrap_or("")),
-                        hint: "It starts by itself then, or when the rate is raised.",
+                        hint: rate.hint(),
                     });
                 }
             }

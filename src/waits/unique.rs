@@ -5,11 +5,10 @@
 
 use crate::postgres::caught::{Failure, Own};
 use crate::postgres::error::{Error, Result};
-use crate::postgres::relation::{Access, Table, Write};
+use crate::postgres::relation::{Table, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
-use crate::postgres::types::Jsonb;
 use crate::pure::choice::{OnConflict, UniqueUntil};
 use crate::pure::ids::Id;
 use crate::pure::state::Stored;
@@ -19,6 +18,7 @@ use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{Tenant, lock};
+use crate::waits::depend;
 
 pub enum Claim {
     Free,
@@ -67,12 +67,13 @@ pub fn claim(queue: &Queue, new: &NewTask) -> Result<Claim> {
             OnConflict::Replace | OnConflict::Error if finished => {
                 return taken("It is finished, and keeps the key until its result is deleted.");
             }
-            OnConflict::Replace if crate::waits::members::HANDLERS.contains(&row.get(Tasks::HANDLER).unwrap_or("")) => {
+            OnConflict::Replace if crate::waits::members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) => {
                 return taken("It is a flow, whose members would be left behind.");
             }
             OnConflict::Replace if row.has(Tasks::PARENT_ID) => return taken("It belongs to a flow, so it can't be replaced."),
             OnConflict::Replace => {
                 if queue.table.delete(&row) == Write::Done {
+                    depend::forget_links(&queue.tenant, &queue.table, &row, false)?;
                     return Ok(Claim::Replaced(id));
                 }
             }
@@ -88,14 +89,13 @@ fn give_up(tasks: &Table<Tasks>, row: &Row<Tasks>, key: &str) -> Write {
 }
 
 /// A failed attempt is to be tried again. If its key went to a newcomer that is still there, that
-/// one does the work: Superseded. Otherwise the key is its own again: its row's key and options then;
-/// None = they stay as they are.
-pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::result::Result<Option<(String, Option<Jsonb>)>, Failure> {
-    let mut options = Options::of(row);
+/// one does the work: Superseded. Otherwise the key is its own again, and no more of its options: its row's key then;
+/// None = it stays as it is.
+pub fn reclaim(tenant: &Tenant, tasks: &Table<Tasks>, options: &mut Options) -> std::result::Result<Option<String>, Failure> {
     let Some(key) = options.key_was.take() else { return Ok(None) };
     lock::unique_key(tenant, &key)?;
     match holder(tasks, &key) {
-        None => Ok(Some((key, options.column()))),
+        None => Ok(Some(key)),
         Some(other) => Err(Failure::ours(
             Own::Superseded,
             SqlState::SUPERSEDED,
@@ -127,16 +127,13 @@ pub fn keep(tasks: &Table<Tasks>, row: &Row<Tasks>) {
     ]);
 }
 
-/// The result of this id goes: so does the note that it left, and with it the key that it kept.
-pub fn let_go(tenant: &Tenant, id: Id) -> std::result::Result<(), Failure> {
-    let tasks = tenant.open(tenant.task, Access::Write)?;
-    crate::task::notes::forget_note(&tasks, id);
-    Ok(())
+/// Whether nobody but the finished task of this id has the key.
+pub fn is_free(tasks: &Table<Tasks>, key: &str, id: Id) -> bool {
+    holder(tasks, key).is_none_or(|row| row.get(Tasks::ID) == Some(id))
 }
 
-/// Before a finished task runs again: is its key free?
-pub fn check_free(tenant: &Tenant, tasks: &Table<Tasks>, key: &str, id: Id) -> Result<()> {
-    lock::unique_key(tenant, key)?;
+/// Before a finished task runs again, under its key's lock: is its key free?
+pub fn check_free(tasks: &Table<Tasks>, key: &str, id: Id) -> Result<()> {
     match holder(tasks, key) {
         Some(row) if row.get(Tasks::ID) == Some(id) && row.letter(Tasks::STATE) == Stored::Key => {
             let _: Write = tasks.delete(&row);

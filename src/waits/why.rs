@@ -1,11 +1,12 @@
 //! What a task waits for, as people are told.
 
-use crate::handler;
+use crate::handler::{self, Handler};
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::transaction;
 use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
+use crate::shared::slot::Slot;
 use crate::shared::{self, slot};
 use crate::task::document::TaskDocument;
 use crate::tenant::Tenant;
@@ -13,32 +14,68 @@ use crate::tenant::columns::Tasks;
 use crate::waits::{depend, members};
 use std::rc::Rc;
 
-/// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
-pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> TaskDocument<'a> {
+/// The state of an unfinished task at this moment.
+pub fn state(tenant: &Tenant, row: &Row<Tasks>, now: At) -> State {
+    look(tenant, row, now, slot_of(tenant, row).is_some()).0
+}
+
+/// What it runs in.
+fn slot_of(tenant: &Tenant, row: &Row<Tasks>) -> Option<&'static Slot> {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    let slot = shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]));
+    shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]))
+}
+
+/// Its state, and what it has to wait for where no pick has looked at it yet.
+fn look(tenant: &Tenant, row: &Row<Tasks>, now: At, running: bool) -> (State, Option<String>) {
     let state = state::unfinished(
         row.letter(Tasks::STATE),
         row.get(Tasks::ATTEMPTS).unwrap_or(0),
         row.get(Tasks::RUN_AT).unwrap_or_default(),
         now,
-        slot.is_some(),
+        running,
     );
     // Due, and no pick has looked yet whether what it depends on is final.
     let waits = if state == State::Queued && row.has(Tasks::WAITS) { still_depends(tenant, row) } else { None };
-    let state = if waits.is_some() { State::Deferred } else { state };
-    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
-    let reason = match (state, &handler) {
+    (if waits.is_some() { State::Deferred } else { state }, waits)
+}
+
+/// How an unfinished task stands at this moment.
+pub struct Standing {
+    pub state: State,
+    /// Why it doesn't run, for people.
+    pub reason: Option<String>,
+}
+
+/// `running`: it does.
+pub fn standing(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>, now: At, running: bool) -> Standing {
+    let (state, waits) = look(tenant, row, now, running);
+    let reason = match (state, handler) {
         (State::Held, None) => Some("handler is not registered".to_string()),
-        (State::Held, Some(h)) => Some(
-            h.fault
-                .as_ref()
-                .map_or_else(|| if h.quarantined { "handler is quarantined".into() } else { "paused".into() }, |f| f.text().to_string()),
-        ),
+        (State::Held, Some(h)) => Some(h.fault.as_ref().map_or_else(
+            || if h.quarantined { "handler is quarantined".into() } else { paused(tenant, row, now) },
+            |f| f.text().to_string(),
+        )),
         (State::Deferred, _) => waits.or_else(|| members::describe_wait(row)),
+        (State::Queued, _) if !tenant.ready => Some("the tenant is not ready".to_string()),
+        (State::Queued, _) if let Some(pause) = tenant.whole_pauses(now).next() => Some(pause.text()),
         (State::Queued, _) if row.letter(Tasks::STATE) == Stored::Gated => Some("a lock or limit is busy".to_string()),
         _ => None,
     };
+    Standing { state, reason }
+}
+
+/// Which pause keeps a row that is held, for people.
+fn paused(tenant: &Tenant, row: &Row<Tasks>, now: At) -> String {
+    let (handler, queue) = (row.get(Tasks::HANDLER).unwrap_or(""), row.get(Tasks::QUEUE));
+    // One that has just ended is about to let it go.
+    tenant.part_pauses(handler, queue, now).next().map_or_else(|| "paused".into(), |pause| pause.text())
+}
+
+/// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
+pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> TaskDocument<'a> {
+    let slot = slot_of(tenant, row);
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
+    let Standing { state, reason } = standing(tenant, row, handler.as_deref(), now, slot.is_some());
     TaskDocument::unfinished(tenant, row, handler.as_deref(), state, reason, slot.map(|s| s.started_at.load()))
 }
 

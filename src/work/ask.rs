@@ -75,7 +75,8 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: Id, run_at: 
         let Some(code) = listening_handler.code_at_enqueue(tenant) else { return Ok(false) };
         able.push((listener, listening_handler, code));
     }
-    let document = TaskDocument::to_be(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue).into_argument();
+    let document = TaskDocument::to_be(tenant, new, &handler.name, id, run_at, &queue.caller.name, Event::Enqueue);
+    let document = document.into_argument()?;
     for (listener, listening_handler, code) in able {
         let answer = sandbox::as_owner(pgrx::pg_sys::Oid::from(code.role()), || {
             for (name, value) in [("search_path", tenant.search_path()), ("TimeZone", tenant.zone())] {
@@ -136,7 +137,10 @@ fn ask_pending(
             continue;
         }
         listeners::check_superuser(tenant, &listener, code.role(), row.get(Tasks::BY_SUPERUSER) == Some(true))?;
-        let document = made.get_or_insert_with(|| running_document(tenant, row, Event::Enqueue, item, started_at));
+        let document = match &made {
+            Some(made) => made,
+            None => made.insert(running_document(tenant, row, Event::Enqueue, item, started_at)?),
+        };
         if is_no(&ask(&listening_handler, document, code)?) {
             return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" refused it", listener.handler)));
         }
@@ -213,7 +217,7 @@ pub fn before_run(
     if listening.is_empty() {
         return Ok(());
     }
-    let document = running_document(tenant, row, Event::BeforeRun, item, started_at);
+    let document = running_document(tenant, row, Event::BeforeRun, item, started_at)?;
     for listener in listening {
         if is_no(&ask(&*listeners::listening_to_run(tenant, &listener, row, code)?, &document, code)?) {
             return Err(Failure::ours(Own::Skipped, VETO, format!("listener \"{}\" skipped it", listener.handler)));
@@ -222,7 +226,7 @@ pub fn before_run(
     Ok(())
 }
 
-fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: At) -> Jsonb {
+fn running_document(tenant: &Tenant, row: &Row<Tasks>, event: Event, item: &Item, started_at: At) -> Result<Jsonb> {
     let seen = Seen { state: "running", attempt: item.attempts + 1, started_at: Some(started_at), ..Seen::default() };
     TaskDocument::in_event(tenant, row, event, seen).into_argument()
 }
@@ -242,8 +246,9 @@ pub fn after_run(
     if listening.is_empty() {
         return Ok(());
     }
-    let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result.value()), error: None };
-    let document = TaskDocument::in_event(tenant, row, Event::AfterRun, seen).into_argument();
+    let seen = Seen { state: "done", attempt: item.attempts + 1, started_at: Some(started_at), result: Some(result), error: None };
+    let document = TaskDocument::in_event(tenant, row, Event::AfterRun, seen);
+    let document = document.into_argument()?;
     for listener in listening {
         ask(&*listeners::listening_to_run(tenant, &listener, row, code)?, &document, code)?;
     }

@@ -29,7 +29,7 @@ use crate::waits::members;
 use crate::work::ask;
 use crate::work::complete::{self, Judgement};
 use serde_json::Value as Json;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::rc::Rc;
 
@@ -54,18 +54,24 @@ pub struct Course {
     /// In milliseconds; 0: it has none, or has not come so far.
     pub timeout_ms: Cell<i64>,
     /// By what call its handler has ended it.
-    pub called: Cell<Option<Call>>,
+    pub called: RefCell<Option<Call>>,
 }
 
 impl Course {
     pub fn new(since: Mark) -> Course {
-        Course { since, stage: Cell::new(Stage::Preparing), timed_out: Cell::new(false), timeout_ms: Cell::new(0), called: Cell::new(None) }
+        let called = RefCell::new(None);
+        Course { since, stage: Cell::new(Stage::Preparing), timed_out: Cell::new(false), timeout_ms: Cell::new(0), called }
+    }
+
+    /// The handler has returned, perhaps too late: it may have caught the cancel, or called what heeds none.
+    pub fn check_time(&self, is_over: bool) -> Result<(), Failure> {
+        if is_over { Err(complete::took_too_long(self.timeout_ms.get())) } else { Ok(()) }
     }
 
     /// Judged by where the error came from.
     pub fn judge(&self, failure: Failure) -> Cause {
         let is_cancel = failure.sqlstate == SqlState::QUERY_CANCELED;
-        match (failure.own, self.called.get()) {
+        match (failure.own, self.called.borrow().clone()) {
             (Some(Own::Fenced | Own::Gone), _) => Cause::Overtaken(failure),
             (Some(Own::Skipped), _) => Cause::Skipped(failure),
             _ if is_cancel && self.timed_out.get() => Cause::TimedOut,
@@ -79,7 +85,10 @@ impl Course {
     pub fn judgement(&self, cause: Cause) -> Judgement {
         match cause {
             Cause::TimedOut => Judgement::of(AttemptEnd::TimedOut, complete::took_too_long(self.timeout_ms.get())),
-            Cause::Asked(Call::Retry(after), failure) => Judgement { delay: after, ..Judgement::of(AttemptEnd::Retry, failure) },
+            Cause::Asked(Call::Retry(again), failure) => {
+                let how = if again.counts { AttemptEnd::Retry } else { AttemptEnd::Snoozed };
+                Judgement { again: Some(again), ..Judgement::of(how, failure) }
+            }
             Cause::Asked(Call::Fail, failure) => Judgement { last: true, ..Judgement::of(AttemptEnd::Failed, failure) },
             Cause::Overtaken(failure) | Cause::Skipped(failure) | Cause::Cancelled(failure) | Cause::Failed(failure) => {
                 Judgement { last: failure.is(Own::InVain), ..Judgement::of(AttemptEnd::Failed, failure) }
@@ -155,6 +164,12 @@ impl Attempt<'_> {
 
     /// The handler's own settings, until the nest level or the transaction is left.
     pub fn apply_settings(&self) {
+        // Of the tenant's it is the one that isn't in the session's base, where the engine's own waits would end by it.
+        if let Some(Json::Object(settings)) = &self.tenant.settings
+            && let Some((name, value)) = settings.iter().find(|(name, _)| name.eq_ignore_ascii_case("lock_timeout"))
+        {
+            apply_setting(name, value);
+        }
         if let Some(Json::Object(settings)) = &self.handler.settings {
             apply_settings(settings);
         }
@@ -197,17 +212,21 @@ impl Attempt<'_> {
 
     fn arguments(&self, passed: Option<Json>) -> Result<Arguments, Failure> {
         let args = self.row.document(Tasks::ARGS);
-        if let Some(passed) = passed {
-            let args = members::with_result(self.handler, args.as_ref().map(Jsonb::value), passed)?;
-            return Ok(Arguments::One(Some(Jsonb::from_value(args))));
-        }
+        let with_passed = |args: Option<Json>| match &passed {
+            Some(passed) => Ok(Some(members::with_result(self.handler, args, passed.clone())?)),
+            None => Ok::<_, Failure>(args),
+        };
         if self.row.has(Tasks::PARENT_ID)
             && Options::of(self.row).each
             && let Some(items) = args.as_ref().and_then(Jsonb::elements)
         {
-            return Ok(Arguments::Each(items.map(Jsonb::from_value).collect()));
+            let one = |args| Ok(with_passed(Some(args))?.map_or_else(Jsonb::null, Jsonb::from_value));
+            return items.map(one).collect::<Result<_, Failure>>().map(Arguments::Each);
         }
-        Ok(Arguments::One(args))
+        match passed {
+            Some(_) => Ok(Arguments::One(with_passed(args.as_ref().map(Jsonb::value))?.map(Jsonb::from_value))),
+            None => Ok(Arguments::One(args)),
+        }
     }
 
     /// Records the success, or that it was not to run, in the attempt's own transaction.
@@ -215,8 +234,8 @@ impl Attempt<'_> {
         let Attempt { tenant, row, item, started_at, .. } = *self;
         match result {
             Some(result) => {
-                // A flow gathers its members' results.
-                let save = rules.save.unwrap_or(tenant.save_limit >= 0 || row.has(Tasks::PARENT_ID));
+                // A flow gathers its members' results, also of those that are not to be kept longer.
+                let save = row.has(Tasks::PARENT_ID) || rules.save.unwrap_or(tenant.save_limit >= 0);
                 complete::done(tenant, item, started_at, result, save)
             }
             None => complete::skipped(tenant, item, rules.save),
@@ -242,6 +261,8 @@ impl Attempt<'_> {
             scheduled_for: row.get(Tasks::SCHEDULED_FOR),
             deadline,
             meta,
+            pass: rules.pass,
+            each: rules.each && row.has(Tasks::PARENT_ID),
         }
     }
 }
@@ -267,9 +288,13 @@ fn unfit(unfit: Unfit) -> Failure {
 /// Sets them until the nest level or the transaction is left.
 pub fn apply_settings(settings: &serde_json::Map<String, Json>) {
     for (name, value) in settings {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        if let (Ok(name), Ok(value)) = (CString::new(name.as_str()), CString::new(value)) {
-            session::set_local(&name, &value);
-        }
+        apply_setting(name, value);
+    }
+}
+
+fn apply_setting(name: &str, value: &Json) {
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    if let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) {
+        session::set_local(&name, &value);
     }
 }

@@ -4,26 +4,31 @@
 //! handler is gone, its arguments don't fit) is a problem that the row tells of, and the plan goes on: an error would
 //! bring the same fire time again.
 
-use crate::fanout::{definitions, lines};
+use crate::fanout::{definitions, lines, passed};
 use crate::handler;
 use crate::postgres::error::{Error, Result};
+use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::transaction;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids::{self, Id};
-use crate::pure::schedule::catch_up::{self, Overlap};
+use crate::pure::schedule::catch_up::Overlap;
 use crate::pure::schedule::spread;
+use crate::pure::state::Ended;
 use crate::pure::time::{self, At, Span};
 use crate::schedules::follow::{self, Notes};
 use crate::schedules::options::OfAll;
 use crate::schedules::row::{ROW, Schedule};
 use crate::shared::{Shared, slot};
 use crate::task::new::NewTask;
+use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Schedules, Tasks};
 use crate::tenant::rights::Caller;
+use crate::work::complete;
+use crate::work::enqueue::{self, Added};
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
@@ -38,6 +43,8 @@ pub struct Changes {
     /// When, and how many tasks were made.
     pub served: Option<(At, i64)>,
     pub last_task: Option<Id>,
+    /// Tasks before that have failed for good by it.
+    pub failed: i64,
     pub repeats: Option<i32>,
     pub state: Notes,
     /// A one-time schedule that has fired: its row goes.
@@ -52,7 +59,7 @@ impl Changes {
     }
 
     fn not_again(state: Notes) -> Changes {
-        Changes { next: None, problem: None, served: None, last_task: None, repeats: None, state, over: false }
+        Changes { next: None, problem: None, served: None, last_task: None, failed: 0, repeats: None, state, over: false }
     }
 }
 
@@ -66,12 +73,14 @@ pub struct Firing<'a> {
     pub now: At,
     /// Fire times that this transaction may still serve.
     pub left: &'a mut usize,
+    /// Tasks of earlier fire times that are given up.
+    pub given_up: i64,
 }
 
 /// What came of one fire time.
 enum Fired {
     Task(Id),
-    /// The task before has not finished.
+    /// The task before has not finished, or somebody else's has its unique key.
     LeftOut,
     /// Why there is no task of it.
     Problem(String),
@@ -86,7 +95,18 @@ impl Firing<'_> {
             return Ok(Changes::not_again(state));
         }
         let released = state.released;
-        let (fire_times, mut next) = self.fire_times(&mut state);
+        let waited_for = schedule.waiting_for(row.get(Schedules::NEXT_RUN), &state);
+        let (mut fire_times, mut next) = schedule.due(row.get(Schedules::NEXT_RUN), &mut state, self.now, *self.left);
+        if schedule.of_all.is_some() {
+            if !self.tenant.fan_out {
+                // What all tenants are to do, this one isn't: its plan goes on.
+                fire_times.clear();
+            }
+            let first = fire_times.iter().map(|at| At::from(*at)).find(|at| released != Some(*at));
+            if waited_for.is_some_and(|at| at <= self.now) && first != waited_for {
+                self.pass_over(first.or(next).unwrap_or(At::NEVER))?;
+            }
+        }
         *self.left = self.left.saturating_sub(fire_times.len());
         self.queue.caller = Caller {
             name: row.text(Schedules::CREATED_BY).unwrap_or_default(),
@@ -106,26 +126,25 @@ impl Firing<'_> {
             if schedule.active_hours.as_ref().is_some_and(|hours| !hours.contain(schedule.zone, fire_time)) {
                 continue;
             }
-            if repeats > 0 {
-                repeats -= 1;
-            }
             // After others it fires at a time of this tenant's own: there is no line of all tenants for it.
             let of_line = schedule.of_all.as_ref().filter(|_| released != Some(At::from(fire_time)));
             match self.fire_at(fire_time, of_line, last_task)? {
                 Fired::Task(id) => {
                     last_task = Some(id);
                     made += 1;
+                    repeats -= i32::from(repeats > 0);
+                    state.gone = None;
                 }
                 Fired::LeftOut => {}
-                Fired::Problem(what) => {
-                    problem = Some(what);
-                    // It has made no task of it.
-                    repeats += i32::from(repeats >= 0);
-                }
+                Fired::Problem(what) => problem = Some(what),
             }
         }
         if repeats == 0 {
             next = None;
+            if schedule.of_all.is_some() {
+                let reason = || "it has run as often in the tenant as repeats says".into();
+                passed::passed_over(self.tenant, &schedule.name, At::NEVER, |_| reason())?;
+            }
         } else if next.is_none()
             && problem.is_none()
             && !schedule.rule.fires_once()
@@ -143,46 +162,17 @@ impl Firing<'_> {
             // That it has run is remembered for as long as it is defined.
             && schedule.of_all.is_none()
             && follow::is_last(&state);
-        Ok(Changes { next, problem, served: (made > 0).then_some((self.now, made)), last_task, repeats: Some(repeats), state, over })
-    }
-
-    /// The fire times that are to be served now, the rule's own and the one of a release, and the rule's next one.
-    fn fire_times(&self, state: &mut Notes) -> (Vec<DateTime<Utc>>, Option<At>) {
-        let (schedule, now) = (self.schedule, self.now);
-        let plan = schedule.plan();
-        let next_run = self.row.get(Schedules::NEXT_RUN);
-        let waiting_for = if state.released.is_some() { state.planned.filter(|_| !schedule.rule.is_after()) } else { next_run };
-        let (mut fire_times, next) = match waiting_for {
-            // Before any clock of a computer's: somebody means at once.
-            Some(at) if at <= now => {
-                let from = time::instant(if at < At::UNIX_EPOCH { now } else { at });
-                let promised = state.promised.map(time::instant);
-                let part = catch_up::part(&plan, from, time::instant(now), &schedule.lateness, promised, (*self.left).max(1));
-                state.promised = part.promised.map(At::from);
-                (part.serve, part.next.map(At::from))
-            }
-            // The owner has written a release into it by hand, and lost the rule's own.
-            None if state.released.is_some() => (vec![], plan.next_after(time::instant(now)).map(At::from)),
-            at => (vec![], at),
-        };
-        let is_in_time = |at: &At| schedule.lateness.deadline.is_none_or(|deadline| time::instant(now) - time::instant(*at) <= deadline);
-        if let Some(at) = state.released.filter(is_in_time) {
-            fire_times.push(time::instant(at));
-            fire_times.sort();
-            fire_times.dedup();
-        }
-        if schedule.of_all.is_some() && !self.tenant.fan_out {
-            // What all tenants are to do, this one isn't: its plan goes on.
-            fire_times.clear();
-        }
-        (fire_times, next)
+        let served = (made > 0).then_some((self.now, made));
+        Ok(Changes { next, problem, served, last_task, failed: self.given_up, repeats: Some(repeats), state, over })
     }
 
     /// Serves one fire time. `of_line`: what all tenants have, where this fire time has a line of tq_fanouts.
     fn fire_at(&mut self, fire_time: DateTime<Utc>, of_line: Option<&OfAll>, last_task: Option<Id>) -> Result<Fired> {
         let (tenant, row, schedule) = (self.tenant, self.row, self.schedule);
         let at = At::from(fire_time);
-        if last_task.is_some_and(|last| self.is_left_out(last)) {
+        if let Some(last) = last_task
+            && self.is_left_out(last)?
+        {
             if let Some(all) = of_line {
                 self.note_in_line(all, at, Err("the task of an earlier fire time has not finished".into()))?;
             }
@@ -200,7 +190,7 @@ impl Firing<'_> {
         let made = task_of(schedule, tenant, row, handler_name, at).and_then(|new| {
             let fanout = of_line.map(|all| all.line(at));
             let new = NewTask { id: Some(id), run_at: Some(at.saturating_add(later)), only_if: schedule.only_if.clone(), fanout, ..new };
-            crate::work::enqueue::add(self.queue, &new).map(|added| (new, added))
+            enqueue::add_unless_taken(self.queue, &new).map(|added| (new, added))
         });
         let made = match made {
             // Somebody enqueues or defines the same just now: that says nothing of the schedule, whose turn comes again.
@@ -209,14 +199,17 @@ impl Firing<'_> {
         };
         if let Some(all) = of_line {
             let result = match &made {
-                Ok((new, id)) if new.id != Some(*id) && !lines::is_of(&self.queue.table, *id, new.fanout) => Err(lines::TAKEN.into()),
-                Ok((_, id)) => Ok(*id),
+                Ok((_, Added::Theirs(_))) => Err(lines::TAKEN.into()),
+                Ok((_, Added::Task(id))) => Ok(*id),
                 Err(error) => Err(error.message.clone()),
             };
             self.note_in_line(all, at, result)?;
         }
         match made {
-            Ok((new, id)) => {
+            // What fires once would be over without having run.
+            Ok((_, Added::Theirs(_))) if schedule.rule.fires_once() => Ok(Fired::Problem(lines::TAKEN.into())),
+            Ok((_, Added::Theirs(_))) => Ok(Fired::LeftOut),
+            Ok((new, Added::Task(id))) => {
                 crate::work::tell::schedule_fired(self.queue, &new, id);
                 transaction::see_own_writes();
                 Ok(Fired::Task(id))
@@ -226,20 +219,46 @@ impl Firing<'_> {
     }
 
     /// Whether the schedule's last task is unfinished, and so there is to be no other one.
-    fn is_left_out(&self, last: Id) -> bool {
+    fn is_left_out(&mut self, last: Id) -> Result<bool> {
         let overlap = self.schedule.overlap;
         if overlap == Overlap::Allow {
-            return false;
+            return Ok(false);
         }
         let found = self.queue.table.find(Tasks::ID.equals(last)).filter(|row| row.letter(Tasks::STATE).is_task());
-        let Some(unfinished) = found else { return false };
+        let Some(unfinished) = found else { return Ok(false) };
+        let waits = || {
+            let created_at = unfinished.get(Tasks::CREATED_AT).unwrap_or_default();
+            slot::running(self.shared, self.tenant.oid, last, created_at).is_none()
+        };
         match overlap {
-            Overlap::Allow => false,
-            Overlap::Queue => {
-                slot::running(self.shared, self.tenant.oid, last, unfinished.get(Tasks::CREATED_AT).unwrap_or_default()).is_none()
+            Overlap::Allow => Ok(false),
+            Overlap::Queue => Ok(waits()),
+            Overlap::Skip => Ok(true),
+            Overlap::Renew => {
+                let has_to_wait = unfinished.get(Tasks::RUN_AT).is_some_and(|at| at > self.now);
+                let tried = unfinished.get(Tasks::ATTEMPTS).unwrap_or(0) > 0 || Options::of(&unfinished).snoozes.is_some();
+                let is_retry = has_to_wait && tried;
+                if !is_retry || !waits() {
+                    return Ok(waits());
+                }
+                let given_up = complete::give_up(self.tenant, &self.queue.table, &unfinished)?;
+                self.given_up += i64::from(given_up);
+                if given_up {
+                    let table = self.tenant.open(self.tenant.schedule, Access::Write)?;
+                    follow::tell_followers(self.tenant, &table, self.row, Ended::Failed)?;
+                }
+                Ok(!given_up)
             }
-            Overlap::Skip => true,
         }
+    }
+
+    /// Fire times that others have served, before this one, aren't this tenant's any more.
+    fn pass_over(&self, before: At) -> Result<()> {
+        let reason = |at| match self.tenant.fan_out {
+            true => self.schedule.why_passed_over(at, self.now),
+            false => "fan_out is off".into(),
+        };
+        passed::passed_over(self.tenant, &self.schedule.name, before, reason)
     }
 
     fn note_in_line(&mut self, all: &OfAll, at: At, result: std::result::Result<Id, String>) -> Result<()> {

@@ -32,10 +32,12 @@ use crate::task::options::Options;
 use crate::task::queue::Queue;
 use crate::task::rules::Rules;
 use crate::tenant::columns::Tasks;
-use crate::tenant::{self, Tenant, reserved};
+use crate::tenant::rights::{self, Right};
+use crate::tenant::{Tenant, reserved};
 use crate::waits::depend::{self, Answer};
 use crate::waits::turn::{self, Source};
 use crate::waits::{gate, members};
+use crate::work::absorb::absorb;
 use crate::work::ask;
 use crate::work::attempt::{Attempt, Cause, Course, Session, Stage, apply_settings};
 use crate::work::complete::{self, Judgement, Verdict};
@@ -180,6 +182,10 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> 
         return Ok(Some(format!("a task of schedule \"{}\" runs", row.get(Tasks::SCHEDULE).unwrap_or(""))));
     }
     let name = row.get(Tasks::HANDLER).unwrap_or("");
+    if members::is_flow(name) {
+        // Nobody is called for one.
+        return Ok(None);
+    }
     let Some(handler) = handler::find(tenant, name)? else {
         return Ok(Some(format!("handler \"{name}\" is not registered")));
     };
@@ -189,8 +195,8 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> 
     if handler.quarantined {
         return Ok(Some(format!("handler \"{name}\" is quarantined")));
     }
-    if tenant.part_paused_until(name, row.get(Tasks::QUEUE), clock::now()).is_some() {
-        return Ok(Some(format!("handler \"{name}\" or its queue is paused")));
+    if let Some(pause) = tenant.part_pauses(name, row.get(Tasks::QUEUE), clock::now()).next() {
+        return Ok(Some(pause.text()));
     }
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
@@ -211,17 +217,17 @@ pub fn resolve(named: Option<&str>) -> Result<Rc<Tenant>> {
     if current::current().is_some() {
         return Err(Error::state("a task cannot run other tasks").hint("Let it end, or use tq_async(…, sync => true)."));
     }
-    let tenant = tenant::resolve(named)?;
-    crate::tenant::rights::may_work(&tenant)?;
+    let tenant = rights::resolve(named, &[Right::Work])?;
+    let quoted = || pgrx::spi::quote_literal(&tenant.name);
     let state = |what: &str| Error::state(format!("tenant \"{}\" is {what}, so its tasks are not run", tenant.name));
     if tenant.suspended.is_some() {
         return Err(state("suspended"));
     }
     if !tenant.ready {
-        return Err(state("not ready").hint("SELECT tq_set_tenant(ready => true)"));
+        return Err(state("not ready").hint(format!("SELECT tq_set_tenant({}, ready => true);", quoted())));
     }
-    if tenant.paused_until(clock::now()).is_some() {
-        return Err(state("paused").hint("SELECT tq_resume()"));
+    if let Some(pause) = tenant.whole_pauses(clock::now()).next() {
+        return Err(state("paused").hint(format!("{};", pause.resume())));
     }
     reserved::check_reserved(tenant.settings.as_ref())?;
     Ok(tenant)
@@ -306,7 +312,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     let name = row.as_ref().and_then(|row| row.get(Tasks::HANDLER)).unwrap_or("");
     let handler = handler::find(tenant, name)?;
     let verdict = subtransaction::run(|| complete::failed(tenant, item, handler.as_deref(), started_at, &judgement))?;
-    if let (Some(row), Some(counted)) = (&row, verdict.outcome()) {
+    if let (Some(row), Some(counted)) = (&row, verdict.outcome().filter(|_| verdict.is_failure_of(&judgement))) {
         count(tenant, row, counted, started_at, Some(&judgement));
     }
     Ok(match verdict {
@@ -332,15 +338,15 @@ fn try_to_run(
     let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
     // With time travel, as late as it would have been started.
     let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
-    if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= at) {
+    let tasks = tenant.open(tenant.task, Access::Write)?;
+    if subtransaction::with_snapshot(|| depend::is_expired(tenant, &tasks, &row, at))? {
         course.stage.set(Stage::Completing);
         complete::finish_unrun(tenant, item, Ended::Expired, None)?;
         return Ok(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
     }
     if row.has(Tasks::WAITS) {
-        let tasks = tenant.open(tenant.task, Access::Write)?;
         let results = tenant.open(tenant.result, Access::Read)?;
-        match subtransaction::with_snapshot(|| depend::evaluate(&tasks, &results, &row)) {
+        match subtransaction::with_snapshot(|| depend::look(&tasks, &results, &row)) {
             Answer::Ready => {}
             Answer::Never(why) => {
                 course.stage.set(Stage::Completing);
@@ -350,6 +356,11 @@ fn try_to_run(
             // Nothing is written: until our commit the end of what it waits for would not see it.
             _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
         }
+    }
+    if members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) {
+        course.stage.set(Stage::Completing);
+        complete::end_flow(tenant, item)?;
+        return Ok(Try::Ran(Ran::without_row(State::Done)));
     }
     let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     // As when it was looked for, unless something was taken away or stopped meanwhile.
@@ -382,6 +393,9 @@ fn call(attempt: &Attempt, course: &Course, declared: Option<&Declared>) -> std:
     attempt.check_identity()?;
     let rules = Rules::of(attempt.tenant, attempt.row, Some(attempt.handler));
     course.timeout_ms.set(rules.timeout_ms);
+    if let Some(key) = &rules.stands_for {
+        while !subtransaction::with_snapshot(|| absorb(attempt.tenant, attempt.row, key))? {}
+    }
     let outer = current::current();
     // Inside of another task its timer is the one.
     let timed = outer.is_none();
@@ -398,16 +412,16 @@ fn call(attempt: &Attempt, course: &Course, declared: Option<&Declared>) -> std:
     }
     // What raises below it is caught here, so that the session is itself again on every way out.
     let result = caught::catch(|| handle(attempt, &rules, declared)).and_then(|result| result);
+    let result = result.and_then(|result| course.check_time(timed && timeout::has_fired()).map(|()| result));
     if timed {
-        let fired = timeout::disarm();
-        if fired && result.is_ok() {
-            // It came just too late.
+        course.timed_out.set(timeout::disarm());
+        if course.timed_out.get() {
+            // A call that heeds no cancel may have left it to us.
             interrupt::forget_cancel();
         }
-        course.timed_out.set(fired && result.is_err());
     }
     if let Some(outer_call) = outer_call {
-        course.called.set(current::replace_call(outer_call));
+        course.called.replace(current::replace_call(outer_call));
     }
     current::set_current(outer);
     let result = result?;
@@ -475,23 +489,27 @@ pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
 pub fn enqueue_and_run(queue: &Queue, new: &NewTask) -> Result<Id> {
     check_sync(queue, new)?;
     let id = crate::work::enqueue::add(queue, new)?;
-    run_members(queue, std::iter::once(id), false)?;
+    run_members(queue, std::iter::once((id, false)))?;
     Ok(id)
 }
 
 /// Runs the tasks that this statement has just enqueued, one after the other.
 ///
-/// `go_on`: the failure of one is recorded with it, and is no error of the caller's.
-pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) -> Result<()> {
+/// Each with whether one goes on: its failure is recorded with it, and is no error of the caller's.
+pub fn run_members(queue: &Queue, tasks: impl Iterator<Item = (Id, bool)>) -> Result<()> {
     let tenant = &queue.tenant;
     interrupt::watch();
     let declared = Declared::read();
-    for id in ids {
+    for (id, go_on) in tasks {
         let row = subtransaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
         // An id that was known already is a task already, and is none of this call.
         let Some(row) = row.filter(|row| row.own && row.letter(Tasks::STATE).is_runnable() && row.get(Tasks::ATTEMPTS) == Some(0)) else {
             continue;
         };
+        if members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) {
+            subtransaction::with_snapshot(|| complete::end_empty_flow(tenant, &queue.table, id))?;
+            continue;
+        }
         let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
         if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
             return Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, shut.what)
@@ -505,7 +523,7 @@ pub fn run_members(queue: &Queue, ids: impl Iterator<Item = Id>, go_on: bool) ->
         let ran = if go_on { subtransaction::run(once) } else { subtransaction::with_snapshot(once) };
         if let Err(failure) = ran {
             // There is no other attempt, whatever it has called.
-            course.called.set(None);
+            course.called.replace(None);
             let judgement = match course.judge(failure) {
                 // None of the handler's: the caller is cancelled.
                 Cause::Cancelled(failure) | Cause::Overtaken(failure) => return Err(failure.into()),

@@ -14,15 +14,14 @@ use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
 use crate::shared::slot::Item;
 use crate::shared::{Shared, blocked, ready};
-use crate::task::options::Options;
 use crate::task::place::Place;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend::{self, Answer};
 use crate::waits::{gate, turn};
-use crate::work::complete;
 use crate::work::scan::Wait;
-use std::collections::{HashMap, HashSet};
+use crate::work::{complete, review};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// How often tasks are looked at that wait for a role to be granted.
@@ -30,7 +29,7 @@ const ROLE_RECHECK: Span = Span::MINUTE;
 /// After that rows are looked at again that somebody is changing.
 const IN_FLUX_AGAIN: Span = Span::SECOND;
 /// Rows of one transaction.
-const ROWS: usize = 500;
+pub(super) const ROWS: usize = 500;
 
 /// Parks these rows and notes when to look at them again.
 ///
@@ -181,8 +180,9 @@ pub fn unpark(shared: &Shared, place: usize, index: u32, tenant: &Rc<Tenant>) {
     // While some queues take turns, picks find what is in the wrong run; once none does nobody looks there.
     let states: &[Stored] =
         if turn::any(tenant) { &[Stored::Waiting, Stored::Gated] } else { &[Stored::Waiting, Stored::Gated, Stored::Turn] };
-    for state in states.iter().copied() {
-        match review(tenant, state) {
+    let reviews = states.iter().map(|state| review::let_go(tenant, *state)).chain(std::iter::once_with(|| review::flows(tenant)));
+    for reviewed in reviews {
+        match reviewed {
             Ok(true) => look_again(shared, index, clock::now() + IN_FLUX_AGAIN),
             Ok(false) => {}
             Err(failure) => {
@@ -213,52 +213,8 @@ pub fn unpark(shared: &Shared, place: usize, index: u32, tenant: &Rc<Tenant>) {
     }
 }
 
-/// Lets go of rows whose wait was over without anybody having told them: after a crash between the
-/// two steps of `wait`, a restore, a change of limits. True: somebody is just changing one of them.
-fn review(tenant: &Rc<Tenant>, state: Stored) -> Result<bool, Failure> {
-    let mut in_flux = false;
-    let mut from: Option<(i16, At, Id)> = None;
-    // As many at each gate as would have stayed in place: the end of each lets another one in.
-    let mut let_in: HashMap<Id, usize> = HashMap::new();
-    loop {
-        let next = transaction::run(|| {
-            let Ok(tenant) = &tenant::by_oid(tenant.oid) else { return Ok(None) };
-            let table = tenant.open(tenant.task, Access::Write)?;
-            let rows = rows_after(&table, state, from);
-            let last = (rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1]));
-            for row in rows {
-                let over = match row.get(Tasks::WAITS_FOR) {
-                    Some(gate) if state == Stored::Gated => {
-                        let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-                        let there_is = gate::of(tenant, &row, handler.as_deref()).iter().any(|other| other.key == gate);
-                        // Where the gate has gone nobody ends a task of it any more.
-                        let count = let_in.entry(gate).or_default();
-                        *count += 1;
-                        !there_is || *count <= gate::IN_PLACE
-                    }
-                    _ if state != Stored::Waiting => true,
-                    Some(on) => table.find(Tasks::ID.equals(on)).is_none_or(|waited_for| !waited_for.letter(Tasks::STATE).is_task()),
-                    // One of several: its conditions tell. A flow has none.
-                    None => Options::of(&row).any,
-                };
-                in_flux |= over && row.in_flux;
-                if over && !row.in_flux {
-                    // Wakes the entry of its handler's role, which may be another one.
-                    let waits_for = row.get(Tasks::WAITS_FOR);
-                    depend::let_go(tenant, &table, row, waits_for)?;
-                }
-            }
-            Ok(last)
-        })?;
-        match next {
-            Some(_) => from = next,
-            None => return Ok(in_flux),
-        }
-    }
-}
-
 /// Rows of one state, in the index's order, behind `from`.
-fn rows_after(table: &Table<Tasks>, state: Stored, from: Option<(i16, At, Id)>) -> Vec<Row<Tasks>> {
+pub(super) fn rows_after(table: &Table<Tasks>, state: Stored, from: Option<(i16, At, Id)>) -> Vec<Row<Tasks>> {
     let mut keys = vec![Tasks::STATE.equals(state)];
     // Rows of this priority that were looked at are left out below.
     keys.extend(from.map(|(priority, _, _)| Tasks::PRIORITY.at_most(priority)));
@@ -350,6 +306,6 @@ fn step(
     Ok((rows.len() == ROWS).then(|| key_of(&rows[ROWS - 1])))
 }
 
-fn key_of(row: &Row<Tasks>) -> (i16, At, Id) {
+pub(super) fn key_of(row: &Row<Tasks>) -> (i16, At, Id) {
     (row.get(Tasks::PRIORITY).unwrap_or(0), row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or_default())
 }

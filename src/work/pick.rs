@@ -15,12 +15,13 @@ use crate::postgres::row::Row;
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::Id;
 use crate::pure::interleave;
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark, Word};
 use crate::shared::entry::Entry;
-use crate::shared::slot::{self, GATES, Item};
+use crate::shared::slot::{self, GATES, Item, Slot};
 use crate::shared::{BATCH, Shared, blocked, culprits, ready};
-use crate::task::lookup;
+use crate::task::{self, lookup};
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::gate;
@@ -121,7 +122,7 @@ struct LookStart {
 }
 
 /// Why nothing of the tenant is to be picked.
-fn keeps_off(tenant: &Tenant, now: At) -> Option<Picked> {
+fn keeps_off(shared: &Shared, tenant: &Tenant, now: At) -> Option<Picked> {
     let blocked = |reason, until| Some(Picked::Blocked { reason, until: Some(until) });
     if tenant.suspended.is_some() {
         return blocked(blocked::Reason::Suspended, At::NEVER);
@@ -129,7 +130,22 @@ fn keeps_off(tenant: &Tenant, now: At) -> Option<Picked> {
     if !tenant.ready {
         return blocked(blocked::Reason::NotReady, At::NEVER);
     }
+    if holds_too_much(shared, tenant) {
+        // Whichever of them ends wakes the tenant.
+        return Some(Picked::Blocked { reason: blocked::Reason::Unstoppable, until: None });
+    }
     blocked(blocked::Reason::Paused, tenant.paused_until(now)?)
+}
+
+/// Executors that a tenant's tasks may hold without end before no more of it is started: one may be an accident.
+const UNSTOPPABLE: u32 = 2;
+
+fn holds_too_much(shared: &Shared, tenant: &Tenant) -> bool {
+    if shared.header.lost.load() < UNSTOPPABLE {
+        return false;
+    }
+    let its = |slot: &&Slot| slot.tenant.load() == tenant.oid && slot.database.load() == shmem::my_database() && slot::is_lost(slot);
+    shared.slots.iter().filter(its).count() >= UNSTOPPABLE as usize
 }
 
 fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<Picked, Failure> {
@@ -137,7 +153,8 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     let now = clock::now();
     let tenant = tenant_of(entry)?;
     entry.weight.store(tenant.weight);
-    if let Some(blocked) = keeps_off(&tenant, now) {
+    if let Some(blocked) = keeps_off(shared, &tenant, now) {
+        note_left(entry, start.generation, first_due(&tenant, now)?, now);
         return Ok(blocked);
     }
     let table = match tenant.try_open(tenant.task, Access::Read) {
@@ -172,7 +189,8 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     let Found { rows, gates, ends, park, wait, mut due, oldest, moved, exhausted, awaits_end, outlived, .. } = found;
     let (rows, gates) = in_turn(&tenant, entry, &sources, &ends, rows, gates);
     let limited = limited && !exhausted;
-    entry.oldest_due.store(if exhausted && rows.is_empty() { At::UNSET } else { oldest });
+    // What stays behind though all was walked waits for something else than for an executor.
+    note_left(entry, start.generation, if exhausted { At::UNSET } else { oldest }, now);
 
     write_slot(shared, place, &rows, &gates);
     // Only if no wake came since: otherwise a row it announced could be behind the cursor.
@@ -214,6 +232,38 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     Ok(Picked::Batch(Batch { tenant, rows, park, wait, unpark, unparks: start.unparks }))
 }
 
+/// Since when the first of the rows has waited that this look has left; UNSET: none has. What came meanwhile has waited since now.
+fn note_left(entry: &Entry, generation: u64, oldest: At, now: At) {
+    entry.oldest_due.store(oldest);
+    if entry.generation.load() != generation {
+        ready::waits_since(entry, now);
+    }
+}
+
+/// Priorities of a tenant that is left alone which are looked at for what has waited longest there.
+const PRIORITIES: usize = 100;
+
+/// Since when the first of the tenant's rows could have run; UNSET: none is due, or somebody holds the table.
+fn first_due(tenant: &Tenant, now: At) -> Result<At, Failure> {
+    let Ok(Some(table)) = tenant.try_open(tenant.task, Access::Read) else { return Ok(At::UNSET) };
+    let table = table.fetch_at_most(0);
+    let mut first: Option<At> = None;
+    for state in [Stored::Queued, Stored::Turn] {
+        let mut below: Option<i16> = None;
+        for _ in 0..PRIORITIES {
+            let mut keys = vec![Tasks::STATE.equals(state)];
+            keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
+            let Some(row) = table.scan(&Tasks::PICK, &keys).next() else { break };
+            if row.get(Tasks::RUN_AT).is_some_and(|at| at <= now) {
+                let due = task::due(&row);
+                first = Some(first.map_or(due, |first| first.min(due)));
+            }
+            below = Some(row.get(Tasks::PRIORITY).unwrap_or(0));
+        }
+    }
+    Ok(first.unwrap_or(At::UNSET))
+}
+
 /// Wakes entries of other roles whose business some of the rows are.
 fn call_others(shared: &Shared, tenant: &Tenant, found: &Found) -> Result<(), Failure> {
     if found.homeless
@@ -231,7 +281,7 @@ fn call_others(shared: &Shared, tenant: &Tenant, found: &Found) -> Result<(), Fa
 
 fn write_slot(shared: &Shared, place: usize, rows: &[PickedRow], gates: &[[u64; GATES]]) {
     let slot = &shared.slots[place];
-    for (n, (row, _)) in rows.iter().enumerate() {
+    for (n, (row, ..)) in rows.iter().enumerate() {
         slot.set_item(n, &Item { gates: gates[n], ..lookup::item_of(row) });
     }
     if !rows.is_empty() {
@@ -313,5 +363,5 @@ fn take_over(shared: &Shared, place: usize, index: u32) -> usize {
 fn reread(tenant: &Rc<Tenant>, table: &Table<Tasks>, item: &Item) -> Result<Option<PickedRow>, Failure> {
     let Some(row) = lookup::find(table, item).filter(|row| row.letter(Tasks::STATE).is_runnable()) else { return Ok(None) };
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-    Ok(Some((row, handler)))
+    Ok(Some((row, handler, None)))
 }

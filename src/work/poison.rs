@@ -203,7 +203,7 @@ fn quarantine(
     history: serde_json::Value,
     failure: &Failure,
 ) -> Result<(), Failure> {
-    tell::ended_unrun(tenant, row, Ended::Quarantined, Some(failure));
+    tell::ended_unrun(tenant, row, Ended::Quarantined, Some(&end::error_document(failure)));
     transaction::see_own_writes();
     let end = End {
         state: Ended::Quarantined,

@@ -26,9 +26,9 @@ use crate::task::{self, current, end, lookup};
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::{depend, members};
-use crate::work::ask;
 use crate::work::attempt::{Attempt, Cause, Course, Session, Stage};
 use crate::work::complete::{self, Interrupted, Judgement, Verdict};
+use crate::work::{absorb, ask};
 use serde_json::Value as Json;
 use std::rc::Rc;
 
@@ -44,7 +44,10 @@ pub fn attempt(
 ) -> Outcome {
     let item = lookup::item_of(row);
     let started_at = clock::now();
-    if row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= started_at) {
+    let too_late = row.get(Tasks::EXPIRES_AT).is_some_and(|expires_at| expires_at <= started_at);
+    let is_expired = || transaction::run(|| depend::is_expired(tenant, &tenant.open(tenant.task, Access::Read)?, row, started_at));
+    // What can't be looked at just now isn't ended for it.
+    if too_late && is_expired().unwrap_or(false) {
         return over(shared, index, &item, transaction::run(|| complete::finish_unrun(tenant, &item, Ended::Expired, None)));
     }
     if row.has(Tasks::WAITS) {
@@ -57,12 +60,22 @@ pub fn attempt(
                     transaction::run(|| complete::finish_unrun(tenant, &item, Ended::Cancelled, Some(&failure))),
                 );
             }
-            Ok(_) => {}
+            Ok(depend::Answer::Ready) => {}
+            // Since it was picked somebody lets one of those that it depends on run again.
+            Ok(_) => {
+                give_back(shared, index, tenant, row);
+                return Outcome::Outdated;
+            }
             // What it waits for can't be looked at just now: not without.
             Err(failure) => return over(shared, index, &item, Err(failure)),
         }
     }
-    let Some(handler) = handler else { return Outcome::Unrecorded };
+    let Some(handler) = handler else {
+        return match members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) {
+            true => over(shared, index, &item, transaction::run(|| complete::end_flow(tenant, &item))),
+            false => Outcome::Unrecorded,
+        };
+    };
     invalidation::accept();
     let current = match transaction_as_of_now(tenant, row, handler) {
         Ok(current) => current,
@@ -91,13 +104,20 @@ pub fn attempt(
 
     // In a transaction of its own: the handler's would lock the results for as long as it runs.
     let passed = rules.pass.filter(|_| !asks).map(|from| transaction::run(|| members::passed_result(tenant, from))).transpose();
+    if let Some(key) = rules.stands_for.as_deref().filter(|_| !asks) {
+        absorb(&attempt, key);
+    }
     timeout::arm(rules.timeout_ms);
     let result = passed.and_then(|passed| match asks {
         true => ask_listeners(&attempt, &course),
         false => call_and_complete(&attempt, &rules, &course, passed),
     });
     course.timed_out.set(timeout::disarm());
-    course.called.set(current::replace_call(None));
+    if course.timed_out.get() {
+        // A call that heeds no cancel may have left it to us.
+        interrupt::forget_cancel();
+    }
+    course.called.replace(current::replace_call(None));
     let elapsed = (clock::now() - started_at).max(Span::ZERO);
     current::set_current(None);
 
@@ -111,6 +131,17 @@ pub fn attempt(
         );
     }
     outcome
+}
+
+/// Takes away what the task stands for. What stays, because somebody was in the way, runs by itself.
+fn absorb(attempt: &Attempt, key: &str) {
+    loop {
+        match transaction::run(|| absorb::absorb(attempt.tenant, attempt.row, key)) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(failure) => return caught::log_failure(&attempt.named("could not take others in"), &failure),
+        }
+    }
 }
 
 /// Says in the slot and in pg_stat_activity what runs.
@@ -226,6 +257,7 @@ fn call_and_complete(attempt: &Attempt, rules: &Rules, course: &Course, passed: 
         attempt.apply_settings();
         let result = attempt.handle(rules, || Ok(passed))?;
         transaction::fire_deferred()?;
+        course.check_time(timeout::has_fired())?;
         if let Some(nest) = nest {
             nest.leave();
         }
@@ -245,6 +277,7 @@ fn ask_listeners(attempt: &Attempt, course: &Course) -> Result<Outcome, Failure>
         course.stage.set(Stage::Handler);
         let asked = ask::ask_for_others(tenant, row, handler, item, started_at, &code)?;
         transaction::fire_deferred()?;
+        course.check_time(timeout::has_fired())?;
         nest.leave();
         begin_completion(course, started_at);
         ask::note_asked(tenant, item, asked)?;
@@ -346,15 +379,24 @@ impl Undone<'_> {
             (Ok(_), _) => return Outcome::Over,
             (Err(why), _) => return self.unrecorded(&why),
         };
-        if verdict != Verdict::Overtaken {
+        let is_failure = match &decided {
+            Decided::Judged(judgement) => verdict.is_failure_of(judgement),
+            Decided::Interrupted(_) => verdict != Verdict::Overtaken,
+        };
+        if is_failure {
             count(&failure, matches!(&decided, Decided::Judged(judgement) if judgement.how == AttemptEnd::TimedOut));
+        }
+        if verdict != Verdict::Overtaken {
             cooldown::forget_ends(shared, index, item.id);
         }
         match verdict {
             Verdict::RetryAt(at) => {
-                shared.entries[index as usize].retried.fetch_add(1);
                 // The slot still names the task: lower the cursor before it leaves it.
                 ready::wake_at(shared, index, at);
+                if !is_failure {
+                    return Outcome::Over;
+                }
+                shared.entries[index as usize].retried.fetch_add(1);
                 Outcome::Retry
             }
             Verdict::Failed => {

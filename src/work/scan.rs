@@ -18,14 +18,14 @@ use crate::pure::time::{At, Span};
 use crate::shared::entry::{CURSORS, Entry};
 use crate::shared::slot::{GATES, Item};
 use crate::shared::{Shared, cooldown, culprits};
-use crate::task::lookup;
 use crate::task::options::Options;
 use crate::task::place::Place;
+use crate::task::{self, lookup};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
-use crate::waits::depend;
 use crate::waits::gate::{self, Busy, Pass};
 use crate::waits::turn::Source;
+use crate::waits::{depend, members};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -35,7 +35,7 @@ const EXAMINED: usize = 1000;
 const EXAMINED_OF_EACH: usize = 100;
 
 /// A row, and its handler if there is one.
-pub type PickedRow = (Row<Tasks>, Option<Rc<Handler>>);
+pub type PickedRow = (Row<Tasks>, Option<Rc<Handler>>, Option<At>);
 
 /// What a due row has to wait for.
 pub enum Wait {
@@ -131,7 +131,7 @@ pub struct Found {
     pub wait: Vec<(Row<Tasks>, Wait)>,
     /// When there is something to look for again.
     pub due: At,
-    /// When the first of the rows that are in no slot came due; UNSET: there is none.
+    /// Since when the first of the rows that are left could have been taken; UNSET: there is none.
     pub oldest: At,
     pub moved: Vec<Moved>,
     /// All sources were walked to their ends.
@@ -205,6 +205,8 @@ pub struct Scan<'a> {
     /// Schedules of which a task is in a slot: found out when it matters.
     busy_schedules: Option<HashSet<String>>,
     last_handler: Option<(String, Option<Rc<Handler>>)>,
+    /// When what the present row has waited for was over.
+    met: Option<At>,
 }
 
 impl<'a> Scan<'a> {
@@ -224,6 +226,7 @@ impl<'a> Scan<'a> {
             first_at: HashMap::new(),
             busy_schedules: None,
             last_handler: None,
+            met: None,
         };
         scan.found.ends.reserve(sources.len());
         for (nth, source) in sources.iter().enumerate() {
@@ -281,12 +284,14 @@ impl<'a> Scan<'a> {
             let key = (row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or_default());
             if self.has_its_share() {
                 self.full = true;
+                self.leave(task::due(&row));
                 first_live.get_or_insert(key);
                 break;
             }
             self.examined += 1;
             if self.examined > self.may_examine {
                 self.cut = true;
+                self.leave(task::due(&row));
                 break;
             }
             last = Some(key);
@@ -309,12 +314,19 @@ impl<'a> Scan<'a> {
         self.found.rows.len() >= self.room.min(self.share)
     }
 
+    /// A row that could be taken since `due` is left.
+    fn leave(&mut self, due: At) {
+        if self.found.oldest == At::UNSET || due < self.found.oldest {
+            self.found.oldest = due;
+        }
+    }
+
     fn look_again(&mut self, at: At) {
         self.found.due = self.found.due.min(at);
     }
 
     fn push(&mut self, row: Row<Tasks>, handler: Option<Rc<Handler>>, passed: [u64; GATES]) {
-        self.found.rows.push((row, handler));
+        self.found.rows.push((row, handler, self.met));
         self.found.gates.push(passed);
     }
 
@@ -328,16 +340,15 @@ impl<'a> Scan<'a> {
             }
             return Ok(true);
         }
-        if self.found.oldest == At::UNSET || run_at < self.found.oldest {
-            self.found.oldest = run_at;
-        }
         // Somebody is changing it: look again in a second.
         let in_flux = row.in_flux.then_some(look.now + Span::of_secs(1));
         if let Some(until) = in_flux.or_else(|| cooldown::until(look.entry, id, look.now)) {
             self.look_again(until);
             self.found.untouchable += 1;
+            self.leave(task::due(&row));
             return Ok(true);
         }
+        self.met = None;
         let handler = self.handler_of(&row)?;
         let role = handler.as_ref().map_or(look.tenant.owner, |handler| handler.run_as);
         let asked_by = match &handler {
@@ -355,9 +366,15 @@ impl<'a> Scan<'a> {
             self.found.homeless |= handler.is_some_and(|handler| matches!(handler.fault, Some(handler::Fault::Role { .. })));
             return Ok(false);
         }
-        let expired = row.get(Tasks::EXPIRES_AT).is_some_and(|at| at <= look.now);
+        let expired = depend::is_expired(look.tenant, table, &row, look.now)?;
         match self.hindrance(table, &row, run_at, handler.as_deref(), expired, asked_by)? {
-            None => self.take(row, handler, expired)?,
+            None => {
+                let (due, have) = (task::due(&row), self.found.rows.len());
+                self.take(row, handler, expired)?;
+                if self.found.rows.len() == have {
+                    self.leave(due);
+                }
+            }
             Some(Hindrance::Wait(wait)) => self.found.wait.push((row, wait)),
             Some(Hindrance::Park) => self.found.park.push(lookup::item_of(&row)),
             Some(Hindrance::Stays) => {}
@@ -390,9 +407,11 @@ impl<'a> Scan<'a> {
         if !Place::of(tenant, row.get(Tasks::QUEUE)).has(row) {
             return Ok(Some(Hindrance::Wait(Wait::Turn)));
         }
-        let callable = handler.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
+        // Nobody is called for one: it ends as soon as what it waits for has.
+        let is_flow = handler.is_none() && members::is_flow(row.get(Tasks::HANDLER).unwrap_or(""));
+        let callable = is_flow || handler.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
         let paused = tenant.part_paused_until(row.get(Tasks::HANDLER).unwrap_or(""), row.get(Tasks::QUEUE), now);
-        if !expired && (!callable || paused.is_some()) {
+        if !expired && (!callable || paused.is_some() && !is_flow) {
             return Ok(Some(Hindrance::Park));
         }
         if row.has(Tasks::SCHEDULE) && self.overlaps(table, row) {
@@ -401,8 +420,9 @@ impl<'a> Scan<'a> {
         }
         if !expired && row.has(Tasks::WAITS) {
             let results = tenant.open(tenant.result, Access::Read)?;
-            match depend::evaluate(table, &results, row) {
-                depend::Answer::Ready | depend::Answer::Never(_) => {}
+            match depend::look(table, &results, row) {
+                depend::Answer::Ready => self.met = depend::met(&results, row),
+                depend::Answer::Never(_) => {}
                 depend::Answer::Soon => {
                     self.look_again(now + Span::of_millis(100));
                     self.found.untouchable += 1;
@@ -439,9 +459,14 @@ impl<'a> Scan<'a> {
             return Ok(());
         }
         // Last of all: who passes has used some of a rate up, and must be taken.
-        let gates = if expired { vec![] } else { gate::of(tenant, &row, handler.as_deref()) };
+        let gates = if expired || handler.is_none() { vec![] } else { gate::of(tenant, &row, handler.as_deref()) };
+        // In a batch of its own: not behind others.
+        let timed = gate::is_timed(&gates);
         let mut passed = [0; GATES];
         if !gates.is_empty() {
+            if timed && !self.found.rows.is_empty() {
+                self.room = self.found.rows.len();
+            }
             if self.has_its_share() {
                 self.full = true;
                 return Ok(());
@@ -462,7 +487,7 @@ impl<'a> Scan<'a> {
             self.look_again(now + Span::of_millis(50));
             return Ok(());
         }
-        if suspect || procedure {
+        if suspect || procedure || timed {
             self.room = 1;
         }
         self.push(row, handler, passed);
@@ -474,7 +499,7 @@ impl<'a> Scan<'a> {
         let Look { tenant, now, .. } = *self.look;
         let callable = handler.is_some_and(|h| h.fault.is_none() && !h.quarantined);
         let paused = tenant.part_paused_until(row.get(Tasks::HANDLER).unwrap_or(""), row.get(Tasks::QUEUE), now).is_some();
-        if row.get(Tasks::EXPIRES_AT).is_some_and(|at| at <= now) || !callable || paused {
+        if depend::is_expired(tenant, table, row, now)? || !callable || paused {
             return Ok(false);
         }
         if !row.has(Tasks::WAITS) {
@@ -520,6 +545,6 @@ impl<'a> Scan<'a> {
             let row_of = |item: &Item| table.fetch(Tid::of_word(item.tid)).filter(|row| row.get(Tasks::ID) == Some(item.id));
             in_slots.values().filter_map(|other| row_of(&other.item)?.text(Tasks::SCHEDULE)).collect()
         });
-        busy.contains(&schedule) || self.found.rows.iter().any(|(other, _)| other.get(Tasks::SCHEDULE) == Some(&schedule))
+        busy.contains(&schedule) || self.found.rows.iter().any(|(other, ..)| other.get(Tasks::SCHEDULE) == Some(&schedule))
     }
 }

@@ -8,6 +8,7 @@
 //! OID, as everything of ours is written: the executor's role needs no right on the registry.
 
 use crate::fanout::lines::{self, Adopted, LEFT_OUT, STEP, Served, Step, TAKEN, TENANTS, TO_PRUNE, VISIT};
+use crate::fanout::passed;
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Write};
@@ -62,6 +63,7 @@ impl Spreader {
     /// One transaction's worth; false: there is nothing to do now.
     pub fn turn(&mut self, db: &Db) -> bool {
         if let Some(name) = lines::TO_PRUNE.with_borrow_mut(BTreeSet::pop_first) {
+            settle(&name);
             prune(&name);
         }
         let wanted = db.fanouts.load();
@@ -353,7 +355,7 @@ fn enqueue(row: &Row<Fanouts>, fanout: Id, tenant: &Rc<Tenant>, now: At) -> Resu
     tenant.entry(handler.run_as)?;
     let base = row.get(Fanouts::TASK).map_or(Ok(NewTask::default()), |object| task_object(&object))?;
     let asked = row.get(Fanouts::CREATED_AT).unwrap_or(now);
-    let start = base.run_at.or(base.delay.map(|delay| asked.saturating_add(delay))).unwrap_or(asked);
+    let start = base.due(tenant, asked);
     let limit = row.span(Fanouts::STAGGER).unwrap_or_default();
     let new = NewTask {
         handler: handler.name.clone(),
@@ -371,6 +373,22 @@ fn enqueue(row: &Row<Fanouts>, fanout: Id, tenant: &Rc<Tenant>, now: At) -> Resu
         Ok(id) if new.id != Some(id) && !lines::is_of(&queue.table, id, Some(fanout)) => Ok(Served::Skipped(TAKEN.to_owned().into())),
         Ok(id) => Ok(Served::Enqueued(id)),
         Err(error) => skipped(error),
+    }
+}
+
+/// Tenants that lines of this name wait for in vain, a few a transaction.
+fn settle(name: &str) {
+    let mut behind = Some(String::new());
+    while let Some(last) = behind.take() {
+        let settled = transaction::run(|| {
+            timeout::limit_locks(LOCK_TIMEOUT);
+            Ok(passed::settle(name, &last)?)
+        });
+        match settled {
+            Ok(next) => behind = next,
+            Err(failure) if failure.sqlstate.may_pass() => {}
+            Err(failure) => caught::log_failure("whom lines of tq_fanouts wait for in vain could not be said", &failure),
+        }
     }
 }
 

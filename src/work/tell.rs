@@ -15,20 +15,29 @@ use crate::pure::ids::Id;
 use crate::pure::state::Ended;
 use crate::pure::time::At;
 use crate::task::document::{Seen, TaskDocument};
-use crate::task::end;
+use crate::task::end::{self, End};
 use crate::task::new::NewTask;
 use crate::task::queue::Queue;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{By, Caller};
 use crate::tenant::{self, Tenant};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::rc::Rc;
 
 /// A task was done, in the transaction that records it.
 pub fn done(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_at: At, result: &Jsonb) {
     let Some(listening) = listening(tenant, Event::Done, row) else { return };
-    let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result.value()), error: None };
-    record(tenant, &listening, TaskDocument::in_event(tenant, row, Event::Done, seen));
+    let seen = Seen { state: "done", attempt, started_at: Some(started_at), result: Some(result), error: None };
+    event(tenant, &listening, row, Event::Done, seen);
+}
+
+/// A flow has ended, in the transaction of its last member's end.
+pub fn flow_ended(tenant: &Tenant, row: &Row<Tasks>, end: &End) {
+    let event_of = if end.state == Ended::Done { Event::Done } else { Event::Failed };
+    let Some(listening) = listening(tenant, event_of, row) else { return };
+    let seen =
+        Seen { state: event_of.name(), attempt: end.attempts, started_at: end.started_at, result: end.result, error: end.error.clone() };
+    event(tenant, &listening, row, event_of, seen);
 }
 
 /// An attempt has failed, for good (`last`) or to be tried again, in the transaction that records it.
@@ -38,21 +47,20 @@ pub fn attempt_failed(tenant: &Tenant, row: &Row<Tasks>, attempt: i32, started_a
         let Some(listening) = listening(tenant, event, row) else { continue };
         let error = Some(end::error_document(failure));
         let seen = Seen { state, attempt, started_at: Some(started_at), result: None, error };
-        record(tenant, &listening, TaskDocument::in_event(tenant, row, event, seen));
+        self::event(tenant, &listening, row, event, seen);
     }
 }
 
 /// A task became final without an attempt (`state` as in tq_result), in the transaction that records it.
-pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: Ended, failure: Option<&Failure>) {
+pub fn ended_unrun(tenant: &Tenant, row: &Row<Tasks>, state: Ended, error: Option<&Json>) {
     let event = match state {
         Ended::Cancelled => Event::Cancelled,
         Ended::Expired => Event::Expired,
         _ => Event::Failed,
     };
     let Some(listening) = listening(tenant, event, row) else { return };
-    let error = failure.map(end::error_document);
-    let seen = Seen { state: event.name(), attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0), error, ..Seen::default() };
-    record(tenant, &listening, TaskDocument::in_event(tenant, row, event, seen));
+    let seen = Seen { state: event.name(), attempt: row.get(Tasks::ATTEMPTS).unwrap_or(0), error: error.cloned(), ..Seen::default() };
+    self::event(tenant, &listening, row, event, seen);
 }
 
 /// A schedule has enqueued a task, in the transaction of its tick.
@@ -63,7 +71,8 @@ pub fn schedule_fired(queue: &Queue, new: &NewTask, id: Id) {
         return;
     }
     let run_at = new.run_at.unwrap_or_else(clock::now);
-    record(tenant, &listening, TaskDocument::to_be(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired));
+    let document = TaskDocument::to_be(tenant, new, &new.handler, id, run_at, &queue.caller.name, Event::ScheduleFired);
+    record(tenant, &listening, document.into_argument());
 }
 
 fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<Listener>>> {
@@ -74,17 +83,21 @@ fn listening(tenant: &Tenant, event: Event, row: &Row<Tasks>) -> Option<Vec<Rc<L
     Some(listeners.of(event, row.get(Tasks::HANDLER).unwrap_or(""))).filter(|l| !l.is_empty())
 }
 
+fn event(tenant: &Tenant, listening: &[Rc<Listener>], row: &Row<Tasks>, event: Event, seen: Seen) {
+    record(tenant, listening, TaskDocument::in_event(tenant, row, event, seen).into_argument());
+}
+
 /// Enqueues the listeners' tasks.
-fn record(tenant: &Tenant, listening: &[Rc<Listener>], document: TaskDocument) {
-    let args = document.into_argument();
+fn record(tenant: &Tenant, listening: &[Rc<Listener>], argument: Result<Jsonb>) {
     for listener in listening {
         let add = || -> Result<Id> {
+            let args = argument.clone()?;
             let tenant = tenant::by_oid(tenant.oid)?;
             let table = tenant.open(tenant.task, Access::Write)?;
             let caller = Caller { name: listener.created_by.clone(), superuser: listener.by_superuser };
             let new = NewTask {
                 handler: listener.handler.clone(),
-                args: Some(args.clone()),
+                args: Some(args),
                 meta: Some(json!({ "event": listener.event.name() })),
                 ..NewTask::default()
             };

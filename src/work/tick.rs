@@ -287,7 +287,11 @@ fn serve(shared: &Shared, schema: u32, from: At, behind: Option<Position>, care:
             more = true;
             break;
         }
-        let Some(row) = &work.table.fetch(row.tid) else { return Err(overtaken()) };
+        let Some(row) = &work.table.fetch(row.tid) else {
+            // It comes after one that was served just now, and was told so: as it is now it is looked at anew.
+            (more, any) = (true, true);
+            continue;
+        };
         let served = match care {
             Care::Batch => work.serve(row, &mut left)?,
             Care::Single => work.serve_alone(row, &mut left)?,
@@ -355,7 +359,7 @@ impl<'a> Work<'a> {
             }
             Ok(schedule) => {
                 let Work { shared, tenant, ref mut queue, now, .. } = *self;
-                Firing { shared, tenant, queue, row, schedule: &schedule, now, left }.fire()?
+                Firing { shared, tenant, queue, row, schedule: &schedule, now, left, given_up: 0 }.fire()?
             }
             // A broken schedule says so and stops nothing else.
             Err(broken) => Changes::broken(row, broken.into()),
@@ -405,6 +409,9 @@ impl<'a> Work<'a> {
         }
         if let Some(id) = changes.last_task {
             set.push(Schedules::LAST_TASK.to(id));
+        }
+        if changes.failed > 0 {
+            set.push(Schedules::FAIL_COUNT.to(row.get(Schedules::FAIL_COUNT).unwrap_or(0).saturating_add(changes.failed)));
         }
         if let Some(n) = changes.repeats {
             set.push(Schedules::REPEATS.to(n));

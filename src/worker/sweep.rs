@@ -4,6 +4,7 @@
 //! A superuser's session, so it touches tenants' tables by OID only, after the shape check, and waits for no lock of
 //! theirs: whose tables somebody holds is looked at again a second later.
 
+use crate::fanout::passed;
 use crate::handler;
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
@@ -16,7 +17,7 @@ use crate::shared::database::Db;
 use crate::shared::{Shared, ready};
 use crate::tenant::columns::{Tasks, Tenants};
 use crate::tenant::{self, Registry, Tenant, gauge};
-use crate::waits::turn;
+use crate::waits::{astray, turn};
 use crate::work::{spread, tick};
 
 /// Tenants that one process sweeps: each costs it memory for good.
@@ -83,6 +84,9 @@ pub(super) fn sweep(shared: &Shared, db: &Db, database: u32, spreader: &mut spre
         begin(db);
     }
     let tenants = transaction::run(|| {
+        if from == 0 {
+            passed::look_at_all()?;
+        }
         let registry = tenant::registry()?;
         Ok((attached(&registry), rezone::since_last_sweep()?))
     });
@@ -219,7 +223,13 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     let forgotten = !turn::any(&tenant) && there_is(Stored::Turn);
     // Whoever wrote these may have gone down with the server before it looked a second time (work/park.rs).
     let first_since_start = shared.db(database).is_some_and(|db| db.swept_at.load() == At::UNSET);
-    let unsure = first_since_start && (there_is(Stored::Waiting) || there_is(Stored::Gated));
+    let mut unsure = first_since_start && there_is(Stored::Waiting);
+    if !unsure && there_is(Stored::Waiting) {
+        let Some(results) = tenant.try_open(tenant.result, Access::Read)? else { return Ok(look_later(shared, database, &tenant)) };
+        unsure = astray::may_be(&table, &results.fetch_at_most(0));
+    }
+    // They are let in by what stays in place before them at their gate, unless that was deleted by hand.
+    unsure |= there_is(Stored::Gated);
     let look_anyway = there_is(Stored::Held) || forgotten || unsure;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
@@ -282,8 +292,14 @@ impl Seen {
                 }
                 if self.due <= now || self.look_anyway {
                     ready::wake(shared, index, At::LOWEST);
-                } else if self.due != At::NEVER {
-                    ready::due(shared, index, self.due);
+                } else {
+                    if e.oldest_due.load() > At::UNSET {
+                        // What it was about is gone.
+                        ready::wake(shared, index, At::NEVER);
+                    }
+                    if self.due != At::NEVER {
+                        ready::due(shared, index, self.due);
+                    }
                 }
                 if role == tenant.owner
                     && let Some(at) = self.schedule_due

@@ -114,6 +114,11 @@ fn attempts_that_are_always_interrupted_come_to_an_end_and_are_shown_from_the_fi
     assert!(site.cluster.log_contains(&format!("{id} was interrupted at attempt 1")), "in the log");
     assert_eq!(failed(&site, "t1", &id), ("interrupted interrupted".into(), "57014".into()));
     assert_eq!(site.counts("t1", &id), (1, 0));
+    let id = site.enqueue("t1", "suicidal", "[]", "");
+    let is_it = format!("what LIKE '%{id}%' AND reason LIKE '%interrupted%'");
+    shown(&format!("SELECT FROM tq_problems WHERE {is_it}"));
+    site.cluster.mend(DB, &is_it);
+    site.wait_ended("t1", &id, 'c');
 
     // One that is cancelled by mistake, or whose executor has to go, costs nothing, and is shown all the same.
     let id = site.enqueue("t1", "gate", r#"["a"]"#, "");
@@ -177,13 +182,14 @@ fn workers_do_not_outlive_the_postmaster() {
 #[test]
 fn what_fails_because_the_postmaster_is_gone_counts_for_nothing() {
     let site = Site::start("", &["t1"]);
-    let socket = site.cluster.socket().display().to_string();
+    let (program, socket) = (cluster::pg_bin().join("pg_isready"), site.cluster.socket().display());
     site.cluster.run(
         DB,
         &format!(
-            "CREATE EXTENSION dblink;
+            "CREATE TABLE public.answer (line text);
              CREATE FUNCTION public.asking(k text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS
-                 $$ BEGIN PERFORM * FROM dblink('host={socket} user=postgres dbname=postgres', 'SELECT 1') AS x (n integer); END $$"
+                 $$ BEGIN COPY public.answer FROM PROGRAM '{} -q -h {socket}'; END $$",
+            program.display()
         ),
     );
     site.run("t1", "SELECT tq_register('asking', max_attempts => 1)");

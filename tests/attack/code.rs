@@ -307,10 +307,12 @@ const CALLS: [&str; 9] = [
 ];
 
 /// Files of `src/postgres` that call functions of PostgreSQL's by these ways, and how that can run nobody's code.
-const INSIDE: [(&str, &str); 13] = [
+const INSIDE: [(&str, &str); 16] = [
+    ("src/postgres/call.rs", "InputFunctionCall("),                     // built-in types
     ("src/postgres/condition.rs", "SPI_execute("),                      // with leave
     ("src/postgres/function/execute.rs", "fn_addr"),                    // with leave
     ("src/postgres/function/execute.rs", "evalfunc"),                   // with leave
+    ("src/postgres/foreign/run.rs", "evalfunc"),                        // expressions of the statement that reads, as its executor does
     ("src/postgres/function/execute.rs", "FunctionCall1Coll("),         // with leave; of rows without casts, changes.rs
     ("src/postgres/function/execute.rs", "ExecuteCallStmt("),           // with leave
     ("src/postgres/function/execute.rs", "ExecMakeFunctionResultSet("), // with leave
@@ -320,6 +322,7 @@ const INSIDE: [(&str, &str); 13] = [
     ("src/postgres/function/changes.rs", "OutputFunctionCall("),        // those of base types are superusers'
     ("src/postgres/types.rs", "FunctionCall1Coll("),                    // jsonb_in
     ("src/postgres/types.rs", "InputFunctionCall("),                    // numeric_in
+    ("src/postgres/stand_in.rs", "fn_addr"),                            // our own functions
     ("src/postgres/portals.rs", "Spi::"),                               // catalogs, under a path of nobody's
 ];
 

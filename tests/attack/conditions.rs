@@ -241,3 +241,67 @@ fn deferred_work_without_end_fails_its_attempt() {
     assert_eq!(endless.expect_err("it has no end").code, "54001");
     site.cluster.assert_log_clean();
 }
+
+/// Functions that a dump has in the place of ours are anybody's to make.
+#[test]
+fn a_function_with_the_text_of_one_that_stands_for_ours_gains_nothing() {
+    let site = Site::start("", &["t1", "t2"]);
+    site.run(
+        "t2",
+        "CREATE TABLE orders (id int); CREATE FUNCTION positive(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+         CREATE FUNCTION see(change jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT change'; SELECT tq_register('see');
+         SELECT tq_listen_table('orders', 'see', events => '{insert}', only_if => 'positive(NEW.id)')",
+    );
+    // Their texts, of other forms: they are what they say, functions that raise an error.
+    site.run(
+        "t1",
+        "SET check_function_bodies = off;
+         DO $$ DECLARE one record; form text; n int := 0; BEGIN
+             FOR one IN SELECT prosrc FROM pg_proc WHERE proname ~ '^tq_listen_' AND pronamespace = 't2'::regnamespace LOOP
+                 FOREACH form IN ARRAY ARRAY['() RETURNS text', '(regclass, uuid) RETURNS text', '(regclass, uuid) RETURNS SETOF boolean',
+                     '(text, text) RETURNS boolean', '(regclass) RETURNS boolean', '(regclass, uuid, int) RETURNS boolean', '() RETURNS jsonb'] LOOP
+                     n := n + 1;
+                     EXECUTE format('CREATE FUNCTION tq_listen_%s%s LANGUAGE plpgsql AS %L', n, form, one.prosrc);
+                 END LOOP;
+             END LOOP; END $$",
+    );
+    let calls = site.cluster.rows(
+        DB,
+        "SELECT format('SELECT t1.%I(%s)', proname, (SELECT string_agg('NULL::' || format_type(x, NULL), ', ') FROM unnest(proargtypes) AS x))
+           FROM pg_proc WHERE proname ~ '^tq_listen_' AND pronamespace = 't1'::regnamespace",
+    );
+    assert_eq!(calls.len(), 14);
+    for call in &calls {
+        let filled = call
+            .get(0)
+            .replace("NULL::regclass", "'t2.orders'::regclass")
+            .replace("NULL::uuid", "gen_random_uuid()")
+            .replace("NULL::text", "'x'::text");
+        for call in [call.get(0), &filled] {
+            let _ = site.cluster.try_run_as("t1", DB, call);
+        }
+    }
+    // What stands in front of a condition is its owner's: somebody else's of the same text is as any function of theirs.
+    site.cluster.run(
+        DB,
+        "CREATE SCHEMA shop; CREATE TABLE shop.orders (id int);
+         DO $$ DECLARE text text := prosrc FROM pg_proc WHERE proname ~ '^tq_listen_' AND pronamespace = 't2'::regnamespace AND prorettype = 'bool'::regtype;
+         BEGIN EXECUTE format('CREATE FUNCTION shop.tq_listen_theirs(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS %L', text); END $$;
+         ALTER FUNCTION shop.tq_listen_theirs(int) OWNER TO t1",
+    );
+    let sql =
+        "SELECT tq_listen_table('shop.orders', 'see', events => '{insert}', only_if => 'shop.tq_listen_theirs(NEW.id)', tenant => 't2')";
+    assert_eq!(site.cluster.try_run_as("postgres", DB, sql).expect_err("t1's function").code, "42501");
+    // A trigger of somebody else's listener on one's own table.
+    site.run("t1", "CREATE TABLE mine (id int)");
+    site.cluster.run(DB, "GRANT USAGE ON SCHEMA t2 TO t1");
+    site.run(
+        "t1",
+        "DO $$ DECLARE theirs text := regexp_replace(pg_get_triggerdef(oid), ' ON .*EXECUTE', ' ON t1.mine FOR EACH ROW EXECUTE') FROM pg_trigger WHERE tgrelid = 't2.orders'::regclass;
+         BEGIN EXECUTE theirs; END $$; INSERT INTO mine VALUES (1)",
+    );
+    assert_eq!(site.number("SELECT count(*) FROM t2.tq_task") + site.number("SELECT count(*) FROM t2.tq_result"), 0);
+    site.run("t2", "INSERT INTO orders VALUES (0), (1)");
+    site.cluster.wait_until(DB, "SELECT count(*) = 1 FROM t2.tq_result WHERE state = 'd'");
+    site.cluster.assert_log_clean();
+}

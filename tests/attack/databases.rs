@@ -209,7 +209,10 @@ fn a_crash_between_prepare_and_commit_prepared_costs_no_notice() {
     site.run("t1", "BEGIN; SELECT tq_async('ok', '[\"one\"]'); PREPARE TRANSACTION 'task'");
     site.cluster.restart(Stop::Immediate);
     site.assert_alive("t1");
+    let known = "SELECT ok || ' ' || value FROM tq_health() WHERE check_name = 'prepared'";
+    assert_eq!(site.cluster.value(DB, known), "false 1 prepared transactions");
     site.run("t1", "COMMIT PREPARED 'task'");
+    assert_eq!(site.cluster.value(DB, known), "true 0 prepared transactions");
     site.cluster.wait_until_within(Duration::from_secs(5), DB, "SELECT EXISTS (SELECT FROM public.fx WHERE k = 'one')");
     d1(&site, "COMMIT PREPARED 'extension'");
     d1(
@@ -219,5 +222,32 @@ fn a_crash_between_prepare_and_commit_prepared_costs_no_notice() {
     );
     site.cluster.wait_until_within(Duration::from_secs(5), "d1", "SELECT count(*) = 1 FROM a.tq_result WHERE state = 'd'");
     site.cluster.forget_log();
+    site.cluster.assert_log_clean();
+}
+
+/// More tenants than are noted with a prepared transaction: nothing waits for the usual sweep, for whomever it is.
+#[test]
+fn a_prepared_transaction_may_enqueue_for_more_tenants_than_are_noted() {
+    let tenants: Vec<String> = (1..=12).map(|n| format!("t{n}")).collect();
+    let tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    let site = Site::start("max_prepared_transactions = 5\ntenant_q.sweep_interval = 0\n", &tenants);
+    // Their places are looked at and found empty.
+    for tenant in &tenants {
+        site.assert_alive(tenant);
+    }
+    let enqueue = |what: &str| {
+        let each = format!("SELECT tq_async('ok', '[\"{what}\"]', tenant => 't' || n) FROM generate_series(1, 12) AS n");
+        site.cluster.run(DB, &format!("BEGIN; {each}; PREPARE TRANSACTION 'x'"));
+    };
+    enqueue("rolled back");
+    site.cluster.run(DB, "ROLLBACK PREPARED 'x'");
+    enqueue("committed");
+    assert_eq!(
+        site.cluster.value(DB, "SELECT ok || ' ' || value FROM tq_health() WHERE check_name = 'prepared'"),
+        "true 1 prepared transactions"
+    );
+    site.cluster.run(DB, "COMMIT PREPARED 'x'");
+    site.cluster.wait_until_within(Duration::from_secs(5), DB, "SELECT count(*) = 12 FROM public.fx WHERE k = 'committed'");
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'rolled back'"), 0);
     site.cluster.assert_log_clean();
 }

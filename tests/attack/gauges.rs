@@ -240,7 +240,12 @@ fn the_gauge_is_right_whenever_nobody_writes_however_many_sweeps_have_met_commit
     let fill = "SELECT tq_async('ok', '[\"x\"]', delay => '1 hour') FROM generate_series(1, 50)";
     site.run("t1", fill);
     let swept = || site.cluster.value(DB, "SELECT value FROM tq_health() WHERE check_name = 'sweep'");
-    let order = "SELECT tq_register('ok', 'public.ok(text)', shared => true)";
+    // What is so already is not said again, and orders nothing.
+    let mut orders = 0;
+    let mut order = || {
+        orders += 1;
+        site.cluster.run(DB, &format!("SELECT tq_register('ok', 'public.ok(text)', shared => true, priority => {orders})"));
+    };
     for round in 0..20 {
         let over = AtomicBool::new(false);
         let before = swept();
@@ -270,14 +275,14 @@ fn the_gauge_is_right_whenever_nobody_writes_however_many_sweeps_have_met_commit
             let mut last = before;
             let ended = Ends(&over);
             for _ in 0..3 {
-                site.cluster.run(DB, order);
+                order();
                 wait_for("a sweep", PATIENCE, || {
                     let now = swept();
                     now != last && !now.starts_with("at tenant")
                 });
                 last = swept();
             }
-            site.cluster.run(DB, order);
+            order();
             drop(ended);
         });
         let n = site.number("SELECT count(*) FROM t1.tq_task WHERE state IN ('q', 't', 'w', 'h', 'k')");

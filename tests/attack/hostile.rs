@@ -43,6 +43,11 @@ fn code_on_a_tenants_tables_never_runs_and_stops_nobody_else() {
         // Whoever enqueues, a superuser too, is refused or served; the trap doesn't run for him.
         let _ = site.cluster.try_run_as("postgres", DB, "SELECT tq_async('ok', '[\"by superuser\"]', tenant => 't1')");
         let _ = site.cluster.try_rows_as("postgres", DB, "SET search_path = t1, public; SELECT * FROM tq_tasks");
+        let _ = site.cluster.try_rows_as(
+            "postgres",
+            DB,
+            "SET search_path = t1, public; SELECT * FROM tq_results WHERE state = 'failed' AND name = 'n'",
+        );
         let _ = site.cluster.try_rows_as("postgres", DB, "SELECT * FROM tq_tenants");
         site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
         let began = Instant::now();
@@ -115,16 +120,17 @@ fn a_held_lock_holds_its_tenant_only() {
 #[test]
 fn roles_that_cannot_work_are_shown_and_stop_nobody() {
     let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2", "t3"]);
-    site.cluster.run(DB, "ALTER ROLE t1 NOLOGIN; ALTER ROLE t3 RENAME TO t3x");
-    site.cluster.run(DB, "SELECT tq_async('ok', '[\"nologin\"]', tenant => 't1'); SELECT tq_async('ok', '[\"renamed\"]', tenant => 't3')");
+    site.cluster.run(DB, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; GRANT CONNECT ON DATABASE postgres TO t2, t3");
+    site.cluster.run(DB, "ALTER ROLE t3 RENAME TO t3x");
+    site.cluster.run(DB, "SELECT tq_async('ok', '[\"refused\"]', tenant => 't1'); SELECT tq_async('ok', '[\"renamed\"]', tenant => 't3')");
     site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
     site.assert_alive("t2");
     site.wait_idle(&["t3"]);
     assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'renamed' AND who = 't3x'"), 1);
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task WHERE attempts = 0"), 1, "it waits");
-    let starts = site.cluster.log().matches("is not permitted to log in").count();
+    let starts = site.cluster.log().matches("permission denied for database").count();
     assert!(starts < 10, "{starts} starts in vain");
-    site.cluster.run(DB, "ALTER ROLE t1 LOGIN");
+    site.cluster.run(DB, "GRANT CONNECT ON DATABASE postgres TO t1");
     site.wait_idle(&["t1"]);
     // Dropped with all that it owns.
     site.cluster.run(DB, "SELECT tq_async('ok', '[\"never\"]', tenant => 't1', delay => '1 second')");
@@ -229,4 +235,45 @@ fn functions_declared_otherwise_than_by_the_extension_fail_and_read_nothing() {
         let error = site.cluster.try_run_as("postgres", DB, &format!("SELECT wrong({arguments})")).unwrap_err();
         assert!(format!("{error:?}").contains("argument 1 is "), "{function}: {error:?}");
     }
+}
+
+/// Rows that wait for themselves, for each other, for nothing and for members by the million: they are settled or wait on,
+/// nobody spins, and the neighbour goes on.
+#[test]
+fn rows_that_wait_for_whatever_their_owner_made_up_stop_nobody() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2"]);
+    site.run(
+        "t1",
+        "CREATE FUNCTION made_up(n int) RETURNS uuid LANGUAGE sql AS $$ SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+         -- For itself, for the next one in a circle, for nothing.
+         INSERT INTO tq_task (id, handler, state, args, waits, waits_for, options)
+             SELECT made_up(n), 'ok', 'w', '[\"made up\"]', 1, CASE n % 3 WHEN 0 THEN made_up(n) WHEN 1 THEN made_up(n + 1) ELSE made_up(n + 1000000) END,
+                    jsonb_build_object('depends', jsonb_build_array(made_up(n), made_up(n + 1), made_up(n + 1000000), 'nobody', 7), 'any', n % 2 = 0)
+             FROM generate_series(1, 300) n;
+         -- Links of nobody, to nobody, of one to all.
+         INSERT INTO tq_task (id, handler, state, name, waits_for, options)
+             SELECT made_up(2000 + n), 'ok', 'l', CASE n % 3 WHEN 0 THEN 'nobody' WHEN 1 THEN made_up(n)::text ELSE made_up(1)::text END, made_up(n),
+                    CASE n % 2 WHEN 0 THEN '{\"ended\": \"whatever\"}' ELSE '[]' END::jsonb
+             FROM generate_series(1, 300) n;
+         -- Flows of members that never were.
+         INSERT INTO tq_task (id, handler, state, waits, options)
+             SELECT made_up(4000 + n), 'tq_group', 'w', 2000000000, '{\"flow\": {\"members\": 100000}}' FROM generate_series(1, 3) n;
+         INSERT INTO tq_task (id, handler, state, waits, options, parent_id)
+             SELECT made_up(5000 + n), 'tq_chain', 'w', -5, '{\"flow\": {\"members\": 3}}', made_up(5000 + n % 50 + 1) FROM generate_series(1, 50) n",
+    );
+    // Those that lack members, and those that wait for what isn't there, or for one of these.
+    site.cluster.wait_until_within(
+        Duration::from_secs(60),
+        DB,
+        "SELECT NOT EXISTS (SELECT FROM t1.tq_task WHERE handler = 'tq_group') AND (SELECT count(*) = 0 FROM t1.tq_task WHERE state = 'w' AND waits_for = t1.made_up(1000000 + 2))",
+    );
+    for n in 0..5 {
+        let began = Instant::now();
+        let other = site.enqueue("t2", "ok", &format!("[\"other {n}\"]"), "");
+        site.wait_ended("t2", &other, 'd');
+        assert!(began.elapsed() < Duration::from_secs(5), "the neighbour waited {:?}", began.elapsed());
+    }
+    site.run("t1", "SELECT tq_requeue(id) FROM tq_results WHERE handler = 'ok'; SELECT tq_purge('0')");
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
 }

@@ -247,6 +247,37 @@ fn many_tasks_at_once_take_no_more_memory_than_one() {
     assert_survived(&site, &started);
 }
 
+#[test]
+fn calls_about_very_many_tasks_take_no_more_memory_than_about_a_few() {
+    let site = Site::start("tenant_q.enabled = off\nlog_statement = none\nlog_min_error_statement = panic\n", &["t1"]);
+    let started = site.cluster.value(DB, "SELECT pg_postmaster_start_time()");
+    // 120 MB of small rows, of which half failed; and 20 with results of 15 MB, kept in little room.
+    site.run(
+        "t1",
+        "INSERT INTO tq_result (id, handler, state, priority, attempts, crashes, created_at, run_at, finished_at, args)
+             SELECT gen_random_uuid(), 'ok', CASE WHEN n % 2 = 0 THEN 'f' ELSE 'd' END::\"char\", 0, 1, 0, now(), now(), now(),
+                    jsonb_build_array((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 30) AS i))
+               FROM generate_series(1, 100000) AS n;
+         INSERT INTO tq_result (id, handler, state, priority, attempts, crashes, created_at, run_at, finished_at, args, result)
+             SELECT gen_random_uuid(), 'ok', 'f', 0, 1, 0, now(), now(), now(), '[\"x\"]', to_jsonb(repeat('0123456789abcde', 1000000))
+               FROM generate_series(1, 20) AS n",
+    );
+    let mut client = poor_client(&site, "t1", 24);
+    for (call, tasks) in [
+        ("tq_requeue_all(states => '{failed}', dry_run => true)", 50_020),
+        ("tq_requeue_all(states => '{failed}')", 50_020),
+        ("tq_update_all(handler => 'ok', set_priority => 7)", 50_021),
+        ("tq_cancel_all(handler => 'ok')", 50_021),
+        ("tq_delete_all(everything => true)", 100_021),
+    ] {
+        let found: i64 =
+            client.query_one(&format!("SELECT tasks FROM {call}"), &[]).unwrap_or_else(|error| panic!("{error:?}: {call}")).get(0);
+        assert_eq!(found, tasks, "{call}");
+    }
+    assert_eq!(site.number("SELECT (SELECT count(*) FROM t1.tq_task) + (SELECT count(*) FROM t1.tq_result)"), 0);
+    assert_survived(&site, &started);
+}
+
 /// What each process reads whole of a tenant is bounded where it is defined; what is there already can be changed.
 #[test]
 fn what_is_read_whole_of_a_tenant_is_not_any_number() {

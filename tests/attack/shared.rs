@@ -91,8 +91,8 @@ fn a_dump_has_no_secret_and_a_restored_database_has_one_of_its_own() {
     // Without its row it says so.
     site.cluster.run(
         "other",
-        "DELETE FROM tenant_q.secret; CREATE SCHEMA s; SELECT tq_attach('s'); CREATE FUNCTION s.f() RETURNS int LANGUAGE sql RETURN 1;
-                               SELECT tq_register('f', tenant => 's')",
+        "CREATE SCHEMA s; SELECT tq_attach('s'); CREATE FUNCTION s.f() RETURNS int LANGUAGE sql RETURN 1;
+         SELECT tq_register('f', tenant => 's'); DELETE FROM tenant_q.secret",
     );
     let refused =
         site.cluster.try_run_as("postgres", "other", "SELECT tq_async('f', unique_key => 'k', tenant => 's')").expect_err("refused");
@@ -136,7 +136,7 @@ fn nine_thousand_rates_of_one_tenant_stop_nobody_elses_and_lose_no_quota() {
     // It is said.
     let why = site.cluster.rows_as("t2", DB, &format!("SELECT reason, detail FROM tq_why('{waiting}')"));
     assert_eq!(why[0].get(0), "rate", "{}", why[0].joined(" | "));
-    assert!(why[0].get(1).contains("limit \"mail\" is at its rate of 1/h: the next may start at "), "{}", why[0].get(1));
+    assert!(why[0].get(1).contains("limit \"mail\" is at its rate of 1/h bucket: the next may start at "), "{}", why[0].get(1));
     let full = "what = 'tenant t1' AND reason LIKE '%table of rates is full%' AND fix LIKE 'ALTER SYSTEM SET tenant_q.max_tenants = 128%'";
     for who in ["t1", "postgres"] {
         assert_eq!(site.value(who, &format!("SELECT count(*) FROM tq_problems WHERE {full}")), "1", "{who}");
@@ -144,6 +144,7 @@ fn nine_thousand_rates_of_one_tenant_stop_nobody_elses_and_lose_no_quota() {
     assert_eq!(site.value("t2", "SELECT count(*) FROM tq_problems WHERE reason LIKE '%rates%'"), "0", "t2 has nothing to do with it");
     assert_eq!(site.number("SELECT count(*) FROM tq_problems WHERE what = 'the server' AND reason LIKE '%last for tenant t1%'"), 1);
     assert_eq!(site.number("SELECT count(*) FROM tq_health() WHERE check_name = 'shared_memory' AND NOT ok AND detail LIKE '%rates%'"), 1);
+    site.cluster.mend(DB, full);
     site.cluster.assert_log_clean();
 }
 

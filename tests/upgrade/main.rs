@@ -5,7 +5,14 @@
 
 use cluster::{Cluster, site::DB};
 
-const RELEASED: &[&str] = &["0.1.0"];
+/// Each with the indexes that a tenant's tables were without then.
+const RELEASED: &[(&str, &[&str])] = &[("0.1.0", &["tq_result_finished", "tq_result_state", "tq_result_schedule"])];
+
+/// Whatever library has made the tables of these schemas, they and the extension's own copies are as that version's.
+fn as_released(lacking: &[&str], schemas: &[&str]) -> String {
+    let of = |schema: &str| lacking.iter().map(|index| format!("DROP INDEX {schema}.{index};")).collect::<String>();
+    format!("RESET ROLE; {}", schemas.iter().chain(&["tenant_q"]).map(|schema| of(schema)).collect::<String>())
+}
 
 /// Everything that the extension's members are, a line each: definition, rights, comment.
 const MEMBERS: &str = "
@@ -77,7 +84,7 @@ fn an_upgraded_extension_is_as_a_new_one() {
     database(&cluster, "fresh", &today(&cluster));
     let fresh = members(&cluster, "fresh");
     assert!(fresh.len() > 100, "it has members");
-    for version in RELEASED {
+    for (version, _) in RELEASED {
         let name = format!("v{}", version.replace('.', "_"));
         database(&cluster, &name, version);
         cluster.run(&name, "ALTER EXTENSION tenant_q UPDATE");
@@ -112,10 +119,10 @@ const WORK: &str = "
 
 #[test]
 fn work_enqueued_under_an_older_version_waits_for_the_upgrade_and_is_done_after_it() {
-    for version in RELEASED {
+    for (version, lacking) in RELEASED {
         let cluster = Cluster::start("");
         cluster.run(DB, &format!("CREATE EXTENSION tenant_q VERSION '{version}'"));
-        cluster.run(DB, WORK);
+        cluster.run(DB, &format!("{WORK} {}", as_released(lacking, &["t"])));
         // Today's library with that version's objects: it says so, runs nothing, and nothing that one can ask crashes it.
         cluster.wait_until(DB, "SELECT value = 'version' FROM tq_health() WHERE check_name = 'database'");
         assert_eq!(cluster.value(DB, "SELECT hint FROM tq_health() WHERE check_name = 'database'"), "ALTER EXTENSION tenant_q UPDATE;");
@@ -131,16 +138,169 @@ fn work_enqueued_under_an_older_version_waits_for_the_upgrade_and_is_done_after_
             let _ = cluster.try_rows_as("t", DB, &format!("SET search_path = t, public; BEGIN; SELECT {}; ROLLBACK", row.get(0)));
         }
         assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.fx"), 0, "nothing runs");
+        // Enqueuing goes on.
+        cluster.run_as("t", DB, "SET search_path = t, public; SELECT tq_async('ok', '[\"meanwhile\"]')");
         cluster.assert_log_clean();
 
         cluster.run(DB, "ALTER EXTENSION tenant_q UPDATE");
         cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM t.tq_task)");
         assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.fx WHERE k ~ '^[0-9]+$'"), 20);
-        assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.fx WHERE k IN ('unique', 'a', 'b', 'scheduled')"), 4);
+        assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.fx WHERE k IN ('unique', 'a', 'b', 'scheduled', 'meanwhile')"), 5);
         assert_eq!(
             cluster.value(DB, "SELECT string_agg(check_name, ',') FROM tq_health() WHERE NOT ok AND check_name IN ('version', 'database')"),
             ""
         );
+        cluster.assert_log_clean();
+    }
+}
+
+/// Two more tenants, of which nothing is to be done.
+const OTHERS: &str = "
+    CREATE ROLE u LOGIN; CREATE SCHEMA u AUTHORIZATION u; SELECT tq_attach('u');
+    CREATE ROLE v LOGIN; CREATE SCHEMA v AUTHORIZATION v; SELECT tq_attach('v');";
+
+/// The indexes of that schema's tables.
+fn indexes(cluster: &Cluster, schema: &str) -> String {
+    let sql = "SELECT coalesce(string_agg(replace(indexdef, schemaname || '.', ''), E'\n' ORDER BY indexdef), '') FROM pg_indexes WHERE schemaname";
+    cluster.value(DB, &format!("{sql} = '{schema}'"))
+}
+
+#[test]
+fn tables_of_an_older_version_are_brought_up_one_by_one_and_who_is_held_is_left_out() {
+    for (version, lacking) in RELEASED {
+        let cluster = Cluster::start("");
+        cluster.run(DB, &format!("CREATE EXTENSION tenant_q VERSION '{version}'"));
+        cluster.run(DB, &format!("{WORK} RESET ROLE; {OTHERS} {}", as_released(lacking, &["t", "u", "v"])));
+        cluster.run(DB, "ALTER EXTENSION tenant_q UPDATE");
+        cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM t.tq_task)");
+        cluster.run(DB, "CREATE ROLE fresh LOGIN; CREATE SCHEMA fresh AUTHORIZATION fresh; SELECT tq_attach('fresh')");
+        let fresh = indexes(&cluster, "fresh");
+        let lacking = "SELECT count(*) FROM tq_problems WHERE reason LIKE 'an index on its tq_result is missing%'";
+        assert_ne!(indexes(&cluster, "t"), fresh, "{version}'s have fewer");
+        assert!(cluster.number(DB, lacking) > 0, "which is told");
+
+        let mut holder = cluster.client("u", DB);
+        holder.batch_execute("BEGIN; DELETE FROM u.tq_result").expect("a transaction that holds the table");
+        let said = cluster.program("psql").args(["-X", "-d", DB, "-c", "CALL tq_upgrade()"]).output().expect("psql");
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains("tenant \"u\" is left as it is") && said.contains("1 tenants left as they are"), "{said}");
+        assert_eq!(indexes(&cluster, "t"), fresh);
+        assert_ne!(indexes(&cluster, "u"), fresh);
+        assert_eq!(indexes(&cluster, "v"), fresh);
+        holder.batch_execute("COMMIT").expect("an end");
+        cluster.run(DB, "CALL tq_upgrade('u')");
+        assert_eq!(indexes(&cluster, "u"), fresh);
+        assert_eq!(cluster.number(DB, lacking), 0);
+        assert_eq!(cluster.try_run_as("u", DB, "CALL public.tq_upgrade()").unwrap_err().code, "42501");
+        assert_eq!(cluster.try_run_as("postgres", DB, "BEGIN; CALL tq_upgrade(); COMMIT").unwrap_err().code, "2D000");
+        cluster.assert_log_clean();
+    }
+}
+
+#[test]
+fn there_is_no_way_back_and_none_to_versions_that_are_not_there() {
+    let cluster = Cluster::start("");
+    database(&cluster, "fresh", &today(&cluster));
+    let before = members(&cluster, "fresh");
+    for version in RELEASED.iter().map(|(version, _)| version).chain(&["9.9.9", "next"]) {
+        let error = cluster.try_run_as("postgres", "fresh", &format!("ALTER EXTENSION tenant_q UPDATE TO '{version}'")).unwrap_err();
+        assert_eq!(error.code, "22023", "{error}");
+        assert!(error.message.contains("no update path"), "{error}");
+    }
+    assert_eq!(members(&cluster, "fresh"), before);
+    // Objects that are newer than the library that runs: what an update without a restart would make.
+    cluster.run("fresh", "UPDATE pg_extension SET extversion = '0.10.0' WHERE extname = 'tenant_q'");
+    let error = cluster.try_run_as("postgres", "fresh", "SELECT tenant_q.require_library()").unwrap_err();
+    assert_eq!((error.code.as_str(), error.hint.as_str()), ("55000", "Restart the server, then run the statement again."), "{error}");
+    cluster.assert_log_clean();
+}
+
+#[test]
+fn a_dump_of_an_older_version_is_restored_into_this_one_and_its_work_is_done() {
+    for (version, lacking) in RELEASED {
+        let cluster = Cluster::start("");
+        cluster.run(DB, "CREATE DATABASE old");
+        cluster.run("old", &format!("CREATE EXTENSION tenant_q VERSION '{version}'"));
+        cluster.run("old", &format!("{WORK} {}", as_released(lacking, &["t"])));
+        let dump = cluster.program("pg_dump").args(["-d", "old"]).output().expect("pg_dump");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        cluster.run(DB, "CREATE DATABASE restored");
+        let file = cluster.data().join("old.sql");
+        std::fs::write(&file, &dump.stdout).expect("the dump");
+        cluster.psql("restored", &format!("\\i {}", file.display()));
+        assert_eq!(cluster.value("restored", "SELECT extversion FROM pg_extension WHERE extname = 'tenant_q'"), today(&cluster));
+        assert_eq!(cluster.number("restored", "SELECT count(*) FROM t.fx"), 0, "a copy doesn't run by itself");
+        cluster.run("restored", "SELECT tq_confirm_copy()");
+        cluster.run("restored", "CALL tq_upgrade()");
+        cluster.wait_until("restored", "SELECT NOT EXISTS (SELECT FROM t.tq_task)");
+        assert_eq!(cluster.number("restored", "SELECT count(*) FROM t.fx WHERE k ~ '^[0-9]+$'"), 20);
+        assert_eq!(cluster.number("restored", "SELECT count(*) FROM t.fx WHERE k IN ('unique', 'a', 'b', 'scheduled')"), 4);
+        cluster.assert_log_clean();
+    }
+}
+
+#[test]
+fn dropped_and_created_again_the_extension_finds_the_tenants_tables_as_they_were() {
+    let cluster = Cluster::start("tenant_q.enabled = off\n");
+    cluster.run(DB, &format!("CREATE EXTENSION tenant_q; {WORK}"));
+    let rows = "SELECT md5(string_agg(x::text, E'\n' ORDER BY x.id)) FROM t.tq_task AS x";
+    let before = cluster.value(DB, rows);
+    cluster.run(DB, "DROP EXTENSION tenant_q");
+    assert_eq!(cluster.value(DB, rows), before, "the queue is the tenant's");
+    cluster.run(DB, "CREATE EXTENSION tenant_q; SELECT tq_attach('t', adopt => true)");
+    assert_eq!(cluster.value(DB, rows), before);
+    cluster.run(DB, "SET search_path = t, public; SELECT tq_register('ok', queue => 'q'); SELECT tq_register('heard')");
+    cluster.append_settings("tenant_q.enabled = on");
+    cluster.reload();
+    cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM t.tq_task)");
+    assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.fx WHERE k ~ '^[0-9]+$' OR k IN ('unique', 'a', 'b', 'scheduled')"), 24);
+    cluster.assert_log_clean();
+}
+
+/// Triggers that called the extension itself call what a dump has with them; those that can't be made anew stay, and it says so.
+#[test]
+fn listeners_of_an_older_version_can_be_dumped_after_the_upgrade() {
+    for (version, _) in RELEASED {
+        let cluster = Cluster::start("");
+        cluster.run(DB, &format!("CREATE EXTENSION tenant_q VERSION '{version}'"));
+        cluster.run(
+            DB,
+            "CREATE ROLE t LOGIN; CREATE SCHEMA t AUTHORIZATION t; SELECT tq_attach('t'); SET ROLE t; SET search_path = t, public;
+             CREATE TABLE orders (id int, total int); CREATE TABLE others (id int);
+             CREATE FUNCTION see(change jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT change';
+             SELECT tq_register('see');
+             SELECT tq_listen_table('orders', 'see', only_if => 'NEW.total > 1', events => '{insert,update}');
+             SELECT tq_listen_table('others', 'see', each => 'statement');
+             RESET ROLE",
+        );
+        // As that version made them.
+        cluster.run(
+            DB,
+            "DO $$ DECLARE made record; BEGIN
+                 FOR made IN SELECT tgrelid::regclass AS of, tgname, pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname ~ '^tq_listen_' LOOP
+                     EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.of);
+                     EXECUTE regexp_replace(made.text, 'EXECUTE FUNCTION .*[(](''[^'']*'').*', 'EXECUTE FUNCTION tenant_q.table_changed(\\1)');
+                 END LOOP;
+                 FOR made IN SELECT oid::regprocedure AS of FROM pg_proc WHERE proname ~ '^tq_listen_' AND pronamespace = 't'::regnamespace LOOP
+                     EXECUTE format('DROP FUNCTION %s', made.of);
+                 END LOOP; END $$",
+        );
+        let direct = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^tq_listen_' AND tgfoid = 'tenant_q.table_changed'::regproc";
+        assert_eq!(cluster.number(DB, direct), 5);
+        // What is the extension's own goes with it, what the tables have stays.
+        cluster.run(DB, "ALTER EXTENSION tenant_q UPDATE");
+        assert_eq!(cluster.number(DB, direct), 0);
+        assert_eq!(
+            cluster.number(
+                DB,
+                "SELECT count(*) FROM pg_proc p JOIN pg_trigger t ON t.tgfoid = p.oid WHERE t.tgname ~ '^tq_listen_' AND p.proowner = 't'::regrole
+                   AND p.pronamespace = 't'::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
+            ),
+            5
+        );
+        cluster.run(DB, "INSERT INTO t.orders VALUES (1, 1), (2, 2); INSERT INTO t.others VALUES (1), (2)");
+        cluster.wait_until(DB, "SELECT count(*) = 2 FROM t.tq_result WHERE state = 'd'");
+        cluster.run(DB, "DROP EXTENSION tenant_q; INSERT INTO t.orders VALUES (3, 3)");
         cluster.assert_log_clean();
     }
 }

@@ -1,8 +1,9 @@
 //! What a task's row keeps in its column `options`.
 
-use crate::pure::choice::{Said, UniqueUntil};
-use crate::pure::ids::Id;
+use crate::pure::choice::{Said, Settled, UniqueUntil};
+use crate::pure::ids::{self, Id};
 use crate::pure::options::{Document, id, is_false};
+use crate::pure::period::Period;
 use crate::pure::time::Span;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,10 @@ pub struct Options {
     pub rest: Map<String, Json>,
     /// Not before so long after the end of what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delay: Option<Span>,
+    pub delay: Option<Period>,
+    /// How long after it may run it must have started: of one that waits, for when that is isn't known before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Period>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,10 +32,13 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result_ttl: Option<Span>,
+    pub result_ttl: Option<Period>,
     /// Not beside another task of its schedule.
     #[serde(skip_serializing_if = "is_false")]
     pub alone: bool,
+    /// How often its handler has put it off without an attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snoozes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique_until: Option<Said<UniqueUntil>>,
     /// The key that it had until another task took it.
@@ -52,6 +59,9 @@ pub struct Options {
     /// However they end.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_failure: bool,
+    /// Of a link: how the task that it stands for has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Said<Settled>>,
     /// The step before, whose result is the last argument.
     #[serde(skip_serializing_if = "Option::is_none", with = "id::maybe")]
     pub pass: Option<Id>,
@@ -64,6 +74,9 @@ pub struct Options {
     /// The fan-out that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none", with = "id::maybe")]
     pub fanout: Option<Id>,
+    /// It does the work of all of this key that are there when it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// It is a flow.
@@ -91,6 +104,16 @@ pub struct Flow {
     pub members: u64,
     /// Each has several arguments, and a result for each of them.
     pub chunked: bool,
+    /// It is a member of a flow itself.
+    #[serde(skip_serializing_if = "is_false")]
+    pub inner: bool,
+}
+
+impl Flow {
+    /// The id of its nth member.
+    pub fn member(self, flow: Id, nth: usize) -> Id {
+        if self.inner { ids::inner_member_id(flow, nth) } else { ids::member_id(flow, nth) }
+    }
 }
 
 /// Who, of those that listen to tasks being enqueued, has been asked about it; in the document true, or an array of names.

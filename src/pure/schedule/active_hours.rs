@@ -7,15 +7,10 @@
 use crate::pure::schedule::calendar::{DAY, weekday};
 use crate::pure::schedule::cron::weekday_named;
 use crate::pure::schedule::natural::time_of_day;
-use crate::pure::schedule::next::Plan;
-use crate::pure::schedule::rule::RuleError;
-use crate::pure::schedule::zone::{shortened, to_instant, to_local};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::pure::schedule::rule::{LENGTH_MAX, RuleError};
+use crate::pure::schedule::zone::{changed_at, readings, shortened, to_local};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-
-/// Windows that are looked into for a fire time: a rule that meets none of so many is one that never fires.
-/// Daily ones are enough for ten years, and so for what moves with the seasons.
-const OPENINGS: usize = 4_000;
 
 /// Parsed active hours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +30,10 @@ struct Window {
 impl ActiveHours {
     /// Parses the value of the `active_hours` parameter.
     pub fn parse(text: &str) -> Result<ActiveHours, RuleError> {
+        if text.len() > LENGTH_MAX {
+            let message = format!("active_hours is longer than {LENGTH_MAX} bytes");
+            return Err(RuleError { field: "active_hours", message, position: Some(LENGTH_MAX), hint: None });
+        }
         let lower = text.to_ascii_lowercase();
         let mut position = 0;
         let mut windows = Vec::new();
@@ -58,32 +57,32 @@ impl ActiveHours {
             }
         })
     }
-}
 
-impl ActiveHours {
-    /// The next moment after an instant at which a window begins.
+    /// The next moment after an instant at which a window begins, or one that is open already goes on: a clock that is
+    /// changed may lead into the midst of a window.
     pub fn next_opening(&self, zone: Tz, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let today = to_local(zone, after.timestamp()).div_euclid(DAY);
+        let after = after.timestamp();
+        let today = to_local(zone, after).div_euclid(DAY);
+        let mut found: Option<(i64, i64)> = None;
         // Eight days on, for one that is today's weekday only and over already; a day back, for zones that cross the date line.
-        (today - 1..=today + 8)
-            .flat_map(|day| self.windows.iter().map(move |window| (day, window)))
-            .filter(|(day, window)| window.weekdays & (1 << weekday(*day)) != 0)
-            .filter_map(|(day, window)| DateTime::from_timestamp(to_instant(zone, day * DAY + window.start), 0))
-            .filter(|opening| *opening > after)
-            .min()
-    }
-
-    /// The first fire time of a plan, from this one on, that lies in a window.
-    pub fn first_within(&self, plan: &Plan, first: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let mut slot = first;
-        for _ in 0..OPENINGS {
-            if self.contain(plan.zone, slot) {
-                return Some(slot);
+        for day in today - 1..=today + 8 {
+            let begin = self.windows.iter().filter(|window| window.weekdays & (1 << weekday(day)) != 0);
+            // In a gap no window begins: what is open behind it is open from the change on.
+            let instants = begin.flat_map(|window| readings(zone, day * DAY + window.start)).flatten();
+            if let Some(first) =
+                instants.filter(|instant| *instant > after).min().filter(|first| found.is_none_or(|(earlier, _)| *first < earlier))
+            {
+                found = Some((first, day));
             }
-            let opening = self.next_opening(plan.zone, slot)?;
-            slot = plan.next_after(opening - TimeDelta::nanoseconds(1))?;
+            if found.is_some_and(|(_, on)| on < day) {
+                break;
+            }
         }
-        None
+        let end = found.map_or(after + 9 * DAY, |(first, _)| first);
+        let mut changes = (after..end).step_by(DAY as usize).filter_map(|from| changed_at(zone, from, (from + DAY).min(end)));
+        let opens = |at: &i64| DateTime::from_timestamp(*at, 0).is_some_and(|at| self.contain(zone, at));
+        let first = changes.find(opens).or(found.map(|(first, _)| first))?;
+        DateTime::from_timestamp(first, 0)
     }
 }
 

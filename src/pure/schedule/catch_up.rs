@@ -33,6 +33,8 @@ choices! {
         Allow = "allow",
         /// It is left out.
         Skip = "skip",
+        /// As `queue`, but a task that waits for its retry fails for good, and the one of this fire time takes its place.
+        Renew = "renew",
     }
 }
 
@@ -73,7 +75,9 @@ pub struct Due {
 }
 
 /// Decides about the fire times from `waiting_for` (the schedule's stored next fire time) up to `now`.
+/// A plan that counts from later on than it waits for was sent back to there, and counts back to it.
 pub fn due(plan: &Plan, waiting_for: DateTime<Utc>, now: DateTime<Utc>, lateness: &Lateness) -> Due {
+    let plan = &Plan { back_to: Some(waiting_for), ..*plan };
     if waiting_for > now {
         return Due { serve: Vec::new(), next: Some(waiting_for) };
     }
@@ -130,6 +134,7 @@ pub fn part(
         serve.truncate(count);
         return Part { serve, next: Some(rest), promised: last };
     };
+    let plan = &Plan { back_to: Some(waiting_for), ..*plan };
     // Walked forwards: how many there are is known to be few enough.
     let oldest = lateness.deadline.and_then(|deadline| now.checked_sub_signed(deadline)).unwrap_or(waiting_for);
     let mut slot = if oldest <= waiting_for { Some(waiting_for) } else { plan.next_after(oldest - TimeDelta::nanoseconds(1)) };

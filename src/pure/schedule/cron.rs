@@ -8,10 +8,11 @@
 //! third letter on, lists, ranges (wrapping around: `22-4`, `fri-sun`), steps on all of these; 0 and 7 are
 //! Sunday; in day-of-month `L`, `L-3`, `LW`, `15W`; in day-of-week `5L` (or `L5`) and `5#2`.
 //!
-//! Two of Vixie's rules deserve their names here:
+//! Two rules deserve their names here, the first one Vixie's:
 //! - *restricted*: a day field that doesn't begin with `*`. When both are restricted a day needs to match
 //!   only one of them; otherwise (or with `day_and`) it must match both.
-//! - *elapsed*: an expression whose minutes or hours begin with `*`, as opposed to a *fixed* one, see `zone`.
+//! - *elapsed*: an expression whose minutes or hours have a `*` or a step, as opposed to a *fixed* one, see `zone`.
+//!   `0/15` and `0-59/15` are `*/15` in other words, so unlike Vixie's cron steps count wherever they stand.
 
 use crate::pure::schedule::calendar::{DAY, LAST_SECOND, date_from_days, days_from_date, month_length, weekday};
 use crate::pure::schedule::rule::RuleError;
@@ -48,7 +49,7 @@ pub struct Cron {
     pub(super) weekdays: DaysOfWeek,
     /// A date must match both day fields (false: one of them is enough).
     pub(super) both_days: bool,
-    /// Minutes or hours begin with `*`.
+    /// Minutes or hours have a `*` or a step.
     pub(super) elapsed: bool,
 }
 
@@ -107,7 +108,7 @@ pub fn parse(fields: &[(usize, &str)], day_and: bool) -> Result<Cron, RuleError>
         both_days: day_and || days.starred || weekdays.starred,
         days,
         weekdays,
-        elapsed: minutes.starred || hours.starred,
+        elapsed: [fields[1].1, fields[2].1].iter().any(|field| field.contains(['*', '/'])),
     };
     if !cron.can_match() {
         return Err(RuleError::rule(fields[3].0, "this rule never matches: there is no such date".to_owned())
@@ -290,6 +291,11 @@ fn first_bit_from(set: u64, low: u32) -> Option<i64> {
 /// The weekday a word names (`mon`, `tues`, `wednesday`), 0 = Sunday.
 pub fn weekday_named(word: &str) -> Option<u32> {
     named(word, WEEKDAY_NAMES)
+}
+
+/// The month a word names (`jan`, `sept`, `december`), from 1.
+pub fn month_named(word: &str) -> Option<u32> {
+    named(word, MONTH_NAMES)
 }
 
 /// English names count from their third letter on, so `tue`, `tues` and `tuesday` are the same.

@@ -111,6 +111,8 @@ fn describe_cron(cron: &Cron) -> String {
     let by_weekday = describe_weekdays(&cron.weekdays);
     match (by_date, by_weekday) {
         (None, None) => {}
+        // One of them is enough, and one is every day.
+        (None, _) | (_, None) if !cron.both_days => {}
         (Some(days), None) | (None, Some(days)) => text += &format!(", on {days}"),
         (Some(dates), Some(weekdays)) if cron.both_days => text += &format!(", on {dates} if it is {weekdays}"),
         (Some(dates), Some(weekdays)) => text += &format!(", on {dates} or on {weekdays}"),

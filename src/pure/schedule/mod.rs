@@ -20,6 +20,8 @@ pub mod calendar;
 pub mod catch_up;
 pub mod cron;
 pub mod describe;
+pub mod elsewhere;
+pub mod meant;
 pub mod natural;
 pub mod next;
 pub mod rule;

@@ -12,6 +12,7 @@
 //! ```
 
 use crate::pure::schedule::cron::weekday_named;
+use crate::pure::schedule::elsewhere;
 use crate::pure::schedule::rule::{CalendarUnit, EXAMPLES, Form, RuleError};
 use crate::pure::schedule::timestamp;
 use crate::pure::schedule::zone::shortened;
@@ -38,7 +39,10 @@ pub fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
     let mut reader = Reader::new(lower);
     let position = reader.position();
     let Token::Word(first) = reader.peek() else {
-        return every(&mut reader);
+        return every(&mut reader).map_err(|error| match elsewhere::way_out(text, lower) {
+            Some(way_out) => error.hint(&way_out),
+            None => error,
+        });
     };
     let typed = &text[position..position + first.len()];
     match first {
@@ -91,7 +95,9 @@ pub fn parse(text: &str, lower: &str) -> Result<Form, RuleError> {
         return weekdays(&mut reader);
     }
     let error = RuleError::rule(position, format!("\"{}\" is not a rule", shortened(typed)));
-    Err(if typed == "C" || first == "cron" {
+    Err(if let Some(way_out) = elsewhere::way_out(text, lower) {
+        error.hint(&way_out)
+    } else if typed == "C" || first == "cron" {
         error.hint("Write the cron expression itself, such as '0 22 * * 1-5'.")
     } else if named_period(&typed.to_ascii_uppercase(), "").is_some() {
         error.hint("The one- and two-letter types are capitals: I H D W BW M BM Q Y O.")
@@ -442,6 +448,9 @@ impl<'a> Reader<'a> {
     fn end(&self) -> Result<(), RuleError> {
         match self.peek() {
             Token::End => Ok(()),
+            Token::Number(_) if time_of_day(self.rest()).is_some() => {
+                Err(self.unexpected("the end").hint(&format!("A time of day stands behind \"at\": 'at {}'.", self.rest())))
+            }
             _ => Err(self.unexpected("the end")),
         }
     }
@@ -481,8 +490,9 @@ impl<'a> Reader<'a> {
             } else {
                 format!("\"{}\" is not a time of this unit", shortened(text))
             };
+            let example = elsewhere::time_in(text).filter(|_| unit == 86_400).map_or(String::new(), |time| format!(" ('at {time}')"));
             RuleError::rule(position, message)
-                .hint(&format!("Write it as {shape}, on a 24-hour clock; the time zone is a parameter of its own."))
+                .hint(&format!("Write it as {shape}{example}, on a 24-hour clock; the time zone is a parameter of its own."))
         })
     }
 }

@@ -20,13 +20,15 @@
 
 use crate::pure::choice::{self, Named, choices};
 use crate::pure::schedule::cron::{self, Cron};
+use crate::pure::schedule::elsewhere;
+use crate::pure::schedule::meant;
 use crate::pure::schedule::natural;
 use crate::pure::schedule::solar::{self, Solar};
 use crate::pure::schedule::timestamp::{self, Timestamp};
 use crate::pure::schedule::zone::shortened;
 
 /// Longest rule accepted; a cron expression that lists every value of every field is shorter.
-const LENGTH_MAX: usize = 1_000;
+pub const LENGTH_MAX: usize = 1_000;
 
 /// A parsed rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +153,14 @@ impl Rule {
     /// Parses a rule. `day_and`: a cron rule that restricts both day-of-month and day-of-week wants both
     /// (as Celery) instead of either (as cron).
     pub fn parse(text: &str, day_and: bool) -> Result<Rule, RuleError> {
+        Rule::plain(text, day_and).map_err(|error| match meant::hint(text, &text.to_ascii_lowercase()) {
+            Some(hint) => error.hint(&hint),
+            None => error,
+        })
+    }
+
+    /// The same, without a look at what may have been meant.
+    pub(super) fn plain(text: &str, day_and: bool) -> Result<Rule, RuleError> {
         if text.len() > LENGTH_MAX {
             return Err(RuleError::rule(LENGTH_MAX, format!("rule is longer than {LENGTH_MAX} bytes")));
         }
@@ -160,7 +170,10 @@ impl Rule {
         let Some(&(start, first)) = words.first() else {
             return Err(RuleError::rule(0, "rule is empty".to_owned()).hint(EXAMPLES));
         };
-        let form = if let Some(name) = first.strip_prefix('@') {
+        let form = if elsewhere::is_zone_in_front(first) {
+            let message = "a time zone is no part of a rule".to_owned();
+            return Err(RuleError { hint: elsewhere::way_out(text, &lower), ..RuleError::rule(start, message) });
+        } else if let Some(name) = first.strip_prefix('@') {
             Form::Cron(nickname(start, name, &words)?)
         } else if timestamp::looks_like_timestamp(first) {
             Form::At(timestamp::parse(text, start)?)
@@ -243,6 +256,8 @@ impl Rule {
 pub const EXAMPLES: &str = "Rules look like '*/5 * * * *', '@daily', '10 seconds', 'every 5 minutes', \
      'monday at 10:30', 'monthly', 'once', '2030-01-01 10:30' or 'sunset at 52.5,13.4'.";
 
+const NICKNAMES: &str = "The names are @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly.";
+
 /// The words of a text with their byte positions.
 fn words(text: &str) -> Vec<(usize, &str)> {
     text.split_ascii_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word)).collect()
@@ -269,9 +284,10 @@ fn nickname(position: usize, name: &str, words: &[(usize, &str)]) -> Result<Cron
                 .hint("A schedule belongs to the database and survives restarts; use an interval or a time."));
         }
         _ => {
-            let name = shortened(name);
-            return Err(RuleError::rule(position, format!("\"@{name}\" is not known"))
-                .hint("The names are @yearly, @annually, @monthly, @weekly, @daily, @midnight and @hourly."));
+            let error = RuleError::rule(position, format!("\"@{}\" is not known", shortened(name)));
+            let text: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
+            let text = text.join(" ");
+            return Err(error.hint(&elsewhere::way_out(&text, &text).unwrap_or_else(|| NICKNAMES.to_owned())));
         }
     };
     if let Some((position, extra)) = words.get(1) {

@@ -54,6 +54,24 @@ pub fn to_instant(zone: Tz, local: i64) -> i64 {
     }
 }
 
+/// The same as PostgreSQL has it: of an overlap the second.
+pub fn to_last_instant(zone: Tz, local: i64) -> i64 {
+    match zone.offset_from_local_datetime(&utc_datetime(local).naive_utc()) {
+        MappedLocalTime::Ambiguous(_, last) => local - i64::from(last.fix().local_minus_utc()),
+        _ => to_instant(zone, local),
+    }
+}
+
+/// The instants at which a zone's clock shows `local`: none in a gap, two in an overlap.
+pub fn readings(zone: Tz, local: i64) -> [Option<i64>; 2] {
+    let instant = |offset: chrono_tz::TzOffset| Some(local - i64::from(offset.fix().local_minus_utc()));
+    match zone.offset_from_local_datetime(&utc_datetime(local).naive_utc()) {
+        MappedLocalTime::Single(offset) => [instant(offset), None],
+        MappedLocalTime::Ambiguous(first, second) => [instant(first), instant(second)],
+        MappedLocalTime::None => [None, None],
+    }
+}
+
 /// What a zone's clock shows at an instant.
 pub fn to_local(zone: Tz, instant: i64) -> i64 {
     instant + offset_at(zone, instant)
@@ -130,6 +148,11 @@ struct Transition {
     at: i64,
     before: i64,
     after: i64,
+}
+
+/// When the zone's clock is changed in `(start, end]`, a window of about a day.
+pub fn changed_at(zone: Tz, start: i64, end: i64) -> Option<i64> {
+    change_within(zone, start, end).map(|change| change.at)
 }
 
 /// The change of offset in `(start, end]`, a window of about a day, in which there is at most one.

@@ -170,8 +170,8 @@ impl Executor {
             // Rows are Rust's; what was converted for the task before is not needed any more.
             self.memory.enter();
             match rows.get(n) {
-                Some(Some((row, handler))) => {
-                    let outcome = self.one(index, entry, tenant, row, handler.as_ref(), since);
+                Some(Some((row, handler, met))) => {
+                    let outcome = self.one(index, entry, tenant, (row, handler.as_ref()), *met, since);
                     one_shot |= handler.as_ref().is_some_and(|h| h.is_procedure() && h.run_as == sandbox::session_user().to_u32());
                     outdated = outcome == Outcome::Outdated;
                 }
@@ -210,7 +210,16 @@ impl Executor {
     }
 
     /// Runs one task. After a procedure this session may not run another.
-    fn one(&self, index: u32, entry: &Entry, tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&Rc<Handler>>, since: Mark) -> Outcome {
+    /// `met`: since when nothing that it depends on is left to wait for.
+    fn one(
+        &self,
+        index: u32,
+        entry: &Entry,
+        tenant: &Rc<Tenant>,
+        (row, handler): (&Row<Tasks>, Option<&Rc<Handler>>),
+        met: Option<At>,
+        since: Mark,
+    ) -> Outcome {
         let shared = &self.shared;
         if sandbox::current_user() != sandbox::session_user() {
             // Whatever did this: don't repair, leave.
@@ -224,7 +233,9 @@ impl Executor {
             self.slot.one_shot.store(1);
         }
         let outcome = run::attempt(shared, self.slot, index, tenant, row, handler, since);
-        counters::ended(shared, tenant.oid, &crate::task::counted(row), outcome, self.slot.started_at.load());
+        let mut counted = crate::task::counted(row);
+        counted.due = counted.due.max(met);
+        counters::ended(shared, tenant.oid, &counted, outcome, self.slot.started_at.load());
         run::ended_one(self.slot);
         slot::no_longer_named(shared, self.place, tenant.oid);
         if !matches!(outcome, Outcome::Done | Outcome::Failed) {

@@ -29,6 +29,7 @@ pub(super) fn leave() {
     ready::part(&shared, slot.role_index.load() as usize, place);
     let entry = slot.entry.load();
     let had_work = !Word::load(slot).live().is_empty();
+    let held_on = slot.told_to_end.load() != 0;
     culprits::end_alone(&shared, place);
     if had_work {
         answer_for(&shared, slot, role, entry);
@@ -42,6 +43,12 @@ pub(super) fn leave() {
         // held up by it.
         ready::wake(&shared, entry, At::LOWEST);
         ready::wake_limited(&shared, shared.entries[entry as usize].tenant.load());
+    }
+    if held_on {
+        // It may have been one too many of its tenant's.
+        for index in shared.entries_of(slot.database.load(), shared.entries[entry as usize].tenant.load()) {
+            ready::wake(&shared, index, At::LOWEST);
+        }
     }
     // It may have ended between the end of its last task and saying so.
     slot::no_longer_named(&shared, place, shared.entries[entry as usize].tenant.load());

@@ -7,7 +7,7 @@ use super::{Executor, leave};
 use crate::postgres::caught::{self, Failure};
 use crate::postgres::{clock, latch, session, shmem, timeout, worker};
 use crate::pure::word::SlotState;
-use crate::shared::slot::MY_SLOT;
+use crate::shared::slot::{self, MY_SLOT};
 use crate::shared::text::store_text;
 use crate::shared::{self, ready};
 use crate::tenant::Tenant;
@@ -36,6 +36,8 @@ const OVERRIDES: &[(&std::ffi::CStr, &str)] = &[
     // A crash in a parallel worker would be blamed on nobody, and the workers are few.
     (c"max_parallel_workers_per_gather", "0"),
     (c"row_security", "on"),
+    // A task has no client.
+    (c"client_encoding", "UTF8"),
     // A failed attempt is no reason to leave.
     (c"exit_on_error", "off"),
     // Losing the commit loses effects and completion together; the batch is flushed at its end.
@@ -71,6 +73,7 @@ pub fn main(argument: u64) {
     slot.proc.store(latch::my_procno() + 1);
     worker::on_exit(leave::leave);
     session::report_appname("tenant_q executor");
+    timeout::on_termination(slot::note_told_to_end);
     if let Err(error) = timeout::register() {
         caught::log_failure("an executor could not start", &error.into());
         worker::exit(1);

@@ -7,7 +7,6 @@ use super::{Launcher, sweeps};
 use crate::postgres::lwlock::Lock;
 use crate::postgres::worker::{self, Life};
 use crate::postgres::{latch, transaction};
-use crate::pure::like;
 use crate::pure::time::{At, Span};
 use crate::pure::word::Scheduler;
 use crate::settings;
@@ -20,10 +19,8 @@ impl Launcher {
     pub(super) fn find_databases(&mut self) {
         let found = transaction::run(|| Ok(worker::databases()));
         let Ok(found) = found else { return };
-        let only = settings::databases();
-        let exclude = settings::exclude_databases();
         for (oid, name) in &found {
-            let wanted = (only.is_empty() || only.contains(name)) && !exclude.iter().any(|p| like::matches(name, p));
+            let wanted = settings::left_out(name).is_none();
             match (wanted, self.shared.db(*oid)) {
                 (true, None) => {
                     self.shared.make_db(*oid, db_state::UNKNOWN);

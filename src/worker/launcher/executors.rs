@@ -129,11 +129,38 @@ impl Launcher {
             if clock::monotonic_ns() >= next {
                 slot.cancel_signals.store(signals + 1);
                 worker::signal(slot.pid.load(), if signals < 2 { libc::SIGINT } else { libc::SIGTERM });
+                if signals >= 2 && slot.told_to_end.load() == 0 {
+                    slot.told_to_end.store(clock::monotonic_ns());
+                }
                 turn.did(Reason::Cancel);
                 next += CANCEL_AGAIN_NS;
             }
             turn.at_ns(Reason::Cancel, next);
         }
+    }
+}
+
+impl Launcher {
+    /// Executors that can't be stopped: their places are given to others. True: there are some, or will be.
+    pub(super) fn look_for_lost(&mut self, turn: &mut Turn) -> bool {
+        let header = self.shared.header;
+        let mut told = self.shared.slots.iter().filter(|slot| slot.told_to_end.load() != 0).peekable();
+        if told.peek().is_none() {
+            header.lost.store(0);
+            return false;
+        }
+        let mut lost = 0;
+        for slot in told {
+            if slot::is_lost(slot) {
+                lost += 1;
+            } else {
+                turn.at_ns(Reason::Stuck, slot.told_to_end.load() + slot::LOST_AFTER.as_nanos() as u64);
+            }
+        }
+        if header.lost.swap(lost) != lost {
+            turn.did(Reason::Stuck);
+        }
+        true
     }
 }
 

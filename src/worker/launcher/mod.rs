@@ -124,7 +124,7 @@ impl Launcher {
             if enabled {
                 self.timer.fire_due(&self.shared, now, &mut turn);
             }
-            let mut watch = self.look_after_executors(&mut turn);
+            let mut watch = self.look_after_executors(&mut turn) | self.look_for_lost(&mut turn);
             if enabled {
                 watch |= self.balance(&mut turn);
             }
@@ -181,8 +181,9 @@ impl Launcher {
         turn.after(Reason::Watch, WATCH);
     }
 
-    /// The settings may have changed which databases are served.
+    /// The settings may have changed which databases are served: one that was may be left out, too.
     fn reload(&mut self) {
+        self.shared.header.rescan.store(1);
         for db in self.shared.dbs {
             let _ = db.state.compare_exchange(db_state::WITHOUT, db_state::UNKNOWN);
         }

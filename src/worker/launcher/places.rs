@@ -33,7 +33,7 @@ impl Launcher {
         let mut max = settings::max_executors(shmem::max_worker_processes()) as usize;
         let Queues { waiting, wanting, least } = self.line_up(now, turn);
         shared.header.role_vtime.store(least);
-        let mut used = shared.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();
+        let mut used = shared.slots.iter().filter(|slot| slot.state.load() != SlotState::Free && !slot::is_lost(slot)).count();
         let scheduler = self.shortage.scheduler;
         let shortage = self.shortage.lasts_until(now);
         if shortage.is_some() || scheduler {
@@ -92,7 +92,8 @@ impl Launcher {
                     role.start_failures.store(0);
                 }
             }
-            let executors = role.executors.load();
+            let lost = self.lost_of(index);
+            let executors = role.executors.load().saturating_sub(lost);
             let ready = role.heap_count.load() > 0;
             if !ready || executors > 0 {
                 role.waiting_since.store(At::UNSET);
@@ -130,6 +131,15 @@ impl Launcher {
             queues.least = queues.waiting.first().map_or(0, |(vtime, _)| *vtime);
         }
         queues
+    }
+
+    /// Executors of this role that can't be stopped.
+    fn lost_of(&self, role_index: usize) -> u32 {
+        if self.shared.header.lost.load() == 0 {
+            return 0;
+        }
+        let lost = |slot: &&Slot| slot.role_index.load() as usize == role_index && slot::is_lost(slot);
+        self.shared.slots.iter().filter(lost).count() as u32
     }
 
     /// Whether a list of this role waits behind a long task and no idle executor is there to take it over.

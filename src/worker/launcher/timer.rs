@@ -69,6 +69,7 @@ fn fire(shared: &Shared, index: u32, now: At) {
         // First: with neither anything due nor anything to look at it could be given away.
         entry.generation.fetch_add(1);
         let _ = entry.next_due.compare_exchange(next, At::NEVER);
+        ready::waits_since(entry, next);
         ready::wake(shared, index, At::NEVER);
     }
     if entry.schedule_due.load() <= now

@@ -156,6 +156,9 @@ impl Cluster {
             .arg(self.log_path())
             .args(["-w", "-t", "120", "start"])
             .envs(self.clock.iter().flat_map(Clock::environment))
+            // As somebody may have set it: errors don't get longer by it.
+            .env("RUST_BACKTRACE", "full")
+            .env("RUST_LIB_BACKTRACE", "full")
             .output()
             .expect("pg_ctl");
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
@@ -264,6 +267,15 @@ impl Cluster {
 
     pub fn value_as(&self, user: &str, database: &str, sql: &str) -> String {
         rows::only_value(&self.rows_as(user, database, sql), sql)
+    }
+
+    /// Runs what `tq_problems` says mends those problems, one by one, as it stands. There must be some.
+    pub fn mend(&self, database: &str, problems: &str) {
+        let fixes = self.rows(database, &format!("SELECT fix FROM tq_problems WHERE {problems}"));
+        assert!(!fixes.is_empty(), "no problems: {problems}");
+        for fix in &fixes {
+            self.run(database, fix.get(0));
+        }
     }
 
     /// The same as a number.

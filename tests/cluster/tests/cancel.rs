@@ -122,3 +122,96 @@ fn a_timeout_ends_an_attempt_swallowed_or_not() {
     site.wait_ended("t1", &id, 'd');
     site.cluster.assert_log_clean();
 }
+
+/// Groups and single tasks, of one lock even, while executors are at them: nobody waits for each other in a circle, and each
+/// task ends in one way only.
+#[test]
+fn all_are_cancelled_while_they_run() {
+    let site = Site::start("", &["t1"]);
+    let mut client = site.client("t1");
+    client
+        .batch_execute(
+            "SELECT tq_pause();
+             SELECT tq_group((SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('g %s %s', g, s))))
+                              FROM generate_series(1, 300) s), '{\"allow_failure\": true}') FROM generate_series(1, 6) g;
+             SELECT tq_async('ok', jsonb_build_array('s ' || n), lock => CASE WHEN n % 2 = 0 THEN 'l' END) FROM generate_series(1, 600) n;
+             SELECT tq_resume()",
+        )
+        .expect("enqueued");
+    let (mut cancelled, mut more) = (0, true);
+    while more {
+        let row = client.query_one("SELECT tasks, more FROM tq_cancel_all(handler => 'ok', max_tasks => 250)", &[]).expect("no deadlock");
+        cancelled += row.get::<_, i64>(0);
+        more = row.get(1);
+    }
+    site.wait_idle(&["t1"]);
+    let of = |what: &str| site.number(&format!("SELECT count(*) FROM t1.tq_result WHERE handler {what}"));
+    assert_eq!(of("= 'ok' AND state = 'c'"), cancelled);
+    assert_eq!(of("= 'ok'"), 2400);
+    assert_eq!(of("= 'tq_group' AND state = 'd'"), 6, "each is counted down to its end");
+    site.assert_once(of("= 'ok' AND state = 'd'"));
+    assert!(!site.cluster.log().contains("deadlock"), "{}", site.cluster.log());
+    site.cluster.assert_log_clean();
+}
+
+/// A program outside of the server is waited for until it ends: PostgreSQL itself can't be interrupted there.
+const OUTSIDE: &str = "
+    CREATE FUNCTION outside(k text, program text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM ok(k); EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', program); END $$;
+    SELECT tq_register('outside', timeout => '0.5 seconds', max_attempts => 1)";
+
+#[test]
+fn a_call_that_heeds_nothing_and_returns_too_late_has_no_effect() {
+    let site = Site::start("", &["t1"]);
+    site.cluster.run(DB, "GRANT pg_execute_server_program TO t1");
+    site.run("t1", OUTSIDE);
+    // After one cancel, and after the process was told to end.
+    for (k, seconds) in [("cancelled", 1), ("told to end", 4)] {
+        let id = site.enqueue("t1", "outside", &format!(r#"["{k}", "cat >/dev/null; sleep {seconds}"]"#), "");
+        site.wait_ended("t1", &id, 'f');
+        assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{id}')")), "timeout");
+    }
+    site.assert_once(0);
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_call_that_heeds_nothing_costs_nobody_a_place() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
+    site.cluster.run(DB, "GRANT pg_execute_server_program TO t1");
+    site.run("t1", OUTSIDE);
+    let gate = site.cluster.data().join("gate");
+    let program = format!("cat >/dev/null; while [ ! -e {} ]; do sleep 0.1; done", gate.display());
+    let outside = |k: &str, rest: &str| site.enqueue("t1", "outside", &format!(r#"["{k}", "{program}"]"#), rest);
+    let first = outside("first", "");
+    let pid = site.wait_running(&first);
+    // The only place is another one's as soon as it is sure that it isn't given back.
+    let other = site.enqueue("t2", "ok", r#"["other"]"#, "");
+    site.wait_ended("t2", &other, 'd');
+    assert_eq!(site.running(&first), Some(pid));
+    let told = format!("SELECT reason LIKE 'process {pid} was told to end%' FROM tq_problems WHERE what LIKE 'task {first} %'");
+    assert_eq!(site.cluster.value(DB, &told), "t");
+    let health = "SELECT NOT ok AND value LIKE '%1 executors that can''t be stopped' FROM tq_health() WHERE check_name = 'places'";
+    assert_eq!(site.cluster.value(DB, health), "t");
+    // The same of one that is cancelled.
+    let second = outside("second", ", timeout => '1 hour'");
+    site.wait_running(&second);
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{second}')")), "t");
+    let other = site.enqueue("t2", "ok", r#"["once more"]"#, "");
+    site.wait_ended("t2", &other, 'd');
+    // A tenant that has two of them gets no third place.
+    let held = site.enqueue("t1", "ok", r#"["held"]"#, "");
+    site.cluster.wait_until(
+        DB,
+        &format!("SELECT EXISTS (SELECT FROM tq_why('{held}', tenant => 't1') WHERE reason || detail LIKE '%can''t be stopped%')"),
+    );
+    std::fs::write(&gate, "").expect("a file");
+    site.wait_ended("t1", &first, 'f');
+    site.wait_ended("t1", &second, 'c');
+    site.wait_ended("t1", &held, 'd');
+    assert_eq!(site.value("t1", &format!("SELECT string_agg(outcome, ' ') FROM tq_attempts('{first}')")), "timeout");
+    site.assert_once(3);
+    site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_problems)");
+    site.cluster.assert_log_clean();
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::Stop;
 
@@ -41,7 +41,16 @@ fn chains_and_groups_go_through_crashes_without_a_stall_or_a_double() {
              FROM generate_series(1, 40) c;
              SELECT tq_group((SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('g %s %s', g, s))))
                               FROM generate_series(1, 25) s), jsonb_build_object('name', format('g%s', g), 'on_success', 'hook'))
-             FROM generate_series(1, 12) g",
+             FROM generate_series(1, 12) g;
+             -- A group of chains whose second step is a group, and whose third has no members.
+             SELECT tq_group((SELECT jsonb_agg(jsonb_build_object('chain', jsonb_build_array(
+                                  jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('n %s %s 1', n, s))),
+                                  jsonb_build_object('group', (SELECT jsonb_agg(jsonb_build_object('handler', 'ok', 'args',
+                                      jsonb_build_array(format('n %s %s 2 %s', n, s, m)))) FROM generate_series(1, 4) m), 'on_success', 'hook', 'name', format('in %s %s', n, s)),
+                                  '{\"group\": []}'::jsonb,
+                                  jsonb_build_object('handler', 'ok', 'args', jsonb_build_array(format('n %s %s 3', n, s))))))
+                              FROM generate_series(1, 5) s), jsonb_build_object('name', format('n%s', n), 'on_success', 'hook'))
+             FROM generate_series(1, 6) n",
         );
     }
     for t in tenants {
@@ -49,12 +58,12 @@ fn chains_and_groups_go_through_crashes_without_a_stall_or_a_double() {
     }
     for round in 0..5 {
         let before = site.number("SELECT count(*) FROM fx");
-        site.cluster.wait_until(DB, &format!("SELECT count(*) >= least(1344, {before} + {}) FROM fx", 40 + round * 61));
+        site.cluster.wait_until(DB, &format!("SELECT count(*) >= least(1776, {before} + {}) FROM fx", 40 + round * 61));
         site.cluster.restart(Stop::Immediate);
     }
     site.wait_idle_within(SOON, &tenants);
-    // 40 × 8 steps, 12 × 25 members, 52 hooks, in each tenant.
-    site.assert_once(2 * (320 + 300 + 52));
+    // 40 × 8 steps, 12 × 25 members, 52 hooks, and 6 × 5 × 6 tasks and 6 × 5 + 6 hooks of flows in flows, in each tenant.
+    site.assert_once(2 * (320 + 300 + 52 + 180 + 36));
     for t in tenants {
         assert_eq!(
             site.number(&format!("SELECT count(*) FROM {t}.tq_result WHERE state <> 'd' AND handler IN ('tq_chain', 'tq_group')")),
@@ -67,6 +76,13 @@ fn chains_and_groups_go_through_crashes_without_a_stall_or_a_double() {
              WHERE a.tenant = '{t}' AND a.at >= b.at"
         );
         assert_eq!(site.number(&disorder), 0, "steps out of order");
+        let disorder = format!(
+            "SELECT count(*) FROM fx a JOIN fx b ON a.tenant = b.tenant AND a.k LIKE 'n %' AND b.k LIKE 'n %'
+               AND split_part(a.k, ' ', 2) = split_part(b.k, ' ', 2) AND split_part(a.k, ' ', 3) = split_part(b.k, ' ', 3)
+               AND split_part(a.k, ' ', 4)::int < split_part(b.k, ' ', 4)::int
+             WHERE a.tenant = '{t}' AND a.at >= b.at"
+        );
+        assert_eq!(site.number(&disorder), 0, "steps that are flows out of order");
     }
     site.cluster.assert_log_clean();
 }
@@ -241,8 +257,21 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
                 format!("SELECT tq_chain('[{}]', on_step_failure => '{how}')", steps.join(","))
             }
             6 => {
-                let steps: Vec<String> = (0..=dice.roll(8)).map(|s| task(&mut dice, format!("{n} {s}"))).collect();
-                format!("SELECT tq_group('[{}]')", steps.join(","))
+                // Some of its members are flows themselves, and some of theirs.
+                let mut member = String::new();
+                for s in 0..=dice.roll(8) {
+                    let inner = match dice.roll(5) {
+                        0 if !member.is_empty() => format!(r#"{{"chain": [{}, {member}]}}"#, task(&mut dice, format!("{n} {s} before"))),
+                        1 if !member.is_empty() => format!(r#"{{"group": [{member}, {{"group": []}}]}}"#),
+                        2 if !member.is_empty() => {
+                            format!(r#"{{"chain": [{member}, {{"group": []}}, {}]}}"#, task(&mut dice, format!("{n} {s} after")))
+                        }
+                        _ if member.is_empty() => task(&mut dice, format!("{n} {s}")),
+                        _ => format!("{member}, {}", task(&mut dice, format!("{n} {s}"))),
+                    };
+                    member = inner;
+                }
+                format!("SELECT tq_group('[{member}]')")
             }
             7 => format!("SELECT tq_async('ok', '[\"{n}\"]', unique_key => 'u{}', on_conflict => 'skip')", dice.roll(4)),
             8 => {
@@ -265,42 +294,95 @@ fn whatever_is_asked_in_whatever_order_flows_keys_and_dependencies_end_right() {
                 }
             }
             Err(e) if e.is_closed() => client = None,
-            // Pruned, or of the server that just went down.
-            Err(e) if e.code().is_some_and(|c| matches!(c.code(), "P0002" | "57P01" | "57P02" | "57P03")) => {}
+            // Pruned, its key another's by now, or of the server that just went down.
+            Err(e) if e.code().is_some_and(|c| matches!(c.code(), "P0002" | "23505" | "57P01" | "57P02" | "57P03")) => {}
             Err(e) => panic!("{sql}: {e:?}"),
         }
     }
-    site.wait_idle_within(SOON, &["t1"]);
-    let none = |what: &str, sql: &str| assert_eq!(site.number(sql), 0, "{what} (seed {seed})");
-    none("effects twice", "SELECT count(*) FROM (SELECT k FROM fx GROUP BY k HAVING count(*) <> 1) AS x");
+    let left = || {
+        let rows = "SELECT t::text, (SELECT r::text FROM t1.tq_result r WHERE r.id = t.waits_for),
+                           (SELECT string_agg(l::text, '; ') FROM t1.tq_task l WHERE l.name = t.id::text) FROM t1.tq_task t WHERE state <> 'l'";
+        site.cluster.rows(DB, rows).iter().map(|row| row.joined("\n")).collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while !left().is_empty() && begun.elapsed() < SOON {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(left().is_empty(), "left, with what they wait for and their links (seed {seed}): {:#?}", left());
+    let none = |what: &str, sql: &str| {
+        let found: Vec<String> = site.cluster.rows(DB, &format!("SELECT {sql} LIMIT 20")).iter().map(|row| row.joined("\n")).collect();
+        assert!(found.is_empty(), "{what} (seed {seed}): {found:#?}");
+    };
+    none("effects twice", "k, count(*) FROM fx GROUP BY k HAVING count(*) <> 1");
     none(
         "done without its effect",
-        "SELECT count(*) FROM t1.tq_result r WHERE handler = 'ok' AND state = 'd' AND NOT EXISTS (SELECT FROM fx WHERE k = r.args->>0)",
+        "r::text FROM t1.tq_result r WHERE handler = 'ok' AND state = 'd' AND NOT EXISTS (SELECT FROM fx WHERE k = r.args->>0)",
     );
     none(
         "an effect without being done",
-        "SELECT count(*) FROM fx WHERE NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.args->>0 = fx.k AND state = 'd' AND handler = 'ok')",
+        "fx.k, (SELECT string_agg(r::text, '; ') FROM t1.tq_result r WHERE r.args->>0 = fx.k)
+          FROM fx WHERE NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.args->>0 = fx.k AND state = 'd' AND handler = 'ok')",
     );
     none(
         "a flow that ended well with a member that didn't",
-        "SELECT count(*) FROM t1.tq_result f JOIN t1.tq_result m ON m.parent_id = f.id
+        "f::text, m::text FROM t1.tq_result f JOIN t1.tq_result m ON m.parent_id = f.id
           WHERE f.state = 'd' AND m.state <> 'd' AND NOT coalesce((f.options->>'allow_failure')::boolean, false)",
     );
     none(
         "a flow that failed though its members ended well",
-        "SELECT count(*) FROM t1.tq_result f WHERE f.state = 'f' AND f.handler LIKE 'tq_%'
+        "f::text FROM t1.tq_result f WHERE f.state = 'f' AND f.handler LIKE 'tq_%'
           AND NOT EXISTS (SELECT FROM t1.tq_result m WHERE m.parent_id = f.id AND m.state <> 'd')",
     );
     none(
         "flows that lost members",
-        "SELECT count(*) FROM t1.tq_result f WHERE f.handler LIKE 'tq_%'
+        "f::text FROM t1.tq_result f WHERE f.handler LIKE 'tq_%'
           AND (f.options->'flow'->>'members')::int <> (SELECT count(*) FROM t1.tq_result m WHERE m.parent_id = f.id)",
     );
     none(
         "a step done after one that failed",
-        "SELECT count(*) FROM t1.tq_result f JOIN t1.tq_result a ON a.parent_id = f.id JOIN t1.tq_result b ON b.parent_id = f.id AND b.id > a.id
+        "f::text, a::text, b::text FROM t1.tq_result f JOIN t1.tq_result a ON a.parent_id = f.id
+            JOIN t1.tq_result b ON b.parent_id = f.id AND b.id > a.id
           WHERE f.handler = 'tq_chain' AND a.state <> 'd' AND b.state = 'd' AND NOT coalesce((f.options->>'allow_failure')::boolean, false)",
     );
+    none(
+        "links of others than cancelled tasks, to others than those that did not end well",
+        "l::text, (SELECT r::text FROM t1.tq_result r WHERE r.id = l.name::uuid), (SELECT r::text FROM t1.tq_result r WHERE r.id = l.waits_for)
+          FROM t1.tq_task l WHERE NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.id = l.name::uuid AND r.state = 'c')
+            OR NOT EXISTS (SELECT FROM t1.tq_result r WHERE r.id = l.waits_for AND r.state <> 'd')",
+    );
+    site.assert_alive("t1");
+}
+
+/// Picked to be ended, because what it depends on has failed, and by the time its turn comes that one is to run again: so it
+/// waits again, and isn't begun before it, not even to be taken back.
+#[test]
+fn what_was_picked_waits_again_when_what_it_depends_on_is_to_run_again() {
+    let site = Site::start("tenant_q.max_executors = 1\n", &["t1"]);
+    site.run(
+        "t1",
+        "CREATE SEQUENCE begun; CREATE FUNCTION begins() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('begun') $$;
+         SELECT tq_register('begins'), tq_register('bad', max_attempts => 1)",
+    );
+    let first = site.enqueue("t1", "bad", r#"["first"]"#, "");
+    site.wait_ended("t1", &first, 'f');
+    // Lists grow with tasks that take no time.
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array('many ' || n))) FROM generate_series(1, 500) AS n");
+    site.wait_idle(&["t1"]);
+    let ids = site.value(
+        "t1",
+        &format!(
+            "WITH g AS (SELECT tq_async('gate', '[\"gate\"]') AS id), d AS (SELECT tq_async('begins', depends_on => '{{{first}}}') AS id FROM g)
+             SELECT g.id || ' ' || d.id FROM g, d"
+        ),
+    );
+    let (gate, after) = ids.split_once(' ').expect("two ids");
+    site.wait_running(gate);
+    site.run("t1", &format!("SELECT tq_requeue('{first}')"));
+    site.open_gate();
+    site.wait_idle(&["t1"]);
+    site.wait_ended("t1", &first, 'f');
+    site.wait_ended("t1", after, 'c');
+    assert_eq!(site.value("t1", "SELECT is_called FROM begun"), "f", "it was begun before what it depends on had ended");
     site.assert_alive("t1");
 }
 
@@ -439,5 +521,125 @@ fn queues_that_take_turns_all_get_theirs() {
         let last = site.number(&format!("SELECT count(*) FROM fx WHERE at <= (SELECT max(at) FROM fx WHERE k LIKE '{queue} %')"));
         assert!(last < 3000, "the last {queue} came {last}th");
     }
+    site.cluster.assert_log_clean();
+}
+
+/// Rows deleted by hand are announced by nobody.
+#[test]
+fn what_waits_for_rows_that_were_deleted_by_hand_is_settled_by_the_sweep() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1", "t2"]);
+    prepare(&site, &["t1", "t2"]);
+    for t in ["t1", "t2"] {
+        site.run(
+            t,
+            "SELECT tq_async('gate', '[\"one\"]', name => 'one');
+             SELECT tq_async('ok', '[\"two\"]', name => 'two', delay => '1 hour');
+             SELECT tq_async('ok', '[\"after two\"]', name => 'after two', depends_on => ARRAY[tq_find('two')]);
+             SELECT tq_async('ok', '[\"after both\"]', name => 'after both', depends_on => ARRAY[tq_find('one'), tq_find('two')]);
+             SELECT tq_async('ok', '[\"after any\"]', name => 'after any', depends_on => ARRAY[tq_find('two'), tq_find('one')], depends_mode => 'any');
+             SELECT tq_chain('[{\"handler\": \"ok\", \"args\": [\"chain 1\"], \"delay\": \"1 hour\", \"name\": \"step\"}, {\"handler\": \"ok\", \"args\": [\"chain 2\"]}]',
+                             task => '{\"name\": \"chain\", \"hook\": \"hook\"}');
+             SELECT tq_group('[{\"handler\": \"ok\", \"args\": [\"group 1\"]}, {\"handler\": \"ok\", \"args\": [\"group 2\"], \"delay\": \"1 hour\", \"name\": \"member\"}]',
+                             '{\"name\": \"group\", \"hook\": \"hook\"}')",
+        );
+        // All but what is due in an hour, and what waits for it, has had its look.
+        site.cluster.wait_until(DB, &format!("SELECT count(*) = 3 FROM {t}.tq_task WHERE name LIKE 'after %' AND state = 'w'"));
+    }
+    site.cluster.wait_until(DB, "SELECT count(*) = 2 FROM fx WHERE k = 'group 1'");
+    // What the tenant's owner does in t1, a superuser does in t2 by emptying the table but for what waits.
+    site.run("t1", "DELETE FROM tq_task WHERE name IN ('two', 'step', 'member')");
+    site.cluster.run(DB, "DELETE FROM t2.tq_task WHERE state IN ('q', 't') AND run_at > now()");
+    for t in ["t1", "t2"] {
+        let states = format!(
+            "SELECT string_agg(concat_ws(' ', name, state, substr(error->>'message', greatest(length(error->>'message') - 7, 1))), ', ' ORDER BY name)
+               FROM {t}.tq_result WHERE name IN ('after two', 'after both', 'chain', 'group')"
+        );
+        site.cluster
+            .wait_until(DB, &format!("SELECT count(*) = 4 FROM {t}.tq_result WHERE name IN ('after two', 'after both', 'chain', 'group')"));
+        let expected = "after both c  is gone, after two c  is gone, chain f  is gone, group f  is gone";
+        assert_eq!(site.cluster.value(DB, &states), expected);
+    }
+    site.cluster.wait_until(DB, "SELECT count(*) = 4 FROM fx WHERE k IN ('hook chain failed', 'hook group failed')");
+    site.open_gate();
+    site.wait_idle(&["t1", "t2"]);
+    assert_eq!(site.number("SELECT count(*) FROM fx WHERE k = 'after any'"), 2, "the other one has ended well");
+    assert_eq!(
+        site.number("SELECT count(*) FROM fx WHERE k IN ('after two', 'after both', 'chain 2')"),
+        0,
+        "nothing runs for what is gone"
+    );
+    site.cluster.assert_log_clean();
+}
+
+/// Whoever waits for the result in a session is told that there will be none.
+#[test]
+fn who_waits_for_a_task_that_is_deleted_by_hand_is_told_so() {
+    let site = Site::start("", &["t1"]);
+    let id = site.enqueue("t1", "ok", r#"["later"]"#, ", delay => '1 hour', group_id => 'g'");
+    thread::scope(|scope| {
+        let waits = |sql: String| {
+            let site = &site;
+            scope.spawn(move || site.cluster.try_rows_as("t1", DB, &sql).map(|rows| rows.len()).map_err(|e| e.code))
+        };
+        let of_task = waits(format!("SELECT tq_result('{id}', wait => '10 minutes')"));
+        let of_group = waits("SELECT tq_result_group('g', wait => '10 minutes')".into());
+        site.cluster
+            .wait_until(DB, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'Extension' AND query LIKE 'SELECT tq_result%'");
+        site.run("t1", "DELETE FROM tq_task");
+        assert_eq!(of_task.join().expect("no panic"), Err("P0002".to_string()));
+        assert_eq!(of_group.join().expect("no panic"), Ok(1));
+    });
+    site.cluster.assert_log_clean();
+}
+
+/// Those that stay in place at a gate bring those in that were put aside behind them: also when they were deleted by hand.
+#[test]
+fn who_was_put_aside_behind_rows_that_were_deleted_by_hand_goes_on() {
+    let site = Site::start("tenant_q.sweep_interval = 1s\n", &["t1"]);
+    site.run("t1", "SELECT tq_set_limit('mail', rate => '1/2s')");
+    site.run("t1", "SELECT count(tq_async('ok', jsonb_build_array('mail ' || i), limit_key => 'mail')) FROM generate_series(1, 110) i");
+    site.cluster.wait_until(DB, "SELECT count(*) FILTER (WHERE state = 'k') > 0 AND count(*) > 100 FROM t1.tq_task");
+    site.cluster.run(
+        DB,
+        "DELETE FROM t1.tq_task WHERE state = 'q';
+         DELETE FROM t1.tq_task WHERE id NOT IN (SELECT id FROM t1.tq_task WHERE state = 'k' ORDER BY run_at LIMIT 2)",
+    );
+    site.wait_idle(&["t1"]);
+    site.assert_alive("t1");
+    site.cluster.assert_log_clean();
+}
+
+/// Whoever enqueues can't be seen before the commit: what has ended meanwhile, without a result to tell, has ended well.
+#[test]
+fn what_ends_unsaved_while_a_dependent_is_being_enqueued_has_ended_well() {
+    let site = Site::start("", &["t1"]);
+    site.run("t1", "SELECT tq_register('ok', save => true)");
+    let parent = site.enqueue("t1", "gate", r#"["parent"]"#, ", save => false");
+    site.wait_running(&parent);
+    let mut client = site.client("t1");
+    let enqueue = format!("BEGIN; SELECT tq_async('ok', '[\"dependent\"]', depends_on => ARRAY['{parent}'::uuid])");
+    client.batch_execute(&enqueue).expect("enqueue");
+    site.open_gate();
+    site.cluster.wait_until(DB, &format!("SELECT NOT EXISTS (SELECT FROM t1.tq_task WHERE id = '{parent}')"));
+    client.batch_execute("COMMIT").expect("commit");
+    site.wait_idle(&["t1"]);
+    site.assert_once(2);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task"), 0, "links without anybody");
+    site.cluster.assert_log_clean();
+}
+
+/// A window counts starts by stretches of the clock, and a task starts in the one that it was counted in: also where those
+/// before it in the same batch take their time.
+#[test]
+fn a_window_lets_so_many_start_in_each_stretch_of_the_clock() {
+    let site = Site::start("", &["t1"]);
+    site.run(
+        "t1",
+        "SELECT tq_set_queue('mail', rate => '3/2s window');
+         SELECT count(tq_async('slow', jsonb_build_array(n::text, 0.4), queue => 'mail')) FROM generate_series(1, 10) n",
+    );
+    site.wait_idle_within(SOON, &["t1"]);
+    let most = "SELECT max(n) FROM (SELECT count(*) AS n FROM t1.tq_result GROUP BY floor(extract(epoch FROM started_at) / 2)) x";
+    assert_eq!(site.number(most), 3);
     site.cluster.assert_log_clean();
 }

@@ -167,6 +167,8 @@ fn dumps_are_restored_as_copies_that_wait_to_be_confirmed() {
     wait_done(&cluster, DB, 1);
     enqueue(&cluster, DB, "'ok', '[\"waiting\"]', delay => '2 seconds'");
     cluster.run(DB, "SET ROLE t; SET search_path = t, public; SELECT tq_schedule('each', 'ok', '1 second', args => '[\"tick\"]'); SELECT tq_pause(handler => 'nap')");
+    cluster.run(DB, "CREATE ROLE oncall");
+    cluster.run(DB, "CALL tq_grant_all('oncall', '{operate}')");
     let whole = dump(&cluster, &[], "whole.sql");
     let schema = dump(&cluster, &["-n", "t"], "schema.sql");
     // The original goes on.
@@ -182,6 +184,9 @@ fn dumps_are_restored_as_copies_that_wait_to_be_confirmed() {
     cluster.run("whole", "SELECT tq_confirm_copy()");
     cluster.wait_until("whole", "SELECT EXISTS (SELECT FROM t.fx WHERE k = 'waiting') AND EXISTS (SELECT FROM t.fx WHERE k = 'tick')");
     assert_eq!(cluster.number("whole", "SELECT count(*) FROM tenant_q.pause"), 1);
+    // Rights that all tenants give came with it: in those that are there, and for those attached there.
+    cluster.run("whole", "CREATE SCHEMA later AUTHORIZATION t; SELECT tq_attach('later')");
+    cluster.run("whole", "SET ROLE oncall; SELECT tq_pause('t'), tq_pause('later'); SELECT tq_resume('t')");
 
     // One schema alone, where there is no extension yet, and then there is.
     cluster.run(DB, "CREATE DATABASE alone TEMPLATE template0");
@@ -209,6 +214,7 @@ fn a_standby_runs_nothing_until_it_is_promoted() {
     assert_eq!(standby.try_run_as("t1", DB, "SELECT tq_async('ok', '[\"x\"]')").expect_err("read only").code, "25006");
     assert!(!standby.rows_as("t1", DB, "SELECT * FROM tq_tasks").is_empty(), "views work");
     standby.rows(DB, "SELECT * FROM tq_tenants, tq_health()");
+    assert_eq!(standby.value(DB, "SELECT ok || ' ' || value FROM tq_health() WHERE check_name = 'database'"), "true standby");
     site.cluster.stop(Stop::Fast);
     standby.promote();
     let took = standby.wait_until_within(Duration::from_secs(10), DB, &format!("SELECT EXISTS (SELECT FROM tq_running WHERE id = '{id}')"));
@@ -240,7 +246,7 @@ fn without_preloading_tasks_are_stored_and_said_not_to_run() {
     assert!(cluster.number(DB, "SELECT count(*) FROM tq_health() WHERE NOT ok") > 0, "tq_health says so");
     assert_eq!(cluster.number(DB, "SELECT count(*) FROM t.tq_task"), 1);
     // Preloaded from now on: what was stored runs.
-    cluster.append_settings("shared_preload_libraries = 'tenant_q'");
+    cluster.mend(DB, "what = 'the server'");
     cluster.restart(Stop::Fast);
     wait_done(&cluster, DB, 1);
     cluster.assert_log_clean();
@@ -260,5 +266,193 @@ fn tasks_wait_for_a_free_worker_slot() {
     cluster.forget_log();
     cluster.restart(Stop::Fast);
     wait_done(&cluster, DB, 1);
+    cluster.assert_log_clean();
+}
+
+#[test]
+fn databases_of_other_encodings_are_refused_before_anything_is_made() {
+    let cluster = Cluster::start("");
+    for encoding in ["LATIN1", "EUC_JP", "WIN1252", "SQL_ASCII"] {
+        let name = format!("in_{}", encoding.to_lowercase());
+        cluster.run(DB, &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"));
+        let refused = cluster.try_run_as("postgres", &name, "CREATE EXTENSION tenant_q").expect_err(encoding);
+        assert_eq!(refused.code, "0A000", "{refused}");
+        assert!(refused.message.contains(encoding) && refused.to_string().contains("ENCODING 'UTF8'"), "{refused}");
+        assert_eq!(cluster.number(&name, "SELECT count(*) FROM pg_namespace WHERE nspname = 'tenant_q'"), 0);
+    }
+}
+
+#[test]
+fn errors_carry_no_backtrace_whatever_the_servers_environment() {
+    let cluster = Cluster::start("");
+    fill(&cluster, DB);
+    cluster.run(
+        DB,
+        "SET ROLE t; SET search_path = t, public;
+         CREATE FUNCTION zero() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1 / 0; END $$; SELECT tq_register('zero')",
+    );
+    for call in ["tq_async('zero', sync => true)", "tq_async('no such')", "tq_listen_table('fx', 'ok', only_if => '(')"] {
+        let error = cluster.try_run_as("t", DB, &format!("SET search_path = t, public; SELECT {call}")).expect_err(call).to_string();
+        assert!(!error.contains(".rs") && !error.contains("::"), "{call}: {error}");
+    }
+    let id = cluster.value_as("t", DB, "SET search_path = t, public; SELECT tq_async('zero', max_attempts => 1)");
+    cluster.wait_until(DB, &format!("SELECT EXISTS (SELECT FROM t.tq_result WHERE id = '{id}')"));
+    assert_eq!(
+        cluster.number(
+            DB,
+            &format!("SELECT count(*) FROM t.tq_result WHERE id = '{id}' AND (error::text ~ '[.]rs' OR history::text ~ '[.]rs')")
+        ),
+        0
+    );
+    assert!(!cluster.log_contains(".rs:"), "nor the log");
+}
+
+/// What PostgreSQL says of what a call of ours makes it do reaches whoever called: all of it, and nothing else.
+#[test]
+fn errors_of_postgresql_are_whole() {
+    let cluster = Cluster::start("");
+    fill(&cluster, DB);
+    cluster.run(
+        DB,
+        "SET ROLE t; SET search_path = t, public;
+         CREATE TABLE orders (id int PRIMARY KEY, total int);
+         CREATE VIEW t.of_tasks AS SELECT * FROM t.tq_task;
+         CREATE DOMAIN small AS int CONSTRAINT is_small CHECK (VALUE < 10);
+         CREATE FUNCTION changed(change jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+         CREATE FUNCTION own_state() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE 'ZZ123' USING MESSAGE = 'ours', DETAIL = 'why', HINT = 'how'; END $$;
+         CREATE FUNCTION too_large() RETURNS small LANGUAGE plpgsql AS $$ BEGIN RETURN 11; END $$;
+         SELECT tq_register('changed'), tq_register('own_state'), tq_register('too_large')",
+    );
+    let mut client = cluster.client("t", DB);
+    client.batch_execute("SET search_path = t, public").expect("set");
+    let mut failing = |call: &str| {
+        let error = client.batch_execute(&format!("SELECT {call}")).expect_err(call);
+        error.as_db_error().unwrap_or_else(|| panic!("{call}: {error}")).clone()
+    };
+    let listen = |condition: &str| format!("tq_listen_table('orders', 'changed', only_if => '{condition}')");
+    for (condition, code, at) in [
+        ("NEW.total > 1 AND OLD.total < 5", "42P17", 19),
+        ("NEW.nothing > 1", "42703", 1),
+        ("NEW.total > 1 AND nothing(NEW.id)", "42883", 19),
+        ("NEW.total >", "42601", 11),
+        ("NEW.total", "42804", 1),
+        ("NEW.id = ''x''", "22P02", 10),
+    ] {
+        let error = failing(&listen(condition));
+        let Some(postgres::error::ErrorPosition::Internal { position, query }) = error.position() else {
+            panic!("{condition}: {error:?}");
+        };
+        assert_eq!((error.code().code(), *position, query.as_str()), (code, at, condition.replace("''", "'").as_str()), "{error:?}");
+        assert!(!format!("{error:?}").contains(".rs"), "{condition}: {error:?}");
+    }
+    let error = failing("tq_detach('t', drop_data => true)");
+    assert_eq!(error.code().code(), "2BP01");
+    assert_eq!(error.detail(), Some("view t.of_tasks depends on table t.tq_task"));
+    assert_eq!(error.hint(), Some("Use DROP ... CASCADE to drop the dependent objects too."));
+    // A state that PostgreSQL itself doesn't know, in the caller's own session.
+    let error = failing("tq_async('own_state', sync => true)");
+    assert_eq!((error.code().code(), error.detail(), error.hint()), ("ZZ123", Some("why"), Some("how")));
+    // What an ERROR is about.
+    let error = failing("tq_async('too_large', sync => true)");
+    assert_eq!((error.code().code(), error.constraint(), error.datatype()), ("23514", Some("is_small"), Some("small")));
+}
+
+/// As docs/operations.md has it: what runs is waited for, nothing else begins, and a migration that fails leaves nothing behind.
+#[test]
+fn a_migration_waits_for_what_runs_and_leaves_no_pause_behind() {
+    let site = Site::start("", &["t1"]);
+    site.cluster.run(DB, "CREATE TABLE t1.stock (n int); INSERT INTO t1.stock VALUES (0); ALTER TABLE t1.stock OWNER TO t1");
+    site.run(
+        "t1",
+        "CREATE FUNCTION sell(k text) RETURNS void LANGUAGE plpgsql AS
+             $$ BEGIN UPDATE t1.stock SET n = n + 1; PERFORM public.gate(k); END $$;
+         SELECT tq_register('sell')",
+    );
+    let running = site.enqueue("t1", "sell", r#"["first"]"#, "");
+    site.wait_running(&running);
+    let later = site.enqueue("t1", "sell", r#"["second"]"#, "");
+    // Not ready alone waits for nobody, and says so.
+    let said =
+        site.cluster.program("psql").args(["-X", "-d", DB, "-c", "SELECT tq_set_tenant('t1', ready => false)"]).output().expect("psql");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("still run") && said.contains("drain => '1 minute'"), "{said}");
+    site.cluster.run(DB, "SELECT tq_set_tenant('t1', ready => true)");
+    let migration = std::thread::scope(|scope| {
+        let cluster = &site.cluster;
+        let migration = scope.spawn(move || {
+            cluster.run(DB, "SELECT tq_pause('t1', drain => '20 seconds', duration => '3 seconds')");
+            cluster.try_run_as("postgres", DB, "SET lock_timeout = '100ms'; BEGIN; ALTER TABLE t1.stock ADD name text; SELECT 1 / 0")
+        });
+        site.cluster
+            .wait_until(DB, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT tq_pause(%' AND state = 'active')");
+        site.open_gate();
+        migration.join().expect("it ends")
+    });
+    assert_eq!(migration.expect_err("it fails").code, "22012", "it had its locks at once");
+    site.wait_ended("t1", &running, 'd');
+    // By itself.
+    site.wait_ended("t1", &later, 'd');
+    assert_eq!(site.number("SELECT n FROM t1.stock"), 2);
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result WHERE attempts <> 1"), 0);
+    site.cluster.assert_log_clean();
+}
+
+/// A task says itself how long its result stays, and the server forgets by a restart that it has heard so.
+#[test]
+fn a_result_that_stays_for_less_long_than_others_goes_after_a_restart_too() {
+    let site = Site::start("tenant_q.retention_every = 1\n", &["t1"]);
+    let brief = site.enqueue("t1", "ok", r#"["brief"]"#, ", result_ttl => '30 s'");
+    let other = site.enqueue("t1", "ok", r#"["other"]"#, "");
+    for id in [&brief, &other] {
+        site.wait_ended("t1", id, 'd');
+    }
+    site.cluster.restart(Stop::Fast);
+    site.cluster.run(DB, "UPDATE t1.tq_result SET finished_at = now() - interval '1 minute'");
+    let last = site.enqueue("t1", "ok", r#"["last"]"#, "");
+    site.wait_ended("t1", &last, 'd');
+    site.cluster.wait_until(DB, &format!("SELECT NOT EXISTS (SELECT FROM t1.tq_result WHERE id = '{brief}')"));
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), 2);
+}
+
+/// What a dump of its schema leaves out is carried by a document; it runs at neither place before somebody says so.
+#[test]
+fn a_tenant_moves_to_another_database() {
+    let cluster = Cluster::start("tenant_q.max_executors = 2\n");
+    fill(&cluster, DB);
+    let as_t = |database: &str, sql: &str| cluster.run(database, &format!("SET ROLE t; SET search_path = t, public; {sql}"));
+    as_t(
+        DB,
+        "CREATE TABLE orders (id int); CREATE FUNCTION heard(e jsonb) RETURNS void LANGUAGE sql AS $$ SELECT ok('heard') $$;
+         SELECT tq_register('heard'); SELECT tq_register('ok', max_attempts => 5, rate => '100/s window', aliases => '{fine}');
+         SELECT tq_set_tenant(timezone => 'Asia/Tokyo', save_limit => 99); SELECT tq_set_queue('mail', max_running => 1);
+         SELECT tq_set_limit('k', max_running => 1); SELECT tq_on('failed', 'heard'); SELECT tq_listen_table('orders', 'heard');
+         SELECT tq_schedule('nightly', 'ok', '0 2 * * *', args => '[\"night\"]')",
+    );
+    cluster.run(DB, "SELECT tq_set_quota('t', max_queued => 1000)");
+    enqueue(&cluster, DB, "'ok', '[\"here\"]'");
+    wait_done(&cluster, DB, 1);
+    as_t(DB, "SELECT tq_pause(drain => '20 seconds'); SELECT tq_set_tenant(ready => false)");
+    enqueue(&cluster, DB, "'fine', '[\"there\"]'");
+    let said = cluster.value(DB, "SELECT tq_export(everything => true, tenant => 't')");
+    let planned = cluster.value(DB, "SELECT next_run FROM t.tq_schedule");
+
+    cluster.run(DB, "CREATE DATABASE elsewhere TEMPLATE template0");
+    cluster.run("elsewhere", "CREATE EXTENSION tenant_q");
+    restore(&cluster, "elsewhere", &dump(&cluster, &["-n", "t"], "moving.sql"));
+    cluster.run("elsewhere", "SELECT tq_attach('t', adopt => true, ready => false)");
+    let import = format!("SELECT tq_import('{}', on_conflict => 'skip', tenant => 't')", said.replace('\'', "''"));
+    cluster.run("elsewhere", &import);
+    assert_eq!(cluster.value("elsewhere", "SELECT next_run FROM t.tq_schedule"), planned, "its nights are what they were");
+    assert_eq!(cluster.value("elsewhere", "SELECT tq_export(everything => true, tenant => 't')"), said, "all of it is there");
+
+    // The old one goes, then the new one begins.
+    assert_eq!(cluster.number("elsewhere", "SELECT count(*) FROM t.fx WHERE k = 'there'"), 0);
+    cluster.run(DB, "SELECT tq_detach('t', drop_data => true); DROP SCHEMA t CASCADE");
+    as_t("elsewhere", "SELECT tq_set_tenant(ready => true); SELECT tq_resume('t')");
+    cluster.wait_until("elsewhere", "SELECT EXISTS (SELECT FROM t.fx WHERE k = 'there')");
+    as_t("elsewhere", "INSERT INTO orders VALUES (1)");
+    cluster.wait_until("elsewhere", "SELECT EXISTS (SELECT FROM t.fx WHERE k = 'heard')");
+    assert_eq!(cluster.number("elsewhere", "SELECT count(*) FROM t.fx WHERE k = 'heard'"), 1, "one trigger heard of it");
+    assert_eq!(cluster.number("elsewhere", "SELECT count(*) FROM t.fx"), 3, "nothing ran twice");
     cluster.assert_log_clean();
 }

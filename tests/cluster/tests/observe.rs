@@ -207,3 +207,41 @@ fn recycling_lets_what_runs_end() {
     site.assert_once(21);
     site.cluster.assert_log_clean();
 }
+
+#[test]
+fn schedules_in_a_schema_without_any_are_told_of_with_the_way_out() {
+    let site = Site::start("tenant_q.exclude_schemas = 'stage, t1'\n", &["t1", "t2"]);
+    for tenant in ["t1", "t2"] {
+        site.run(tenant, "SELECT tq_schedule('s', 'ok', '1 second', args => '[\"s\"]')");
+    }
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM t2.tq_result)");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_result"), 0);
+    assert_eq!(site.cluster.value(DB, "SELECT string_agg(what, ',') FROM tq_problems"), "tenant t1");
+    site.cluster.mend(DB, "what = 'tenant t1'");
+    site.cluster.reload();
+    site.cluster.wait_until(DB, "SELECT NOT EXISTS (SELECT FROM tq_problems)");
+    assert_eq!(site.cluster.value(DB, "SHOW tenant_q.exclude_schemas"), "stage");
+    site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM t1.tq_result)");
+    site.cluster.assert_log_clean();
+}
+
+/// What is remembered of the schema of the extension's functions is what is there by the last change that was heard of, and
+/// not what a snapshot from before it saw: handlers would go on finding functions beside which others may put their own.
+#[test]
+fn who_may_create_beside_the_functions_is_not_remembered_from_before_a_change() {
+    let site = Site::start("", &[]);
+    site.cluster.run("postgres", "CREATE DATABASE apart");
+    site.cluster
+        .run("apart", "CREATE SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC; CREATE EXTENSION tenant_q SCHEMA ext; CREATE ROLE maker");
+    let mut frozen = site.cluster.client("postgres", "apart");
+    frozen.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").expect("a snapshot");
+    site.cluster.run("apart", "GRANT CREATE ON SCHEMA ext TO maker");
+    let ok = |client: &mut postgres::Client| {
+        client.query_one("SELECT ok FROM ext.tq_health() WHERE check_name = 'functions'", &[]).expect("a check").get::<_, bool>(0)
+    };
+    assert!(!ok(&mut frozen), "under the old snapshot");
+    frozen.batch_execute("COMMIT").expect("an end");
+    assert!(!ok(&mut frozen), "and remembered");
+    site.cluster.run("apart", "REVOKE CREATE ON SCHEMA ext FROM maker");
+    assert!(ok(&mut frozen));
+}

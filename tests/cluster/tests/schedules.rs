@@ -180,3 +180,31 @@ fn a_scheduler_that_keeps_dying_is_not_started_four_times_a_second() {
     assert!(killed <= 12, "{killed} were started");
     wait_for_more(&site, 2);
 }
+
+#[test]
+fn what_comes_due_in_a_pause_is_served_when_it_ends_however_slow_the_machine() {
+    let site = Site::start("", &["t1"]);
+    // Somebody keeps all processors busy, so that a scheduler which has just been started reads the tenant while the pause ends.
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..2 * std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for n in 0..60 {
+            site.run("t1", "SELECT tq_pause()");
+            let start = "now() - interval '90 minutes'";
+            site.run("t1", &format!("SELECT tq_schedule('s{n}', 'ok', 'daily', start_at => {start}, args => '[\"x\"]')"));
+            site.run("t1", "SELECT tq_resume()");
+            let served = format!("SELECT run_count = 1 FROM t1.tq_schedule WHERE name = 's{n}'");
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| site.cluster.wait_until(DB, &served))).is_err() {
+                busy.store(false, std::sync::atomic::Ordering::Relaxed);
+                panic!("schedule s{n} is not served");
+            }
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+}

@@ -73,8 +73,8 @@ fn the_launcher_comes_back_and_finds_everything_as_it_was() {
 #[test]
 fn the_launcher_cleans_up_after_a_start_that_failed_while_it_was_away() {
     let site = Site::start("tenant_q.max_executors = 1\n", &["t1", "t2"]);
-    // The role can't log in: every start fails. Killing the launcher again and again hits one of them in the middle.
-    site.cluster.run(DB, "ALTER ROLE t1 NOLOGIN");
+    // The role can't connect: every start fails. Killing the launcher again and again hits one of them in the middle.
+    site.cluster.run(DB, "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; GRANT CONNECT ON DATABASE postgres TO t2");
     site.cluster.run(DB, "SELECT tq_async('ok', '[\"a\"]', tenant => 't1')");
     for _ in 0..3 {
         let launcher = site.cluster.pids("tenant_q launcher");
@@ -86,7 +86,7 @@ fn the_launcher_cleans_up_after_a_start_that_failed_while_it_was_away() {
         site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_problems WHERE what LIKE '%t1%')");
     }
     site.assert_alive("t2");
-    site.cluster.run(DB, "ALTER ROLE t1 LOGIN");
+    site.cluster.run(DB, "GRANT CONNECT ON DATABASE postgres TO t1");
     site.wait_idle(&["t1"]);
     site.assert_once(1);
 }

@@ -191,10 +191,6 @@ SELECT tq_async('send_invoice', '[1]', on_success => 'x');
 SELECT tq_async('send_invoice', '[1]', hook => 'x');
 \echo :SQLSTATE
 -- Flows
-SELECT tq_group('[]');
-SELECT tq_chain('[]');
-SELECT tq_async_iter('send_invoice', '{}');
-\echo :SQLSTATE
 SELECT tq_group(NULL);
 \echo :SQLSTATE
 SELECT tq_group('{}');
@@ -339,6 +335,8 @@ SELECT tq_backoff('fixed', '-1 s');
 SELECT tq_backoff('fixed', jitter => 2);
 \echo :SQLSTATE
 SELECT tq_backoff('fixed', factor => 'NaN');
+\echo :SQLSTATE
+SELECT tq_backoff('fixed', '1 s', factor => 2);
 \echo :SQLSTATE
 SELECT tq_backoff('list');
 \echo :SQLSTATE

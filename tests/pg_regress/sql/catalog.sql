@@ -10,9 +10,18 @@ SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND rel
 SELECT signature FROM routines WHERE obj_description(oid, 'pg_proc') IS NULL;
 SELECT signature FROM routines WHERE nspname = 'public' AND obj_description(oid, 'pg_proc') !~ 'Example: (SELECT|CALL|PERFORM|SET) ';
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v' AND coalesce(obj_description(oid, 'pg_class'), '') !~ 'Example: SELECT ';
--- A comment names every parameter but the obvious ones.
-SELECT proname, arg FROM routines, unnest(proargnames[1:pronargs]) arg
- WHERE nspname = 'public' AND obj_description(oid, 'pg_proc') !~ ('\m' || arg || '\M') AND arg NOT IN ('tenant', 'id', 'name', 'handler', 'rule', 'pattern', 'exclude', 'message', 'reset', 'description', 'tags', 'enabled') ORDER BY 1, 2;
+-- So have columns of views, and of what calls answer; documents stand last, where they push nothing else out of sight.
+SELECT c.oid::regclass, attname FROM pg_class c JOIN pg_attribute ON attrelid = c.oid
+ WHERE (relnamespace = 'public'::regnamespace AND relkind = 'v' OR relnamespace = 'tenant_q'::regnamespace AND relkind = 'c')
+   AND attnum > 0 AND NOT attisdropped AND col_description(c.oid, attnum) IS NULL ORDER BY 1, attnum;
+SELECT c.oid::regclass, d.attname AS document, b.attname AS behind FROM pg_class c JOIN pg_attribute d ON d.attrelid = c.oid JOIN pg_attribute b ON b.attrelid = c.oid AND b.attnum > d.attnum
+ WHERE relnamespace = 'public'::regnamespace AND relkind = 'v' AND relname <> 'tq_metrics' AND d.atttypid = 'jsonb'::regtype AND b.atttypid <> 'jsonb'::regtype ORDER BY 1, d.attnum;
+-- A comment says what each parameter and each column means, in a line of its own or of several that mean the same: scripts/reference
+-- reads it. A name that is no parameter has no line.
+SELECT proname, arg FROM routines, unnest(proargnames) WITH ORDINALITY AS a (arg, n)
+ WHERE nspname = 'public' AND coalesce(proargmodes[n], 'i') IN ('i', 't') AND obj_description(oid, 'pg_proc') !~ ('\n  ([a-z_]+, )*' || arg || '(, [a-z_]+)*: .') ORDER BY 1, 2;
+SELECT proname, name FROM routines, regexp_matches(split_part(split_part(obj_description(oid, 'pg_proc'), E'\nErrors:', 1), E'\nExample:', 1), '\n  ([^:]+):', 'g') AS m, string_to_table(m[1], ', ') AS name
+ WHERE nspname = 'public' AND name <> ALL (proargnames) ORDER BY 1, 2;
 -- No overloads; no parameter whose name can't stand before =>; no smallint; required ones first, tenant last or first.
 SELECT proname, count(*) FROM routines GROUP BY proname HAVING count(*) > 1;
 SELECT proname, arg FROM routines, unnest(proargnames) arg JOIN pg_get_keywords() ON word = arg AND catcode IN ('R', 'T') ORDER BY 1, 2;
@@ -28,8 +37,8 @@ SELECT proname, m[1] AS type FROM pg_proc p JOIN pg_language l ON l.oid = prolan
    AND m[1] IN (SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typname NOT IN ('interval', 'name')) ORDER BY 1, 2;
 -- PUBLIC may not execute what is for administrators, nor what is internal and changes something.
 SELECT proname FROM routines WHERE NOT has_function_privilege('public', oid, 'EXECUTE') ORDER BY 1;
--- Tables: nobody's but the owner's.
-SELECT relname, relkind, relacl FROM pg_class WHERE relnamespace = 'tenant_q'::regnamespace AND relkind IN ('r', 'v', 'S') ORDER BY 1;
+-- Tables: nobody's but the owner's (who has MAINTAIN too, m, from PostgreSQL 17 on).
+SELECT relname, relkind, replace(relacl::text, 'xtm/', 'xt/') AS relacl FROM pg_class WHERE relnamespace = 'tenant_q'::regnamespace AND relkind IN ('r', 'v', 'S') ORDER BY 1;
 SELECT nspname, pg_get_userbyid(nspowner) = current_user AS own, nspacl FROM pg_namespace WHERE nspname = 'tenant_q';
 SELECT count(*) FROM routines WHERE proowner <> (SELECT oid FROM pg_roles WHERE rolname = current_user);
 -- Dumped with the database
@@ -53,5 +62,6 @@ SELECT tq_attach('acme', adopt => true);
 -- Somebody else's schema of that name is not taken over.
 DROP EXTENSION tenant_q;
 CREATE SCHEMA tenant_q;
+\set SHOW_CONTEXT never
 CREATE EXTENSION tenant_q;
 \echo :SQLSTATE

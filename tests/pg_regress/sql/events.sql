@@ -74,7 +74,7 @@ SELECT count(tq_on('done', 'see', 'other'));
 SELECT count(tq_async(h, '["x"]')) FROM unnest('{note,other}'::text[]) h;
 SELECT handler, args ->> 'handler' AS about FROM tq_drain();
 -- Broken ones keep nothing from ending.
-SELECT tq_unregister('see');
+DROP FUNCTION see(jsonb);
 SELECT count(tq_async('other', '["x"]'));
 SELECT handler, state FROM tq_drain();
 SELECT handler, status FROM tq_events;

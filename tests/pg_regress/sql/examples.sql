@@ -2,6 +2,7 @@
 \i sql/setup.psql
 CREATE ROLE owner LOGIN;
 CREATE ROLE app LOGIN;
+CREATE ROLE oncall LOGIN;
 CREATE SCHEMA acme AUTHORIZATION owner;
 CREATE SCHEMA globex AUTHORIZATION owner;
 CREATE SCHEMA tenant_1 AUTHORIZATION owner;
@@ -12,14 +13,15 @@ CREATE TABLE orders (id bigint, total numeric);
 CREATE FUNCTION send_invoice(order_id bigint, locale text) RETURNS bigint LANGUAGE sql AS 'SELECT order_id';
 CREATE FUNCTION close_day(day date DEFAULT now()) RETURNS date LANGUAGE sql AS 'SELECT day';
 CREATE FUNCTION f() RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION render(page int) RETURNS int LANGUAGE sql AS 'SELECT page';
+CREATE FUNCTION render(page int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT page';
 CREATE FUNCTION fetch_rates(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
 CREATE FUNCTION convert(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
 CREATE FUNCTION store(what text) RETURNS text LANGUAGE sql AS 'SELECT what';
-CREATE FUNCTION takes_a_task(task jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT task';
+CREATE FUNCTION takes_a_task(task jsonb DEFAULT NULL) RETURNS jsonb LANGUAGE sql AS 'SELECT task';
 CREATE FUNCTION run_example(example text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE replace(example, 'PERFORM ', 'SELECT '); END $$;
 SELECT bool_and(tq_register(h)) FROM unnest('{send_invoice,close_day,f,render,fetch_rates,convert,store,run_example}'::text[]) h;
 SELECT bool_and(tq_register(h, 'takes_a_task(jsonb)')) FROM unnest('{order_changed,tell_support,bind_pages}'::text[]) h;
+SELECT bool_and(tq_register(h, 'f()')) FROM unnest('{collect,translate}'::text[]) h;
 SELECT bool_and(tq_register(h, 'acme.f()', shared => true)) FROM unnest('{reindex_search}'::text[]) h;
 SELECT bool_and(tq_register(h, 'acme.close_day(date)', shared => true)) FROM unnest('{close_day}'::text[]) h;
 SELECT count(tq_async('send_invoice', '[1, "de"]', group_id => 'import-7')) FROM generate_series(1, 3);
@@ -29,7 +31,7 @@ SELECT test.await('(SELECT NOT EXISTS (SELECT FROM acme.tq_task))');
 
 -- In an order in which each finds what it is about: makers first, enders last.
 CREATE TEMP VIEW examples AS
-    SELECT name, regexp_replace(split_part(comment, 'Example: ', 2), '\n.*', '') AS example,
+    SELECT name, split_part(comment, 'Example: ', 2) AS example,
            CASE WHEN name IN ('tq_attach', 'tq_register', 'tq_schedule', 'tq_schedule_all', 'tq_async', 'tq_async_all', 'tq_listen_table', 'tq_on') THEN 1
                 WHEN name ~ '^tq_(un|off|delete|purge|revoke|requeue|cancel)' THEN 3 WHEN name IN ('tq_detach') THEN 4 ELSE 2 END AS place
       FROM (SELECT p.proname AS name, obj_description(p.oid, 'pg_proc') AS comment FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname ~ '^tq_'

@@ -6,8 +6,9 @@ CREATE ROLE monitor IN ROLE pg_monitor;
 CREATE ROLE administrator;
 SET client_min_messages = warning;
 SELECT format('CREATE SCHEMA %I AUTHORIZATION owner', n) FROM unnest('{alpha,beta,"Gämma ''1",delta,epsilon,zeta}'::text[]) n \gexec
-RESET client_min_messages;
+SET client_min_messages = error; -- before PostgreSQL 17 the tasks of public's owner can't run
 SELECT count(tq_attach(n)) FROM unnest('{alpha,beta,"Gämma ''1",delta,epsilon,zeta,public}'::text[]) n;
+RESET client_min_messages;
 CREATE TABLE public.log (tenant text, what text, at timestamptz);
 GRANT INSERT, SELECT ON public.log TO PUBLIC;
 CREATE FUNCTION public.note(what text) RETURNS text LANGUAGE plpgsql AS $$

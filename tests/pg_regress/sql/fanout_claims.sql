@@ -36,7 +36,7 @@ UPDATE alpha.tq_schedule SET args = to_jsonb(repeat('x', 7000000)) WHERE name = 
 SELECT count(tq_schedule_all(name, 'note', '@monthly', '["y"]', on_conflict => 'replace')) FROM unnest('{d010,d011}'::text[]) name;
 SELECT test.await('(SELECT count(*) = 3 FROM (SELECT * FROM alpha.tq_schedule UNION ALL SELECT * FROM beta.tq_schedule) x WHERE rule = ''@monthly'')');
 SELECT what, reason, fix FROM tq_problems WHERE what LIKE 'schedule %';
-UPDATE alpha.tq_schedule SET args = '["x"]' WHERE name = 'd010';
+SELECT fix FROM tq_problems WHERE what = 'schedule d010 of tenant alpha' \gexec
 SELECT tq_set_tenant('alpha', ready => true);
 SELECT test.await('(SELECT rule = ''@monthly'' FROM alpha.tq_schedule WHERE name = ''d010'')');
 SELECT what, reason, fix FROM tq_problems WHERE what LIKE 'schedule %';

@@ -49,7 +49,9 @@ SELECT tq_queue_size(), tq_queue_size('mail'), tq_queue_size('other');
 SELECT queue, delayed, running, lag, paused FROM tq_queues;
 SELECT tq_cancel('01900000-0000-7000-8000-00000000000a');
 -- What runs is not changed any more, nor deleted.
+SET client_min_messages = warning;
 SELECT tq_update(id, priority => 9) FROM tq_running WHERE handler = 'gated';
+RESET client_min_messages;
 SELECT tq_delete_group('gated2'), tq_result_group('gated', wait => '10 ms');
 INSERT INTO gate VALUES (true);
 SELECT tq_result_group('gated', wait => '20 s');

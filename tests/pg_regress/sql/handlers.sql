@@ -136,7 +136,7 @@ SELECT queue, priority, timeout, max_attempts, retry, save, settings FROM tq_han
 -- Settings hold while it runs, and only then.
 CREATE FUNCTION show(name text) RETURNS text LANGUAGE sql AS $$ SELECT current_setting(name) $$;
 CREATE FUNCTION set_and_show() RETURNS text LANGUAGE sql AS $$ SELECT set_config('work_mem', '9MB', false) $$;
-SELECT tq_register('show', settings => '{"work_mem": "7MB", "app.flag": "on", "statement_timeout": 5000}'), tq_register('show2', 'show'), tq_register('set_and_show');
+SELECT tq_register('show', settings => '{"work_mem": "7MB", "app.flag": "on"}'), tq_register('show2', 'show'), tq_register('set_and_show');
 SELECT array_agg(enqueue(h, jsonb_build_array(s)) ORDER BY n) AS ids FROM (VALUES (1, 'show', 'work_mem'), (2, 'show', 'app.flag'), (3, 'show', 'search_path'), (4, 'show2', 'work_mem')) AS v(n, h, s) \gset
 SELECT tq_result(id, wait => '20 s') FROM unnest(:'ids'::uuid[]) id;
 SELECT enqueue('set_and_show') AS a, enqueue('show2', '["work_mem"]') AS b \gset

@@ -146,6 +146,8 @@ INSERT INTO calls (call) SELECT format(call, :'done', :'waiting') FROM unnest(AR
     $$tq_schedule('s', 'tick', '@daily', tenant => 'one')$$, $$tq_alter_schedule('secret', description => 'x', tenant => 'one')$$, $$tq_unschedule('secret', tenant => 'one')$$, $$tq_fire('secret', tenant => 'one')$$, $$SELECT count(*) FROM tq_upcoming('2100-01-01', tenant => 'one')$$, $$tq_export(tenant => 'one')$$, $$tq_import('[]', tenant => 'one')$$,
     $$tq_on('done', 'tick', tenant => 'one')$$, $$tq_off('done', 'tick', tenant => 'one')$$, $$tq_listen_table('one.dummy', 'tick', tenant => 'one')$$, $$tq_unlisten_table('one.dummy', 'tick', tenant => 'one')$$,
     $$tq_register('mine', 'public.tick', tenant => 'one')$$, $$tq_unregister('tick', tenant => 'one')$$, $$tq_set_queue('q', max_running => 1, tenant => 'one')$$, $$tq_set_limit('l', max_running => 1, tenant => 'one')$$, $$tq_set_tenant('one', ready => false)$$, $$tq_set_quota('one', max_running => 1)$$,
+    $$SELECT tasks FROM tq_cancel_all(everything => true, tenant => 'one')$$, $$SELECT tasks FROM tq_delete_all(everything => true, tenant => 'one')$$, $$SELECT tasks FROM tq_requeue_all(everything => true, tenant => 'one')$$,
+    $$SELECT tasks FROM tq_update_all(everything => true, set_priority => 1, tenant => 'one')$$,
     $$tq_pause('one')$$, $$tq_resume('one')$$, $$tq_attach('one')$$, $$tq_detach('one', drop_data => true)$$, $$tq_grant('rival', '{read}', tenant => 'one')$$, $$tq_revoke('owner', '{read}', tenant => 'one')$$, $$SELECT count(*) FROM tq_drain(tenant => 'one')$$]) WITH ORDINALITY AS x (call, n) ORDER BY n;
 GRANT SELECT ON calls TO rival;
 SET ROLE rival;
@@ -154,9 +156,11 @@ INSERT INTO test_cases.cases (family, label, expected, actual) SELECT 'rivals', 
 -- No call has been left out: functions with a parameter of that name, restricted ones and procedures aside.
 INSERT INTO test_cases.cases (family, label, expected, actual) SELECT 'rivals', 'left out', NULL, string_agg(proname, ' ') FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'tq\_%' AND prokind = 'f' AND 'tenant' = ANY (proargnames[1:pronargs]) AND NOT EXISTS (SELECT FROM calls WHERE substring(call FROM 'tq_\w+') = proname);
 -- The ids of somebody else's tasks are as good as none.
+SET client_min_messages = warning;
 INSERT INTO test_cases.cases (family, label, expected, actual) SELECT 'rivals', 'its own tenant, another''s id: ' || substring(call FROM 'tq_\w+'), expected, test.answer(format(call, :'done', :'waiting')) FROM (VALUES
     ($$tq_result('%1$s')$$, 'P0002'), ($$SELECT count(*) FROM tq_fetch('%1$s')$$, '0'), ($$tq_find('secret')$$, NULL), ($$tq_cancel('%2$s')$$, 'false'), ($$tq_requeue('%1$s')$$, 'false'), ($$tq_update('%2$s', priority => 1)$$, 'false'), ($$tq_delete('%1$s')$$, 'false'), ($$tq_count_group('secret')$$, '0'), ($$tq_result_group('secret')$$, NULL), ($$tq_delete_group('secret')$$, '0'), ($$tq_queue_size()$$, '0'), ($$tq_purge('0')$$, '0'),
     ($$tq_async('tick', depends_on => '{%2$s}')$$, 'P0002'), ($$SELECT count(*) FROM tq_tasks$$, '0'), ($$SELECT count(*) FROM tq_results$$, '0'), ($$SELECT count(*) FROM tq_running$$, '0'), ($$SELECT count(*) FROM tq_failures$$, '0'), ($$SELECT string_agg(tenant, ' ') FROM tq_tenants$$, 'theirs'), ($$SELECT count(*) FROM tq_stats$$, '0')) AS v (call, expected);
+RESET client_min_messages;
 SET search_path = one, public;
 INSERT INTO test_cases.cases (family, label, expected, actual) SELECT 'rivals', 'the other one first on the path: ' || v, '42501', test.answer('SELECT count(*) FROM ' || v) FROM unnest('{tq_tasks,tq_results,tq_queues,tq_schedules,one.tq_task,one.tq_result,one.tq_schedule}'::text[]) v;
 INSERT INTO test_cases.cases (family, label, expected, actual) VALUES ('rivals', 'what handlers there are is seen by whoever may use the schema', '7 1', (SELECT count(*) FILTER (WHERE shared) || ' ' || count(*) FILTER (WHERE NOT shared) FROM tq_handlers));

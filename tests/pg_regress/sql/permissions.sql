@@ -111,6 +111,93 @@ SET ROLE op;
 SELECT tq_update('01900000-0000-7000-8000-000000000001', args => '[]', tenant => 'c1');
 RESET ROLE;
 
+-- To operate is to pause and to resume, too, the one tenant and what is in it; nobody else's.
+CREATE ROLE oncall;
+SET ROLE cust1;
+SELECT tq_grant('oncall', '{operate}', tenant => 'c1');
+SET ROLE oncall;
+SELECT tq_pause('c1'), tq_pause('c1', queue => 'mail', duration => '1 hour'), tq_pause('c1', handler => 'ok');
+SET client_min_messages = warning; -- of what is still paused, until when
+SELECT tq_resume('c1'), tq_resume('c1', queue => 'mail'), tq_resume('c1', handler => 'ok');
+RESET client_min_messages;
+SELECT tq_pause('c2');
+\echo :SQLSTATE
+SET ROLE front;
+SELECT tq_pause('c1');
+\echo :SQLSTATE
+SELECT tq_resume('c1');
+\echo :SQLSTATE
+RESET ROLE;
+
+-- Rights in all tenants, and in those that come.
+CALL tq_grant_all('oncall', '{operate,read}');
+SET ROLE oncall;
+SELECT tenant, call FROM unnest('{one,two,c1,c2}'::text[]) tenant, test.rights(tenant) WHERE answer <> 'denied' AND call IN ('read', 'pause', 'enqueue') ORDER BY tenant, call;
+RESET ROLE;
+CREATE ROLE owner4 LOGIN;
+CREATE SCHEMA four AUTHORIZATION owner4;
+SELECT tq_attach('four');
+SET ROLE owner4;
+SELECT test.setup('four');
+SET ROLE oncall;
+SELECT * FROM test.rights('four') WHERE answer <> 'denied';
+-- It follows its role, and an owner has the last word in the own tenant.
+RESET ROLE;
+ALTER ROLE oncall RENAME TO night;
+CREATE SCHEMA five AUTHORIZATION owner4;
+SELECT tq_attach('five');
+SET ROLE owner4;
+SELECT tq_revoke('night', '{operate}', tenant => 'five');
+SET ROLE night;
+SELECT tq_pause('five');
+\echo :SQLSTATE
+SELECT tq_result('01900000-0000-7000-8000-000000000001', tenant => 'five');
+\echo :SQLSTATE
+-- Where it fails the others go on; a second call does the rest.
+RESET ROLE;
+ALTER TABLE c1.tq_task RENAME TO hidden;
+CALL tq_grant_all('night', '{enqueue}');
+ALTER TABLE c1.hidden RENAME TO tq_task;
+CALL tq_grant_all('night', '{enqueue}');
+SET ROLE night;
+SELECT call FROM test.rights('c1') WHERE answer <> 'denied' AND call = 'enqueue';
+-- Taken back everywhere, and the role can go.
+RESET ROLE;
+CALL tq_revoke_all('night', '{operate,read,enqueue}');
+CREATE SCHEMA six AUTHORIZATION owner4;
+SELECT tq_attach('six');
+SET ROLE night;
+SELECT tenant, call FROM unnest('{one,c1,four,five,six}'::text[]) tenant, test.rights(tenant) WHERE answer <> 'denied' ORDER BY tenant, call;
+-- Administrators' procedures, and nothing behind them is anybody else's.
+CALL tq_grant_all('night', '{operate}');
+CALL tq_revoke_all('night', '{operate}');
+SELECT tenant_q.grant_all_step('night', '{operate}', NULL, true);
+\echo :SQLSTATE
+SELECT tenant_q.grant_all_step('night', '{operate}', 'c1', true);
+SELECT tenant_q.grant_all_step('night', '{operate}', 'c1', false);
+SELECT * FROM tenant_q.all_tenants(true);
+SELECT * FROM tenant_q.all_tenants(false);
+SELECT * FROM tenant_q.all_tenants(NULL);
+-- A procedure of that name of one's own opens nothing.
+RESET ROLE;
+CREATE SCHEMA nights AUTHORIZATION night;
+SET ROLE night;
+CREATE PROCEDURE nights.tq_grant_all(text, text[]) LANGUAGE sql AS '';
+SELECT tenant_q.grant_all_step('night', '{operate}', 'c1', true);
+RESET ROLE;
+GRANT EXECUTE ON PROCEDURE tq_grant_all TO night;
+SET ROLE night;
+CALL tq_grant_all('night', '{operate}');
+CALL tq_grant_all('nobody', '{operate}');
+\echo :SQLSTATE
+CALL tq_grant_all('night', '{opera}');
+\echo :SQLSTATE
+BEGIN;
+CALL tq_grant_all('night', '{operate}');
+\echo :SQLSTATE
+ROLLBACK;
+RESET ROLE;
+
 -- Faults
 \set VERBOSITY default
 SET ROLE cust1;

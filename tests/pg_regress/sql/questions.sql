@@ -76,7 +76,7 @@ SELECT tq_pause('globex');
 SELECT tenant, status FROM tq_tenants ORDER BY tenant;
 -- 12. Run again all that failed between then and then.
 SET ROLE acme;
-SELECT tq_requeue(id) FROM tq_results WHERE state = 'failed' AND handler = 'bad' AND finished_at BETWEEN now() - interval '1 hour' AND now();
+SELECT tasks, more, sample FROM tq_requeue_all(states => '{failed}', handler => 'bad', since => now() - interval '1 hour', until => now());
 SELECT test.await('(SELECT state = ''held'' FROM tq_tasks WHERE handler = ''bad'')');
 -- 13. What is stopped, how do I release it?
 DROP FUNCTION slow();

@@ -43,8 +43,7 @@ INSERT INTO tq_task (handler, args, by_superuser) VALUES ('work', '["forged"]', 
 INSERT INTO tq_task (handler, args) VALUES ('work', '["plain SQL"]') RETURNING id;
 UPDATE tq_task SET handler = 'other';
 DELETE FROM tq_task;
-COPY tq_task (id, handler) FROM stdin;
-\.
+\copy tq_task (id, handler) FROM PROGRAM 'true'
 -- A plain INSERT of the two columns is a task, found by the next look at all tenants.
 INSERT INTO tq_task (handler, args) VALUES ('work', '["plain SQL"]');
 SET ROLE owner;

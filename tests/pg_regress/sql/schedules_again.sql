@@ -153,7 +153,7 @@ SELECT tq_unschedule('broken'), tq_unschedule('garbled');
 -- next_run in the past: that very time, and with 'all' each since then; again, if it is asked for again.
 SELECT tq_schedule('asked', 'note', 'hourly', '["asked"]') IS NOT NULL, tq_schedule('asked for all', 'note', 'hourly', '["asked for all"]', catch_up => 'all') IS NOT NULL, tq_schedule('asked cron', 'note', '@yearly', '["asked cron"]') IS NOT NULL;
 SELECT tq_alter_schedule(name, next_run => this - interval '12 hours') FROM tq_schedule, hour;
-SELECT test.await('(SELECT count(*) >= 15 FROM acme.log)');
+SELECT test.await('(SELECT count(*) >= 16 FROM acme.log)');
 SELECT what, count(*), count(DISTINCT at), this - min(at) AS first FROM log, hour GROUP BY what, this ORDER BY what;
 SELECT test.await('(SELECT bool_and(next_run > now()) FROM acme.tq_schedule)');
 SELECT tq_alter_schedule('asked cron', next_run => this - interval '12 hours') FROM hour;
@@ -240,9 +240,6 @@ SELECT tq_alter_schedule('load', tags => '{night,import}'), tq_alter_schedule('r
 SELECT name, tags FROM tq_schedules WHERE 'night' = ANY (tags) ORDER BY name;
 SELECT min(next_run) > now() AS next FROM tq_schedules WHERE 'import' = ANY (tags);
 SELECT min(next_run) AS next FROM tq_schedules WHERE 'nothing' = ANY (tags);
-SET tenant_q.view_rows = 1;
-SELECT name FROM tq_schedules;
-RESET tenant_q.view_rows;
 SELECT count(tq_alter_schedule(name, enabled => false)) FROM tq_schedules WHERE 'night' = ANY (tags);
 SELECT count(tq_unschedule(name)) FROM tq_schedules WHERE 'night' = ANY (tags);
 SELECT count(*) FROM tq_schedules;
@@ -279,7 +276,9 @@ SET client_min_messages = warning;
 DROP SCHEMA globex CASCADE;
 RESET client_min_messages;
 CREATE FUNCTION public.note(what text) RETURNS void LANGUAGE sql AS $$ $$;
+SET client_min_messages = error; -- before PostgreSQL 17 its owner's tasks can't run
 SELECT tq_attach('public');
+RESET client_min_messages;
 SELECT tq_register('note', tenant => 'public');
 SET search_path = globex, public;
 SELECT test.said($$tq_async('note', '["x"]')$$), test.said($$tq_async('note', '["x"]', tenant => 'globex')$$), test.said($$tq_schedule('x', 'note', '@daily', '["x"]')$$), test.said($$tq_schedule('x', 'note', '@daily', '["x"]', tenant => 'globex')$$);

@@ -95,7 +95,7 @@ SET ROLE t2;
 CREATE TABLE t2.orders (total numeric);
 SELECT tq_listen_table('t2.orders', 'see', events => '{insert}', only_if => 'NEW.total > 100', tenant => 't1');
 RESET ROLE;
-SELECT pg_get_triggerdef(oid) ~ 't1' AS theirs FROM pg_trigger WHERE tgrelid = 't2.orders'::regclass;
+SELECT pg_get_triggerdef(oid) ~ 't1[.]' AS theirs FROM pg_trigger WHERE tgrelid = 't2.orders'::regclass;
 DROP TABLE t2.orders;
 
 -- What a detached schema leaves behind is its own, whatever becomes of its name.
@@ -231,6 +231,7 @@ REASSIGN OWNED BY t1 TO boss;
 SELECT handler, status FROM tq_handlers;
 SET ROLE boss;
 UPDATE tenant_q.handler SET owner = 'boss' WHERE tenant = 'given';
+UPDATE tenant_q.handler_role SET owner = 'boss'::regrole WHERE tenant = 'given';
 SELECT tq_set_tenant('given', ready => true);
 SELECT tq_update('01900000-0000-7000-8000-0000000000a1', run_at => now());
 SELECT test.await($$NOT EXISTS (SELECT FROM given.tq_task WHERE id = '01900000-0000-7000-8000-0000000000a1')$$);

@@ -31,6 +31,8 @@ SELECT tenant, handler, name, state, reason, args, result, error, attempt, max_a
 SELECT created_at <= run_at, run_at <= started_at, started_at <= finished_at FROM tq_fetch(:'id');
 SELECT count(*) FROM tq_tasks;
 SELECT handler, state, result FROM tq_results;
+-- What is done is in no index of what is not.
+SELECT pg_relation_size('tq_result_state') AS bytes;
 SELECT reason FROM tq_why(:'id');
 SELECT attempt, outcome, duration > '0', sqlstate, message FROM tq_attempts(:'id');
 SELECT tq_find('first') = :'id';
@@ -173,6 +175,31 @@ SELECT tq_async('napping', '[0.5]', timeout => '1 minute') AS id \gset
 SELECT tq_result(:'id', wait => '20 s');
 SELECT tq_register('napping');
 
+-- One that is over its time and returns all the same has not done its work: it may have caught the cancel, or called what
+-- heeds none. Nothing of it stays.
+RESET ROLE;
+GRANT pg_execute_server_program TO owner;
+SET ROLE owner;
+CREATE FUNCTION deaf() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM note('deaf'); BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; RETURN 1; END $$;
+CREATE FUNCTION outside() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM note('outside'); COPY (SELECT 1) TO PROGRAM 'sleep 0.6; cat >/dev/null'; RETURN 1; END $$;
+CREATE PROCEDURE deaf_in_steps() LANGUAGE plpgsql AS $$ BEGIN PERFORM note('first step'); COMMIT; PERFORM deaf(); END $$;
+SELECT tq_register(f, timeout => '250 ms', max_attempts => 2, retry => tq_backoff('fixed', '0')) FROM unnest('{deaf,outside,deaf_in_steps}'::text[]) f;
+DELETE FROM log;
+SELECT tq_async('deaf') AS a, tq_async('outside') AS b, tq_async('deaf_in_steps') AS c \gset
+SELECT tq_result(id, wait => '20 s', propagate => false) FROM unnest(ARRAY[:'a', :'b', :'c']::uuid[]) WITH ORDINALITY AS x (id, n) ORDER BY n;
+SELECT n, attempt, outcome FROM unnest(ARRAY[:'a', :'b', :'c']::uuid[]) WITH ORDINALITY AS x (id, n), tq_attempts(id) ORDER BY n, attempt;
+SELECT what, count(*) FROM log GROUP BY what;
+SELECT tq_async('note', '["the executor goes on"]') AS id \gset
+SELECT tq_result(:'id', wait => '20 s');
+-- In one's own session too.
+SELECT tq_async('deaf', sync => true);
+\echo :SQLSTATE
+BEGIN;
+SELECT tq_async('outside', max_attempts => 1) AS id \gset
+SELECT handler, state, error ->> 'message' AS message FROM tq_drain();
+SELECT count(*) FROM log WHERE what = 'outside';
+ROLLBACK;
+
 -- Cancelling one that runs
 SELECT tq_async('napping', '[60]', name => 'long') AS id \gset
 SELECT test.await('(SELECT count(*) = 1 FROM tq_running)');
@@ -243,7 +270,8 @@ SELECT kind, (SELECT array_agg(tenant_q.backoff_delay(p, n)::float8 ORDER BY n) 
                ('exponential', tq_backoff('exponential', '1 s', factor => 3, cap => '1 min')), ('list', tq_backoff('list', delays => '{5 s,10 s,15 s}')),
                ('rq', tq_backoff('rq', delays => '{5 s,10 s,15 s}')), ('rq, none', tq_backoff('rq')),
                ('celery', tq_backoff('celery')), ('celery, 5', tq_backoff('celery', '5 s')), ('dramatiq', tq_backoff('dramatiq')), ('procrastinate', tq_backoff('procrastinate')),
-               ('procrastinate, 2', tq_backoff('procrastinate', '2 s')), ('procrastinate, 2, 3', tq_backoff('procrastinate', '2 s', factor => 3))) AS v(kind, p);
+               ('procrastinate, 2', tq_backoff('procrastinate', '2 s')), ('procrastinate, 2, 3', tq_backoff('procrastinate', '2 s', factor => 3)),
+               ('a day, exponential', tq_backoff('exponential', '1 day')), ('two hours, linear', tq_backoff('linear', '2 hours')), ('an hour, celery', tq_backoff('celery', '1 hour'))) AS v(kind, p);
 SELECT tq_backoff('exponential', '1 s', 2, '1 minute', 0.5, retry_on => '{40,57014}', never_on => '{23}');
 
 -- A quota

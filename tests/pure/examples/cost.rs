@@ -34,8 +34,17 @@ fn main() {
         "sunrise at 69.6,18.9",
     ] {
         let rule = Rule::parse(text, false).expect("a valid rule");
-        let plan =
-            Plan { rule: &rule, zone: chrono_tz::Europe::Berlin, anchor, start_at: None, until: None, month_end: MonthEnd::Clamp, seed: 1 };
+        let plan = Plan {
+            rule: &rule,
+            zone: chrono_tz::Europe::Berlin,
+            anchor,
+            start_at: None,
+            until: None,
+            active_hours: None,
+            back_to: None,
+            month_end: MonthEnd::Clamp,
+            seed: 1,
+        };
         let mut costs: Vec<u128> = (0..QUESTIONS)
             .map(|n| {
                 // Some nine years, in steps that meet every hour, weekday and season.

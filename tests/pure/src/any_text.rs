@@ -44,7 +44,7 @@ fn rule(text: &str, zone: Tz, after: DateTime<Utc>, seed: u64) {
     let distance = TimeDelta::try_seconds((seed >> 8) as i64 % 1_000_000_000).unwrap_or_default();
     let anchor = after.checked_sub_signed(distance).unwrap_or(after);
     let start_at = (seed & 8 == 8).then_some(anchor);
-    let plan = Plan { rule: &rule, zone, anchor, start_at, until: None, month_end, seed };
+    let plan = Plan { rule: &rule, zone, anchor, start_at, until: None, active_hours: None, back_to: None, month_end, seed };
     if let Some(first) = plan.first() {
         assert!(first >= anchor, "{text:?} first fires at {first}, before {anchor}");
     }

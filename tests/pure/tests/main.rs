@@ -2,6 +2,7 @@
 
 mod cache;
 mod choice;
+mod fix;
 mod floors;
 mod heap;
 mod ids;
@@ -10,7 +11,9 @@ mod like;
 mod nearest;
 mod nested;
 mod options;
+mod period;
 mod rate;
+mod reason;
 mod retry;
 mod schedule;
 mod shares;

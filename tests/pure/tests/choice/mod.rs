@@ -18,9 +18,9 @@ fn words_never_change() {
     assert_eq!(words::<DependsMode>(), ["all", "any"]);
     assert_eq!(words::<SavePer>(), ["none", "group", "name", "handler"]);
     assert_eq!(words::<AfterOutcome>(), ["success", "failure", "any"]);
-    assert_eq!(words::<Algorithm>(), ["bucket", "window"]);
+    assert_eq!(words::<Algorithm>(), ["bucket", "window", "sliding"]);
     assert_eq!(words::<CatchUp>(), ["once", "all", "none"]);
-    assert_eq!(words::<Overlap>(), ["queue", "allow", "skip"]);
+    assert_eq!(words::<Overlap>(), ["queue", "allow", "skip", "renew"]);
     assert_eq!(words::<MonthEnd>(), ["clamp", "skip", "sticky"]);
 }
 
@@ -55,11 +55,11 @@ fn who_writes_another_word_is_told_which_there_are() {
     assert_eq!(unknown.hint, "It is one of started, finished, deleted.");
     let unknown = Overlap::known("overlap", "never").expect_err("unknown");
     assert_eq!(unknown.message, "overlap \"never\" is not known");
-    assert_eq!(unknown.hint, "Use \"queue\", \"allow\" or \"skip\".");
+    assert_eq!(unknown.hint, "Use \"queue\", \"allow\", \"skip\" or \"renew\".");
     let fault = MonthEnd::parse(&"x".repeat(50)).expect_err("unknown");
     assert_eq!(fault.message, format!("month_end \"{}…\" is not known", "x".repeat(40)));
     assert_eq!(fault.hint.as_deref(), Some("Use \"clamp\", \"skip\" or \"sticky\"."));
-    assert_eq!(Algorithm::known("algorithm", "").expect_err("unknown").hint, "Use \"bucket\" or \"window\".");
+    assert_eq!(Algorithm::known("algorithm", "").expect_err("unknown").hint, "Use \"bucket\", \"window\" or \"sliding\".");
 }
 
 /// A row's owner can write any word into it: it is kept, and is no choice.

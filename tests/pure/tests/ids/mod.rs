@@ -24,6 +24,9 @@ fn turn_id(queue: &str) -> u128 {
 fn member_id(flow: u128, n: usize) -> u128 {
     ids::member_id(Id::of(flow), n).number()
 }
+fn inner_member_id(flow: u128, n: usize) -> u128 {
+    ids::inner_member_id(Id::of(flow), n).number()
+}
 fn fan_id(fanout: u128, tenant: &str) -> u128 {
     ids::fan_id(Id::of(fanout), tenant).number()
 }
@@ -50,6 +53,7 @@ fn what_follows_from_its_subject_never_changes() {
         (turn_id("default"), "d6fc5324-2e06-50d6-8ae5-62ba20663847"),
         (member_id(SUBJECT, 0), "019b76da-5c00-7d77-8f39-5a8900000000"),
         (member_id(SUBJECT, 4711), "019b76da-5c00-7d77-8f39-5a8900001267"),
+        (inner_member_id(SUBJECT, 4711), "019b76da-5c00-7d77-8f39-5a898f201267"),
         (fan_id(SUBJECT, "acme"), "019b76da-5c00-7dd6-9aae-bd8766c40aeb"),
         (fan_id(SUBJECT, "größe"), "019b76da-5c00-7319-9735-c1d90063bc39"),
         (fire_id(SUBJECT, NEW_YEAR), "019b76da-a800-7960-a557-acf3d12a79ff"),
@@ -172,6 +176,9 @@ proptest! {
         prop_assume!(flow != other);
         prop_assert_eq!(n[0] == n[1], member_id(flow, n[0]) == member_id(flow, n[1]));
         prop_assert_ne!(member_id(flow, n[0]), member_id(other, n[0]));
+        let inner = n.map(|n| n % (1 << 17));
+        prop_assert_eq!(inner[0] == inner[1], inner_member_id(flow, inner[0]) == inner_member_id(flow, inner[1]));
+        prop_assert_ne!(inner_member_id(flow, inner[0]), inner_member_id(other, inner[0]));
         prop_assert_eq!(tenants[0] == tenants[1], fan_id(flow, &tenants[0]) == fan_id(flow, &tenants[1]));
         prop_assert_ne!(fan_id(flow, &tenants[0]), fan_id(other, &tenants[0]));
         prop_assert_eq!(times[0] == times[1], fire_id(flow, times[0]) == fire_id(flow, times[1]));

@@ -1,11 +1,12 @@
 //! The column `options`: what is read of documents that the engine, or a row's owner, has written.
 
 use serde_json::{Map, Value, json};
-use tenant_q_pure::choice::{AfterOutcome, Said, UniqueUntil};
+use tenant_q_pure::choice::{AfterOutcome, Said, Settled, UniqueUntil};
 use tenant_q_pure::ids::Id;
 use tenant_q_pure::options::Document;
 use tenant_q_pure::options::schedule::{self, OfAll};
 use tenant_q_pure::options::task::{self, Asked, Flow};
+use tenant_q_pure::period::Period;
 use tenant_q_pure::time::Span;
 
 const ID: &str = "01234567-89ab-7def-8123-456789abcdef";
@@ -39,12 +40,14 @@ fn a_row_without_options_has_none_and_keeps_none() {
 fn each_field_of_a_task_has_its_key() {
     let options = task::Options {
         rest: Map::new(),
-        delay: Some(Span::MICROSECOND),
+        delay: Some(Span::MICROSECOND.into()),
+        expires: Some(Period { months: 1, days: -2, micros: 3 }),
         timeout: Some(Span::ZERO),
         max_attempts: Some(3),
         retry: Some(json!({"kind": "fixed", "base": 5})),
         save: Some(false),
-        result_ttl: Some(Span::DAY),
+        result_ttl: Some(Span::DAY.into()),
+        snoozes: Some(4),
         alone: true,
         unique_until: Some(Said::Known(UniqueUntil::Deleted)),
         key_was: Some("k".into()),
@@ -54,18 +57,20 @@ fn each_field_of_a_task_has_its_key() {
         depends: vec![ID_NUMBER],
         any: true,
         allow_failure: true,
+        ended: Some(Said::Known(Settled::Gone)),
         pass: Some(ID_NUMBER),
         each: true,
         only_if: Some("true".into()),
         fanout: Some(ID_NUMBER),
+        stands_for: Some("t".into()),
         asked: Some(Asked::All),
-        flow: Some(Flow { members: 2, chunked: false }),
+        flow: Some(Flow { members: 2, chunked: false, inner: false }),
     };
     let document = json!({
-        "delay": 1, "timeout": 0, "max_attempts": 3, "retry": {"kind": "fixed", "base": 5}, "save": false,
+        "delay": 1, "expires": [1, -2, 3], "snoozes": 4, "timeout": 0, "max_attempts": 3, "retry": {"kind": "fixed", "base": 5}, "save": false,
         "result_ttl": 86_400_000_000_i64, "alone": true, "unique_until": "deleted", "key_was": "k", "on_success": "s",
-        "on_failure": "f", "hook": "h", "depends": [ID], "any": true, "allow_failure": true, "pass": ID, "each": true,
-        "only_if": "true", "fanout": ID, "asked": true, "flow": {"members": 2, "chunked": false},
+        "on_failure": "f", "hook": "h", "depends": [ID], "any": true, "allow_failure": true, "ended": "gone", "pass": ID, "each": true,
+        "only_if": "true", "fanout": ID, "stands_for": "t", "asked": true, "flow": {"members": 2, "chunked": false},
     });
     assert_eq!(options.document(), Some(document.clone()));
     assert_eq!(task::Options::read(map(document)), options);
@@ -95,6 +100,8 @@ fn each_field_of_a_schedule_has_its_key() {
 fn a_garbled_field_is_ignored_and_stays_as_it_is() {
     let fields = [
         ("delay", json!("1 day")),
+        ("expires", json!([1, 2])),
+        ("snoozes", json!(-1)),
         ("timeout", json!(1.5)),
         ("max_attempts", json!(5_000_000_000_i64)),
         ("save", json!("yes")),

@@ -62,9 +62,7 @@ fn wrong_windows_name_the_place() {
 
 /// The first fire time that lies in the hours.
 fn first(rule: &str, hours: &str, zone: &str, anchor: &str) -> Option<String> {
-    let schedule = Schedule::new(rule, zone, anchor);
-    let hours = ActiveHours::parse(hours).unwrap_or_else(|error| panic!("{error}"));
-    let found = hours.first_within(&schedule.plan(), schedule.plan().first()?);
+    let found = Schedule::new(rule, zone, anchor).within(hours).plan().first();
     found.map(|time| time.format("%Y-%m-%d %H:%M").to_string())
 }
 
@@ -97,8 +95,12 @@ fn the_next_opening() {
         ("mon-fri 22:00-02:00", "2024-01-05 22:30", "2024-01-08 21:00"),
         ("mon 09:00-10:00", "2024-01-01 08:00", "2024-01-08 08:00"),
         ("mon 09:00-10:00,sun 00:00-24:00", "2024-01-01 08:00", "2024-01-06 23:00"),
-        // In the gap of the clock's change.
-        ("02:30-05:00", "2024-03-30 12:00", "2024-03-31 01:30"),
+        // In the gap of the clock's change it is open from the change on.
+        ("02:30-05:00", "2024-03-30 12:00", "2024-03-31 01:00"),
+        ("02:15-02:45", "2024-03-30 12:00", "2024-04-01 00:15"),
+        // What was closed at 02:30 is open again when the clock goes back to 02:00.
+        ("01:00-02:30", "2024-10-27 00:40", "2024-10-27 01:00"),
+        ("02:10-02:30", "2024-10-27 00:40", "2024-10-27 01:10"),
     ] {
         let hours_of = ActiveHours::parse(hours).unwrap_or_else(|error| panic!("{error}"));
         let found = hours_of.next_opening(parse_zone("Europe/Berlin").expect("a zone"), instant(after));

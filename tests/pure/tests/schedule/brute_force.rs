@@ -35,12 +35,13 @@ fn field(min: u32, max: u32, star_weight: u32) -> impl Strategy<Value = Field> {
         values,
         starred: false,
     });
-    let range = (min..=max, min..=max, 1u32..4).prop_map(move |(low, high, step)| {
+    let range = (min..=max, min..=max, 0usize..4).prop_map(move |(low, high, step)| {
         // From low upwards, around the end if need be.
         let size = max - min + 1;
         let distance = (high + size - low) % size;
-        let values = (0..=distance).step_by(step as usize).map(|n| (low - min + n) % size + min);
-        Field { text: format!("{low}-{high}/{step}"), values: values.collect(), starred: false }
+        let values = (0..=distance).step_by(step.max(1)).map(|n| (low - min + n) % size + min);
+        let text = if step == 0 { format!("{low}-{high}") } else { format!("{low}-{high}/{step}") };
+        Field { text, values: values.collect(), starred: false }
     });
     prop_oneof![star_weight => star, 1 => star_step, 3 => list, 1 => range]
 }
@@ -88,7 +89,7 @@ impl Cron {
     }
 
     pub fn elapsed(&self) -> bool {
-        self.minutes.starred || self.hours.starred
+        [&self.minutes, &self.hours].iter().any(|field| field.text.contains(['*', '/']))
     }
 }
 
@@ -211,6 +212,67 @@ proptest! {
                     let end = after + TimeDelta::days(WINDOW_DAYS - 2);
                     prop_assert!(found.is_none_or(|found| found > end), "{} {} {}", cron.text(), zone, after);
                 }
+            }
+        }
+    }
+
+    /// Active hours leave out what lies outside, and nothing else, wherever the clock is changed.
+    #[test]
+    fn within_active_hours_is_the_next_one_that_lies_in_them(
+        rule in prop_oneof![
+            cron().prop_map(|cron| cron.text()),
+            busy_fixed_cron().prop_map(|cron| cron.text()),
+            prop::sample::select(vec!["every 7 minutes", "every hour at :15", "daily at 2:30", "weekdays at 1:10", "every 5 to 20 minutes"])
+                .prop_map(str::to_owned),
+        ],
+        (days, start, length) in (prop::sample::select(vec!["", "mon-fri ", "sun ", "sat-mon "]), 0u32..288, 1u32..287),
+        (more, start_of_more) in (any::<bool>(), 0u32..288),
+        (zone, after) in zone_and_instant(),
+    ) {
+        let Ok(rule) = Rule::parse(&rule, false) else { return Ok(()) };
+        let clock = |five: u32| format!("{}:{:02}", five % 288 / 12, five % 12 * 5);
+        let mut hours = format!("{days}{}-{}", clock(start), clock(start + length));
+        if more {
+            hours += &format!(", {}-{}", clock(start_of_more), clock(start_of_more + 5));
+        }
+        let mut schedule = Schedule { rule, zone, ..Schedule::new("once", "UTC", "2000-01-01 00:00") };
+        schedule.anchor = after - TimeDelta::days(1);
+        let walked = schedule.fire_times(after, 3_000);
+        let within = schedule.within(&hours);
+        let hours = within.active_hours.as_ref().expect("hours");
+        let mut from = after;
+        for expected in walked.iter().filter(|slot| hours.contain(zone, **slot)).take(20) {
+            let found = within.plan().next_after(from);
+            prop_assert_eq!(found, Some(*expected), "{:?} {:?} {} after {}", within.rule, hours, zone, from);
+            from = *expected;
+        }
+        if let Some(last) = walked.last() {
+            let found = within.plan().next_after(from);
+            let left = walked.iter().filter(|slot| **slot > from && hours.contain(zone, **slot)).count();
+            prop_assert!(left > 0 || found.is_none_or(|found| found > *last), "{:?} {:?} {} after {}", within.rule, hours, zone, from);
+        }
+    }
+
+    /// Sent back to before it was made, a rule that counts has the fire times that it would have had: those since its making
+    /// stay, and before it the period is the same.
+    #[test]
+    fn counting_back_moves_no_fire_time(
+        rule in any_rule(),
+        (zone, anchor) in zone_and_instant(),
+        month_end in month_end(),
+        back in 0i64..40_000_000,
+    ) {
+        let Ok(rule) = Rule::parse(&rule, false) else { return Ok(()) };
+        let mut schedule = Schedule { rule, zone, month_end, ..Schedule::new("once", "UTC", "2000-01-01 00:00") };
+        schedule.anchor = anchor;
+        let forward = schedule.fire_times(anchor, 20);
+        schedule.back_to = Some(anchor - TimeDelta::seconds(back));
+        prop_assert_eq!(schedule.fire_times(anchor, 20), forward);
+        if schedule.rule.counts() && !schedule.rule.fires_once() {
+            let passed = schedule.fire_times(anchor - TimeDelta::seconds(back), 50);
+            for pair in passed.windows(2) {
+                let between = pair[0] + (pair[1] - pair[0]) / 2;
+                prop_assert_eq!(schedule.plan().next_after(between), Some(pair[1]));
             }
         }
     }

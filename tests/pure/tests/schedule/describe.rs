@@ -34,6 +34,11 @@ fn rules_in_words() {
             "cron",
             "at 00:00, on days 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29 and 31 of the month if it is Monday",
         ),
+        // A day field that has every day, and doesn't begin with "*", makes the other one idle.
+        ("0 0 13 * 0-6", "cron", "at 00:00"),
+        ("0 0 1-31 * mon", "cron", "at 00:00"),
+        ("0 0 * * 0-6", "cron", "at 00:00"),
+        ("0 0 13 * *", "cron", "at 00:00, on day 13 of the month"),
         ("0 0 * * fri#2", "cron", "at 00:00, on the second Friday of the month"),
         ("0 0 * * 5L", "cron", "at 00:00, on the last Friday of the month"),
         ("@monthly", "cron", "at 00:00, on day 1 of the month"),

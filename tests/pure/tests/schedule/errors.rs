@@ -172,6 +172,40 @@ fn wrong_rules_name_the_place() {
 }
 
 #[test]
+fn what_is_written_elsewhere_is_told_how_to_be_written() {
+    for (rule, hint) in [
+        ("today at 10", "For each day write 'daily at 10:00'; for once add repeats => 1."),
+        ("Tomorrow at 9:30 pm", "For each day write 'daily at 21:30'; for once add repeats => 1 and start_at => current_date + 1."),
+        ("tonight", "For each day write 'daily at 20:00'; for once add repeats => 1."),
+        ("midnight", "For each day write 'daily at 00:00'; for once add repeats => 1."),
+        ("now", "Write 'once': it fires as soon as it may."),
+        ("in 5 minutes", "For once write 'once' and start_at => now() + interval '5 minutes'."),
+        ("next monday at 8", "For every week write 'monday at 08:00'; for once write the date and time."),
+        ("CRON_TZ=Europe/Berlin 0 2 * * *", "The zone is a parameter of its own: rule '0 2 * * *', tz => 'Europe/Berlin'."),
+        ("TZ=UTC  30 1 * * mon", "The zone is a parameter of its own: rule '30 1 * * mon', tz => 'UTC'."),
+        ("CRON_TZ=", "The zone is a parameter of its own: tz => 'Europe/Berlin'."),
+        ("@every 1h30m", "Write 'every 1 hour 30 minutes'."),
+        ("@every 90 days", "Write 'every 90 days'."),
+        ("@every so often", "Write an interval, such as 'every 5 minutes'."),
+        ("cron(0 2 * * ? *)", "Write the cron expression itself: '0 2 * * *'."),
+        ("cron(0 2 ? * 1 *)", "Write the cron expression itself, such as '0 22 * * 1-5'."),
+        ("PT1H30M", "Write 'every 1 hour 30 minutes'."),
+        ("5m", "Write 'every 5 minutes' or 'every 5 months'."),
+        ("rate(5 minutes)", "Write the interval itself, such as 'every 5 minutes'."),
+    ] {
+        let error = Rule::parse(rule, false).expect_err(rule);
+        assert_eq!(error.hint.as_deref(), Some(hint), "{rule}: {error}");
+        assert_eq!(error.field, "rule");
+        // What stands in quotes and is a rule is one.
+        for quoted in hint.split('\'').skip(1).step_by(2).filter(|text| text.starts_with(|c: char| c.is_lowercase() || c.is_ascii_digit()))
+        {
+            let is_other = ["5 minutes"].iter().any(|other| quoted.starts_with(other));
+            assert!(is_other || Rule::parse(quoted, false).is_ok(), "{rule}: {quoted:?}");
+        }
+    }
+}
+
+#[test]
 fn both_days_may_never_meet() {
     // No month has a second Friday on its 1st; with the usual "either" the rule is fine.
     assert!(Rule::parse("0 0 1 * fri#2", false).is_ok());

@@ -1,9 +1,9 @@
 //! Tests of the schedule arithmetic.
 //!
 //! `cases`: exact expected values, among them those of the test suites of celery, django-q2, schedule,
-//! rocketry and procrastinate. `errors`: every way of writing a rule wrongly. `brute_force`: random rules,
+//! rocketry and procrastinate. `errors`: every way of writing a rule wrongly; `meant`: what the hint says instead, and when that fires. `brute_force`: random rules,
 //! zones and instants against an enumeration; `zones`: the same for every zone. `second_opinion` and
-//! `croniter`: random cron expressions against two other implementations.
+//! `croniter`: random cron expressions against four other implementations.
 
 mod active_hours;
 mod brute_force;
@@ -14,6 +14,7 @@ mod croniter;
 mod describe;
 mod errors;
 mod generator;
+mod meant;
 mod second_opinion;
 mod setback;
 mod solar;
@@ -21,6 +22,7 @@ mod spread;
 mod zones;
 
 use chrono::{DateTime, Utc};
+use tenant_q_pure::schedule::active_hours::ActiveHours;
 use tenant_q_pure::schedule::next::Plan;
 use tenant_q_pure::schedule::rule::{MonthEnd, Rule};
 use tenant_q_pure::schedule::zone::parse_zone;
@@ -32,6 +34,8 @@ pub struct Schedule {
     pub anchor: DateTime<Utc>,
     pub start_at: Option<DateTime<Utc>>,
     pub until: Option<DateTime<Utc>>,
+    pub active_hours: Option<ActiveHours>,
+    pub back_to: Option<DateTime<Utc>>,
     pub month_end: MonthEnd,
     pub seed: u64,
 }
@@ -48,6 +52,8 @@ impl Schedule {
             anchor: instant(anchor),
             start_at: None,
             until: None,
+            active_hours: None,
+            back_to: None,
             month_end: MonthEnd::Clamp,
             seed: 1,
         }
@@ -68,6 +74,11 @@ impl Schedule {
         self
     }
 
+    pub fn within(mut self, hours: &str) -> Schedule {
+        self.active_hours = Some(ActiveHours::parse(hours).unwrap_or_else(|error| panic!("{error}")));
+        self
+    }
+
     pub fn month_end(mut self, month_end: MonthEnd) -> Schedule {
         self.month_end = month_end;
         self
@@ -80,6 +91,8 @@ impl Schedule {
             anchor: self.anchor,
             start_at: self.start_at,
             until: self.until,
+            active_hours: self.active_hours.as_ref(),
+            back_to: self.back_to,
             month_end: self.month_end,
             seed: self.seed,
         }

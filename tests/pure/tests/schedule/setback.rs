@@ -12,7 +12,17 @@ fn at(text: &str) -> DateTime<Utc> {
 
 fn plan<'a>(rule: &'a Rule, anchor: &str) -> Plan<'a> {
     let anchor = at(anchor);
-    Plan { rule, zone: chrono_tz::UTC, anchor, start_at: None, until: None, month_end: MonthEnd::Clamp, seed: 1 }
+    Plan {
+        rule,
+        zone: chrono_tz::UTC,
+        anchor,
+        start_at: None,
+        until: None,
+        active_hours: None,
+        back_to: None,
+        month_end: MonthEnd::Clamp,
+        seed: 1,
+    }
 }
 
 const MADE: &str = "2026-01-01T12:00:00Z";

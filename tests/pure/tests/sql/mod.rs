@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Files of sql/ in which nothing is to be called.
-const NO_CALLS: [&str; 2] = ["registry", "tenant_tables"];
+const NO_CALLS: [&str; 1] = ["tenant_tables"];
 
 /// Files of src/calls/ that nothing of SQL calls.
 const NO_SQL: [&str; 2] = ["ddl", "mod"];
@@ -39,6 +39,15 @@ fn declared(sql: &Files) -> BTreeSet<(String, String)> {
 /// Each symbol of `sql_functions!` has a `pg_finfo_` of its own.
 fn bound(calls: &Files) -> BTreeSet<(String, String)> {
     found(calls, "pg_finfo_", "//")
+}
+
+/// In a database of another encoding than UTF-8 CREATE EXTENSION is to be refused with a reason: its script is read whole, in
+/// that encoding, before any of it runs.
+#[test]
+fn scripts_are_read_in_every_encoding() {
+    for (name, text) in files("sql", ".sql") {
+        assert!(text.is_ascii(), "{name}.sql has other characters than ASCII");
+    }
 }
 
 fn offences(sql: &Files, calls: &Files) -> BTreeSet<String> {
@@ -81,9 +90,23 @@ fn text_of(file: &str) -> String {
 
 #[test]
 fn each_file_of_sql_declares_what_the_one_of_its_name_in_calls_binds() {
-    let (sql, calls) = (files("sql", ".sql"), files("src/calls", ".rs"));
+    let (sql, mut calls) = (files("sql", ".sql"), files("src/calls", ".rs"));
+    calls.remove(RELEASED);
     assert!(declared(&sql).len() > 50 && bound(&calls).len() > 50, "they are found");
     assert_eq!(offences(&sql, &calls), BTreeSet::new());
+}
+
+/// The file of src/calls/ that binds what only versions before declare.
+const RELEASED: &str = "released";
+
+#[test]
+fn what_versions_before_have_declared_is_bound() {
+    let (sql, calls) = (files("sql", ".sql"), files("src/calls", ".rs"));
+    let symbols = |of: BTreeSet<(String, String)>| of.into_iter().map(|(symbol, _)| symbol).collect::<BTreeSet<String>>();
+    let released = Files::from([(RELEASED.to_owned(), calls[RELEASED].clone())]);
+    let before = Files::from([("0.1.0".to_owned(), text_of("tests/upgrade/tenant_q--0.1.0.sql"))]);
+    let (today, before) = (symbols(declared(&sql)), symbols(declared(&before)));
+    assert_eq!(symbols(bound(&released)), before.difference(&today).cloned().collect());
 }
 
 #[test]
@@ -94,7 +117,7 @@ fn wrong_pairs_are_found() {
     let (a, b, both) = (declares("tq_a"), declares("tq_b"), declares("tq_a") + &declares("tq_b"));
     let calls = [("a", &*binds("tq_a")), ("b", &*binds("tq_b")), ("ddl", ""), ("mod", "")];
 
-    let right = [("a", &*a), ("b", &*b), ("registry", ""), ("tenant_tables", "")];
+    let right = [("a", &*a), ("b", &*b), ("tenant_tables", "")];
     assert_eq!(offences(&fixture(&right), &fixture(&calls)), BTreeSet::new());
 
     for (wrong, said) in [
@@ -104,13 +127,23 @@ fn wrong_pairs_are_found() {
         (&[("a", &*both), ("b", &*b)], &["a.sql declares tq_b, a.rs doesn't bind it"]),
         // Where there are to be none.
         (
-            &[("a", ""), ("b", &*b), ("registry", &*a)],
-            &["a.rs binds tq_a, a.sql doesn't declare it", "registry.sql declares tq_a, registry.rs doesn't bind it"],
+            &[("a", ""), ("b", &*b), ("tenant_tables", &*a)],
+            &["a.rs binds tq_a, a.sql doesn't declare it", "tenant_tables.sql declares tq_a, tenant_tables.rs doesn't bind it"],
         ),
         // Without a partner.
         (&[("a", &*a)], &["b.rs binds tq_b, b.sql doesn't declare it", "b.rs has no b.sql"]),
         (&[("a", &*a), ("b", &*b), ("c", "")], &["c.sql has no c.rs"]),
     ] {
         assert_eq!(offences(&fixture(wrong), &fixture(&calls)), said.iter().map(|s| s.to_string()).collect());
+    }
+}
+
+/// A database of another encoding is told that it isn't supported, which is the first statement: what can't be converted
+/// anywhere in the script would be said instead.
+#[test]
+fn scripts_are_plain_ascii() {
+    for (name, text) in files("sql", ".sql") {
+        let line = text.lines().position(|line| !line.is_ascii());
+        assert_eq!(line.map(|n| n + 1), None, "the line of sql/{name}.sql");
     }
 }

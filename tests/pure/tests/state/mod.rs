@@ -15,6 +15,15 @@ fn names_are_those_of_the_documentation_and_each_is_of_one_state() {
     assert!(State::ALL.iter().all(|s| s.is_final() == last.contains(&s.name())));
 }
 
+/// One table says what each is and what moves a task on.
+#[test]
+fn each_has_its_row_in_the_table_of_states() {
+    let page = include_str!("../../../../docs/questions.md");
+    let table = page.split_once("## States of a task").expect("the section").1.split("\n## ").next().expect("its text");
+    let rows: HashSet<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+    assert_eq!(rows, State::ALL.map(State::name).into_iter().collect());
+}
+
 /// They are in tables.
 #[test]
 fn characters_of_rows_never_change() {

@@ -73,8 +73,8 @@ fn spans_in_microseconds() {
 fn instants_and_spans_add_up_and_stop_at_their_ends() {
     let (t, hour) = (At::of_micros(1_000_000), Span::HOUR);
     assert_eq!((t + hour - t, t + hour - hour, (t - (t + hour)).micros()), (hour, t, -3_600_000_000));
-    assert_eq!((t.saturating_add(hour), t.saturating_sub(hour)), (t + hour, t - hour));
-    assert_eq!((At::NEVER.saturating_add(hour), At::LOWEST.saturating_sub(hour)), (At::NEVER, At::LOWEST));
+    assert_eq!(t.saturating_add(hour), t + hour);
+    assert_eq!(At::NEVER.saturating_add(hour), At::NEVER);
     assert_eq!(At::NEVER.saturating_since(At::LOWEST).micros(), i64::MAX);
     assert_eq!((Span::of_secs(60), Span::of_millis(60_000), Span::SECOND * 60), (Span::MINUTE, Span::MINUTE, Span::MINUTE));
     assert_eq!((Span::DAY / hour, Span::DAY / 24, Span::MINUTE << 2), (24, hour, Span::of_secs(240)));

@@ -1,0 +1,24 @@
+\i setup.psql
+CREATE ROLE shop LOGIN;
+CREATE SCHEMA shop AUTHORIZATION shop;
+SELECT tq_attach('shop');
+CREATE ROLE hotels LOGIN;
+CREATE SCHEMA hotel_berlin AUTHORIZATION hotels;
+CREATE SCHEMA hotel_tokyo AUTHORIZATION hotels;
+SELECT tq_attach('hotel_berlin'), tq_attach('hotel_tokyo');
+CREATE TABLE hotel_berlin.closing (day date PRIMARY KEY, at timestamptz DEFAULT now());
+CREATE TABLE hotel_tokyo.closing (day date PRIMARY KEY, at timestamptz DEFAULT now());
+ALTER TABLE hotel_berlin.closing OWNER TO hotels;
+ALTER TABLE hotel_tokyo.closing OWNER TO hotels;
+CREATE ROLE depot LOGIN;
+CREATE SCHEMA depot AUTHORIZATION depot;
+SELECT tq_attach('depot');
+SET ROLE depot;
+SET search_path = depot, public;
+CREATE TABLE stock (item text PRIMARY KEY, pieces int);
+CREATE FUNCTION count_stock() RETURNS bigint LANGUAGE sql AS 'SELECT sum(pieces) FROM stock';
+INSERT INTO stock VALUES ('tea', 3), ('cup', 4);
+SELECT tq_register('count_stock');
+SELECT tq_schedule('nightly count', 'count_stock', '0 2 * * *', tz => 'Europe/Berlin');
+SELECT tq_async('count_stock', name => 'tomorrow', delay => '1 day');
+RESET ROLE;

@@ -1,0 +1,2 @@
+\i setup.psql
+CREATE ROLE reader LOGIN;
