@@ -184,12 +184,11 @@ pub fn by_oid(schema: u32) -> Result<Rc<Tenant>> {
     if let Some(t) = CACHE.with_borrow_mut(|c| c.tenants.get(&schema)) {
         return Ok(t);
     }
-    // What is in public is there for everybody, or for nobody: shared_schemas says which. To ask may bring in word of changes,
-    // so it comes first.
-    let functions = functions()?.filter(|f| f.is_for_all && f.schema != "public").map(|f| f.schema);
-    // In this order: what is remembered must not be older than the last change that was heard of, as the present snapshot may
-    // be; what changes from here on belongs to the next epoch.
+    // Before anything is asked: what is remembered must not be older than the last change that was heard of, as the present
+    // snapshot may be, and as an answer is that waited for a lock. What changes from here on belongs to the next epoch.
     let epoch = epoch();
+    // What is in public is there for everybody, or for nobody: shared_schemas says which.
+    let functions = functions()?.filter(|f| f.is_for_all && f.schema != "public").map(|f| f.schema);
     transaction::with_latest_snapshot(|| read(schema, epoch, functions))
 }
 

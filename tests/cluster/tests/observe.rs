@@ -245,3 +245,34 @@ fn who_may_create_beside_the_functions_is_not_remembered_from_before_a_change() 
     site.cluster.run("apart", "REVOKE CREATE ON SCHEMA ext FROM maker");
     assert!(ok(&mut frozen));
 }
+
+/// The same where the grant comes while a process waits to read who may: what it then reads is from before the grant.
+#[test]
+fn a_tenant_read_while_others_get_the_right_to_create_beside_the_functions_is_read_again() {
+    let site = Site::start("", &[]);
+    site.cluster.run("postgres", "CREATE DATABASE apart");
+    site.cluster.run(
+        "apart",
+        "CREATE SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC; CREATE EXTENSION tenant_q SCHEMA ext; CREATE ROLE maker;
+         CREATE SCHEMA acme; SET search_path = acme, ext; SELECT tq_attach('acme');
+         CREATE FUNCTION path() RETURNS text LANGUAGE sql AS $$ SELECT current_setting('search_path') $$;
+         SELECT tq_register('path')",
+    );
+    let mut holder = site.cluster.client("postgres", "apart");
+    let mut caller = site.cluster.client("postgres", "apart");
+    caller.batch_execute("SET search_path = acme, ext, public").expect("a path");
+    holder.batch_execute("BEGIN; LOCK pg_catalog.pg_extension").expect("a lock");
+    let call = "SELECT ext.tq_result(ext.tq_async('path', sync => true), wait => '0') #>> '{}'";
+    let caller = std::thread::spawn(move || {
+        // Read before, or after.
+        caller.batch_execute(call).expect("a path");
+        caller.query_one(call, &[]).expect("a path").get::<_, String>(0)
+    });
+    site.cluster.wait_until(
+        "postgres",
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pg_catalog.pg_extension'::regclass AND mode = 'AccessShareLock')",
+    );
+    site.cluster.run("apart", "GRANT CREATE ON SCHEMA ext TO maker");
+    holder.batch_execute("COMMIT").expect("an end");
+    assert_eq!(caller.join().expect("no panic"), "acme, public, pg_temp");
+}
