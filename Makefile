@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test test-all regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint clean distclean
+.PHONY: help demo demo-stop test test-all regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint book clean distclean
 
 # Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
@@ -8,7 +8,8 @@ export PG_CONFIG
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
-	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs: one tier"
+	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs: one tier;"
+	@echo "                           make test TIERS='lint book': some"
 	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18; make test-all: with each of them"
 	@echo "make test PG_CONFIG=…      the same with a copy of a server of yours"
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
@@ -18,7 +19,8 @@ help:
 	@echo "make fuzz [SECONDS=60]     random rules, zones and active hours, looking for what fails"
 	@echo "make install PG_CONFIG=…   into a PostgreSQL of yours"
 	@echo "make dist                  tenant_q-VERSION.zip, for PGXN: installs from source"
-	@echo "make lint                  formatting, clippy, shellcheck"
+	@echo "make book                  README.md and docs/ as a book: target/book/index.html"
+	@echo "make lint                  formatting, clippy, shellcheck, pgspot"
 	@echo "make clean | distclean     what was built here; distclean: what all checkouts share, too"
 
 demo:
@@ -64,8 +66,11 @@ dist:
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) && \
 	git archive --format=zip --prefix="tenant_q-$$version/" -o "tenant_q-$$version.zip" HEAD && echo "tenant_q-$$version.zip"
 
+book:
+	@scripts/setup book && scripts/book
+
 lint:
-	@scripts/lint
+	@scripts/setup tests && scripts/lint all
 
 clean:
 	@scripts/clean

@@ -9,8 +9,11 @@
 set -euo pipefail
 
 # What scripts/test runs: tests/TIER, in this order where one comes after the other.
-all_tiers=(pure pg_regress isolation cluster attack upgrade django docs)
+# The first few need no PostgreSQL but to be built for one, so they are run with one major only.
+all_tiers=(pure lint book pg_regress isolation cluster attack upgrade django docs)
+tiers_without_server=3
 pgrx_version=0.18.1
+mdbook_version=0.5.4 # makes the book; see scripts/book
 rust_minimum=1.95
 
 root_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -35,6 +38,8 @@ fi
 log_dir=$state_dir/log
 cache_dir=${TENANT_Q_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tenant_q}
 cargo_pgrx_dir=$cache_dir/cargo-pgrx-$pgrx_version
+mdbook_dir=$cache_dir/mdbook-$mdbook_version
+mdbook=$mdbook_dir/bin/mdbook
 
 say() { printf '==> %s\n' "$*"; }
 warn() { printf 'tenant_q: %s\n' "$*" >&2; }
@@ -48,7 +53,8 @@ look_at_pg_config() {
     local version headers
     pg_config=$("$1" --bindir 2>/dev/null)/pg_config || fail "not a working pg_config: $1"
     [ -x "$pg_config" ] || pg_config=$1 # the same, but where it is a wrapper, as Debian's in /usr/bin
-    version=$("$pg_config" --version 2>/dev/null) && [[ $version == PostgreSQL\ * ]] || fail "not a working pg_config: $1"
+    version=$("$pg_config" --version 2>/dev/null) || version=
+    [[ $version == PostgreSQL\ * ]] || fail "not a working pg_config: $1"
     pg_major=$(sed -E 's/^PostgreSQL ([0-9]+).*/\1/' <<<"$version")
     supported "$pg_major" || fail "$(supported_ones): $1 is of $version"
     headers=$("$pg_config" --includedir-server)

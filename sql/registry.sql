@@ -163,7 +163,7 @@ REVOKE ALL ON tenant_q.tenant, tenant_q.detached, tenant_q.handler, tenant_q.han
 -- What keys of locks are hashed with, which everybody sees in pg_locks. Drawn by CREATE EXTENSION, in no dump, for its
 -- owner's eyes only.
 CREATE TABLE tenant_q.secret (
-    id     smallint PRIMARY KEY CHECK (id = 1),
+    id     smallint PRIMARY KEY CHECK (id OPERATOR(pg_catalog.=) 1),
     first  uuid     NOT NULL,
     second uuid     NOT NULL
 );

@@ -89,7 +89,7 @@ LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_retry
 -- Locks of one tenant are no longer other tenants' too. What their keys are hashed with, which everybody sees in pg_locks: in no
 -- dump, for its owner's eyes only.
 CREATE TABLE tenant_q.secret (
-    id     smallint PRIMARY KEY CHECK (id = 1),
+    id     smallint PRIMARY KEY CHECK (id OPERATOR(pg_catalog.=) 1),
     first  uuid     NOT NULL,
     second uuid     NOT NULL
 );

@@ -1,12 +1,11 @@
-"""Whether what a page names is there: functions and their parameters, views, settings, pages and their headings; and whether
-calls in the text are such that the server would take them."""
+"""Whether what a page names is there: functions and their parameters, views, settings; and whether calls in the text are such
+that the server would take them."""
 
 import re
 
 CALL = re.compile(r"\b(tq_[a-z_]+)\b(\([^`]*\))?")
 PARAMETER = re.compile(r"\b([a-z_]+) =>")
 SETTING = re.compile(r"\btenant_q\.([a-z_]+)\b")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`]+)`")
 
 # A whole call or query, in the text: not one that names only the parameter it is about, or has a gap.
@@ -58,21 +57,3 @@ class Known:
         for name in SETTING.findall(code):
             if name not in self.internal and not name.endswith("_"):
                 yield f"tenant_q.{name} is not there"
-
-
-def anchor(heading):
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def broken_links(path, prose, headings):
-    """headings: of a path, the anchors of its page."""
-    for number, line in prose:
-        for link in LINK.findall(line):
-            if "://" in link:
-                continue
-            file, _, place = link.partition("#")
-            target = (path.parent / file).resolve() if file else path
-            if not target.exists():
-                yield number, f"{link}: there is no such file"
-            elif place and target.suffix == ".md" and place not in headings(target):
-                yield number, f"{link}: there is no such heading"

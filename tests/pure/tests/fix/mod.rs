@@ -14,7 +14,9 @@ fn a_comment_has_one_line_whatever_is_named_in_it() {
 
 #[test]
 fn a_fix_is_a_statement_or_words() {
-    for sql in ["SELECT tq_resume('a')", "SELECT tq_resume('a') -- if it is to run", "ROLLBACK PREPARED 'x'", "DROP INDEX a.b; DROP INDEX a.c"] {
+    for sql in
+        ["SELECT tq_resume('a')", "SELECT tq_resume('a') -- if it is to run", "ROLLBACK PREPARED 'x'", "DROP INDEX a.b; DROP INDEX a.c"]
+    {
         assert_eq!(parts(sql), (Some(sql), None));
     }
     let written = noted("ALTER ROLE a LOGIN", "it needs no password");
