@@ -2,9 +2,9 @@
 
 CREATE FUNCTION @extschema@.tq_register(handler text, function text DEFAULT NULL, queue text DEFAULT NULL, priority integer DEFAULT NULL, timeout interval DEFAULT NULL,
     max_attempts integer DEFAULT NULL, retry jsonb DEFAULT NULL, expires interval DEFAULT NULL, max_running integer DEFAULT NULL, rate text DEFAULT NULL, run_as text DEFAULT NULL,
-    settings jsonb DEFAULT NULL, save boolean DEFAULT NULL, result_ttl interval DEFAULT NULL, aliases text[] DEFAULT NULL, external boolean DEFAULT false, shared boolean DEFAULT false, tenant text DEFAULT NULL) RETURNS boolean
+    settings jsonb DEFAULT NULL, save boolean DEFAULT NULL, result_ttl interval DEFAULT NULL, aliases text[] DEFAULT NULL, external boolean DEFAULT false, shared boolean DEFAULT false, tenant text DEFAULT NULL, params jsonb DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_register';
-COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text, jsonb) IS
 'Registers a function or procedure that tasks may call; registering a name again replaces it; as it is, it writes nothing. True = new.
 Parameters:
   handler: its name for tasks
@@ -17,14 +17,15 @@ Parameters:
   expires: of its tasks, where they don''t say: see tq_async
   max_running: of its tasks at a time in a tenant
   rate: starts of its tasks, ''10/m'', ''100/h'', ''5/10s'': a bucket, which lets a burst of the whole number through and then one after the other evenly, so nearly twice as many where a burst meets the next | ''5/s window'': so many in each stretch of the clock | ''5/s sliding'': in any stretch of that length
-  run_as: the role it runs as, NULL = the schema''s owner, who must be able to SET ROLE to it
-  settings: {"name": "value"} while it runs
+  run_as: the role it runs as, NULL = the schema''s owner, who must be able to SET ROLE to it; of an external one the role whose members may take its tasks, NULL = all who may work
+  settings: {"name": "value"} while it runs; not of an external one
   save: false = no results are kept, where the task doesn''t say
   result_ttl: how long results are kept at least, where the task doesn''t say
   aliases: further names
-  external: not supported yet
-  shared: true = for all tenants; superusers only
+  external: true = its code runs outside of the server, in workers that call tq_take; there is no function
+  shared: true = for all tenants; superusers only, and for an external one whoever has EXECUTE on tenant_q.register_external()
   tenant: NULL = the first schema of search_path
+  params: what an external one takes, checked where a task is enqueued: [{"name": "order_id", "type": "bigint"}, {"name": "locale", "type": "text", "default": "de"}]; NULL = any document
 Errors:
   42883: no such function
   42725: several functions of that name
@@ -32,9 +33,15 @@ Errors:
   22023: a value that makes no sense
   22008: a time beyond the year 9999
   42P02, 54023, 42804: the function doesn''t take what the handler listens to
-  0A000: external
+  0A000: a parameter of an external handler is of a type that isn''t PostgreSQL''s own
+  42710: an external one of all tenants has the name
   55P03: as of tq_detach
 Example: SELECT tq_register(''send_invoice'', ''send_invoice(bigint, text)'', max_attempts => 5);';
+
+CREATE FUNCTION tenant_q.register_external() RETURNS void
+LANGUAGE sql AS '';
+REVOKE ALL ON FUNCTION tenant_q.register_external() FROM PUBLIC;
+COMMENT ON FUNCTION tenant_q.register_external() IS 'does nothing: who has EXECUTE on it may register external handlers for all tenants, which bring no code into the server. Granted to nobody by default: GRANT EXECUTE ON FUNCTION tenant_q.register_external() TO app;';
 
 CREATE FUNCTION @extschema@.tq_unregister(handler text, shared boolean DEFAULT false, tenant text DEFAULT NULL) RETURNS boolean
 LANGUAGE c AS 'MODULE_PATHNAME', 'tq_unregister';

@@ -198,10 +198,10 @@ DROP FUNCTION tenant_q.schedules(text);
 CREATE FUNCTION tenant_q.tenant_rows() RETURNS TABLE (tenant text, owner text, status text, reason text, queued bigint, running integer, done bigint, failed bigint, retried bigint, lag interval, next_due timestamptz, done_1m bigint, failed_1m bigint, eta interval, weight integer, max_running integer, max_queued integer)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_tenant_rows';
 COMMENT ON FUNCTION tenant_q.tenant_rows() IS 'behind tq_tenants';
-CREATE FUNCTION tenant_q.running_rows() RETURNS TABLE (tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, progress double precision, note jsonb, wait_event text, blocked_by integer[], xmin_age integer, listed integer)
+CREATE FUNCTION tenant_q.running_rows() RETURNS TABLE (tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, progress double precision, note jsonb, wait_event text, blocked_by integer[], xmin_age integer, listed integer, worker text, state text)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_running_rows';
 COMMENT ON FUNCTION tenant_q.running_rows() IS 'behind tq_running';
-CREATE FUNCTION tenant_q.worker_rows() RETURNS TABLE (kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer, wakes jsonb, vain jsonb)
+CREATE FUNCTION tenant_q.worker_rows() RETURNS TABLE (kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer, wakes jsonb, vain jsonb, name text, host text, handlers text, claims integer)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_worker_rows';
 COMMENT ON FUNCTION tenant_q.worker_rows() IS 'behind tq_workers';
 CREATE FUNCTION tenant_q.failure_rows() RETURNS TABLE (at timestamptz, tenant text, handler text, id uuid, attempt integer, sqlstate text, message text, schedule text, role text)
@@ -331,11 +331,11 @@ CREATE VIEW @extschema@.tq_tenants AS
       FROM tenant_q.tenant_rows() AS x;
 GRANT SELECT ON @extschema@.tq_tenants TO PUBLIC;
 CREATE VIEW @extschema@.tq_running AS
-    SELECT x.tenant, x.handler, x.attempt, x.since, x.progress, x.wait_event, x.blocked_by, x.deadline, x.pid, x.role, x.xmin_age, x.listed, x.id, x.note
+    SELECT x.tenant, x.handler, x.attempt, x.state, x.since, x.progress, x.wait_event, x.blocked_by, x.deadline, x.worker, x.pid, x.role, x.xmin_age, x.listed, x.id, x.note
       FROM tenant_q.running_rows() AS x;
 GRANT SELECT ON @extschema@.tq_running TO PUBLIC;
 CREATE VIEW @extschema@.tq_workers AS
-    SELECT x.kind, x.state, x.database, x.role, x.pid, x.since, x.tasks_done, x.tasks_failed, x.listed, x.wakes, x.vain
+    SELECT x.kind, x.name, x.state, x.database, x.role, x.claims, x.handlers, x.host, x.pid, x.since, x.tasks_done, x.tasks_failed, x.listed, x.wakes, x.vain
       FROM tenant_q.worker_rows() AS x;
 GRANT SELECT ON @extschema@.tq_workers TO PUBLIC;
 CREATE VIEW @extschema@.tq_failures AS
@@ -483,6 +483,63 @@ CREATE VIEW @extschema@.tq_all_schedules AS
       FROM tenant_q.all_schedule_rows() AS x;
 GRANT SELECT ON @extschema@.tq_all_schedules TO PUBLIC;
 
+-- Work outside of the server: handlers whose code workers have, who take tasks and say how they ended.
+DROP FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text);
+CREATE FUNCTION @extschema@.tq_register(handler text, function text DEFAULT NULL, queue text DEFAULT NULL, priority integer DEFAULT NULL, timeout interval DEFAULT NULL,
+    max_attempts integer DEFAULT NULL, retry jsonb DEFAULT NULL, expires interval DEFAULT NULL, max_running integer DEFAULT NULL, rate text DEFAULT NULL, run_as text DEFAULT NULL,
+    settings jsonb DEFAULT NULL, save boolean DEFAULT NULL, result_ttl interval DEFAULT NULL, aliases text[] DEFAULT NULL, external boolean DEFAULT false, shared boolean DEFAULT false, tenant text DEFAULT NULL, params jsonb DEFAULT NULL) RETURNS boolean
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_register';
+CREATE FUNCTION tenant_q.register_external() RETURNS void
+LANGUAGE sql AS '';
+REVOKE ALL ON FUNCTION tenant_q.register_external() FROM PUBLIC;
+COMMENT ON FUNCTION tenant_q.register_external() IS 'does nothing: who has EXECUTE on it may register external handlers for all tenants, which bring no code into the server. Granted to nobody by default: GRANT EXECUTE ON FUNCTION tenant_q.register_external() TO app;';
+DROP FUNCTION @extschema@.tq_progress(double precision, jsonb);
+CREATE FUNCTION @extschema@.tq_progress(fraction double precision, note jsonb DEFAULT NULL, claim uuid DEFAULT NULL) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_progress';
+CREATE TYPE tenant_q.taken AS (
+    claim         uuid,
+    tenant        text,
+    id            uuid,
+    handler       text,
+    args          jsonb,
+    attempt       integer,
+    max_attempts  integer,
+    deadline      timestamptz,
+    queue         text,
+    name          text,
+    meta          jsonb,
+    schedule      text,
+    scheduled_for timestamptz,
+    created_at    timestamptz,
+    shared        boolean,
+    each          boolean
+);
+
+CREATE FUNCTION tenant_q.protocol() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+COMMENT ON FUNCTION tenant_q.protocol() IS 'which protocol workers speak with this version: tq_take, tq_finish and their kin as they are here. It changes when a worker has to be changed.';
+
+CREATE FUNCTION @extschema@.tq_take(n integer DEFAULT 1, handlers text[] DEFAULT NULL, queues text[] DEFAULT NULL, tenants text[] DEFAULT NULL, wait interval DEFAULT '0', worker text DEFAULT NULL) RETURNS SETOF tenant_q.taken
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_take';
+
+CREATE PROCEDURE @extschema@.tq_await(wait interval DEFAULT NULL, handlers text[] DEFAULT NULL, queues text[] DEFAULT NULL, tenants text[] DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_await';
+
+CREATE FUNCTION @extschema@.tq_finish(claim uuid, result jsonb DEFAULT NULL) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_finish';
+
+CREATE FUNCTION @extschema@.tq_finish_many(claims uuid[], results jsonb[] DEFAULT NULL) RETURNS integer
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_finish_many';
+
+CREATE FUNCTION @extschema@.tq_give_up(claim uuid, error jsonb, retry_after interval DEFAULT NULL, final boolean DEFAULT false, OUT state text, OUT run_at timestamptz) RETURNS SETOF record
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_give_up';
+
+CREATE FUNCTION @extschema@.tq_release(claim uuid, delay interval DEFAULT '0', reason text DEFAULT NULL, crashed boolean DEFAULT false) RETURNS void
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_release';
+
+CREATE FUNCTION @extschema@.tq_watch(wait interval DEFAULT '0', claims uuid[] DEFAULT NULL, OUT claim uuid, OUT what text) RETURNS SETOF record
+LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_watch';
+
 -- What everything public means, as the install script says it.
 COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
 'Makes a schema a tenant: creates the three tables of its tasks, results and schedules, as its owner. Needs to be the schema''s owner. True, or false with a NOTICE if it is attached already.
@@ -599,7 +656,7 @@ Parameters:
 Errors:
   as tq_attach: of the schema that it is at; those before stay attached
 Example: CALL tq_attach_all(''tenant\_%'');';
-COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text) IS
+COMMENT ON FUNCTION @extschema@.tq_register(text, text, text, integer, interval, integer, jsonb, interval, integer, text, text, jsonb, boolean, interval, text[], boolean, boolean, text, jsonb) IS
 'Registers a function or procedure that tasks may call; registering a name again replaces it; as it is, it writes nothing. True = new.
 Parameters:
   handler: its name for tasks
@@ -612,14 +669,15 @@ Parameters:
   expires: of its tasks, where they don''t say: see tq_async
   max_running: of its tasks at a time in a tenant
   rate: starts of its tasks, ''10/m'', ''100/h'', ''5/10s'': a bucket, which lets a burst of the whole number through and then one after the other evenly, so nearly twice as many where a burst meets the next | ''5/s window'': so many in each stretch of the clock | ''5/s sliding'': in any stretch of that length
-  run_as: the role it runs as, NULL = the schema''s owner, who must be able to SET ROLE to it
-  settings: {"name": "value"} while it runs
+  run_as: the role it runs as, NULL = the schema''s owner, who must be able to SET ROLE to it; of an external one the role whose members may take its tasks, NULL = all who may work
+  settings: {"name": "value"} while it runs; not of an external one
   save: false = no results are kept, where the task doesn''t say
   result_ttl: how long results are kept at least, where the task doesn''t say
   aliases: further names
-  external: not supported yet
-  shared: true = for all tenants; superusers only
+  external: true = its code runs outside of the server, in workers that call tq_take; there is no function
+  shared: true = for all tenants; superusers only, and for an external one whoever has EXECUTE on tenant_q.register_external()
   tenant: NULL = the first schema of search_path
+  params: what an external one takes, checked where a task is enqueued: [{"name": "order_id", "type": "bigint"}, {"name": "locale", "type": "text", "default": "de"}]; NULL = any document
 Errors:
   42883: no such function
   42725: several functions of that name
@@ -627,7 +685,8 @@ Errors:
   22023: a value that makes no sense
   22008: a time beyond the year 9999
   42P02, 54023, 42804: the function doesn''t take what the handler listens to
-  0A000: external
+  0A000: a parameter of an external handler is of a type that isn''t PostgreSQL''s own
+  42710: an external one of all tenants has the name
   55P03: as of tq_detach
 Example: SELECT tq_register(''send_invoice'', ''send_invoice(bigint, text)'', max_attempts => 5);';
 COMMENT ON FUNCTION @extschema@.tq_unregister(text, boolean, text) IS
@@ -1193,13 +1252,15 @@ Example: CALL tq_revoke_all(''oncall'', ''{operate}'');';
 COMMENT ON FUNCTION @extschema@.tq_recycle() IS
 'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
 Example: SELECT tq_recycle();';
-COMMENT ON FUNCTION @extschema@.tq_progress(double precision, jsonb) IS
-'Says from inside a handler how far its task is; others see it in tq_running at once, while the task runs.
+COMMENT ON FUNCTION @extschema@.tq_progress(double precision, jsonb, uuid) IS
+'Says from inside a handler, or with claim as a worker, how far its task is; others see it in tq_running at once, while the task runs.
 Parameters:
   fraction: 0 to 1
   note: up to 256 bytes; NULL takes the last one away
+  claim: of a worker, as tq_take has returned it
 Errors:
-  55000: outside of a task
+  55000: outside of a task, without claim
+  TQ007: the claim is gone
   22023: fraction beyond 0 to 1
   54000: note too long
 Example: PERFORM tq_progress(0.4, ''{"rows": 4000}'');';
@@ -1277,6 +1338,105 @@ Errors:
   55000: the tenant is paused or not ready
   22023: max_tasks or wait is negative
 Example: CALL tq_run_pending(wait => ''1 second'');';
+COMMENT ON TYPE tenant_q.taken IS 'a task that a worker has taken: rows of tq_take';
+COMMENT ON COLUMN tenant_q.taken.claim IS 'what tq_finish and its kin know it by; nobody else does';
+COMMENT ON COLUMN tenant_q.taken.tenant IS 'whose it is: the schema to work in';
+COMMENT ON COLUMN tenant_q.taken.id IS 'of the task; each attempt has the same';
+COMMENT ON COLUMN tenant_q.taken.handler IS 'by its registered name';
+COMMENT ON COLUMN tenant_q.taken.args IS 'an object by the declared parameters'' names, defaults included; of a handler without params as it was enqueued';
+COMMENT ON COLUMN tenant_q.taken.attempt IS 'from 1';
+COMMENT ON COLUMN tenant_q.taken.max_attempts IS '0 = for ever';
+COMMENT ON COLUMN tenant_q.taken.deadline IS 'until when the attempt must have ended; NULL = it has no timeout';
+COMMENT ON COLUMN tenant_q.taken.queue IS '''default'' where the task is in none';
+COMMENT ON COLUMN tenant_q.taken.name IS 'as the task was named';
+COMMENT ON COLUMN tenant_q.taken.meta IS 'what was passed along with it';
+COMMENT ON COLUMN tenant_q.taken.schedule IS 'the schedule that has made it';
+COMMENT ON COLUMN tenant_q.taken.scheduled_for IS 'the fire time that it is for';
+COMMENT ON COLUMN tenant_q.taken.created_at IS 'when it was enqueued';
+COMMENT ON COLUMN tenant_q.taken.shared IS 'its handler is one of all tenants';
+COMMENT ON COLUMN tenant_q.taken.each IS 'true = args is an array, and the work is to be done for each element; the result is an array too';
+COMMENT ON FUNCTION @extschema@.tq_take(integer, text[], text[], text[], interval, text) IS
+'For workers: takes due tasks of external handlers (tq_register with external), of all tenants of this database in which you have the right work, in turns. What is taken runs: its limits and locks hold, until it is ended by tq_finish, tq_give_up or tq_release, in any session of your role. The end of the session that has taken it is the end of the attempt: the task runs again, uncounted. So it needs a connection of its own, none that a pooler shares among clients.
+Nothing is written: no lease has to be renewed, but each call of tq_take, tq_await or tq_watch says that the worker lives, and is due within tenant_q.worker_lease.
+Parameters:
+  n: tasks at most, 1 to 1000
+  handlers: those that this worker knows; NULL = all
+  queues: those that it serves; NULL = all
+  tenants: those that it works for; NULL = all that it may
+  wait: how long to wait for one, tenant_q.max_wait at most. It holds a snapshot meanwhile, which keeps vacuum from its work: tq_await doesn''t
+  worker: how tq_workers calls it
+Errors:
+  25001: inside a transaction block
+  22023: n is not from 1 to 1000, wait is negative, or a list is empty
+  53400: workers have taken tenant_q.max_claims tasks
+  55000: the server doesn''t preload tenant_q
+Example: SELECT * FROM tq_take(4, handlers => ''{app.tasks.charge,app.tasks.mail}'', worker => ''web-1'');';
+COMMENT ON PROCEDURE @extschema@.tq_await(interval, text[], text[], text[]) IS
+'For workers: waits until tq_take with the same lists may find a task, or tq_watch has something to tell. It holds no snapshot and costs nothing. Of several workers that wait for the same one is called for each commit that enqueues; who is called and takes nothing within half a second has another one called.
+Parameters:
+  wait: how long at most; NULL = for ever. Less than tenant_q.worker_lease while you have taken something
+  handlers: as of tq_take
+  queues: as of tq_take
+  tenants: as of tq_take
+Errors:
+  2D000: inside a transaction block or function
+  22023: wait is negative, or a list is empty
+  55000: the server doesn''t preload tenant_q
+Example: CALL tq_await(''20 seconds'');';
+COMMENT ON FUNCTION @extschema@.tq_finish(uuid, jsonb) IS
+'For workers: the task is done. It ends with your transaction: what you have written in it and the end of the task are committed together or not at all, so the work is done exactly once. Call it last, for until the transaction is over it holds what any writer of the tenant holds.
+Parameters:
+  claim: as tq_take has returned it
+  result: what tq_result returns of it
+Errors:
+  TQ007: the claim is gone: ROLLBACK, the work is not yours any more
+  42501: you have the right work no more
+  0A000: at PREPARE TRANSACTION
+Example: BEGIN; INSERT INTO paid (invoice) VALUES (7); SELECT tq_finish(''01900000-0000-7000-8000-000000000007'', ''{"charge": "ch_1"}''); COMMIT;';
+COMMENT ON FUNCTION @extschema@.tq_finish_many(uuid[], jsonb[]) IS
+'For workers: all of these tasks are done, or, where one claim is gone, none. How many.
+Parameters:
+  claims: as tq_take has returned them
+  results: one for each, in the same order
+Errors:
+  TQ007: this claim is gone
+  22023: as many results as claims
+  42501: you have the right work no more
+Example: SELECT tq_finish_many(ARRAY[''01900000-0000-7000-8000-000000000007'', ''01900000-0000-7000-8000-000000000008'']::uuid[]);';
+COMMENT ON FUNCTION @extschema@.tq_give_up(uuid, jsonb, interval, boolean) IS
+'For workers: the attempt has failed. Its retry policy says whether there is another one: retry_on and never_on of tq_backoff match classes of errors as well, ''requests.Timeout'' or all of ''stripe.error.''. Returns what became of the task, retrying with run_at, or failed.
+Call it in a transaction that has written nothing: what the failed attempt has written must be rolled back before.
+Parameters:
+  claim: as tq_take has returned it
+  error: {"message": "...", "class": "...", "traceback": "..."}; sqlstate, detail and hint may be in it
+  retry_after: another attempt after so long, whatever the policy says, as of tq_retry
+  final: true = there is no other attempt
+Errors:
+  25001: the transaction has written something
+  TQ007: the claim is gone
+  22023: error has no message, or retry_after is negative or beside final
+Example: SELECT * FROM tq_give_up(''01900000-0000-7000-8000-000000000007'', ''{"message": "card declined", "class": "stripe.error.CardError"}'', final => true);';
+COMMENT ON FUNCTION @extschema@.tq_release(uuid, interval, text, boolean) IS
+'For workers: the task goes back to the queue, and no attempt is counted: at a stop, say.
+Parameters:
+  claim: as tq_take has returned it
+  delay: not before so long
+  reason: kept in its history where it is put off
+  crashed: true = the process that ran it has died with it, which is counted: after tenant_q.max_crashes of them the task is quarantined
+Errors:
+  25001: the transaction has written something
+  TQ007: the claim is gone
+  22023: delay is negative
+Example: SELECT tq_release(''01900000-0000-7000-8000-000000000007'', reason => ''the worker stops'');';
+COMMENT ON FUNCTION @extschema@.tq_watch(interval, uuid[]) IS
+'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should go back), lost (of those asked for: it isn''t this session''s any more). Who goes on all the same for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
+Parameters:
+  wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
+  claims: these only; NULL = all of the session''s
+Errors:
+  22023: wait is negative
+  55000: the server doesn''t preload tenant_q
+Example: SELECT * FROM tq_watch();';
 COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
 'Lets a handler listen to what happens to the tenant''s tasks; it gets the task as one jsonb document, as tq_tasks shows it, with the event''s name under "event". Doing it again changes nothing. Returns the listener''s id. Tasks of a handler that listens fire no events.
 Parameters:
@@ -1672,25 +1832,31 @@ Example: SELECT * FROM tq_running ORDER BY since;';
 COMMENT ON COLUMN @extschema@.tq_running.tenant IS 'the schema';
 COMMENT ON COLUMN @extschema@.tq_running.handler IS 'what runs';
 COMMENT ON COLUMN @extschema@.tq_running.attempt IS 'which attempt that is';
+COMMENT ON COLUMN @extschema@.tq_running.state IS 'running | finishing (a worker''s transaction that ends it is still open)';
 COMMENT ON COLUMN @extschema@.tq_running.since IS 'when it began';
 COMMENT ON COLUMN @extschema@.tq_running.progress IS '0 to 1, as the task said last with tq_progress';
 COMMENT ON COLUMN @extschema@.tq_running.wait_event IS 'what its process waits for; NULL = it works';
 COMMENT ON COLUMN @extschema@.tq_running.blocked_by IS 'the processes that hold the lock it waits for';
 COMMENT ON COLUMN @extschema@.tq_running.deadline IS 'when its timeout is over; NULL = none';
-COMMENT ON COLUMN @extschema@.tq_running.pid IS 'its process';
+COMMENT ON COLUMN @extschema@.tq_running.worker IS 'of a worker''s: what it calls itself';
+COMMENT ON COLUMN @extschema@.tq_running.pid IS 'its process; of a worker''s the session that has taken it, or that ends it';
 COMMENT ON COLUMN @extschema@.tq_running.role IS 'as whom it runs';
 COMMENT ON COLUMN @extschema@.tq_running.xmin_age IS 'transactions since the oldest one whose effects it keeps from being cleaned up';
 COMMENT ON COLUMN @extschema@.tq_running.listed IS 'tasks picked by the same executor that wait behind it';
 COMMENT ON COLUMN @extschema@.tq_running.id IS 'the task';
 COMMENT ON COLUMN @extschema@.tq_running.note IS 'what the task said last with tq_progress';
 COMMENT ON VIEW @extschema@.tq_workers IS
-'The launcher, schedulers and executors of the server.
+'The launcher, schedulers and executors of the server, and sessions through which workers outside of it take tasks.
 Reasons to wake up: call (somebody told it), more (it went on without a sleep), due (a task or schedule), sweep, databases (which there are), clock (was it set), retry (of a start), stuck (a list behind a long task), cancel (to be repeated), watch (somebody waits for a place), idle, spread (work for all tenants), locked (by somebody). Whoever wakes in vain again and again for one reason does so less and less often, once a minute in the end; tq_health() says so in its row wakes.
 Example: SELECT kind, pid, wakes, vain FROM tq_workers;';
-COMMENT ON COLUMN @extschema@.tq_workers.kind IS 'launcher | scheduler | executor';
-COMMENT ON COLUMN @extschema@.tq_workers.state IS 'on | sweeping (a scheduler) | starting | running | idle (executors)';
+COMMENT ON COLUMN @extschema@.tq_workers.kind IS 'launcher | scheduler | executor | external';
+COMMENT ON COLUMN @extschema@.tq_workers.name IS 'of an external one: what it calls itself';
+COMMENT ON COLUMN @extschema@.tq_workers.state IS 'on | sweeping (a scheduler) | starting | running | idle (executors) | waiting (external ones, in tq_await)';
 COMMENT ON COLUMN @extschema@.tq_workers.database IS 'that it is connected to';
-COMMENT ON COLUMN @extschema@.tq_workers.role IS 'of an executor: as whom its tasks run';
+COMMENT ON COLUMN @extschema@.tq_workers.role IS 'of an executor: as whom its tasks run; of an external one: who takes';
+COMMENT ON COLUMN @extschema@.tq_workers.claims IS 'of an external one: what it has taken and not ended';
+COMMENT ON COLUMN @extschema@.tq_workers.handlers IS 'of an external one: those that it offers, as far as there is room for their names; NULL = all';
+COMMENT ON COLUMN @extschema@.tq_workers.host IS 'of an external one: where its client is';
 COMMENT ON COLUMN @extschema@.tq_workers.pid IS 'the process; NULL = it has not begun';
 COMMENT ON COLUMN @extschema@.tq_workers.since IS 'when it began';
 COMMENT ON COLUMN @extschema@.tq_workers.tasks_done IS 'attempts that ended well in it';

@@ -25,10 +25,10 @@ COMMENT ON FOREIGN TABLE tenant_q.shown_schedule IS 'behind the view tq_schedule
 CREATE FUNCTION tenant_q.tenant_rows() RETURNS TABLE (tenant text, owner text, status text, reason text, queued bigint, running integer, done bigint, failed bigint, retried bigint, lag interval, next_due timestamptz, done_1m bigint, failed_1m bigint, eta interval, weight integer, max_running integer, max_queued integer)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_tenant_rows';
 COMMENT ON FUNCTION tenant_q.tenant_rows() IS 'behind tq_tenants';
-CREATE FUNCTION tenant_q.running_rows() RETURNS TABLE (tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, progress double precision, note jsonb, wait_event text, blocked_by integer[], xmin_age integer, listed integer)
+CREATE FUNCTION tenant_q.running_rows() RETURNS TABLE (tenant text, id uuid, handler text, attempt integer, pid integer, role text, since timestamptz, deadline timestamptz, progress double precision, note jsonb, wait_event text, blocked_by integer[], xmin_age integer, listed integer, worker text, state text)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_running_rows';
 COMMENT ON FUNCTION tenant_q.running_rows() IS 'behind tq_running';
-CREATE FUNCTION tenant_q.worker_rows() RETURNS TABLE (kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer, wakes jsonb, vain jsonb)
+CREATE FUNCTION tenant_q.worker_rows() RETURNS TABLE (kind text, pid integer, database text, role text, state text, since timestamptz, tasks_done bigint, tasks_failed bigint, listed integer, wakes jsonb, vain jsonb, name text, host text, handlers text, claims integer)
 LANGUAGE c STABLE SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tenant_q_worker_rows';
 COMMENT ON FUNCTION tenant_q.worker_rows() IS 'behind tq_workers';
 
@@ -170,7 +170,7 @@ COMMENT ON COLUMN @extschema@.tq_tenants.owner IS 'the schema''s owner';
 GRANT SELECT ON @extschema@.tq_tenants TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_running AS
-    SELECT x.tenant, x.handler, x.attempt, x.since, x.progress, x.wait_event, x.blocked_by, x.deadline, x.pid, x.role, x.xmin_age, x.listed, x.id, x.note
+    SELECT x.tenant, x.handler, x.attempt, x.state, x.since, x.progress, x.wait_event, x.blocked_by, x.deadline, x.worker, x.pid, x.role, x.xmin_age, x.listed, x.id, x.note
       FROM tenant_q.running_rows() AS x;
 COMMENT ON VIEW @extschema@.tq_running IS
 'Tasks that run in this database now, of tenants that you may see.
@@ -178,12 +178,14 @@ Example: SELECT * FROM tq_running ORDER BY since;';
 COMMENT ON COLUMN @extschema@.tq_running.tenant IS 'the schema';
 COMMENT ON COLUMN @extschema@.tq_running.handler IS 'what runs';
 COMMENT ON COLUMN @extschema@.tq_running.attempt IS 'which attempt that is';
+COMMENT ON COLUMN @extschema@.tq_running.state IS 'running | finishing (a worker''s transaction that ends it is still open)';
 COMMENT ON COLUMN @extschema@.tq_running.since IS 'when it began';
 COMMENT ON COLUMN @extschema@.tq_running.progress IS '0 to 1, as the task said last with tq_progress';
 COMMENT ON COLUMN @extschema@.tq_running.wait_event IS 'what its process waits for; NULL = it works';
 COMMENT ON COLUMN @extschema@.tq_running.blocked_by IS 'the processes that hold the lock it waits for';
 COMMENT ON COLUMN @extschema@.tq_running.deadline IS 'when its timeout is over; NULL = none';
-COMMENT ON COLUMN @extschema@.tq_running.pid IS 'its process';
+COMMENT ON COLUMN @extschema@.tq_running.worker IS 'of a worker''s: what it calls itself';
+COMMENT ON COLUMN @extschema@.tq_running.pid IS 'its process; of a worker''s the session that has taken it, or that ends it';
 COMMENT ON COLUMN @extschema@.tq_running.role IS 'as whom it runs';
 COMMENT ON COLUMN @extschema@.tq_running.xmin_age IS 'transactions since the oldest one whose effects it keeps from being cleaned up';
 COMMENT ON COLUMN @extschema@.tq_running.listed IS 'tasks picked by the same executor that wait behind it';
@@ -192,16 +194,20 @@ COMMENT ON COLUMN @extschema@.tq_running.note IS 'what the task said last with t
 GRANT SELECT ON @extschema@.tq_running TO PUBLIC;
 
 CREATE VIEW @extschema@.tq_workers AS
-    SELECT x.kind, x.state, x.database, x.role, x.pid, x.since, x.tasks_done, x.tasks_failed, x.listed, x.wakes, x.vain
+    SELECT x.kind, x.name, x.state, x.database, x.role, x.claims, x.handlers, x.host, x.pid, x.since, x.tasks_done, x.tasks_failed, x.listed, x.wakes, x.vain
       FROM tenant_q.worker_rows() AS x;
 COMMENT ON VIEW @extschema@.tq_workers IS
-'The launcher, schedulers and executors of the server.
+'The launcher, schedulers and executors of the server, and sessions through which workers outside of it take tasks.
 Reasons to wake up: call (somebody told it), more (it went on without a sleep), due (a task or schedule), sweep, databases (which there are), clock (was it set), retry (of a start), stuck (a list behind a long task), cancel (to be repeated), watch (somebody waits for a place), idle, spread (work for all tenants), locked (by somebody). Whoever wakes in vain again and again for one reason does so less and less often, once a minute in the end; tq_health() says so in its row wakes.
 Example: SELECT kind, pid, wakes, vain FROM tq_workers;';
-COMMENT ON COLUMN @extschema@.tq_workers.kind IS 'launcher | scheduler | executor';
-COMMENT ON COLUMN @extschema@.tq_workers.state IS 'on | sweeping (a scheduler) | starting | running | idle (executors)';
+COMMENT ON COLUMN @extschema@.tq_workers.kind IS 'launcher | scheduler | executor | external';
+COMMENT ON COLUMN @extschema@.tq_workers.name IS 'of an external one: what it calls itself';
+COMMENT ON COLUMN @extschema@.tq_workers.state IS 'on | sweeping (a scheduler) | starting | running | idle (executors) | waiting (external ones, in tq_await)';
 COMMENT ON COLUMN @extschema@.tq_workers.database IS 'that it is connected to';
-COMMENT ON COLUMN @extschema@.tq_workers.role IS 'of an executor: as whom its tasks run';
+COMMENT ON COLUMN @extschema@.tq_workers.role IS 'of an executor: as whom its tasks run; of an external one: who takes';
+COMMENT ON COLUMN @extschema@.tq_workers.claims IS 'of an external one: what it has taken and not ended';
+COMMENT ON COLUMN @extschema@.tq_workers.handlers IS 'of an external one: those that it offers, as far as there is room for their names; NULL = all';
+COMMENT ON COLUMN @extschema@.tq_workers.host IS 'of an external one: where its client is';
 COMMENT ON COLUMN @extschema@.tq_workers.pid IS 'the process; NULL = it has not begun';
 COMMENT ON COLUMN @extschema@.tq_workers.since IS 'when it began';
 COMMENT ON COLUMN @extschema@.tq_workers.tasks_done IS 'attempts that ended well in it';

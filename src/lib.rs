@@ -36,7 +36,8 @@ extension_sql_file!("../sql/rights.sql", name = "rights", requires = ["groups"])
 extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["rights"]);
 extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["progress"]);
 extension_sql_file!("../sql/own_session.sql", name = "own_session", requires = ["stats"]);
-extension_sql_file!("../sql/events.sql", name = "events", requires = ["own_session"]);
+extension_sql_file!("../sql/workers.sql", name = "workers", requires = ["own_session"]);
+extension_sql_file!("../sql/events.sql", name = "events", requires = ["workers"]);
 extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["events"]);
 extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["tables"]);
 extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["schedules"]);

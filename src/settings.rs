@@ -21,6 +21,12 @@ static RESERVED_PLACES: GucSetting<i32> = GucSetting::<i32>::new(1);
 /// Tenant entries in shared memory (one per tenant and role that has had work). 800 bytes each;
 /// when full, idle ones are evicted and a sweep is ordered.
 static MAX_TENANTS: GucSetting<i32> = GucSetting::<i32>::new(16384);
+/// Tasks that workers outside of the server can have taken at a time. 640 bytes each: 2.6 MB.
+static MAX_CLAIMS: GucSetting<i32> = GucSetting::<i32>::new(4096);
+/// A worker of which nothing is heard for so long has lost its tasks.
+static WORKER_LEASE: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+/// How long a worker may go on with what it was told to stop.
+static WORKER_GRACE: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// Failed attempts that tq_failures remembers. 600 bytes each: 10 MB. 0 = none, -1 = as many as
 /// tenant_q.max_tenants, 10,000 at the least.
 static FAILURE_RING: GucSetting<i32> = GucSetting::<i32>::new(-1);
@@ -138,6 +144,16 @@ pub fn register() {
             flags,
         );
         number(
+            c"tenant_q.max_claims",
+            c"Tasks that workers outside of the server can have taken at a time.",
+            c"About 640 bytes each.",
+            &MAX_CLAIMS,
+            16,
+            100_000,
+            Postmaster,
+            flags,
+        );
+        number(
             c"tenant_q.failure_ring",
             c"Failed attempts that tq_failures remembers.",
             c"About 600 bytes each. 0 = none, -1 = as many as tenant_q.max_tenants, at least 10000.",
@@ -240,6 +256,26 @@ pub fn register() {
     );
     number(c"tenant_q.max_args", c"Largest args of a task.", c"", &MAX_ARGS, 1, 1_000_000, Suset, GucFlags::UNIT_KB);
     number(c"tenant_q.max_crashes", c"Server crashes a task may cause before it is quarantined.", c"", &MAX_CRASHES, 1, 100, Sighup, flags);
+    number(
+        c"tenant_q.worker_lease",
+        c"How long nothing may be heard of a worker that has taken tasks.",
+        c"Then its session is ended, and what it had taken runs again: tq_take, tq_await and tq_watch are signs of life.",
+        &WORKER_LEASE,
+        1000,
+        i32::MAX,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
+    number(
+        c"tenant_q.worker_grace",
+        c"How long a worker may go on with a task that is over its timeout, or cancelled.",
+        c"Then its session is ended.",
+        &WORKER_GRACE,
+        0,
+        i32::MAX,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
     number(c"tenant_q.max_wait", c"Longest wait of tq_result and its kin.", c"", &MAX_WAIT, 0, i32::MAX, Userset, GucFlags::UNIT_MS);
     number(
         c"tenant_q.fanout_keep",
@@ -332,6 +368,15 @@ pub fn slots_needed(worker_processes: i32) -> i32 {
 }
 pub fn max_tenants() -> usize {
     MAX_TENANTS.get() as usize
+}
+pub fn max_claims() -> usize {
+    MAX_CLAIMS.get() as usize
+}
+pub fn worker_lease() -> Duration {
+    millis(&WORKER_LEASE)
+}
+pub fn worker_grace() -> Duration {
+    millis(&WORKER_GRACE)
 }
 /// As it was set, or with the tenants.
 fn places(setting: &GucSetting<i32>) -> usize {

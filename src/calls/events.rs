@@ -61,9 +61,20 @@ pub fn on(args: &Args) -> Result<Ret> {
         .ok_or_else(|| Error::new(SqlState::NULL_VALUE_NOT_ALLOWED, "handler is null").hint("Pass the name of a registered handler."))?;
     let tenant = rights::resolve_owned(args.text(3).as_deref())?;
     let handler = handler::require(&tenant, &name)?;
+    if event.calls() && handler.is_external() {
+        return Err(handler::listening::outside(format!("handler \"{name}\" is external and can't listen to {}", event.name()))
+            .hint("Let a function listen; or listen to done, failed, retry and the like, of which workers get tasks."));
+    }
     let for_handler = match args.text(2) {
         Some(flow) if members::is_flow(&flow) => Some(flow),
-        Some(name) => Some(handler::require(&tenant, &name)?.name.clone()),
+        Some(name) => {
+            let of = handler::require(&tenant, &name)?;
+            if of.is_external() && matches!(event, Event::BeforeRun | Event::AfterRun) {
+                return Err(handler::listening::outside(format!("nobody is called at {} of external handler \"{name}\"", event.name()))
+                    .hint("Listen to enqueue, done, failed or retry; what is to be done around the call is the worker's."));
+            }
+            Some(of.name.clone())
+        }
         None => None,
     };
     if for_handler.as_ref() == Some(&handler.name) {

@@ -217,7 +217,7 @@ pub fn running_ids(schema: u32) -> HashSet<Id> {
         let ours = slot.tenant.load() == schema && slot.database.load() == shmem::my_database();
         (word.running && slot.state.load() == SlotState::Working && ours).then(|| slot.item_id(word.next - 1))
     };
-    s.slots.iter().filter_map(of_slot).collect()
+    s.slots.iter().filter_map(of_slot).chain(s.claims_of(schema).map(|claim| claim.item_id.load())).collect()
 }
 
 /// tq_queue_size(queue, tenant): unfinished tasks that don't run.

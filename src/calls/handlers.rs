@@ -8,7 +8,7 @@ use crate::calls::views::{interval_json, period_json};
 use crate::handler::notes::{self, LOOKED_INTO};
 use crate::handler::roles::{wake_all, wake_if_used};
 use crate::handler::signature::Signature;
-use crate::handler::{all, check_retry, listening, signature};
+use crate::handler::{all, check_retry, external, listening, signature};
 use crate::postgres::call::{self, Args, Ret, parameters};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
@@ -47,17 +47,22 @@ parameters! {
         EXTERNAL,
         SHARED,
         TENANT,
+        PARAMS,
     }
 }
 
 /// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
-/// run_as, settings, save, result_ttl, aliases, external, shared, tenant)
+/// run_as, settings, save, result_ttl, aliases, external, shared, tenant, params)
 pub fn register(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_register()");
     let name = handler_name(args)?;
     let tenant = whose(args)?;
-    let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
     check_parameters(args)?;
+    refuse_shadowing(tenant.as_deref(), &name, args)?;
+    if args.bool(TqRegister::EXTERNAL) == Some(true) {
+        return register_external(args, tenant.as_ref(), &name);
+    }
+    let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
     let pinned = pinned(tenant.as_deref(), &function)?;
     if let Some(role) = args.text(TqRegister::RUN_AS) {
         check_run_as(tenant.as_deref(), &role)?;
@@ -68,14 +73,69 @@ pub fn register(args: &Args) -> Result<Ret> {
     if let Some(function) = &pinned {
         listening::require_listener(&name, tenant.as_ref().map_or("", |t| t.name.as_str()), function)?;
     }
-    let declared = write(args, tenant.as_deref(), &name, &function, pinned.as_ref())?;
+    let settings = args.setting(TqRegister::SETTINGS);
+    let declared = write(args, tenant.as_deref(), &name, &function, pinned.as_ref(), settings)?;
+    registered(tenant.as_ref(), &name, declared)
+}
+
+/// A handler whose code runs outside of the server: there is no function, and what it takes is declared.
+fn register_external(args: &Args, tenant: Option<&Rc<Tenant>>, name: &str) -> Result<Ret> {
+    let beside = |what: &str| Err(Error::invalid(format!("{what} and external exclude each other")));
+    if args.is_given(TqRegister::FUNCTION) {
+        return beside("function");
+    }
+    if args.is_given(TqRegister::SETTINGS) {
+        return Err(Error::invalid("settings and external exclude each other")
+            .detail("They are set where the code runs, which is outside of the server.")
+            .hint("SET them in the worker's own session."));
+    }
+    let params = params(args);
+    if let Some(params) = &params {
+        external::declared(tenant.map(|t| &**t), name, params)?;
+    }
+    if let Some(role) = args.text(TqRegister::RUN_AS)
+        && catalog::role_oid(&role).is_none()
+    {
+        return Err(Error::undefined(format!("role \"{role}\" does not exist")));
+    }
+    listening::require_asynchronous(name, tenant.map_or("", |t| t.name.as_str()))?;
+    let declared = write(args, tenant.map(|t| &**t), name, name, None, params)?;
+    registered(tenant, name, declared)
+}
+
+/// What was declared of an external one; NULL of others.
+fn params(args: &Args) -> Option<Json> {
+    if args.declares(TqRegister::PARAMS) { args.setting(TqRegister::PARAMS) } else { None }
+}
+
+/// An external handler of all tenants is one that applications rely on: no tenant puts its own in its place.
+fn refuse_shadowing(tenant: Option<&Tenant>, name: &str, args: &Args) -> Result<()> {
+    let Some(_) = tenant else { return Ok(()) };
+    let mut names = args.texts(TqRegister::ALIASES).unwrap_or_default();
+    names.push(name.to_string());
+    let taken = "SELECT FROM tenant_q.handler
+                  WHERE tenant OPERATOR(pg_catalog.=) '' AND external
+                    AND (name OPERATOR(pg_catalog.=) ANY ($1) OR aliases OPERATOR(pg_catalog.&&) $1)";
+    if exists(taken, &[names.into()])? {
+        return Err(Error::new(
+            SqlState::DUPLICATE_OBJECT,
+            format!("handler \"{name}\" has the name of an external handler of all tenants"),
+        )
+        .detail("The application's workers do its tasks, of whichever tenant they are.")
+        .hint("Choose another name."));
+    }
+    Ok(())
+}
+
+/// The handler is as it was said: whoever it concerns is told.
+fn registered(tenant: Option<&Rc<Tenant>>, name: &str, declared: Declared) -> Result<Ret> {
     if declared == Declared::Same {
         return Ok(Ret::Bool(false));
     }
-    notes::forget_states(tenant.as_ref().map(|t| t.name.as_str()), &name)?;
+    notes::forget_states(tenant.map(|t| t.name.as_str()), name)?;
     announce_registry()?;
     transaction::see_own_writes();
-    if let Some(t) = &tenant {
+    if let Some(t) = tenant {
         // Its held tasks may go on, and others may have to run as another role now.
         if let Ok(fresh) = resolve(Some(&t.name)) {
             wake_if_used(&fresh)?;
@@ -102,6 +162,13 @@ fn whose(args: &Args) -> Result<Option<Rc<Tenant>>> {
     let tenant = if shared { None } else { Some(rights::resolve_owned(args.text(TqRegister::TENANT).as_deref())?) };
     match &tenant {
         None if args.text(TqRegister::TENANT).is_some() => return Err(Error::invalid("shared and tenant exclude each other")),
+        None if args.bool(TqRegister::EXTERNAL) == Some(true) && may_register_external() => {}
+        None if args.bool(TqRegister::EXTERNAL) == Some(true) => {
+            return Err(Error::denied("permission denied to register an external handler for all tenants").hint(format!(
+                "GRANT EXECUTE ON FUNCTION tenant_q.register_external() TO {};",
+                catalog::quote(&catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default())
+            )));
+        }
         None if !sandbox::is_superuser(sandbox::current_user()) => {
             return Err(Error::denied("only a superuser may register a handler for all tenants")
                 .hint("Register it in your tenant: shared => false."));
@@ -111,11 +178,19 @@ fn whose(args: &Args) -> Result<Option<Rc<Tenant>>> {
     Ok(tenant)
 }
 
+/// It is a right like any other: that to call a function which does nothing.
+fn may_register_external() -> bool {
+    let function = signature::resolve("tenant_q.register_external()", &[]);
+    function.is_ok_and(|function| catalog::may_execute(function.oid, sandbox::current_user()))
+}
+
 /// Those that make sense or not whoever registers what.
 fn check_parameters(args: &Args) -> Result<()> {
     limits::check_limits(args.int(TqRegister::MAX_RUNNING), args.text(TqRegister::RATE).as_deref())?;
-    if args.bool(TqRegister::EXTERNAL) == Some(true) {
-        return Err(Error::unsupported("external"));
+    if params(args).is_some() && args.bool(TqRegister::EXTERNAL) != Some(true) {
+        return Err(
+            Error::invalid("params is of external handlers").hint("What a function takes its own parameters say: leave params out.")
+        );
     }
     if let Some(p) = args.int(TqRegister::PRIORITY)
         && i16::try_from(p).is_err()
@@ -178,7 +253,16 @@ fn check_run_as(tenant: Option<&Tenant>, role: &str) -> Result<()> {
 }
 
 /// Its row of the registry.
-fn write(args: &Args, tenant: Option<&Tenant>, name: &str, function: &str, pinned: Option<&Signature>) -> Result<Declared> {
+///
+/// `settings`: of an external one what it takes.
+fn write(
+    args: &Args,
+    tenant: Option<&Tenant>,
+    name: &str,
+    function: &str,
+    pinned: Option<&Signature>,
+    settings: Option<Json>,
+) -> Result<Declared> {
     let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let owner = pinned.and_then(|s| catalog::role_name(s.owner));
     let cells = vec![
@@ -194,11 +278,11 @@ fn write(args: &Args, tenant: Option<&Tenant>, name: &str, function: &str, pinne
         period_cell("expires", args.interval_in_parts(TqRegister::EXPIRES)),
         cell("max_running", args.int(TqRegister::MAX_RUNNING)),
         cell("rate", args.text(TqRegister::RATE)),
-        cell("settings", args.setting(TqRegister::SETTINGS).map(JsonB)),
+        cell("settings", settings.map(JsonB)),
         cell("save", args.bool(TqRegister::SAVE)),
         period_cell("result_ttl", args.interval_in_parts(TqRegister::RESULT_TTL)),
         cell("aliases", args.texts(TqRegister::ALIASES)),
-        cell("external", false),
+        cell("external", args.bool(TqRegister::EXTERNAL) == Some(true)),
         // It was missing, and its tasks are held: that is over.
         cell("missing_since", None::<TimestampWithTimeZone>),
         cell("quarantined", None::<TimestampWithTimeZone>).noted(),

@@ -29,3 +29,4 @@ pub mod tenants;
 pub mod upgrade;
 pub mod views;
 pub mod why;
+pub mod workers;

@@ -4,13 +4,16 @@
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
+use crate::shared::progress::Says;
 use crate::shared::progress::{self, NOTE, STEPS};
 use crate::task::current;
+use crate::work::finish;
 use crate::{shared, sql_functions};
 
-/// tq_progress(fraction, note)
+/// tq_progress(fraction, note, claim)
 fn progress(args: &Args) -> Result<Ret> {
-    if current::current().is_none() {
+    let claim = if args.declares(2) { args.uuid(2) } else { None };
+    if claim.is_none() && current::current().is_none() {
         return Err(Error::state("tq_progress is for handlers, and no task runs in this session"));
     }
     let fraction =
@@ -24,11 +27,18 @@ fn progress(args: &Args) -> Result<Ret> {
             .detail(format!("It is kept in shared memory, in {NOTE} bytes."))
             .hint("Say it shorter, or write it into a table when the task ends."));
     }
+    if let Some(id) = claim {
+        let s = finish::shared()?;
+        let claim = finish::of_caller(&s, id)?;
+        progress::write_note(claim, &note);
+        claim.progress().store((fraction * STEPS).round() as u32 + 1);
+        return Ok(Ret::Void);
+    }
     // A session that runs tasks by itself has no slot: nobody could look.
     if let (Some(s), Some(n)) = (shared::get(), crate::shared::slot::my_slot()) {
         let slot = &s.slots[n];
         progress::write_note(slot, &note);
-        slot.progress.store((fraction * STEPS).round() as u32 + 1);
+        slot.progress().store((fraction * STEPS).round() as u32 + 1);
     }
     Ok(Ret::Void)
 }

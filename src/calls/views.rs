@@ -15,12 +15,14 @@ use crate::postgres::error::Result;
 use crate::postgres::foreign::{self, Served, ServedAs};
 use crate::postgres::rows::{Cell, Row, row};
 use crate::postgres::{activity, catalog, clock, shmem, worker};
-use crate::pure::atomics::GaugeU64;
+use crate::pure::atomics::{GaugeU8, GaugeU64};
 use crate::pure::period::Period;
 use crate::pure::time::{At, Span};
-use crate::pure::word::{SlotState, Word};
+use crate::pure::word::{ClaimState, SlotState, Word};
+use crate::shared::claims::Claim;
 use crate::shared::database::db_state;
 use crate::shared::entry::Entry;
+use crate::shared::takers::{Taker, waits};
 use crate::shared::text::load_text;
 use crate::shared::wakes::{self, Wakes};
 use crate::shared::{self, Shared};
@@ -202,9 +204,45 @@ fn running_rows(_args: &Args) -> Result<Ret> {
             "blocked_by": activity.blocked_by,
             "xmin_age": activity.xmin_age,
             "listed": word.end - word.next,
+            "worker": Cell::Null,
+            "state": "running",
         });
     }
+    for claim in s.used_claims().iter().filter(|claim| claim.is_live() && claim.database.load() == shmem::my_database()) {
+        let owner = catalog::schema_owner(claim.tenant.load()).unwrap_or(0);
+        if all || owner != 0 && rights::sees(owner) {
+            rows.push(claimed(&s, claim));
+        }
+    }
     Ok(Ret::Rows(rows))
+}
+
+/// What a worker outside of the server has taken: its process is the session that it was taken through, or the one that ends it.
+fn claimed(s: &Shared, claim: &Claim) -> Row {
+    let deadline = claim.deadline.load();
+    let (progress, note) = crate::shared::progress::of(claim);
+    let finisher = (claim.load().state == ClaimState::Finishing).then(|| claim.finisher.load());
+    let taker = &s.takers[claim.taker.load() as usize];
+    let pid = finisher.unwrap_or(claim.pid.load());
+    let activity = if finisher.is_none() { activity::of(taker.proc.load().wrapping_sub(1), pid) } else { Default::default() };
+    row! {
+        "tenant": catalog::schema_name(claim.tenant.load()),
+        "id": claim.item_id.load(),
+        "handler": load_text(&claim.handler),
+        "attempt": claim.item_attempts.load() + 1,
+        "pid": pid,
+        "role": catalog::role_name(claim.role.load()),
+        "since": claim.taken_at.load(),
+        "deadline": (deadline > At::UNSET).then_some(deadline),
+        "progress": progress,
+        "note": note,
+        "wait_event": activity.wait_event,
+        "blocked_by": activity.blocked_by,
+        "xmin_age": activity.xmin_age,
+        "listed": 0,
+        "worker": Some(load_text(&taker.name)).filter(|name| !name.is_empty()),
+        "state": if finisher.is_some() { "finishing" } else { "running" },
+    }
 }
 
 /// What a process woke up for, and in vain: two objects, reason → how often.
@@ -253,8 +291,13 @@ fn worker_rows(_args: &Args) -> Result<Ret> {
             "listed": word.end - word.next,
             "wakes": woken,
             "vain": vain,
+            "name": Cell::Null,
+            "host": Cell::Null,
+            "handlers": Cell::Null,
+            "claims": Cell::Null,
         });
     }
+    rows.extend(shared.used_takers().iter().filter(|taker| taker.pid.load() != 0).filter_map(|taker| outside(taker, all)));
     Ok(Ret::Rows(rows))
 }
 
@@ -273,7 +316,36 @@ fn process(kind: &str, pid: u32, database: Option<String>, state: &str, wakes: &
         "listed": Cell::Null,
         "wakes": woken,
         "vain": vain,
+        "name": Cell::Null,
+        "host": Cell::Null,
+        "handlers": Cell::Null,
+        "claims": Cell::Null,
     }
+}
+
+/// A session through which a worker outside of the server takes tasks.
+fn outside(taker: &Taker, all: bool) -> Option<Row> {
+    let (role, claims, since) = (taker.role.load(), taker.claims.load(), taker.since.load());
+    let said = |text: &[GaugeU8]| Some(load_text(text)).filter(|text| !text.is_empty());
+    (all || rights::sees(role)).then(|| {
+        row! {
+            "kind": "external",
+            "pid": taker.pid.load(),
+            "database": worker::database_name(taker.database.load()),
+            "role": catalog::role_name(role),
+            "state": if claims > 0 { "running" } else if taker.waits.load() == waits::WAITS { "waiting" } else { "idle" },
+            "since": since,
+            "tasks_done": Cell::Null,
+            "tasks_failed": Cell::Null,
+            "listed": Cell::Null,
+            "wakes": Cell::Null,
+            "vain": Cell::Null,
+            "name": said(&taker.name),
+            "host": said(&taker.host),
+            "handlers": said(&taker.offers),
+            "claims": claims,
+        }
+    })
 }
 
 /// tenant_q.all_schedule_rows(): rows of tq_all_schedules.

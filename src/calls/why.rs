@@ -19,7 +19,7 @@ use crate::pure::ids::Id;
 use crate::pure::reason::Reason;
 use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
-use crate::pure::word::SlotState;
+use crate::pure::word::{ClaimState, SlotState};
 use crate::shared::{self, Shared, cooldown, share, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
@@ -155,6 +155,18 @@ fn unfinished(tenant: &Rc<Tenant>, row: &Row<Tasks>, id: Id, gone: Option<String
         now,
         slot.is_some(),
     );
+    if let Some(claim) = s.and_then(|s| s.claim_on(tenant.oid, id, created_at)) {
+        let finishing = if claim.load().state == ClaimState::Finishing { ", whose end a transaction is writing" } else { "" };
+        let since = time_json(Some(claim.taken_at.load()));
+        let session = claim.pid.load();
+        reasons.say(
+            "running",
+            format!("since {} in a worker that took it through session {session}{finishing}", since.as_str().unwrap_or("")),
+            &format!("SELECT * FROM tq_running WHERE id = '{id}'"),
+        );
+        interrupted(tenant, row, id, reasons);
+        return Ok(());
+    }
     if let Some(slot) = slot {
         reasons.say(
             "running",
@@ -309,8 +321,7 @@ impl Waiting<'_> {
 
     /// Where it stands, and if nothing else was said, why that is.
     fn of_its_turn(&self, s: &Shared, role: u32, reasons: &mut Reasons) {
-        let of_tenant = s.slots.iter().filter(|slot| slot.tenant.load() == self.tenant.oid);
-        let running: usize = of_tenant.map(|slot| slot.live_items().len()).sum();
+        let running = crate::waits::gate::live_items(s, usize::MAX, self.tenant.oid).count();
         if let Some(max) = self.tenant.max_running.filter(|max| running >= *max as usize) {
             let fix = format!("SELECT tq_set_quota({}, max_running => {})", quote_literal(&self.tenant.name), running + 1);
             let text = format!("{running} tasks of the tenant run, and its quota allows {max} (max_running)");

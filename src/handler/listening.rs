@@ -102,3 +102,24 @@ pub fn require_listener(name: &str, tenant: &str, function: &Signature) -> Resul
             .hint("Let the function take one parameter of type jsonb, or end that with tq_off() and tq_unlisten_table().")
     })
 }
+
+/// Refuses that a handler becomes an external one while it is asked, or somebody is who has to be asked around its call.
+pub fn require_asynchronous(name: &str, tenant: &str) -> Result<()> {
+    let of_tenant = "($2 OPERATOR(pg_catalog.=) '' OR tenant OPERATOR(pg_catalog.=) $2)";
+    let asked = format!(
+        "SELECT FROM tenant_q.listener WHERE {of_tenant}
+            AND (handler OPERATOR(pg_catalog.=) $1 AND event OPERATOR(pg_catalog.=) ANY ('{{enqueue,before_run,after_run}}')
+              OR for_handler OPERATOR(pg_catalog.=) $1 AND event OPERATOR(pg_catalog.=) ANY ('{{before_run,after_run}}'))"
+    );
+    if !crate::tenant::records::exists(&asked, &[name.into(), tenant.into()])? {
+        return Ok(());
+    }
+    Err(outside(format!("handler \"{name}\" can't be external: tq_events has a listener that is called with it"))
+        .hint("End that with tq_off()."))
+}
+
+/// What can only be in the server.
+pub fn outside(message: String) -> Error {
+    Error::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+        .detail("Listeners to enqueue, before_run and after_run are called at once, in the server; a worker's code isn't there.")
+}

@@ -5,6 +5,7 @@
 //! and owner: a function that another role put in its place is not called.
 
 pub mod arguments;
+pub mod external;
 pub mod invoke;
 pub mod listeners;
 pub mod listening;
@@ -15,6 +16,7 @@ pub mod signature;
 
 pub use mend::register;
 
+use crate::handler::external::{EXTERNAL, External};
 use crate::handler::signature::Signature;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::{Error, Result};
@@ -44,8 +46,11 @@ pub struct Handler {
     pub shared: bool,
     /// What it calls, as SQL text.
     pub function: String,
+    /// Its code runs outside of the server.
+    pub external: Option<Rc<External>>,
     /// What it calls was chosen when it was registered; otherwise it is looked up in each tenant's path.
     pinned: bool,
+    /// Of an external one EXTERNAL, by which its tasks' entries are found.
     pub run_as: u32,
     /// What was said of that; None: the schema's owner.
     run_as_name: Option<String>,
@@ -271,6 +276,9 @@ fn roles_of(tenant: &str, name: &str) -> RolesMeant {
 }
 
 fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
+    if row.get(Handlers::EXTERNAL) == Some(true) {
+        return build_external(tenant, row, shared);
+    }
     // A pinned signature is looked up as such: an overload added later is never chosen.
     let identity = row.text(Handlers::IDENTITY);
     let function = identity.clone().or_else(|| row.text(Handlers::FUNCTION)).unwrap_or_default();
@@ -318,35 +326,85 @@ fn build(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
     if let Err(e) = reserved::check_reserved(settings.as_ref()) {
         fault = Some(Fault::Changed(e.message));
     }
-    let stopped = row.has(Handlers::QUARANTINED);
-    let standing = match shared {
-        true => standing_of(tenant, &name),
-        false => Standing { missing_since: row.get(Handlers::MISSING_SINCE), quarantined: stopped },
-    };
-    Handler {
-        name,
-        shared,
-        function,
-        pinned: identity.is_some(),
-        run_as,
-        run_as_name: known.run_as.and_then(catalog::role_name).or_else(|| row.text(Handlers::RUN_AS)),
-        queue: row.text(Handlers::QUEUE),
-        priority: row.get(Handlers::PRIORITY),
-        timeout: row.span(Handlers::TIMEOUT),
-        max_attempts: row.get(Handlers::MAX_ATTEMPTS),
-        retry: row.get(Handlers::RETRY).and_then(|j| serde_json::from_value(j).ok()),
-        expires: row.period(Handlers::EXPIRES),
-        result_ttl: row.period(Handlers::RESULT_TTL),
-        max_running: row.get(Handlers::MAX_RUNNING),
-        rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, Algorithm::Bucket).ok()),
-        settings,
-        aliases: row.get(Handlers::ALIASES).unwrap_or_default(),
-        save: row.get(Handlers::SAVE),
-        quarantined: standing.quarantined || stopped,
-        quarantined_for_all: shared && stopped,
-        missing_since: standing.missing_since,
+    Parts { external: None, pinned: identity.is_some(), function, run_as, run_as_known: known.run_as, settings, fault, signature }
+        .into_handler(tenant, row, shared)
+}
+
+/// The same of one whose code runs outside of the server: what stands in `settings` of others is what it takes.
+fn build_external(tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
+    let name = row.text(Handlers::NAME).unwrap_or_default();
+    let known = roles_of(if shared { "" } else { &tenant.name }, &name).run_as;
+    let mut fault = None;
+    let worker = row.text(Handlers::RUN_AS).map(|role| {
+        known.or_else(|| catalog::role_oid(&role)).unwrap_or_else(|| {
+            fault = Some(Fault::Role { why: format!("role \"{role}\" does not exist"), grant: None });
+            0
+        })
+    });
+    let params = row.get(Handlers::SETTINGS);
+    let (signature, external) = external::of_row(tenant, &name, params.as_ref(), worker).unwrap_or_else(|e| {
+        fault = Some(Fault::Changed(e.message));
+        (None, Rc::new(External::new(vec![], worker)))
+    });
+    Parts {
+        external: Some(external),
+        pinned: true,
+        function: name,
+        run_as: EXTERNAL,
+        run_as_known: known,
+        settings: None,
         fault,
         signature,
+    }
+    .into_handler(tenant, row, shared)
+}
+
+/// What is read of a handler in one way or the other; the rest of its row says the same of both.
+struct Parts {
+    external: Option<Rc<External>>,
+    pinned: bool,
+    function: String,
+    run_as: u32,
+    run_as_known: Option<u32>,
+    settings: Option<serde_json::Value>,
+    fault: Option<Fault>,
+    signature: Option<Signature>,
+}
+
+impl Parts {
+    fn into_handler(self, tenant: &Tenant, row: &Row<Handlers>, shared: bool) -> Handler {
+        let name = row.text(Handlers::NAME).unwrap_or_default();
+        let stopped = row.has(Handlers::QUARANTINED);
+        let standing = match shared {
+            true => standing_of(tenant, &name),
+            false => Standing { missing_since: row.get(Handlers::MISSING_SINCE), quarantined: stopped },
+        };
+        Handler {
+            name,
+            shared,
+            function: self.function,
+            external: self.external,
+            pinned: self.pinned,
+            run_as: self.run_as,
+            run_as_name: self.run_as_known.and_then(catalog::role_name).or_else(|| row.text(Handlers::RUN_AS)),
+            queue: row.text(Handlers::QUEUE),
+            priority: row.get(Handlers::PRIORITY),
+            timeout: row.span(Handlers::TIMEOUT),
+            max_attempts: row.get(Handlers::MAX_ATTEMPTS),
+            retry: row.get(Handlers::RETRY).and_then(|j| serde_json::from_value(j).ok()),
+            expires: row.period(Handlers::EXPIRES),
+            result_ttl: row.period(Handlers::RESULT_TTL),
+            max_running: row.get(Handlers::MAX_RUNNING),
+            rate: row.get(Handlers::RATE).and_then(|r| Rate::parse(r, Algorithm::Bucket).ok()),
+            settings: self.settings,
+            aliases: row.get(Handlers::ALIASES).unwrap_or_default(),
+            save: row.get(Handlers::SAVE),
+            quarantined: standing.quarantined || stopped,
+            quarantined_for_all: shared && stopped,
+            missing_since: standing.missing_since,
+            fault: self.fault,
+            signature: self.signature,
+        }
     }
 }
 
@@ -388,6 +446,10 @@ impl Handler {
         }
         arguments::check(signature, args, code)
     }
+    /// Whether workers outside of the server run its tasks.
+    pub fn is_external(&self) -> bool {
+        self.external.is_some()
+    }
     pub fn is_procedure(&self) -> bool {
         self.signature.as_ref().is_some_and(|s| matches!(s.kind, signature::Kind::Procedure))
     }
@@ -409,6 +471,25 @@ impl Handler {
     }
 }
 
+/// Whether tasks of one of the tenant's external handlers are for workers of another role than this.
+pub fn some_are_for_others(tenant: &Tenant, role: u32) -> Result<bool> {
+    let registry = tenant::registry()?;
+    let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(false) };
+    let mut names = Vec::new();
+    for who in [tenant.name.as_str(), ""] {
+        let of_a_role = |row: &Row<Handlers>| row.get(Handlers::EXTERNAL) == Some(true) && row.has(Handlers::RUN_AS);
+        names.extend(rows_of(&table, who).filter(of_a_role).filter_map(|row| row.text(Handlers::NAME)));
+    }
+    for name in names {
+        if let Some(external) = find(tenant, &name)?.and_then(|handler| handler.external.clone())
+            && !external.may_be_taken_by(role)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A retry policy as tq_backoff makes it, or an error that names the fault.
 pub fn check_retry(retry: &serde_json::Value) -> Result<Policy> {
     let policy: Policy = serde_json::from_value(retry.clone()).map_err(|e| {
@@ -428,6 +509,9 @@ pub fn roles(tenant: &Tenant) -> Result<Vec<u32>> {
     if let Some(table) = Table::open(registry.handler, Access::Read) {
         for who in [tenant.name.as_str(), ""] {
             found.extend(rows_of(&table, who).filter_map(|row| {
+                if row.get(Handlers::EXTERNAL) == Some(true) {
+                    return Some(EXTERNAL);
+                }
                 let name = row.get(Handlers::RUN_AS)?;
                 roles_of(who, row.get(Handlers::NAME)?).run_as.or_else(|| catalog::role_oid(name))
             }));

@@ -180,6 +180,15 @@ impl Args {
             Some(Documents::new((0..count).map(|i| (!*nulls.add(i)).then(|| *values.add(i))).collect()))
         }
     }
+    /// Whether this is no procedure that the client itself has called, outside of a transaction block.
+    pub fn is_atomic(&self) -> bool {
+        // SAFETY: a live call; the context's tag says what it is.
+        unsafe {
+            let context = (*self.0).context;
+            let call = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_CallContext;
+            !call || (*context.cast::<pg_sys::CallContext>()).atomic
+        }
+    }
     /// Of a function that the trigger manager calls; None = somebody else does.
     pub fn trigger(&self) -> Option<crate::postgres::trigger::Fired> {
         // SAFETY: a live call; the context's tag says what it is.

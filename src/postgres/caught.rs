@@ -21,6 +21,8 @@ pub struct Failure {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<Box<str>>,
+    /// Of a worker's: the error's class, as its language has it.
+    pub class: Option<Box<str>>,
     pub place: Option<Box<Place>>,
     /// What this code itself has to say with it.
     pub own: Option<Own>,
@@ -108,6 +110,7 @@ fn failure_of(error: CaughtError) -> Failure {
         message: report.message().to_string(),
         detail: report.detail().map(str::to_string),
         hint: report.hint().map(str::to_string),
+        class: None,
         context: kept.as_ref().and_then(|k| k.context.clone()),
         place: kept.and_then(|k| k.place),
         own: None,

@@ -58,10 +58,6 @@ impl Error {
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(SqlState::INVALID_PARAMETER_VALUE, message)
     }
-    /// 0A000: a parameter that is part of the surface and not available yet.
-    pub fn unsupported(what: &str) -> Self {
-        Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported yet"))
-    }
     /// 42501: the caller lacks a privilege.
     pub fn denied(message: impl Into<String>) -> Self {
         Self::new(SqlState::INSUFFICIENT_PRIVILEGE, message)

@@ -3,6 +3,8 @@
 //! XACT_EVENT_COMMIT is too early for a wake: another process could still see the old catalogs or
 //! wait for the committer's locks. Resource release, phase AFTER_LOCKS, is behind both.
 
+use crate::postgres::call;
+use crate::postgres::error::Result;
 use pgrx::pg_sys;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +18,12 @@ pub enum End {
     Prepared,
 }
 
-/// None of them may fail: atomics and latches only.
+/// None of them but the one that may refuse may fail: atomics and latches only.
 pub struct Callbacks {
     /// It is about to commit, and nobody sees it yet.
     pub before_commit: fn(),
+    /// PREPARE TRANSACTION was given: an error refuses it.
+    pub before_prepare: fn() -> Result<()>,
     /// It has ended, and its locks are out.
     pub ended: fn(End),
     /// A subtransaction has become part of its parent.
@@ -52,6 +56,11 @@ pub fn subtransaction_id() -> u32 {
 }
 
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    if event == pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE
+        && let Some(callbacks) = CALLBACKS.get()
+    {
+        call::answer(callbacks.before_prepare);
+    }
     PREPARED.store(event == pg_sys::XactEvent::XACT_EVENT_PREPARE, Ordering::Relaxed);
     if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT
         && let Some(callbacks) = CALLBACKS.get()

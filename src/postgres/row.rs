@@ -81,6 +81,8 @@ pub struct Row<R> {
     pub in_flux: bool,
     /// This very transaction has inserted it.
     pub own: bool,
+    /// Who has written it; 0 = so long ago that nobody can tell.
+    written_by: u32,
     /// Bytes of what is stored out of line, as it would be in memory.
     pub outside: usize,
     /// Texts that had to be converted to be read.
@@ -136,10 +138,28 @@ impl<R> Row<R> {
                 tid: Tid::of(&(*tuple).t_self),
                 in_flux,
                 own,
+                written_by: if mask & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN {
+                    0
+                } else {
+                    (*(*tuple).t_data).t_choice.t_heap.t_xmin.into_inner()
+                },
                 outside,
                 converted: RefCell::default(),
                 read: (header.t_tableOid.to_u32(), LocalId::now()),
                 of: PhantomData,
+            }
+        }
+    }
+
+    /// Makes sure that what it says can't be undone by a crash: whoever wrote it may have committed without waiting for the disk.
+    pub fn flush(&self) {
+        if self.written_by >= pg_sys::FirstNormalTransactionId.into_inner() {
+            // SAFETY: a transaction that has committed, for the row was seen; what knows how it ended is there while rows have its id.
+            unsafe {
+                let end = pg_sys::TransactionIdGetCommitLSN(pg_sys::TransactionId::from_inner(self.written_by));
+                if end != 0 {
+                    pg_sys::XLogFlush(end);
+                }
             }
         }
     }

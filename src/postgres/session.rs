@@ -166,3 +166,18 @@ pub fn is_valid(name: &str, value: &str) -> bool {
     });
     matches!(checked, Ok(n) if n != 0) && !show(&name).is_empty() | name.to_bytes().contains(&b'.')
 }
+
+/// Where the client of this session is: its address, or '[local]'.
+pub fn client_host() -> String {
+    let host = pgrx::Spi::get_one::<String>("SELECT pg_catalog.host(pg_catalog.inet_client_addr())");
+    host.ok().flatten().unwrap_or_else(|| "[local]".into())
+}
+
+/// Has the system find out within a minute that the client is gone, though nothing is sent; unless somebody has said otherwise.
+pub fn probe_client() {
+    for (name, value) in [(c"tcp_keepalives_idle", "30"), (c"tcp_keepalives_interval", "10"), (c"tcp_keepalives_count", "3")] {
+        if show(name) == "0" {
+            set_session(name, value);
+        }
+    }
+}

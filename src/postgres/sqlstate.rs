@@ -71,6 +71,10 @@ states! {
     VETO = b"TQ005";
     /// A newcomer of the same unique_key does the work.
     SUPERSEDED = b"TQ006";
+    /// A worker's claim is gone: its task isn't that worker's any more.
+    CLAIM_LOST = b"TQ007";
+    /// A worker says that its attempt has failed, and no SQLSTATE.
+    WORKER = b"TQ008";
     /// The row that was run isn't as it was any more.
     FENCED = b"TQF00";
     /// It isn't there any more.
@@ -83,6 +87,11 @@ impl SqlState {
     /// As PostgreSQL packs it into an integer: six bits a character.
     pub fn pack(self) -> i32 {
         self.0.iter().enumerate().fold(0, |code, (i, b)| code | i32::from((b - b'0') & 0x3F) << (6 * i))
+    }
+    /// None: it isn't five digits and capitals.
+    pub fn parse(text: &str) -> Option<SqlState> {
+        let code: [u8; 5] = text.as_bytes().try_into().ok()?;
+        code.iter().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()).then_some(SqlState(code))
     }
     pub fn unpack(code: i32) -> SqlState {
         SqlState(std::array::from_fn(|i| (code >> (6 * i) & 0x3F) as u8 + b'0'))

@@ -209,6 +209,12 @@ pub fn is_in_block(is_top_level: bool) -> bool {
     unsafe { pg_sys::IsInTransactionBlock(is_top_level) }
 }
 
+/// Whether the transaction has written anything, or locked a row.
+pub fn has_xid() -> bool {
+    // SAFETY: reads the transaction's state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
 /// Whether the transaction can write at all.
 pub fn is_writable() -> bool {
     // SAFETY: reads the transaction's state.

@@ -82,6 +82,40 @@ pub fn turn_id(queue: &str) -> Id {
     gate_id("turn", queue)
 }
 
+/// In front of every run's key. No time and no hash of ours begins so and has version 8.
+const RUN: u128 = 0xFFFF << 112 | 0x8 << 76 | 0b10 << 62;
+
+/// What stands in `waits_for` for the tasks of one external handler and one queue, which lie together in the index over it: first
+/// those of one handler, in them those of one queue. Names that share a key share a run; whoever takes looks at the row.
+pub fn run_id(handler: &str, queue: Option<&str>) -> Id {
+    Id(RUN | of_handler(handler) | u128::from(of_queue(queue)))
+}
+
+/// The first and the last key that runs of this handler can have.
+pub fn runs_of(handler: &str) -> (Id, Id) {
+    let first = RUN | of_handler(handler);
+    (Id(first), Id(first | ((1 << 62) - 1)))
+}
+
+/// The first and the last key that any run can have.
+pub const RUNS: (Id, Id) = (Id(0xFFFF << 112), Id::LAST);
+
+/// Whether this is a run's key.
+pub fn is_run(id: Id) -> bool {
+    id.0 & (0xFFFF << 112 | 0xF << 76 | 0b11 << 62) == RUN
+}
+
+/// 48 bits of a handler's name, around the version.
+fn of_handler(handler: &str) -> u128 {
+    let hash = gate_id("handler", handler).0;
+    (hash >> 96) << 80 | (hash & 0xFFF) << 64
+}
+
+/// 62 bits of a queue's name.
+fn of_queue(queue: Option<&str>) -> u64 {
+    gate_id("queue", queue.unwrap_or("default")).low() & ((1 << 62) - 1)
+}
+
 /// The id of a flow's member: as much in the order of time as the flow's own.
 pub fn member_id(flow: Id, n: usize) -> Id {
     numbered(flow, n, 32)

@@ -38,6 +38,10 @@ impl<T: Notes> Nested<T> {
         self.levels.iter().map(|(_, notes)| notes)
     }
 
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.levels.iter_mut().map(|(_, notes)| notes)
+    }
+
     /// A subtransaction is released into its parent.
     pub fn released(&mut self, subtransaction: u32, parent: u32) {
         let Some((id, notes)) = self.levels.pop_if(|(id, _)| *id == subtransaction) else { return };

@@ -175,8 +175,15 @@ impl Policy {
     }
 
     /// Whether an error of this SQLSTATE is worth another attempt.
-    pub fn retries(&self, sqlstate: &str) -> bool {
-        let listed = |list: &[String]| list.iter().any(|l| sqlstate.starts_with(l.as_str()));
+    /// `class`: of a worker's error, as its language has it.
+    pub fn retries(&self, sqlstate: &str, class: Option<&str>) -> bool {
+        let listed = |list: &[String]| {
+            list.iter().any(|l| match is_sqlstate(l) {
+                true => sqlstate.starts_with(l.as_str()) || class == Some(l),
+                // 'stripe.error.' is all of its classes, 'stripe.error.RateLimit' is one.
+                false => class.is_some_and(|class| class == l || l.ends_with('.') && class.starts_with(l.as_str())),
+            })
+        };
         !listed(&self.never_on) && (self.retry_on.is_empty() || listed(&self.retry_on))
     }
 
@@ -197,14 +204,24 @@ impl Policy {
         if self.delays.iter().any(|d| !d.is_finite() || *d < 0.0) {
             return Some("a delay is negative or not a number".into());
         }
-        if self
-            .retry_on
-            .iter()
-            .chain(&self.never_on)
-            .any(|s| s.is_empty() || s.len() > 5 || !s.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase()))
-        {
-            return Some("retry_on and never_on take SQLSTATEs, or their first characters".into());
+        if self.retry_on.iter().chain(&self.never_on).any(|s| !is_sqlstate(s) && !is_class(s)) {
+            return Some(
+                "retry_on and never_on take SQLSTATEs, or their first characters, and classes of errors such as 'requests.Timeout'".into(),
+            );
         }
         None
     }
+}
+
+/// Five characters, or the first of them.
+fn is_sqlstate(text: &str) -> bool {
+    (1..=5).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+}
+
+/// A class of errors as languages write them: names with dots or colons between. What would be a SQLSTATE in capitals is none.
+fn is_class(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '$'));
+    let mistyped = text.len() == 5 && text.contains(|c: char| c.is_ascii_digit()) && is_sqlstate(&text.to_ascii_uppercase());
+    begins && is_name && text.len() <= 200 && !mistyped
 }

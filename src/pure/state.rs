@@ -112,6 +112,8 @@ letters! {
         Queued = b'q',
         /// As queued, but its queue takes turns with others: see waits/turn.rs.
         Turn = b't',
+        /// As queued, to be taken by a worker outside of the server: `waits_for` is its run (pure/ids.rs).
+        External = b'e',
         Waiting = b'w',
         Held = b'h',
         /// Its result says that it is quarantined; this row is what tq_problems finds it by.
@@ -160,13 +162,17 @@ letters! {
 }
 
 impl Stored {
+    /// Those of rows that run when they are due.
+    pub const RUNNABLE: [Stored; 3] = [Stored::Queued, Stored::Turn, Stored::External];
+    /// Those of unfinished tasks.
+    pub const UNFINISHED: [Stored; 6] = [Stored::Queued, Stored::Turn, Stored::External, Stored::Waiting, Stored::Held, Stored::Gated];
     /// Whether it is an unfinished task, and not a note of the engine's.
     pub fn is_task(self) -> bool {
         !matches!(self, Stored::Key | Stored::Link | Stored::Quarantined)
     }
     /// Whether it runs when it is due.
     pub fn is_runnable(self) -> bool {
-        matches!(self, Stored::Queued | Stored::Turn)
+        Stored::RUNNABLE.contains(&self)
     }
 }
 

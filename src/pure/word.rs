@@ -30,6 +30,41 @@ impl Word {
     }
 }
 
+/// How far a worker outside of the server is with a task that it has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    /// Nobody has the place.
+    Free,
+    /// Whoever takes it writes it.
+    Filling,
+    /// A worker has the task.
+    Taken,
+    /// An open transaction ends the task. Whoever would take it away has to wait for that.
+    Finishing,
+}
+
+/// The state of a claim's place, and how often it was given away: a word of one life is none of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimWord {
+    pub life: u64,
+    pub state: ClaimState,
+}
+
+impl ClaimWord {
+    pub fn pack(self) -> u64 {
+        self.life << 2 | self.state as u64
+    }
+    pub fn unpack(word: u64) -> ClaimWord {
+        let state = match word & 3 {
+            0 => ClaimState::Free,
+            1 => ClaimState::Filling,
+            2 => ClaimState::Taken,
+            _ => ClaimState::Finishing,
+        };
+        ClaimWord { life: word >> 2, state }
+    }
+}
+
 /// Who serves the schedules of a database, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheduler {

@@ -8,8 +8,9 @@ use crate::pure::shares::{self, Owner, Says};
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Word};
 use crate::shared::Shared;
+use crate::shared::claims::Claim;
 use crate::shared::share::{self, Pressure};
-use crate::shared::slot::Slot;
+use crate::shared::slot::{Item, Slot};
 use crate::shared::text::load_text;
 use crate::shared_struct;
 
@@ -23,6 +24,10 @@ pub mod kind {
     pub const CRASHED: u32 = 2;
     pub const TIMED_OUT: u32 = 3;
     pub const INTERRUPTED: u32 = 4;
+    /// The worker outside of the server died that had taken it.
+    pub const WORKER: u32 = 5;
+    /// The same where it was over its timeout, and ended for that.
+    pub const WORKER_TIMED_OUT: u32 = 6;
 }
 
 /// In the postmaster, before anything runs: who was it?
@@ -136,9 +141,29 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     if !word.running || word.next == 0 {
         return;
     }
-    let item = slot.item(word.next - 1);
+    let ran = Ran {
+        database: slot.database.load(),
+        tenant: slot.tenant.load(),
+        item: slot.item(word.next - 1),
+        started_at: slot.started_at.load(),
+        deadline: slot.deadline.load(),
+    };
+    note_down(s, &ran, what);
+}
+
+/// An attempt whose end is to be written down.
+struct Ran {
+    database: u32,
+    tenant: u32,
+    item: Item,
+    started_at: At,
+    deadline: At,
+}
+
+/// Atomics only.
+fn note_down(s: &Shared, ran: &Ran, what: u32) {
     let free = |c: &&Culprit| c.kind.compare_exchange(kind::FREE, kind::FILLING).is_ok();
-    let owner = Owner::new(slot.database.load(), slot.tenant.load());
+    let owner = Owner::new(ran.database, ran.tenant);
     // None: the task is simply run again.
     let Some(c) = s.culprits.iter().find(free).or_else(|| {
         let displaced = displace(s.culprits, &s.header.pressure[share::Kind::Culprits as usize], owner);
@@ -149,27 +174,41 @@ fn note(s: &Shared, slot: &Slot, what: u32) {
     }) else {
         return;
     };
-    c.database.store(slot.database.load());
-    c.tenant.store(slot.tenant.load());
-    c.id.store(item.id);
-    c.created_at.store(item.created_at);
-    c.attempts.store(item.attempts);
+    c.database.store(ran.database);
+    c.tenant.store(ran.tenant);
+    c.id.store(ran.item.id);
+    c.created_at.store(ran.item.created_at);
+    c.attempts.store(ran.item.attempts);
     // One that was about to start when its executor ended starts now.
-    let started_at = slot.started_at.load();
-    c.started_at.store(if started_at == At::UNSET { clock::now() } else { started_at });
-    c.deadline.store(slot.deadline.load());
-    c.epoch.store(s.file.epoch.load());
+    c.started_at.store(if ran.started_at == At::UNSET { clock::now() } else { ran.started_at });
+    c.deadline.store(ran.deadline);
+    // Of a worker's end the life that is written down once is its own.
+    let is_worker = matches!(what, kind::WORKER | kind::WORKER_TIMED_OUT);
+    c.epoch.store(if is_worker { clock::monotonic_ns() ^ s.file.epoch.load() } else { s.file.epoch.load() });
     c.claim.store(0);
     c.again.store(At::UNSET);
     c.kind.store(what);
     s.header.culprits.fetch_add(1);
 }
 
+/// A worker has died with this task, or is ended because it went on with it beyond its timeout: the next one to look writes that
+/// down. Before the claim is let go.
+pub fn worker_ended(s: &Shared, claim: &Claim, timed_out: bool) {
+    let ran = Ran {
+        database: claim.database.load(),
+        tenant: claim.tenant.load(),
+        item: claim.item(),
+        started_at: claim.taken_at.load(),
+        deadline: claim.deadline.load(),
+    };
+    note_down(s, &ran, if timed_out { kind::WORKER_TIMED_OUT } else { kind::WORKER });
+}
+
 /// All places are taken: one of what is known least of goes, of whoever has most (share.rs). Never a crash: its count
 /// must be written before anything of its tenant starts.
 fn displace(s: &'static [Culprit], pressure: &Pressure, owner: Owner) -> Option<&'static Culprit> {
     let whose = |c: &Culprit| Owner::new(c.database.load(), c.tenant.load());
-    let ended = |what: u32| matches!(what, kind::TIMED_OUT | kind::INTERRUPTED);
+    let ended = |what: u32| matches!(what, kind::TIMED_OUT | kind::INTERRUPTED | kind::WORKER | kind::WORKER_TIMED_OUT);
     let count = |o: Owner| s.iter().filter(|c| whose(c) == o).count() as u32;
     let says = |c: &Culprit| {
         let may = ended(c.kind.load()) && c.claim.load() == 0;

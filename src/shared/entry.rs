@@ -9,6 +9,7 @@ use crate::pure::atomics::{
     GaugeAt, GaugeI32, GaugeI64, GaugeId, GaugeSpan, GaugeU32, GaugeU64, HandshakeAt, HandshakeI64, HandshakeU32, HandshakeU64, One,
 };
 use crate::pure::shares::Owner;
+use crate::pure::state::Outcome;
 use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::pure::word::Unpark;
@@ -31,6 +32,8 @@ shared_struct! {
         pub tenant: HandshakeU32,
         pub role: GaugeU32,
         pub role_index: GaugeU32,
+        /// Tasks of workers outside of the server may wait that an executor has to look after (entries of the owner's role).
+        pub tidy: HandshakeU32,
         /// Changes when the place is given to another key.
         pub stamp: HandshakeU32,
         /// Enqueuing transactions for which this entry is to stay.
@@ -110,6 +113,30 @@ shared_struct! {
         pub done_last_minute: GaugeU64,
         pub failed_this_minute: GaugeU64,
         pub failed_last_minute: GaugeU64,
+    }
+}
+
+impl Entry {
+    /// An attempt has come to this; None: to nothing that is counted.
+    pub fn count(&self, outcome: Option<Outcome>) {
+        let minute = clock::now().minute();
+        if self.minute.swap(minute) != minute {
+            self.done_last_minute.store(self.done_this_minute.swap(0));
+            self.failed_last_minute.store(self.failed_this_minute.swap(0));
+        }
+        match outcome {
+            Some(Outcome::Done) => {
+                self.done.fetch_add(1);
+                self.done_this_minute.fetch_add(1);
+                self.finished_since_retention.fetch_add(1);
+            }
+            Some(Outcome::Failed) => {
+                self.failed.fetch_add(1);
+                self.failed_this_minute.fetch_add(1);
+                self.finished_since_retention.fetch_add(1);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -261,6 +288,7 @@ impl Shared {
                 && entry.cooldown_until.iter().all(|h| h.load() <= now)
                 && entry.blocked_until.load() == At::UNSET
                 && !self.slots.iter().any(|s| s.state.load() != SlotState::Free && s.tenant.load() == entry.tenant.load())
+                && !self.used_claims().iter().any(|claim| claim.is_live() && claim.tenant.load() == entry.tenant.load())
         };
         let next = |entry: &Entry| entry.next_due.load().min(entry.schedule_due.load());
         // Entries with nothing due at all first; then those whose next work is far away.

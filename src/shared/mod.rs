@@ -16,10 +16,12 @@
 
 pub mod away;
 pub mod blocked;
+pub mod claims;
 pub mod cooldown;
 pub mod counters;
 pub mod culprits;
 pub mod database;
+pub mod endings;
 pub mod entry;
 pub mod gauge;
 pub mod prepared;
@@ -29,6 +31,8 @@ pub mod ready;
 pub mod role;
 pub mod share;
 pub mod slot;
+pub mod stops;
+pub mod takers;
 pub mod text;
 pub mod waiters;
 pub mod wake;
@@ -39,6 +43,7 @@ use crate::pure::atomics::{GaugeAt, GaugeU8, GaugeU32, GaugeU64, HandshakeAt, Ha
 use crate::pure::shares::Tally;
 use crate::pure::time::At;
 pub use crate::pure::word::Word;
+use crate::shared::claims::Claim;
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::culprits::{Culprit, Suspect};
 use crate::shared::database::Db;
@@ -48,6 +53,7 @@ use crate::shared::rates::{RATES, RateUse};
 use crate::shared::role::Role;
 use crate::shared::share::Pressure;
 use crate::shared::slot::Slot;
+use crate::shared::takers::Taker;
 use crate::shared::waiters::Waiter;
 use crate::shared::wakes::Wakes;
 use crate::{settings, shared_struct};
@@ -121,6 +127,14 @@ shared_struct! {
         pub own_in_a_row: [GaugeU32; SLOTS],
         /// Which tables were full lately.
         pub pressure: [Pressure; share::KINDS.len()],
+        /// How many claims there are; no place of `claims`, of `takers` from there on was ever taken.
+        pub claims: HandshakeU32,
+        pub claims_end: HandshakeU32,
+        pub takers_end: HandshakeU32,
+        /// A look has passed by a row that a claim still names, though of an attempt that is over.
+        pub claims_passed_by: HandshakeU32,
+        /// When the launcher looks after claims and takers next (monotonic ns).
+        pub claims_look: HandshakeU64,
         /// The server's TimeZone, by the launcher; odd while it writes.
         pub zone_version: HandshakeU32,
         pub zone: [GaugeU8; 64],
@@ -143,12 +157,16 @@ const MAGIC: u64 = 0x7471_0003_0000_0000 | std::mem::size_of::<Slot>() as u64;
 struct Layout {
     entries: usize,
     waiters: usize,
+    claims: usize,
     rates: usize,
     stats: usize,
     failures: usize,
     counters: usize,
     at_dirty: usize,
     at_due_dirty: usize,
+    at_listed: usize,
+    at_claims: usize,
+    at_takers: usize,
     at_dbs: usize,
     at_waiters: usize,
     at_prepared: usize,
@@ -172,6 +190,7 @@ fn layout() -> Layout {
     let words = entries.div_ceil(64);
     let waiters = shmem::max_sessions();
     let rates = RATES.max(entries * 2);
+    let claims = settings::max_claims();
     let stats = settings::max_stats();
     let failures = settings::failure_ring();
     let counters = Tally::counters(entries);
@@ -183,6 +202,9 @@ fn layout() -> Layout {
     };
     let at_dirty = take(shmem::size_of::<HandshakeU64>(words));
     let at_due_dirty = take(shmem::size_of::<HandshakeU64>(words));
+    let at_listed = take(shmem::size_of::<HandshakeU64>(words));
+    let at_claims = take(shmem::size_of::<Claim>(claims));
+    let at_takers = take(shmem::size_of::<Taker>(waiters));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
     let at_prepared = take(shmem::size_of::<Prepared>(shmem::max_prepared_transactions()));
@@ -201,12 +223,16 @@ fn layout() -> Layout {
     Layout {
         entries,
         waiters,
+        claims,
         rates,
         stats,
         failures,
         counters,
         at_dirty,
         at_due_dirty,
+        at_listed,
+        at_claims,
+        at_takers,
         at_dbs,
         at_waiters,
         at_prepared,
@@ -251,6 +277,10 @@ pub struct Shared {
     pub prepared: &'static [Prepared],
     dirty: &'static [HandshakeU64],
     due_dirty: &'static [HandshakeU64],
+    /// Bit per entry: workers may take tasks there. Under `Lock::Ready`.
+    listed: &'static [HandshakeU64],
+    pub claims: &'static [Claim],
+    pub takers: &'static [Taker],
     entry_hash: &'static [HandshakeU32],
     role_hash: &'static [HandshakeU32],
     pub stats: &'static [Stat],
@@ -299,6 +329,9 @@ fn attach() -> Shared {
         wakes: shmem::slice(l.at_wakes, 1 + DATABASES + SLOTS),
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
+        listed: shmem::slice(l.at_listed, words),
+        claims: shmem::slice(l.at_claims, l.claims),
+        takers: shmem::slice(l.at_takers, l.waiters),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, roles_for(l.entries) * 2),
         stats: shmem::slice(l.at_stats, l.stats),
@@ -332,6 +365,7 @@ pub fn initialise() {
     s.header.secret[1].store(low);
     s.header.started_at.store(crate::postgres::clock::now());
     s.header.sleeping_until.store(At::NEVER);
+    s.header.claims_look.store(u64::MAX);
     for e in s.entries {
         e.heap_child.store(NONE);
         e.heap_next.store(NONE);
@@ -426,10 +460,35 @@ impl Shared {
     pub fn take_due(&self, f: impl FnMut(usize)) {
         take_bits(self.due_dirty, f);
     }
+    /// Workers outside of the server may take tasks of this entry, or not any more. Under `Lock::Ready`.
+    pub fn list(&self, index: u32, listed: bool) {
+        let (word, bit) = (&self.listed[index as usize / 64], 1 << (index % 64));
+        if listed {
+            word.fetch_or(bit);
+        } else {
+            word.fetch_and(!bit);
+        }
+    }
+    /// Entries of which tasks may be taken.
+    pub fn each_listed(&self, mut f: impl FnMut(u32)) {
+        for (w, word) in self.listed.iter().enumerate() {
+            let mut bits = word.load();
+            while bits != 0 {
+                f((w * 64) as u32 + bits.trailing_zeros());
+                bits &= bits - 1;
+            }
+        }
+    }
     pub fn any_dirty(&self) -> bool {
         self.dirty.iter().any(|w| w.load() != 0)
     }
 
+    /// The launcher is to look after claims by then (monotonic ns): it is called if it wouldn't.
+    pub fn look_after_claims_by(&self, at: u64) {
+        if at < self.header.claims_look.fetch_min(at) {
+            self.call_launcher_now();
+        }
+    }
     /// Tells the launcher that something needs it; while it watches anyway, that is enough.
     pub fn call_launcher(&self) {
         if self.header.attention.swap(1) == 0 {

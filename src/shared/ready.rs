@@ -26,7 +26,7 @@ use crate::pure::time::{At, Span};
 use crate::pure::word::Unpark;
 use crate::settings;
 use crate::shared::entry::Entry;
-use crate::shared::role::Role;
+use crate::shared::role::{EXTERNAL, Role};
 use crate::shared::{SLOTS, Shared, blocked};
 
 struct Links<'a>(&'a [Entry]);
@@ -50,6 +50,11 @@ impl crate::pure::heap::Nodes for Links<'_> {
 
 /// Rows of this entry with `run_at >= low_key` may have come. Atomics and one latch only.
 pub fn wake(s: &Shared, index: u32, low_key: At) {
+    wake_for(s, index, low_key, u64::MAX);
+}
+
+/// The same where it is known of which handlers they are (takers.rs), which matters to workers outside of the server only.
+pub fn wake_for(s: &Shared, index: u32, low_key: At, handlers: u64) {
     let e = &s.entries[index as usize];
     let now = clock::now();
     e.low_key.fetch_min(low_key);
@@ -60,7 +65,7 @@ pub fn wake(s: &Shared, index: u32, low_key: At) {
     s.mark_dirty(index);
     let blocked_until = e.blocked_until.load();
     if blocked_until <= now {
-        poke(s, e.role_index.load() as usize);
+        call(s, index, handlers);
     } else if blocked_until != At::NEVER {
         // The end of a pause and the like may have been noted behind what has just come due. One without
         // an end is lifted by somebody, who wakes it.
@@ -116,6 +121,15 @@ fn note_due(s: &Shared, index: u32, at: At) {
     // Otherwise it finds the mark when it wakes up by itself, which is before that.
     if at < s.header.sleeping_until.load() {
         s.call_launcher_now();
+    }
+}
+
+/// Calls somebody for this entry: an executor, or a worker outside of the server.
+fn call(s: &Shared, index: u32, handlers: u64) {
+    let e = &s.entries[index as usize];
+    match e.role.load() {
+        EXTERNAL => s.call_taker(index, handlers),
+        _ => poke(s, e.role_index.load() as usize),
     }
 }
 
@@ -207,6 +221,9 @@ fn enlist(s: &Shared, index: usize) {
     e.vtime.fetch_add(e.debt.swap(0));
     e.vtime.fetch_max(r.floor.load());
     e.heap_in.store(1);
+    if e.role.load() == EXTERNAL {
+        return s.list(index as u32, true);
+    }
     let heap = heap_of(s, r, e);
     heap.store(crate::pure::heap::push(&Links(s.entries), heap.load(), index as u32));
     r.heap_count.fetch_add(1);
@@ -247,6 +264,66 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
     e.served_by.store(slot as u32 + 1);
     e.picker.store(slot as u32 + 1);
     Some(index)
+}
+
+/// Who picks from an entry: its slot + 1, or from here on the place of a worker's session.
+const TAKERS: u32 = 1 << 20;
+
+/// The entry whose turn it is among those of which workers may take tasks; only this taker takes there until `release`. `may`:
+/// whether it may, and may find something; called under a lock.
+pub fn acquire_external(s: &Shared, taker: u32, mut may: impl FnMut(u32, &Entry) -> bool) -> Option<u32> {
+    let _guard = Lock::Ready.exclusive();
+    gather(s);
+    let now = clock::now();
+    let mut first: Option<(u64, u32)> = None;
+    let mut over = Vec::new();
+    s.each_listed(|index| {
+        let e = &s.entries[index as usize];
+        if e.in_use.load() != 1 || e.role.load() != EXTERNAL || e.generation.load() == e.seen.load() || e.blocked_until.load() > now {
+            over.push(index);
+        } else if first.is_none_or(|(least, _)| e.vtime.load() < least) && may(index, e) {
+            first = Some((e.vtime.load(), index));
+        }
+    });
+    for index in over {
+        unlist(s, index);
+    }
+    let (vtime, index) = first?;
+    let e = &s.entries[index as usize];
+    s.roles[e.role_index.load() as usize].floor.fetch_max(vtime);
+    unlist(s, index);
+    e.picker.store(TAKERS + taker);
+    Some(index)
+}
+
+fn unlist(s: &Shared, index: u32) {
+    s.list(index, false);
+    s.entries[index as usize].heap_in.store(0);
+}
+
+/// This entry, for an executor that looks after what workers leave. False: somebody is at it.
+pub fn acquire_to_tidy(s: &Shared, index: u32, slot: usize) -> bool {
+    let _guard = Lock::Ready.exclusive();
+    let e = &s.entries[index as usize];
+    if e.picker.load() != 0 {
+        return false;
+    }
+    if e.heap_in.load() != 0 {
+        unlist(s, index);
+    }
+    e.picker.store(slot as u32 + 1);
+    true
+}
+
+/// A worker's session ends in the midst of taking.
+pub fn release_of_taker(s: &Shared, taker: u32) {
+    for (index, e) in s.entries.iter().enumerate() {
+        if e.picker.load() == TAKERS + taker {
+            e.low_key.store(At::LOWEST);
+            e.generation.fetch_add(1);
+            release(s, index as u32);
+        }
+    }
 }
 
 /// Takes entries off the role's heaps that aren't ready any more (detached meanwhile).
@@ -303,8 +380,8 @@ pub fn release(s: &Shared, index: u32) {
         ready
     };
     if more {
-        // Another executor may help.
-        poke(s, s.entries[index as usize].role_index.load() as usize);
+        // Another one may help.
+        call(s, index, u64::MAX);
     }
 }
 
@@ -400,9 +477,9 @@ pub fn wake_limited(s: &Shared, tenant: u32) {
 }
 
 /// A row of this entry changed and comes due at `at`: now or later.
-pub fn wake_at(s: &Shared, index: u32, at: At) {
+pub fn wake_at(s: &Shared, index: u32, at: At, handlers: u64) {
     if at <= clock::now() {
-        wake(s, index, at);
+        wake_for(s, index, at, handlers);
     } else {
         // The cursor may have passed this place of the index already.
         s.entries[index as usize].low_key.fetch_min(at);

@@ -7,6 +7,9 @@ use crate::shared::Shared;
 use crate::shared::entry::{self, REMOVED};
 use crate::shared_struct;
 
+/// What stands for the role of tasks that no executor runs, because workers outside of the server do: no role has that OID.
+pub const EXTERNAL: u32 = u32::MAX;
+
 shared_struct! {
     /// A role in a database: what executors belong to.
     pub struct Role {

@@ -61,6 +61,17 @@ pub fn running(s: &Shared, schema: u32, id: Id, created_at: At) -> Option<usize>
     s.slots.iter().position(|slot| slot.runs(&Word::load(slot), schema, id, created_at))
 }
 
+/// Since when this incarnation of the tenant's task runs; None: it doesn't.
+pub fn running_since(s: &Shared, schema: u32, id: Id, created_at: At) -> Option<At> {
+    let in_slot = running(s, schema, id, created_at).map(|n| s.slots[n].started_at.load());
+    in_slot.or_else(|| s.claim_on(schema, id, created_at).map(|claim| claim.taken_at.load()))
+}
+
+/// Whether this incarnation of the tenant's task runs: in an executor, or in a worker outside of the server.
+pub fn is_running(s: &Shared, schema: u32, id: Id, created_at: At) -> bool {
+    running(s, schema, id, created_at).is_some() || s.claim_on(schema, id, created_at).is_some()
+}
+
 /// What runs of a tenant by now: which task, created when, since when.
 pub fn all_running(s: &Shared, schema: u32) -> HashMap<(Id, At), At> {
     let mut found = HashMap::new();
@@ -71,6 +82,9 @@ pub fn all_running(s: &Shared, schema: u32) -> HashMap<(Id, At), At> {
             let n = word.next - 1;
             found.insert((slot.item_id(n), slot.item_created_at[n].load()), slot.started_at.load());
         }
+    }
+    for claim in s.claims_of(schema) {
+        found.insert((claim.item_id.load(), claim.item_created_at.load()), claim.taken_at.load());
     }
     found
 }

@@ -4,15 +4,17 @@
 //! (pure/nested.rs), and carried out when its locks and invalidations are out. A rollback does nothing. PREPARE
 //! TRANSACTION puts the notes aside for whoever finishes it (prepared.rs).
 
+use crate::postgres::clock;
+use crate::postgres::error::Result;
 use crate::postgres::release::{self, End};
-use crate::postgres::{clock, worker};
 use crate::pure::ids::Id;
 use crate::pure::nested::{self, Nested};
 use crate::pure::state::Outcome;
 use crate::pure::time::At;
-use crate::pure::word::{self, SlotState, Word};
+use crate::pure::word::ClaimWord;
+use crate::shared::endings::{self, Ending, Endings};
 use crate::shared::entry::{self, EntryRef};
-use crate::shared::{self, Shared, away, counters, database, gauge, prepared, ready, slot, waiters};
+use crate::shared::{self, Shared, away, counters, database, gauge, prepared, ready, stops, waiters};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -28,6 +30,8 @@ pub struct Pending {
     pub correction: Option<gauge::Correction>,
     /// Something was enqueued.
     pub enqueued: bool,
+    /// Of which handlers workers' tasks came (takers.rs).
+    pub handlers: u64,
     pub unpark: bool,
     /// There may be rows that no commit has announced.
     pub found: bool,
@@ -48,6 +52,7 @@ impl Pending {
             added: 0,
             correction: None,
             enqueued: false,
+            handlers: 0,
             unpark: false,
             found: false,
             schedules: false,
@@ -100,6 +105,8 @@ pub struct Notes {
     pub all_waiters: bool,
     /// Databases that workers keep away from until this ends.
     pub left: Vec<away::Away>,
+    /// What it has to do with workers' claims.
+    pub claims: Endings,
     /// A prepared transaction that is being finished.
     pub finishing: Option<Box<prepared::Finishing>>,
 }
@@ -151,6 +158,7 @@ impl nested::Notes for Notes {
             mine.low = mine.low.min(p.low);
             mine.added += p.added;
             mine.enqueued |= p.enqueued;
+            mine.handlers |= p.handlers;
             mine.unpark |= p.unpark;
             mine.found |= p.found;
             mine.schedules |= p.schedules;
@@ -174,6 +182,7 @@ impl nested::Notes for Notes {
         self.flows.extend(later.flows);
         self.all_waiters |= later.all_waiters;
         self.left.extend(later.left);
+        self.claims.absorb(later.claims);
         self.finishing = later.finishing.or(self.finishing.take());
     }
 }
@@ -183,7 +192,7 @@ thread_local! {
 }
 
 fn note<T>(f: impl FnOnce(&mut Notes) -> T) -> T {
-    release::on_transaction_end(|| release::Callbacks { before_commit, ended, released, rolled_back });
+    release::on_transaction_end(|| release::Callbacks { before_commit, before_prepare, ended, released, rolled_back });
     NOTES.with_borrow_mut(|n| f(n.open(release::subtransaction_id())))
 }
 
@@ -192,10 +201,12 @@ fn any(of: impl FnMut(&Notes) -> bool) -> bool {
 }
 
 /// A row with this run_at was added to the entry's tenant; NEVER: it waits for something else than its time.
-pub fn added(entry: EntryRef, run_at: At) {
+/// `handlers`: see takers.rs; 0 where no worker takes it.
+pub fn added(entry: EntryRef, run_at: At, handlers: u64) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);
+        p.handlers |= handlers;
         p.enqueued = true;
     });
 }
@@ -204,6 +215,7 @@ pub fn changed_row(entry: EntryRef, run_at: At) {
     note(|n| {
         let p = n.pending(entry);
         p.low = p.low.min(run_at);
+        p.handlers = u64::MAX;
     });
 }
 /// So many more unfinished tasks are in this entry's tenant.
@@ -283,6 +295,31 @@ pub fn flow_ended(tenant: u32, flow: &counters::Counted, outcome: Outcome, start
     let uncommitted = shared::get().and_then(|s| counters::Uncommitted::new(&s, tenant, flow, outcome, started_at));
     note(|n| n.flows.extend(uncommitted));
 }
+/// A worker has taken a task.
+pub fn taken(place: u32, word: ClaimWord) {
+    note(|n| n.claims.taken.push((place, word)));
+}
+/// A worker's task ends with this transaction.
+pub fn ending(ending: Ending) {
+    note(|n| n.claims.ends.push(ending));
+}
+/// It is known now what the claim's end comes to.
+pub fn ended_as(place: u32, outcome: Outcome) {
+    NOTES.with_borrow_mut(|levels| {
+        let mut noted = levels.all_mut().flat_map(|n| n.claims.ends.iter_mut());
+        if let Some(ending) = noted.find(|ending| ending.place == place) {
+            ending.outcome = Some(outcome);
+        }
+    });
+}
+/// Whether it ends the claim of this place already.
+pub fn is_ending(place: u32) -> bool {
+    any(|n| n.claims.ends.iter().any(|ending| ending.place == place))
+}
+/// An attempt of a worker's has ended: it is counted if that is committed.
+pub fn attempt_ended(tenant: u32, task: &counters::Counted, outcome: Outcome, started_at: At) {
+    flow_ended(tenant, task, outcome, started_at);
+}
 /// The extension came or went in this database.
 pub fn probe_database() {
     note(|n| n.probe = true);
@@ -351,6 +388,10 @@ fn before_commit() {
     });
 }
 
+fn before_prepare() -> Result<()> {
+    if any(|n| !n.claims.is_empty()) { endings::refuse_to_prepare() } else { Ok(()) }
+}
+
 fn enter(s: &Shared, p: &mut Pending) {
     if let Some(e) = s.at(p.entry) {
         e.entered.fetch_add(1);
@@ -379,6 +420,7 @@ fn released(subtransaction: u32, parent: u32) {
 fn rolled_back(subtransaction: u32) {
     NOTES.with_borrow_mut(|n| {
         for dropped in n.rolled_back(subtransaction) {
+            dropped.claims.take_back();
             forget(dropped);
         }
     });
@@ -413,7 +455,7 @@ fn ended(end: End) {
     match end {
         End::Committed => carry_out(&s, &n),
         End::Prepared => prepared::put_aside(&s, &n),
-        End::RolledBack => {}
+        End::RolledBack => n.claims.take_back(),
     }
     prepared::forget_gid();
     forget(n);
@@ -433,6 +475,8 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
     let database = crate::postgres::shmem::my_database();
     let db = || shared.dbs.iter().find(|d| d.database.load() == database && d.state.load() != database::db_state::FREE);
     let mut sweep = notes.sweep;
+    // Before the wakes: whoever they call is to find no claim any more.
+    notes.claims.carry_out(shared);
     // Before the wakes: a tenant may be detached and attached again in one transaction.
     if !notes.detached.is_empty() {
         let detached = |entry: &&entry::Entry| notes.detached.contains(&entry.tenant.load()) && entry.database.load() == database;
@@ -458,7 +502,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
         gauge::add(shared, entry, pending.added, pending.correction);
         let low = if anew { At::LOWEST } else { pending.low };
         if low != At::NEVER {
-            ready::wake_at(shared, pending.entry.index, low);
+            ready::wake_at(shared, pending.entry.index, low, if anew { u64::MAX } else { pending.handlers });
         }
         if pending.added < 0 || low != At::NEVER && !pending.enqueued {
             ready::look_at_lag(shared, pending.entry.index);
@@ -470,8 +514,8 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
     }
     for Stop { tenant, what } in &notes.stops {
         match *what {
-            Stopped::Task { id, created_at } => stop_task(shared, *tenant, id, created_at),
-            Stopped::Beyond(max) => stop_beyond(shared, *tenant, max),
+            Stopped::Task { id, created_at } => stops::stop_task(shared, *tenant, id, created_at),
+            Stopped::Beyond(max) => stops::stop_beyond(shared, *tenant, max),
         }
     }
     waiters::committed(shared, &notes.finished, &notes.groups);
@@ -505,55 +549,5 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
     {
         db.look_again();
         shared.call_launcher();
-    }
-}
-
-/// Stops this incarnation of a task if it runs.
-fn stop_task(s: &Shared, tenant: u32, id: Id, created_at: At) {
-    for slot in s.slots {
-        let word = Word::load(slot);
-        if slot.runs(&word, tenant, id, created_at) {
-            return interrupt(s, slot, word, id, created_at, word::Stop::Cancelled);
-        }
-    }
-}
-
-/// Stops tasks of this tenant beyond the first `max`: whoever has begun last has least to lose.
-fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
-    let database = crate::postgres::shmem::my_database();
-    let mut running = [(At::UNSET, 0); shared::SLOTS];
-    let mut n = 0;
-    for (place, slot) in s.slots.iter().enumerate() {
-        if slot.state.load() == SlotState::Working
-            && slot.database.load() == database
-            && slot.tenant.load() == tenant
-            && Word::load(slot).running
-        {
-            running[n] = (slot.started_at.load(), place);
-            n += 1;
-        }
-    }
-    running[..n].sort_unstable();
-    for (_, place) in running[..n].iter().skip(max) {
-        let slot = &s.slots[*place];
-        let word = Word::load(slot);
-        if word.running && slot.tenant.load() == tenant {
-            let item = slot.item(word.next - 1);
-            interrupt(s, slot, word, item.id, item.created_at, word::Stop::Room);
-        }
-    }
-}
-
-/// Sets the cancel word of a slot and interrupts what it runs.
-fn interrupt(s: &Shared, slot: &slot::Slot, word: Word, id: Id, created_at: At, reason: word::Stop) {
-    slot.cancel_id.store(id);
-    slot.cancel_created_at.store(created_at);
-    slot.cancel_at.store(crate::postgres::clock::monotonic_ns());
-    slot.cancel_signals.store(1);
-    slot.cancel_reason.store(reason);
-    if Word::load(slot) == word {
-        worker::signal(slot.pid.load(), libc::SIGINT);
-        // The launcher repeats it, and terminates in the end.
-        s.call_launcher();
     }
 }

@@ -103,7 +103,12 @@ pub fn record(results: &Table<Results>, row: &Row<Tasks>, end: &End) {
 
 pub fn error_document(failure: &Failure) -> Json {
     let mut error = json!({ "sqlstate": failure.sqlstate, "message": cut(&failure.message) });
-    for (key, text) in [("detail", failure.detail.as_deref()), ("hint", failure.hint.as_deref()), ("context", failure.context.as_deref())] {
+    for (key, text) in [
+        ("detail", failure.detail.as_deref()),
+        ("hint", failure.hint.as_deref()),
+        ("context", failure.context.as_deref()),
+        ("class", failure.class.as_deref()),
+    ] {
         if let Some(t) = text {
             error[key] = cut(t).into();
         }
@@ -115,7 +120,7 @@ pub fn error_document(failure: &Failure) -> Json {
 pub fn last_error(history: Option<Json>, hint: &str) -> Json {
     let last = history.as_ref().and_then(|history| history.as_array()?.last());
     let mut error = json!({ "hint": hint });
-    for key in ["sqlstate", "message", "detail", "context"] {
+    for key in ["sqlstate", "message", "detail", "context", "class"] {
         if let Some(value) = last.and_then(|last| last.get(key)).filter(|value| !value.is_null()) {
             error[key] = value.clone();
         }
@@ -138,7 +143,7 @@ fn cut(text: &str) -> String {
 
 /// One attempt as its task remembers it.
 pub fn attempt_document(attempt: i32, how: AttemptEnd, started_at: At, failure: &Failure) -> Json {
-    json!({
+    let mut document = json!({
         "attempt": attempt,
         "outcome": how.name(),
         "started_at": started_at,
@@ -149,5 +154,9 @@ pub fn attempt_document(attempt: i32, how: AttemptEnd, started_at: At, failure: 
         "hint": failure.hint.as_deref().map(cut),
         "context": failure.context.as_deref().map(cut),
         "pid": std::process::id(),
-    })
+    });
+    if let Some(class) = &failure.class {
+        document["class"] = cut(class).into();
+    }
+    document
 }

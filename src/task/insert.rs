@@ -11,7 +11,7 @@ use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::shared::wake;
 use crate::task::new::{self, NewTask};
-use crate::task::place::Place;
+use crate::task::place::{self, First, Place};
 use crate::task::rules;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -43,11 +43,10 @@ pub fn insert(
     waits_for: Option<Id>,
     handler: Option<&Handler>,
 ) -> Result<()> {
-    let entry = tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))?;
     let now = moment();
     let run_at = new.due(tenant, now);
     let expires = new.expires.or(handler.and_then(|h| h.expires)).map(|expires| rules::expires_at(tenant, run_at.max(now), expires));
-    let options = new.options().column();
+    let options = new.options();
     let meta = match &new.meta {
         Some(meta) => Some(Jsonb::of(meta)),
         None => new::default_meta()?.map(Jsonb::from_value),
@@ -56,7 +55,13 @@ pub fn insert(
     let set_up = tenant.queue(queue);
     let priority = new.priority.or(handler.and_then(|h| h.priority)).or(set_up.and_then(|q| q.priority)).unwrap_or(0);
     let conditional = waits_for.is_some() || !new.depends_on.is_empty();
-    let place = if waits_for.is_some() { Place { state: Stored::Waiting, waits_for } } else { Place::of(tenant, queue) };
+    let first = match handler.filter(|handler| handler.is_external()) {
+        Some(handler) => First::of(tenant, handler, &options, now)?,
+        None => First::Nothing,
+    };
+    let place = if waits_for.is_some() { Place { state: Stored::Waiting, waits_for } } else { Place::of(tenant, queue, handler, first) };
+    let entry = tenant.entry(place::role(tenant, place.state, handler))?;
+    let options = options.column();
     table.insert(&[
         Tasks::ID.to(id),
         Tasks::HANDLER.to(handler.map_or(new.handler.as_str(), |h| h.name.as_str())),
@@ -85,7 +90,7 @@ pub fn insert(
         Tasks::WAITS_FOR.to(place.waits_for),
     ]);
     match entry {
-        Some(entry) => wake::added(entry, if waits_for.is_some() { At::NEVER } else { run_at }),
+        Some(entry) => wake::added(entry, if waits_for.is_some() { At::NEVER } else { run_at }, place.handlers(handler)),
         None if crate::shared::get().is_none() => shmem::warn_not_preloaded(),
         // No room: a sweep finds it.
         None => {}

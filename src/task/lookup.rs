@@ -8,6 +8,7 @@ use crate::postgres::transaction;
 use crate::pure::ids::Id;
 use crate::shared::entry;
 use crate::shared::slot::{GATES, Item};
+use crate::task::place;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 
@@ -38,7 +39,7 @@ pub fn find(table: &Table<Tasks>, item: &Item) -> Option<Row<Tasks>> {
 /// The entry of the role that an unfinished task runs as.
 pub(crate) fn entry_of(tenant: &Tenant, row: &Row<Tasks>) -> Result<Option<entry::EntryRef>> {
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-    tenant.entry(handler.map_or(tenant.owner, |h| h.run_as))
+    tenant.entry(place::role(tenant, row.letter(Tasks::STATE), handler.as_deref()))
 }
 
 /// What is known of a task.

@@ -71,7 +71,7 @@ pub fn count(s: &Shared, tenant: &Tenant, tasks: &Table<Tasks>, most: i64, withi
         let quiet = left == entered && sum(|e| e.entered.load()) == entered;
         let mut rows = 0;
         let mut all = true;
-        for state in [Stored::Queued, Stored::Turn, Stored::Waiting, Stored::Held, Stored::Gated] {
+        for state in Stored::UNFINISHED {
             let mut found = tasks.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]);
             while all && found.pass() {
                 if rows % 256 == 255 {

@@ -28,16 +28,24 @@ enum Kind {
     Declarations,
     /// Who listens to a table.
     Listeners,
+    /// The end of a task that a worker has taken.
+    Claim,
 }
 
-/// `tenant`: the schema that it is locked in; a table for what is locked of that.
-fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
+/// What a lock is known by.
+fn key(tenant: u32, kind: Kind, what: &[u8]) -> Result<u64> {
     let mut hasher = SipHasher24::new_with_key(&tenant::secret()?);
     hasher.write_u32(tenant);
     hasher.write_u16(kind as u16);
     hasher.write(what);
+    Ok(hasher.finish())
+}
+
+/// `tenant`: the schema that it is locked in; a table for what is locked of that.
+fn take(tenant: u32, kind: Kind, what: &[u8]) -> Result<()> {
+    let key = key(tenant, kind, what)?;
     // Whom the scheduler would wait for may hold up all tenants' schedules; it comes again.
-    if lock::acquire(shmem::my_database(), kind as u16, hasher.finish(), !worker::is_scheduler()) {
+    if lock::acquire(shmem::my_database(), kind as u16, key, !worker::is_scheduler()) {
         return Ok(());
     }
     Err(Error::new(SqlState::LOCK_NOT_AVAILABLE, "another transaction of the tenant is enqueuing or defining the same"))
@@ -75,6 +83,20 @@ pub fn declarations(schema: u32) -> Result<()> {
 pub fn listeners(table: u32) -> Result<()> {
     take(table, Kind::Listeners, &[])?;
     invalidation::accept();
+    Ok(())
+}
+
+/// Who is just ending the task of this claim is waited for.
+pub fn claim(tenant: u32, id: Id) -> Result<()> {
+    take(tenant, Kind::Claim, &id.bytes())
+}
+
+/// What `gates` has taken so often is given back before the transaction's end: what was picked is to be seen by others.
+pub fn let_gates_go(tenant: u32, times: usize) -> Result<()> {
+    let key = key(tenant, Kind::Gates, &[])?;
+    for _ in 0..times {
+        lock::release(shmem::my_database(), Kind::Gates as u16, key);
+    }
     Ok(())
 }
 

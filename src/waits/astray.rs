@@ -103,7 +103,7 @@ pub fn lacking_members(tasks: &Table<Tasks>) -> Vec<Id> {
     if awaited.is_empty() {
         return vec![];
     }
-    for state in [Stored::Queued, Stored::Turn, Stored::Waiting, Stored::Held, Stored::Gated] {
+    for state in Stored::UNFINISHED {
         for (nth, row) in rows(state).enumerate() {
             if nth % 1000 == 0 {
                 pgrx::check_for_interrupts!();

@@ -26,7 +26,7 @@ use crate::pure::time::At;
 use crate::shared::wake;
 use crate::task::new::{NewTask, TIME_MAX};
 use crate::task::options::Options;
-use crate::task::place::Place;
+use crate::task::place::{self, Place};
 use crate::task::queue::Queue;
 use crate::task::rules;
 use crate::tenant::Tenant;
@@ -379,8 +379,8 @@ fn due_again(tenant: &Tenant, tasks: &Table<Tasks>, row: &Row<Tasks>) -> std::re
 }
 
 /// What puts it back among the rows that picks walk.
-fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, run_at: At, handler: Option<&Handler>) -> Vec<Set<'a, Tasks>> {
-    let mut changes = Place::of(tenant, row.get(Tasks::QUEUE)).changes().to_vec();
+fn back<'a>(tenant: &Tenant, row: &Row<Tasks>, place: Place, run_at: At, handler: Option<&Handler>) -> Vec<Set<'a, Tasks>> {
+    let mut changes = place.changes().to_vec();
     if run_at > row.get(Tasks::RUN_AT).unwrap_or_default() {
         changes.push(Tasks::RUN_AT.to(run_at));
     }
@@ -424,9 +424,9 @@ pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: 
     loop {
         let run_at = due_again(tenant, tasks, &row)?;
         let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-        if tasks.update(&row, &back(tenant, &row, run_at, handler.as_deref())) == Write::Done {
-            let role = handler.map_or(tenant.owner, |h| h.run_as);
-            if let Some(entry) = tenant.entry(role)? {
+        let place = Place::of_row(tenant, &row, row.get(Tasks::QUEUE), handler.as_deref())?;
+        if tasks.update(&row, &back(tenant, &row, place, run_at, handler.as_deref())) == Write::Done {
+            if let Some(entry) = tenant.entry(place::role(tenant, place.state, handler.as_deref()))? {
                 wake::changed_row(entry, run_at);
             }
             return Ok(true);

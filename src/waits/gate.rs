@@ -21,6 +21,7 @@ use crate::pure::shares::Owner;
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::pure::word::SlotState;
+use crate::shared::claims::Claim;
 use crate::shared::rates::RateFound;
 use crate::shared::slot::{GATES, Item, Slot};
 use crate::shared::{self, Shared};
@@ -92,12 +93,13 @@ pub struct Busy<'a> {
     pub seen: Vec<Id>,
 }
 
-/// What other executors have in their slots of a tenant of this database.
+/// What other executors have in their slots of a tenant of this database, and what workers have taken of it.
 pub fn live_items(s: &Shared, me: usize, tenant: u32) -> impl Iterator<Item = Item> {
     let is_its = move |slot: &Slot| {
         slot.state.load() == SlotState::Working && slot.tenant.load() == tenant && slot.database.load() == shmem::my_database()
     };
-    s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items())
+    let in_slots = s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items());
+    in_slots.chain(s.claims_of(tenant).map(Claim::item))
 }
 
 pub enum Pass {
@@ -148,6 +150,18 @@ impl<'a> Busy<'a> {
             r.until.store(until);
         }
         Ok(())
+    }
+
+    /// The gate that keeps a task waiting, if one does, and until when: nothing is used up.
+    pub fn shut(&self, gates: &[Gate], now: At) -> Option<(Id, Option<At>)> {
+        let is_full = |g: &&Gate| g.max.is_some_and(|max| self.running.get(&g.short()).copied().unwrap_or(0) >= max);
+        if let Some(full) = gates.iter().find(is_full) {
+            return Some((full.key, None));
+        }
+        gates.iter().find_map(|gate| match self.s.rate_used(Owner::here(self.tenant), gate.key) {
+            RateFound::Used(level) => gate.rate?.admit(level, now).err().map(|at| (gate.key, Some(at))),
+            _ => None,
+        })
     }
 
     /// Whether a task may pass all of its gates; if so it has.
@@ -248,12 +262,7 @@ pub fn why(tenant: &Tenant, row: &Row<Tasks>, handler: Option<&Handler>) -> Vec<
     let Some(s) = shared::get() else { return vec![] };
     let mut found = Vec::new();
     for gate in of(tenant, row, handler) {
-        let running: i32 = s
-            .slots
-            .iter()
-            .filter(|x| x.state.load() == SlotState::Working && x.tenant.load() == tenant.oid && x.database.load() == shmem::my_database())
-            .map(|x| x.live_items().iter().filter(|i| i.gates.contains(&gate.short())).count() as i32)
-            .sum();
+        let running = live_items(&s, usize::MAX, tenant.oid).filter(|item| item.gates.contains(&gate.short())).count() as i32;
         let what = match gate.place {
             0 => format!("lock \"{}\"", row.get(Tasks::LOCK_KEY).unwrap_or("")),
             1 => format!("limit \"{}\"", row.get(Tasks::LIMIT_KEY).unwrap_or("")),

@@ -15,25 +15,35 @@ use crate::tenant::columns::Tasks;
 use crate::tenant::queue::Pick;
 
 /// One of the places where due tasks are found.
-pub struct Source {
-    /// None: the common order.
-    queue: Option<Id>,
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The common order.
+    Common,
+    /// The one of workers' tasks.
+    External,
+    /// That of a queue that takes turns: its key.
+    Queue(Id),
 }
 
 impl Source {
-    pub const COMMON: Source = Source { queue: None };
-
-    /// What shared memory names it by; 0 = the common order.
+    /// What shared memory names it by; 0 = the common order, of an entry's tasks.
     pub fn mark(&self) -> u64 {
-        self.queue.map_or(0, |key| key.low() | 1)
+        match self {
+            Source::Common | Source::External => 0,
+            Source::Queue(key) => key.low() | 1,
+        }
     }
     /// The index that has its rows: behind the first column both have priority, due time and id.
     pub fn index(&self) -> &'static Index<Tasks> {
-        if self.queue.is_none() { &Tasks::PICK } else { &Tasks::WAITING }
+        if let Source::Queue(_) = self { &Tasks::WAITING } else { &Tasks::PICK }
     }
     /// The condition on the first column.
     pub fn is_its<'a>(&self) -> Key<'a, Tasks> {
-        self.queue.map_or(Tasks::STATE.equals(Stored::Queued), |queue| Tasks::WAITS_FOR.equals(queue))
+        match self {
+            Source::Common => Tasks::STATE.equals(Stored::Queued),
+            Source::External => Tasks::STATE.equals(Stored::External),
+            Source::Queue(queue) => Tasks::WAITS_FOR.equals(*queue),
+        }
     }
     /// The highest priority present strictly between the two bounds.
     pub fn first_priority(&self, table: &Table<Tasks>, below: Option<i16>, above: Option<i16>) -> Option<i16> {
@@ -52,14 +62,14 @@ pub fn any(tenant: &Tenant) -> bool {
 /// All places, in the order of their turns after `last`, the mark of the one served last.
 pub fn sources(tenant: &Tenant, last: u64) -> Vec<Source> {
     if !any(tenant) {
-        return vec![Source::COMMON];
+        return vec![Source::Common];
     }
     let is = |drawn: bool| {
         // A queue that is picked by priority again is looked at for what is left of its own order.
         let queues = tenant.queues.iter().filter(move |q| q.pick.is_some_and(|p| (p == Pick::Random) == drawn));
-        queues.map(|q| Source { queue: Some(ids::turn_id(&q.name)) })
+        queues.map(|q| Source::Queue(ids::turn_id(&q.name)))
     };
-    let mut order: Vec<Source> = std::iter::once(Source::COMMON).chain(is(false)).collect();
+    let mut order: Vec<Source> = std::iter::once(Source::Common).chain(is(false)).collect();
     let next = order.iter().position(|s| s.mark() == last).map_or(0, |n| n + 1);
     let count = order.len();
     order.rotate_left(next % count);
@@ -71,5 +81,5 @@ pub fn sources(tenant: &Tenant, last: u64) -> Vec<Source> {
 
 /// Whether serving this one moves the turn on: one whose place is drawn doesn't.
 pub fn moves_on(tenant: &Tenant, source: &Source) -> bool {
-    !tenant.queues.iter().any(|q| q.pick == Some(Pick::Random) && Some(ids::turn_id(&q.name)) == source.queue)
+    !tenant.queues.iter().any(|q| q.pick == Some(Pick::Random) && *source == Source::Queue(ids::turn_id(&q.name)))
 }

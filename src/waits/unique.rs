@@ -36,7 +36,7 @@ fn holder(tasks: &Table<Tasks>, key: &str) -> Option<Row<Tasks>> {
 
 fn is_running(tenant: &Tenant, row: &Row<Tasks>) -> bool {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some())
+    shared::get().is_some_and(|s| slot::is_running(&s, tenant.oid, id, created_at))
 }
 
 /// Before a task with a key is written.

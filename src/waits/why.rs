@@ -6,7 +6,6 @@ use crate::postgres::row::Row;
 use crate::postgres::transaction;
 use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
-use crate::shared::slot::Slot;
 use crate::shared::{self, slot};
 use crate::task::document::TaskDocument;
 use crate::tenant::Tenant;
@@ -16,13 +15,13 @@ use std::rc::Rc;
 
 /// The state of an unfinished task at this moment.
 pub fn state(tenant: &Tenant, row: &Row<Tasks>, now: At) -> State {
-    look(tenant, row, now, slot_of(tenant, row).is_some()).0
+    look(tenant, row, now, runs_since(tenant, row).is_some()).0
 }
 
-/// What it runs in.
-fn slot_of(tenant: &Tenant, row: &Row<Tasks>) -> Option<&'static Slot> {
+/// Since when it runs; None: it doesn't.
+fn runs_since(tenant: &Tenant, row: &Row<Tasks>) -> Option<At> {
     let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-    shared::get().and_then(|s| slot::running(&s, tenant.oid, id, created_at).map(|n| &s.slots[n]))
+    shared::get().and_then(|s| slot::running_since(&s, tenant.oid, id, created_at))
 }
 
 /// Its state, and what it has to wait for where no pick has looked at it yet.
@@ -73,10 +72,10 @@ fn paused(tenant: &Tenant, row: &Row<Tasks>, now: At) -> String {
 
 /// The document of an unfinished task, with its state at this moment and the reason why it doesn't run.
 pub fn describe<'a>(tenant: &'a Rc<Tenant>, row: &'a Row<Tasks>, now: At) -> TaskDocument<'a> {
-    let slot = slot_of(tenant, row);
+    let since = runs_since(tenant, row);
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or("")).ok().flatten();
-    let Standing { state, reason } = standing(tenant, row, handler.as_deref(), now, slot.is_some());
-    TaskDocument::unfinished(tenant, row, handler.as_deref(), state, reason, slot.map(|s| s.started_at.load()))
+    let Standing { state, reason } = standing(tenant, row, handler.as_deref(), now, since.is_some());
+    TaskDocument::unfinished(tenant, row, handler.as_deref(), state, reason, since)
 }
 
 /// What a row that no pick has looked at yet has to wait for, for people.

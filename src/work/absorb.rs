@@ -57,5 +57,5 @@ fn is_covered(tenant: &Tenant, row: &Row<Tasks>, other: &Row<Tasks>, key: &str) 
 
 fn is_running(tenant: &Tenant, id: Id, row: &Row<Tasks>) -> bool {
     let created_at = row.get(Tasks::CREATED_AT).unwrap_or_default();
-    shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some())
+    shared::get().is_some_and(|s| slot::is_running(&s, tenant.oid, id, created_at))
 }

@@ -14,6 +14,7 @@ use crate::shared::wake;
 use crate::task::lookup::{self, Found};
 use crate::task::notes;
 use crate::task::options::Options;
+use crate::task::place::{self, First, Place};
 use crate::task::queue::{Queue, only_superuser};
 use crate::task::rules;
 use crate::tenant::columns::{Results, Tasks};
@@ -231,15 +232,27 @@ impl Again {
         }
         let mut options = Options::of_result(row);
         crate::fanout::lines::reopened(&self.tenant, row.get(Results::ID).unwrap_or_default(), &options)?;
-        let mut columns = complete::unfinished_again(&self.tenant, row);
         if self.reset_attempts {
             options.snoozes = None;
+        }
+        let was_done = row.letter(Results::STATE) == Ended::Done;
+        let expires = options.expires.or(handler.expires);
+        let options = ask::options_again(&self.tenant, options, was_done, args.is_some())?;
+        let created_at = row.get(Results::CREATED_AT).unwrap_or_default() + Span::MICROSECOND;
+        let first = First::of(&self.tenant, handler, &options, created_at)?;
+        let place = match wait {
+            Some(on) => Place { state: Stored::Waiting, waits_for: Some(on) },
+            None => Place::of(&self.tenant, row.get(Results::QUEUE), Some(handler), first),
+        };
+        let options = options.column();
+        let mut columns = complete::unfinished_again(place, row);
+        if self.reset_attempts {
             columns.push(Tasks::ATTEMPTS.to(0));
         }
         // Another incarnation, in its old place among those of its group.
-        columns.push(Tasks::CREATED_AT.to(row.get(Results::CREATED_AT).unwrap_or_default() + Span::MICROSECOND));
+        columns.push(Tasks::CREATED_AT.to(created_at));
         columns.push(Tasks::RUN_AT.to(run_at));
-        if let Some(expires) = options.expires.or(handler.expires) {
+        if let Some(expires) = expires {
             columns.push(Tasks::EXPIRES_AT.to(rules::expires_at(&self.tenant, run_at.max(self.now), expires)));
         }
         columns.push(Tasks::ENQUEUED_BY.to(self.room.caller.name.as_str()));
@@ -247,17 +260,13 @@ impl Again {
         if let Some(args) = args {
             columns.push(Tasks::ARGS.to(args));
         }
-        let was_done = row.letter(Results::STATE) == Ended::Done;
-        let options = ask::options_again(&self.tenant, options, was_done, args.is_some())?.column();
         columns.push(Tasks::OPTIONS.to(options.as_ref()));
-        if let Some(on) = wait {
-            columns.push(Tasks::STATE.to(Stored::Waiting));
+        if wait.is_some() {
             columns.push(Tasks::WAITS.to(1));
-            columns.push(Tasks::WAITS_FOR.to(on));
         }
         self.tasks.insert(&columns);
-        if let Some(entry) = self.tenant.entry(handler.run_as)? {
-            wake::added(entry, if wait.is_some() { At::NEVER } else { run_at });
+        if let Some(entry) = self.tenant.entry(place::role(&self.tenant, place.state, Some(handler)))? {
+            wake::added(entry, if wait.is_some() { At::NEVER } else { run_at }, place.handlers(Some(handler)));
         }
         Ok(true)
     }

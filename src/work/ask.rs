@@ -11,7 +11,7 @@ use crate::postgres::relation::{Access, Write};
 use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::types::Jsonb;
-use crate::postgres::{sandbox, session, transaction};
+use crate::postgres::{condition, sandbox, session, transaction};
 use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::slot::Item;
@@ -19,6 +19,7 @@ use crate::task::document::{Seen, TaskDocument};
 use crate::task::lookup;
 use crate::task::new::NewTask;
 use crate::task::options::{Asked, Options};
+use crate::task::place::{self, First, Place};
 use crate::task::queue::Queue;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -96,16 +97,13 @@ pub fn enqueue(queue: &Queue, new: &NewTask, handler: &Handler, id: Id, run_at: 
     Ok(true)
 }
 
-/// Who is still to be asked about a task that is in the table. Not those who came to listen after it was enqueued.
+/// Who is still to be asked about a task that is in the table.
 fn pending(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Result<Vec<Rc<Listener>>> {
-    let mut listening = listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name);
-    if !listening.is_empty() {
-        let asked = Options::of(row).asked;
-        let was_asked = |name: &str| asked.as_ref().is_some_and(|asked| asked.contains(name));
-        let created_at = row.get(Tasks::CREATED_AT).unwrap_or_default();
-        listening.retain(|l| l.created_at <= created_at && !was_asked(&l.handler));
+    // Nobody listens, as a rule: then nothing of the row is looked at.
+    if listeners::listeners(tenant)?.of(Event::Enqueue, &handler.name).is_empty() {
+        return Ok(vec![]);
     }
-    Ok(listening)
+    place::pending(tenant, &handler.name, &Options::of(row), row.get(Tasks::CREATED_AT).unwrap_or_default())
 }
 
 /// Before the task is run an executor of this role asks who runs as it; None: those of the task's own role do.
@@ -115,7 +113,8 @@ pub fn asked_next(tenant: &Tenant, row: &Row<Tasks>, handler: &Handler) -> Resul
             return Ok(Some(asked.run_as));
         }
     }
-    Ok(None)
+    // Its condition is the tenant's code, and no worker's.
+    Ok((handler.is_external() && Options::of(row).only_if.is_some()).then_some(tenant.owner))
 }
 
 /// Asks those about a task's being enqueued who run as the present role, which is `code`'s; returns their names, and
@@ -149,7 +148,16 @@ fn ask_pending(
     Ok((names, others))
 }
 
-/// The same in an executor that isn't the task's own. Whom it has asked is to be noted by `note_asked`.
+/// What an executor that isn't the task's own has found out about it.
+pub struct Answer {
+    /// Listeners who have let it pass.
+    asked: Vec<String>,
+    /// Its condition is true, and was to be asked here.
+    is_true: bool,
+}
+
+/// The same in an executor that isn't the task's own; of an external task its condition is asked as well. What it answers is to be
+/// noted by `note_asked`. None: the condition isn't true.
 pub fn ask_for_others(
     tenant: &Tenant,
     row: &Row<Tasks>,
@@ -157,12 +165,24 @@ pub fn ask_for_others(
     item: &Item,
     started_at: At,
     code: &MayRunCode,
-) -> std::result::Result<Vec<String>, Failure> {
-    ask_pending(tenant, row, handler, item, started_at, code).map(|(names, _)| names)
+) -> std::result::Result<Option<Answer>, Failure> {
+    let (asked, others) = ask_pending(tenant, row, handler, item, started_at, code)?;
+    let mut is_true = false;
+    if handler.is_external()
+        && others.is_empty()
+        && code.role() == tenant.owner
+        && let Some(expression) = Options::of(row).only_if
+    {
+        if !condition::is_true(&expression, code)? {
+            return Ok(None);
+        }
+        is_true = true;
+    }
+    Ok(Some(Answer { asked, is_true }))
 }
 
-/// These need not be asked about the task any more.
-pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::result::Result<(), Failure> {
+/// That need not be asked about the task any more.
+pub fn note_asked(tenant: &Tenant, item: &Item, handler: &Handler, answer: Answer) -> std::result::Result<(), Failure> {
     let table = tenant.open(tenant.task, Access::Write)?;
     let overtaken = || Failure::ours(Own::Fenced, SqlState::FENCED, "the task was changed, cancelled or finished meanwhile");
     let row = lookup::find(&table, item).ok_or_else(overtaken)?;
@@ -171,9 +191,18 @@ pub fn note_asked(tenant: &Tenant, item: &Item, names: Vec<String>) -> std::resu
         Some(Asked::These(names)) => names,
         Some(Asked::All) | None => vec![],
     };
-    asked.extend(names);
+    asked.extend(answer.asked);
     options.asked = Some(Asked::These(asked));
-    match table.update(&row, &[Tasks::OPTIONS.to(options.column().as_ref())]) {
+    if answer.is_true {
+        options.only_if = None;
+    }
+    let first = First::of(tenant, handler, &options, row.get(Tasks::CREATED_AT).unwrap_or_default())?;
+    let options = options.column();
+    let mut changes = vec![Tasks::OPTIONS.to(options.as_ref())];
+    if handler.is_external() {
+        changes.extend(Place::of(tenant, row.get(Tasks::QUEUE), Some(handler), first).changes());
+    }
+    match table.update(&row, &changes) {
         Write::Done => Ok(()),
         Write::Overtaken => Err(overtaken()),
     }

@@ -88,7 +88,7 @@ impl Cancel {
     /// Deletes an unfinished task's row, if it may be cancelled and nobody was first.
     fn take_out(&self, mut row: Row<Tasks>) -> Option<Row<Tasks>> {
         let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
-        let runs = || shared::get().is_some_and(|s| slot::running(&s, self.tenant.oid, id, created_at).is_some());
+        let runs = || shared::get().is_some_and(|s| slot::is_running(&s, self.tenant.oid, id, created_at));
         while row.letter(Tasks::STATE).is_task() && (self.even_running || !runs()) {
             match if self.waits { Some(self.table.delete(&row)) } else { self.table.try_delete(&row) } {
                 Some(Write::Done) => return Some(row),

@@ -13,7 +13,7 @@ use crate::shared::{self, wake};
 use crate::task::lookup::{self, Found};
 use crate::task::new::NewTask;
 use crate::task::options::Options;
-use crate::task::place::Place;
+use crate::task::place::{self, Place};
 use crate::task::queue::only_superuser;
 use crate::task::rules;
 use crate::tenant::Tenant;
@@ -146,18 +146,19 @@ impl Change {
         if (answers || to.expires.is_some()) && (options.is_some() || row.has(Tasks::OPTIONS)) {
             changes.push(Tasks::OPTIONS.to(options.as_ref()));
         }
-        let place = Place::of(tenant, to.queue.as_deref().or(row.get(Tasks::QUEUE)));
+        let place = Place::of_row(tenant, &row, to.queue.as_deref().or(row.get(Tasks::QUEUE)), handler.as_deref())?;
+        let mut state = row.letter(Tasks::STATE);
         if matches!(row.letter(Tasks::STATE), Stored::Held | Stored::Gated) || row.letter(Tasks::STATE).is_runnable() && !place.has(&row) {
             // Whether what kept it still does is found out by the next pick.
             changes.extend(place.changes());
+            state = place.state;
         }
         if tasks.update(&row, &changes) == Write::Overtaken {
             return Ok(false);
         }
         // It stood in place at its gates, perhaps for others who were put aside behind it.
         gate::release(tenant, tasks, &row, handler.as_deref())?;
-        let role = handler.map_or(tenant.owner, |h| h.run_as);
-        if let Some(entry) = tenant.entry(role)? {
+        if let Some(entry) = tenant.entry(place::role(tenant, state, handler.as_deref()))? {
             wake::changed_row(entry, to.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
         }
         Ok(true)

@@ -219,7 +219,7 @@ fn fail_unrun(tenant: &Tenant, tasks: &Table<Tasks>, id: Id, error: Json) -> Res
 }
 
 /// The columns of a finished task's row as an unfinished one's: to run again.
-pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row<Results>) -> Vec<Set<'a, Tasks>> {
+pub fn unfinished_again<'a>(place: Place, row: &'a Row<Results>) -> Vec<Set<'a, Tasks>> {
     let mut columns = vec![
         Tasks::ID.as_in(row, Results::ID),
         Tasks::HANDLER.as_in(row, Results::HANDLER),
@@ -244,7 +244,7 @@ pub fn unfinished_again<'a>(tenant: &Tenant, row: &'a Row<Results>) -> Vec<Set<'
         Tasks::HISTORY.as_in(row, Results::HISTORY),
         Tasks::CRASHES.to(0),
     ];
-    columns.extend(Place::of(tenant, row.get(Results::QUEUE)).changes());
+    columns.extend(place.changes());
     columns
 }
 
@@ -341,7 +341,8 @@ pub fn failed(tenant: &Tenant, item: &Item, handler: Option<&Handler>, started_a
         false => with_entry(row.get(Tasks::HISTORY), end::attempt_document(attempt, *how, started_at, failure)),
     });
     let exhausted = rules.max_attempts > 0 && attempt >= rules.max_attempts;
-    let retries = snoozed || !last && !exhausted && (again.is_some() || rules.policy.retries(failure.sqlstate.as_str()));
+    let retries =
+        snoozed || !last && !exhausted && (again.is_some() || rules.policy.retries(failure.sqlstate.as_str(), failure.class.as_deref()));
     let reclaim = || last::refuse_behind(tenant, &table, &row).and_then(|()| unique::reclaim(tenant, &table, &mut options));
     let superseded = match retries.then(reclaim) {
         Some(Ok(key)) => {
@@ -514,6 +515,12 @@ pub fn park(tenant: &Tenant, items: &[Item]) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(names)
+}
+
+/// The history of a task that its worker gives back, with why.
+pub fn with_release(row: &Row<Tasks>, item: &Item, started_at: At, reason: &str) -> Json {
+    let failure = Failure::new(SqlState::SUCCESSFUL_COMPLETION, reason);
+    with_snooze(row.get(Tasks::HISTORY), end::attempt_document(item.attempts + 1, AttemptEnd::Snoozed, started_at, &failure))
 }
 
 /// One entry for all snoozes of an attempt: the attempts before are not to be pushed out of the history.

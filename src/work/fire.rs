@@ -228,7 +228,7 @@ impl Firing<'_> {
         let Some(unfinished) = found else { return Ok(false) };
         let waits = || {
             let created_at = unfinished.get(Tasks::CREATED_AT).unwrap_or_default();
-            slot::running(self.shared, self.tenant.oid, last, created_at).is_none()
+            !slot::is_running(self.shared, self.tenant.oid, last, created_at)
         };
         match overlap {
             Overlap::Allow => Ok(false),

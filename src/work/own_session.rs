@@ -160,7 +160,7 @@ impl Running {
         let tasks: HashSet<Id> = shared::get().map_or_else(HashSet::new, |s| {
             let database = shmem::my_database();
             let ours = s.slots.iter().filter(|x| x.tenant.load() == tenant.oid && x.database.load() == database);
-            ours.flat_map(|x| x.live_items()).map(|i| i.id).collect()
+            ours.flat_map(|x| x.live_items()).map(|i| i.id).chain(s.claims_of(tenant.oid).map(|claim| claim.item_id.load())).collect()
         });
         let schedule = |id: &Id| table.find(Tasks::ID.equals(*id))?.text(Tasks::SCHEDULE);
         let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
@@ -197,6 +197,9 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> 
     }
     if let Some(pause) = tenant.part_pauses(name, row.get(Tasks::QUEUE), clock::now()).next() {
         return Ok(Some(pause.text()));
+    }
+    if handler.is_external() {
+        return Ok(Some(format!("handler \"{name}\" is external: tq_drain_take hands its tasks out")));
     }
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
@@ -472,6 +475,11 @@ pub fn check_sync(queue: &Queue, new: &NewTask) -> Result<()> {
         return Err(Error::invalid("sync excludes run_at, delay and depends_on").hint("Leave sync out: the task then runs when it is due."));
     }
     let handler = handler::require(&queue.tenant, &new.handler)?;
+    if handler.is_external() {
+        return Err(Error::new(SqlState::FEATURE_NOT_SUPPORTED, format!("handler \"{}\" is external", handler.name))
+            .detail("sync runs a task in your session, and its code is in a worker outside of the server.")
+            .hint("Leave sync out; in tests SELECT * FROM tq_drain_take() hands its tasks out."));
+    }
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
         return Err(Error::denied(format!("handler \"{}\" runs as role \"{role}\"", handler.name))

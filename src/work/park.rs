@@ -14,12 +14,12 @@ use crate::pure::word::{SlotState, Unpark};
 use crate::settings;
 use crate::shared::slot::Item;
 use crate::shared::{Shared, blocked, ready};
-use crate::task::place::Place;
+use crate::task::place::{self, Place};
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend::{self, Answer};
 use crate::waits::{gate, turn};
-use crate::work::scan::Wait;
+use crate::work::look::Wait;
 use crate::work::{complete, review};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -86,6 +86,7 @@ pub fn wait(shared: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks
     entry.unpark.change(Unpark::No, Unpark::Unsure);
     let mut tasks = Vec::new();
     let mut gates = Vec::new();
+    let mut moved = HashSet::new();
     for chunk in rows.chunks(ROWS) {
         transaction::run(|| {
             let table = tenant.open(tenant.task, Access::Write)?;
@@ -112,7 +113,7 @@ pub fn wait(shared: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks
                     }
                     Wait::Turn => {
                         // Lost: somebody else has just changed or ended it.
-                        let _: Write = table.update(&row, &Place::of(tenant, row.get(Tasks::QUEUE)).changes());
+                        moved.extend(move_to_its_place(tenant, &table, &row)?);
                     }
                 }
             }
@@ -132,9 +133,21 @@ pub fn wait(shared: &Shared, index: u32, tenant: &Rc<Tenant>, rows: &[(Row<Tasks
         ready::due(shared, index, clock::now() + Span::of_millis(50));
     }
     // There may be more behind them; what was moved is found where looks have passed by already.
-    let moved = rows.iter().any(|(_, wait)| matches!(wait, Wait::Turn));
-    ready::wake(shared, index, if moved { At::LOWEST } else { At::NEVER });
+    ready::wake(shared, index, if moved.is_empty() { At::NEVER } else { At::LOWEST });
+    let entries = transaction::run(|| moved.into_iter().map(|role| Ok(tenant.entry(role)?)).collect::<Result<Vec<_>, Failure>>())?;
+    for entry in entries.into_iter().flatten().filter(|entry| entry.index != index) {
+        shared.reach(entry, |index| ready::wake(shared, index, At::LOWEST));
+    }
     Ok(())
+}
+
+/// Puts a row into the run that it belongs in; the role whose business it is there. None: somebody else has just changed or
+/// ended it.
+fn move_to_its_place(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>) -> Result<Option<u32>, Failure> {
+    let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
+    let place = Place::of_row(tenant, row, row.get(Tasks::QUEUE), handler.as_deref())?;
+    let done = table.update(row, &place.changes()) == Write::Done;
+    Ok(done.then(|| place::role(tenant, place.state, handler.as_deref())))
 }
 
 /// The row stood in place at its gates, perhaps for others who were put aside behind it.
@@ -244,7 +257,7 @@ fn step(
     for row in &rows {
         let name = row.get(Tasks::HANDLER).unwrap_or("");
         let handler = handler::find(tenant, name)?;
-        let whose = handler.as_ref().map_or(tenant.owner, |handler| handler.run_as);
+        let whose = place::role(tenant, Stored::Held, handler.as_deref());
         if whose != role {
             // Held while its own role could not be had: then it was the owner's, and nobody else has noted when to look.
             let callable = handler.is_some_and(|handler| handler.fault.is_none() && !handler.quarantined);
@@ -266,8 +279,7 @@ fn step(
             Some(handler) if handler.quarantined => {}
             Some(handler) if handler.fault.is_none() => {
                 notes::note_back(tenant, handler)?;
-                // Lost: somebody else has just changed or ended it.
-                let _: Write = table.update(row, &Place::of(tenant, row.get(Tasks::QUEUE)).changes());
+                others.extend(move_to_its_place(tenant, &table, row)?.filter(|role| *role != whose));
             }
             other => {
                 let since =

@@ -26,8 +26,10 @@ use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
+use crate::work::cursors::lower_cursors;
+use crate::work::look::{InSlot, Look, PickedRow, Purpose, Wait};
 use crate::work::park;
-use crate::work::scan::{Found, InSlot, Look, PickedRow, Scan, Wait, lower_cursors};
+use crate::work::scan::{Found, Scan};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -77,19 +79,8 @@ pub fn pick(shared: &Shared, place: usize, index: u32, limit: usize) -> Result<P
     lower_cursors(entry, low);
     let due_before = entry.next_due.swap(At::NEVER);
     // Slots first, snapshot later: see above.
-    let mut in_slots = HashMap::new();
+    let in_slots = in_slots(shared, place, entry.tenant.load());
     let database = shmem::my_database();
-    for (other_place, other) in shared.slots.iter().enumerate() {
-        if other_place != place
-            && other.state.load() == SlotState::Working
-            && other.tenant.load() == entry.tenant.load()
-            && other.database.load() == database
-        {
-            for item in other.live_items() {
-                in_slots.insert(item.id, InSlot { slot: other_place, item });
-            }
-        }
-    }
     // After the slots: who dies with a task notes that first, then leaves its slot.
     let result = if culprits::is_pending(shared, database, entry.tenant.load()) {
         Ok(Picked::Blocked { reason: blocked::Reason::Unrecorded, until: Some(clock::now() + Span::of_millis(200)) })
@@ -106,8 +97,26 @@ pub fn pick(shared: &Shared, place: usize, index: u32, limit: usize) -> Result<P
     result
 }
 
+/// Tasks of the tenant that others' slots or workers' claims name.
+pub(super) fn in_slots(shared: &Shared, me: usize, tenant: u32) -> HashMap<Id, InSlot> {
+    let mut found = HashMap::new();
+    let database = shmem::my_database();
+    for (place, other) in shared.slots.iter().enumerate() {
+        if place != me && other.state.load() == SlotState::Working && other.tenant.load() == tenant && other.database.load() == database {
+            for item in other.live_items() {
+                found.insert(item.id, InSlot { slot: Some(place), item });
+            }
+        }
+    }
+    for claim in shared.claims_of(tenant) {
+        let item = claim.item();
+        found.insert(item.id, InSlot { slot: None, item });
+    }
+    found
+}
+
 /// The entry's tenant; NoTenant where there is none (any more), or the extension is gone.
-fn tenant_of(entry: &Entry) -> Result<Rc<Tenant>, Failure> {
+pub(super) fn tenant_of(entry: &Entry) -> Result<Rc<Tenant>, Failure> {
     tenant::by_oid(entry.tenant.load()).map_err(|error| Failure { own: Some(Own::NoTenant), ..error.into() })
 }
 
@@ -122,7 +131,7 @@ struct LookStart {
 }
 
 /// Why nothing of the tenant is to be picked.
-fn keeps_off(shared: &Shared, tenant: &Tenant, now: At) -> Option<Picked> {
+pub(super) fn keeps_off(shared: &Shared, tenant: &Tenant, now: At) -> Option<Picked> {
     let blocked = |reason, until| Some(Picked::Blocked { reason, until: Some(until) });
     if tenant.suspended.is_some() {
         return blocked(blocked::Reason::Suspended, At::NEVER);
@@ -180,7 +189,17 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
         }
     }
 
-    let look = Look { shared, place, entry, role: entry.role.load(), tenant: &tenant, in_slots: &start.in_slots, now, asks };
+    let look = Look {
+        purpose: Purpose::Run,
+        shared,
+        place,
+        entry,
+        role: entry.role.load(),
+        tenant: &tenant,
+        in_slots: &start.in_slots,
+        now,
+        asks,
+    };
     let sources = turn::sources(&tenant, entry.turn.load());
     let Scan { found, busy, .. } = Scan::walk_all(&look, &table, &sources, room)?;
     let in_vain = found.is_in_vain(entry);
@@ -214,14 +233,7 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
             shared.mark_dirty(index);
         }
     }
-    for InSlot { slot: other, item } in outlived {
-        shared.header.passed_by.fetch_or(1 << other);
-        // Who had left the slot before that bit was there has not seen it.
-        if !shared.slots[other].live_items().iter().any(|live| live.incarnation() == item.incarnation()) {
-            entry.generation.fetch_add(1);
-            shared.mark_dirty(index);
-        }
-    }
+    look_again_behind(shared, index, &tenant, outlived);
     ready::unblock(entry);
     due = due.min(next_unpark(entry, now));
     let unpark = park::take_unpark(shared, place, index);
@@ -232,8 +244,29 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     Ok(Picked::Batch(Batch { tenant, rows, park, wait, unpark, unparks: start.unparks }))
 }
 
+/// Rows were passed by because somebody names a former life of theirs: when that is over they are looked at.
+pub(super) fn look_again_behind(shared: &Shared, index: u32, tenant: &Tenant, outlived: Vec<InSlot>) {
+    for InSlot { slot, item } in outlived {
+        let is_named = match slot {
+            Some(slot) => {
+                shared.header.passed_by.fetch_or(1 << slot);
+                shared.slots[slot].live_items().iter().any(|live| live.incarnation() == item.incarnation())
+            }
+            None => {
+                shared.header.claims_passed_by.store(1);
+                shared.claims_of(tenant.oid).any(|claim| claim.item().incarnation() == item.incarnation())
+            }
+        };
+        // Who had left before the mark was there has not seen it.
+        if !is_named {
+            shared.entries[index as usize].generation.fetch_add(1);
+            shared.mark_dirty(index);
+        }
+    }
+}
+
 /// Since when the first of the rows has waited that this look has left; UNSET: none has. What came meanwhile has waited since now.
-fn note_left(entry: &Entry, generation: u64, oldest: At, now: At) {
+pub(super) fn note_left(entry: &Entry, generation: u64, oldest: At, now: At) {
     entry.oldest_due.store(oldest);
     if entry.generation.load() != generation {
         ready::waits_since(entry, now);
@@ -244,11 +277,11 @@ fn note_left(entry: &Entry, generation: u64, oldest: At, now: At) {
 const PRIORITIES: usize = 100;
 
 /// Since when the first of the tenant's rows could have run; UNSET: none is due, or somebody holds the table.
-fn first_due(tenant: &Tenant, now: At) -> Result<At, Failure> {
+pub(super) fn first_due(tenant: &Tenant, now: At) -> Result<At, Failure> {
     let Ok(Some(table)) = tenant.try_open(tenant.task, Access::Read) else { return Ok(At::UNSET) };
     let table = table.fetch_at_most(0);
     let mut first: Option<At> = None;
-    for state in [Stored::Queued, Stored::Turn] {
+    for state in Stored::RUNNABLE {
         let mut below: Option<i16> = None;
         for _ in 0..PRIORITIES {
             let mut keys = vec![Tasks::STATE.equals(state)];
@@ -265,7 +298,7 @@ fn first_due(tenant: &Tenant, now: At) -> Result<At, Failure> {
 }
 
 /// Wakes entries of other roles whose business some of the rows are.
-fn call_others(shared: &Shared, tenant: &Tenant, found: &Found) -> Result<(), Failure> {
+pub(super) fn call_others(shared: &Shared, tenant: &Tenant, found: &Found) -> Result<(), Failure> {
     if found.homeless
         && let Some(entry) = tenant.entry(tenant.owner)?
     {
@@ -291,7 +324,7 @@ fn write_slot(shared: &Shared, place: usize, rows: &[PickedRow], gates: &[[u64; 
 }
 
 /// When held rows are to be looked at; if it is time for that, asks for it.
-fn next_unpark(entry: &Entry, now: At) -> At {
+pub(super) fn next_unpark(entry: &Entry, now: At) -> At {
     let at = entry.unpark_at.load();
     if at <= At::UNSET {
         return At::NEVER;
@@ -306,7 +339,7 @@ fn next_unpark(entry: &Entry, now: At) -> At {
 }
 
 /// What the sources gave, one of each in turn; notes who was served last.
-fn in_turn<R>(
+pub(super) fn in_turn<R>(
     tenant: &Tenant,
     entry: &Entry,
     sources: &[Source],

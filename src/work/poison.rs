@@ -23,10 +23,12 @@ use crate::pure::state::{AttemptEnd, Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::culprits::{self, Culprit, HANDLER_WINDOW};
+use crate::shared::role::EXTERNAL;
 use crate::shared::slot::Item;
 use crate::shared::{Shared, ready};
 use crate::task;
 use crate::task::end::{self, End};
+use crate::task::place;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::unique;
@@ -100,15 +102,20 @@ fn write_down(shared: &Shared, culprit: &Culprit, what: u32) -> Result<(), Failu
         {
             return Ok(None);
         }
-        if matches!(what, culprits::kind::TIMED_OUT | culprits::kind::INTERRUPTED) {
-            return count_attempt(&tenant, culprit, &row, what == culprits::kind::TIMED_OUT).map(Some);
+        use culprits::kind::{INTERRUPTED, TIMED_OUT, WORKER, WORKER_TIMED_OUT};
+        if matches!(what, TIMED_OUT | INTERRUPTED | WORKER_TIMED_OUT) {
+            return count_attempt(&tenant, culprit, &row, what != INTERRUPTED).map(Some);
         }
-        blame(&tenant, &table, &row, culprit.epoch.load()).map(|()| None)
+        let died = if what == WORKER { Died::Worker } else { Died::Server };
+        blame(&tenant, &table, &row, died, &format!("{:x}", culprit.epoch.load()))?;
+        // A worker's task is there for the next one.
+        let at = (died == Died::Worker).then(|| row.get(Tasks::RUN_AT).unwrap_or_default());
+        Ok(at.map(|at| (EXTERNAL, Some(at))))
     })?;
     transaction::flush_commits();
     if let Some((role, at)) = woken {
         match (at, shared.entry(shmem::my_database(), oid, role), shared.db(shmem::my_database())) {
-            (Some(at), Some(entry), _) => shared.reach(entry, |index| ready::wake_at(shared, index, at)),
+            (Some(at), Some(entry), _) => shared.reach(entry, |index| ready::wake_at(shared, index, at, u64::MAX)),
             (Some(at), None, Some(db)) => shared.seek_at(db, at),
             _ => {}
         }
@@ -147,7 +154,7 @@ fn count_attempt(tenant: &Tenant, culprit: &Culprit, row: &Row<Tasks>, timed_out
         ),
         failure,
     );
-    let role = handler.map_or(tenant.owner, |h| h.run_as);
+    let role = place::role(tenant, row.letter(Tasks::STATE), handler.as_deref());
     if verdict != Verdict::Overtaken {
         crate::shared::counters::failed(&crate::shared::shared(), tenant.oid, role, &task::counted(row), failure, timed_out);
     }
@@ -155,21 +162,29 @@ fn count_attempt(tenant: &Tenant, culprit: &Culprit, row: &Row<Tasks>, timed_out
     Ok((role, at))
 }
 
-fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, epoch: u64) -> Result<(), Failure> {
+/// What went down while a task ran.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Died {
+    Server,
+    /// The process outside of the server that ran it.
+    Worker,
+}
+
+/// One crash more. `life`: of what has died, of which one task is blamed once.
+pub fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, died: Died, life: &str) -> Result<(), Failure> {
     let mut history = match row.get(Tasks::HISTORY) {
         Some(serde_json::Value::Array(h)) => h,
         _ => vec![],
     };
     // The server may go down again between the commit and the word that it is done.
-    let life = format!("{epoch:x}");
-    if history.iter().any(|entry| entry["life"] == life.as_str()) {
+    if history.iter().any(|entry| entry["life"] == life) {
         return Ok(());
     }
     let crashes = row.get(Tasks::CRASHES).unwrap_or(0) + 1;
     let name = row.text(Tasks::HANDLER).unwrap_or_default();
     let convicted = crashes >= settings::max_crashes();
-    let failure =
-        Failure::new(SqlState::INTERNAL_ERROR, format!("the server went down while this task ran, for the {} time", ordinal(crashes)));
+    let what = if died == Died::Server { "the server went down" } else { "the worker died" };
+    let failure = Failure::new(SqlState::INTERNAL_ERROR, format!("{what} while this task ran, for the {} time", ordinal(crashes)));
     history.push(json!({ "life": life, "attempt": row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1, "outcome": "crashed", "started_at": clock::now(), "sqlstate": SqlState::INTERNAL_ERROR, "message": failure.message }));
     let surplus = history.len().saturating_sub(10);
     history.drain(..surplus);
@@ -191,7 +206,8 @@ fn blame(tenant: &Tenant, table: &Table<Tasks>, row: &Row<Tasks>, epoch: u64) ->
     let what = if convicted { "is quarantined" } else { "runs again" };
     let id = row.get(Tasks::ID).unwrap_or_default();
     caught::log_failure(&format!("{} {} {} {what}", caught::one_line(&tenant.name), caught::one_line(&name), id), &failure);
-    blame_handler(tenant, &name, id)
+    // A handler is stopped that takes the server with it, not one whose workers are at an end.
+    if died == Died::Worker { Ok(()) } else { blame_handler(tenant, &name, id) }
 }
 
 /// The task is final, with everything that an end brings about.

@@ -275,13 +275,15 @@ fn ask_listeners(attempt: &Attempt, course: &Course) -> Result<Outcome, Failure>
         let nest = Nest::enter();
         timeout::limit_locks(0);
         course.stage.set(Stage::Handler);
-        let asked = ask::ask_for_others(tenant, row, handler, item, started_at, &code)?;
+        let answer = ask::ask_for_others(tenant, row, handler, item, started_at, &code)?;
         transaction::fire_deferred()?;
         course.check_time(timeout::has_fired())?;
         nest.leave();
         begin_completion(course, started_at);
-        ask::note_asked(tenant, item, asked)?;
-        Ok(Outcome::Asked)
+        match answer {
+            Some(answer) => ask::note_asked(tenant, item, handler, answer).map(|()| Outcome::Asked),
+            None => complete::skipped(tenant, item, None).map(|()| Outcome::Over),
+        }
     })
 }
 
@@ -392,7 +394,7 @@ impl Undone<'_> {
         match verdict {
             Verdict::RetryAt(at) => {
                 // The slot still names the task: lower the cursor before it leaves it.
-                ready::wake_at(shared, index, at);
+                ready::wake_at(shared, index, at, 0);
                 if !is_failure {
                     return Outcome::Over;
                 }

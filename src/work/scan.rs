@@ -14,18 +14,22 @@ use crate::postgres::row::{Row, Tid};
 use crate::postgres::scan::From;
 use crate::postgres::shmem;
 use crate::pure::ids::Id;
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::shared::entry::{CURSORS, Entry};
+
+use crate::shared::role::EXTERNAL;
 use crate::shared::slot::{GATES, Item};
-use crate::shared::{Shared, cooldown, culprits};
+use crate::shared::{cooldown, culprits};
 use crate::task::options::Options;
-use crate::task::place::Place;
+use crate::task::place::{self, Place};
 use crate::task::{self, lookup};
-use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::gate::{self, Busy, Pass};
 use crate::waits::turn::Source;
 use crate::waits::{depend, members};
+use crate::work::cursors::{Moved, cursor_of};
+use crate::work::look::{InSlot, Look, PickedRow, Purpose, Wait};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -33,91 +37,6 @@ use std::rc::Rc;
 /// but not less than the second number.
 const EXAMINED: usize = 1000;
 const EXAMINED_OF_EACH: usize = 100;
-
-/// A row, and its handler if there is one.
-pub type PickedRow = (Row<Tasks>, Option<Rc<Handler>>, Option<At>);
-
-/// What a due row has to wait for.
-pub enum Wait {
-    Tasks(depend::Answer),
-    /// At this gate, behind this task, if one that waits there has stayed in place; else behind what runs.
-    Gate(Id, Option<Id>),
-    /// For its queue's turn, or no longer: it is in the wrong run of rows.
-    Turn,
-}
-
-/// What another executor's slot names, as a pick has found it.
-#[derive(Clone, Copy)]
-pub struct InSlot {
-    pub slot: usize,
-    pub item: Item,
-}
-
-/// Who looks, at what, as of when.
-pub struct Look<'a> {
-    pub shared: &'a Shared,
-    /// Of the own slot.
-    pub place: usize,
-    pub entry: &'a Entry,
-    pub role: u32,
-    pub tenant: &'a Rc<Tenant>,
-    /// Tasks of the tenant that others' slots name.
-    pub in_slots: &'a HashMap<Id, InSlot>,
-    pub now: At,
-    /// Somebody listens to tasks being enqueued.
-    pub asks: bool,
-}
-
-/// How far a cursor may move.
-pub struct Moved {
-    source: u64,
-    priority: i16,
-    time: At,
-    id: Id,
-}
-
-impl Moved {
-    /// Whether the entry's cursor is there already, or further.
-    fn goes_nowhere(&self, entry: &Entry) -> bool {
-        cursor_of(entry, self.source, self.priority).is_some_and(|cursor| (cursor.time, cursor.id) >= (self.time, self.id))
-    }
-
-    pub fn apply(&self, entry: &Entry) {
-        let place = cursor_place(entry, self.source, self.priority).or_else(|| (0..CURSORS).find(|c| entry.cursor_set[*c].load() == 0));
-        // With more priorities than places the last place changes hands.
-        let place = place.unwrap_or(CURSORS - 1);
-        entry.cursor_source[place].store(self.source);
-        entry.cursor_priority[place].store(self.priority as i32);
-        entry.cursor_time[place].store(self.time);
-        entry.cursor_id[place].store(self.id);
-        entry.cursor_set[place].store(1);
-    }
-}
-
-/// A row came to be due at `low`: no cursor may be behind it.
-pub fn lower_cursors(entry: &Entry, low: At) {
-    if low == At::NEVER {
-        return;
-    }
-    for place in 0..CURSORS {
-        if low <= entry.cursor_time[place].load() {
-            entry.cursor_time[place].store(low);
-            entry.cursor_id[place].store(Id::NIL);
-        }
-    }
-}
-
-fn cursor_place(entry: &Entry, source: u64, priority: i16) -> Option<usize> {
-    (0..CURSORS).find(|c| {
-        entry.cursor_set[*c].load() == 1 && entry.cursor_source[*c].load() == source && entry.cursor_priority[*c].load() as i16 == priority
-    })
-}
-
-fn cursor_of(entry: &Entry, source: u64, priority: i16) -> Option<From> {
-    let place = cursor_place(entry, source, priority)?;
-    let id = entry.cursor_id[place].load();
-    Some(From { time: entry.cursor_time[place].load(), id })
-}
 
 /// What a walk brings.
 pub struct Found {
@@ -146,6 +65,10 @@ pub struct Found {
     pub outlived: Vec<InSlot>,
     /// Rows looked at that nobody can take now, whoever looks.
     untouchable: usize,
+    /// Rows that workers don't offer to do.
+    pub foreign: bool,
+    /// Rows that have ended without running: an executor is to say so.
+    pub doomed: bool,
 }
 
 impl Found {
@@ -165,6 +88,8 @@ impl Found {
             asking: HashMap::new(),
             outlived: Vec::new(),
             untouchable: 0,
+            foreign: false,
+            doomed: false,
         }
     }
 
@@ -185,18 +110,18 @@ enum Hindrance {
 }
 
 pub struct Scan<'a> {
-    look: &'a Look<'a>,
+    pub(super) look: &'a Look<'a>,
     pub found: Found,
     /// Rows of the batch, and how many of them there may be once the present source is walked.
     room: usize,
     share: usize,
     /// Rows looked at, and how many may be while the present source is walked.
-    examined: usize,
-    may_examine: usize,
+    pub(super) examined: usize,
+    pub(super) may_examine: usize,
     /// The batch, or the source's share of it, is full.
-    full: bool,
+    pub(super) full: bool,
     /// Enough rows were looked at for one turn.
-    cut: bool,
+    pub(super) cut: bool,
     /// What passes the tenant's gates at present: looked at when the first row has any.
     pub busy: Option<Busy<'a>>,
     /// Rows found at shut gates, and the first one at each whose rate is used up.
@@ -207,11 +132,28 @@ pub struct Scan<'a> {
     last_handler: Option<(String, Option<Rc<Handler>>)>,
     /// When what the present row has waited for was over.
     met: Option<At>,
+    /// What the present row waits for will never be.
+    never: bool,
 }
 
 impl<'a> Scan<'a> {
     /// Takes due rows of all sources, `room` at most.
     pub fn walk_all(look: &'a Look<'a>, table: &Table<Tasks>, sources: &[Source], room: usize) -> Result<Scan<'a>, Failure> {
+        Self::each_source(look, sources.iter(), room, |scan, source| scan.walk(table, source))
+    }
+
+    /// The same of workers' tasks: each source is some runs of rows that share one order.
+    pub fn walk_runs(look: &'a Look<'a>, table: &Table<Tasks>, groups: &[Vec<Id>], room: usize) -> Result<Scan<'a>, Failure> {
+        Self::each_source(look, groups.iter(), room, |scan, runs| scan.merge(table, runs))
+    }
+
+    fn each_source<S>(
+        look: &'a Look<'a>,
+        sources: impl ExactSizeIterator<Item = S>,
+        room: usize,
+        mut walk: impl FnMut(&mut Scan<'a>, S) -> Result<(), Failure>,
+    ) -> Result<Scan<'a>, Failure> {
+        let count = sources.len();
         let mut scan = Scan {
             look,
             found: Found::nothing(),
@@ -227,15 +169,16 @@ impl<'a> Scan<'a> {
             busy_schedules: None,
             last_handler: None,
             met: None,
+            never: false,
         };
-        scan.found.ends.reserve(sources.len());
-        for (nth, source) in sources.iter().enumerate() {
+        scan.found.ends.reserve(count);
+        for (nth, source) in sources.enumerate() {
             let have = scan.found.rows.len();
             // What one leaves is the next ones'.
-            scan.share = have + scan.room.saturating_sub(have).div_ceil(sources.len() - nth);
-            scan.may_examine = scan.examined + (EXAMINED / sources.len()).max(EXAMINED_OF_EACH);
+            scan.share = have + scan.room.saturating_sub(have).div_ceil(count - nth);
+            scan.may_examine = scan.examined + (EXAMINED / count).max(EXAMINED_OF_EACH);
             (scan.full, scan.cut) = (false, false);
-            scan.walk(table, source)?;
+            walk(&mut scan, source)?;
             scan.found.exhausted &= !scan.full && !scan.cut;
             scan.found.ends.push(scan.found.rows.len());
         }
@@ -310,18 +253,18 @@ impl<'a> Scan<'a> {
         self.look_again(next.and_then(|row| row.get(Tasks::RUN_AT)).unwrap_or(At::NEVER));
     }
 
-    fn has_its_share(&self) -> bool {
+    pub(super) fn has_its_share(&self) -> bool {
         self.found.rows.len() >= self.room.min(self.share)
     }
 
     /// A row that could be taken since `due` is left.
-    fn leave(&mut self, due: At) {
+    pub(super) fn leave(&mut self, due: At) {
         if self.found.oldest == At::UNSET || due < self.found.oldest {
             self.found.oldest = due;
         }
     }
 
-    fn look_again(&mut self, at: At) {
+    pub(super) fn look_again(&mut self, at: At) {
         self.found.due = self.found.due.min(at);
     }
 
@@ -331,7 +274,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether the row is this entry's, so that its cursor must not pass it.
-    fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (At, Id)) -> Result<bool, Failure> {
+    pub(super) fn consider(&mut self, table: &Table<Tasks>, row: Row<Tasks>, key: (At, Id)) -> Result<bool, Failure> {
         let look = self.look;
         let (run_at, id) = key;
         if let Some(other) = look.in_slots.get(&id) {
@@ -348,14 +291,30 @@ impl<'a> Scan<'a> {
             self.leave(task::due(&row));
             return Ok(true);
         }
-        self.met = None;
+        (self.met, self.never) = (None, false);
         let handler = self.handler_of(&row)?;
-        let role = handler.as_ref().map_or(look.tenant.owner, |handler| handler.run_as);
+        if let Purpose::Take(offers) = look.purpose
+            && let Some(handler) = handler.as_ref().filter(|handler| handler.is_external())
+            && !offers.has(handler, row.get(Tasks::QUEUE))
+        {
+            // Other workers' business.
+            self.found.foreign = true;
+            return Ok(true);
+        }
+        let state = row.letter(Tasks::STATE);
+        let role = place::role(look.tenant, state, handler.as_deref());
         let asked_by = match &handler {
-            Some(handler) if look.asks => crate::work::ask::asked_next(look.tenant, &row, handler)?,
+            Some(handler) if look.asks || handler.is_external() && state != Stored::External => {
+                crate::work::ask::asked_next(look.tenant, &row, handler)?
+            }
             _ => None,
         };
         if role != look.role {
+            if look.role == EXTERNAL {
+                // Its handler's code runs in the server now, or there is none: it belongs among the others.
+                self.found.wait.push((row, Wait::Turn));
+                return Ok(true);
+            }
             // Another executor's business; its entry has been woken for it. But for what is asked first: then what
             // keeps the task from running is theirs to look at all the same.
             if asked_by == Some(look.role) && self.would_run(table, &row, handler.as_deref())? {
@@ -367,6 +326,14 @@ impl<'a> Scan<'a> {
             return Ok(false);
         }
         let expired = depend::is_expired(look.tenant, table, &row, look.now)?;
+        // An executor's part of a worker's task.
+        if asked_by == Some(look.role)
+            && handler.as_ref().is_some_and(|handler| handler.is_external())
+            && self.would_run(table, &row, handler.as_deref())?
+        {
+            self.push(row, handler, [0; GATES]);
+            return Ok(true);
+        }
         match self.hindrance(table, &row, run_at, handler.as_deref(), expired, asked_by)? {
             None => {
                 let (due, have) = (task::due(&row), self.found.rows.len());
@@ -404,7 +371,7 @@ impl<'a> Scan<'a> {
         asked_by: Option<u32>,
     ) -> Result<Option<Hindrance>, Failure> {
         let Look { tenant, now, .. } = *self.look;
-        if !Place::of(tenant, row.get(Tasks::QUEUE)).has(row) {
+        if !Place::of_row(tenant, row, row.get(Tasks::QUEUE), handler)?.has(row) {
             return Ok(Some(Hindrance::Wait(Wait::Turn)));
         }
         // Nobody is called for one: it ends as soon as what it waits for has.
@@ -422,7 +389,7 @@ impl<'a> Scan<'a> {
             let results = tenant.open(tenant.result, Access::Read)?;
             match depend::look(table, &results, row) {
                 depend::Answer::Ready => self.met = depend::met(&results, row),
-                depend::Answer::Never(_) => {}
+                depend::Answer::Never(_) => self.never = true,
                 depend::Answer::Soon => {
                     self.look_again(now + Span::of_millis(100));
                     self.found.untouchable += 1;
@@ -443,7 +410,25 @@ impl<'a> Scan<'a> {
 
     /// Takes a row that nothing but its gates may keep from running, if there is room for it.
     fn take(&mut self, row: Row<Tasks>, handler: Option<Rc<Handler>>, expired: bool) -> Result<(), Failure> {
-        let Look { shared, place, tenant, now, .. } = *self.look;
+        let Look { shared, place, tenant, now, purpose, .. } = *self.look;
+        let over = match purpose {
+            Purpose::Run => false,
+            // Raw rows can say anything: what doesn't fit is handed to nobody.
+            _ => expired || self.never || handler.as_ref().is_some_and(|h| h.check_args(row.document(Tasks::ARGS).as_ref(), None).is_err()),
+        };
+        match purpose {
+            // Nobody takes what has ended: it waits for an executor.
+            Purpose::Take(_) if over => {
+                self.found.doomed = true;
+                return Ok(());
+            }
+            Purpose::Tidy if over => {
+                self.push(row, handler, [0; GATES]);
+                return Ok(());
+            }
+            Purpose::Tidy => return self.look_at_its_gates(row, handler.as_deref()),
+            Purpose::Run | Purpose::Take(_) => {}
+        }
         // A procedure gets an executor of its own: nothing else in its batch.
         let procedure = handler.as_ref().is_some_and(|handler| handler.is_procedure());
         if procedure && !self.found.rows.is_empty() {
@@ -451,7 +436,9 @@ impl<'a> Scan<'a> {
             self.full = true;
             return Ok(());
         }
-        let suspect = culprits::must_be_alone(shared, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
+        // What runs in no process of the server's can't crash it.
+        let suspect = handler.as_ref().is_none_or(|handler| !handler.is_external())
+            && culprits::must_be_alone(shared, shmem::my_database(), tenant.oid, row.get(Tasks::HANDLER).unwrap_or(""));
         if suspect && !(self.found.rows.is_empty() && culprits::may_take_alone(shared, place)) {
             // Another one runs, or others are in this batch already: soon.
             self.look_again(now + Span::of_millis(50));
@@ -491,6 +478,23 @@ impl<'a> Scan<'a> {
             self.room = 1;
         }
         self.push(row, handler, passed);
+        Ok(())
+    }
+
+    /// A row that is for workers: whether it is to be put aside.
+    fn look_at_its_gates(&mut self, row: Row<Tasks>, handler: Option<&Handler>) -> Result<(), Failure> {
+        let Look { shared, place, tenant, now, .. } = *self.look;
+        let gates = gate::of(tenant, &row, handler);
+        if gates.is_empty() {
+            return Ok(());
+        }
+        let busy = match &mut self.busy {
+            Some(busy) => busy,
+            none => none.insert(Busy::look(shared, place, tenant.oid)?),
+        };
+        if let Some((gate, until)) = busy.shut(&gates, now) {
+            self.wait_at(row, gate, until);
+        }
         Ok(())
     }
 

@@ -208,7 +208,7 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     let table = table.fetch_at_most(0);
     let now = clock::now();
     let mut due = At::NEVER;
-    for state in [Stored::Queued, Stored::Turn] {
+    for state in Stored::RUNNABLE {
         let mut below: Option<i16> = None;
         while due > now {
             let mut keys = vec![Tasks::STATE.equals(state)];

@@ -129,7 +129,7 @@ pub fn last_status(tenant: &Tenant, row: &Row<Schedules>, tasks: &Table<Tasks>, 
         Found::Finished(result) => Some(result.letter(Results::STATE).seen().name()),
         Found::Unfinished(task) => {
             let created_at = task.get(Tasks::CREATED_AT).unwrap_or_default();
-            let running = shared::get().is_some_and(|s| slot::running(&s, tenant.oid, id, created_at).is_some());
+            let running = shared::get().is_some_and(|s| slot::is_running(&s, tenant.oid, id, created_at));
             let (attempts, run_at) = (task.get(Tasks::ATTEMPTS).unwrap_or(0), task.get(Tasks::RUN_AT).unwrap_or_default());
             Some(state::unfinished(task.letter(Tasks::STATE), attempts, run_at, clock::now(), running).name())
         }

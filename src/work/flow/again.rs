@@ -12,6 +12,7 @@ use crate::pure::time::{At, Span};
 use crate::shared::wake;
 use crate::task::lookup::{self, Found};
 use crate::task::options::Options;
+use crate::task::place::{First, Place};
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::rights::Caller;
 use crate::tenant::{Tenant, lock};
@@ -207,7 +208,7 @@ impl FlowAgain<'_> {
         self.opened.borrow_mut().push(id);
         let now = clock::now();
         let waits = members > 0 || wait.is_some();
-        let mut columns = complete::unfinished_again(self.tenant, row);
+        let mut columns = complete::unfinished_again(Place::of(self.tenant, row.get(Results::QUEUE), None, First::Nothing), row);
         columns.extend([
             // Another incarnation, in its old place.
             Tasks::CREATED_AT.to(row.get(Results::CREATED_AT).unwrap_or_default() + Span::MICROSECOND),
@@ -220,7 +221,7 @@ impl FlowAgain<'_> {
         }
         self.tasks.insert(&columns);
         if let Some(entry) = self.tenant.entry(self.tenant.owner)? {
-            wake::added(entry, if waits { At::NEVER } else { now });
+            wake::added(entry, if waits { At::NEVER } else { now }, 0);
         }
         Ok(id)
     }

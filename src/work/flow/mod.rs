@@ -255,7 +255,7 @@ impl<'a> Making<'a, '_> {
             Tasks::META.to(meta.as_ref()),
         ]);
         if let Some(entry) = queue.tenant.entry(queue.tenant.owner)? {
-            wake::added(entry, At::NEVER);
+            wake::added(entry, At::NEVER, 0);
         }
         match step {
             None if is_empty => self.empty.push(level.id),

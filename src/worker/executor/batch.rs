@@ -20,9 +20,9 @@ use crate::shared::{BATCH, blocked, counters, culprits, ready, waiters};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::gate;
+use crate::work::look::PickedRow;
 use crate::work::pick::{self, Batch, Picked};
-use crate::work::scan::PickedRow;
-use crate::work::{park, retention, run};
+use crate::work::{park, retention, run, tidy};
 use std::rc::Rc;
 
 /// A tenant whose settings can't be set is looked at again after so long.
@@ -136,6 +136,7 @@ impl Executor {
         if batch.unpark {
             park::unpark(shared, self.place, index, &batch.tenant);
         }
+        tidy::tidy(shared, self.place, index, &batch.tenant);
     }
 
     fn park(&self, index: u32, tenant: &Rc<Tenant>, items: &[slot::Item], unparks: u64) {
@@ -273,24 +274,10 @@ impl Executor {
     }
 
     fn count(&self, entry: &Entry, outcome: Outcome) {
-        let minute = clock::now().minute();
-        if entry.minute.swap(minute) != minute {
-            entry.done_last_minute.store(entry.done_this_minute.swap(0));
-            entry.failed_last_minute.store(entry.failed_this_minute.swap(0));
-        }
+        entry.count(Some(outcome));
         match outcome {
-            Outcome::Done => {
-                entry.done.fetch_add(1);
-                entry.done_this_minute.fetch_add(1);
-                entry.finished_since_retention.fetch_add(1);
-                self.slot.tasks_done.fetch_add(1);
-            }
-            Outcome::Failed => {
-                entry.failed.fetch_add(1);
-                entry.failed_this_minute.fetch_add(1);
-                entry.finished_since_retention.fetch_add(1);
-                self.slot.tasks_failed.fetch_add(1);
-            }
+            Outcome::Done => _ = self.slot.tasks_done.fetch_add(1),
+            Outcome::Failed => _ = self.slot.tasks_failed.fetch_add(1),
             _ => {}
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! Here is the loop; what it does in each turn is in a file each.
 
+mod claims;
 mod clock_set;
 mod databases;
 mod executors;
@@ -130,6 +131,7 @@ impl Launcher {
             }
             watch |= self.look_after_databases(now, &mut turn);
             self.repeat_cancels(&mut turn);
+            self.look_after_claims(&mut turn);
             if enabled {
                 turn.at(Reason::Due, self.timer.next());
                 turn.at(Reason::Sweep, self.next_sweep());

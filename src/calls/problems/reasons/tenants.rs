@@ -27,7 +27,7 @@ pub fn running(s: &Shared, schema: u32) -> usize {
             && slot.database.load() == shmem::my_database()
             && Word::load(slot).running
     };
-    s.slots.iter().filter(its).count()
+    s.slots.iter().filter(its).count() + s.claims_of(schema).count()
 }
 
 /// Unfinished tasks that don't run, as far as is known.

@@ -194,7 +194,7 @@ fn documents_that_are_policies_and_documents_that_are_not() {
         assert!(serde_json::from_value::<Policy>(document.clone()).is_err(), "{document}");
     }
     let one_at_most = "jitter is a share: at most 1";
-    let states = "retry_on and never_on take SQLSTATEs, or their first characters";
+    let states = "retry_on and never_on take SQLSTATEs, or their first characters, and classes of errors such as 'requests.Timeout'";
     for (document, fault) in [
         (json!({"kind": "fixed", "base": -0.1}), "base is negative or not a number"),
         (json!({"kind": "fixed", "factor": -1}), "factor is negative or not a number"),
@@ -224,7 +224,7 @@ fn documents_that_are_policies_and_documents_that_are_not() {
 fn errors_are_retried_by_what_their_sqlstate_begins_with() {
     let retries = |document: Value, states: &[(&str, bool)]| {
         for (state, expected) in states {
-            assert_eq!(policy(document.clone()).retries(state), *expected, "{document}: {state}");
+            assert_eq!(policy(document.clone()).retries(state, None), *expected, "{document}: {state}");
         }
     };
     retries(json!({"kind": "fixed"}), &[("40001", true), ("23505", true)]);
@@ -256,4 +256,22 @@ proptest! {
             before = plain;
         }
     }
+}
+
+#[test]
+fn errors_of_workers_are_retried_by_their_class() {
+    let retries = |document: Value, class: Option<&str>| policy(document).retries("TQ008", class);
+    let timeouts = json!({"kind": "fixed", "retry_on": ["requests.Timeout", "stripe.error."]});
+    assert!(retries(timeouts.clone(), Some("requests.Timeout")));
+    assert!(retries(timeouts.clone(), Some("stripe.error.RateLimitError")));
+    assert!(!retries(timeouts.clone(), Some("requests.TimeoutExpired")), "another class, whose name begins alike");
+    assert!(!retries(timeouts.clone(), Some("stripe.errors")));
+    assert!(!retries(timeouts, None), "of an error without a class nothing is known");
+    let never = json!({"kind": "fixed", "never_on": ["ValueError"]});
+    assert!(!retries(never.clone(), Some("ValueError")));
+    assert!(retries(never.clone(), Some("KeyError")));
+    assert!(retries(never, None));
+    // SQLSTATEs and classes beside each other; a class in capitals is one too.
+    let both = policy(json!({"kind": "fixed", "retry_on": ["40", "IO"]}));
+    assert!(both.retries("40001", None) && both.retries("TQ008", Some("IO")) && !both.retries("TQ008", Some("IOError")));
 }

@@ -1,0 +1,180 @@
+//! Takers: sessions through which workers outside of the server take tasks, and wait for some.
+//!
+//! A taker's end is the end of what it has taken. One that waits is called when a task comes that it offers to do; it says what
+//! that is in masks, a bit for many names, so that a call too many is possible, and one too few is not.
+
+use crate::postgres::{clock, latch, shmem};
+use crate::pure::atomics::{GaugeAt, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
+use crate::shared::Shared;
+use crate::shared::text::store_text;
+use crate::shared_struct;
+use std::cell::Cell;
+
+/// `Taker::waits`.
+pub mod waits {
+    pub const NO: u32 = 0;
+    pub const WAITS: u32 = 1;
+    /// It was called for a task and hasn't taken any since.
+    pub const CALLED: u32 = 2;
+}
+
+/// Who was called for a task and hasn't taken one by then is no longer relied on.
+pub const CALLED_NS: u64 = 500_000_000;
+/// Words of a mask of tenants.
+const WORDS: usize = 4;
+
+shared_struct! {
+    /// A session through which a worker takes tasks.
+    pub struct Taker {
+        /// 0 = the place is free.
+        pub pid: HandshakeU32,
+        /// Process number + 1.
+        pub proc: HandshakeU32,
+        pub database: HandshakeU32,
+        pub role: GaugeU32,
+        pub since: GaugeAt,
+        /// When the worker called last (monotonic ns).
+        pub seen_ns: HandshakeU64,
+        /// What it has taken and not ended.
+        pub claims: HandshakeU32,
+        /// See `waits`; and since when it is so, where it was called.
+        pub waits: HandshakeU32,
+        pub called_ns: GaugeU64,
+        /// What it waits for: bits of handlers' names, and of tenants' schemas.
+        pub handlers: HandshakeU64,
+        pub tenants: [HandshakeU64; WORDS],
+        /// Something is to be told of one of its claims.
+        pub news: HandshakeU32,
+        /// When it was told to end because nothing was heard of its worker (monotonic ns); 0 = it wasn't.
+        pub told_to_end: HandshakeU64,
+        pub signals: GaugeU32,
+        pub name: [GaugeU8; 64],
+        pub host: [GaugeU8; 64],
+        /// The handlers that it offers, as it has said them; empty = any.
+        pub offers: [GaugeU8; 256],
+    }
+}
+
+/// The bit of a handler's name.
+pub fn bit_of(handler: &str) -> u64 {
+    1 << (crate::pure::ids::gate_id("bit", handler).low() % 64)
+}
+
+/// What a taker waits for.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    pub handlers: u64,
+    pub tenants: [u64; WORDS],
+}
+
+impl Wanted {
+    pub const NOTHING: Wanted = Wanted { handlers: 0, tenants: [0; WORDS] };
+    pub fn add_tenant(&mut self, tenant: u32) {
+        let (word, bit) = place_of(tenant);
+        self.tenants[word] |= bit;
+    }
+    pub fn any_tenant(&mut self) {
+        self.tenants = [u64::MAX; WORDS];
+    }
+}
+
+fn place_of(tenant: u32) -> (usize, u64) {
+    let hash = u64::from(tenant).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    (hash as usize / 64 % WORDS, 1 << (hash % 64))
+}
+
+thread_local! {
+    /// The place of this session + 1.
+    static MINE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The place of this session among the takers; None: it hasn't taken or waited for anything.
+pub fn mine() -> Option<u32> {
+    MINE.get().checked_sub(1)
+}
+
+impl Shared {
+    pub fn used_takers(&self) -> &'static [Taker] {
+        &self.takers[..self.header.takers_end.load() as usize]
+    }
+
+    /// The place of this session, made if it has none; there is one for every session that there can be.
+    pub fn my_taker(&self, role: u32) -> Option<(u32, &'static Taker)> {
+        if let Some(n) = mine() {
+            return Some((n, &self.takers[n as usize]));
+        }
+        let pid = shmem::my_pid();
+        let (n, taker) = self.takers.iter().enumerate().find(|(_, taker)| taker.pid.compare_exchange(0, pid).is_ok())?;
+        taker.database.store(shmem::my_database());
+        taker.role.store(role);
+        taker.since.store(clock::now());
+        taker.seen_ns.store(clock::monotonic_ns());
+        taker.claims.store(0);
+        taker.waits.store(waits::NO);
+        taker.news.store(0);
+        taker.told_to_end.store(0);
+        taker.signals.store(0);
+        store_text(&taker.name, "");
+        store_text(&taker.host, "");
+        store_text(&taker.offers, "");
+        taker.proc.store(latch::my_procno() + 1);
+        self.header.takers_end.fetch_max(n as u32 + 1);
+        MINE.set(n as u32 + 1);
+        Some((n as u32, taker))
+    }
+
+    /// The session's end: its place is free. What it had taken has been given back.
+    pub fn leave_takers(&self) {
+        if let Some(n) = mine() {
+            MINE.set(0);
+            let taker = &self.takers[n as usize];
+            taker.proc.store(0);
+            taker.waits.store(waits::NO);
+            taker.database.store(0);
+            taker.pid.store(0);
+        }
+    }
+
+    /// Something is to be told to it.
+    pub fn tell_taker(&self, n: u32) {
+        let taker = &self.takers[n as usize];
+        taker.news.store(1);
+        if let Some(proc) = taker.proc.load().checked_sub(1) {
+            latch::wake(proc);
+        }
+    }
+
+    /// Tasks of these handlers have come, or may be taken again, in this entry's tenant: one worker is called that waits for such.
+    pub fn call_taker(&self, index: u32, handlers: u64) {
+        let entry = &self.entries[index as usize];
+        let (database, tenant) = (entry.database.load(), entry.tenant.load());
+        let (word, bit) = place_of(tenant);
+        for taker in self.used_takers() {
+            if taker.waits.load() == waits::WAITS
+                && taker.database.load() == database
+                && taker.handlers.load() & handlers != 0
+                && taker.tenants[word].load() & bit != 0
+                && taker.waits.compare_exchange(waits::WAITS, waits::CALLED).is_ok()
+            {
+                taker.called_ns.store(clock::monotonic_ns());
+                self.look_after_claims_by(clock::monotonic_ns() + CALLED_NS);
+                if let Some(proc) = taker.proc.load().checked_sub(1) {
+                    latch::wake(proc);
+                }
+                return;
+            }
+        }
+    }
+
+    /// It takes nothing after all: others who wait are called for what is there.
+    pub fn pass_on(&self, taker: &Taker) {
+        if taker.waits.swap(waits::NO) == waits::CALLED {
+            self.call_for_all_that_is_ready();
+        }
+    }
+
+    /// For each tenant with tasks that may be taken one worker is called that waits for such.
+    pub fn call_for_all_that_is_ready(&self) {
+        self.each_listed(|index| self.call_taker(index, u64::MAX));
+    }
+}

@@ -1,0 +1,334 @@
+//! Taking: a worker outside of the server gets tasks of one tenant. The pick's kin (pick.rs): the same order makes a second start
+//! impossible, the same walk (scan.rs) decides what is taken; what is taken is named by claims instead of a slot.
+//!
+//! It happens in the worker's own session, which runs nothing of the tenant's and writes nothing: what is to be done about rows
+//! that can't be taken is left to an executor of the schema's owner (tidy.rs).
+
+use crate::handler::Handler;
+use crate::postgres::caught::{Failure, Own};
+use crate::postgres::relation::{Access, Table};
+use crate::postgres::row::Row;
+use crate::postgres::sqlstate::SqlState;
+use crate::postgres::{clock, shmem, transaction};
+use crate::pure::ids::{self, Id};
+use crate::pure::time::{At, Span};
+use crate::shared::claims::{Claim, New};
+use crate::shared::entry::Entry;
+use crate::shared::slot::GATES;
+use crate::shared::{BATCH, Shared, blocked, culprits, ready, wake};
+use crate::task::lookup;
+use crate::task::rules::Rules;
+use crate::tenant::columns::Tasks;
+use crate::tenant::{self, Tenant};
+use crate::waits::gate;
+use crate::waits::turn::{self, Source};
+use crate::work::cursors::lower_cursors;
+use crate::work::look::{Look, Offers, Purpose};
+use crate::work::pick::Picked;
+use crate::work::pick::{call_others, first_due, in_slots, in_turn, keeps_off, look_again_behind, note_left, tenant_of};
+use crate::work::scan::{Found, Scan};
+use crate::work::tidy;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+/// A task that was taken.
+pub struct Taken {
+    pub claim: Id,
+    pub tenant: Rc<Tenant>,
+    pub handler: Rc<Handler>,
+    pub row: Row<Tasks>,
+    pub deadline: Option<At>,
+    pub max_attempts: i32,
+}
+
+/// What a look has come to.
+pub enum Outcome {
+    /// These, perhaps none. `in_vain`: another look would find the same, until the entry is woken.
+    Tasks { taken: Vec<Taken>, in_vain: bool },
+    /// All of `tenant_q.max_claims` are taken.
+    Full,
+}
+
+/// What a worker offers to do, and in whose name.
+pub struct Offered {
+    /// None: whatever there is. Sorted.
+    pub handlers: Option<Vec<String>>,
+    pub queues: Option<Vec<String>>,
+    /// The role that takes.
+    pub role: u32,
+    pub taker: u32,
+}
+
+impl Offers for Offered {
+    fn has(&self, handler: &Handler, queue: Option<&str>) -> bool {
+        self.has_handler(handler)
+            && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|q| q == queue.unwrap_or("default")))
+            && handler.external.as_ref().is_some_and(|external| external.may_be_taken_by(self.role))
+    }
+}
+
+impl Offered {
+    fn has_handler(&self, handler: &Handler) -> bool {
+        let offers = |name: &str| self.handlers.as_ref().is_none_or(|list| list.binary_search_by(|of| of.as_str().cmp(name)).is_ok());
+        offers(&handler.name) || handler.aliases.iter().any(|alias| offers(alias))
+    }
+}
+
+/// Takes tasks of the tenant whose entry this is, which the caller has acquired: at most `limit`.
+pub fn take(shared: &Shared, index: u32, limit: usize, offered: &Offered) -> Result<Outcome, Failure> {
+    let entry = &shared.entries[index as usize];
+    let generation = entry.generation.load();
+    let low = entry.low_key.swap(At::NEVER);
+    lower_cursors(entry, low);
+    let due_before = entry.next_due.swap(At::NEVER);
+    // Slots and claims first, snapshot later: see pick.rs.
+    let taken_already = in_slots(shared, usize::MAX, entry.tenant.load());
+    let looked = if culprits::is_pending(shared, shmem::my_database(), entry.tenant.load()) {
+        Ok(Looked::Blocked(blocked::Reason::Unrecorded, Some(clock::now() + Span::of_millis(200))))
+    } else {
+        let start = Start { generation, in_slots: taken_already, limit };
+        // Whatever the caller's snapshot is.
+        transaction::with_latest_snapshot(|| look(shared, index, &start, offered))
+    };
+    let saw_nothing = |looked: &Result<Looked, Failure>| !matches!(looked, Ok(Looked::Found(_)));
+    if saw_nothing(&looked) {
+        entry.low_key.fetch_min(At::LOWEST);
+        entry.next_due.fetch_min(due_before);
+        shared.mark_due(index);
+    }
+    match looked {
+        Ok(Looked::Found(look)) => Ok(look),
+        Ok(Looked::Blocked(reason, until)) => {
+            match until {
+                Some(until) => ready::block_until(shared, index, until, reason),
+                None => ready::block(shared, index, reason),
+            }
+            if reason == blocked::Reason::Unrecorded {
+                tidy::ask_for(shared, entry.tenant.load());
+            }
+            Ok(Outcome::Tasks { taken: vec![], in_vain: true })
+        }
+        // Not attached (any more): whatever attaches it wakes it.
+        Err(failure) if failure.is(Own::NoTenant) => {
+            entry.seen.store(generation);
+            Ok(Outcome::Tasks { taken: vec![], in_vain: true })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+enum Looked {
+    Found(Outcome),
+    Blocked(blocked::Reason, Option<At>),
+}
+
+struct Start {
+    generation: u64,
+    in_slots: std::collections::HashMap<Id, crate::work::look::InSlot>,
+    limit: usize,
+}
+
+fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result<Looked, Failure> {
+    let entry = &shared.entries[index as usize];
+    let now = clock::now();
+    let tenant = tenant_of(entry)?;
+    entry.weight.store(tenant.weight);
+    if let Some(Picked::Blocked { reason, until }) = keeps_off(shared, &tenant, now) {
+        note_left(entry, start.generation, first_due(&tenant, now)?, now);
+        return Ok(Looked::Blocked(reason, until));
+    }
+    let table = match tenant.try_open(tenant.task, Access::Read) {
+        Ok(Some(table)) => table,
+        Ok(None) => return Ok(Looked::Blocked(blocked::Reason::Locked, None)),
+        Err(_) => return Ok(Looked::Blocked(blocked::Reason::Broken, None)),
+    };
+    let mut room = start.limit.min(BATCH);
+    let mut limited = false;
+    let mut seen_running = HashSet::new();
+    let mut locked = 0;
+    if let Some(max) = tenant.max_running {
+        tenant::lock::gates(tenant.oid)?;
+        locked += 1;
+        seen_running.extend(gate::live_items(shared, usize::MAX, tenant.oid).map(|item| item.id));
+        let free = (max as usize).saturating_sub(seen_running.len());
+        (room, limited) = (room.min(free), free < room);
+    }
+    let look = Look {
+        purpose: Purpose::Take(offered),
+        shared,
+        place: usize::MAX,
+        entry,
+        role: entry.role.load(),
+        tenant: &tenant,
+        in_slots: &start.in_slots,
+        now,
+        asks: false,
+    };
+    let sources = sources_of(&tenant, &table, entry, offered)?;
+    let Scan { found, busy, .. } = match &sources {
+        Sources::All => Scan::walk_all(&look, &table, &[Source::External], room)?,
+        Sources::Runs { runs, .. } => Scan::walk_runs(&look, &table, runs, room)?,
+    };
+    let sees_all = matches!(sources, Sources::All) && !found.foreign;
+    locked += usize::from(busy.is_some());
+    call_others(shared, &tenant, &found)?;
+    seen_running.extend(busy.into_iter().flat_map(|busy| busy.seen));
+    let (untaken, moves) = (!found.park.is_empty() || !found.wait.is_empty() || found.doomed, found.is_in_vain(entry));
+    let Found { rows, gates, ends, mut due, oldest, moved, exhausted, awaits_end, outlived, .. } = found;
+    let (rows, gates) = match &sources {
+        Sources::All => (rows, gates),
+        Sources::Runs { marks, .. } => in_turn(&tenant, entry, marks, &ends, rows, gates),
+    };
+    note_left(entry, start.generation, if exhausted && sees_all { At::UNSET } else { oldest }, now);
+    let count = rows.len();
+    let taken = claim_all(shared, index, &tenant, rows, &gates, offered)?;
+    // From here on the claims keep others off, not this transaction.
+    tenant::lock::let_gates_go(tenant.oid, locked)?;
+    let limited = limited && !exhausted;
+    if entry.generation.load() == start.generation {
+        if sees_all {
+            moved.iter().for_each(|moved| moved.apply(entry));
+            if exhausted || limited || moves {
+                entry.seen.store(start.generation);
+            }
+        }
+    } else {
+        entry.low_key.fetch_min(At::LOWEST);
+    }
+    if limited || awaits_end {
+        entry.limited.store(1);
+        let still: HashSet<Id> = gate::live_items(shared, usize::MAX, tenant.oid).map(|item| item.id).collect();
+        if start.in_slots.keys().chain(&seen_running).any(|id| !still.contains(id)) {
+            entry.generation.fetch_add(1);
+            shared.mark_dirty(index);
+        }
+    }
+    look_again_behind(shared, index, &tenant, outlived);
+    ready::unblock(entry);
+    if untaken || entry.unpark.load() != crate::pure::word::Unpark::No {
+        entry.unpark.store(crate::pure::word::Unpark::No);
+        tidy::ask_for(shared, tenant.oid);
+    }
+    due = due.min(At::NEVER);
+    if due != At::NEVER {
+        ready::due(shared, index, due);
+    }
+    let in_vain = taken.is_empty() && (exhausted || limited || moves);
+    Ok(Looked::Found(if taken.len() < count && taken.is_empty() { Outcome::Full } else { Outcome::Tasks { taken, in_vain } }))
+}
+
+/// Where the tasks are that a worker offers to do.
+enum Sources {
+    /// All of the tenant's, in their one order.
+    All,
+    /// These runs of rows, each group in an order of its own.
+    Runs { marks: Vec<Source>, runs: Vec<Vec<Id>> },
+}
+
+fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered: &Offered) -> Result<Sources, Failure> {
+    let chosen = offered.handlers.is_some() || offered.queues.is_some();
+    if !chosen && !turn::any(tenant) && !crate::handler::some_are_for_others(tenant, offered.role)? {
+        return Ok(Sources::All);
+    }
+    let mut found: Vec<(Id, Option<String>)> = Vec::new();
+    let mut add = |mut from: Id, to: Id| -> Result<(), Failure> {
+        loop {
+            let within = [Tasks::WAITS_FOR.at_least(from), Tasks::WAITS_FOR.at_most(to)];
+            let Some(row) = table.scan(&Tasks::WAITING, &within).next() else { return Ok(()) };
+            let run = row.get(Tasks::WAITS_FOR).unwrap_or_default();
+            if ids::is_run(run) {
+                let handler = crate::handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
+                // What is no external handler's any more is found by whoever tidies up.
+                if handler.is_none_or(|handler| !handler.is_external() || offered.has(&handler, row.get(Tasks::QUEUE))) {
+                    found.push((run, row.text(Tasks::QUEUE)));
+                }
+            }
+            from = match run.number().checked_add(1) {
+                Some(next) => Id::of(next),
+                None => return Ok(()),
+            };
+        }
+    };
+    match &offered.handlers {
+        Some(handlers) => {
+            let mut names = HashSet::new();
+            for name in handlers {
+                if let Some(handler) = crate::handler::find(tenant, name)?.filter(|h| h.is_external())
+                    && names.insert(handler.name.clone())
+                {
+                    let (first, last) = ids::runs_of(&handler.name);
+                    add(first, last)?;
+                }
+            }
+        }
+        None => add(ids::RUNS.0, ids::RUNS.1)?,
+    }
+    // Queues that take turns, each by itself; the others share the common order.
+    let marks = turn::sources(tenant, entry.turn.load());
+    let of = |mark: &Source| {
+        let is_its = |queue: &Option<String>| {
+            let own = tenant.queue(queue.as_deref()).filter(|q| q.pick.is_some()).map(|q| Source::Queue(ids::turn_id(&q.name)));
+            own.unwrap_or(Source::Common) == *mark
+        };
+        found.iter().filter(|(_, queue)| is_its(queue)).map(|(run, _)| *run).collect()
+    };
+    let runs = marks.iter().map(of).collect();
+    Ok(Sources::Runs { marks, runs })
+}
+
+/// Names what was picked by claims, as many as there is room for.
+fn claim_all(
+    shared: &Shared,
+    index: u32,
+    tenant: &Rc<Tenant>,
+    rows: Vec<crate::work::look::PickedRow>,
+    gates: &[[u64; GATES]],
+    offered: &Offered,
+) -> Result<Vec<Taken>, Failure> {
+    let owners = if rows.is_empty() { None } else { tenant.entry(tenant.owner)? };
+    let mut taken = Vec::with_capacity(rows.len());
+    for ((row, handler, _), gates) in rows.into_iter().zip(gates) {
+        let Some(handler) = handler else { continue };
+        let rules = Rules::of(tenant, &row, Some(&handler));
+        let id = Id::of(uuid::Uuid::new_v4().as_u128()); // 122 bits that nobody can guess
+        let item = crate::shared::slot::Item { gates: *gates, ..lookup::item_of(&row) };
+        let new = New {
+            taker: offered.taker,
+            tenant: tenant.oid,
+            tenant_name: &tenant.name,
+            handler: &handler.name,
+            role: offered.role,
+            entry: index,
+            owners: owners.map_or(u32::MAX, |entry| entry.index),
+            item,
+            timeout_ms: rules.timeout_ms,
+        };
+        let Some(claim) = shared.make_claim(id, &new) else {
+            // What has no place stays where it is.
+            shared.entries[index as usize].low_key.fetch_min(At::LOWEST);
+            shared.entries[index as usize].generation.fetch_add(1);
+            shared.mark_dirty(index);
+            break;
+        };
+        wake::taken(place_of(shared, claim), claim.load());
+        let deadline = Some(claim.deadline.load()).filter(|at| *at > At::UNSET);
+        taken.push(Taken { claim: id, tenant: tenant.clone(), handler, row, deadline, max_attempts: rules.max_attempts });
+    }
+    Ok(taken)
+}
+
+/// Where among the claims it is.
+pub fn place_of(shared: &Shared, claim: &Claim) -> u32 {
+    shared.claims.iter().position(|c| std::ptr::eq(c, claim)).expect("one of ours") as u32
+}
+
+/// What is said where all claims are taken.
+pub fn full() -> Failure {
+    let most = crate::settings::max_claims();
+    let failure = Failure::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, format!("workers have taken {most} tasks, and may take no more"));
+    Failure {
+        detail: Some("That is tenant_q.max_claims.".into()),
+        hint: Some("End or release some of them, or raise tenant_q.max_claims (restart).".into()),
+        ..failure
+    }
+}
