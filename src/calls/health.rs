@@ -6,8 +6,9 @@ use crate::calls::problems;
 use crate::calls::problems::reasons::{self, Because, paused};
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
-use crate::postgres::{catalog, shmem};
+use crate::postgres::{catalog, session, shmem};
 use crate::pure::reason::{Reason, Told};
+use crate::pure::server_version::ServerVersion;
 use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
@@ -90,6 +91,11 @@ impl Checks {
         self.of_reasons("preloaded", preloaded.to_string());
         let version = catalog::extension_version().unwrap_or_default();
         self.of_reasons("version", format!("extension {version}, library {}", env!("CARGO_PKG_VERSION")));
+        if let Some(server) = ServerVersion::of(&session::show(c"server_version_num")) {
+            let complaint = server.complaint();
+            let (detail, hint) = complaint.clone().unwrap_or_default();
+            self.check("server_version", complaint.is_none(), server.text(), &detail, &hint);
+        }
         self.of_reasons("enabled", settings::enabled().to_string());
     }
 

@@ -18,6 +18,7 @@ pub mod rate;
 pub mod reason;
 pub mod retry;
 pub mod schedule;
+pub mod server_version;
 pub mod shares;
 pub mod state;
 pub mod time;

@@ -17,9 +17,11 @@ mod sweeps;
 mod timer;
 
 use super::what_plans_depend_on;
+use crate::postgres::error::Error;
 use crate::postgres::worker::{self, Handle};
 use crate::postgres::{clock, interrupt, latch, session, shmem, transaction};
 use crate::pure::atomics::Choice;
+use crate::pure::server_version::ServerVersion;
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::database::db_state;
@@ -65,7 +67,17 @@ pub fn main() {
     shared.publish_zone(&session::show(c"TimeZone"));
     let _ = shared.header.first_xid.compare_exchange(0, transaction::next_xid());
     launcher.rebuild();
+    complain_about_server();
     launcher.run();
+}
+
+/// In the server's log, once a start.
+fn complain_about_server() {
+    if let Some(server) = ServerVersion::of(&session::show(c"server_version_num"))
+        && let Some((detail, hint)) = server.complaint()
+    {
+        Error::state(format!("tenant_q: PostgreSQL {}", server.text())).detail(detail).hint(hint).warn();
+    }
 }
 
 struct Launcher {

@@ -43,6 +43,7 @@ SELECT tenant, handler, done, failed, retried, timeouts, max_run_time > '50 ms' 
 -- 8. Are executors full, or is the server out of slots?
 SELECT kind, state, count(*) > 0 AS any FROM tq_workers WHERE kind <> 'executor' OR state = 'running' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT ok FROM tq_health() WHERE check_name = 'worker_slots';
+SELECT ok, value LIKE current_setting('server_version_num')::integer / 10000 || '.%, at least %' AS value, detail, hint FROM tq_health() WHERE check_name = 'server_version';
 -- 9. Who floods?
 SELECT tenant, queued, done_1m FROM tq_tenants ORDER BY queued DESC, tenant;
 -- 15. When is the backlog gone?

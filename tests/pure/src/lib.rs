@@ -8,6 +8,6 @@ pub mod any_text;
 #[path = "../../../src/pure/mod.rs"]
 pub mod pure;
 pub use pure::{
-    cache, choice, fix, heap, ids, interleave, like, nearest, nested, options, period, rate, reason, retry, schedule, shares, state, time,
-    word,
+    cache, choice, fix, heap, ids, interleave, like, nearest, nested, options, period, rate, reason, retry, schedule, server_version,
+    shares, state, time, word,
 };

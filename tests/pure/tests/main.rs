@@ -16,6 +16,7 @@ mod rate;
 mod reason;
 mod retry;
 mod schedule;
+mod server_version;
 mod shares;
 mod sql;
 mod state;
