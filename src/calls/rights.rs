@@ -13,6 +13,7 @@ use crate::postgres::rows::row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::pure::word::SlotState;
+use crate::shared::wake;
 use crate::tenant::columns::Tenants;
 use crate::tenant::records::exists;
 use crate::tenant::rights;
@@ -106,7 +107,11 @@ impl Wanted {
             }
         };
         let statements: Vec<String> = self.missing(schema)?.into_iter().map(statement).collect();
-        sandbox::as_owner(pg_sys::Oid::from(schema.owner), || statements.iter().try_for_each(|sql| Spi::run(sql)).map_err(Error::from))
+        sandbox::as_owner(pg_sys::Oid::from(schema.owner), || statements.iter().try_for_each(|sql| Spi::run(sql)).map_err(Error::from))?;
+        if self.grant {
+            wake::granted();
+        }
+        Ok(())
     }
 }
 

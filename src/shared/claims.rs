@@ -120,6 +120,10 @@ impl Claim {
     }
 }
 
+fn key_of(database: u32, tenant: u32) -> u64 {
+    u64::from(database) << 32 | u64::from(tenant)
+}
+
 impl Shared {
     /// Places that were ever taken.
     pub fn used_claims(&self) -> &'static [Claim] {
@@ -131,7 +135,9 @@ impl Shared {
 
     /// What workers have taken of this tenant.
     pub fn claims_of(&self, tenant: u32) -> impl Iterator<Item = &'static Claim> {
-        self.used_claims().iter().filter(move |claim| claim.is_of(tenant))
+        let key = key_of(shmem::my_database(), tenant);
+        let may = self.claim_tenants.iter().zip(self.used_claims()).filter(move |(of, _)| of.load() == key);
+        may.map(|(_, claim)| claim).filter(move |claim| claim.is_of(tenant))
     }
 
     /// The claim that this task is under, if it is this very life of it.
@@ -141,7 +147,8 @@ impl Shared {
 
     /// The claim that a worker names.
     pub fn claim(&self, id: Id) -> Option<&'static Claim> {
-        self.used_claims().iter().find(|claim| claim.id.load() == id && claim.is_live() && claim.database.load() == shmem::my_database())
+        let may = self.claim_ids.iter().zip(self.used_claims()).filter(|(of, _)| of.load() == id.high());
+        may.map(|(_, claim)| claim).find(|claim| claim.id.load() == id && claim.is_live() && claim.database.load() == shmem::my_database())
     }
 
     /// A place for a task that was just picked. None: all are taken.
@@ -177,6 +184,9 @@ impl Shared {
         store_text(&claim.handler, new.handler);
         store_text(&claim.tenant_name, new.tenant_name);
         claim.id.store(id);
+        self.claim_ids[n].store(id.high());
+        self.claim_tenants[n].store(key_of(shmem::my_database(), new.tenant));
+        self.entries[new.entry as usize].claimed(claim.taken_ns.load());
         self.header.claims.fetch_add(1);
         self.header.claims_end.fetch_max(n as u32 + 1);
         self.takers[new.taker as usize].claims.fetch_add(1);
@@ -195,6 +205,7 @@ impl Shared {
         let taker = &self.takers[ended.taker as usize];
         let _ = taker.claims.fetch_update(|n| n.checked_sub(1));
         let e = &self.entries[ended.entry as usize];
+        e.no_longer_claimed(ended.taken_ns);
         e.debt.fetch_add(clock::monotonic_ns().saturating_sub(ended.taken_ns) / u64::from(e.weight.load().max(1)) + 1);
         if self.header.claims_passed_by.load() != 0 && self.header.claims_passed_by.swap(0) != 0 {
             for index in self.entries_of(shmem::my_database(), ended.tenant) {

@@ -15,6 +15,7 @@ use crate::pure::word::SlotState;
 use crate::pure::word::Unpark;
 use crate::shared::NONE;
 use crate::shared::Shared;
+use crate::shared::role::EXTERNAL;
 use crate::shared::{ready, share};
 use crate::shared_struct;
 
@@ -74,6 +75,9 @@ shared_struct! {
         pub heap_in: GaugeU32,
         /// The slot + 1 of the executor that served it last: see `Role::own`.
         pub served_by: GaugeU32,
+        /// What workers have taken of it and not ended, and the sum of when (monotonic ns, wrapping).
+        pub claims: HandshakeU32,
+        pub claims_since: HandshakeU64,
         pub heap_child: GaugeU32,
         pub heap_next: GaugeU32,
         pub batch: GaugeU32,
@@ -116,7 +120,33 @@ shared_struct! {
     }
 }
 
+/// What a task that a worker takes counts at least, in its tenant's turn.
+const LEAST_TIME: u64 = 1_000_000;
+
 impl Entry {
+    /// A worker has taken one of its tasks.
+    pub fn claimed(&self, at_ns: u64) {
+        self.claims_since.fetch_add(at_ns);
+        self.claims.fetch_add(1);
+    }
+    pub fn no_longer_claimed(&self, at_ns: u64) {
+        // The place may be another tenant's by now.
+        if self.claims.fetch_update(|n| n.checked_sub(1)).is_ok() {
+            self.claims_since.fetch_sub(at_ns);
+        }
+    }
+    /// The time that it has used, with what workers have at hand: that is charged when it ends.
+    pub fn time_used(&self, now_ns: u64) -> u64 {
+        let claims = u64::from(self.claims.load());
+        let mut used = self.vtime.load();
+        if claims > 0 {
+            // The two are written one after the other: between them the sum is of one more or less.
+            let at_hand = (claims * (now_ns + LEAST_TIME)).wrapping_sub(self.claims_since.load()) as i64;
+            used = used.saturating_add(at_hand.max(0) as u64 / u64::from(self.weight.load().max(1)));
+        }
+        used
+    }
+
     /// An attempt has come to this; None: to nothing that is counted.
     pub fn count(&self, outcome: Option<Outcome>) {
         let minute = clock::now().minute();
@@ -190,6 +220,11 @@ impl Shared {
         })
     }
 
+    /// Whether there are, or were, tasks of the tenant for workers outside of the server.
+    pub fn has_external(&self, database: u32, tenant: u32) -> bool {
+        self.entries_of(database, tenant).any(|index| self.entries[index as usize].role.load() == EXTERNAL)
+    }
+
     /// The entry of (database, tenant, role), made if there is none. None: the table is full of entries that are needed.
     /// Whatever there is to do is left to a sweep then; the caller orders it (`seek_at`), after its commit.
     pub fn entry(&self, database: u32, tenant: u32, role: u32) -> Option<EntryRef> {
@@ -256,6 +291,9 @@ impl Shared {
         entry.counted.store(u32::from(swept && room));
         entry.in_use.store(1);
         self.entry_hash[place].store(index as u32);
+        if role == EXTERNAL {
+            self.header.external_entries.fetch_add(1);
+        }
         Some(self.reference(index))
     }
 

@@ -133,6 +133,10 @@ shared_struct! {
         pub takers_end: HandshakeU32,
         /// A look has passed by a row that a claim still names, though of an attempt that is over.
         pub claims_passed_by: HandshakeU32,
+        /// How often an entry of workers' tasks was made: sessions that know all of them know by it that they do.
+        pub external_entries: HandshakeU32,
+        /// How often somebody was given rights.
+        pub grants: HandshakeU32,
         /// When the launcher looks after claims and takers next (monotonic ns).
         pub claims_look: HandshakeU64,
         /// The server's TimeZone, by the launcher; odd while it writes.
@@ -166,6 +170,8 @@ struct Layout {
     at_due_dirty: usize,
     at_listed: usize,
     at_claims: usize,
+    at_claim_ids: usize,
+    at_claim_tenants: usize,
     at_takers: usize,
     at_dbs: usize,
     at_waiters: usize,
@@ -204,6 +210,8 @@ fn layout() -> Layout {
     let at_due_dirty = take(shmem::size_of::<HandshakeU64>(words));
     let at_listed = take(shmem::size_of::<HandshakeU64>(words));
     let at_claims = take(shmem::size_of::<Claim>(claims));
+    let at_claim_ids = take(shmem::size_of::<HandshakeU64>(claims));
+    let at_claim_tenants = take(shmem::size_of::<HandshakeU64>(claims));
     let at_takers = take(shmem::size_of::<Taker>(waiters));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
@@ -232,6 +240,8 @@ fn layout() -> Layout {
         at_due_dirty,
         at_listed,
         at_claims,
+        at_claim_ids,
+        at_claim_tenants,
         at_takers,
         at_dbs,
         at_waiters,
@@ -280,6 +290,9 @@ pub struct Shared {
     /// Bit per entry: workers may take tasks there. Under `Lock::Ready`.
     listed: &'static [HandshakeU64],
     pub claims: &'static [Claim],
+    /// Of each claim the beginning of its id, and its database and tenant: apart, so that a look at many is a look at few cache lines.
+    claim_ids: &'static [HandshakeU64],
+    claim_tenants: &'static [HandshakeU64],
     pub takers: &'static [Taker],
     entry_hash: &'static [HandshakeU32],
     role_hash: &'static [HandshakeU32],
@@ -331,6 +344,8 @@ fn attach() -> Shared {
         due_dirty: shmem::slice(l.at_due_dirty, words),
         listed: shmem::slice(l.at_listed, words),
         claims: shmem::slice(l.at_claims, l.claims),
+        claim_ids: shmem::slice(l.at_claim_ids, l.claims),
+        claim_tenants: shmem::slice(l.at_claim_tenants, l.claims),
         takers: shmem::slice(l.at_takers, l.waiters),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, roles_for(l.entries) * 2),
@@ -470,9 +485,16 @@ impl Shared {
         }
     }
     /// Entries of which tasks may be taken.
-    pub fn each_listed(&self, mut f: impl FnMut(u32)) {
+    pub fn each_listed(&self, f: impl FnMut(u32)) {
+        self.each_listed_of(|_| u64::MAX, f);
+    }
+    /// The same, of those whose bits these words have.
+    pub fn each_listed_of(&self, of: impl Fn(usize) -> u64, mut f: impl FnMut(u32)) {
         for (w, word) in self.listed.iter().enumerate() {
             let mut bits = word.load();
+            if bits != 0 {
+                bits &= of(w);
+            }
             while bits != 0 {
                 f((w * 64) as u32 + bits.trailing_zeros());
                 bits &= bits - 1;

@@ -269,31 +269,43 @@ pub fn acquire(s: &Shared, role_index: usize, slot: usize) -> Option<u32> {
 /// Who picks from an entry: its slot + 1, or from here on the place of a worker's session.
 const TAKERS: u32 = 1 << 20;
 
-/// The entry whose turn it is among those of which workers may take tasks; only this taker takes there until `release`. `may`:
-/// whether it may, and may find something; called under a lock.
-pub fn acquire_external(s: &Shared, taker: u32, mut may: impl FnMut(u32, &Entry) -> bool) -> Option<u32> {
+/// The entry whose turn it is among those of which workers may take tasks; only this taker takes there until `release_taken`.
+/// `of`: bits of those that it may look into, a word for 64 entries; `may`: whether it may find something there. Called under a lock.
+pub fn acquire_external(s: &Shared, taker: u32, of: impl Fn(usize) -> u64, may: impl Fn(u32, &Entry) -> bool) -> Option<u32> {
     let _guard = Lock::Ready.exclusive();
     gather(s);
-    let now = clock::now();
+    let (now, now_ns) = (clock::now(), clock::monotonic_ns());
     let mut first: Option<(u64, u32)> = None;
     let mut over = Vec::new();
-    s.each_listed(|index| {
+    s.each_listed_of(of, |index| {
         let e = &s.entries[index as usize];
         if e.in_use.load() != 1 || e.role.load() != EXTERNAL || e.generation.load() == e.seen.load() || e.blocked_until.load() > now {
             over.push(index);
-        } else if first.is_none_or(|(least, _)| e.vtime.load() < least) && may(index, e) {
-            first = Some((e.vtime.load(), index));
+        } else if may(index, e) {
+            let used = e.time_used(now_ns);
+            if first.is_none_or(|(least, _)| used < least) {
+                first = Some((used, index));
+            }
         }
     });
     for index in over {
         unlist(s, index);
     }
-    let (vtime, index) = first?;
+    let (_, index) = first?;
     let e = &s.entries[index as usize];
-    s.roles[e.role_index.load() as usize].floor.fetch_max(vtime);
+    s.roles[e.role_index.load() as usize].floor.fetch_max(e.vtime.load());
     unlist(s, index);
     e.picker.store(TAKERS + taker);
     Some(index)
+}
+
+/// Lets go of an entry that a worker has taken from. `more`: of these handlers there may be more, for others who wait.
+pub fn release_taken(s: &Shared, index: u32, more: Option<u64>) {
+    if let_go(s, index)
+        && let Some(handlers) = more
+    {
+        s.call_taker(index, handlers);
+    }
 }
 
 fn unlist(s: &Shared, index: u32) {
@@ -362,27 +374,29 @@ pub fn take_over(s: &Shared, index: u32, slot: usize) -> bool {
 
 /// Lets go of an entry; it goes back into the heap if there is more to do.
 pub fn release(s: &Shared, index: u32) {
-    let more = {
-        let _guard = Lock::Ready.exclusive();
-        let e = &s.entries[index as usize];
-        e.picker.store(0);
-        let now = clock::now();
-        let ready = is_ready(e, now);
-        if ready && s.header.newcomers.load() > 0 && makes_room(s) {
-            // It has had its turn, and others wait for a place: until then one of them may have this one.
-            e.seen.store(e.generation.load());
-            due(s, index, now + REST);
-            return;
-        }
-        if ready {
-            enlist(s, index as usize);
-        }
-        ready
-    };
-    if more {
+    if let_go(s, index) {
         // Another one may help.
         call(s, index, u64::MAX);
     }
+}
+
+/// The same without a word to anybody. True: there is more to do.
+fn let_go(s: &Shared, index: u32) -> bool {
+    let _guard = Lock::Ready.exclusive();
+    let e = &s.entries[index as usize];
+    e.picker.store(0);
+    let now = clock::now();
+    let ready = is_ready(e, now);
+    if ready && s.header.newcomers.load() > 0 && makes_room(s) {
+        // It has had its turn, and others wait for a place: until then one of them may have this one.
+        e.seen.store(e.generation.load());
+        due(s, index, now + REST);
+        return false;
+    }
+    if ready {
+        enlist(s, index as usize);
+    }
+    ready
 }
 
 /// How long an entry stands back for newcomers: at least until the next sweep finds them.

@@ -60,21 +60,24 @@ pub fn bit_of(handler: &str) -> u64 {
     1 << (crate::pure::ids::gate_id("bit", handler).low() % 64)
 }
 
-/// What a taker waits for.
+/// The tenants that a taker waits for.
 #[derive(Clone, Copy)]
-pub struct Wanted {
-    pub handlers: u64,
-    pub tenants: [u64; WORDS],
-}
+pub struct Tenants([u64; WORDS]);
 
-impl Wanted {
-    pub const NOTHING: Wanted = Wanted { handlers: 0, tenants: [0; WORDS] };
-    pub fn add_tenant(&mut self, tenant: u32) {
-        let (word, bit) = place_of(tenant);
-        self.tenants[word] |= bit;
+impl Tenants {
+    pub const ANY: Tenants = Tenants([u64::MAX; WORDS]);
+    pub fn of(schemas: impl Iterator<Item = u32>) -> Tenants {
+        let mut words = [0; WORDS];
+        for schema in schemas {
+            let (word, bit) = place_of(schema);
+            words[word] |= bit;
+        }
+        Tenants(words)
     }
-    pub fn any_tenant(&mut self) {
-        self.tenants = [u64::MAX; WORDS];
+    pub fn store(self, taker: &Taker) {
+        for (to, bits) in taker.tenants.iter().zip(self.0) {
+            to.store(bits);
+        }
     }
 }
 
@@ -163,6 +166,13 @@ impl Shared {
                 }
                 return;
             }
+        }
+    }
+
+    /// The worker of this session lives: it has just called. Of a session that takes no tasks nothing is noted.
+    pub fn is_alive(&self) {
+        if let Some(n) = mine() {
+            self.takers[n as usize].seen_ns.store(clock::monotonic_ns());
         }
     }
 

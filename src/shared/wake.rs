@@ -105,6 +105,8 @@ pub struct Notes {
     pub all_waiters: bool,
     /// Databases that workers keep away from until this ends.
     pub left: Vec<away::Away>,
+    /// Somebody was given rights.
+    pub granted: bool,
     /// What it has to do with workers' claims.
     pub claims: Endings,
     /// A prepared transaction that is being finished.
@@ -176,6 +178,7 @@ impl nested::Notes for Notes {
         self.sweep |= later.sweep;
         self.fan_out |= later.fan_out;
         self.unplaced |= later.unplaced;
+        self.granted |= later.granted;
         self.detached.extend(later.detached);
         self.finished.extend(later.finished);
         self.groups.extend(later.groups);
@@ -340,6 +343,10 @@ pub fn fan_out() {
 pub fn unplaced() {
     note(|n| n.unplaced = true);
 }
+/// Somebody was given rights in a tenant: workers look again where they may work.
+pub fn granted() {
+    note(|n| n.granted = true);
+}
 /// Databases were made, renamed or dropped.
 pub fn databases_changed() {
     note(|n| n.databases = true);
@@ -498,6 +505,10 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
             ready::unpark(entry);
             ready::unblock(entry);
             ready::look_from(entry, ready::BEGINNING);
+            if pending.schedules && shared.has_external(database, entry.tenant.load()) {
+                // What was workers' may be executors' now, or held.
+                entry.tidy.store(1);
+            }
         }
         gauge::add(shared, entry, pending.added, pending.correction);
         let low = if anew { At::LOWEST } else { pending.low };
@@ -526,6 +537,9 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
     if sweep && let Some(db) = db() {
         db.order_sweep();
         shared.call_launcher_now();
+    }
+    if notes.granted {
+        shared.header.grants.fetch_add(1);
     }
     if notes.unplaced
         && let Some(db) = db()

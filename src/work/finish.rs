@@ -53,7 +53,11 @@ pub fn lost(claim: Id) -> Error {
 
 /// Where the server doesn't preload the library there are no claims.
 pub fn shared() -> Result<Shared> {
-    shared::get().ok_or_else(|| {
+    let s = shared::get();
+    if let Some(s) = &s {
+        s.is_alive();
+    }
+    s.ok_or_else(|| {
         Error::state("tenant_q is not in shared_preload_libraries, so workers can take no tasks")
             .hint("In postgresql.conf: shared_preload_libraries = 'tenant_q'; then restart the server.")
     })

@@ -19,6 +19,7 @@ use crate::shared::{BATCH, Shared, blocked, culprits, ready, wake};
 use crate::task::lookup;
 use crate::task::rules::Rules;
 use crate::tenant::columns::Tasks;
+use crate::tenant::rights::{self, Right};
 use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
@@ -133,6 +134,11 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
     let now = clock::now();
     let tenant = tenant_of(entry)?;
     entry.weight.store(tenant.weight);
+    if rights::require(&tenant, &[Right::Work]).is_err() {
+        // It was taken away since the session found out: others' tasks they are.
+        entry.low_key.fetch_min(At::LOWEST);
+        return Ok(Looked::Found(Outcome::Tasks { taken: vec![], in_vain: true }));
+    }
     if let Some(Picked::Blocked { reason, until }) = keeps_off(shared, &tenant, now) {
         note_left(entry, start.generation, first_due(&tenant, now)?, now);
         return Ok(Looked::Blocked(reason, until));
@@ -231,23 +237,15 @@ fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered:
         return Ok(Sources::All);
     }
     let mut found: Vec<(Id, Option<String>)> = Vec::new();
-    let mut add = |mut from: Id, to: Id| -> Result<(), Failure> {
-        loop {
-            let within = [Tasks::WAITS_FOR.at_least(from), Tasks::WAITS_FOR.at_most(to)];
-            let Some(row) = table.scan(&Tasks::WAITING, &within).next() else { return Ok(()) };
-            let run = row.get(Tasks::WAITS_FOR).unwrap_or_default();
-            if ids::is_run(run) {
-                let handler = crate::handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-                // What is no external handler's any more is found by whoever tidies up.
-                if handler.is_none_or(|handler| !handler.is_external() || offered.has(&handler, row.get(Tasks::QUEUE))) {
-                    found.push((run, row.text(Tasks::QUEUE)));
-                }
+    let mut add = |range: (Id, Id)| -> Result<(), Failure> {
+        for (run, row) in runs_present(table, range) {
+            let handler = crate::handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
+            // What is no external handler's any more is found by whoever tidies up.
+            if handler.is_none_or(|handler| !handler.is_external() || offered.has(&handler, row.get(Tasks::QUEUE))) {
+                found.push((run, row.text(Tasks::QUEUE)));
             }
-            from = match run.number().checked_add(1) {
-                Some(next) => Id::of(next),
-                None => return Ok(()),
-            };
         }
+        Ok(())
     };
     match &offered.handlers {
         Some(handlers) => {
@@ -256,12 +254,11 @@ fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered:
                 if let Some(handler) = crate::handler::find(tenant, name)?.filter(|h| h.is_external())
                     && names.insert(handler.name.clone())
                 {
-                    let (first, last) = ids::runs_of(&handler.name);
-                    add(first, last)?;
+                    add(ids::runs_of(&handler.name))?;
                 }
             }
         }
-        None => add(ids::RUNS.0, ids::RUNS.1)?,
+        None => add(ids::RUNS)?,
     }
     // Queues that take turns, each by itself; the others share the common order.
     let marks = turn::sources(tenant, entry.turn.load());
@@ -274,6 +271,23 @@ fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered:
     };
     let runs = marks.iter().map(of).collect();
     Ok(Sources::Runs { marks, runs })
+}
+
+/// Runs of which there are rows, between two keys, each with its first row.
+pub fn runs_present(table: &Table<Tasks>, (mut from, to): (Id, Id)) -> Vec<(Id, Row<Tasks>)> {
+    let mut found = Vec::new();
+    loop {
+        let within = [Tasks::WAITS_FOR.at_least(from), Tasks::WAITS_FOR.at_most(to)];
+        let Some(row) = table.scan(&Tasks::WAITING, &within).next() else { return found };
+        let run = row.get(Tasks::WAITS_FOR).unwrap_or_default();
+        if ids::is_run(run) {
+            found.push((run, row));
+        }
+        from = match run.number().checked_add(1) {
+            Some(next) => Id::of(next),
+            None => return found,
+        };
+    }
 }
 
 /// Names what was picked by claims, as many as there is room for.

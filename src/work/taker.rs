@@ -4,19 +4,19 @@ use crate::postgres::caught::{self, Failure};
 use crate::postgres::error::{Error, Result};
 use crate::postgres::session_end::{self, Ending};
 use crate::postgres::sqlstate::SqlState;
-use crate::postgres::{clock, latch, sandbox, session, shmem};
+use crate::postgres::{catalog, clock, latch, sandbox, session, shmem};
 use crate::pure::word::ClaimState;
 use crate::settings;
-use crate::shared::entry::EntryRef;
+use crate::shared::entry::Entry;
 use crate::shared::role::EXTERNAL;
-use crate::shared::takers::{self, Taker, Wanted, bit_of, waits};
+use crate::shared::takers::{self, Taker, Tenants, bit_of, waits};
 use crate::shared::text::store_text;
 use crate::shared::{self, Shared, culprits, ready};
 use crate::tenant;
 use crate::tenant::rights::{self, Right};
 use crate::work::take::{self, Offered, Outcome, Taken};
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,16 +34,47 @@ struct Memory {
     asked: Asked,
     role: u32,
     epoch: u64,
-    /// Whether it may work for the tenant of an entry.
-    may: HashMap<EntryRef, bool>,
-    /// Where it has looked in vain, and what the entry's generation was.
-    in_vain: HashMap<EntryRef, u64>,
+    /// How many entries of workers' tasks there were when it last looked for those that it may work for.
+    entries: Option<u32>,
+    /// How many grants there had been when it last looked where it may work, and when that was.
+    grants: u32,
+    looked_at: Instant,
+    /// Bit per entry: it may work for that tenant.
+    may: Vec<u64>,
+    /// Per entry: whose it was when that was found out, 0 = it wasn't; and its generation when it was looked into in vain.
+    stamps: Vec<u32>,
+    in_vain: Vec<u64>,
     offered: Rc<Offered>,
-    wanted: Wanted,
+    /// Bits of the handlers that it offers.
+    handlers: u64,
 }
+
+/// Where it may work is looked at again after so long, if somebody was given rights meanwhile.
+const GRANTED_AGAIN: Duration = Duration::from_secs(1);
+
+impl Memory {
+    /// Somebody was given rights since: it may be this role, where it had none.
+    fn forget_refusals(&mut self, s: &Shared) {
+        let grants = s.header.grants.load();
+        if self.grants == grants || self.looked_at.elapsed() < GRANTED_AGAIN {
+            return;
+        }
+        (self.grants, self.looked_at, self.entries) = (grants, clock::steady(), None);
+        for (index, stamp) in self.stamps.iter_mut().enumerate() {
+            if self.may[index / 64] & 1 << (index % 64) == 0 {
+                *stamp = 0;
+            }
+        }
+    }
+}
+
+/// No entry's generation.
+const NEVER: u64 = u64::MAX;
 
 thread_local! {
     static MEMORY: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// How it has called itself last.
+    static NAMED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// This session's place among the takers; from here on its end is heard of. Every call is a sign of life.
@@ -58,19 +89,24 @@ pub fn my_place(s: &Shared) -> Result<(u32, &'static Taker)> {
 
 /// Says who it is, for people.
 pub fn introduce(taker: &Taker, name: Option<&str>, asked: &Asked) {
-    if let Some(name) = name {
+    if let Some(name) = name
+        && NAMED.with_borrow(|named| named != name)
+    {
         store_text(&taker.name, name);
+        NAMED.set(name.to_string());
     }
     if taker.host[0].load() == 0 {
         store_text(&taker.host, &session::client_host());
         session::probe_client();
     }
-    let offers = asked.handlers.as_ref().map_or(String::new(), |handlers| handlers.join(", "));
-    store_text(&taker.offers, &offers);
+    if MEMORY.with_borrow(|memory| memory.as_ref().is_none_or(|m| m.asked.handlers != asked.handlers)) {
+        let offers = asked.handlers.as_ref().map_or(String::new(), |handlers| handlers.join(", "));
+        store_text(&taker.offers, &offers);
+    }
 }
 
 /// Makes up its mind anew where anything may have changed that it knows.
-fn remember(place: u32, asked: &Asked) {
+fn remember(s: &Shared, place: u32, asked: &Asked) {
     let (role, epoch) = (sandbox::current_user().to_u32(), tenant::epoch());
     MEMORY.with_borrow_mut(|memory| {
         if memory.as_ref().is_some_and(|m| m.asked == *asked && m.role == role && m.epoch == epoch) {
@@ -89,58 +125,56 @@ fn remember(place: u32, asked: &Asked) {
             asked: asked.clone(),
             role,
             epoch,
-            may: HashMap::new(),
-            in_vain: HashMap::new(),
+            entries: None,
+            grants: s.header.grants.load(),
+            looked_at: clock::steady(),
+            may: vec![0; s.entries.len().div_ceil(64)],
+            stamps: vec![0; s.entries.len()],
+            in_vain: vec![NEVER; s.entries.len()],
             offered: Rc::new(offered),
-            wanted: Wanted { handlers, ..Wanted::NOTHING },
+            handlers,
         });
     });
 }
 
-/// Finds out, for entries that workers may take tasks of and that it doesn't know yet, whether it may work there.
+/// Finds out, for entries of workers' tasks that it doesn't know yet, whether it may work there. Usually there is none.
 fn get_to_know(s: &Shared) {
-    let mut unknown = Vec::new();
-    let database = shmem::my_database();
-    MEMORY.with_borrow(|memory| {
-        let Some(memory) = memory else { return };
-        for (index, entry) in s.entries.iter().enumerate() {
-            if entry.role.load() == EXTERNAL && entry.in_use.load() == 1 && entry.database.load() == database {
-                let entry = s.reference(index);
-                if !memory.may.contains_key(&entry) {
-                    unknown.push(entry);
-                }
-            }
+    MEMORY.with_borrow_mut(|memory| {
+        if let Some(memory) = memory {
+            memory.forget_refusals(s);
         }
     });
-    for entry in unknown {
-        let Some(e) = s.at(entry) else { continue };
-        let schema = e.tenant.load();
-        let may = tenant::by_oid(schema).is_ok_and(|tenant| {
-            rights::require(&tenant, &[Right::Work]).is_ok()
-                && MEMORY.with_borrow(|m| {
-                    let tenants = m.as_ref().and_then(|m| m.asked.tenants.as_ref());
-                    tenants.is_none_or(|names| names.contains(&tenant.name))
-                })
+    let there_are = s.header.external_entries.load();
+    if MEMORY.with_borrow(|memory| memory.as_ref().is_none_or(|m| m.entries == Some(there_are))) {
+        return;
+    }
+    let database = shmem::my_database();
+    for (index, entry) in s.entries.iter().enumerate() {
+        if entry.role.load() != EXTERNAL || entry.in_use.load() != 1 || entry.database.load() != database {
+            continue;
+        }
+        let stamp = entry.stamp.load();
+        if MEMORY.with_borrow(|m| m.as_ref().is_some_and(|m| m.stamps[index] == stamp)) {
+            continue;
+        }
+        let may = tenant::by_oid(entry.tenant.load()).is_ok_and(|tenant| {
+            let is_asked = |m: &Memory| m.asked.tenants.as_ref().is_none_or(|names| names.contains(&tenant.name));
+            rights::require(&tenant, &[Right::Work]).is_ok() && MEMORY.with_borrow(|m| m.as_ref().is_some_and(is_asked))
         });
         MEMORY.with_borrow_mut(|memory| {
-            if let Some(memory) = memory {
-                memory.may.insert(entry, may);
-                if may {
-                    memory.wanted.add_tenant(schema);
-                }
-            }
+            let Some(memory) = memory else { return };
+            memory.stamps[index] = stamp;
+            memory.in_vain[index] = NEVER;
+            let (word, bit) = (&mut memory.may[index / 64], 1 << (index % 64));
+            *word = if may { *word | bit } else { *word & !bit };
         });
     }
+    MEMORY.with_borrow_mut(|m| m.as_mut().map(|m| m.entries = Some(there_are)));
 }
 
-/// Whether it may look into this entry, and hasn't in vain.
-fn may_find(s: &Shared, index: u32) -> bool {
-    let entry = s.reference(index as usize);
-    MEMORY.with_borrow(|memory| {
-        let Some(memory) = memory else { return false };
-        let generation = s.entries[index as usize].generation.load();
-        memory.may.get(&entry) == Some(&true) && memory.in_vain.get(&entry) != Some(&generation)
-    })
+/// Whether it hasn't looked into this entry, which it may, in vain. The place may be another tenant's by now.
+fn may_find(memory: &Memory, index: u32, entry: &Entry) -> bool {
+    memory.stamps[index as usize] == entry.stamp.load() && memory.in_vain[index as usize] != entry.generation.load()
 }
 
 /// Takes at most `n` tasks, of whichever tenants' turn it is.
@@ -149,21 +183,29 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
     introduce(taker, name, asked);
     // Tasks of tenants that it has heard of now: the calls are answered.
     let was_called = taker.waits.swap(waits::NO) == waits::CALLED;
-    remember(place, asked);
+    remember(s, place, asked);
     get_to_know(s);
-    let offered = MEMORY.with_borrow(|memory| memory.as_ref().map(|m| m.offered.clone())).expect("remembered above");
+    let (offered, handlers) = MEMORY.with_borrow(|m| m.as_ref().map(|m| (m.offered.clone(), m.handlers))).expect("remembered above");
     let mut taken: Vec<Taken> = Vec::new();
     while taken.len() < n && settings::enabled() {
-        let Some(index) = ready::acquire_external(s, place, |index, _| may_find(s, index)) else { break };
-        let entry = s.reference(index as usize);
+        let next = MEMORY.with_borrow(|memory| {
+            let memory = memory.as_ref()?;
+            ready::acquire_external(s, place, |word| memory.may[word], |index, entry| may_find(memory, index, entry))
+        });
+        let Some(index) = next else { break };
         let generation = s.entries[index as usize].generation.load();
         // Whatever becomes of it, the entry is let go.
         let found = caught::catch(|| take::take(s, index, n - taken.len(), &offered)).and_then(|found| found);
-        ready::release(s, index);
+        let full = match &found {
+            Ok(Outcome::Tasks { taken: some, .. }) => taken.len() + some.len() >= n,
+            Ok(Outcome::Full) | Err(_) => true,
+        };
+        // What this one has no room for others may take.
+        ready::release_taken(s, index, full.then_some(handlers));
         match found {
             Ok(Outcome::Tasks { taken: some, in_vain }) => {
                 if in_vain {
-                    MEMORY.with_borrow_mut(|m| m.as_mut().map(|m| m.in_vain.insert(entry, generation)));
+                    MEMORY.with_borrow_mut(|m| m.as_mut().map(|m| m.in_vain[index as usize] = generation));
                 }
                 taken.extend(some);
             }
@@ -196,24 +238,25 @@ fn is_something(s: &Shared, taker: &Taker) -> bool {
     }
     get_to_know(s);
     ready::gather_now(s);
-    let mut found = false;
-    s.each_listed(|index| found = found || may_find(s, index));
-    found
+    MEMORY.with_borrow(|memory| {
+        let Some(memory) = memory else { return false };
+        let mut found = false;
+        s.each_listed_of(|word| memory.may[word], |index| found = found || may_find(memory, index, &s.entries[index as usize]));
+        found
+    })
 }
 
 /// Says what it waits for, for whoever enqueues; then nothing that comes is missed. True: there is something already. In a
 /// transaction.
 pub fn begin_to_wait(s: &Shared, taker: &Taker, place: u32, asked: &Asked) -> bool {
-    remember(place, asked);
+    remember(s, place, asked);
     get_to_know(s);
-    let wanted = MEMORY.with_borrow(|m| m.as_ref().map_or(Wanted::NOTHING, |m| m.wanted));
-    let mut wanted = wanted;
-    // Tenants come that nobody knows yet: of those it has said nothing about it wants to hear.
-    wanted.any_tenant();
-    taker.handlers.store(wanted.handlers);
-    for (to, bits) in taker.tenants.iter().zip(wanted.tenants) {
-        to.store(bits);
-    }
+    s.pass_on(taker);
+    taker.handlers.store(MEMORY.with_borrow(|m| m.as_ref().map_or(u64::MAX, |m| m.handlers)));
+    // Those of names that are asked for; where none is, tenants may come that nobody knows yet.
+    let schemas = asked.tenants.iter().flatten().filter_map(|name| catalog::schema_oid(name));
+    let wanted = if asked.tenants.is_some() { Tenants::of(schemas) } else { Tenants::ANY };
+    wanted.store(taker);
     taker.waits.store(waits::WAITS);
     is_something(s, taker)
 }

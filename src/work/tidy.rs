@@ -5,19 +5,19 @@ use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
+use crate::pure::ids::{self, Id};
 use crate::pure::state::{Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::role::EXTERNAL;
-use crate::shared::{BATCH, Shared, ready};
+use crate::shared::{Shared, ready};
 use crate::task::lookup;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
-use crate::waits::turn::Source;
 use crate::work::look::{Look, Purpose};
 use crate::work::pick::in_slots;
 use crate::work::scan::{Found, Scan};
-use crate::work::{complete, park, retention};
+use crate::work::{complete, park, retention, take};
 use std::rc::Rc;
 
 /// Whoever holds the entry just now lets it go soon.
@@ -76,7 +76,9 @@ fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result
             now: clock::now(),
             asks: false,
         };
-        let scan = Scan::walk_all(&look, &table, &[Source::External], BATCH)?;
+        // Each run by itself: what lies in front of one is no matter for the others.
+        let runs: Vec<Vec<Id>> = take::runs_present(&table, ids::RUNS).into_iter().map(|(run, _)| vec![run]).collect();
+        let scan = Scan::walk_runs(&look, &table, &runs, usize::MAX)?;
         Ok(scan.found)
     })
 }
@@ -89,7 +91,7 @@ fn write(shared: &Shared, index: u32, tenant: &Rc<Tenant>, found: Found) -> Resu
     if !held.is_empty() {
         park::park(shared, owners_entry(tenant)?.unwrap_or(index), tenant, &held)?;
     }
-    let some = !rows.is_empty();
+    let some = !rows.is_empty() || !wait.is_empty() || !held.is_empty();
     for (row, handler, _) in rows {
         transaction::run(|| end(tenant, &row, handler.as_deref()))?;
     }
@@ -111,7 +113,8 @@ fn owners_entry(tenant: &Tenant) -> Result<Option<u32>, Failure> {
 fn ask_again(shared: &Shared, tenant: &Tenant) -> Result<(), Failure> {
     if let Some(index) = owners_entry(tenant)? {
         shared.entries[index as usize].tidy.store(1);
-        ready::wake(shared, index, At::NEVER);
+        // Not at once: whatever stays as it is, nothing spins.
+        ready::due(shared, index, clock::now() + AGAIN);
     }
     Ok(())
 }
