@@ -301,8 +301,10 @@ pub fn reassigned() -> Result<()> {
     if catalog::extension_version().is_none() {
         return Ok(());
     }
-    transaction::see_own_writes();
-    follow(None)
+    transaction::balanced(|| {
+        transaction::see_own_writes();
+        follow(None)
+    })
 }
 
 /// Called by the event trigger on drops: schemas that are gone are no tenants, and have left nothing but the administrator's

@@ -6,6 +6,7 @@
 use crate::postgres::caught::catch;
 use crate::postgres::error::Error;
 use crate::postgres::interval::{self, Interval};
+use crate::postgres::transaction::balanced;
 use crate::postgres::types::{Documents, Jsonb};
 use crate::postgres::{kept, rows, text};
 use crate::pure::ids::Id;
@@ -462,7 +463,7 @@ pub(in crate::postgres) fn answer<T: Copy>(f: impl FnOnce() -> Result<T, Error>)
 fn guarded<T: Copy>(f: impl FnOnce() -> Result<T, Error>) -> Answer<T> {
     crate::postgres::memory::keep_reserve();
     let work = || {
-        let value = f()?;
+        let value = balanced(f)?;
         // Where memory ran out on the way something may be half done.
         crate::postgres::memory::check()?;
         Ok(value)

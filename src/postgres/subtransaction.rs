@@ -2,6 +2,7 @@
 //! rolled back on any error.
 
 use crate::postgres::caught::{Failure, catch};
+use crate::postgres::transaction::with_snapshot;
 use pgrx::pg_sys;
 
 /// Runs `f` in a subtransaction with a snapshot that sees all that this transaction has written.
@@ -23,14 +24,7 @@ pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         );
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::CurrentMemoryContext = own;
-        let result = catch(|| {
-            pg_sys::CommandCounterIncrement();
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            let value = f()?;
-            pg_sys::PopActiveSnapshot();
-            Ok(value)
-        })
-        .and_then(|r| r);
+        let result = catch(|| with_snapshot(f)).and_then(|r| r);
         pg_sys::CurrentMemoryContext = context;
         match &result {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
@@ -40,18 +34,5 @@ pub fn run<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         pg_sys::CurrentResourceOwner = owner;
         pg_sys::MemoryContextDelete(own);
         result
-    }
-}
-
-/// Runs `f` under a snapshot that sees all that this transaction has written, as its next
-/// statement would.
-pub fn with_snapshot<T>(f: impl FnOnce() -> T) -> T {
-    // SAFETY: inside a transaction; pushed and popped in pairs, an ERROR leaves the stack to abort.
-    unsafe {
-        pg_sys::CommandCounterIncrement();
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        let value = f();
-        pg_sys::PopActiveSnapshot();
-        value
     }
 }

@@ -57,9 +57,9 @@ pub fn refresh_snapshot() {
 }
 
 pub fn commit() {
-    // SAFETY: begin() was called.
+    // SAFETY: begin() was called. Its snapshot may have others above it (see_own_writes).
     unsafe {
-        if pg_sys::ActiveSnapshotSet() {
+        while pg_sys::ActiveSnapshotSet() {
             pg_sys::PopActiveSnapshot();
         }
         pg_sys::CommitTransactionCommand();
@@ -158,28 +158,61 @@ mod raw {
     }
 }
 
-/// Lets what follows in this transaction see what it has written, under the same snapshot.
+/// Lets what follows see what this transaction has written, under the same snapshot otherwise: up to the end of the call,
+/// [`balanced`], that this is in.
 pub fn see_own_writes() {
-    // SAFETY: inside a transaction with an active snapshot of our own.
+    // SAFETY: inside a transaction. A snapshot that somebody else uses as well, a statement or a walk over rows, stays as it
+    // is, or they would come upon what is written here: a copy takes its place.
     unsafe {
         pg_sys::CommandCounterIncrement();
-        if pg_sys::ActiveSnapshotSet() {
-            pg_sys::UpdateActiveSnapshotCommandId();
+        let Some(active) = active_snapshot().as_ref() else { return };
+        if active.active_count != 1 || active.regd_count != 0 {
+            pg_sys::PushCopiedSnapshot(pg_sys::GetActiveSnapshot());
         }
+        pg_sys::UpdateActiveSnapshotCommandId();
     }
+}
+
+fn active_snapshot() -> pg_sys::Snapshot {
+    // SAFETY: asked only where there is one.
+    unsafe { if pg_sys::ActiveSnapshotSet() { pg_sys::GetActiveSnapshot() } else { std::ptr::null_mut() } }
+}
+
+/// Runs `f`, which is within one transaction; the snapshot that was active before is so again.
+pub fn balanced<T>(f: impl FnOnce() -> T) -> T {
+    let before = active_snapshot();
+    let value = f();
+    // After an ERROR this is left to abort.
+    while !active_snapshot().is_null() && active_snapshot() != before {
+        // SAFETY: there is one, which lies above `before`.
+        unsafe { pg_sys::PopActiveSnapshot() };
+    }
+    value
 }
 
 /// Runs `f` under the newest snapshot, whatever the statement's own is; with what this transaction has
 /// written itself.
 pub fn with_latest_snapshot<T>(f: impl FnOnce() -> T) -> T {
-    // SAFETY: pushed and popped in pairs; an ERROR under `f` leaves the stack to abort.
-    unsafe {
-        pg_sys::CommandCounterIncrement();
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let value = f();
-        pg_sys::PopActiveSnapshot();
-        value
-    }
+    balanced(|| {
+        // SAFETY: inside a transaction; see balanced.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        }
+        f()
+    })
+}
+
+/// Runs `f` under a snapshot that sees all that this transaction has written, as its next statement would.
+pub fn with_snapshot<T>(f: impl FnOnce() -> T) -> T {
+    balanced(|| {
+        // SAFETY: inside a transaction; see balanced.
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        f()
+    })
 }
 
 /// Whether every statement of this transaction sees the same: waiting would be in vain.

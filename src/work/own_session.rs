@@ -80,7 +80,7 @@ impl Due {
         let running = Running::look(tenant, &table);
         let sources = turn::sources(tenant, 0);
         let share = room.div_ceil(sources.len());
-        let groups = subtransaction::with_snapshot(|| {
+        let groups = transaction::with_snapshot(|| {
             sources.iter().map(|source| self.look_at(tenant, &table, source, by, share, &running)).collect::<Result<Vec<_>>>()
         })?;
         self.queue.extend(interleave::interleave(groups));
@@ -163,7 +163,7 @@ impl Running {
             ours.flat_map(|x| x.live_items()).map(|i| i.id).chain(s.claims_of(tenant.oid).map(|claim| claim.item_id.load())).collect()
         });
         let schedule = |id: &Id| table.find(Tasks::ID.equals(*id))?.text(Tasks::SCHEDULE);
-        let schedules = subtransaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
+        let schedules = transaction::with_snapshot(|| tasks.iter().filter_map(schedule).collect());
         Running { tasks, schedules }
     }
 
@@ -310,7 +310,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
         cause => course.judgement(cause),
     };
     let table = tenant.open(tenant.task, Access::Read)?;
-    let row = subtransaction::with_snapshot(|| find(&table, item));
+    let row = transaction::with_snapshot(|| find(&table, item));
     drop(table);
     let name = row.as_ref().and_then(|row| row.get(Tasks::HANDLER)).unwrap_or("");
     let handler = handler::find(tenant, name)?;
@@ -342,14 +342,14 @@ fn try_to_run(
     // With time travel, as late as it would have been started.
     let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
     let tasks = tenant.open(tenant.task, Access::Write)?;
-    if subtransaction::with_snapshot(|| depend::is_expired(tenant, &tasks, &row, at))? {
+    if transaction::with_snapshot(|| depend::is_expired(tenant, &tasks, &row, at))? {
         course.stage.set(Stage::Completing);
         complete::finish_unrun(tenant, item, Ended::Expired, None)?;
         return Ok(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
     }
     if row.has(Tasks::WAITS) {
         let results = tenant.open(tenant.result, Access::Read)?;
-        match subtransaction::with_snapshot(|| depend::look(&tasks, &results, &row)) {
+        match transaction::with_snapshot(|| depend::look(&tasks, &results, &row)) {
             Answer::Ready => {}
             Answer::Never(why) => {
                 course.stage.set(Stage::Completing);
@@ -397,7 +397,7 @@ fn call(attempt: &Attempt, course: &Course, declared: Option<&Declared>) -> std:
     let rules = Rules::of(attempt.tenant, attempt.row, Some(attempt.handler));
     course.timeout_ms.set(rules.timeout_ms);
     if let Some(key) = &rules.stands_for {
-        while !subtransaction::with_snapshot(|| absorb(attempt.tenant, attempt.row, key))? {}
+        while !transaction::with_snapshot(|| absorb(attempt.tenant, attempt.row, key))? {}
     }
     let outer = current::current();
     // Inside of another task its timer is the one.
@@ -430,7 +430,7 @@ fn call(attempt: &Attempt, course: &Course, declared: Option<&Declared>) -> std:
     let result = result?;
     course.stage.set(Stage::Completing);
     // The handler may have enqueued or changed its own tenant's rows: see them.
-    subtransaction::with_snapshot(|| attempt.complete(&rules, result.as_ref()))?;
+    transaction::with_snapshot(|| attempt.complete(&rules, result.as_ref()))?;
     Ok(result)
 }
 
@@ -509,13 +509,13 @@ pub fn run_members(queue: &Queue, tasks: impl Iterator<Item = (Id, bool)>) -> Re
     interrupt::watch();
     let declared = Declared::read();
     for (id, go_on) in tasks {
-        let row = subtransaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
+        let row = transaction::with_snapshot(|| queue.table.find(Tasks::ID.equals(id)));
         // An id that was known already is a task already, and is none of this call.
         let Some(row) = row.filter(|row| row.own && row.letter(Tasks::STATE).is_runnable() && row.get(Tasks::ATTEMPTS) == Some(0)) else {
             continue;
         };
         if members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) {
-            subtransaction::with_snapshot(|| complete::end_empty_flow(tenant, &queue.table, id))?;
+            transaction::with_snapshot(|| complete::end_empty_flow(tenant, &queue.table, id))?;
             continue;
         }
         let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
@@ -528,7 +528,7 @@ pub fn run_members(queue: &Queue, tasks: impl Iterator<Item = (Id, bool)>) -> Re
         let course = Course::new(Mark::now());
         let attempt = Attempt { tenant, handler: &handler, row: &row, item: &item, started_at, session: Session::Callers };
         let once = || call(&attempt, &course, Some(&declared));
-        let ran = if go_on { subtransaction::run(once) } else { subtransaction::with_snapshot(once) };
+        let ran = if go_on { subtransaction::run(once) } else { transaction::with_snapshot(once) };
         if let Err(failure) = ran {
             // There is no other attempt, whatever it has called.
             course.called.replace(None);
