@@ -131,13 +131,15 @@ impl Launcher {
         }
         turn.did(Reason::Retry);
         let oid = db.database.load();
+        // Before it is asked for: it may have signed on, and off again, before this process goes on.
+        db.scheduler.store(Scheduler::Starting);
         match worker::start("tenant_q scheduler", "tenant_q scheduler", "tenant_q_scheduler_main", oid as u64) {
             Some(handle) => {
-                db.scheduler.store(Scheduler::Starting);
                 self.schedulers.insert(oid, handle);
                 self.shortage.ended(&self.shared);
             }
             None => {
+                db.scheduler.store(Scheduler::None);
                 self.shortage.note(&self.shared, turn);
                 self.shortage.scheduler = true;
             }
