@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test test-all regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint book clean distclean
+.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint book clean distclean
 
 # Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
@@ -12,6 +12,7 @@ help:
 	@echo "                           make test TIERS='lint book': some"
 	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18; make test-all: with each of them"
 	@echo "make test PG_CONFIG=…      the same with a copy of a server of yours"
+	@echo "make test-pg-upgrade       from one PostgreSQL to the next by pg_upgrade, with a hundred tenants at work"
 	@echo "make regress CASE=errors   single cases; make regress-accept takes what they printed as expected"
 	@echo "make cluster CASE=smoke    the cluster tests whose names contain that"
 	@echo "make docs CASE=schedules   the blocks of docs/schedules.md, each run as whom it is for"
@@ -34,6 +35,9 @@ test:
 
 test-all:
 	@scripts/test-all
+
+test-pg-upgrade:
+	@scripts/pg-upgrade
 
 pure:
 	@scripts/test pure

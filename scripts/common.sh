@@ -207,6 +207,41 @@ cluster_remove() {
     rm -rf "$1"
 }
 
+# Built so in a fraction of the time: where it is to be seen whether it is right, not how fast it is.
+quickly=(CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
+
+# as_built MAJOR COMMAND...: runs it so that what it builds for that major is built as wherever several are: 15 as for users,
+# the others quickly.
+as_built() {
+    local major=$1 settings=()
+    shift
+    [ "$major" = "${majors[0]}" ] || settings=("${quickly[@]}")
+    env "${settings[@]}" "$@"
+}
+
+# debian_apt deb|deb-src SUITE: reads the lists of that Debian from the mirror that this system is set up with, and sets
+# debian_apt to an apt-get that knows them. They lie in a directory of our own, so that nothing of it is offered to this
+# system. For a caller who holds the cache's lock.
+debian_apt() {
+    local kind=$1 suite=$2 apt=$cache_dir/apt mirror
+    mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list /etc/apt/sources.list 2>/dev/null || true; } |
+        sed -nE 's/^URIs: *([^ ]+debian)$/\1/p; s/^deb (\[[^]]*\] )?([^ ]+debian) .*/\2/p' | sed -n 1p)
+    [ -n "$mirror" ] || { warn "no source of Debian packages is set up here" && return 1; }
+    rm -rf "$apt"
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+    debian_apt=(apt-get -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root)
+    step "lists-$suite" "reading the lists of Debian ($suite)" "${debian_apt[@]}" update
+}
+
+# lock_cache: not to build and download twice what is of all checkouts.
+lock_cache() {
+    mkdir -p "$cache_dir"
+    exec 9>"$cache_dir/lock"
+    flock -n 9 || { say "another set-up runs on this machine: waiting for it" && flock 9; }
+}
+
 cargo_pgrx_works() {
     [ "$("$(cargo_pgrx)" pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx_version" ]
 }

@@ -53,6 +53,8 @@ pub enum Stop {
 /// One server. Dropped: stopped and removed.
 pub struct Cluster {
     name: String,
+    /// Its programs.
+    bin: PathBuf,
     /// Holds `data`, `socket` and `server.log`.
     dir: PathBuf,
     socket: PathBuf,
@@ -71,8 +73,16 @@ impl Cluster {
 
     /// The same, not started yet: for tests that arrange the data directory first.
     pub fn create(extra_conf: &str) -> Cluster {
-        let cluster = Cluster::directories();
+        let cluster = Cluster::directories(&pg_bin());
         process::run(process::as_server("cp").arg("-a").arg(template()).arg(cluster.data()));
+        cluster.append_settings(&format!("{}\n{extra_conf}\n", pg_test_conf()));
+        cluster
+    }
+
+    /// The same of another PostgreSQL, whose programs are in `bin`, with more arguments of its initdb.
+    pub fn create_with(bin: &Path, initdb_args: &[&str], extra_conf: &str) -> Cluster {
+        let cluster = Cluster::directories(bin);
+        initdb(bin, initdb_args, &cluster.data());
         cluster.append_settings(&format!("{}\n{extra_conf}\n", pg_test_conf()));
         cluster
     }
@@ -94,9 +104,9 @@ impl Cluster {
 
     /// A streaming standby of `primary`, started, by pg_basebackup.
     pub fn standby_of(primary: &Cluster, extra_conf: &str) -> Cluster {
-        let cluster = Cluster::directories();
+        let cluster = Cluster::directories(&primary.bin);
         process::run(
-            process::as_server(pg_bin().join("pg_basebackup"))
+            process::as_server(primary.bin.join("pg_basebackup"))
                 .arg("-h")
                 .arg(&primary.socket)
                 .args(["-U", "postgres", "-c", "fast", "-R", "-D"])
@@ -107,7 +117,7 @@ impl Cluster {
         cluster
     }
 
-    fn directories() -> Cluster {
+    fn directories(bin: &Path) -> Cluster {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let test = std::thread::current().name().unwrap_or("main").replace("::", "-");
@@ -119,7 +129,7 @@ impl Cluster {
             socket = PathBuf::from(format!("/tmp/tq.{}.{number}", std::process::id()));
         }
         process::server_dir(&socket);
-        Cluster { name: test, dir, socket, log_start: 0, clock: None }
+        Cluster { name: test, bin: bin.to_owned(), dir, socket, log_start: 0, clock: None }
     }
 
     // ---- settings
@@ -149,7 +159,7 @@ impl Cluster {
 
     /// The same for a server that may refuse: what pg_ctl says.
     pub fn try_server_start(&self) -> Result<(), String> {
-        let output = process::as_server(pg_bin().join("pg_ctl"))
+        let output = process::as_server(self.bin.join("pg_ctl"))
             .arg("-D")
             .arg(self.data())
             .arg("-l")
@@ -193,7 +203,7 @@ impl Cluster {
     }
 
     fn pg_ctl(&self, args: &[&str]) {
-        process::run(process::as_server(pg_bin().join("pg_ctl")).arg("-D").arg(self.data()).args(args));
+        process::run(process::as_server(self.bin.join("pg_ctl")).arg("-D").arg(self.data()).args(args));
     }
 
     // ---- connections
@@ -220,8 +230,15 @@ impl Cluster {
 
     /// One of PostgreSQL's programs (psql, pg_dump, pgbench, …), pointed at this server as its superuser.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = process::as_caller(pg_bin().join(name));
+        let mut command = process::as_caller(self.bin.join(name));
         command.env("PGHOST", &self.socket).env("PGUSER", "postgres");
+        command
+    }
+
+    /// One that works on the data directory: run as who runs the server, in a directory that this user may write to.
+    pub fn server_program(&self, name: &str) -> Command {
+        let mut command = process::as_server(self.bin.join(name));
+        command.current_dir(&self.dir);
         command
     }
 
@@ -386,6 +403,11 @@ impl Cluster {
 
     // ---- places
 
+    /// Where its programs are.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
     }
@@ -403,11 +425,17 @@ impl Drop for Cluster {
                 eprintln!("server log kept: {}; its end:\n{}", kept.display(), self.log_end(30));
             }
         }
+        self.log_start = 0;
+        let trap = self.log().lines().find(|line| line.contains("TRAP:")).map(str::to_owned);
         if self.data().join("postmaster.pid").exists() {
-            let _ = process::as_server(pg_bin().join("pg_ctl")).arg("-D").arg(self.data()).args(["stop", "-w", "-m", "immediate"]).output();
+            let _ = process::as_server(self.bin.join("pg_ctl")).arg("-D").arg(self.data()).args(["stop", "-w", "-m", "immediate"]).output();
         }
         let _ = fs::remove_dir_all(&self.dir);
         let _ = fs::remove_dir_all(&self.socket);
+        // A failed assertion of a server that has them (scripts/assert-build): no test may provoke one, whatever it kills.
+        if !std::thread::panicking() {
+            assert_eq!(trap, None, "in the server's log");
+        }
     }
 }
 
@@ -463,12 +491,18 @@ fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
         let dir = run_dir().join("template");
-        process::server_dir(&dir);
-        process::run(
-            process::as_server(pg_bin().join("initdb"))
-                .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
-                .arg(&dir),
-        );
+        initdb(&pg_bin(), &[], &dir);
         dir
     })
+}
+
+/// A new data directory. Servers of all majors get the same locale and encoding, from the same provider.
+fn initdb(bin: &Path, args: &[&str], data: &Path) {
+    process::server_dir(data);
+    process::run(
+        process::as_server(bin.join("initdb"))
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--locale-provider=libc", "--no-sync", "-D"])
+            .arg(data)
+            .args(args),
+    );
 }
