@@ -33,7 +33,7 @@ pub use clock::Clock;
 pub use postgres;
 pub use postgres::{Client, NoTls};
 pub use process::{kill, kill9, limit_memory, private_memory, private_memory_if_alive, process_exists};
-pub use rows::{Row, SqlError};
+pub use rows::{Row, SqlError, query};
 
 /// How long anything may take before a wait is called a failure. An idle machine needs a hundredth of it.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@ mod clock_jumps;
 mod crash;
 mod delivery;
 mod dst;
+mod external;
 mod fairness;
 mod fanout;
 mod flows;
