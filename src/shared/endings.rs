@@ -7,6 +7,7 @@ use crate::pure::time::At;
 use crate::pure::word::{ClaimState, ClaimWord};
 use crate::settings;
 use crate::shared::claims::Over;
+use crate::shared::entry::tidy;
 use crate::shared::{self, Shared, ready};
 
 /// A claim that this transaction ends.
@@ -81,7 +82,7 @@ fn end_claim(s: &Shared, ending: &Ending) {
         && entry.finished_since_retention.load() >= settings::retention_every()
     {
         // An executor of the owner's takes old results away.
-        s.entries[owners as usize].tidy.store(1);
+        s.entries[owners as usize].tidy.fetch_or(tidy::RESULTS);
         ready::wake(s, owners, At::NEVER);
     }
 }

@@ -19,6 +19,14 @@ use crate::shared::role::EXTERNAL;
 use crate::shared::{ready, share};
 use crate::shared_struct;
 
+/// `Entry::tidy`.
+pub mod tidy {
+    /// Some may wait, or have ended, in which nobody but an executor can do something.
+    pub const ROWS: u32 = 1;
+    /// So many have ended that old results are to be looked at.
+    pub const RESULTS: u32 = 2;
+}
+
 /// Priorities of one tenant whose scan position is remembered.
 pub const CURSORS: usize = 4;
 
@@ -33,7 +41,7 @@ shared_struct! {
         pub tenant: HandshakeU32,
         pub role: GaugeU32,
         pub role_index: GaugeU32,
-        /// Tasks of workers outside of the server may wait that an executor has to look after (entries of the owner's role).
+        /// What an executor has to do about tasks of workers outside of the server (entries of the owner's role): bits of `tidy`.
         pub tidy: HandshakeU32,
         /// Changes when the place is given to another key.
         pub stamp: HandshakeU32,

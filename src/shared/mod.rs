@@ -135,6 +135,8 @@ shared_struct! {
         pub claims_passed_by: HandshakeU32,
         /// How often an entry of workers' tasks was made: sessions that know all of them know by it that they do.
         pub external_entries: HandshakeU32,
+        /// Takers that wait for others to let an entry go.
+        pub takers_behind: HandshakeU32,
         /// How often somebody was given rights.
         pub grants: HandshakeU32,
         /// When the launcher looks after claims and takers next (monotonic ns).
@@ -169,6 +171,7 @@ struct Layout {
     at_dirty: usize,
     at_due_dirty: usize,
     at_listed: usize,
+    at_looked_into: usize,
     at_claims: usize,
     at_claim_ids: usize,
     at_claim_tenants: usize,
@@ -209,6 +212,7 @@ fn layout() -> Layout {
     let at_dirty = take(shmem::size_of::<HandshakeU64>(words));
     let at_due_dirty = take(shmem::size_of::<HandshakeU64>(words));
     let at_listed = take(shmem::size_of::<HandshakeU64>(words));
+    let at_looked_into = take(shmem::size_of::<HandshakeU64>(words));
     let at_claims = take(shmem::size_of::<Claim>(claims));
     let at_claim_ids = take(shmem::size_of::<HandshakeU64>(claims));
     let at_claim_tenants = take(shmem::size_of::<HandshakeU64>(claims));
@@ -239,6 +243,7 @@ fn layout() -> Layout {
         at_dirty,
         at_due_dirty,
         at_listed,
+        at_looked_into,
         at_claims,
         at_claim_ids,
         at_claim_tenants,
@@ -289,6 +294,8 @@ pub struct Shared {
     due_dirty: &'static [HandshakeU64],
     /// Bit per entry: workers may take tasks there. Under `Lock::Ready`.
     listed: &'static [HandshakeU64],
+    /// Bit per entry of workers' tasks: somebody is looking into it just now. Under `Lock::Ready`.
+    looked_into: &'static [HandshakeU64],
     pub claims: &'static [Claim],
     /// Of each claim the beginning of its id, and its database and tenant: apart, so that a look at many is a look at few cache lines.
     claim_ids: &'static [HandshakeU64],
@@ -343,6 +350,7 @@ fn attach() -> Shared {
         dirty: shmem::slice(l.at_dirty, words),
         due_dirty: shmem::slice(l.at_due_dirty, words),
         listed: shmem::slice(l.at_listed, words),
+        looked_into: shmem::slice(l.at_looked_into, words),
         claims: shmem::slice(l.at_claims, l.claims),
         claim_ids: shmem::slice(l.at_claim_ids, l.claims),
         claim_tenants: shmem::slice(l.at_claim_tenants, l.claims),
@@ -483,6 +491,19 @@ impl Shared {
         } else {
             word.fetch_and(!bit);
         }
+    }
+    /// Somebody looks into this entry, or not any more. Under `Lock::Ready`.
+    pub fn look_into(&self, index: u32, is_at_it: bool) {
+        let (word, bit) = (&self.looked_into[index as usize / 64], 1 << (index % 64));
+        if is_at_it {
+            word.fetch_or(bit);
+        } else {
+            word.fetch_and(!bit);
+        }
+    }
+    /// Whether somebody is looking into one of these entries.
+    pub fn are_looked_into(&self, of: impl Fn(usize) -> u64) -> bool {
+        self.looked_into.iter().enumerate().any(|(w, word)| word.load() & of(w) != 0)
     }
     /// Entries of which tasks may be taken.
     pub fn each_listed(&self, f: impl FnMut(u32)) {

@@ -296,6 +296,7 @@ pub fn acquire_external(s: &Shared, taker: u32, of: impl Fn(usize) -> u64, may: 
     s.roles[e.role_index.load() as usize].floor.fetch_max(e.vtime.load());
     unlist(s, index);
     e.picker.store(TAKERS + taker);
+    s.look_into(index, true);
     Some(index)
 }
 
@@ -324,6 +325,7 @@ pub fn acquire_to_tidy(s: &Shared, index: u32, slot: usize) -> bool {
         unlist(s, index);
     }
     e.picker.store(slot as u32 + 1);
+    s.look_into(index, true);
     true
 }
 
@@ -382,9 +384,20 @@ pub fn release(s: &Shared, index: u32) {
 
 /// The same without a word to anybody. True: there is more to do.
 fn let_go(s: &Shared, index: u32) -> bool {
-    let _guard = Lock::Ready.exclusive();
     let e = &s.entries[index as usize];
+    let more = let_go_under_lock(s, index, e);
+    if e.role.load() == EXTERNAL && s.header.takers_behind.load() > 0 {
+        s.call_one_behind();
+    }
+    more
+}
+
+fn let_go_under_lock(s: &Shared, index: u32, e: &Entry) -> bool {
+    let _guard = Lock::Ready.exclusive();
     e.picker.store(0);
+    if e.role.load() == EXTERNAL {
+        s.look_into(index, false);
+    }
     let now = clock::now();
     let ready = is_ready(e, now);
     if ready && s.header.newcomers.load() > 0 && makes_room(s) {

@@ -16,6 +16,8 @@ pub mod waits {
     pub const WAITS: u32 = 1;
     /// It was called for a task and hasn't taken any since.
     pub const CALLED: u32 = 2;
+    /// Others look where it would, and let that go in a moment.
+    pub const BEHIND: u32 = 3;
 }
 
 /// Who was called for a task and hasn't taken one by then is no longer relied on.
@@ -161,6 +163,19 @@ impl Shared {
             {
                 taker.called_ns.store(clock::monotonic_ns());
                 self.look_after_claims_by(clock::monotonic_ns() + CALLED_NS);
+                if let Some(proc) = taker.proc.load().checked_sub(1) {
+                    latch::wake(proc);
+                }
+                return;
+            }
+        }
+    }
+
+    /// An entry was let go: one of those who wait for that goes on.
+    pub fn call_one_behind(&self) {
+        let behind = |taker: &&Taker| taker.waits.load() == waits::BEHIND;
+        for taker in self.used_takers().iter().filter(behind) {
+            if taker.waits.compare_exchange(waits::BEHIND, waits::NO).is_ok() {
                 if let Some(proc) = taker.proc.load().checked_sub(1) {
                     latch::wake(proc);
                 }

@@ -507,7 +507,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
             ready::look_from(entry, ready::BEGINNING);
             if pending.schedules && shared.has_external(database, entry.tenant.load()) {
                 // What was workers' may be executors' now, or held.
-                entry.tidy.store(1);
+                entry.tidy.fetch_or(entry::tidy::ROWS);
             }
         }
         gauge::add(shared, entry, pending.added, pending.correction);

@@ -7,7 +7,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, latch, sandbox, session, shmem};
 use crate::pure::word::ClaimState;
 use crate::settings;
-use crate::shared::entry::Entry;
+use crate::shared::entry::{Entry, tidy};
 use crate::shared::role::EXTERNAL;
 use crate::shared::takers::{self, Taker, Tenants, bit_of, waits};
 use crate::shared::text::store_text;
@@ -67,6 +67,9 @@ impl Memory {
         }
     }
 }
+
+/// So long a taker waits for others to let go of what it would look into. A look takes a fraction of a millisecond.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// No entry's generation.
 const NEVER: u64 = u64::MAX;
@@ -187,12 +190,19 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
     get_to_know(s);
     let (offered, handlers) = MEMORY.with_borrow(|m| m.as_ref().map(|m| (m.offered.clone(), m.handlers))).expect("remembered above");
     let mut taken: Vec<Taken> = Vec::new();
+    let patience = clock::steady() + PATIENCE;
     while taken.len() < n && settings::enabled() {
         let next = MEMORY.with_borrow(|memory| {
             let memory = memory.as_ref()?;
             ready::acquire_external(s, place, |word| memory.may[word], |index, entry| may_find(memory, index, entry))
         });
-        let Some(index) = next else { break };
+        let Some(index) = next else {
+            // Where others are looking just now there may be something for this one, too.
+            if taken.is_empty() && wait_behind_others(s, taker, patience) {
+                continue;
+            }
+            break;
+        };
         let generation = s.entries[index as usize].generation.load();
         // Whatever becomes of it, the entry is let go.
         let found = caught::catch(|| take::take(s, index, n - taken.len(), &offered)).and_then(|found| found);
@@ -218,6 +228,38 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
         s.call_for_all_that_is_ready();
     }
     Ok(taken)
+}
+
+/// Waits until somebody lets an entry go that it could look into. False: nobody is at one, or it takes too long.
+fn wait_behind_others(s: &Shared, taker: &Taker, until: Instant) -> bool {
+    let are_at_it = || MEMORY.with_borrow(|memory| memory.as_ref().is_some_and(|m| s.are_looked_into(|word| m.may[word])));
+    if !are_at_it() {
+        return false;
+    }
+    s.header.takers_behind.fetch_add(1);
+    let _behind = Behind(s, taker);
+    taker.waits.store(waits::BEHIND);
+    // Who has let it go before that has called nobody.
+    while taker.waits.load() == waits::BEHIND && are_at_it() {
+        if clock::steady() >= until {
+            return false;
+        }
+        latch::wait(Some(Duration::from_millis(1)));
+    }
+    true
+}
+
+/// It waits behind others; also where an error ends that.
+struct Behind<'a>(&'a Shared, &'a Taker);
+
+impl Drop for Behind<'_> {
+    fn drop(&mut self) {
+        self.0.header.takers_behind.fetch_sub(1);
+        let was_called = self.1.waits.swap(waits::NO) == waits::NO;
+        if was_called && std::thread::panicking() {
+            self.0.call_one_behind();
+        }
+    }
 }
 
 /// One tenant's tables can't be read: it is left alone for a while, and nobody else is kept waiting by it.
@@ -321,7 +363,7 @@ fn leave(ending: Ending) {
     for owners in owners {
         // An executor of the owner's writes it down.
         if let Some(e) = s.entries.get(owners as usize) {
-            e.tidy.store(1);
+            e.tidy.fetch_or(tidy::ROWS);
             ready::wake(&s, owners, crate::pure::time::At::NEVER);
         }
     }

@@ -9,7 +9,7 @@ use crate::pure::ids::{self, Id};
 use crate::pure::state::{Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::role::EXTERNAL;
-use crate::shared::{Shared, ready};
+use crate::shared::{Shared, entry, ready};
 use crate::task::lookup;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
@@ -28,7 +28,7 @@ pub fn ask_for(shared: &Shared, tenant: u32) {
     let owner = tenant::by_oid(tenant).ok().and_then(|tenant| tenant.entry(tenant.owner).ok().flatten());
     if let Some(entry) = owner {
         shared.reach(entry, |index| {
-            shared.entries[index as usize].tidy.store(1);
+            shared.entries[index as usize].tidy.fetch_or(entry::tidy::ROWS);
             ready::wake(shared, index, At::NEVER);
         });
     }
@@ -37,27 +37,36 @@ pub fn ask_for(shared: &Shared, tenant: u32) {
 /// Does it, if it was asked for with the owner's entry `index`. In an executor, between two transactions.
 pub fn tidy(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) {
     let owners = &shared.entries[index as usize];
-    if owners.tidy.load() == 0 || owners.tidy.swap(0) == 0 {
+    if owners.tidy.load() == 0 {
         return;
     }
+    let wanted = owners.tidy.swap(0);
     let entry = transaction::run(|| Ok(tenant.entry(EXTERNAL)?));
     let Ok(Some(external)) = entry else { return };
-    if !ready::acquire_to_tidy(shared, external.index, slot) {
-        owners.tidy.store(1);
+    if wanted & entry::tidy::ROWS != 0 {
+        rows(shared, slot, index, external.index, tenant);
+    }
+    retention::after_batch(shared, external.index, tenant);
+}
+
+/// Looks after rows that no worker can take.
+fn rows(shared: &Shared, slot: usize, index: u32, external: u32, tenant: &Rc<Tenant>) {
+    let owners = &shared.entries[index as usize];
+    if !ready::acquire_to_tidy(shared, external, slot) {
+        owners.tidy.fetch_or(entry::tidy::ROWS);
         return ready::due(shared, index, clock::now() + AGAIN);
     }
-    let looked = look(shared, slot, external.index, tenant);
-    ready::release(shared, external.index);
-    match looked.and_then(|found| write(shared, external.index, tenant, found)) {
+    let looked = look(shared, slot, external, tenant);
+    ready::release(shared, external);
+    match looked.and_then(|found| write(shared, external, tenant, found)) {
         Ok(()) => {}
         Err(failure) if failure.is(Own::NoTenant) => {}
         Err(failure) => {
             caught::log_failure(&format!("{}: workers' tasks could not be looked after", caught::one_line(&tenant.name)), &failure);
-            owners.tidy.store(1);
+            owners.tidy.fetch_or(entry::tidy::ROWS);
             ready::due(shared, index, clock::now() + Span::of_secs(1));
         }
     }
-    retention::after_batch(shared, external.index, tenant);
 }
 
 fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result<Found, Failure> {
@@ -112,7 +121,7 @@ fn owners_entry(tenant: &Tenant) -> Result<Option<u32>, Failure> {
 
 fn ask_again(shared: &Shared, tenant: &Tenant) -> Result<(), Failure> {
     if let Some(index) = owners_entry(tenant)? {
-        shared.entries[index as usize].tidy.store(1);
+        shared.entries[index as usize].tidy.fetch_or(entry::tidy::ROWS);
         // Not at once: whatever stays as it is, nothing spins.
         ready::due(shared, index, clock::now() + AGAIN);
     }
