@@ -19,6 +19,8 @@ pub struct Ending {
     /// The entry that it was taken from, and the one of the schema's owner.
     pub entry: u32,
     pub owners: Option<u32>,
+    /// There is nothing of the task that this worker could end: the claim goes, whatever becomes of the transaction.
+    pub is_lost: bool,
     /// What became of the attempt; None: it is no end of one, the task is simply not the worker's any more.
     pub outcome: Option<Outcome>,
 }
@@ -57,7 +59,7 @@ impl Endings {
             let back = claim.change(ending.word, ClaimState::Taken);
             // Whoever took it may have gone meanwhile, and has left it to us.
             let lives = s.takers[claim.taker.load() as usize].pid.load() == claim.pid.load();
-            if back.is_some() && !lives {
+            if back.is_some() && (!lives || ending.is_lost) {
                 s.revoke(claim);
             }
         }

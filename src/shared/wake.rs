@@ -308,10 +308,16 @@ pub fn ending(ending: Ending) {
 }
 /// It is known now what the claim's end comes to.
 pub fn ended_as(place: u32, outcome: Outcome) {
+    note_of_ending(place, |ending| ending.outcome = Some(outcome));
+}
+/// There is nothing left of its task that a worker could end.
+pub fn is_lost(place: u32) {
+    note_of_ending(place, |ending| ending.is_lost = true);
+}
+fn note_of_ending(place: u32, f: impl FnOnce(&mut Ending)) {
     NOTES.with_borrow_mut(|levels| {
-        let mut noted = levels.all_mut().flat_map(|n| n.claims.ends.iter_mut());
-        if let Some(ending) = noted.find(|ending| ending.place == place) {
-            ending.outcome = Some(outcome);
+        if let Some(ending) = levels.all_mut().flat_map(|n| n.claims.ends.iter_mut()).find(|ending| ending.place == place) {
+            f(ending);
         }
     });
 }

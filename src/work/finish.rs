@@ -71,7 +71,11 @@ pub fn of_caller(s: &Shared, id: Id) -> Result<&'static Claim> {
 /// From here on the claim is this transaction's to end.
 pub fn hold(s: &Shared, id: Id) -> Result<Held> {
     let found = of_caller(s, id)?;
-    let tenant = tenant::by_oid(found.tenant.load()).map_err(|_| lost(id))?;
+    let Ok(tenant) = tenant::by_oid(found.tenant.load()) else {
+        // Detached, dropped: nothing of it is left.
+        s.revoke(found);
+        return Err(lost(id));
+    };
     rights::require(&tenant, &[Right::Work])?;
     if wake::is_ending(place_of(s, found)) {
         return Err(
@@ -88,21 +92,27 @@ pub fn hold(s: &Shared, id: Id) -> Result<Held> {
     claim.signals.store(0);
     claim.finishing_ns.store(clock::monotonic_ns());
     let owners = Some(claim.owners.load()).filter(|n| (*n as usize) < s.entries.len());
-    wake::ending(Ending { place: place_of(s, claim), word, entry: claim.entry.load(), owners, outcome: None });
+    wake::ending(Ending { place: place_of(s, claim), word, entry: claim.entry.load(), owners, is_lost: false, outcome: None });
     let (item, started_at) = (claim.item(), claim.taken_at.load());
     let table = tenant.open(tenant.task, Access::Write)?;
-    let row = transaction::with_latest_snapshot(|| lookup::find(&table, &item)).ok_or_else(|| lost(id))?;
+    let Some(row) = transaction::with_latest_snapshot(|| lookup::find(&table, &item)) else {
+        wake::is_lost(place_of(s, claim));
+        return Err(lost(id));
+    };
     Ok(Held { claim, tenant, row, item, started_at })
-}
-
-/// What our own fence says is said in the worker's words.
-fn as_worker(id: Id, failure: Failure) -> Error {
-    if failure.is(Own::Gone) || failure.is(Own::Fenced) { lost(id) } else { failure.into() }
 }
 
 impl Held {
     fn over(&self, s: &Shared, outcome: Outcome) {
         wake::ended_as(place_of(s, self.claim), outcome);
+    }
+    /// What our own fence says is said in the worker's words; then the claim is nobody's any more.
+    fn as_worker(&self, s: &Shared, id: Id, failure: Failure) -> Error {
+        if failure.is(Own::Gone) || failure.is(Own::Fenced) {
+            wake::is_lost(place_of(s, self.claim));
+            return lost(id);
+        }
+        failure.into()
     }
     fn count(&self, outcome: Outcome) {
         wake::attempt_ended(self.tenant.oid, &task::counted(&self.row), outcome, self.started_at);
@@ -122,7 +132,7 @@ pub fn finish_held(s: &Shared, id: Id, held: &Held, result: Option<Jsonb>) -> Re
     let rules = Rules::of(tenant, row, handler.as_deref());
     let save = row.has(Tasks::PARENT_ID) || rules.save.unwrap_or(tenant.save_limit >= 0);
     let result = result.unwrap_or_else(Jsonb::null);
-    transaction::with_latest_snapshot(|| complete::done(tenant, item, *started_at, &result, save)).map_err(|f| as_worker(id, f))?;
+    transaction::with_latest_snapshot(|| complete::done(tenant, item, *started_at, &result, save)).map_err(|f| held.as_worker(s, id, f))?;
     transaction::see_own_writes();
     held.count(Outcome::Done);
     held.over(s, Outcome::Done);
@@ -160,9 +170,12 @@ pub fn give_up(s: &Shared, id: Id, failure: Failure, retry_after: Option<Period>
     let again = retry_after.map(|delay| Another { delay: Some(delay), args: None, counts: true });
     let judgement = Judgement { again: again.filter(|_| !is_final), last: is_final, ..Judgement::of(how, failure) };
     let verdict = transaction::with_latest_snapshot(|| complete::failed(tenant, item, handler.as_deref(), *started_at, &judgement))
-        .map_err(|f| as_worker(id, f))?;
+        .map_err(|f| held.as_worker(s, id, f))?;
     transaction::see_own_writes();
-    let outcome = verdict.outcome().ok_or_else(|| lost(id))?;
+    let Some(outcome) = verdict.outcome() else {
+        wake::is_lost(place_of(s, claim));
+        return Err(lost(id));
+    };
     held.count(outcome);
     counters::failed(s, tenant.oid, claim.role.load(), &task::counted(row), &judgement.failure, timed_out);
     held.over(s, outcome);
@@ -185,7 +198,7 @@ pub fn release(s: &Shared, id: Id, delay: Period, reason: Option<&str>, crashed:
     if crashed {
         let table = tenant.open(tenant.task, Access::Write)?;
         transaction::with_latest_snapshot(|| poison::blame(tenant, &table, row, Died::Worker, &id.to_string()))
-            .map_err(|f| as_worker(id, f))?;
+            .map_err(|f| held.as_worker(s, id, f))?;
         transaction::see_own_writes();
         return Ok(());
     }
@@ -197,6 +210,7 @@ pub fn release(s: &Shared, id: Id, delay: Period, reason: Option<&str>, crashed:
         let history = reason.map(|reason| Jsonb::from_value(complete::with_release(row, item, held.started_at, reason)));
         changes.extend(history.as_ref().map(|history| Tasks::HISTORY.to(history)));
         if table.update(row, &changes) == Write::Overtaken {
+            wake::is_lost(place_of(s, held.claim));
             return Err(lost(id));
         }
         transaction::see_own_writes();

@@ -4,6 +4,7 @@
 //! a row of `public.fx`, as what handlers in the server do.
 
 mod deaths;
+mod lost;
 mod transactions;
 
 use cluster::{Client, Row, SqlError, query};
