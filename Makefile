@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build dist lint book clean distclean
+.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build all dist deb deb-test image image-test lint book clean distclean
 
 # Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
@@ -20,6 +20,8 @@ help:
 	@echo "make fuzz [SECONDS=60]     random rules, zones and active hours, looking for what fails"
 	@echo "make install PG_CONFIG=…   into a PostgreSQL of yours"
 	@echo "make dist                  tenant_q-VERSION.zip, for PGXN: installs from source"
+	@echo "make deb [PG=17]           a Debian package; make deb-test tries it in a fresh Debian"
+	@echo "make image                 an image of the extension for CloudNativePG; make image-test tries it"
 	@echo "make book                  README.md and docs/ as a book: target/book/index.html"
 	@echo "make lint                  formatting, clippy, shellcheck, pgspot"
 	@echo "make clean | distclean     what was built here; distclean: what all checkouts share, too"
@@ -65,6 +67,9 @@ install:
 	@$(if $(PG_CONFIG),,echo "which PostgreSQL? make install PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config" >&2; exit 1;) \
 	scripts/setup build && scripts/install "$(PG_CONFIG)"
 
+# pgxn calls this before install, which builds.
+all: help
+
 # What is committed, with META.json at its top.
 dist:
 	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) && \
@@ -72,6 +77,9 @@ dist:
 
 book:
 	@scripts/setup book && scripts/book
+
+deb deb-test image image-test:
+	@scripts/$@
 
 lint:
 	@scripts/setup tests && scripts/lint all

@@ -219,14 +219,18 @@ as_built() {
     env "${settings[@]}" "$@"
 }
 
+# Where this system has Debian's packages from; there are those of other versions of Debian, too.
+debian_mirror() {
+    { cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list /etc/apt/sources.list 2>/dev/null || true; } |
+        sed -nE 's/^URIs: *([^ ]+debian)$/\1/p; s/^deb (\[[^]]*\] )?([^ ]+debian) .*/\2/p' | sed -n 1p | grep .
+}
+
 # debian_apt deb|deb-src SUITE: reads the lists of that Debian from the mirror that this system is set up with, and sets
 # debian_apt to an apt-get that knows them. They lie in a directory of our own, so that nothing of it is offered to this
 # system. For a caller who holds the cache's lock.
 debian_apt() {
     local kind=$1 suite=$2 apt=$cache_dir/apt mirror
-    mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list /etc/apt/sources.list 2>/dev/null || true; } |
-        sed -nE 's/^URIs: *([^ ]+debian)$/\1/p; s/^deb (\[[^]]*\] )?([^ ]+debian) .*/\2/p' | sed -n 1p)
-    [ -n "$mirror" ] || { warn "no source of Debian packages is set up here" && return 1; }
+    mirror=$(debian_mirror) || { warn "no source of Debian packages is set up here" && return 1; }
     rm -rf "$apt"
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
     echo "$kind [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
@@ -253,3 +257,45 @@ cargo_pgrx() {
         command -v cargo-pgrx || true
     fi
 }
+
+# build_package: builds the extension for the server of pg_config. Its files lie below $package as they will below /.
+build_package() {
+    # The generated bindings are formatted with rustfmt, which a minimal toolchain lacks: nobody reads them, so then not.
+    if ! rustfmt --version >/dev/null 2>&1; then
+        mkdir -p "$state_dir/no-rustfmt"
+        printf '#!/bin/sh\n' >"$state_dir/no-rustfmt/rustfmt"
+        chmod +x "$state_dir/no-rustfmt/rustfmt"
+        PATH=$state_dir/no-rustfmt:$PATH
+    fi
+    package=$target_dir/package-pg$pg_major
+    rm -rf "$package"
+    PGRX_PG_CONFIG_PATH=$pg_config step "build-$pg_major" "building tenant_q for PostgreSQL $pg_major (the first time takes some minutes)" \
+        "$(cargo_pgrx)" pgrx package --manifest-path "$root_dir/Cargo.toml" --pg-config "$pg_config" --out-dir "$package" \
+        --no-default-features --features "pg$pg_major"
+}
+
+# place_package LIBRARIES EXTENSION: what was built, into these two directories.
+place_package() {
+    mkdir -p "$1" "$2"
+    find "$package" -name '*.so' -exec install -m 644 -t "$1" {} +
+    find "$package" \( -name '*.control' -o -name '*.sql' \) -exec install -m 644 -t "$2" {} +
+}
+
+# server_copy DIR: a copy of the private server in DIR, without tenant_q; pg_bin becomes that of the copy.
+server_copy() {
+    rm -rf "$1"
+    cp -a "$prefix" "$1"
+    find "$1" -name 'tenant_q*' -path '*/extension/*' -delete -o -name tenant_q.so -delete
+    pg_bin=$1${pg_bin#"$prefix"}
+}
+
+# smoke_test DIR: a task to its result in the cluster of DIR, by packaging/smoke.sql.
+smoke_test() {
+    local said
+    said=$("$pg_bin/psql" -X -q -At -U postgres -h "$(cat "$1/socket_path")" -d postgres -f "$root_dir/packaging/smoke.sql" 2>&1) || true
+    echo "$said"
+    [[ $said == *"smoke test passed"* ]]
+}
+
+# The version of Cargo.toml, which is that of the extension.
+tenant_q_version() { sed -n 's/^version = "\(.*\)"/\1/p' "$root_dir/Cargo.toml"; }

@@ -21,4 +21,5 @@ mod shares;
 mod sql;
 mod state;
 mod time;
+mod versions;
 mod word;

@@ -1,0 +1,1 @@
+-- The page creates the extension.
