@@ -9,16 +9,19 @@ use crate::handler;
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{caught, clock, timeout, transaction};
+use crate::pure::ids;
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::schedules::rezone::{self, Move};
 use crate::schedules::setback;
 use crate::shared::database::Db;
+use crate::shared::entry::tidy;
+use crate::shared::role::EXTERNAL;
 use crate::shared::{Shared, ready};
 use crate::tenant::columns::{Tasks, Tenants};
 use crate::tenant::{self, Registry, Tenant, gauge};
 use crate::waits::{astray, turn};
-use crate::work::{spread, tick};
+use crate::work::{spread, take, tick};
 
 /// Tenants that one process sweeps: each costs it memory for good.
 const TENANTS: usize = 1000;
@@ -207,17 +210,8 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     // Only when they are to run is asked.
     let table = table.fetch_at_most(0);
     let now = clock::now();
-    let mut due = At::NEVER;
-    for state in Stored::RUNNABLE {
-        let mut below: Option<i16> = None;
-        while due > now {
-            let mut keys = vec![Tasks::STATE.equals(state)];
-            keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
-            let Some(first) = table.scan(&Tasks::PICK, &keys).next() else { break };
-            due = due.min(first.get(Tasks::RUN_AT).unwrap_or_default());
-            below = Some(first.get(Tasks::PRIORITY).unwrap_or(0));
-        }
-    }
+    let due = first_due(&table, &[Stored::Queued, Stored::Turn], now);
+    let external_due = first_due(&table, &[Stored::External], now);
     let there_is = |state: Stored| table.scan(&Tasks::PICK, &[Tasks::STATE.equals(state)]).pass();
     // No queue takes turns (any more), but rows wait for theirs: from a restore into another database.
     let forgotten = !turn::any(&tenant) && there_is(Stored::Turn);
@@ -230,7 +224,8 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     }
     // They are let in by what stays in place before them at their gate, unless that was deleted by hand.
     unsure |= there_is(Stored::Gated);
-    let look_anyway = there_is(Stored::Held) || forgotten || unsure;
+    let astray = external_due != At::NEVER && !runs_are_workers(&tenant, &table)?;
+    let look_anyway = there_is(Stored::Held) || forgotten || unsure || astray;
     let moved = moved.map_or(Ok(true), |to| rezone::server_moved(&tenant, to))?;
     transaction::refresh_snapshot();
     if !setback::mend(&tenant)? || !moved {
@@ -243,12 +238,50 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     let schedule_due = tick::first_due(&schedules.fetch_at_most(0));
     // Whatever its owner has done to the rows. While others keep committing, the next sweep has another look.
     gauge::sweep(shared, &tenant, &table);
+    if external_due != At::NEVER {
+        // Workers' tasks are no executor's.
+        Seen { due: external_due, look_anyway: false, schedule_due: None }.tell(shared, database, &tenant, now, &[EXTERNAL])?;
+    }
     if due == At::NEVER && !look_anyway && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.
         return Ok(Looked::Done);
     }
-    Seen { due, look_anyway, schedule_due }.tell(shared, database, &tenant, now)?;
+    let mut roles = handler::roles(&tenant)?;
+    roles.push(tenant.owner);
+    roles.retain(|role| *role != EXTERNAL);
+    roles.sort();
+    roles.dedup();
+    Seen { due, look_anyway, schedule_due }.tell(shared, database, &tenant, now, &roles)?;
+    if astray && let Some(entry) = tenant.entry(tenant.owner)? {
+        shared.reach(entry, |index| _ = shared.entries[index as usize].tidy.fetch_or(tidy::ROWS));
+    }
     Ok(Looked::Done)
+}
+
+/// When the first row of these states is due; what is due by now is enough.
+fn first_due(table: &Table<Tasks>, states: &[Stored], now: At) -> At {
+    let mut due = At::NEVER;
+    for state in states {
+        let mut below: Option<i16> = None;
+        while due > now {
+            let mut keys = vec![Tasks::STATE.equals(*state)];
+            keys.extend(below.map(|below| Tasks::PRIORITY.below(below)));
+            let Some(first) = table.scan(&Tasks::PICK, &keys).next() else { break };
+            due = due.min(first.get(Tasks::RUN_AT).unwrap_or_default());
+            below = Some(first.get(Tasks::PRIORITY).unwrap_or(0));
+        }
+    }
+    due
+}
+
+/// Whether the rows that are for workers still are: their handlers may be functions by now, or gone.
+fn runs_are_workers(tenant: &Tenant, table: &Table<Tasks>) -> Result<bool, caught::Failure> {
+    for (_, row) in take::runs_present(table, ids::RUNS) {
+        if !handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.is_some_and(|handler| handler.is_external()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a look has found of a tenant's work.
@@ -262,14 +295,10 @@ struct Seen {
 }
 
 impl Seen {
-    /// Tells the tenant's entries, those of all its roles: whose the work is isn't known.
-    fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: At) -> Result<(), caught::Failure> {
-        let mut roles = handler::roles(tenant)?;
-        roles.push(tenant.owner);
-        roles.sort();
-        roles.dedup();
+    /// Tells the tenant's entries of these roles: whose of them the work is isn't known.
+    fn tell(&self, shared: &Shared, database: u32, tenant: &Tenant, now: At, roles: &[u32]) -> Result<(), caught::Failure> {
         let first = self.due.min(self.schedule_due.unwrap_or(At::NEVER));
-        for role in roles {
+        for role in roles.iter().copied() {
             let now_or_never = self.look_anyway || first <= now;
             let entry =
                 if now_or_never { shared.entry(database, tenant.oid, role) } else { shared.entry_if_room(database, tenant.oid, role) };
