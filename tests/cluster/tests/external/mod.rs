@@ -3,6 +3,7 @@
 //! A worker here is the role `worker`, who has the right `work` in each tenant and owns nothing; what it does for a task is
 //! a row of `public.fx`, as what handlers in the server do.
 
+mod changes;
 mod deaths;
 mod lost;
 mod transactions;
