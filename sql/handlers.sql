@@ -52,7 +52,7 @@ Parameters:
   shared: true = the one of all tenants
   tenant: NULL = the first schema of search_path
 Errors:
-  42501: not the schema''s owner
+  42501: not the schema''s owner; of all tenants: no superuser, nor, of an external one, with EXECUTE on tenant_q.register_external()
   2BP01: it listens to events or tables: HINT ends that
   55P03: as of tq_detach
 Example: SELECT tq_unregister(''send_invoice'');';
@@ -93,11 +93,11 @@ COMMENT ON VIEW @extschema@.tq_handlers IS
 At least once are procedures, which may COMMIT, and functions in untrusted languages (plpython3u), which may write through connections of their own.
 Example: SELECT * FROM tq_handlers WHERE status <> ''ok'';';
 COMMENT ON COLUMN @extschema@.tq_handlers.handler IS 'registered name';
-COMMENT ON COLUMN @extschema@.tq_handlers.function IS 'its signature';
+COMMENT ON COLUMN @extschema@.tq_handlers.function IS 'its signature; NULL = its code is outside of the server';
 COMMENT ON COLUMN @extschema@.tq_handlers.status IS 'ok | missing | changed | paused | quarantined';
 COMMENT ON COLUMN @extschema@.tq_handlers.reason IS 'why it is not ok';
-COMMENT ON COLUMN @extschema@.tq_handlers.guarantee IS 'of its effects in this database: exactly_once | at_least_once';
-COMMENT ON COLUMN @extschema@.tq_handlers.run_as IS 'the role that it runs as';
+COMMENT ON COLUMN @extschema@.tq_handlers.guarantee IS 'of its effects in this database: exactly_once | at_least_once | by_worker: exactly_once where a worker calls tq_finish in the transaction that has them';
+COMMENT ON COLUMN @extschema@.tq_handlers.run_as IS 'the role that it runs as; of an external one whose members may take its tasks, NULL = all who may work';
 COMMENT ON COLUMN @extschema@.tq_handlers.queue IS 'of its tasks, where they name none';
 COMMENT ON COLUMN @extschema@.tq_handlers.priority IS 'of its tasks, where they say none';
 COMMENT ON COLUMN @extschema@.tq_handlers.timeout IS 'of an attempt, where the task says none';

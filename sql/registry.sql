@@ -88,6 +88,8 @@ CREATE TABLE tenant_q.handler (
     crashes       jsonb,
     registered_by text        NOT NULL,
     registered_at timestamptz NOT NULL,
+    -- A deploy has made it (tq_register_many), and nobody has changed it by hand since.
+    declared      boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (tenant, name)
 );
 

@@ -65,6 +65,9 @@ SELECT h.tenant, h.name, o.oid, r.oid FROM tenant_q.handler h
   LEFT JOIN pg_catalog.pg_roles o ON o.rolname::pg_catalog.text OPERATOR(pg_catalog.=) h.owner
   LEFT JOIN pg_catalog.pg_roles r ON r.rolname::pg_catalog.text OPERATOR(pg_catalog.=) h.run_as;
 
+-- What a deploy has made it may take away.
+ALTER TABLE tenant_q.handler ADD COLUMN declared boolean NOT NULL DEFAULT false;
+
 -- Delays are those of the systems that they are named after.
 DROP FUNCTION @extschema@.tq_backoff(text, interval, double precision, interval, double precision, interval[], text[], text[]);
 DROP FUNCTION tenant_q.backoff_delay(jsonb, integer);
@@ -519,6 +522,10 @@ CREATE FUNCTION tenant_q.protocol() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 COMMENT ON FUNCTION tenant_q.protocol() IS 'which protocol workers speak with this version: tq_take, tq_finish and their kin as they are here. It changes when a worker has to be changed.';
 
+-- What a deploy declares.
+CREATE FUNCTION @extschema@.tq_register_many(doc jsonb, prune boolean DEFAULT false, tenant text DEFAULT NULL) RETURNS integer
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_register_many';
+
 CREATE FUNCTION @extschema@.tq_take(n integer DEFAULT 1, handlers text[] DEFAULT NULL, queues text[] DEFAULT NULL, tenants text[] DEFAULT NULL, wait interval DEFAULT '0', worker text DEFAULT NULL) RETURNS SETOF tenant_q.taken
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_take';
 
@@ -539,6 +546,9 @@ LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_relea
 
 CREATE FUNCTION @extschema@.tq_watch(wait interval DEFAULT '0', claims uuid[] DEFAULT NULL, OUT claim uuid, OUT what text) RETURNS SETOF record
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_watch';
+
+CREATE FUNCTION @extschema@.tq_drain_take(n integer DEFAULT 1000, as_of timestamptz DEFAULT pg_catalog.now(), tenant text DEFAULT NULL) RETURNS SETOF tenant_q.taken
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_drain_take';
 
 -- What everything public means, as the install script says it.
 COMMENT ON FUNCTION @extschema@.tq_attach(text, boolean, boolean) IS
@@ -696,7 +706,7 @@ Parameters:
   shared: true = the one of all tenants
   tenant: NULL = the first schema of search_path
 Errors:
-  42501: not the schema''s owner
+  42501: not the schema''s owner; of all tenants: no superuser, nor, of an external one, with EXECUTE on tenant_q.register_external()
   2BP01: it listens to events or tables: HINT ends that
   55P03: as of tq_detach
 Example: SELECT tq_unregister(''send_invoice'');';
@@ -721,11 +731,11 @@ COMMENT ON VIEW @extschema@.tq_handlers IS
 At least once are procedures, which may COMMIT, and functions in untrusted languages (plpython3u), which may write through connections of their own.
 Example: SELECT * FROM tq_handlers WHERE status <> ''ok'';';
 COMMENT ON COLUMN @extschema@.tq_handlers.handler IS 'registered name';
-COMMENT ON COLUMN @extschema@.tq_handlers.function IS 'its signature';
+COMMENT ON COLUMN @extschema@.tq_handlers.function IS 'its signature; NULL = its code is outside of the server';
 COMMENT ON COLUMN @extschema@.tq_handlers.status IS 'ok | missing | changed | paused | quarantined';
 COMMENT ON COLUMN @extschema@.tq_handlers.reason IS 'why it is not ok';
-COMMENT ON COLUMN @extschema@.tq_handlers.guarantee IS 'of its effects in this database: exactly_once | at_least_once';
-COMMENT ON COLUMN @extschema@.tq_handlers.run_as IS 'the role that it runs as';
+COMMENT ON COLUMN @extschema@.tq_handlers.guarantee IS 'of its effects in this database: exactly_once | at_least_once | by_worker: exactly_once where a worker calls tq_finish in the transaction that has them';
+COMMENT ON COLUMN @extschema@.tq_handlers.run_as IS 'the role that it runs as; of an external one whose members may take its tasks, NULL = all who may work';
 COMMENT ON COLUMN @extschema@.tq_handlers.queue IS 'of its tasks, where they name none';
 COMMENT ON COLUMN @extschema@.tq_handlers.priority IS 'of its tasks, where they say none';
 COMMENT ON COLUMN @extschema@.tq_handlers.timeout IS 'of an attempt, where the task says none';
@@ -1392,7 +1402,7 @@ Errors:
   TQ007: the claim is gone: ROLLBACK, the work is not yours any more
   42501: you have the right work no more
   0A000: at PREPARE TRANSACTION
-Example: BEGIN; INSERT INTO paid (invoice) VALUES (7); SELECT tq_finish(''01900000-0000-7000-8000-000000000007'', ''{"charge": "ch_1"}''); COMMIT;';
+Example: SELECT tq_finish(claim, ''{"charge": "ch_1"}'') FROM tq_take(handlers => ''{charge}'');';
 COMMENT ON FUNCTION @extschema@.tq_finish_many(uuid[], jsonb[]) IS
 'For workers: all of these tasks are done, or, where one claim is gone, none. How many.
 Parameters:
@@ -1402,7 +1412,7 @@ Errors:
   TQ007: this claim is gone
   22023: as many results as claims
   42501: you have the right work no more
-Example: SELECT tq_finish_many(ARRAY[''01900000-0000-7000-8000-000000000007'', ''01900000-0000-7000-8000-000000000008'']::uuid[]);';
+Example: SELECT tq_finish_many(array_agg(claim)) FROM tq_take(4, handlers => ''{charge}'');';
 COMMENT ON FUNCTION @extschema@.tq_give_up(uuid, jsonb, interval, boolean) IS
 'For workers: the attempt has failed. Its retry policy says whether there is another one: retry_on and never_on of tq_backoff match classes of errors as well, ''requests.Timeout'' or all of ''stripe.error.''. Returns what became of the task, retrying with run_at, or failed.
 Call it in a transaction that has written nothing: what the failed attempt has written must be rolled back before.
@@ -1411,11 +1421,14 @@ Parameters:
   error: {"message": "...", "class": "...", "traceback": "..."}; sqlstate, detail and hint may be in it
   retry_after: another attempt after so long, whatever the policy says, as of tq_retry
   final: true = there is no other attempt
+Columns:
+  state: ''retrying'' or ''failed''
+  run_at: of the next attempt
 Errors:
   25001: the transaction has written something
   TQ007: the claim is gone
   22023: error has no message, or retry_after is negative or beside final
-Example: SELECT * FROM tq_give_up(''01900000-0000-7000-8000-000000000007'', ''{"message": "card declined", "class": "stripe.error.CardError"}'', final => true);';
+Example: SELECT g.* FROM tq_take(handlers => ''{charge}''), tq_give_up(claim, ''{"message": "card declined", "class": "stripe.error.CardError"}'', final => true) AS g;';
 COMMENT ON FUNCTION @extschema@.tq_release(uuid, interval, text, boolean) IS
 'For workers: the task goes back to the queue, and no attempt is counted: at a stop, say.
 Parameters:
@@ -1427,16 +1440,31 @@ Errors:
   25001: the transaction has written something
   TQ007: the claim is gone
   22023: delay is negative
-Example: SELECT tq_release(''01900000-0000-7000-8000-000000000007'', reason => ''the worker stops'');';
+Example: SELECT tq_release(claim, reason => ''the worker stops'') FROM tq_take(handlers => ''{charge}'');';
 COMMENT ON FUNCTION @extschema@.tq_watch(interval, uuid[]) IS
 'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should go back), lost (of those asked for: it isn''t this session''s any more). Who goes on all the same for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
 Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s
+Columns:
+  claim: which of them
+  what: ''cancel'', ''timeout'', ''drain'' or ''lost''
 Errors:
   22023: wait is negative
   55000: the server doesn''t preload tenant_q
 Example: SELECT * FROM tq_watch();';
+COMMENT ON FUNCTION @extschema@.tq_drain_take(integer, timestamptz, text) IS
+'Takes due tasks of external handlers inside your transaction, those included that it has enqueued: for tests of applications. tq_finish, tq_give_up and tq_release end them in the same transaction, also where it has written something; what isn''t ended is given back with the transaction, or the savepoint. Nobody else sees anything of it, and your ROLLBACK undoes all. Works on servers that don''t preload tenant_q.
+Flows whose members are done end on the way. What can''t be taken is left with a NOTICE: tasks of handlers that are in the server (tq_drain runs those), and those about which an executor is to ask a condition or a listener first.
+Parameters:
+  n: tasks at most; NULL = no limit
+  as_of: tasks and retries due by then are taken too (now() itself stays what it is); schedules don''t fire
+  tenant: NULL = the first schema of search_path
+Errors:
+  42501: no right to work
+  55000: inside a task, or the tenant is paused or not ready
+  22023: n is negative, or as_of infinite
+Example: SELECT claim, handler, args FROM tq_drain_take(as_of => now() + interval ''1 day'');';
 COMMENT ON FUNCTION @extschema@.tq_on(text, text, text, text) IS
 'Lets a handler listen to what happens to the tenant''s tasks; it gets the task as one jsonb document, as tq_tasks shows it, with the event''s name under "event". Doing it again changes nothing. Returns the listener''s id. Tasks of a handler that listens fire no events.
 Parameters:
@@ -1642,6 +1670,19 @@ Errors:
   22004: rule is NULL
   22023: the rule makes no sense, with the place in it
 Example: SELECT tq_describe(''0 2 * * mon'');';
+COMMENT ON FUNCTION @extschema@.tq_register_many(jsonb, boolean, text) IS
+'What a deploy declares: handlers and schedules, all or none. Returns how many were new or changed, or were pruned; what is so already isn''t written. Several processes may declare the same at once.
+What it has made it keeps in mind, until somebody changes that by hand. Only such handlers and schedules are pruned, and of those only what the same role has declared last: never what somebody has registered by hand, nor what another application''s deploy has. Handlers of all tenants are pruned where doc has one of all tenants.
+Parameters:
+  doc: {"handlers": [...], "schedules": [...]}. A handler''s keys are parameters of tq_register, a schedule''s those of tq_schedule; which of the two is left out stays as it is
+  prune: true = what it has declared before, and is not in these lists any more, goes
+  tenant: NULL = the first schema of search_path; it is not asked for where all handlers are shared
+Errors:
+  as tq_register: with the place of the handler; as tq_schedule: with the place of the schedule
+  22004: doc is NULL
+  22023: an unknown key, with the nearest one, or a name twice
+  2BP01: what is to be pruned listens to something, or a schedule comes after it
+Example: SELECT tq_register_many(''{"handlers": [{"handler": "app.tasks.mail", "external": true}], "schedules": [{"name": "digest", "handler": "app.tasks.mail", "rule": "0 7 * * *"}]}'', prune => true);';
 COMMENT ON FUNCTION @extschema@.tq_async_all(text, jsonb, text[], interval, jsonb) IS
 'Enqueues one call of a handler in every tenant, exactly once each; returns the fan-out''s id at once. After the commit it is spread, at most 50 tenants a transaction; tq_fanouts shows how far it is. EXECUTE is granted to nobody by default.
 Left out, and shown as such in tq_fanout_tenants: tenants that are not ready, paused, suspended, with tq_set_quota(fan_out => false) or in tenant_q.exclude_schemas; and those where the handler is not registered, the arguments do not fit, or another task has the unique_key.

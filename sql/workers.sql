@@ -85,7 +85,7 @@ Errors:
   TQ007: the claim is gone: ROLLBACK, the work is not yours any more
   42501: you have the right work no more
   0A000: at PREPARE TRANSACTION
-Example: BEGIN; INSERT INTO paid (invoice) VALUES (7); SELECT tq_finish(''01900000-0000-7000-8000-000000000007'', ''{"charge": "ch_1"}''); COMMIT;';
+Example: SELECT tq_finish(claim, ''{"charge": "ch_1"}'') FROM tq_take(handlers => ''{charge}'');';
 
 CREATE FUNCTION @extschema@.tq_finish_many(claims uuid[], results jsonb[] DEFAULT NULL) RETURNS integer
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_finish_many';
@@ -98,7 +98,7 @@ Errors:
   TQ007: this claim is gone
   22023: as many results as claims
   42501: you have the right work no more
-Example: SELECT tq_finish_many(ARRAY[''01900000-0000-7000-8000-000000000007'', ''01900000-0000-7000-8000-000000000008'']::uuid[]);';
+Example: SELECT tq_finish_many(array_agg(claim)) FROM tq_take(4, handlers => ''{charge}'');';
 
 CREATE FUNCTION @extschema@.tq_give_up(claim uuid, error jsonb, retry_after interval DEFAULT NULL, final boolean DEFAULT false, OUT state text, OUT run_at timestamptz) RETURNS SETOF record
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_give_up';
@@ -110,11 +110,14 @@ Parameters:
   error: {"message": "...", "class": "...", "traceback": "..."}; sqlstate, detail and hint may be in it
   retry_after: another attempt after so long, whatever the policy says, as of tq_retry
   final: true = there is no other attempt
+Columns:
+  state: ''retrying'' or ''failed''
+  run_at: of the next attempt
 Errors:
   25001: the transaction has written something
   TQ007: the claim is gone
   22023: error has no message, or retry_after is negative or beside final
-Example: SELECT * FROM tq_give_up(''01900000-0000-7000-8000-000000000007'', ''{"message": "card declined", "class": "stripe.error.CardError"}'', final => true);';
+Example: SELECT g.* FROM tq_take(handlers => ''{charge}''), tq_give_up(claim, ''{"message": "card declined", "class": "stripe.error.CardError"}'', final => true) AS g;';
 
 CREATE FUNCTION @extschema@.tq_release(claim uuid, delay interval DEFAULT '0', reason text DEFAULT NULL, crashed boolean DEFAULT false) RETURNS void
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_release';
@@ -129,7 +132,7 @@ Errors:
   25001: the transaction has written something
   TQ007: the claim is gone
   22023: delay is negative
-Example: SELECT tq_release(''01900000-0000-7000-8000-000000000007'', reason => ''the worker stops'');';
+Example: SELECT tq_release(claim, reason => ''the worker stops'') FROM tq_take(handlers => ''{charge}'');';
 
 CREATE FUNCTION @extschema@.tq_watch(wait interval DEFAULT '0', claims uuid[] DEFAULT NULL, OUT claim uuid, OUT what text) RETURNS SETOF record
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_watch';
@@ -138,7 +141,25 @@ COMMENT ON FUNCTION @extschema@.tq_watch(interval, uuid[]) IS
 Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s
+Columns:
+  claim: which of them
+  what: ''cancel'', ''timeout'', ''drain'' or ''lost''
 Errors:
   22023: wait is negative
   55000: the server doesn''t preload tenant_q
 Example: SELECT * FROM tq_watch();';
+
+CREATE FUNCTION @extschema@.tq_drain_take(n integer DEFAULT 1000, as_of timestamptz DEFAULT pg_catalog.now(), tenant text DEFAULT NULL) RETURNS SETOF tenant_q.taken
+LANGUAGE c AS 'MODULE_PATHNAME', 'tq_drain_take';
+COMMENT ON FUNCTION @extschema@.tq_drain_take(integer, timestamptz, text) IS
+'Takes due tasks of external handlers inside your transaction, those included that it has enqueued: for tests of applications. tq_finish, tq_give_up and tq_release end them in the same transaction, also where it has written something; what isn''t ended is given back with the transaction, or the savepoint. Nobody else sees anything of it, and your ROLLBACK undoes all. Works on servers that don''t preload tenant_q.
+Flows whose members are done end on the way. What can''t be taken is left with a NOTICE: tasks of handlers that are in the server (tq_drain runs those), and those about which an executor is to ask a condition or a listener first.
+Parameters:
+  n: tasks at most; NULL = no limit
+  as_of: tasks and retries due by then are taken too (now() itself stays what it is); schedules don''t fire
+  tenant: NULL = the first schema of search_path
+Errors:
+  42501: no right to work
+  55000: inside a task, or the tenant is paused or not ready
+  22023: n is negative, or as_of infinite
+Example: SELECT claim, handler, args FROM tq_drain_take(as_of => now() + interval ''1 day'');';

@@ -40,7 +40,8 @@ extension_sql_file!("../sql/workers.sql", name = "workers", requires = ["own_ses
 extension_sql_file!("../sql/events.sql", name = "events", requires = ["workers"]);
 extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["events"]);
 extension_sql_file!("../sql/schedules.sql", name = "schedules", requires = ["tables"]);
-extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["schedules"]);
+extension_sql_file!("../sql/deploy.sql", name = "deploy", requires = ["schedules"]);
+extension_sql_file!("../sql/fanout.sql", name = "fanout", requires = ["deploy"]);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["fanout"]);
 extension_sql_file!("../sql/problems.sql", name = "problems", requires = ["views"]);
 extension_sql_file!("../sql/health.sql", name = "health", requires = ["problems"]);

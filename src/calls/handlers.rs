@@ -54,13 +54,29 @@ parameters! {
 /// tq_register(handler, function, queue, priority, timeout, max_attempts, retry, expires, max_running, rate,
 /// run_as, settings, save, result_ttl, aliases, external, shared, tenant, params)
 pub fn register(args: &Args) -> Result<Ret> {
+    Ok(Ret::Bool(registration(args, By::Hand)? == Declared::New))
+}
+
+/// The same as a deploy says it (deploy.rs): whether anything has changed.
+pub fn deploy(args: &Args) -> Result<Ret> {
+    Ok(Ret::Bool(registration(args, By::Deploy)? != Declared::Same))
+}
+
+/// Who says it: what a deploy has made, and nobody has changed by hand, a deploy may take away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Hand,
+    Deploy,
+}
+
+fn registration(args: &Args, by: By) -> Result<Declared> {
     transaction::require_writable(c"tq_register()");
     let name = handler_name(args)?;
     let tenant = whose(args)?;
     check_parameters(args)?;
     refuse_shadowing(tenant.as_deref(), &name, args)?;
     if args.bool(TqRegister::EXTERNAL) == Some(true) {
-        return register_external(args, tenant.as_ref(), &name);
+        return register_external(args, tenant.as_ref(), &name, by);
     }
     let function = args.text(TqRegister::FUNCTION).unwrap_or_else(|| catalog::quote(&name));
     let pinned = pinned(tenant.as_deref(), &function)?;
@@ -74,12 +90,13 @@ pub fn register(args: &Args) -> Result<Ret> {
         listening::require_listener(&name, tenant.as_ref().map_or("", |t| t.name.as_str()), function)?;
     }
     let settings = args.setting(TqRegister::SETTINGS);
-    let declared = write(args, tenant.as_deref(), &name, &function, pinned.as_ref(), settings)?;
-    registered(tenant.as_ref(), &name, declared)
+    let declared = write(args, tenant.as_deref(), &name, &function, pinned.as_ref(), settings, by)?;
+    registered(tenant.as_ref(), &name, declared)?;
+    Ok(declared)
 }
 
 /// A handler whose code runs outside of the server: there is no function, and what it takes is declared.
-fn register_external(args: &Args, tenant: Option<&Rc<Tenant>>, name: &str) -> Result<Ret> {
+fn register_external(args: &Args, tenant: Option<&Rc<Tenant>>, name: &str, by: By) -> Result<Declared> {
     let beside = |what: &str| Err(Error::invalid(format!("{what} and external exclude each other")));
     if args.is_given(TqRegister::FUNCTION) {
         return beside("function");
@@ -99,8 +116,9 @@ fn register_external(args: &Args, tenant: Option<&Rc<Tenant>>, name: &str) -> Re
         return Err(Error::undefined(format!("role \"{role}\" does not exist")));
     }
     listening::require_asynchronous(name, tenant.map_or("", |t| t.name.as_str()))?;
-    let declared = write(args, tenant.map(|t| &**t), name, name, None, params)?;
-    registered(tenant, name, declared)
+    let declared = write(args, tenant.map(|t| &**t), name, name, None, params, by)?;
+    registered(tenant, name, declared)?;
+    Ok(declared)
 }
 
 /// What was declared of an external one; NULL of others.
@@ -128,9 +146,9 @@ fn refuse_shadowing(tenant: Option<&Tenant>, name: &str, args: &Args) -> Result<
 }
 
 /// The handler is as it was said: whoever it concerns is told.
-fn registered(tenant: Option<&Rc<Tenant>>, name: &str, declared: Declared) -> Result<Ret> {
+fn registered(tenant: Option<&Rc<Tenant>>, name: &str, declared: Declared) -> Result<()> {
     if declared == Declared::Same {
-        return Ok(Ret::Bool(false));
+        return Ok(());
     }
     notes::forget_states(tenant.map(|t| t.name.as_str()), name)?;
     announce_registry()?;
@@ -143,7 +161,7 @@ fn registered(tenant: Option<&Rc<Tenant>>, name: &str, declared: Declared) -> Re
     } else {
         crate::handler::roles::wake_every_tenant()?;
     }
-    Ok(Ret::Bool(declared == Declared::New))
+    Ok(())
 }
 
 fn handler_name(args: &Args) -> Result<String> {
@@ -179,7 +197,7 @@ fn whose(args: &Args) -> Result<Option<Rc<Tenant>>> {
 }
 
 /// It is a right like any other: that to call a function which does nothing.
-fn may_register_external() -> bool {
+pub fn may_register_external() -> bool {
     let function = signature::resolve("tenant_q.register_external()", &[]);
     function.is_ok_and(|function| catalog::may_execute(function.oid, sandbox::current_user()))
 }
@@ -262,10 +280,11 @@ fn write(
     function: &str,
     pinned: Option<&Signature>,
     settings: Option<Json>,
+    by: By,
 ) -> Result<Declared> {
-    let by = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
+    let role = catalog::role_name(sandbox::current_user().to_u32()).unwrap_or_default();
     let owner = pinned.and_then(|s| catalog::role_name(s.owner));
-    let cells = vec![
+    let mut cells = vec![
         cell("function", function),
         cell("identity", pinned.map(|s| s.identity.as_str())),
         cell("owner", owner.as_deref()),
@@ -287,10 +306,16 @@ fn write(
         cell("missing_since", None::<TimestampWithTimeZone>),
         cell("quarantined", None::<TimestampWithTimeZone>).noted(),
         cell("crashes", None::<JsonB>).noted(),
-        cell("registered_by", by).noted(),
+        cell("registered_by", role).noted(),
         cell("registered_at", call::timestamp(clock::now())).noted(),
     ];
     let key = [("tenant", tenant.map_or("", |t| t.name.as_str())), ("name", name)];
+    if args.declares(TqRegister::PARAMS) {
+        let by_hand =
+            "SELECT FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2 AND NOT declared";
+        let declared = by == By::Deploy && !exists(by_hand, &key.map(|(_, value)| value.into()))?;
+        cells.push(cell("declared", declared).noted());
+    }
     let lock = || lock::declarations(tenant.map_or(0, |t| t.oid));
     let declared = declare("handler", &key, cells, lock)?;
     if registry()?.handler_role.is_none() {
@@ -341,27 +366,37 @@ fn unregister(args: &Args) -> Result<Ret> {
     let shared = args.bool(1).unwrap_or(false);
     let tenant = if shared { None } else { Some(rights::resolve_owned(args.text(2).as_deref())?) };
     if shared && !sandbox::is_superuser(sandbox::current_user()) {
-        return Err(Error::denied("only a superuser may unregister a handler of all tenants")
-            .hint("Where the tenant has one of its own of that name: shared => false."));
+        let external =
+            "SELECT FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) '' AND name OPERATOR(pg_catalog.=) $1 AND external";
+        if !may_register_external() || !exists(external, &[name.as_str().into()])? {
+            return Err(Error::denied("only a superuser may unregister a handler of all tenants")
+                .detail("But for external ones, which whoever may register them may unregister.")
+                .hint("Where the tenant has one of its own of that name: shared => false."));
+        }
     }
-    let who = tenant.as_ref().map_or("", |t| t.name.as_str());
+    Ok(Ret::Bool(forget(tenant.as_deref(), &name)?))
+}
+
+/// Of this tenant, or of all. False: there is none of this name.
+pub fn forget(tenant: Option<&Tenant>, name: &str) -> Result<bool> {
+    let who = tenant.map_or("", |t| t.name.as_str());
     let is_it = "FROM tenant_q.handler WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";
-    if !exists(&format!("SELECT {is_it}"), &[who.into(), name.as_str().into()])? {
-        return Ok(Ret::Bool(false));
+    if !exists(&format!("SELECT {is_it}"), &[who.into(), name.into()])? {
+        return Ok(false);
     }
-    lock::declarations(tenant.as_ref().map_or(0, |t| t.oid))?;
-    let gone = run(&format!("DELETE {is_it} RETURNING 1"), &[who.into(), name.as_str().into()])? > 0;
+    lock::declarations(tenant.map_or(0, |t| t.oid))?;
+    let gone = run(&format!("DELETE {is_it} RETURNING 1"), &[who.into(), name.into()])? > 0;
     // Who is about to let it listen has been waited for.
-    listening::refuse_orphans(&name, who)?;
+    listening::refuse_orphans(name, who)?;
     if registry()?.handler_role.is_some() {
         let roles = "DELETE FROM tenant_q.handler_role WHERE tenant OPERATOR(pg_catalog.=) $1 AND name OPERATOR(pg_catalog.=) $2";
-        run(roles, &[who.into(), name.as_str().into()])?;
+        run(roles, &[who.into(), name.into()])?;
     }
-    if shared {
-        notes::forget_states(None, &name)?;
+    if tenant.is_none() {
+        notes::forget_states(None, name)?;
     }
     announce_registry()?;
-    Ok(Ret::Bool(gone))
+    Ok(gone)
 }
 
 /// Called by the event trigger on commands that make or alter functions: where one was missing, the tasks that
@@ -502,16 +537,21 @@ fn handlers(args: &Args) -> Result<Ret> {
             json!({
                 "tenant": tenant.name,
                 "handler": handler.name,
-                "function": handler.signature.as_ref().map_or(handler.function.as_str(), |s| s.identity.as_str()),
+                "function": (!handler.is_external()).then(|| handler.signature.as_ref().map_or(handler.function.as_str(), |s| s.identity.as_str())),
                 "shared": handler.shared,
                 "status": status,
                 "reason": handler.fault.as_ref().map(|fault| fault.text()).or_else(|| handler.why_quarantined()),
-                "guarantee": if handler.is_procedure() || untrusted.contains(&handler.signature.as_ref().map_or(0, |s| s.oid)) {
+                "guarantee": if handler.is_external() {
+                    "by_worker"
+                } else if handler.is_procedure() || untrusted.contains(&handler.signature.as_ref().map_or(0, |s| s.oid)) {
                     "at_least_once"
                 } else {
                     "exactly_once"
                 },
-                "run_as": catalog::role_name(handler.run_as),
+                "run_as": match &handler.external {
+                    Some(external) => external.worker.and_then(catalog::role_name),
+                    None => catalog::role_name(handler.run_as),
+                },
                 "queue": handler.queue,
                 "priority": handler.priority,
                 "timeout": handler.timeout.map(interval_json),

@@ -6,6 +6,7 @@
 pub mod changes;
 pub mod copies;
 pub mod ddl;
+pub mod deploy;
 pub mod events;
 pub mod fanout;
 pub mod flows;

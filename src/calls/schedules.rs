@@ -15,7 +15,7 @@ use crate::pure::schedule::next::Plan;
 use crate::pure::schedule::rule::{MonthEnd, Rule};
 use crate::pure::schedule::{describe, zone};
 use crate::pure::time::{At, Span, instant};
-use crate::schedules::define::{announce, define, warn_of_delays, write};
+use crate::schedules::define::{By as Author, Written, announce, define, warn_of_delays, write};
 use crate::schedules::definition::{Definition, DefinitionArgs, check_date};
 use crate::schedules::follow::{self, Notes};
 use crate::schedules::planning::{self, How, Redefinition};
@@ -206,7 +206,7 @@ fn change(
     if given.jitter.is_some() || given.overlap.is_some() || new.rule != old.rule {
         warn_of_delays(&new, &plan, Span::ZERO);
     }
-    if write(table, row, &new, &checked, &planned, author) == Write::Overtaken {
+    if write(table, row, &new, &checked, &planned, author, Author::Hand) == Written::Overtaken {
         return Ok(false);
     }
     if given.after.is_some() {
@@ -295,10 +295,15 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_unschedule()");
     let name = name_of(args)?;
     let tenant = schedules::resolve_to_change(args.text(1).as_deref())?;
+    Ok(Ret::Bool(remove(&tenant, &name)?))
+}
+
+/// False: there is none of this name.
+pub fn remove(tenant: &Rc<Tenant>, name: &str) -> Result<bool> {
     let table = tenant.open(tenant.schedule, Access::Write)?;
     // A tick may be advancing the row just now: what it makes of it goes too.
     for _ in 0..TRIES {
-        let Some(row) = follow::find(&table, &name) else { return Ok(Ret::Bool(false)) };
+        let Some(row) = follow::find(&table, name) else { return Ok(false) };
         of_all::refuse(&row)?;
         let followers = follow::followers(&table, &row);
         if let Some(first) = followers.first() {
@@ -311,13 +316,13 @@ pub fn unschedule(args: &Args) -> Result<Ret> {
         }
         if table.delete(&row) == Write::Done {
             transaction::see_own_writes();
-            follow::link(&table, &name, &follow::after_of(&row), &[])?;
+            follow::link(&table, name, &follow::after_of(&row), &[])?;
             // It may have stood in the way of one of all tenants.
             definitions::visit(&tenant.name)?;
-            return Ok(Ret::Bool(true));
+            return Ok(true);
         }
     }
-    Err(contended(&name))
+    Err(contended(name))
 }
 
 /// tq_fire(name, tenant): one task of the schedule now. The plan is not touched, and nothing that belongs
@@ -439,7 +444,7 @@ fn schedule(args: &Args) -> Result<Ret> {
         // What is wrong with the schedule itself comes first.
         definition.check(&tenant, &rights::author(), true)?;
     }
-    let defined = define(&tenant, &definition, conflict?.into(), &rights::author())?;
+    let defined = define(&tenant, &definition, conflict?.into(), &rights::author(), Author::Hand)?;
     if settings::exclude_schemas().contains(&tenant.name) {
         Error::new(SqlState::WARNING, format!("no schedule runs in tenant \"{}\"", tenant.name))
             .detail("The schema is one of tenant_q.exclude_schemas.")

@@ -12,7 +12,7 @@ use crate::postgres::types::Documents;
 use crate::postgres::{clock, latch, nonatomic, transaction};
 use crate::pure::ids::Id;
 use crate::pure::period::Period;
-use crate::pure::time::Span;
+use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::Shared;
 use crate::shared::claims::told;
@@ -21,7 +21,9 @@ use crate::sql_functions;
 use crate::task::options::Options;
 use crate::tenant::columns::Tasks;
 use crate::waits::members;
+use crate::work::drain_take;
 use crate::work::finish;
+use crate::work::own_session;
 use crate::work::take::Taken;
 use crate::work::taker::{self, Asked};
 use serde_json::Value as Json;
@@ -98,6 +100,23 @@ fn take(args: &Args) -> Result<Ret> {
             taker::end_waiting(taker);
         }
     }
+}
+
+/// tq_drain_take(n, as_of, tenant)
+fn drain_take(args: &Args) -> Result<Ret> {
+    transaction::require_writable(c"tq_drain_take()");
+    let n = args.int(0).unwrap_or(i32::MAX);
+    if n < 0 {
+        return Err(Error::invalid("n is negative"));
+    }
+    // The default, now(), is when the transaction began; what it has enqueued since is due as well.
+    let as_of = args.time(1).filter(|t| *t != transaction::started_at());
+    if as_of.is_some_and(At::is_infinite) {
+        return Err(Error::invalid("as_of is infinite").hint("A task that is retried for ever would never end."));
+    }
+    let tenant = own_session::resolve(args.text(2).as_deref())?;
+    let taken = drain_take::take(&tenant, n as usize, || as_of.unwrap_or_else(clock::now))?;
+    Ok(Ret::Rows(taken.iter().map(described).collect::<Result<_>>()?))
 }
 
 /// A row of tenant_q.taken.
@@ -185,7 +204,7 @@ fn claim(args: &Args) -> Result<Id> {
 /// tq_finish(claim, result)
 fn finish_one(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_finish()");
-    finish::finish(&finish::shared()?, claim(args)?, args.json(1))?;
+    finish::finish(claim(args)?, args.json(1))?;
     Ok(Ret::Void)
 }
 
@@ -200,12 +219,11 @@ fn finish_many(args: &Args) -> Result<Ret> {
         return Err(Error::invalid(format!("there are {} claims and {} results", claims.len(), results.len()))
             .hint("Pass a result for each claim, NULL where there is none; or leave results out."));
     }
-    let s = finish::shared()?;
     // Whoever else ends some of them takes them in the same order: nobody waits for each other.
     let mut order: Vec<usize> = (0..claims.len()).collect();
-    order.sort_by_key(|n| s.claim(claims[*n]).map(|claim| claim.item().id));
+    order.sort_by_key(|n| finish::task_of(claims[*n]));
     for n in order {
-        finish::finish(&s, claims[n], results.as_ref().map(|results: &Documents| results.one(n)))?;
+        finish::finish(claims[n], results.as_ref().map(|results: &Documents| results.one(n)))?;
     }
     Ok(Ret::Int(claims.len() as i32))
 }
@@ -253,7 +271,7 @@ fn give_up(args: &Args) -> Result<Ret> {
     if is_final && retry_after.is_some() {
         return Err(Error::invalid("final and retry_after exclude each other"));
     }
-    let given_up = finish::give_up(&finish::shared()?, id, failure, retry_after, is_final)?;
+    let given_up = finish::give_up(id, failure, retry_after, is_final)?;
     Ok(Ret::Rows(vec![row! { "state": given_up.state, "run_at": given_up.run_at }]))
 }
 
@@ -261,7 +279,7 @@ fn give_up(args: &Args) -> Result<Ret> {
 fn release(args: &Args) -> Result<Ret> {
     transaction::require_writable(c"tq_release()");
     let delay = delay(args, 1, "delay")?.unwrap_or_default();
-    finish::release(&finish::shared()?, claim(args)?, delay, args.message(2).as_deref(), args.bool(3).unwrap_or(false))?;
+    finish::release(claim(args)?, delay, args.message(2).as_deref(), args.bool(3).unwrap_or(false))?;
     Ok(Ret::Void)
 }
 
@@ -317,4 +335,5 @@ sql_functions! {
     tq_give_up, pg_finfo_tq_give_up => give_up;
     tq_release, pg_finfo_tq_release => release;
     tq_watch, pg_finfo_tq_watch => watch;
+    tq_drain_take, pg_finfo_tq_drain_take => drain_take;
 }

@@ -9,6 +9,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::function::catalog;
 use crate::postgres::sandbox;
 use crate::postgres::sqlstate::SqlState;
+use crate::postgres::types::Jsonb;
 use crate::tenant::Tenant;
 use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
@@ -78,7 +79,20 @@ pub fn declared(tenant: Option<&Tenant>, name: &str, params: &Json) -> Result<(S
     }
     let types: Vec<String> = signature.params.iter().map(|p| catalog::type_name(p.type_oid)).collect();
     signature.identity = format!("{name}({})", types.join(","));
+    check_defaults(&signature, &defaults).map_err(|e| malformed(format!("default of {}", e.message)))?;
     Ok((signature, defaults))
+}
+
+/// Defaults are values of their parameters' types: workers get them as they stand here.
+fn check_defaults(signature: &Signature, defaults: &[Option<Json>]) -> Result<()> {
+    for (param, default) in signature.params.iter().zip(defaults) {
+        if let Some(default) = default {
+            let alone = Signature { params: vec![param.clone()], ..signature.clone() };
+            // In an array it is a value whatever its shape.
+            arguments::check(&alone, Some(&Jsonb::from_value(Json::Array(vec![default.clone()]))), None)?;
+        }
+    }
+    Ok(())
 }
 
 impl External {

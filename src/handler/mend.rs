@@ -36,6 +36,16 @@ impl Handler {
     pub fn mend(&self, tenant: &Tenant, fault: &Fault) -> String {
         let again = |function: &str| self.registration(tenant, function);
         match fault {
+            Fault::Role { .. } if self.is_external() => {
+                let role = catalog::quote(self.run_as_name.as_deref().unwrap_or_default());
+                fix::noted(&format!("CREATE ROLE {role}"), "or register it with another run_as")
+            }
+            // What it takes isn't accepted any more, and nobody else can say what it takes now.
+            _ if self.is_external() => fix::by_hand(&format!(
+                "SELECT tq_register({}, external => true, params => …, {})",
+                quote_literal(&self.name),
+                self.whose(tenant)
+            )),
             Fault::Role { grant: Some(grant), .. } => grant.trim_end_matches(';').into(),
             Fault::Role { .. } => {
                 let role = catalog::quote(self.run_as_name.as_deref().unwrap_or_default());

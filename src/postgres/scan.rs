@@ -156,6 +156,8 @@ fn procedure(value: &Value, compare: Compare) -> u32 {
     match (value, compare) {
         (Value::Uuid(_), Eq) => pg_sys::F_UUID_EQ,
         (Value::Uuid(_), Gt) => pg_sys::F_UUID_GT,
+        (Value::Uuid(_), Ge) => pg_sys::F_UUID_GE,
+        (Value::Uuid(_), Le) => pg_sys::F_UUID_LE,
         (Value::Text(_), Eq) => pg_sys::F_TEXTEQ,
         (Value::Text(_), Gt) => pg_sys::F_TEXT_GT,
         (Value::Char(_), Eq) => pg_sys::F_CHAREQ,

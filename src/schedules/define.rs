@@ -24,14 +24,32 @@ use std::rc::Rc;
 /// Times that a row which a tick keeps changing is looked at again.
 const TRIES: usize = 10;
 
-/// tq_schedule's answer: the schedule's id, and whether the definition is its one now.
+/// tq_schedule's answer: the schedule's id, whether the definition is its one now, and whether it wasn't before.
 pub struct Defined {
     pub id: Id,
     pub made: bool,
+    pub changed: bool,
+}
+
+/// Who defines it: what a deploy has made (tq_register_many), and nobody has changed by hand, a deploy may take away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Hand,
+    Deploy,
+}
+
+/// What became of a row that was to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was so already.
+    Same,
+    Changed,
+    /// Somebody else has changed it meanwhile.
+    Overtaken,
 }
 
 /// Makes the schedule in this tenant. `author` must have been checked: they may, and they answer for it.
-pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller) -> Result<Defined> {
+pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict, author: &Caller, by: By) -> Result<Defined> {
     let checked = definition.check(tenant, author, true)?;
     crate::schedules::may_set_condition(tenant, None, definition.only_if.as_deref())?;
     let table = tenant.open(tenant.schedule, Access::Write)?;
@@ -39,11 +57,11 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
     // A tick may be advancing the row just now: it is looked at again then.
     for _ in 0..TRIES {
         let Some(row) = follow::find(&table, &definition.name) else {
-            return Ok(Defined { id: make(tenant, &table, definition, &checked, author)?, made: true });
+            return Ok(Defined { id: make(tenant, &table, definition, &checked, author, by)?, made: true, changed: true });
         };
         let id = row.get(Schedules::ID).unwrap_or_default();
         match conflict {
-            OnConflict::Skip => return Ok(Defined { id, made: false }),
+            OnConflict::Skip => return Ok(Defined { id, made: false, changed: false }),
             OnConflict::Error => {
                 return Err(Error::new(
                     SqlState::DUPLICATE_OBJECT,
@@ -51,14 +69,16 @@ pub fn define(tenant: &Rc<Tenant>, definition: &Definition, conflict: OnConflict
                 )
                 .hint("on_conflict => 'replace' replaces it."));
             }
-            OnConflict::Replace if replace(tenant, &table, &row, definition, &checked, author)? => return Ok(Defined { id, made: true }),
-            OnConflict::Replace => {}
+            OnConflict::Replace => match replace(tenant, &table, &row, definition, &checked, author, by)? {
+                Written::Overtaken => {}
+                written => return Ok(Defined { id, made: true, changed: written == Written::Changed }),
+            },
         }
     }
     Err(crate::schedules::contended(&definition.name))
 }
 
-fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, checked: &Checked, author: &Caller) -> Result<Id> {
+fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, checked: &Checked, author: &Caller, by: By) -> Result<Id> {
     definition.check_until()?;
     if !definition.after().is_empty() {
         follow::check(tenant, table, &definition.name, definition.after())?;
@@ -66,7 +86,8 @@ fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, 
     let now = clock::now();
     let id = Id::fresh();
     let plan = checked.plan(definition, now, id.low());
-    let planned = planning::anew(definition, &plan)?;
+    let mut planned = planning::anew(definition, &plan)?;
+    planned.state.declared = by == By::Deploy;
     warn_of_delays(definition, &plan, Span::ZERO);
     let documents = definition.documents();
     let state = planned.state.document();
@@ -92,7 +113,6 @@ fn make(tenant: &Rc<Tenant>, table: &Table<Schedules>, definition: &Definition, 
     Ok(id)
 }
 
-/// False: the row was changed meanwhile.
 fn replace(
     tenant: &Rc<Tenant>,
     table: &Table<Schedules>,
@@ -100,7 +120,8 @@ fn replace(
     definition: &Definition,
     checked: &Checked,
     author: &Caller,
-) -> Result<bool> {
+    by: By,
+) -> Result<Written> {
     of_all::refuse(row)?;
     let old = Definition::of_row(row);
     crate::schedules::may_set_condition(tenant, old.only_if.as_deref(), definition.only_if.as_deref())?;
@@ -114,12 +135,12 @@ fn replace(
     let plan = checked.plan(definition, now, row.get(Schedules::ID).unwrap_or_default().low());
     let planned = Redefinition::new(row, &old, definition, How::Declared, plan, now).planned()?;
     warn_of_delays(definition, &plan, Span::ZERO);
-    if write(table, row, definition, checked, &planned, author) == Write::Overtaken {
-        return Ok(false);
+    let written = write(table, row, definition, checked, &planned, author, by);
+    if written != Written::Overtaken {
+        follow::link(table, &definition.name, old.after(), definition.after())?;
+        announce(tenant, planned.next)?;
     }
-    follow::link(table, &definition.name, old.after(), definition.after())?;
-    announce(tenant, planned.next)?;
-    Ok(true)
+    Ok(written)
 }
 
 /// The definition and its times into a row that is there. Who changes it answers for all of it.
@@ -130,7 +151,8 @@ pub fn write(
     checked: &Checked,
     planned: &Planned,
     author: &Caller,
-) -> Write {
+    by: By,
+) -> Written {
     let documents = definition.documents();
     let state = planned.state.document();
     let mut set = definition.columns(&documents);
@@ -145,13 +167,19 @@ pub fn write(
         Schedules::STATE.to(state.as_ref()),
     ]);
     if table.is_so(row, &set) {
-        return Write::Done;
+        return Written::Same;
     }
-    let gone = table.update(row, &set);
-    if gone == Write::Done {
-        transaction::see_own_writes();
+    let mut notes = planned.state.clone();
+    notes.declared &= by == By::Deploy;
+    let state = notes.document();
+    set.push(Schedules::STATE.to(state.as_ref()));
+    match table.update(row, &set) {
+        Write::Overtaken => Written::Overtaken,
+        Write::Done => {
+            transaction::see_own_writes();
+            Written::Changed
+        }
     }
-    gone
 }
 
 /// Tasks that start later than the next fire time wait for each other, and coalesce: that may be meant.

@@ -73,6 +73,9 @@ pub struct Notes {
     /// How often the clock was set back so that fire times come again: they are not the same ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub clock: u32,
+    /// A deploy has made it (tq_register_many), and nobody has changed it by hand since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
 }
 
 /// A task, and how it ended.

@@ -2,12 +2,14 @@
 
 use crate::postgres::error::{Error, Result};
 use crate::postgres::sqlstate::SqlState;
+use crate::pure::ids::Id;
 use crate::pure::state::Outcome;
 use crate::pure::time::At;
 use crate::pure::word::{ClaimState, ClaimWord};
 use crate::settings;
 use crate::shared::claims::Over;
 use crate::shared::entry::tidy;
+use crate::shared::slot::Item;
 use crate::shared::{self, Shared, ready};
 
 /// A claim that this transaction ends.
@@ -25,21 +27,39 @@ pub struct Ending {
     pub outcome: Option<Outcome>,
 }
 
+/// A task that this transaction has claimed for itself alone (tq_drain_take): nobody else hears of it, and with the transaction, or
+/// the savepoint, the claim is gone.
+#[derive(Clone, Copy)]
+pub struct Drained {
+    pub claim: Id,
+    pub tenant: u32,
+    /// The role that has claimed it.
+    pub role: u32,
+    pub item: Item,
+    pub started_at: At,
+}
+
 /// Claims of a transaction, or of a part of it.
 #[derive(Default)]
 pub struct Endings {
     /// Those that it has made: without a commit nobody knows of them.
     pub taken: Vec<(u32, ClaimWord)>,
     pub ends: Vec<Ending>,
+    pub drained: Vec<Drained>,
+    /// Those of `drained` that have been ended.
+    pub drained_over: Vec<Id>,
 }
 
 impl Endings {
+    /// Whether it has to do with nobody's claims but its own.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.ends.is_empty()
     }
     pub fn absorb(&mut self, later: Endings) {
         self.taken.extend(later.taken);
         self.ends.extend(later.ends);
+        self.drained.extend(later.drained);
+        self.drained_over.extend(later.drained_over);
     }
     pub fn carry_out(&self, s: &Shared) {
         self.ends.iter().for_each(|ending| end_claim(s, ending));

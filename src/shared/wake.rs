@@ -12,7 +12,7 @@ use crate::pure::nested::{self, Nested};
 use crate::pure::state::Outcome;
 use crate::pure::time::At;
 use crate::pure::word::ClaimWord;
-use crate::shared::endings::{self, Ending, Endings};
+use crate::shared::endings::{self, Drained, Ending, Endings};
 use crate::shared::entry::{self, EntryRef};
 use crate::shared::{self, Shared, away, counters, database, gauge, prepared, ready, stops, waiters};
 use std::cell::RefCell;
@@ -324,6 +324,21 @@ fn note_of_ending(place: u32, f: impl FnOnce(&mut Ending)) {
 /// Whether it ends the claim of this place already.
 pub fn is_ending(place: u32) -> bool {
     any(|n| n.claims.ends.iter().any(|ending| ending.place == place))
+}
+/// This transaction has claimed a task for itself alone.
+pub fn drained(drained: Drained) {
+    note(|n| n.claims.drained.push(drained));
+}
+/// That claim is ended.
+pub fn end_drained(claim: Id) {
+    note(|n| n.claims.drained_over.push(claim));
+}
+/// What it has claimed for itself alone: all of it, and whether the claim is ended.
+pub fn all_drained() -> Vec<(Drained, bool)> {
+    NOTES.with_borrow(|levels| {
+        let is_over = |claim| levels.all().any(|n| n.claims.drained_over.contains(&claim));
+        levels.all().flat_map(|n| &n.claims.drained).map(|drained| (*drained, is_over(drained.claim))).collect()
+    })
 }
 /// An attempt of a worker's has ended: it is counted if that is committed.
 pub fn attempt_ended(tenant: u32, task: &counters::Counted, outcome: Outcome, started_at: At) {

@@ -24,7 +24,7 @@ use crate::pure::word::SlotState;
 use crate::shared::claims::Claim;
 use crate::shared::rates::RateFound;
 use crate::shared::slot::{GATES, Item, Slot};
-use crate::shared::{self, Shared};
+use crate::shared::{self, Shared, wake};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::depend;
@@ -93,13 +93,24 @@ pub struct Busy<'a> {
     pub seen: Vec<Id>,
 }
 
-/// What other executors have in their slots of a tenant of this database, and what workers have taken of it.
+/// What other executors have in their slots of a tenant of this database, and what workers have taken of it, or this transaction for
+/// itself.
 pub fn live_items(s: &Shared, me: usize, tenant: u32) -> impl Iterator<Item = Item> {
     let is_its = move |slot: &Slot| {
         slot.state.load() == SlotState::Working && slot.tenant.load() == tenant && slot.database.load() == shmem::my_database()
     };
     let in_slots = s.slots.iter().enumerate().filter(move |(n, slot)| *n != me && is_its(slot)).flat_map(|(_, slot)| slot.live_items());
-    in_slots.chain(s.claims_of(tenant).map(Claim::item))
+    let claimed_here = wake::all_drained().into_iter().filter(move |(drained, is_over)| !is_over && drained.tenant == tenant);
+    in_slots.chain(s.claims_of(tenant).map(Claim::item)).chain(claimed_here.map(|(drained, _)| drained.item))
+}
+
+/// What slots and claims name these gates by.
+pub fn named(gates: &[Gate]) -> [u64; GATES] {
+    let mut names = [0; GATES];
+    for gate in gates.iter().filter(|g| g.place < GATES) {
+        names[gate.place] = gate.short();
+    }
+    names
 }
 
 pub enum Pass {
@@ -174,12 +185,10 @@ impl<'a> Busy<'a> {
         {
             return Pass::No(gate, Some(at));
         }
-        let mut names = [0; GATES];
         for gate in gates.iter().filter(|g| g.place < GATES) {
-            names[gate.place] = gate.short();
             *self.running.entry(gate.short()).or_default() += 1;
         }
-        Pass::Yes(names)
+        Pass::Yes(named(gates))
     }
 }
 

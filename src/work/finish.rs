@@ -18,7 +18,7 @@ use crate::pure::state::{AttemptEnd, Outcome};
 use crate::pure::time::At;
 use crate::pure::word::ClaimState;
 use crate::shared::claims::Claim;
-use crate::shared::endings::Ending;
+use crate::shared::endings::{Drained, Ending};
 use crate::shared::slot::Item;
 use crate::shared::wake;
 use crate::shared::{self, Shared, counters};
@@ -37,7 +37,8 @@ use std::rc::Rc;
 
 /// A claim that this transaction holds until it is over.
 pub struct Held {
-    claim: &'static Claim,
+    /// None: it is this transaction's own (tq_drain_take).
+    claim: Option<&'static Claim>,
     tenant: Rc<Tenant>,
     row: Row<Tasks>,
     item: Item,
@@ -68,8 +69,44 @@ pub fn of_caller(s: &Shared, id: Id) -> Result<&'static Claim> {
     s.claim(id).filter(|claim| claim.role.load() == sandbox::current_user().to_u32()).ok_or_else(|| lost(id))
 }
 
+/// A claim that this transaction has made for itself alone, and whether it is ended.
+fn drained(id: Id) -> Option<(Drained, bool)> {
+    wake::all_drained().into_iter().find(|(drained, _)| drained.claim == id)
+}
+
+/// The task that a claim is of, if it is anybody's.
+pub fn task_of(id: Id) -> Option<Id> {
+    drained(id).map(|(drained, _)| drained.item.id).or_else(|| Some(shared::get()?.claim(id)?.item().id))
+}
+
+fn ended_already(id: Id) -> Error {
+    Error::new(SqlState::CLAIM_LOST, format!("claim {id} has been ended by this transaction already")).hint("End each task once.")
+}
+
 /// From here on the claim is this transaction's to end.
-pub fn hold(s: &Shared, id: Id) -> Result<Held> {
+fn hold(id: Id) -> Result<Held> {
+    match drained(id) {
+        Some((_, true)) => Err(ended_already(id)),
+        Some((drained, false)) => hold_drained(&drained),
+        None => hold_workers(&shared()?, id),
+    }
+}
+
+/// One of its own, whose row it has locked.
+fn hold_drained(drained: &Drained) -> Result<Held> {
+    let id = drained.claim;
+    if drained.role != sandbox::current_user().to_u32() {
+        return Err(lost(id));
+    }
+    let tenant = tenant::by_oid(drained.tenant).map_err(|_| lost(id))?;
+    rights::require(&tenant, &[Right::Work])?;
+    let table = tenant.open(tenant.task, Access::Write)?;
+    let row = transaction::with_latest_snapshot(|| lookup::find(&table, &drained.item)).ok_or_else(|| lost(id))?;
+    wake::end_drained(id);
+    Ok(Held { claim: None, tenant, row, item: drained.item, started_at: drained.started_at })
+}
+
+fn hold_workers(s: &Shared, id: Id) -> Result<Held> {
     let found = of_caller(s, id)?;
     let Ok(tenant) = tenant::by_oid(found.tenant.load()) else {
         // Detached, dropped: nothing of it is left.
@@ -78,9 +115,7 @@ pub fn hold(s: &Shared, id: Id) -> Result<Held> {
     };
     rights::require(&tenant, &[Right::Work])?;
     if wake::is_ending(place_of(s, found)) {
-        return Err(
-            Error::new(SqlState::CLAIM_LOST, format!("claim {id} has been ended by this transaction already")).hint("End each task once.")
-        );
+        return Err(ended_already(id));
     }
     // Who is just ending it is waited for: then it is gone, or the worker's again.
     lock::claim(tenant.oid, id)?;
@@ -99,20 +134,24 @@ pub fn hold(s: &Shared, id: Id) -> Result<Held> {
         wake::is_lost(place_of(s, claim));
         return Err(lost(id));
     };
-    Ok(Held { claim, tenant, row, item, started_at })
+    Ok(Held { claim: Some(claim), tenant, row, item, started_at })
 }
 
 impl Held {
-    fn over(&self, s: &Shared, outcome: Outcome) {
-        wake::ended_as(place_of(s, self.claim), outcome);
+    fn over(&self, outcome: Outcome) {
+        if let (Some(claim), Some(s)) = (self.claim, shared::get()) {
+            wake::ended_as(place_of(&s, claim), outcome);
+        }
     }
     /// What our own fence says is said in the worker's words; then the claim is nobody's any more.
-    fn as_worker(&self, s: &Shared, id: Id, failure: Failure) -> Error {
-        if failure.is(Own::Gone) || failure.is(Own::Fenced) {
-            wake::is_lost(place_of(s, self.claim));
-            return lost(id);
+    fn as_worker(&self, id: Id, failure: Failure) -> Error {
+        if failure.is(Own::Gone) || failure.is(Own::Fenced) { self.lost(id) } else { failure.into() }
+    }
+    fn lost(&self, id: Id) -> Error {
+        if let (Some(claim), Some(s)) = (self.claim, shared::get()) {
+            wake::is_lost(place_of(&s, claim));
         }
-        failure.into()
+        lost(id)
     }
     fn count(&self, outcome: Outcome) {
         wake::attempt_ended(self.tenant.oid, &task::counted(&self.row), outcome, self.started_at);
@@ -120,22 +159,17 @@ impl Held {
 }
 
 /// The task is done.
-pub fn finish(s: &Shared, id: Id, result: Option<Jsonb>) -> Result<()> {
-    let held = hold(s, id)?;
-    finish_held(s, id, &held, result)
-}
-
-/// The same of one that is held already.
-pub fn finish_held(s: &Shared, id: Id, held: &Held, result: Option<Jsonb>) -> Result<()> {
-    let Held { tenant, row, item, started_at, .. } = held;
+pub fn finish(id: Id, result: Option<Jsonb>) -> Result<()> {
+    let held = hold(id)?;
+    let Held { tenant, row, item, started_at, .. } = &held;
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     let rules = Rules::of(tenant, row, handler.as_deref());
     let save = row.has(Tasks::PARENT_ID) || rules.save.unwrap_or(tenant.save_limit >= 0);
     let result = result.unwrap_or_else(Jsonb::null);
-    transaction::with_latest_snapshot(|| complete::done(tenant, item, *started_at, &result, save)).map_err(|f| held.as_worker(s, id, f))?;
+    transaction::with_latest_snapshot(|| complete::done(tenant, item, *started_at, &result, save)).map_err(|f| held.as_worker(id, f))?;
     transaction::see_own_writes();
     held.count(Outcome::Done);
-    held.over(s, Outcome::Done);
+    held.over(Outcome::Done);
     Ok(())
 }
 
@@ -146,8 +180,9 @@ pub struct GivenUp {
 }
 
 /// Nothing that this transaction has written may stand beside a failed attempt: the next one would do it again.
-fn require_nothing_written(call: &str) -> Result<()> {
-    if transaction::has_xid() {
+/// In a test's transaction, which claims for itself, it stands beside anyway, as long as the test likes.
+fn require_nothing_written(call: &str, id: Id) -> Result<()> {
+    if transaction::has_xid() && drained(id).is_none() {
         return Err(Error::new(SqlState::ACTIVE_SQL_TRANSACTION, format!("{call}() in a transaction that has written something"))
             .detail("What it has written would be committed with the failure, and done again by the next attempt.")
             .hint(format!("ROLLBACK first, then call {call}().")));
@@ -156,12 +191,13 @@ fn require_nothing_written(call: &str) -> Result<()> {
 }
 
 /// The attempt has failed. `retry_after`: as tq_retry has it; `is_final`: there is no other attempt.
-pub fn give_up(s: &Shared, id: Id, failure: Failure, retry_after: Option<Period>, is_final: bool) -> Result<GivenUp> {
-    require_nothing_written("tq_give_up")?;
-    let held = hold(s, id)?;
+pub fn give_up(id: Id, failure: Failure, retry_after: Option<Period>, is_final: bool) -> Result<GivenUp> {
+    require_nothing_written("tq_give_up", id)?;
+    let held = hold(id)?;
     let Held { tenant, row, item, started_at, claim, .. } = &held;
     let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
-    let timed_out = claim.deadline_ns.load() != 0 && clock::monotonic_ns() >= claim.deadline_ns.load();
+    let deadline_ns = claim.map_or(0, |claim| claim.deadline_ns.load());
+    let timed_out = deadline_ns != 0 && clock::monotonic_ns() >= deadline_ns;
     let how = match (retry_after, timed_out) {
         (Some(_), _) => AttemptEnd::Retry,
         (None, true) => AttemptEnd::TimedOut,
@@ -170,15 +206,16 @@ pub fn give_up(s: &Shared, id: Id, failure: Failure, retry_after: Option<Period>
     let again = retry_after.map(|delay| Another { delay: Some(delay), args: None, counts: true });
     let judgement = Judgement { again: again.filter(|_| !is_final), last: is_final, ..Judgement::of(how, failure) };
     let verdict = transaction::with_latest_snapshot(|| complete::failed(tenant, item, handler.as_deref(), *started_at, &judgement))
-        .map_err(|f| held.as_worker(s, id, f))?;
+        .map_err(|f| held.as_worker(id, f))?;
     transaction::see_own_writes();
     let Some(outcome) = verdict.outcome() else {
-        wake::is_lost(place_of(s, claim));
-        return Err(lost(id));
+        return Err(held.lost(id));
     };
     held.count(outcome);
-    counters::failed(s, tenant.oid, claim.role.load(), &task::counted(row), &judgement.failure, timed_out);
-    held.over(s, outcome);
+    if let Some(s) = shared::get() {
+        counters::failed(&s, tenant.oid, sandbox::current_user().to_u32(), &task::counted(row), &judgement.failure, timed_out);
+    }
+    held.over(outcome);
     Ok(match verdict {
         Verdict::RetryAt(at) => {
             if let Some(entry) = lookup::entry_of(tenant, row)? {
@@ -191,14 +228,14 @@ pub fn give_up(s: &Shared, id: Id, failure: Failure, retry_after: Option<Period>
 }
 
 /// The task goes back, and nothing is counted; `crashed`: the process that ran it has died with it, which is.
-pub fn release(s: &Shared, id: Id, delay: Period, reason: Option<&str>, crashed: bool) -> Result<()> {
-    require_nothing_written("tq_release")?;
-    let held = hold(s, id)?;
+pub fn release(id: Id, delay: Period, reason: Option<&str>, crashed: bool) -> Result<()> {
+    require_nothing_written("tq_release", id)?;
+    let held = hold(id)?;
     let Held { tenant, row, item, .. } = &held;
     if crashed {
         let table = tenant.open(tenant.task, Access::Write)?;
         transaction::with_latest_snapshot(|| poison::blame(tenant, &table, row, Died::Worker, &id.to_string()))
-            .map_err(|f| held.as_worker(s, id, f))?;
+            .map_err(|f| held.as_worker(id, f))?;
         transaction::see_own_writes();
         return Ok(());
     }
@@ -210,8 +247,7 @@ pub fn release(s: &Shared, id: Id, delay: Period, reason: Option<&str>, crashed:
         let history = reason.map(|reason| Jsonb::from_value(complete::with_release(row, item, held.started_at, reason)));
         changes.extend(history.as_ref().map(|history| Tasks::HISTORY.to(history)));
         if table.update(row, &changes) == Write::Overtaken {
-            wake::is_lost(place_of(s, held.claim));
-            return Err(lost(id));
+            return Err(held.lost(id));
         }
         transaction::see_own_writes();
         if let Some(entry) = lookup::entry_of(tenant, row)? {

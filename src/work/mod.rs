@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod change;
 pub mod complete;
 pub mod cursors;
+pub mod drain_take;
 pub mod enqueue;
 pub mod filter;
 pub mod finish;

@@ -7,7 +7,7 @@
 //!
 //! Only tasks whose role is the current user are run: there is no other session to run them in.
 
-use crate::handler;
+use crate::handler::{self, Handler};
 use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::deferred::{self, Declared};
 use crate::postgres::error::{Error, Result};
@@ -20,7 +20,7 @@ use crate::postgres::types::Jsonb;
 use crate::postgres::{catalog, clock, portals, row_lock, sandbox, shmem, subtransaction, timeout, transaction};
 use crate::pure::ids::Id;
 use crate::pure::interleave;
-use crate::pure::state::{AttemptEnd, Ended, Outcome, State};
+use crate::pure::state::{AttemptEnd, Ended, Outcome, State, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::slot::{Incarnation, Item};
 use crate::shared::{self, counters, wake};
@@ -41,6 +41,7 @@ use crate::work::absorb::absorb;
 use crate::work::ask;
 use crate::work::attempt::{Attempt, Cause, Course, Session, Stage, apply_settings};
 use crate::work::complete::{self, Judgement, Verdict};
+use crate::work::drain_take;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::CString;
@@ -53,9 +54,20 @@ const LOOK: usize = 64;
 /// tq_run_pending, while it waits, looks this often: without shared memory nobody could wake it.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What is due and not run yet, in the order of picking.
+/// What is done with the tasks that are due.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// They are run here, those whose code is in the server.
+    #[default]
+    Run,
+    /// Those whose code is outside are handed out.
+    HandOut,
+}
+
+/// What is due and not dealt with yet, in the order of picking.
 #[derive(Default)]
 pub struct Due {
+    purpose: Purpose,
     queue: VecDeque<Item>,
     /// Incarnations that were dealt with or are left.
     seen: HashSet<Incarnation>,
@@ -66,6 +78,10 @@ pub struct Due {
 }
 
 impl Due {
+    pub fn of(purpose: Purpose) -> Due {
+        Due { purpose, ..Due::default() }
+    }
+
     /// The next task due by then.
     pub fn next(&mut self, tenant: &Rc<Tenant>, by: At) -> Result<Option<Item>> {
         if self.queue.is_empty() {
@@ -78,8 +94,10 @@ impl Due {
         let room = LOOK.max(self.seen.len() / 4);
         let table = tenant.open(tenant.task, Access::Read)?;
         let running = Running::look(tenant, &table);
-        let sources = turn::sources(tenant, 0);
+        let mut sources = turn::sources(tenant, 0);
         let share = room.div_ceil(sources.len());
+        // Whatever is done with the others, those of the other kind are found too, to be told of.
+        sources.push(Source::External);
         let groups = transaction::with_snapshot(|| {
             sources.iter().map(|source| self.look_at(tenant, &table, source, by, share, &running)).collect::<Result<Vec<_>>>()
         })?;
@@ -106,7 +124,7 @@ impl Due {
                 if !self.seen.insert(item.incarnation()) {
                     continue;
                 }
-                match reason_to_leave(tenant, &row, running)? {
+                match reason_to_leave(tenant, &row, running, self.purpose)? {
                     None => found.push(item),
                     Some(reason) => *self.left.entry(reason).or_default() += 1,
                 }
@@ -174,9 +192,10 @@ impl Running {
 }
 
 /// Why a due task can't be run here; None = it can.
-fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> Result<Option<String>> {
+fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running, purpose: Purpose) -> Result<Option<String>> {
     if running.tasks.contains(&row.get(Tasks::ID).unwrap_or_default()) {
-        return Ok(Some("an executor has it".into()));
+        let who = if row.letter(Tasks::STATE) == Stored::External { "a worker" } else { "an executor" };
+        return Ok(Some(format!("{who} has it")));
     }
     if running.overlap(row) {
         return Ok(Some(format!("a task of schedule \"{}\" runs", row.get(Tasks::SCHEDULE).unwrap_or(""))));
@@ -198,8 +217,14 @@ fn reason_to_leave(tenant: &Rc<Tenant>, row: &Row<Tasks>, running: &Running) -> 
     if let Some(pause) = tenant.part_pauses(name, row.get(Tasks::QUEUE), clock::now()).next() {
         return Ok(Some(pause.text()));
     }
-    if handler.is_external() {
-        return Ok(Some(format!("handler \"{name}\" is external: tq_drain_take hands its tasks out")));
+    if let Some(external) = &handler.external {
+        return Ok(match purpose {
+            Purpose::Run => Some(format!("handler \"{name}\" is external: tq_drain_take hands its tasks out")),
+            Purpose::HandOut => drain_take::reason_to_leave(&handler, external, row),
+        });
+    }
+    if purpose == Purpose::HandOut {
+        return Ok(Some(format!("handler \"{name}\" is in the server: tq_drain runs its tasks")));
     }
     if handler.run_as != sandbox::current_user().to_u32() {
         let role = catalog::role_name(handler.run_as).unwrap_or_default();
@@ -330,7 +355,7 @@ pub fn attempt(tenant: &Rc<Tenant>, item: &Item, declared: Option<&Declared>) ->
     })
 }
 
-/// The row locked, what may keep it from running, then the call: all of it in the savepoint.
+/// What may keep it from running, then the call: all of it in the savepoint.
 fn try_to_run(
     tenant: &Rc<Tenant>,
     item: &Item,
@@ -338,14 +363,35 @@ fn try_to_run(
     course: &Course,
     declared: Option<&Declared>,
 ) -> std::result::Result<Try, Failure> {
-    let Some(row) = lock(tenant, item)? else { return Ok(Try::Theirs) };
+    let (row, handler) = match let_in(tenant, item, started_at, course)? {
+        LetIn::To(row, handler) => (row, handler),
+        LetIn::Over(tried) => return Ok(tried),
+    };
+    let attempt = Attempt { tenant, handler: &handler, row: &row, item, started_at, session: Session::Callers };
+    let result = call(&attempt, course, declared)?;
+    let state = if result.is_some() { State::Done } else { State::Cancelled };
+    Ok(Try::Ran(Ran { state, row: Some(row), result }))
+}
+
+/// What stands before a task's code.
+pub enum LetIn {
+    /// Nothing: its row, which is locked, and its handler.
+    To(Row<Tasks>, Rc<Handler>),
+    /// It isn't called, and this is why.
+    Over(Try),
+}
+
+/// The row locked, and what keeps it from running, or ends it without.
+pub fn let_in(tenant: &Rc<Tenant>, item: &Item, started_at: At, course: &Course) -> std::result::Result<LetIn, Failure> {
+    let over = |tried| Ok(LetIn::Over(tried));
+    let Some(row) = lock(tenant, item)? else { return over(Try::Theirs) };
     // With time travel, as late as it would have been started.
     let at = started_at.max(row.get(Tasks::RUN_AT).unwrap_or_default());
     let tasks = tenant.open(tenant.task, Access::Write)?;
     if transaction::with_snapshot(|| depend::is_expired(tenant, &tasks, &row, at))? {
         course.stage.set(Stage::Completing);
         complete::finish_unrun(tenant, item, Ended::Expired, None)?;
-        return Ok(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
+        return over(Try::Ran(Ran { state: State::Expired, row: Some(row), result: None }));
     }
     if row.has(Tasks::WAITS) {
         let results = tenant.open(tenant.result, Access::Read)?;
@@ -354,29 +400,26 @@ fn try_to_run(
             Answer::Never(why) => {
                 course.stage.set(Stage::Completing);
                 complete::finish_unrun(tenant, item, Ended::Cancelled, Some(&why))?;
-                return Ok(Try::Ran(Ran { state: State::Cancelled, row: Some(row), result: None }));
+                return over(Try::Ran(Ran { state: State::Cancelled, row: Some(row), result: None }));
             }
             // Nothing is written: until our commit the end of what it waits for would not see it.
-            _ => return Ok(Try::Waits("it depends on tasks that are not final".into())),
+            _ => return over(Try::Waits("it depends on tasks that are not final".into())),
         }
     }
     if members::is_flow(row.get(Tasks::HANDLER).unwrap_or("")) {
         course.stage.set(Stage::Completing);
         complete::end_flow(tenant, item)?;
-        return Ok(Try::Ran(Ran::without_row(State::Done)));
+        return over(Try::Ran(Ran::without_row(State::Done)));
     }
     let handler = handler::require(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
     // As when it was looked for, unless something was taken away or stopped meanwhile.
     if let Some(why) = handler.fault.as_ref().map(|fault| fault.text()).or_else(|| handler.why_quarantined()) {
-        return Ok(Try::Waits(why.to_string()));
+        return over(Try::Waits(why.to_string()));
     }
-    if let Some(shut) = gate::why(tenant, &row, Some(&handler)).into_iter().next() {
-        return Ok(Try::Waits(shut.what));
+    match gate::why(tenant, &row, Some(&handler)).into_iter().next() {
+        Some(shut) => over(Try::Waits(shut.what)),
+        None => Ok(LetIn::To(row, handler)),
     }
-    let attempt = Attempt { tenant, handler: &handler, row: &row, item, started_at, session: Session::Callers };
-    let result = call(&attempt, course, declared)?;
-    let state = if result.is_some() { State::Done } else { State::Cancelled };
-    Ok(Try::Ran(Ran { state, row: Some(row), result }))
 }
 
 /// The very row, locked; None = it isn't to be had.

@@ -17,7 +17,7 @@ use crate::postgres::{catalog, clock, sandbox, transaction};
 use crate::pure::choice::{Named, OnConflict};
 use crate::pure::nearest::nearest;
 use crate::pure::time::At;
-use crate::schedules::define::define;
+use crate::schedules::define::{By, define};
 use crate::schedules::definition::Definition;
 use crate::schedules::follow::Notes;
 use crate::schedules::{self, of_all};
@@ -60,8 +60,9 @@ const CARRIED: &[Carried] = &[
     Carried {
         name: "tq_register",
         call: handlers::register,
-        rows: "SELECT h.name AS handler, h.function, h.queue, h.priority, h.timeout, h.max_attempts, h.retry, h.expires, h.max_running, h.rate, h.run_as, h.settings, h.save,
-                      h.result_ttl, h.aliases FROM tenant_q.handler h WHERE h.tenant OPERATOR(pg_catalog.=) $1 ORDER BY h.name",
+        rows: "SELECT h.name AS handler, CASE WHEN NOT h.external THEN h.function END AS function, h.queue, h.priority, h.timeout, h.max_attempts, h.retry, h.expires,
+                      h.max_running, h.rate, h.run_as, CASE WHEN NOT h.external THEN h.settings END AS settings, h.save, h.result_ttl, h.aliases,
+                      NULLIF(h.external, false) AS external, CASE WHEN h.external THEN h.settings END AS params FROM tenant_q.handler h WHERE h.tenant OPERATOR(pg_catalog.=) $1 ORDER BY h.name",
         replaces: Some(("handler", "name", "handler")),
     },
     Carried {
@@ -173,11 +174,21 @@ pub fn import(args: &Args) -> Result<Ret> {
         return patience::bounded("tq_import()", || take_up(&tenant, part, conflict));
     }
     let tenant = schedules::resolve_to_change(args.text(2).as_deref())?;
-    Ok(Ret::Int(take_up_schedules(&tenant, part, conflict()?)?))
+    Ok(Ret::Int(take_up_schedules(&tenant, part, conflict()?, By::Hand)?.made))
 }
 
-/// Makes schedules, all or none; how many.
-fn take_up_schedules(tenant: &Rc<Tenant>, documents: Part, conflict: OnConflict) -> Result<i32> {
+/// What became of a list of schedules.
+#[derive(Default)]
+pub struct TakenUp {
+    /// All of these names.
+    pub names: Vec<String>,
+    /// How many are as the list has them now; how many weren't before.
+    pub made: i32,
+    pub changed: i32,
+}
+
+/// Makes schedules, all or none.
+pub fn take_up_schedules(tenant: &Rc<Tenant>, documents: Part, conflict: OnConflict, by: By) -> Result<TakenUp> {
     let Some(count) = documents.len() else {
         return Err(Error::invalid("doc is not an array").hint("Pass what tq_export() returns: [{\"name\": …}, …]."));
     };
@@ -201,7 +212,7 @@ fn take_up_schedules(tenant: &Rc<Tenant>, documents: Part, conflict: OnConflict)
     names.sort_unstable();
     names.iter().try_for_each(|name| lock::schedule_name(tenant, name))?;
     let author = author();
-    let mut made = 0;
+    let mut taken_up = TakenUp { names: names.iter().map(|name| name.to_string()).collect(), ..TakenUp::default() };
     // Whoever comes after others comes after them here too. What is left waits for each other, or for
     // one that isn't there: then define() says so.
     while !waiting.is_empty() {
@@ -213,20 +224,23 @@ fn take_up_schedules(tenant: &Rc<Tenant>, documents: Part, conflict: OnConflict)
             return Err(place(n, &d.name, Error::invalid("after makes a circle")));
         }
         for (n, definition) in now.drain(..) {
-            let defined = define(tenant, &definition, conflict, &author).map_err(|e| place(n, &definition.name, e))?;
-            made += i32::from(defined.made);
+            let defined = define(tenant, &definition, conflict, &author, by).map_err(|e| place(n, &definition.name, e))?;
+            taken_up.made += i32::from(defined.made);
+            taken_up.changed += i32::from(defined.changed);
         }
     }
-    Ok(made)
+    Ok(taken_up)
 }
 
 /// A function of ours as SQL declares it.
-struct Declared {
+pub struct Declared {
+    name: String,
     oid: u32,
     parameters: Vec<String>,
 }
 
-fn declared(name: &str) -> Result<Declared> {
+/// The function of this name, if the caller may call it.
+pub fn declared(name: &str) -> Result<Declared> {
     let sql = "SELECT p.oid, p.proargnames FROM pg_catalog.pg_proc p, pg_catalog.pg_depend d, pg_catalog.pg_extension e
         WHERE e.extname OPERATOR(pg_catalog.=) 'tenant_q' AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
           AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
@@ -239,7 +253,28 @@ fn declared(name: &str) -> Result<Declared> {
     });
     let found = found.map_err(|e: pgrx::spi::Error| Error::internal(e.to_string()))?;
     let (oid, parameters) = found.ok_or_else(|| Error::state(format!("function {name} is gone")))?;
-    Ok(Declared { oid: oid.to_u32(), parameters: parameters.into_iter().flatten().collect() })
+    if !catalog::may_execute(oid.to_u32(), sandbox::current_user()) {
+        return Err(Error::denied(format!("permission denied for function {name}"))
+            .hint(format!("Let an administrator import, or leave it out: tq_import(doc - '{name}').")));
+    }
+    Ok(Declared { name: name.into(), oid: oid.to_u32(), parameters: parameters.into_iter().flatten().collect() })
+}
+
+impl Declared {
+    /// Calls it: what is behind it, with these values of its parameters by name.
+    pub fn call(&self, behind: fn(&Args) -> Result<Ret>, mut call: Map<String, Json>) -> Result<Ret> {
+        if let Some(unknown) = call.keys().find(|key| !self.parameters.contains(key)) {
+            let error = Error::invalid(format!("{} has no parameter \"{unknown}\"", self.name));
+            return Err(match nearest(unknown, self.parameters.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
+                None => error,
+            });
+        }
+        let given: Vec<Given> = self.parameters.iter().map(|name| Given::of(call.remove(name).unwrap_or(Json::Null))).collect();
+        let answer = call::with_values(self.oid, behind, &given)?;
+        transaction::see_own_writes();
+        Ok(answer)
+    }
 }
 
 /// All that a document says, all or none; how many calls that were.
@@ -261,10 +296,6 @@ fn take_up(tenant: &Rc<Tenant>, document: Part, conflict: OnConflict) -> Result<
                 .hint("Write a list of its calls: [{\"parameter\": …}, …]."));
         };
         let declared = declared(carried.name)?;
-        if !catalog::may_execute(declared.oid, sandbox::current_user()) {
-            return Err(Error::denied(format!("permission denied for function {}", carried.name))
-                .hint(format!("Let an administrator import, or leave it out: tq_import(doc - '{}').", carried.name)));
-        }
         for (n, call) in calls.iter().enumerate() {
             let done = carried.call(tenant, &declared, call, conflict).map_err(|e| {
                 let detail = e.detail.clone().map_or(String::new(), |d| format!(" {d}"));
@@ -274,7 +305,7 @@ fn take_up(tenant: &Rc<Tenant>, document: Part, conflict: OnConflict) -> Result<
         }
     }
     if let Some(schedules) = document.get(SCHEDULES) {
-        made += take_up_schedules(tenant, schedules, conflict)?;
+        made += take_up_schedules(tenant, schedules, conflict, By::Hand)?.made;
     }
     Ok(Ret::Int(made))
 }
@@ -323,17 +354,8 @@ impl Carried {
         if call.contains_key("tenant") {
             return Err(Error::invalid("a call in doc names its tenant").hint("Pass it beside: tq_import(…, tenant => '…')."));
         }
-        if let Some(unknown) = call.keys().find(|key| !declared.parameters.contains(key)) {
-            let error = Error::invalid(format!("{} has no parameter \"{unknown}\"", self.name));
-            return Err(match nearest(unknown, declared.parameters.iter().map(String::as_str)) {
-                Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
-                None => error,
-            });
-        }
         call.insert("tenant".into(), tenant.name.as_str().into());
-        let given: Vec<Given> = declared.parameters.iter().map(|name| Given::of(call.remove(name).unwrap_or(Json::Null))).collect();
-        call::with_values(declared.oid, self.call, &given)?;
-        transaction::see_own_writes();
+        declared.call(self.call, call)?;
         Ok(true)
     }
 }

@@ -320,7 +320,7 @@ SELECT tq_register('nothing', max_running => 0);
 \echo :SQLSTATE
 SELECT tq_register('nothing', rate => '1/fortnight');
 \echo :SQLSTATE
-SELECT tq_register('nothing', external => true);
+SELECT tq_register('nothing', params => '[]');
 \echo :SQLSTATE
 SELECT tq_register('nothing', shared => true);
 \echo :SQLSTATE
@@ -541,8 +541,106 @@ SELECT count(*) FROM tq_tasks;
 SELECT count(*) FROM tq_schedules;
 \echo :SQLSTATE
 
--- A read-only transaction, as on a standby behind a proxy
 SET ROLE owner;
+-- Handlers outside of the server
+SELECT tq_register('outside', external => true, params => '{}');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '"order_id"');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '["order_id"]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"type": "bigint"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "", "type": "bigint"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "order_id"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "order_id", "type": "bigint", "nullable": true}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "text"}, {"name": "a", "type": "text"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "no_such_type"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "1 + 1"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "positive"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "anyelement"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": 1, "type": "text"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => '[{"name": "a", "type": "bigint", "default": "many"}]');
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, params => (SELECT jsonb_agg(jsonb_build_object('name', 'p' || n, 'type', 'text')) FROM generate_series(1, 101) AS n));
+\echo :SQLSTATE
+SELECT tq_register('nothing', params => '[]', external => false);
+\echo :SQLSTATE
+SELECT tq_register('outside', 'nothing()', external => true);
+\echo :SQLSTATE
+SELECT tq_register('outside', settings => '{"work_mem": "1MB"}', external => true);
+\echo :SQLSTATE
+SELECT tq_register('outside', run_as => 'nobody here', external => true);
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, shared => true);
+\echo :SQLSTATE
+SELECT tq_register('outside', external => true, shared => true, tenant => 'acme');
+\echo :SQLSTATE
+SELECT tq_on('enqueue', 'outside');
+\echo :SQLSTATE
+BEGIN;
+SELECT tq_register('outside', external => true, params => '[{"name": "order_id", "type": "bigint"}, {"name": "locale", "type": "text", "default": "de"}]'), tq_register('told', external => true);
+SAVEPOINT a;
+SELECT tq_on('enqueue', 'told');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_on('before_run', 'told');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_on('after_run', 'told');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_on('before_run', 'nothing', for_handler => 'outside');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_on('after_run', 'nothing', for_handler => 'outside');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_async('outside', '[1]', sync => true);
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_async('outside');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_async('outside', '["many"]');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_async('outside', '[1, "en", 3]');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_async('outside', '{"order": 1}');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_schedule('s', 'outside', '@daily', '{"order_id": "x"}');
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_schedule('s', 'outside', '@daily', '[1]', time_arg => 'at');
+\echo :SQLSTATE
+ROLLBACK TO a;
+ROLLBACK;
+-- One that has to be called at once can't be outside.
+BEGIN;
+CREATE FUNCTION asks(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT event $$;
+SELECT tq_register('asks'), tq_on('before_run', 'asks', for_handler => 'nothing');
+SAVEPOINT a;
+SELECT tq_register('asks', external => true);
+\echo :SQLSTATE
+ROLLBACK TO a;
+SELECT tq_register('nothing', external => true);
+\echo :SQLSTATE
+ROLLBACK TO a;
+ROLLBACK;
+
+-- A read-only transaction, as on a standby behind a proxy
 BEGIN READ ONLY;
 SELECT tq_async('send_invoice', '[1]');
 \echo :SQLSTATE

@@ -92,6 +92,7 @@ INSERT INTO test.call VALUES
     ('tq_detach', $$SELECT tq_detach('acme')$$),
     ('tq_set_tenant', $$SELECT tq_set_tenant('acme', save_limit => 1)$$),
     ('tq_register', $$SELECT tq_register('work', queue => 'q')$$),
+    ('tq_register_many', $$SELECT tq_register_many('{"handlers": [{"handler": "work", "queue": "q"}]}')$$),
     ('tq_unregister', $$SELECT tq_unregister('work')$$),
     ('tq_set_queue', $$SELECT tq_set_queue('q', max_running => 1)$$),
     ('tq_set_limit', $$SELECT tq_set_limit('k', max_running => 1)$$),
@@ -102,6 +103,7 @@ INSERT INTO test.call VALUES
     ('tq_listen_table', $$SELECT tq_listen_table('acme.orders', 'told', each => 'statement')$$),
     ('tq_unlisten_table', $$SELECT tq_unlisten_table('acme.orders', 'told')$$),
     ('tq_drain', $$SELECT tq_drain()$$),
+    ('tq_drain_take', $$SELECT tq_drain_take()$$),
     ('tq_set_quota', $$SELECT tq_set_quota('acme', weight => 2)$$),
     ('tq_pause_all', $$SELECT tq_pause_all()$$),
     ('tq_resume_all', $$SELECT tq_resume_all()$$),
@@ -127,9 +129,10 @@ INSERT INTO test.call VALUES
     ('tq_fail', $$SELECT tq_fail('no')$$);
 INSERT INTO test.call SELECT view, format('SELECT FROM %I', view)
   FROM unnest('{tq_tasks,tq_results,tq_schedules,tq_queues,tq_handlers,tq_events,tq_all_schedules,tq_tenants,tq_stats,tq_fanouts,tq_workers,tq_metrics,tq_failures,tq_problems,tq_running}'::text[]) AS view;
--- Nothing is left out, but for tq_run_pending, a procedure that commits: it asks what tq_drain asks.
+-- Nothing is left out, but for tq_run_pending, a procedure that commits, which asks what tq_drain asks, and what workers call: that
+-- takes of those tenants alone in which it has work, and ends what it has taken.
 SELECT proname FROM pg_proc JOIN pg_depend ON objid = pg_proc.oid AND deptype = 'e'
- WHERE proname LIKE 'tq\_%' AND proname <> 'tq_run_pending' AND proname NOT IN (SELECT what FROM test.call);
+ WHERE proname LIKE 'tq\_%' AND proname !~ '^tq_(run_pending|take|await|finish|finish_many|give_up|release|watch)$' AND proname NOT IN (SELECT what FROM test.call);
 SELECT relname FROM pg_class WHERE relkind = 'v' AND relname LIKE 'tq\_%' AND relname NOT IN (SELECT what FROM test.call);
 
 -- yes, nothing (42501), no rows of a view, or only in a task.
