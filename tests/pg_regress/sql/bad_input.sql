@@ -630,7 +630,7 @@ ROLLBACK;
 -- One that has to be called at once can't be outside.
 BEGIN;
 CREATE FUNCTION asks(event jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT event $$;
-SELECT tq_register('asks'), tq_on('before_run', 'asks', for_handler => 'nothing');
+SELECT tq_register('asks'), tq_on('before_run', 'asks', for_handler => 'nothing') IS NOT NULL AS listens;
 SAVEPOINT a;
 SELECT tq_register('asks', external => true);
 \echo :SQLSTATE
