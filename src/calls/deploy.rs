@@ -1,7 +1,7 @@
 //! SQL: what a deploy declares: tq_register_many.
 //!
-//! A deploy runs in several processes at once, and again and again, as a rule with nothing new to say. So its declarations are made
-//! in one order, wait for nobody where nothing is to be written, and what is the same already isn't written.
+//! A deploy runs in several processes at once, and again and again, as a rule with nothing new to say. So what is the same already
+//! isn't written, and all is declared in one order: who declares the same schedules, or has something to write, waits in line.
 //!
 //! What it has made carries a mark (`declared`, in the registry's row of a handler and among a schedule's notes), which any change
 //! by hand takes off. Only what has the mark, and was last declared by the same role, is pruned: never what somebody else has made.

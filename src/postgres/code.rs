@@ -25,6 +25,7 @@
 //! | src/work/ask.rs | `arguments::bind(` | the attempt's; at enqueue the caller's own |
 //! | src/work/attempt.rs | `arguments::bind(` | the attempt's |
 //! | src/work/attempt.rs | `condition::is_true` | the attempt's |
+//! | src/work/ask.rs | `condition::is_true` | an executor's of the schema's owner: of a task that a worker is to take |
 //! | src/handler/arguments.rs | `document::convert` | with leave any type, without PostgreSQL's own |
 //! | src/work/run.rs | `fire_deferred(` | the attempt's |
 //! | src/work/own_session.rs | `deferred::fire(` | the attempt's |

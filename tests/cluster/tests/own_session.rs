@@ -92,5 +92,22 @@ fn a_server_that_does_not_preload_runs_tasks_in_sessions() {
         "bad x, the attempt took longer than its timeout of 100 ms"
     );
     assert_eq!(site.number("SELECT count(*) FROM t1.tq_task"), 0);
+    // What is done elsewhere is handed out in the transaction, and ended there.
+    site.run("t1", "SELECT tq_register('outside', external => true, max_running => 1)");
+    let taken = "SELECT tq_finish(claim, args), args FROM tq_drain_take()";
+    assert_eq!(
+        site.value(
+            "t1",
+            &format!(
+                "BEGIN; SELECT tq_async('outside', '[1]'); {taken}; SELECT result FROM tq_results WHERE handler = 'outside'; ROLLBACK"
+            )
+        ),
+        "[1]"
+    );
+    let failing = "SELECT g.state FROM tq_drain_take(), tq_give_up(claim, '{\"message\": \"no\"}', final => true) AS g";
+    assert_eq!(site.value("t1", &format!("BEGIN; SELECT tq_async('outside'); {failing}; ROLLBACK")), "failed");
+    let refused = site.cluster.try_run_as("t1", DB, "SELECT tq_finish(gen_random_uuid())").expect_err("there are no claims of workers");
+    assert_eq!(refused.code, "55000");
+    assert_eq!(site.number("SELECT count(*) FROM t1.tq_task"), 0);
     site.cluster.assert_log_clean();
 }
