@@ -4,6 +4,7 @@
 
 use crate::calls::problems;
 use crate::calls::problems::reasons::{self, Because, paused};
+use crate::calls::problems::workers;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::{catalog, session, shmem};
@@ -50,6 +51,7 @@ fn health(_args: &Args) -> Result<Ret> {
         checks.worker_slots(s);
         checks.wakes(s);
         checks.roles(s);
+        checks.workers(s);
         checks.shared_memory(s);
         checks.prepared(s)?;
         checks.sweep(s);
@@ -225,6 +227,28 @@ impl Checks {
             "Processes wake up for these reasons again and again, and nothing comes of it: a fault of tenant_q's. They do so less and less often, so it costs little; what they wake for is late.",
             "SELECT kind, pid, wakes, vain FROM tq_workers; please report it.",
         );
+    }
+
+    /// Whether there are workers for tasks that wait for some.
+    fn workers(&mut self, s: &Shared) {
+        let takers = workers::takers(s).count();
+        let mine = |entry: &&Entry| self.sees(entry.tenant.load());
+        let waiting = workers::kept_waiting(s.entries).filter(mine).count();
+        self.check(
+            "workers",
+            takers > 0 || waiting == 0,
+            format!("{takers} outside of the server"),
+            &format!(
+                "Tasks of {waiting} {} wait for a worker outside of the server, and none is connected.",
+                if waiting == 1 { "tenant" } else { "tenants" }
+            ),
+            "Start one; tq_problems says for which handlers.",
+        );
+    }
+
+    /// Whether the caller may know what becomes of this schema's tasks.
+    fn sees(&self, schema: u32) -> bool {
+        rights::sees_all() || catalog::schema_owner(schema).is_some_and(rights::sees)
     }
 
     /// Roles whose executors don't start, or wait for a place.

@@ -5,6 +5,7 @@
 
 pub mod reasons;
 mod tenants;
+pub(crate) mod workers;
 
 use crate::calls::views;
 use crate::handler::listening;
@@ -84,6 +85,9 @@ fn problems(_args: &Args) -> Result<Ret> {
         let entries = by_tenant.get(&tenant.oid).map_or(&[][..], |entries| entries);
         let its: Vec<_> = pauses.iter().filter(|pause| pause.tenant == tenant.name).collect();
         tenants::tenant_rows(shared.as_ref(), &tenant, entries, &its, &mut rows)?;
+        if let Some(s) = &shared {
+            workers::rows(s, tenant.oid, &mut rows);
+        }
     }
     let everywhere = rights::sees_all();
     let conditions = if everywhere { crate::calls::tables::conditions::problems()? } else { vec![] };

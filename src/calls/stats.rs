@@ -1,5 +1,6 @@
 //! SQL: counters per tenant and handler (tq_stats), the last failed attempts (tq_failures), queues and metrics.
 
+use crate::calls::problems;
 use crate::calls::problems::reasons::{self, Because, paused};
 use crate::calls::views;
 use crate::postgres::call::{Args, Ret};
@@ -240,6 +241,8 @@ fn metric_rows(_args: &Args) -> Result<Ret> {
                 say("executors", json!({ "state": state }), f64::from(count));
             }
             say("max_executors", json!({}), f64::from(settings::max_executors(shmem::max_worker_processes())));
+            say("takers", json!({}), problems::workers::takers(&shared).count() as f64);
+            say("claims", json!({}), f64::from(shared.header.claims.load()));
             say("waiting_roles", json!({}), f64::from(shared.header.waiting_roles.load()));
             say("entries", json!({}), shared.entries.iter().filter(|e| e.in_use.load() == 1).count() as f64);
             say("evictions_total", json!({}), shared.header.evictions.load() as f64);

@@ -6,6 +6,7 @@
 use crate::calls::changes::id_argument;
 use crate::calls::problems::reasons::tenants::{blocked, no_place, not_ready};
 use crate::calls::problems::reasons::{self, Because};
+use crate::calls::problems::workers;
 use crate::calls::{problems, views};
 use crate::handler::{self, Handler};
 use crate::postgres::call::{Args, Ret};
@@ -20,9 +21,11 @@ use crate::pure::reason::Reason;
 use crate::pure::state::{self, State, Stored};
 use crate::pure::time::At;
 use crate::pure::word::{ClaimState, SlotState};
+use crate::shared::role::EXTERNAL;
 use crate::shared::{self, Shared, cooldown, share, slot};
 use crate::task::document::time_json;
 use crate::task::lookup::{self, Found};
+use crate::task::place;
 use crate::tenant::Tenant;
 use crate::tenant::columns::{Results, Tasks};
 use crate::tenant::identity;
@@ -245,7 +248,10 @@ impl Waiting<'_> {
             let role = catalog::role_name(role).unwrap_or_default();
             reasons.say("listener", format!("a listener who runs as role \"{role}\" is asked about it first"), "SELECT * FROM tq_events.");
         }
-        let role = asked_by.unwrap_or(self.handler.as_ref().map_or(self.tenant.owner, |h| h.run_as));
+        let role = asked_by.unwrap_or_else(|| place::role(self.tenant, self.row.letter(Tasks::STATE), self.handler.as_deref()));
+        if role == EXTERNAL {
+            return role;
+        }
         if let Some((text, fix)) = reasons::role_fault(role, "role") {
             reasons.because(Because::new(Reason::Role, text, fix));
         }
@@ -319,6 +325,32 @@ impl Waiting<'_> {
         }
     }
 
+    /// Who might take it, outside of the server.
+    fn of_its_workers(&self, s: &Shared, reasons: &mut Reasons) {
+        let Some(handler) = &self.handler else { return };
+        let offering = workers::offering(s, self.tenant, handler);
+        let due = self.row.get(Tasks::RUN_AT).unwrap_or_default();
+        if offering == 0 && workers::is_long_ago(due) {
+            let text = format!("no worker offers \"{}\"", handler.name);
+            reasons.say(Reason::NoWorker.word(), text, &workers::how_to_offer(&handler.name));
+        } else if reasons.0.is_empty() {
+            let most = settings::max_claims();
+            let taken = s.header.claims.load() as usize;
+            match (offering, taken >= most) {
+                (0, _) => {
+                    reasons.say("queued", "it is ready, and no worker has offered to do it yet", &workers::how_to_offer(&handler.name))
+                }
+                (_, true) => reasons.say(
+                    "busy",
+                    format!("workers have taken {taken} tasks, and may take no more"),
+                    "tenant_q.max_claims sets how many (restart).",
+                ),
+                (1, _) => reasons.say("queued", "it is ready, and 1 worker offers to do it: it starts in its turn", ""),
+                (n, _) => reasons.say("queued", format!("it is ready, and {n} workers offer to do it: it starts in its turn"), ""),
+            }
+        }
+    }
+
     /// Where it stands, and if nothing else was said, why that is.
     fn of_its_turn(&self, s: &Shared, role: u32, reasons: &mut Reasons) {
         let running = crate::waits::gate::live_items(s, usize::MAX, self.tenant.oid).count();
@@ -330,6 +362,8 @@ impl Waiting<'_> {
         }
         if crate::waits::gate::live_items(s, usize::MAX, self.tenant.oid).any(|item| item.id == self.id) {
             reasons.say("next", "an executor has picked it and runs the ones before it first", "");
+        } else if role == EXTERNAL {
+            self.of_its_workers(s, reasons);
         } else if reasons.0.is_empty() {
             let max = settings::max_executors(shmem::max_worker_processes()) as usize;
             let used = s.slots.iter().filter(|slot| slot.state.load() != SlotState::Free).count();

@@ -27,6 +27,7 @@ pub enum Reason {
     Starts,
     NoneAllowed,
     NoPlace,
+    NoWorker,
     Limit,
     Rate,
     Handler,
@@ -71,7 +72,7 @@ const fn told(reason: Reason, word: &'static str, keeps: Keeps, check: Option<&'
 }
 
 /// From the outside in: what comes first must end first.
-pub const TABLE: [Told; 35] = [
+pub const TABLE: [Told; 36] = [
     told(Reason::NotPreloaded, "not_preloaded", Keeps::Everything, Some("preloaded"), true),
     told(Reason::Version, "version", Keeps::Everything, Some("version"), true),
     // As it should be there.
@@ -97,6 +98,7 @@ pub const TABLE: [Told; 35] = [
     told(Reason::NoneAllowed, "limit", Keeps::Tenant, None, true),
     // Sweeps find its tasks.
     told(Reason::NoPlace, "no_place", Keeps::Part, Some("shared_memory"), true),
+    told(Reason::NoWorker, "no_worker", Keeps::Part, Some("workers"), true),
     told(Reason::Limit, "limit", Keeps::Task, None, false),
     told(Reason::Rate, "rate", Keeps::Task, None, false),
     told(Reason::Handler, "handler", Keeps::Part, None, true),

@@ -54,6 +54,31 @@ shared_struct! {
         pub host: [GaugeU8; 64],
         /// The handlers that it offers, as it has said them; empty = any.
         pub offers: [GaugeU8; 256],
+        /// How many handlers it offers, 0 = any; and marks of the first of their names.
+        pub offered: HandshakeU32,
+        pub marks: [GaugeU64; MARKS],
+    }
+}
+
+/// Handlers of a worker that are told apart; of one that offers more it is taken that it may offer any other.
+pub const MARKS: usize = 128;
+
+fn mark_of(handler: &str) -> u64 {
+    crate::pure::ids::gate_id("bit", handler).high()
+}
+
+impl Taker {
+    /// Says which handlers it offers; None: any.
+    pub fn set_offers(&self, handlers: Option<&[String]>) {
+        let handlers = handlers.unwrap_or_default();
+        for (to, handler) in self.marks.iter().zip(handlers) {
+            to.store(mark_of(handler));
+        }
+        self.offered.store(handlers.len() as u32);
+    }
+    pub fn offers(&self, handler: &str) -> bool {
+        let count = self.offered.load() as usize;
+        count == 0 || count > MARKS || self.marks[..count].iter().any(|mark| mark.load() == mark_of(handler))
     }
 }
 
@@ -119,6 +144,7 @@ impl Shared {
         taker.news.store(0);
         taker.told_to_end.store(0);
         taker.signals.store(0);
+        taker.offered.store(0);
         store_text(&taker.name, "");
         store_text(&taker.host, "");
         store_text(&taker.offers, "");

@@ -118,6 +118,11 @@ pub const fn to_change(with_args: bool) -> &'static [Right] {
     if with_args { &[Right::Operate, Right::Enqueue] } else { &[Right::Operate] }
 }
 
+/// Whether a role has this right.
+pub fn has(tenant: &Tenant, role: pg_sys::Oid, right: Right) -> bool {
+    sandbox::is_superuser(role) || right.is_held(tenant, role)
+}
+
 /// The caller has all of these rights.
 pub fn require(tenant: &Tenant, wanted: &[Right]) -> Result<()> {
     let user = sandbox::current_user();

@@ -11,25 +11,26 @@ use crate::postgres::row::Row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::{self, Id};
+use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::shared::claims::{Claim, New};
 use crate::shared::entry::Entry;
 use crate::shared::slot::GATES;
 use crate::shared::{BATCH, Shared, blocked, culprits, ready, wake};
-use crate::task::lookup;
 use crate::task::rules::Rules;
+use crate::task::{self, lookup};
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{self, Right};
 use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
 use crate::work::cursors::lower_cursors;
-use crate::work::look::{Look, Offers, Purpose};
+use crate::work::look::{InSlot, Look, Offers, PickedRow, Purpose};
 use crate::work::pick::Picked;
 use crate::work::pick::{call_others, first_due, in_slots, in_turn, keeps_off, look_again_behind, note_left, tenant_of};
 use crate::work::scan::{Found, Scan};
 use crate::work::tidy;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A task that was taken.
@@ -123,9 +124,12 @@ enum Looked {
     Blocked(blocked::Reason, Option<At>),
 }
 
+/// Tasks of the tenant that somebody has.
+type InSlots = HashMap<Id, InSlot>;
+
 struct Start {
     generation: u64,
-    in_slots: std::collections::HashMap<Id, crate::work::look::InSlot>,
+    in_slots: InSlots,
     limit: usize,
 }
 
@@ -185,7 +189,13 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
         Sources::All => (rows, gates),
         Sources::Runs { marks, .. } => in_turn(&tenant, entry, marks, &ends, rows, gates),
     };
-    note_left(entry, start.generation, if exhausted && sees_all { At::UNSET } else { oldest }, now);
+    let left = match (exhausted, sees_all) {
+        (true, true) => At::UNSET,
+        // Others' tasks may wait.
+        (true, false) => first_left(&table, &start.in_slots, &rows, now),
+        (false, _) => oldest,
+    };
+    note_left(entry, start.generation, left, now);
     let count = rows.len();
     let taken = claim_all(shared, index, &tenant, rows, &gates, offered)?;
     // From here on the claims keep others off, not this transaction.
@@ -221,6 +231,18 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
     }
     let in_vain = taken.is_empty() && (exhausted || limited || moves);
     Ok(Looked::Found(if taken.len() < count && taken.is_empty() { Outcome::Full } else { Outcome::Tasks { taken, in_vain } }))
+}
+
+/// Rows of one priority that are looked at for one that nobody has.
+const LOOKED_AT: usize = 100;
+
+/// Since when the first of all workers' tasks that nobody has could run, of the highest priority; UNSET: none is due.
+fn first_left(table: &Table<Tasks>, in_slots: &InSlots, picked: &[PickedRow], now: At) -> At {
+    let is_taken = |id: &Id| in_slots.contains_key(id) || picked.iter().any(|(row, ..)| row.get(Tasks::ID) == Some(*id));
+    let rows = table.scan(&Tasks::PICK, &[Tasks::STATE.equals(Stored::External)]).take(LOOKED_AT);
+    let mut due =
+        rows.filter(|row| row.get(Tasks::RUN_AT).is_some_and(|at| at <= now) && !row.get(Tasks::ID).is_some_and(|id| is_taken(&id)));
+    due.next().map_or(At::UNSET, |row| task::due(&row))
 }
 
 /// Where the tasks are that a worker offers to do.
@@ -295,7 +317,7 @@ fn claim_all(
     shared: &Shared,
     index: u32,
     tenant: &Rc<Tenant>,
-    rows: Vec<crate::work::look::PickedRow>,
+    rows: Vec<PickedRow>,
     gates: &[[u64; GATES]],
     offered: &Offered,
 ) -> Result<Vec<Taken>, Failure> {

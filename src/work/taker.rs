@@ -105,6 +105,7 @@ pub fn introduce(taker: &Taker, name: Option<&str>, asked: &Asked) {
     if MEMORY.with_borrow(|memory| memory.as_ref().is_none_or(|m| m.asked.handlers != asked.handlers)) {
         let offers = asked.handlers.as_ref().map_or(String::new(), |handlers| handlers.join(", "));
         store_text(&taker.offers, &offers);
+        taker.set_offers(asked.handlers.as_deref());
     }
 }
 

@@ -476,3 +476,42 @@ fn tenants_without_a_place_in_shared_memory_are_said_to_have_none() {
     open.batch_execute("COMMIT").expect("its end");
     site.cluster.wait_until(DB, "SELECT count(DISTINCT tenant) = 76 FROM fx WHERE k = 'now'");
 }
+
+#[test]
+fn tasks_that_no_worker_offers_to_do_are_said_to_wait_for_one() {
+    let site = Site::start("tenant_q.worker_lease = '1 s'\n", &["t1", "t2"]);
+    let cluster = &site.cluster;
+    cluster.wait_until(DB, "SELECT ok FROM tq_health() WHERE check_name = 'sweep'");
+    cluster.run(DB, "CREATE ROLE worker LOGIN");
+    site.run(
+        "t1",
+        "SELECT tq_register(h, external => true) FROM unnest('{app.mail,app.charge}'::text[]) h; SELECT tq_grant('worker', '{work}')",
+    );
+    let id = site.enqueue("t1", "app.mail", "[]", "");
+    site.enqueue("t1", "app.mail", "[]", "");
+    // Without a word about executors: none is to run it.
+    assert_eq!(cluster.value(DB, &format!("SELECT reason FROM tq_why('{id}', tenant => 't1')")), "queued");
+    let problem = "2 tasks wait, no worker offers app.mail";
+    let said = Said { why: "no_worker", check: Some("workers"), problem: Some(problem), ..NOTHING };
+    assert_said_without_gauge(cluster, &id, &said);
+    // One that does something else.
+    let mut worker = site.client("worker");
+    worker.batch_execute("SELECT tq_take(handlers => '{app.charge}')").expect("nothing");
+    assert_said_without_gauge(cluster, &id, &Said { check: None, ..said });
+    // And one that knows it.
+    worker.batch_execute("SELECT tq_finish(claim) FROM tq_take(2, handlers => '{app.charge,app.mail}')").expect("both");
+    site.wait_ended("t1", &id, 'd');
+    assert_eq!(site.number("SELECT count(*) FROM tq_problems"), 0);
+    cluster.assert_log_clean();
+}
+
+/// What is only in tenants' tables is in no gauge.
+fn assert_said_without_gauge(cluster: &Cluster, id: &str, said: &Said) {
+    cluster.wait_until(
+        DB,
+        &format!("SELECT EXISTS (SELECT FROM tq_why('{id}', tenant => 't1') WHERE reason = '{}' AND hint LIKE '%tq_take%')", said.why),
+    );
+    cluster.wait_until(DB, &format!("SELECT EXISTS (SELECT FROM tq_problems WHERE reason LIKE '{}%')", said.problem.unwrap_or_default()));
+    let ok = said.check.is_none();
+    cluster.wait_until(DB, &format!("SELECT ok = {ok} FROM tq_health() WHERE check_name = 'workers'"));
+}
