@@ -607,7 +607,7 @@ COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, te
 It stays with the schema, and with a schema of that name that the same owner makes after it was dropped, until it is reset; for one that is gone, tq_detach(..., drop_data => true) ends it.
 Parameters:
   tenant: the schema
-  max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated
+  max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated; workers hear ''drain'' (tq_watch)
   max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400
   weight: share of the executors'' time, 1 to 1000, default 1
   rate: starts of its tasks, ''100/m'' (a bucket), ''100/m window'' or ''100/m sliding'', as in tq_register
@@ -624,7 +624,7 @@ Parameters:
   queue: only its tasks
   handler: only its tasks
   duration: by the clock of the tenant''s zone; NULL = until tq_resume
-  drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started
+  drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; workers hear ''drain'' of what they have of it (tq_watch); a NOTICE says what still runs. Meanwhile nothing of the tenant is started
 Errors:
   42501: neither the owner nor the right
   42704: no such handler, with the nearest one
@@ -1260,7 +1260,7 @@ Errors:
   as tq_grant_all: the same
 Example: CALL tq_revoke_all(''oncall'', ''{operate}'');';
 COMMENT ON FUNCTION @extschema@.tq_recycle() IS
-'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
+'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. Workers outside of the server hear ''drain'' of what they have (tq_watch). For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
 Example: SELECT tq_recycle();';
 COMMENT ON FUNCTION @extschema@.tq_progress(double precision, jsonb, uuid) IS
 'Says from inside a handler, or with claim as a worker, how far its task is; others see it in tq_running at once, while the task runs.
@@ -1442,7 +1442,7 @@ Errors:
   22023: delay is negative
 Example: SELECT tq_release(claim, reason => ''the worker stops'') FROM tq_take(handlers => ''{charge}'');';
 COMMENT ON FUNCTION @extschema@.tq_watch(interval, uuid[]) IS
-'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should go back), lost (of those asked for: it isn''t this session''s any more). Who goes on all the same for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
+'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should end soon or go back: a pause, a smaller quota or tq_recycle asks for that), lost (of those asked for: it isn''t this session''s any more). Who goes on after cancel or timeout for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
 Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s

@@ -83,7 +83,7 @@ COMMENT ON FUNCTION @extschema@.tq_set_quota(text, integer, integer, integer, te
 It stays with the schema, and with a schema of that name that the same owner makes after it was dropped, until it is reset; for one that is gone, tq_detach(..., drop_data => true) ends it.
 Parameters:
   tenant: the schema
-  max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated
+  max_running: tasks of it at a time; where more run, those that began last go back into the queue, uncounted: they are cancelled, cancelled again a second later, and after another second their executors are terminated; workers hear ''drain'' (tq_watch)
   max_queued: unfinished tasks, of all roles that its handlers run as, beyond which enqueuing raises 53400
   weight: share of the executors'' time, 1 to 1000, default 1
   rate: starts of its tasks, ''100/m'' (a bucket), ''100/m window'' or ''100/m sliding'', as in tq_register
@@ -103,7 +103,7 @@ Parameters:
   queue: only its tasks
   handler: only its tasks
   duration: by the clock of the tenant''s zone; NULL = until tq_resume
-  drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; a NOTICE says what still does. Meanwhile nothing of the tenant is started
+  drain: waits so long, and tenant_q.max_wait at most, for what is meant and runs to end; workers hear ''drain'' of what they have of it (tq_watch); a NOTICE says what still runs. Meanwhile nothing of the tenant is started
 Errors:
   42501: neither the owner nor the right
   42704: no such handler, with the nearest one

@@ -137,7 +137,7 @@ Example: SELECT tq_release(claim, reason => ''the worker stops'') FROM tq_take(h
 CREATE FUNCTION @extschema@.tq_watch(wait interval DEFAULT '0', claims uuid[] DEFAULT NULL, OUT claim uuid, OUT what text) RETURNS SETOF record
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_watch';
 COMMENT ON FUNCTION @extschema@.tq_watch(interval, uuid[]) IS
-'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should go back), lost (of those asked for: it isn''t this session''s any more). Who goes on all the same for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
+'For workers: what has happened to what this session has taken, each thing once: cancel (the task was cancelled), timeout (the attempt is over its deadline), drain (it should end soon or go back: a pause, a smaller quota or tq_recycle asks for that), lost (of those asked for: it isn''t this session''s any more). Who goes on after cancel or timeout for longer than tenant_q.worker_grace has its session ended. Each call says that the worker lives.
 Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s

@@ -13,6 +13,7 @@ use crate::postgres::rows::row;
 use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, latch, sandbox, shmem, transaction};
 use crate::pure::word::SlotState;
+use crate::shared::claims::told;
 use crate::shared::wake;
 use crate::tenant::columns::Tenants;
 use crate::tenant::records::exists;
@@ -263,10 +264,13 @@ fn revoke(args: &Args) -> Result<Ret> {
     change(args, false)
 }
 
-/// tq_recycle(): this database's executors leave as soon as they can; how many.
+/// tq_recycle(): this database's executors leave as soon as they can; how many. Workers are told of what they have.
 fn recycle(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Int(0)) };
-    let mut told = 0;
+    for claim in s.used_claims().iter().filter(|claim| claim.is_live() && claim.database.load() == shmem::my_database()) {
+        claim.tell(&s, told::DRAIN);
+    }
+    let mut leaving = 0;
     for slot in s.slots {
         // One that is starting has read its settings already, perhaps.
         if slot.state.load() != SlotState::Free && slot.database.load() == shmem::my_database() {
@@ -274,10 +278,10 @@ fn recycle(_args: &Args) -> Result<Ret> {
             if let Some(proc) = slot.proc.load().checked_sub(1) {
                 latch::wake(proc);
             }
-            told += 1;
+            leaving += 1;
         }
     }
-    Ok(Ret::Int(told))
+    Ok(Ret::Int(leaving))
 }
 
 sql_functions! {

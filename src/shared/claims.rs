@@ -23,8 +23,10 @@ pub mod told {
     pub const CANCEL: u32 = 1;
     /// The attempt is over its timeout.
     pub const TIMEOUT: u32 = 2;
-    /// The task should go back: what it belongs to pauses, or has less room.
+    /// The task should end soon or go back: what it belongs to pauses, or has less room, or all are to begin anew.
     pub const DRAIN: u32 = 4;
+    /// Who heeds these not has its session ended.
+    pub const MUST_END: u32 = CANCEL | TIMEOUT;
 }
 
 shared_struct! {
@@ -54,7 +56,7 @@ shared_struct! {
         pub taken_ns: GaugeU64,
         pub deadline_ns: GaugeU64,
         pub deadline: GaugeAt,
-        /// See `told`; what of it was told; and since when the first of it was to be.
+        /// See `told`; what of it was told; and since when it must end.
         pub told: HandshakeU32,
         pub heard: HandshakeU32,
         pub told_ns: GaugeU64,
@@ -112,9 +114,15 @@ impl Claim {
     }
     /// The worker is to be told something, at its next call or while it waits for that.
     pub fn tell(&self, s: &Shared, what: u32) {
-        if self.told.fetch_or(what) & what == 0 {
+        let must_end = what & told::MUST_END != 0 && self.told.load() & told::MUST_END == 0;
+        if must_end {
+            // Before the launcher can see that it must.
             self.told_ns.store(clock::monotonic_ns());
-            s.look_after_claims_by(clock::monotonic_ns() + settings::worker_grace().as_nanos() as u64);
+        }
+        if self.told.fetch_or(what) & what == 0 {
+            if must_end {
+                s.look_after_claims_by(clock::monotonic_ns() + settings::worker_grace().as_nanos() as u64);
+            }
             s.tell_taker(self.taker.load());
         }
     }

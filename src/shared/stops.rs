@@ -4,7 +4,8 @@ use crate::postgres::worker;
 use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::pure::word::{SlotState, Stop, Word};
-use crate::shared::{self, Shared, claims, slot};
+use crate::shared::claims::{Claim, told};
+use crate::shared::{Shared, slot};
 
 /// Stops this incarnation of a task if it runs.
 pub fn stop_task(s: &Shared, tenant: u32, id: Id, created_at: At) {
@@ -15,33 +16,44 @@ pub fn stop_task(s: &Shared, tenant: u32, id: Id, created_at: At) {
         }
     }
     if let Some(claim) = s.claim_on(tenant, id, created_at) {
-        claim.tell(s, claims::told::CANCEL);
+        claim.tell(s, told::CANCEL);
         s.call_launcher();
     }
+}
+
+/// What runs a task.
+#[derive(Clone, Copy)]
+enum Runs {
+    /// An executor, in this place.
+    Executor(usize),
+    Worker(&'static Claim),
 }
 
 /// Stops tasks of this tenant beyond the first `max`: whoever has begun last has least to lose.
 pub fn stop_beyond(s: &Shared, tenant: u32, max: usize) {
     let database = crate::postgres::shmem::my_database();
-    let mut running = [(At::UNSET, 0); shared::SLOTS];
-    let mut n = 0;
+    let mut running: Vec<(At, Runs)> = s.claims_of(tenant).map(|claim| (claim.taken_at.load(), Runs::Worker(claim))).collect();
     for (place, slot) in s.slots.iter().enumerate() {
         if slot.state.load() == SlotState::Working
             && slot.database.load() == database
             && slot.tenant.load() == tenant
             && Word::load(slot).running
         {
-            running[n] = (slot.started_at.load(), place);
-            n += 1;
+            running.push((slot.started_at.load(), Runs::Executor(place)));
         }
     }
-    running[..n].sort_unstable();
-    for (_, place) in running[..n].iter().skip(max) {
-        let slot = &s.slots[*place];
-        let word = Word::load(slot);
-        if word.running && slot.tenant.load() == tenant {
-            let item = slot.item(word.next - 1);
-            interrupt(s, slot, word, item.id, item.created_at, Stop::Room);
+    running.sort_by_key(|(since, _)| *since);
+    for (_, runs) in running.into_iter().skip(max) {
+        match runs {
+            Runs::Executor(place) => {
+                let slot = &s.slots[place];
+                let word = Word::load(slot);
+                if word.running && slot.tenant.load() == tenant {
+                    let item = slot.item(word.next - 1);
+                    interrupt(s, slot, word, item.id, item.created_at, Stop::Room);
+                }
+            }
+            Runs::Worker(claim) => claim.tell(s, told::DRAIN),
         }
     }
 }

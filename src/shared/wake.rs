@@ -265,12 +265,15 @@ pub fn schedule_changed(entry: EntryRef, next_run: At) {
         p.schedule = p.schedule.min(next_run);
     });
 }
-/// The task of this tenant, if it runs, is to be stopped. Of very many, noted are those that are in an executor's list now:
-/// who picks one later doesn't find its row.
+/// The task of this tenant, if it runs, is to be stopped. Of very many, noted are those that are in an executor's list now, or
+/// that a worker has: who picks one later doesn't find its row.
 pub fn cancelled(tenant: u32, id: Id, created_at: At) {
-    let listed = || shared::get().is_some_and(|s| s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id)));
+    let is_had = |s: Shared| {
+        let listed = s.slots.iter().any(|slot| slot.live_items().iter().any(|item| item.id == id));
+        listed || s.claim_on(tenant, id, created_at).is_some()
+    };
     note(|n| {
-        if n.stops.len() < MANY || listed() {
+        if n.stops.len() < MANY || shared::get().is_some_and(is_had) {
             n.stops.push(Stop { tenant, what: Stopped::Task { id, created_at } });
         }
     });

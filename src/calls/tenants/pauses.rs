@@ -13,6 +13,7 @@ use crate::pure::period::Period;
 use crate::pure::reason::Reason;
 use crate::pure::time::{At, Span};
 use crate::shared::blocked;
+use crate::shared::claims::told;
 use crate::task::new::TIME_MAX;
 use crate::tenant::columns::Tasks;
 use crate::tenant::pauses::Pause;
@@ -86,7 +87,7 @@ fn is_paused_for_good(tenant: &str, queue: &str, handler: &str) -> Result<bool> 
     )
 }
 
-/// Waits until nothing of the tenant, or of this queue or handler, runs: `most` at most. The pause rules
+/// Waits until nothing of the tenant, or of this queue or handler, runs: `most` at most. Workers are told. The pause rules
 /// from the commit on; until then the tenant's entries are blocked.
 fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, most: Span) -> Result<()> {
     let Some(s) = crate::shared::get() else { return Ok(()) };
@@ -105,6 +106,9 @@ fn drain_tenant(tenant: &Tenant, queue: &str, handler: &str, most: Span) -> Resu
             crate::shared::ready::block_until(&s, index, until, blocked::Reason::Paused);
         }
         let all = queue.is_empty() && handler.is_empty();
+        for claim in s.claims_of(tenant.oid).filter(|claim| all || is_meant(claim.item_id.load())) {
+            claim.tell(&s, told::DRAIN);
+        }
         let running = crate::waits::gate::live_items(&s, usize::MAX, tenant.oid).filter(|item| all || is_meant(item.id)).count();
         if running == 0 {
             return Ok(());

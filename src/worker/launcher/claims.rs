@@ -58,7 +58,7 @@ impl Launcher {
                     } else if deadline != 0 {
                         turn.at_ns(Reason::Cancel, deadline);
                     }
-                    if claim.told.load() & (told::TIMEOUT | told::CANCEL) != 0 {
+                    if claim.told.load() & told::MUST_END != 0 {
                         let end = claim.told_ns.load().saturating_add(grace);
                         match now >= end {
                             true => overdue.push(claim.taker.load()),

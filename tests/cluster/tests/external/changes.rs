@@ -172,6 +172,70 @@ fn a_pause_whose_patience_is_over_leaves_what_workers_have() {
     site.wait_ended("t1", &task.id, 'd');
 }
 
+/// What a worker that has just heard `drain` of a task may still do: give it back, or end it.
+fn assert_drained(site: &Site, worker: &mut Worker, task: &Taken) {
+    assert_eq!(news(worker), [(task.claim.clone(), "drain".into())]);
+    let rows = worker.rows("SELECT claim FROM tq_watch('0')");
+    assert!(rows.is_empty(), "it is told once: {rows:?}");
+    assert_eq!(shown(site, &task.id), "running", "nothing is taken away");
+}
+
+#[test]
+fn a_pause_that_drains_tells_workers_of_what_it_is_about() {
+    let (site, mut worker, other) = taken();
+    site.run("t1", "SELECT tq_register('ext2', external => true)");
+    let id = site.enqueue("t1", "ext2", "[]", "");
+    let task = worker.take();
+    assert_eq!(task.id, id);
+    let mut owner = Worker::as_role(&site, "t1");
+    thread::scope(|threads| {
+        let pause = threads.spawn(|| owner.run("SELECT tq_pause(handler => 'ext2', drain => '20 s')"));
+        assert_drained(&site, &mut worker, &task);
+        worker.run(&format!("SELECT tq_release('{}')", task.claim));
+        pause.join().expect("the pause");
+    });
+    assert_eq!(shown(&site, &other.id), "running", "it is of another handler");
+    worker.finish(&other);
+    site.run("t1", "SELECT tq_resume(handler => 'ext2')");
+    let again = worker.take();
+    assert_eq!((again.id, again.attempt), (task.id, 1), "given back uncounted");
+}
+
+#[test]
+fn a_smaller_quota_tells_the_workers_of_what_they_took_last() {
+    let (site, mut worker, first) = taken();
+    enqueue(&site);
+    let second = worker.take();
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 2)");
+    assert!(worker.rows("SELECT claim FROM tq_watch('0')").is_empty(), "there is room for both");
+    site.cluster.run(DB, "SELECT tq_set_quota('t1', max_running => 1)");
+    assert_drained(&site, &mut worker, &second);
+    worker.run(&format!("SELECT tq_release('{}')", second.claim));
+    assert!(worker.take_now().is_empty(), "there is no room for it");
+    worker.finish(&first);
+    let again = worker.take();
+    assert_eq!((again.id, again.attempt), (second.id, 1), "given back uncounted");
+}
+
+#[test]
+fn a_recycling_tells_workers_of_all_that_they_have_and_ends_nobody() {
+    let site = start("tenant_q.worker_grace = '100 ms'", &["t1"]);
+    enqueue(&site);
+    let mut worker = Worker::of(&site);
+    let task = worker.take();
+    site.cluster.run(DB, "SELECT tq_recycle()");
+    assert_drained(&site, &mut worker, &task);
+    // Whoever doesn't heed a cancel for that long is ended, and its session would be by now, too.
+    site.run("t1", "SELECT tq_register('late', external => true, timeout => '100 ms')");
+    let id = site.enqueue("t1", "late", "[]", "");
+    let mut late = Worker::of(&site);
+    let pid = late.pid();
+    assert_eq!(late.take().id, id);
+    site.cluster.wait_until(DB, &format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = {pid}"));
+    worker.finish(&task);
+    site.wait_ended("t1", &task.id, 'd');
+}
+
 /// Somebody holds ACCESS EXCLUSIVE on all tables of t1, as a migration does.
 fn with_locked_tables(site: &Site, what: impl FnOnce()) {
     let tables = site.value(
