@@ -6,6 +6,7 @@
 mod changes;
 mod deaths;
 mod lost;
+mod observed;
 mod transactions;
 
 use cluster::{Client, Row, SqlError, query};
