@@ -50,6 +50,20 @@ fn what_is_cancelled_cannot_be_ended_any_more() {
 }
 
 #[test]
+fn a_worker_hears_of_a_cancel_that_is_one_of_very_many() {
+    let (site, mut worker, task) = taken();
+    // More than a transaction notes one by one.
+    site.run("t1", "SELECT tq_async('ext', '[]', delay => '1 hour') FROM generate_series(1, 100001)");
+    let others = format!("SELECT count(*) FILTER (WHERE tq_cancel(id)) FROM (SELECT id FROM tq_tasks WHERE id <> '{}') AS x", task.id);
+    let mut owner = Worker::as_role(&site, "t1");
+    owner.run("BEGIN");
+    assert_eq!(owner.value(&others), "100001");
+    owner.run(&format!("SELECT tq_cancel('{}')", task.id));
+    owner.run("COMMIT");
+    assert_eq!(news(&mut worker), [(task.claim.clone(), "cancel".into())]);
+}
+
+#[test]
 fn a_cancel_that_is_committed_first_lets_the_end_fail_that_has_waited_for_it() {
     let (site, mut worker, task) = taken();
     let mut canceller = Worker::as_role(&site, "t1");
