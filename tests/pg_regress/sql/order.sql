@@ -69,6 +69,8 @@ SELECT tq_async('gate', '"6"', group_id => 'h') AS gate \gset
 SELECT count(tq_async('ok', to_jsonb(n::text), group_id => 'h')) FROM generate_series(1, 5) n;
 SELECT tq_group('[{"handler": "bad", "args": "member 1"}, {"handler": "ok", "args": "member 2"}, {"handler": "ok", "args": "member 3"}]') AS flow \gset
 SELECT state FROM tq_fetch(:'flow', wait => '20 s');
+-- Also those that were picked together with the one that goes on.
+SELECT test.await($$(SELECT count(*) = 5 FROM acme.tq_result WHERE group_id = 'h')$$);
 -- Others go meanwhile.
 SELECT count(tq_async('ok', '"other"')) FROM generate_series(1, 5);
 SELECT test.await($$(NOT EXISTS (SELECT FROM acme.tq_task WHERE handler = 'ok')) AND (SELECT count(*) = 1 FROM acme.tq_result WHERE args = '"other"')$$);
