@@ -1378,7 +1378,7 @@ Parameters:
 Errors:
   25001: inside a transaction block
   22023: n is not from 1 to 1000, wait is negative, or a list is empty
-  53400: workers have taken tenant_q.max_claims tasks
+  53400: workers of your role have taken as many tasks as are left of tenant_q.max_claims
   55000: the server doesn''t preload tenant_q
 Example: SELECT * FROM tq_take(4, handlers => ''{app.tasks.charge,app.tasks.mail}'', worker => ''web-1'');';
 COMMENT ON PROCEDURE @extschema@.tq_await(interval, text[], text[], text[]) IS

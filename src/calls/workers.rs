@@ -20,12 +20,12 @@ use crate::shared::takers::Taker;
 use crate::sql_functions;
 use crate::task::options::Options;
 use crate::tenant::columns::Tasks;
-use crate::waits::members;
 use crate::work::drain_take;
 use crate::work::finish;
+use crate::work::given;
 use crate::work::own_session;
 use crate::work::take::Taken;
-use crate::work::taker::{self, Asked};
+use crate::work::taker::{self, Asked, Slept};
 use serde_json::Value as Json;
 use std::time::Instant;
 
@@ -96,7 +96,7 @@ fn take(args: &Args) -> Result<Ret> {
         }
         let (place, taker) = taker::my_place(&s)?;
         let _waiting = Waiting;
-        if !taker::begin_to_wait(&s, taker, place, &asked) && !taker::sleep(taker, Some(until)) {
+        if !taker::begin_to_wait(&s, taker, place, &asked) && taker::sleep(&s, taker, Some(until)) == Slept::Over {
             taker::end_waiting(taker);
         }
     }
@@ -122,30 +122,12 @@ fn drain_take(args: &Args) -> Result<Ret> {
 /// A row of tenant_q.taken.
 fn described(taken: &Taken) -> Result<Row> {
     let Taken { claim, tenant, handler, row, deadline, max_attempts } = taken;
-    let options = Options::of(row);
-    let passed = options.pass.map(|from| members::passed_result(tenant, from)).transpose()?;
-    let whole = |args: Option<Json>| -> Result<Json> {
-        let args = match &passed {
-            Some(passed) => Some(members::with_result(handler, args, passed.clone())?),
-            None => args,
-        };
-        Ok(match (&handler.external, &handler.signature) {
-            (Some(external), Some(signature)) => external.complete(signature, args),
-            _ => args.unwrap_or(Json::Null),
-        })
-    };
-    let args = row.get(Tasks::ARGS);
-    let each = options.each && row.has(Tasks::PARENT_ID);
-    let args = match args {
-        Some(Json::Array(items)) if each => Json::Array(items.into_iter().map(|item| whole(Some(item))).collect::<Result<_>>()?),
-        args => whole(args)?,
-    };
     Ok(row! {
         "claim": *claim,
         "tenant": &tenant.name,
         "id": row.get(Tasks::ID),
         "handler": &handler.name,
-        "args": args,
+        "args": given::args(tenant, handler, row)?,
         "attempt": row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1,
         "max_attempts": *max_attempts,
         "deadline": *deadline,
@@ -156,7 +138,7 @@ fn described(taken: &Taken) -> Result<Row> {
         "scheduled_for": row.get(Tasks::SCHEDULED_FOR),
         "created_at": row.get(Tasks::CREATED_AT),
         "shared": handler.shared,
-        "each": each,
+        "each": given::is_for_each(row, &Options::of(row)),
     })
 }
 
@@ -188,8 +170,10 @@ fn wait_for_tasks(args: &Args) -> Result<Ret> {
     taker::introduce(taker, None, &asked);
     let _waiting = Waiting;
     let until = if args.is_given(0) { Some(clock::steady() + most.duration()) } else { None };
-    if !taker::begin_to_wait(&s, taker, place, &asked) {
-        nonatomic::between_transactions(|| taker::sleep(taker, until));
+    while !taker::begin_to_wait(&s, taker, place, &asked) {
+        if nonatomic::between_transactions(|| taker::sleep(&s, taker, until)) == Slept::Over {
+            break;
+        }
     }
     taker::end_waiting(taker);
     Ok(Ret::Void)

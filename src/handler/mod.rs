@@ -23,7 +23,7 @@ use crate::postgres::error::{Error, Result};
 use crate::postgres::relation::{Access, Table};
 use crate::postgres::row::Row;
 use crate::postgres::scan::Scan;
-use crate::postgres::types::Jsonb;
+use crate::postgres::types::{DEPTH_MAX, Jsonb};
 use crate::postgres::{catalog, sandbox, transaction};
 use crate::pure::cache::Bounded;
 use crate::pure::nearest;
@@ -436,6 +436,10 @@ impl Handler {
     }
     /// Whether the arguments fit; `code` as in arguments::check.
     pub fn check_args(&self, args: Option<&Jsonb>, code: Option<&MayRunCode>) -> Result<()> {
+        if self.is_external() && args.is_some_and(|args| args.parsed().is_none()) {
+            let limit = Error::limit("args are nested too deeply for a worker").detail(format!("They may have {DEPTH_MAX} levels."));
+            return Err(limit.hint("Pass the document as text, or store it in a table and pass its key."));
+        }
         // A handler that is gone for the moment keeps its queue: its tasks are checked at start.
         let Some(signature) = &self.signature else { return Ok(()) };
         if self.fault.is_some() {

@@ -356,7 +356,7 @@ enum Open {
 }
 
 /// As deep as serde_json reads.
-const DEPTH_MAX: usize = 127;
+pub const DEPTH_MAX: usize = 127;
 
 /// By PostgreSQL's own iterator, without a text in between, which would be larger than the document and of one piece.
 ///

@@ -159,6 +159,18 @@ impl Shared {
         may.map(|(_, claim)| claim).find(|claim| claim.id.load() == id && claim.is_live() && claim.database.load() == shmem::my_database())
     }
 
+    /// How many more a role may make: nobody holds more than are left for all others, so that a role that holds what it has taken
+    /// keeps nobody else from taking. Alone it gets half of all, the next one a quarter.
+    pub fn claims_left(&self, role: u32) -> usize {
+        let free = self.claims.len().saturating_sub(self.header.claims.load() as usize);
+        free.saturating_sub(self.claims_held(role)).div_ceil(2)
+    }
+
+    /// How many it has made that aren't over.
+    pub fn claims_held(&self, role: u32) -> usize {
+        self.used_claims().iter().filter(|claim| claim.is_live() && claim.role.load() == role).count()
+    }
+
     /// A place for a task that was just picked. None: all are taken.
     pub fn make_claim(&self, id: Id, new: &New) -> Option<&'static Claim> {
         let (n, claim, word) = self.claims.iter().enumerate().find_map(|(n, claim)| {

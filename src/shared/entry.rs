@@ -45,6 +45,8 @@ shared_struct! {
         pub tidy: HandshakeU32,
         /// Changes when the place is given to another key.
         pub stamp: HandshakeU32,
+        /// Of workers' tasks: how many such had been made by then, this one included.
+        pub made: HandshakeU32,
         /// Enqueuing transactions for which this entry is to stay.
         pub pins: HandshakeU32,
         /// The slot + 1 that is picking here.
@@ -300,7 +302,7 @@ impl Shared {
         entry.in_use.store(1);
         self.entry_hash[place].store(index as u32);
         if role == EXTERNAL {
-            self.header.external_entries.fetch_add(1);
+            entry.made.store(self.header.external_entries.fetch_add(1) + 1);
         }
         Some(self.reference(index))
     }

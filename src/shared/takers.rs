@@ -5,8 +5,8 @@
 
 use crate::postgres::{clock, latch, shmem};
 use crate::pure::atomics::{GaugeAt, GaugeU8, GaugeU32, GaugeU64, HandshakeU32, HandshakeU64};
-use crate::shared::Shared;
 use crate::shared::text::store_text;
+use crate::shared::{Shared, ready};
 use crate::shared_struct;
 use std::cell::Cell;
 
@@ -45,6 +45,10 @@ shared_struct! {
         /// What it waits for: bits of handlers' names, and of tenants' schemas.
         pub handlers: HandshakeU64,
         pub tenants: [HandshakeU64; WORDS],
+        /// How many entries of workers' tasks and how many grants there had been when it said so: of what came later it doesn't
+        /// know whether it wants it.
+        pub knows: HandshakeU32,
+        pub grants: HandshakeU32,
         /// Something is to be told of one of its claims.
         pub news: HandshakeU32,
         /// When it was told to end because nothing was heard of its worker (monotonic ns); 0 = it wasn't.
@@ -92,7 +96,6 @@ pub fn bit_of(handler: &str) -> u64 {
 pub struct Tenants([u64; WORDS]);
 
 impl Tenants {
-    pub const ANY: Tenants = Tenants([u64::MAX; WORDS]);
     pub fn of(schemas: impl Iterator<Item = u32>) -> Tenants {
         let mut words = [0; WORDS];
         for schema in schemas {
@@ -177,14 +180,21 @@ impl Shared {
 
     /// Tasks of these handlers have come, or may be taken again, in this entry's tenant: one worker is called that waits for such.
     pub fn call_taker(&self, index: u32, handlers: u64) {
+        self.call_taker_from(0, index, handlers);
+    }
+
+    /// The same of those whose place is this one or behind it.
+    fn call_taker_from(&self, first: usize, index: u32, handlers: u64) {
         let entry = &self.entries[index as usize];
         let (database, tenant) = (entry.database.load(), entry.tenant.load());
         let (word, bit) = place_of(tenant);
-        for taker in self.used_takers() {
+        let (made, grants) = (entry.made.load(), self.header.grants.load());
+        let wants = |taker: &Taker| taker.tenants[word].load() & bit != 0 || taker.knows.load() < made || taker.grants.load() != grants;
+        for taker in self.used_takers().iter().skip(first) {
             if taker.waits.load() == waits::WAITS
                 && taker.database.load() == database
                 && taker.handlers.load() & handlers != 0
-                && taker.tenants[word].load() & bit != 0
+                && wants(taker)
                 && taker.waits.compare_exchange(waits::WAITS, waits::CALLED).is_ok()
             {
                 taker.called_ns.store(clock::monotonic_ns());
@@ -193,6 +203,31 @@ impl Shared {
                     latch::wake(proc);
                 }
                 return;
+            }
+        }
+    }
+
+    /// The taker at `place` was called and takes nothing: for each tenant with tasks that may be taken another one is called that
+    /// waits for such. One behind it: who waits in front of it has had the call, or has begun to wait since and has looked then.
+    /// So a call comes to its end, however many have no use for it.
+    pub fn call_behind(&self, place: u32) {
+        ready::gather_now(self);
+        self.each_listed(|index| self.call_taker_from(place as usize + 1, index, u64::MAX));
+    }
+
+    /// It waits no more. If it was called, another one is.
+    pub fn pass_on(&self, place: u32) {
+        if self.takers[place as usize].waits.swap(waits::NO) == waits::CALLED {
+            self.call_behind(place);
+        }
+    }
+
+    /// Somebody was given rights: who waits is to look what that means for it.
+    pub fn tell_of_grant(&self) {
+        self.header.grants.fetch_add(1);
+        for taker in self.used_takers().iter().filter(|taker| taker.waits.load() == waits::WAITS) {
+            if let Some(proc) = taker.proc.load().checked_sub(1) {
+                latch::wake(proc);
             }
         }
     }
@@ -215,17 +250,5 @@ impl Shared {
         if let Some(n) = mine() {
             self.takers[n as usize].seen_ns.store(clock::monotonic_ns());
         }
-    }
-
-    /// It takes nothing after all: others who wait are called for what is there.
-    pub fn pass_on(&self, taker: &Taker) {
-        if taker.waits.swap(waits::NO) == waits::CALLED {
-            self.call_for_all_that_is_ready();
-        }
-    }
-
-    /// For each tenant with tasks that may be taken one worker is called that waits for such.
-    pub fn call_for_all_that_is_ready(&self) {
-        self.each_listed(|index| self.call_taker(index, u64::MAX));
     }
 }

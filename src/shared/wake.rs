@@ -563,7 +563,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
         shared.call_launcher_now();
     }
     if notes.granted {
-        shared.header.grants.fetch_add(1);
+        shared.tell_of_grant();
     }
     if notes.unplaced
         && let Some(db) = db()

@@ -71,7 +71,9 @@ impl Place {
     }
     /// By what workers are called for a row that comes there: see shared/takers.rs.
     pub fn handlers(self, handler: Option<&Handler>) -> u64 {
-        handler.filter(|_| self.state == Stored::External).map_or(0, |handler| takers::bit_of(&handler.name))
+        let bits =
+            |handler: &Handler| handler.aliases.iter().fold(takers::bit_of(&handler.name), |bits, alias| bits | takers::bit_of(alias));
+        handler.filter(|_| self.state == Stored::External).map_or(0, bits)
     }
     /// Whether this row is where it belongs.
     pub fn has(self, row: &Row<Tasks>) -> bool {

@@ -23,7 +23,7 @@ use crate::tenant::columns::Tasks;
 use crate::waits::gate;
 use crate::work::attempt::{Cause, Course, Stage};
 use crate::work::complete;
-use crate::work::enqueue;
+use crate::work::given;
 use crate::work::own_session::{self, Due, LetIn, Purpose, Try};
 use crate::work::take::Taken;
 use std::rc::Rc;
@@ -75,10 +75,10 @@ fn hand_out(tenant: &Rc<Tenant>, item: &Item) -> Result<HandedOut> {
         let let_in = own_session::let_in(tenant, item, started_at, &course)?;
         // Arguments that don't fit what is declared now fail, as they do where a worker would take them.
         if let LetIn::To(row, handler) = &let_in
-            && let Err(unfit) = enqueue::row_fits(handler, row)
+            && let Err(unfit) = given::check(tenant, handler, row)
         {
             course.stage.set(Stage::Completing);
-            complete::finish_unrun(tenant, item, Ended::Failed, Some(&unfit.into()))?;
+            complete::finish_unrun(tenant, item, Ended::Failed, Some(&unfit))?;
             return Ok(LetIn::Over(Try::Theirs));
         }
         Ok(let_in)

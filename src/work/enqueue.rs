@@ -8,14 +8,11 @@ use crate::handler::{self, Handler};
 use crate::postgres::clock;
 use crate::postgres::code::MayRunCode;
 use crate::postgres::error::Result;
-use crate::postgres::row::Row;
 use crate::postgres::types::Jsonb;
 use crate::pure::ids::Id;
 use crate::task::insert;
 use crate::task::new::NewTask;
-use crate::task::options::Options;
 use crate::task::queue::Queue;
-use crate::tenant::columns::Tasks;
 use crate::tenant::rights::By;
 use crate::waits::depend::{self, Waits};
 use crate::waits::link;
@@ -91,23 +88,14 @@ fn check_args(queue: &Queue, handler: &Handler, new: &NewTask) -> Result<()> {
 
 /// Whether the arguments fit the handler; `code` as in handler::arguments::check.
 pub fn fit(handler: &Handler, new: &NewTask, code: Option<&MayRunCode>) -> Result<()> {
-    all_fit(handler, new.args.as_ref(), new.pass.is_some(), new.each, code)
-}
-
-/// The same of a row that is there, and whose values run nobody's code.
-pub fn row_fits(handler: &Handler, row: &Row<Tasks>) -> Result<()> {
-    let options = Options::of(row);
-    let each = options.each && row.has(Tasks::PARENT_ID);
-    all_fit(handler, row.document(Tasks::ARGS).as_ref(), options.pass.is_some(), each, None)
-}
-
-fn all_fit(handler: &Handler, args: Option<&Jsonb>, passed: bool, each: bool, code: Option<&MayRunCode>) -> Result<()> {
+    let args = new.args.as_ref();
     // What is handed on is known later; null stands for it, which fits every type.
+    let passed = new.pass.is_some();
     let with_passed = |args: Option<Json>| match passed {
         true => crate::waits::members::with_result(handler, args, Json::Null).map(Some),
         false => Ok(args),
     };
-    if each {
+    if new.each {
         for item in args.and_then(Jsonb::elements).into_iter().flatten() {
             handler.check_args(with_passed(Some(item))?.map(Jsonb::from_value).as_ref(), code)?;
         }

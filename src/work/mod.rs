@@ -14,6 +14,7 @@ pub mod filter;
 pub mod finish;
 pub mod fire;
 pub mod flow;
+pub mod given;
 pub mod look;
 pub mod many;
 pub mod merge;

@@ -29,7 +29,7 @@ use crate::waits::gate::{self, Busy, Pass};
 use crate::waits::turn::Source;
 use crate::waits::{depend, members};
 use crate::work::cursors::{Moved, cursor_of};
-use crate::work::enqueue;
+use crate::work::given;
 use crate::work::look::{InSlot, Look, PickedRow, Purpose, Wait};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -415,7 +415,7 @@ impl<'a> Scan<'a> {
         let over = match purpose {
             Purpose::Run => false,
             // Raw rows can say anything: what doesn't fit is handed to nobody.
-            _ => expired || self.never || handler.as_ref().is_some_and(|h| enqueue::row_fits(h, &row).is_err()),
+            _ => expired || self.never || handler.as_ref().is_some_and(|handler| given::check(tenant, handler, &row).is_err()),
         };
         match purpose {
             // Nobody takes what has ended: it waits for an executor.

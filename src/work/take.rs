@@ -47,7 +47,7 @@ pub struct Taken {
 pub enum Outcome {
     /// These, perhaps none. `in_vain`: another look would find the same, until the entry is woken.
     Tasks { taken: Vec<Taken>, in_vain: bool },
-    /// All of `tenant_q.max_claims` are taken.
+    /// There is no place for another claim.
     Full,
 }
 
@@ -358,12 +358,15 @@ pub fn place_of(shared: &Shared, claim: &Claim) -> u32 {
     shared.claims.iter().position(|c| std::ptr::eq(c, claim)).expect("one of ours") as u32
 }
 
-/// What is said where all claims are taken.
-pub fn full() -> Failure {
-    let most = crate::settings::max_claims();
-    let failure = Failure::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, format!("workers have taken {most} tasks, and may take no more"));
+/// What is said to a worker whose role has taken as much as it may.
+pub fn full(shared: &Shared, role: u32) -> Failure {
+    let (held, most) = (shared.claims_held(role), shared.claims.len());
+    let others = (shared.header.claims.load() as usize).saturating_sub(held);
+    let failure = Failure::new(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "workers of this role may take no more tasks now");
     Failure {
-        detail: Some("That is tenant_q.max_claims.".into()),
+        detail: Some(format!(
+            "They have taken {held}, others {others}, of tenant_q.max_claims = {most}; a role may have as many as are left for all others."
+        )),
         hint: Some("End or release some of them, or raise tenant_q.max_claims (restart).".into()),
         ..failure
     }

@@ -53,6 +53,10 @@ struct Memory {
 const GRANTED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Memory {
+    /// Whether it may work for the tenant of this entry, if it still is the one that is known.
+    fn may(&self, index: usize) -> bool {
+        self.may[index / 64] & 1 << (index % 64) != 0
+    }
     /// Somebody was given rights since: it may be this role, where it had none.
     fn forget_refusals(&mut self, s: &Shared) {
         let grants = s.header.grants.load();
@@ -60,9 +64,9 @@ impl Memory {
             return;
         }
         (self.grants, self.looked_at, self.entries) = (grants, clock::steady(), None);
-        for (index, stamp) in self.stamps.iter_mut().enumerate() {
-            if self.may[index / 64] & 1 << (index % 64) == 0 {
-                *stamp = 0;
+        for index in 0..self.stamps.len() {
+            if !self.may(index) {
+                self.stamps[index] = 0;
             }
         }
     }
@@ -161,10 +165,7 @@ fn get_to_know(s: &Shared) {
         if MEMORY.with_borrow(|m| m.as_ref().is_some_and(|m| m.stamps[index] == stamp)) {
             continue;
         }
-        let may = tenant::by_oid(entry.tenant.load()).is_ok_and(|tenant| {
-            let is_asked = |m: &Memory| m.asked.tenants.as_ref().is_none_or(|names| names.contains(&tenant.name));
-            rights::require(&tenant, &[Right::Work]).is_ok() && MEMORY.with_borrow(|m| m.as_ref().is_some_and(is_asked))
-        });
+        let may = may_work_for(entry.tenant.load());
         MEMORY.with_borrow_mut(|memory| {
             let Some(memory) = memory else { return };
             memory.stamps[index] = stamp;
@@ -174,6 +175,15 @@ fn get_to_know(s: &Shared) {
         });
     }
     MEMORY.with_borrow_mut(|m| m.as_mut().map(|m| m.entries = Some(there_are)));
+}
+
+/// Whether it has the right, and wants to. Of thousands of tenants that are none of its business nothing else is looked at.
+fn may_work_for(schema: u32) -> bool {
+    let is_asked =
+        |name: &String| MEMORY.with_borrow(|m| m.as_ref().and_then(|m| m.asked.tenants.as_ref()).is_none_or(|names| names.contains(name)));
+    catalog::schema_name(schema).is_some_and(|name| is_asked(&name))
+        && catalog::may_use_schema(schema, sandbox::current_user())
+        && tenant::by_oid(schema).is_ok_and(|tenant| rights::require(&tenant, &[Right::Work]).is_ok())
 }
 
 /// Whether it hasn't looked into this entry, which it may, in vain. The place may be another tenant's by now.
@@ -189,10 +199,25 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
     let was_called = taker.waits.swap(waits::NO) == waits::CALLED;
     remember(s, place, asked);
     get_to_know(s);
-    let (offered, handlers) = MEMORY.with_borrow(|m| m.as_ref().map(|m| (m.offered.clone(), m.handlers))).expect("remembered above");
+    let taken = take_in_turns(s, place, taker, n);
+    if was_called && !matches!(&taken, Ok(taken) if !taken.is_empty()) {
+        s.call_behind(place);
+    }
+    taken
+}
+
+fn take_in_turns(s: &Shared, place: u32, taker: &Taker, n: usize) -> Result<Vec<Taken>> {
+    let (offered, handlers) = MEMORY.with_borrow(|m| m.as_ref().map(|m| (m.offered.clone(), m.handlers))).expect("remembered before");
     let mut taken: Vec<Taken> = Vec::new();
+    let most = s.claims_left(offered.role);
     let patience = clock::steady() + PATIENCE;
     while taken.len() < n && settings::enabled() {
+        if taken.len() >= most {
+            if taken.is_empty() && is_any_left(s) {
+                return Err(take::full(s, offered.role).into());
+            }
+            break;
+        }
         let next = MEMORY.with_borrow(|memory| {
             let memory = memory.as_ref()?;
             ready::acquire_external(s, place, |word| memory.may[word], |index, entry| may_find(memory, index, entry))
@@ -206,7 +231,7 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
         };
         let generation = s.entries[index as usize].generation.load();
         // Whatever becomes of it, the entry is let go.
-        let found = caught::catch(|| take::take(s, index, n - taken.len(), &offered)).and_then(|found| found);
+        let found = caught::catch(|| take::take(s, index, n.min(most) - taken.len(), &offered)).and_then(|found| found);
         let full = match &found {
             Ok(Outcome::Tasks { taken: some, .. }) => taken.len() + some.len() >= n,
             Ok(Outcome::Full) | Err(_) => true,
@@ -220,13 +245,10 @@ pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<V
                 }
                 taken.extend(some);
             }
-            Ok(Outcome::Full) if taken.is_empty() => return Err(take::full().into()),
+            Ok(Outcome::Full) if taken.is_empty() => return Err(take::full(s, offered.role).into()),
             Ok(Outcome::Full) => break,
             Err(failure) => return Err(failed(s, index, failure)),
         }
-    }
-    if was_called && taken.is_empty() {
-        s.call_for_all_that_is_ready();
     }
     Ok(taken)
 }
@@ -280,6 +302,11 @@ fn is_something(s: &Shared, taker: &Taker) -> bool {
         return false;
     }
     get_to_know(s);
+    is_any_left(s)
+}
+
+/// Whether there is an entry where it may find something.
+fn is_any_left(s: &Shared) -> bool {
     ready::gather_now(s);
     MEMORY.with_borrow(|memory| {
         let Some(memory) = memory else { return false };
@@ -290,31 +317,54 @@ fn is_something(s: &Shared, taker: &Taker) -> bool {
 }
 
 /// Says what it waits for, for whoever enqueues; then nothing that comes is missed. True: there is something already. In a
-/// transaction.
+/// transaction. Who was called for what it can't take, as it turns out, passes the call on and waits.
 pub fn begin_to_wait(s: &Shared, taker: &Taker, place: u32, asked: &Asked) -> bool {
     remember(s, place, asked);
     get_to_know(s);
-    s.pass_on(taker);
-    taker.handlers.store(MEMORY.with_borrow(|m| m.as_ref().map_or(u64::MAX, |m| m.handlers)));
-    // Those of names that are asked for; where none is, tenants may come that nobody knows yet.
-    let schemas = asked.tenants.iter().flatten().filter_map(|name| catalog::schema_oid(name));
-    let wanted = if asked.tenants.is_some() { Tenants::of(schemas) } else { Tenants::ANY };
-    wanted.store(taker);
-    taker.waits.store(waits::WAITS);
-    is_something(s, taker)
+    MEMORY.with_borrow(|memory| {
+        let Some(memory) = memory else { return };
+        taker.handlers.store(memory.handlers);
+        let may = s.entries.iter().enumerate().filter(|(n, entry)| memory.may(*n) && memory.stamps[*n] == entry.stamp.load());
+        Tenants::of(may.map(|(_, entry)| entry.tenant.load())).store(taker);
+        taker.knows.store(memory.entries.unwrap_or(0));
+        taker.grants.store(memory.grants);
+    });
+    let was_called = taker.waits.swap(waits::WAITS) == waits::CALLED;
+    let something = is_something(s, taker);
+    if was_called && !something {
+        s.call_behind(place);
+    }
+    something
 }
 
-/// Sleeps until it is called, or the time is over: no snapshot is held, and nothing of a transaction is looked at. True: called.
-pub fn sleep(taker: &Taker, until: Option<Instant>) -> bool {
+/// Rights that somebody has changed without tq_grant are looked at again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What ended a sleep.
+#[derive(PartialEq, Eq)]
+pub enum Slept {
+    /// A call, or news; or it is time to look where it may work.
+    Called,
+    Over,
+}
+
+/// Sleeps until it is called, or the time is over: no snapshot is held, and nothing of a transaction is looked at.
+pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
+    let begun = clock::steady();
     loop {
         if taker.waits.load() != waits::WAITS || taker.news.load() != 0 {
-            return true;
+            return Slept::Called;
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return false;
+        let left = until.map_or(LOOK_AGAIN, |until| until.saturating_duration_since(clock::steady()));
+        if left.is_zero() {
+            return Slept::Over;
         }
-        latch::wait(left.map(|left| left.max(Duration::from_millis(1))));
+        let look_again = if taker.grants.load() == s.header.grants.load() { LOOK_AGAIN } else { GRANTED_AGAIN };
+        let same = look_again.saturating_sub(begun.elapsed());
+        if same.is_zero() {
+            return Slept::Called;
+        }
+        latch::wait(Some(left.min(same).max(Duration::from_millis(1))));
     }
 }
 
@@ -328,7 +378,7 @@ pub fn give_up_waiting() {
     if let Some(s) = shared::get()
         && let Some(place) = takers::mine()
     {
-        s.pass_on(&s.takers[place as usize]);
+        s.pass_on(place);
     }
 }
 
@@ -369,6 +419,6 @@ fn leave(ending: Ending) {
         }
     }
     if was_called {
-        s.call_for_all_that_is_ready();
+        s.call_behind(place);
     }
 }

@@ -14,7 +14,7 @@ use crate::task::lookup;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
-use crate::work::enqueue;
+use crate::work::given;
 use crate::work::look::{Look, Purpose};
 use crate::work::pick::in_slots;
 use crate::work::scan::{Found, Scan};
@@ -146,8 +146,8 @@ fn end(tenant: &Rc<Tenant>, row: &Row<Tasks>, handler: Option<&crate::handler::H
             return complete::finish_unrun(tenant, &item, Ended::Cancelled, Some(&why));
         }
     }
-    match handler.map(|handler| enqueue::row_fits(handler, row)) {
-        Some(Err(unfit)) => complete::finish_unrun(tenant, &item, Ended::Failed, Some(&unfit.into())),
+    match handler.map(|handler| given::check(tenant, handler, row)) {
+        Some(Err(unfit)) => complete::finish_unrun(tenant, &item, Ended::Failed, Some(&unfit)),
         _ => Ok(()),
     }
 }

@@ -24,4 +24,7 @@ mod shapes;
 /// Locks, keys and fixed tables that all tenants share.
 mod shared;
 
+/// Workers outside of the server: what they hold, and what lies in the tables that they take from.
+mod workers;
+
 use cluster::site;

@@ -6,7 +6,7 @@ use crate::postgres::{clock, worker};
 use crate::pure::word::ClaimState;
 use crate::settings;
 use crate::shared::claims::told;
-use crate::shared::takers::{CALLED_NS, waits};
+use crate::shared::takers::{CALLED_NS, Taker, waits};
 use crate::shared::wakes::{Reason, Turn};
 
 /// A signal that nothing came of is repeated.
@@ -108,13 +108,14 @@ impl Launcher {
 
     /// Who was called and takes nothing may be stuck: another one is called.
     fn look_after_waits(&self, now: u64, turn: &mut Plan) {
-        for taker in self.shared.used_takers().iter().filter(|taker| taker.waits.load() == waits::CALLED) {
+        let called = |taker: &Taker| taker.waits.load() == waits::CALLED;
+        for (place, taker) in self.shared.used_takers().iter().enumerate().filter(|(_, taker)| called(taker)) {
             let end = taker.called_ns.load() + CALLED_NS;
             if now < end {
                 turn.at_ns(Reason::Stuck, end);
             } else {
                 turn.did(Reason::Stuck);
-                self.shared.pass_on(taker);
+                self.shared.pass_on(place as u32);
             }
         }
     }
