@@ -96,6 +96,9 @@ fn end_claim(s: &Shared, ending: &Ending) {
     s.claim_is_over(&over);
     let entry = &s.entries[ending.entry as usize];
     entry.count(ending.outcome);
+    if ending.outcome == Some(Outcome::Retry) {
+        entry.retried.fetch_add(1);
+    }
     if ending.outcome.is_none() {
         // Its row is as it was, and was passed by because it was claimed.
         ready::wake(s, ending.entry, At::LOWEST);

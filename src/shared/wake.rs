@@ -35,6 +35,8 @@ pub struct Pending {
     pub unpark: bool,
     /// There may be rows that no commit has announced.
     pub found: bool,
+    /// Workers' tasks have come that none of them may take: an executor is to look after them. Under the owner's entry.
+    pub untakeable: bool,
     /// What has changed may have kept schedules from firing, which are looked at under this entry.
     pub schedules: bool,
     pub schedule: At,
@@ -55,6 +57,7 @@ impl Pending {
             handlers: 0,
             unpark: false,
             found: false,
+            untakeable: false,
             schedules: false,
             schedule: At::NEVER,
             entered: false,
@@ -163,6 +166,7 @@ impl nested::Notes for Notes {
             mine.handlers |= p.handlers;
             mine.unpark |= p.unpark;
             mine.found |= p.found;
+            mine.untakeable |= p.untakeable;
             mine.schedules |= p.schedules;
             mine.schedule = mine.schedule.min(p.schedule);
             mine.correction = gauge::Correction::both(mine.correction, p.correction);
@@ -220,6 +224,10 @@ pub fn changed_row(entry: EntryRef, run_at: At) {
         p.low = p.low.min(run_at);
         p.handlers = u64::MAX;
     });
+}
+/// A worker's task in this entry's tenant can't run any more; the entry is the owner's.
+pub fn untakeable(entry: EntryRef) {
+    note(|n| n.pending(entry).untakeable = true);
 }
 /// So many more unfinished tasks are in this entry's tenant.
 pub fn counted(entry: EntryRef, added: i64) {
@@ -533,6 +541,10 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
                 // What was workers' may be executors' now, or held.
                 entry.tidy.fetch_or(entry::tidy::ROWS);
             }
+        }
+        if pending.untakeable {
+            entry.tidy.fetch_or(entry::tidy::ROWS);
+            ready::wake(shared, pending.entry.index, At::NEVER);
         }
         gauge::add(shared, entry, pending.added, pending.correction);
         let low = if anew { At::LOWEST } else { pending.low };

@@ -291,7 +291,19 @@ fn waiting_ended(
     if how != Ended::Done && !row.has(Tasks::PARENT_ID) && !Options::of(&row).allow_failure {
         link::write_if_missing(tasks, &row, id, (!kept).then(|| how.into()));
     }
+    let handler = row.text(Tasks::HANDLER);
     let_go(tenant, tasks, row, Some(id))?;
+    tell_executors(tenant, handler.as_deref(), how)
+}
+
+/// What never may run is ended by an executor, and none looks at workers' tasks unasked.
+fn tell_executors(tenant: &Tenant, handler: Option<&str>, how: Ended) -> std::result::Result<(), Failure> {
+    if how != Ended::Done
+        && handler::find(tenant, handler.unwrap_or(""))?.is_some_and(|handler| handler.is_external())
+        && let Some(entry) = tenant.entry(tenant.owner)?
+    {
+        wake::untakeable(entry);
+    }
     Ok(())
 }
 
@@ -318,8 +330,9 @@ fn link_ended(tenant: &Tenant, tasks: &Table<Tasks>, link: Row<Tasks>, how: Ende
         // Nothing tells it any more of how that one ends.
         link::write_if_missing(tasks, &row, on, None);
     }
+    let handler = row.text(Tasks::HANDLER);
     let_go(tenant, tasks, row, waits_for)?;
-    Ok(())
+    tell_executors(tenant, handler.as_deref(), how)
 }
 
 /// The result of the task `id` goes, or has gone: how it ended is noted with all that depend on it.

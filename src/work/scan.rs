@@ -421,6 +421,8 @@ impl<'a> Scan<'a> {
             // Nobody takes what has ended: it waits for an executor.
             Purpose::Take(_) if over => {
                 self.found.doomed = true;
+                // That one starts where we have, not behind it.
+                self.leave(task::due(&row));
                 return Ok(());
             }
             Purpose::Tidy if over => {

@@ -147,10 +147,12 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
         note_left(entry, start.generation, first_due(&tenant, now)?, now);
         return Ok(Looked::Blocked(reason, until));
     }
-    let table = match tenant.try_open(tenant.task, Access::Read) {
-        Ok(Some(table)) => table,
-        Ok(None) => return Ok(Looked::Blocked(blocked::Reason::Locked, None)),
-        Err(_) => return Ok(Looked::Blocked(blocked::Reason::Broken, None)),
+    // Both, for what rows have waited for is read from the results: no worker waits for a tenant's lock.
+    let opened = (tenant.try_open(tenant.task, Access::Read), tenant.try_open(tenant.result, Access::Read));
+    let table = match opened {
+        (Ok(Some(table)), Ok(Some(_))) => table,
+        (Ok(_), Ok(_)) => return Ok(Looked::Blocked(blocked::Reason::Locked, None)),
+        _ => return Ok(Looked::Blocked(blocked::Reason::Broken, None)),
     };
     let mut room = start.limit.min(BATCH);
     let mut limited = false;

@@ -14,6 +14,7 @@ use crate::task::lookup;
 use crate::tenant::columns::Tasks;
 use crate::tenant::{self, Tenant};
 use crate::waits::depend;
+use crate::work::cursors::lower_cursors;
 use crate::work::given;
 use crate::work::look::{Look, Purpose};
 use crate::work::pick::in_slots;
@@ -72,6 +73,8 @@ fn rows(shared: &Shared, slot: usize, index: u32, external: u32, tenant: &Rc<Ten
 
 fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result<Found, Failure> {
     let entry = &shared.entries[index as usize];
+    // Rows may have come behind where workers have looked; they are told so themselves at their next look.
+    lower_cursors(entry, entry.low_key.load());
     let taken = in_slots(shared, slot, tenant.oid);
     transaction::run(|| {
         let table = tenant.open(tenant.task, Access::Read)?;

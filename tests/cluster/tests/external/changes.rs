@@ -257,10 +257,32 @@ fn with_locked_tables(site: &Site, what: impl FnOnce()) {
         "SELECT string_agg('t1.' || relname, ', ') FROM pg_class WHERE relnamespace = 't1'::regnamespace AND relkind = 'r'",
     );
     assert!(tables.contains("t1.tq_task"), "{tables}");
+    with_locked(site, &tables, what);
+}
+
+fn with_locked(site: &Site, tables: &str, what: impl FnOnce()) {
     let mut migration = Worker::as_role(site, "t1");
     migration.run(&format!("BEGIN; LOCK TABLE {tables}"));
     what();
     migration.run("COMMIT");
+}
+
+#[test]
+fn nobody_waits_for_a_tenant_s_results_either() {
+    let site = start("", &["t1", "t2"]);
+    let first = enqueue(&site);
+    let mut worker = Worker::of(&site);
+    let task = worker.take();
+    worker.finish(&task);
+    let mine = site.enqueue("t1", "ext", "[]", &format!(", priority => 9, depends_on => '{{{first}}}'"));
+    let other = site.enqueue("t2", "ext", "[]", "");
+    with_locked(&site, "t1.tq_result", || {
+        let began = Instant::now();
+        assert_eq!(worker.take().id, other);
+        assert!(worker.take_now().is_empty());
+        assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+    });
+    assert_eq!(worker.take().id, mine);
 }
 
 #[test]

@@ -5,8 +5,11 @@
 
 mod changes;
 mod deaths;
+mod flows;
+mod limits;
 mod lost;
 mod observed;
+mod results;
 mod transactions;
 
 use cluster::{Client, Row, SqlError, query};
@@ -37,6 +40,10 @@ struct Taken {
     claim: String,
     id: String,
     attempt: i64,
+    tenant: String,
+    handler: String,
+    /// As PostgreSQL writes it.
+    args: String,
 }
 
 impl Worker {
@@ -78,14 +85,25 @@ impl Worker {
         self.value("SELECT pg_backend_pid()").parse().expect("a pid")
     }
 
-    /// Tasks that are there, or come soon.
+    /// Tasks that are there, or the first that come: so many at most.
     fn take_many(&mut self, n: usize) -> Vec<Taken> {
         self.taken(&format!("n => {n}, wait => '{SOON}'"))
     }
 
+    /// So many tasks, which are there or come soon.
+    fn take_all(&mut self, n: usize) -> Vec<Taken> {
+        let mut tasks = Vec::new();
+        while tasks.len() < n {
+            let more = self.take_many(n - tasks.len());
+            assert!(!more.is_empty(), "{n} tasks don't come, but {tasks:?}");
+            tasks.extend(more);
+        }
+        tasks
+    }
+
     /// The next task.
     fn take(&mut self) -> Taken {
-        self.take_many(1).pop().expect("a task is there")
+        self.take_all(1).remove(0)
     }
 
     /// What is there now, without a wait.
@@ -94,8 +112,15 @@ impl Worker {
     }
 
     fn taken(&mut self, how: &str) -> Vec<Taken> {
-        let of = |row: &Row| Taken { claim: row.get(0).into(), id: row.get(1).into(), attempt: row.get(2).parse().expect("a number") };
-        self.rows(&format!("SELECT claim, id, attempt FROM tq_take({how})")).iter().map(of).collect()
+        let of = |row: &Row| Taken {
+            claim: row.get(0).into(),
+            id: row.get(1).into(),
+            attempt: row.get(2).parse().expect("a number"),
+            tenant: row.get(3).into(),
+            handler: row.get(4).into(),
+            args: row.get(5).into(),
+        };
+        self.rows(&format!("SELECT claim, id, attempt, tenant, handler, args FROM tq_take({how})")).iter().map(of).collect()
     }
 
     /// Does the task's work in the open transaction, or in one of its own.
@@ -109,6 +134,11 @@ impl Worker {
 
     fn try_finish(&mut self, task: &Taken) -> Result<(), SqlError> {
         self.try_rows(&format!("SELECT tq_finish('{}')", task.claim)).map(|_| ())
+    }
+
+    /// The task is done, and this is its result.
+    fn finish_with(&mut self, task: &Taken, result: &str) {
+        self.run(&format!("SELECT tq_finish('{}', '{result}')", task.claim));
     }
 
     /// Begins a transaction that does the task's work and ends it.
