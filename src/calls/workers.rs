@@ -122,12 +122,14 @@ fn drain_take(args: &Args) -> Result<Ret> {
 /// A row of tenant_q.taken.
 fn described(taken: &Taken) -> Result<Row> {
     let Taken { claim, tenant, handler, row, deadline, max_attempts } = taken;
+    // What the step before has passed on may have come after the caller's snapshot, as the task itself.
+    let args = transaction::with_latest_snapshot(|| given::args(tenant, handler, row))?;
     Ok(row! {
         "claim": *claim,
         "tenant": &tenant.name,
         "id": row.get(Tasks::ID),
         "handler": &handler.name,
-        "args": given::args(tenant, handler, row)?,
+        "args": args,
         "attempt": row.get(Tasks::ATTEMPTS).unwrap_or(0) + 1,
         "max_attempts": *max_attempts,
         "deadline": *deadline,

@@ -43,6 +43,19 @@ fn a_chain_goes_back_and_forth_and_passes_results() {
 }
 
 #[test]
+fn a_result_is_passed_on_that_came_while_the_worker_waited() {
+    let site = site();
+    let mut worker = Worker::of(&site);
+    let task = std::thread::scope(|threads| {
+        let taking = threads.spawn(|| worker.take());
+        site.cluster.wait_until(DB, "SELECT EXISTS (SELECT FROM tq_workers WHERE kind = 'external' AND state = 'waiting')");
+        site.run("t1", r#"SELECT tq_chain('[{"handler": "double", "args": [4]}, "step"]', pass_result => true)"#);
+        taking.join().expect("the take")
+    });
+    assert_eq!(task.args, r#"{"x": 8}"#);
+}
+
+#[test]
 fn a_step_that_fails_for_good_ends_the_chain() {
     let site = site();
     let id = site.value(
