@@ -8,9 +8,9 @@ use crate::pure::time::At;
 use crate::pure::word::{ClaimState, ClaimWord};
 use crate::settings;
 use crate::shared::claims::Over;
-use crate::shared::entry::tidy;
+use crate::shared::entry::{EntryRef, tidy};
 use crate::shared::slot::Item;
-use crate::shared::{self, Shared, ready};
+use crate::shared::{self, Shared, ready, wake};
 
 /// A claim that this transaction ends.
 #[derive(Clone, Copy)]
@@ -110,6 +110,11 @@ fn end_claim(s: &Shared, ending: &Ending) {
         s.entries[owners as usize].tidy.fetch_or(tidy::RESULTS);
         ready::wake(s, owners, At::NEVER);
     }
+}
+
+/// A worker's task can't run any more, and is an executor's to end. The entry is that of the schema's owner.
+pub fn untakeable(entry: EntryRef) {
+    wake::note(|n| n.pending(entry).untakeable = true);
 }
 
 /// Claims are of this life of the server, and of a session's: no transaction that outlives both may decide about one.

@@ -138,7 +138,7 @@ impl Notes {
         })
     }
 
-    fn pending(&mut self, entry: EntryRef) -> &mut Pending {
+    pub(super) fn pending(&mut self, entry: EntryRef) -> &mut Pending {
         let place = self.place(entry);
         let p = &mut self.wakes[place];
         if !p.pinned
@@ -198,7 +198,7 @@ thread_local! {
     static NOTES: RefCell<Nested<Notes>> = RefCell::default();
 }
 
-fn note<T>(f: impl FnOnce(&mut Notes) -> T) -> T {
+pub(super) fn note<T>(f: impl FnOnce(&mut Notes) -> T) -> T {
     release::on_transaction_end(|| release::Callbacks { before_commit, before_prepare, ended, released, rolled_back });
     NOTES.with_borrow_mut(|n| f(n.open(release::subtransaction_id())))
 }
@@ -224,10 +224,6 @@ pub fn changed_row(entry: EntryRef, run_at: At) {
         p.low = p.low.min(run_at);
         p.handlers = u64::MAX;
     });
-}
-/// A worker's task in this entry's tenant can't run any more; the entry is the owner's.
-pub fn untakeable(entry: EntryRef) {
-    note(|n| n.pending(entry).untakeable = true);
 }
 /// So many more unfinished tasks are in this entry's tenant.
 pub fn counted(entry: EntryRef, added: i64) {

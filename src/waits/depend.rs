@@ -23,7 +23,7 @@ use crate::pure::choice::{DependsMode, Settled};
 use crate::pure::ids::Id;
 use crate::pure::state::{Ended, Stored};
 use crate::pure::time::At;
-use crate::shared::wake;
+use crate::shared::{endings, wake};
 use crate::task::new::{NewTask, TIME_MAX};
 use crate::task::options::Options;
 use crate::task::place::{self, Place};
@@ -302,7 +302,7 @@ fn tell_executors(tenant: &Tenant, handler: Option<&str>, how: Ended) -> std::re
         && handler::find(tenant, handler.unwrap_or(""))?.is_some_and(|handler| handler.is_external())
         && let Some(entry) = tenant.entry(tenant.owner)?
     {
-        wake::untakeable(entry);
+        endings::untakeable(entry);
     }
     Ok(())
 }

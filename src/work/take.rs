@@ -147,12 +147,9 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
         note_left(entry, start.generation, first_due(&tenant, now)?, now);
         return Ok(Looked::Blocked(reason, until));
     }
-    // Both, for what rows have waited for is read from the results: no worker waits for a tenant's lock.
-    let opened = (tenant.try_open(tenant.task, Access::Read), tenant.try_open(tenant.result, Access::Read));
-    let table = match opened {
-        (Ok(Some(table)), Ok(Some(_))) => table,
-        (Ok(_), Ok(_)) => return Ok(Looked::Blocked(blocked::Reason::Locked, None)),
-        _ => return Ok(Looked::Blocked(blocked::Reason::Broken, None)),
+    let table = match open(&tenant) {
+        Ok(table) => table,
+        Err(reason) => return Ok(Looked::Blocked(reason, None)),
     };
     let mut room = start.limit.min(BATCH);
     let mut limited = false;
@@ -245,6 +242,15 @@ fn first_left(table: &Table<Tasks>, in_slots: &InSlots, picked: &[PickedRow], no
     let mut due =
         rows.filter(|row| row.get(Tasks::RUN_AT).is_some_and(|at| at <= now) && !row.get(Tasks::ID).is_some_and(|id| is_taken(&id)));
     due.next().map_or(At::UNSET, |row| task::due(&row))
+}
+
+/// The tenant's tasks, and its results, from which is read what rows have waited for: no worker waits for a tenant's lock.
+fn open(tenant: &Tenant) -> Result<Table<Tasks>, blocked::Reason> {
+    match (tenant.try_open(tenant.task, Access::Read), tenant.try_open(tenant.result, Access::Read)) {
+        (Ok(Some(table)), Ok(Some(_))) => Ok(table),
+        (Ok(_), Ok(_)) => Err(blocked::Reason::Locked),
+        _ => Err(blocked::Reason::Broken),
+    }
 }
 
 /// Where the tasks are that a worker offers to do.
