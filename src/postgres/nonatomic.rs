@@ -10,6 +10,8 @@ pub fn between_transactions<T>(f: impl FnOnce() -> T) -> T {
         pg_sys::SPI_connect_ext(pg_sys::SPI_OPT_NONATOMIC as i32);
         pg_sys::SPI_commit();
         let value = f();
+        // This transaction is as old as the wait: what others have committed meanwhile isn't to be read from old caches.
+        pg_sys::AcceptInvalidationMessages();
         pg_sys::SPI_finish();
         value
     }

@@ -197,14 +197,21 @@ impl Shared {
                 && wants(taker)
                 && taker.waits.compare_exchange(waits::WAITS, waits::CALLED).is_ok()
             {
-                taker.called_ns.store(clock::monotonic_ns());
-                self.look_after_claims_by(clock::monotonic_ns() + CALLED_NS);
+                self.rely_on(taker);
                 if let Some(proc) = taker.proc.load().checked_sub(1) {
                     latch::wake(proc);
                 }
                 return;
             }
         }
+    }
+
+    /// It is to take something soon.
+    pub fn rely_on(&self, taker: &Taker) {
+        let now = clock::monotonic_ns();
+        taker.called_ns.store(now);
+        taker.waits.store(waits::CALLED);
+        self.look_after_claims_by(now + CALLED_NS);
     }
 
     /// The taker at `place` was called and takes nothing: for each tenant with tasks that may be taken another one is called that

@@ -331,7 +331,10 @@ pub fn begin_to_wait(s: &Shared, taker: &Taker, place: u32, asked: &Asked) -> bo
     });
     let was_called = taker.waits.swap(waits::WAITS) == waits::CALLED;
     let something = is_something(s, taker);
-    if was_called && !something {
+    if something {
+        // Others rely on it, for a while: who takes nothing then has another one called.
+        s.rely_on(taker);
+    } else if was_called {
         s.call_behind(place);
     }
     something
@@ -350,7 +353,7 @@ pub enum Slept {
 
 /// Sleeps until it is called, or the time is over: no snapshot is held, and nothing of a transaction is looked at.
 pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
-    let begun = clock::steady();
+    let (begun, mut granted) = (clock::steady(), None);
     loop {
         if taker.waits.load() != waits::WAITS || taker.news.load() != 0 {
             return Slept::Called;
@@ -359,8 +362,11 @@ pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
         if left.is_zero() {
             return Slept::Over;
         }
-        let look_again = if taker.grants.load() == s.header.grants.load() { LOOK_AGAIN } else { GRANTED_AGAIN };
-        let same = look_again.saturating_sub(begun.elapsed());
+        // Who is told of a grant is so before its own caches are.
+        if granted.is_none() && taker.grants.load() != s.header.grants.load() {
+            granted = Some(clock::steady());
+        }
+        let same = granted.map_or(LOOK_AGAIN.saturating_sub(begun.elapsed()), |at| GRANTED_AGAIN.saturating_sub(at.elapsed()));
         if same.is_zero() {
             return Slept::Called;
         }

@@ -17,6 +17,7 @@
 
 mod clock;
 mod process;
+mod proxy;
 mod rows;
 pub mod site;
 
@@ -33,6 +34,7 @@ pub use clock::Clock;
 pub use postgres;
 pub use postgres::{Client, NoTls};
 pub use process::{kill, kill9, limit_memory, private_memory, private_memory_if_alive, process_exists};
+pub use proxy::Proxy;
 pub use rows::{Row, SqlError, query};
 
 /// How long anything may take before a wait is called a failure. An idle machine needs a hundredth of it.
@@ -221,6 +223,18 @@ impl Cluster {
             .application_name("test")
             .connect_timeout(Duration::from_secs(20))
             .connect(NoTls)
+    }
+
+    /// A cable to this server that can be cut.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::to(self.socket.join(".s.PGSQL.5432"))
+    }
+
+    /// A new connection by such a cable.
+    pub fn client_by(&self, proxy: &Proxy, user: &str, database: &str) -> Client {
+        let mut config = postgres::Config::new();
+        config.host("127.0.0.1").port(proxy.port()).user(user).dbname(database).application_name("test");
+        config.connect(NoTls).unwrap_or_else(|error| panic!("{user} can't connect to {database}: {}", SqlError::from(error)))
     }
 
     /// For programs that make their own connection: the `-h` of psql.

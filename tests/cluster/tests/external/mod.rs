@@ -6,11 +6,13 @@
 mod changes;
 mod deaths;
 mod flows;
+mod lease;
 mod limits;
 mod lost;
 mod observed;
 mod results;
 mod transactions;
+mod waiting;
 
 use cluster::{Client, Row, SqlError, query};
 
