@@ -328,7 +328,8 @@ impl Waiting<'_> {
     /// Who might take it, outside of the server.
     fn of_its_workers(&self, s: &Shared, reasons: &mut Reasons) {
         let Some(handler) = &self.handler else { return };
-        let offering = workers::offering(s, self.tenant, handler);
+        let takers = workers::offering(s, self.tenant, handler);
+        let offering = takers.len();
         let due = self.row.get(Tasks::RUN_AT).unwrap_or_default();
         if offering == 0 && workers::is_long_ago(due) {
             let text = format!("no worker offers \"{}\"", handler.name);
@@ -336,14 +337,15 @@ impl Waiting<'_> {
         } else if reasons.0.is_empty() {
             let most = settings::max_claims();
             let taken = s.header.claims.load() as usize;
-            match (offering, taken >= most) {
+            let is_room = takers.iter().any(|taker| s.claims_left(taker.role.load()) > 0);
+            match (offering, is_room) {
                 (0, _) => {
                     reasons.say("queued", "it is ready, and no worker has offered to do it yet", &workers::how_to_offer(&handler.name))
                 }
-                (_, true) => reasons.say(
+                (_, false) => reasons.say(
                     "busy",
-                    format!("workers have taken {taken} tasks, and may take no more"),
-                    "tenant_q.max_claims sets how many (restart).",
+                    format!("workers have taken {taken} tasks of {most}, and those that offer it may take no more"),
+                    "A role may have as many as are left for all others; tenant_q.max_claims sets how many there are (restart).",
                 ),
                 (1, _) => reasons.say("queued", "it is ready, and 1 worker offers to do it: it starts in its turn", ""),
                 (n, _) => reasons.say("queued", format!("it is ready, and {n} workers offer to do it: it starts in its turn"), ""),

@@ -30,14 +30,14 @@ pub fn takers(s: &Shared) -> impl Iterator<Item = &'static Taker> {
 }
 
 /// Workers that offer to do tasks of this handler in this tenant: those that live, and may.
-pub fn offering(s: &Shared, tenant: &Tenant, handler: &Handler) -> usize {
+pub fn offering(s: &Shared, tenant: &Tenant, handler: &Handler) -> Vec<&'static Taker> {
     let may = |taker: &Taker| {
         let role = taker.role.load();
         let is_for = handler.external.as_ref().is_some_and(|external| external.may_be_taken_by(role));
         is_for && rights::has(tenant, pg_sys::Oid::from(role), Right::Work)
     };
     let offers = |taker: &Taker| taker.offers(&handler.name) || handler.aliases.iter().any(|alias| taker.offers(alias));
-    takers(s).filter(|taker| offers(taker) && may(taker)).count()
+    takers(s).filter(|taker| offers(taker) && may(taker)).collect()
 }
 
 /// Whether nobody has offered to do what was due then for so long that nobody may be about to.
@@ -99,7 +99,7 @@ fn unoffered(s: &Shared, tenant: &Tenant, table: &Table<Tasks>) -> Result<BTreeM
         let Some(handler) = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.filter(|handler| handler.is_external()) else {
             continue;
         };
-        if offering(s, tenant, &handler) > 0 || tenant.part_paused_until(&handler.name, row.get(Tasks::QUEUE), now).is_some() {
+        if !offering(s, tenant, &handler).is_empty() || tenant.part_paused_until(&handler.name, row.get(Tasks::QUEUE), now).is_some() {
             continue;
         }
         let (count, since) = due(table, run, now);

@@ -127,6 +127,7 @@ SELECT tq_async('echo', '[1]', delay => '213503983 days');
 -- Paused in parts, when what runs of them has ended; by any of its names.
 SELECT tq_register('gate', max_attempts => 1, aliases => '{barrier}');
 DELETE FROM gate;
+SELECT tq_set_queue('slow', priority => 1);
 SELECT tq_async('gate', '"runs"', queue => 'slow') AS id \gset
 SELECT test.await(format('(SELECT EXISTS (SELECT FROM tq_running WHERE id = %L))', :'id'));
 SELECT tq_pause(handler => 'note', drain => '10 s'), tq_pause(queue => 'fast', drain => '10 s');
