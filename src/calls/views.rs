@@ -333,7 +333,7 @@ fn outside(taker: &Taker, all: bool) -> Option<Row> {
             "pid": taker.pid.load(),
             "database": worker::database_name(taker.database.load()),
             "role": catalog::role_name(role),
-            "state": if claims > 0 { "running" } else if taker.waits.load() == waits::WAITS { "waiting" } else { "idle" },
+            "state": if claims > 0 { "running" } else if matches!(taker.waits.load(), waits::WAITS | waits::FULL) { "waiting" } else { "idle" },
             "since": since,
             "tasks_done": Cell::Null,
             "tasks_failed": Cell::Null,

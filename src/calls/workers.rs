@@ -25,7 +25,7 @@ use crate::work::finish;
 use crate::work::given;
 use crate::work::own_session;
 use crate::work::take::Taken;
-use crate::work::taker::{self, Asked, Slept};
+use crate::work::taker::{self, Asked, Got, Slept};
 use serde_json::Value as Json;
 use std::time::Instant;
 
@@ -87,8 +87,13 @@ fn take(args: &Args) -> Result<Ret> {
     let s = finish::shared()?;
     let name = args.text(TqTake::WORKER);
     loop {
-        let taken = taker::take(&s, n as usize, &asked, name.as_deref())?;
-        if !taken.is_empty() || clock::steady() >= until {
+        let is_over = clock::steady() >= until;
+        let taken = match taker::take(&s, n as usize, &asked, name.as_deref())? {
+            Got::Tasks(taken) => taken,
+            Got::Full(failure) if is_over => return Err(failure.into()),
+            Got::Full(_) => vec![],
+        };
+        if !taken.is_empty() || is_over {
             let rows = taken.iter().map(described).collect::<Result<Vec<_>>>()?;
             // A worker acts outside: nothing that it was told of may be undone by a crash.
             taken.iter().for_each(|taken| taken.row.flush());

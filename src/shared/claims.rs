@@ -85,6 +85,8 @@ pub struct New<'a> {
     pub owners: u32,
     pub item: Item,
     pub timeout_ms: i64,
+    /// Where it is noted that its session is to have nothing else: see alone.rs.
+    pub lone: Option<u32>,
 }
 
 impl Claim {
@@ -166,6 +168,11 @@ impl Shared {
         free.saturating_sub(self.claims_held(role)).div_ceil(2)
     }
 
+    /// Whether a role can have as many as it may, where there are so many in all: what costs less to know.
+    pub fn may_be_too_many(&self, claims: usize) -> bool {
+        2 * claims >= self.claims.len()
+    }
+
     /// How many it has made that aren't over.
     pub fn claims_held(&self, role: u32) -> usize {
         self.used_claims().iter().filter(|claim| claim.is_live() && claim.role.load() == role).count()
@@ -209,7 +216,12 @@ impl Shared {
         self.entries[new.entry as usize].claimed(claim.taken_ns.load());
         self.header.claims.fetch_add(1);
         self.header.claims_end.fetch_max(n as u32 + 1);
-        self.takers[new.taker as usize].claims.fetch_add(1);
+        let taker = &self.takers[new.taker as usize];
+        taker.claims.fetch_add(1);
+        if let Some(lone) = new.lone {
+            taker.alone.store(id.high());
+            self.lone_is_taken(lone);
+        }
         claim.change(word, ClaimState::Taken);
         // Deadlines are the launcher's, and that something is heard of the worker.
         let lease = clock::monotonic_ns() + settings::worker_lease().as_nanos() as u64;
@@ -221,9 +233,16 @@ impl Shared {
     /// The claim is over, whichever way: whoever has waited for it goes on. Its word was changed to `Free` by the caller, and
     /// nobody else has done that.
     pub fn claim_is_over(&self, ended: &Over) {
-        self.header.claims.fetch_sub(1);
+        let claims = self.header.claims.fetch_sub(1) as usize;
         let taker = &self.takers[ended.taker as usize];
-        let _ = taker.claims.fetch_update(|n| n.checked_sub(1));
+        if taker.pid.load() == ended.pid {
+            let _ = taker.claims.fetch_update(|n| n.checked_sub(1));
+            let _ = taker.alone.compare_exchange(ended.id, 0);
+            self.call_for_room(ended.taker);
+        }
+        if self.may_be_too_many(claims) {
+            self.call_all_for_room();
+        }
         let e = &self.entries[ended.entry as usize];
         e.no_longer_claimed(ended.taken_ns);
         e.debt.fetch_add(clock::monotonic_ns().saturating_sub(ended.taken_ns) / u64::from(e.weight.load().max(1)) + 1);
@@ -271,7 +290,12 @@ impl Claim {
 /// What stays of a claim when its place is given to another.
 #[derive(Clone, Copy)]
 pub struct Over {
+    /// The beginning of its id.
+    pub id: u64,
     pub taker: u32,
+    /// The taker's pid: its place may be another's by now.
+    pub pid: u32,
+    pub item: Item,
     pub entry: u32,
     pub tenant: u32,
     pub taken_ns: u64,
@@ -279,6 +303,14 @@ pub struct Over {
 
 impl Over {
     pub fn of(claim: &Claim) -> Over {
-        Over { taker: claim.taker.load(), entry: claim.entry.load(), tenant: claim.tenant.load(), taken_ns: claim.taken_ns.load() }
+        Over {
+            id: claim.id.load().high(),
+            taker: claim.taker.load(),
+            pid: claim.pid.load(),
+            item: claim.item(),
+            entry: claim.entry.load(),
+            tenant: claim.tenant.load(),
+            taken_ns: claim.taken_ns.load(),
+        }
     }
 }

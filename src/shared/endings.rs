@@ -96,6 +96,9 @@ fn end_claim(s: &Shared, ending: &Ending) {
     s.claim_is_over(&over);
     let entry = &s.entries[ending.entry as usize];
     entry.count(ending.outcome);
+    if ending.outcome.is_some() {
+        s.acquit_lone(over.tenant, over.item.id, over.item.created_at);
+    }
     if ending.outcome == Some(Outcome::Retry) {
         entry.retried.fetch_add(1);
     }

@@ -14,6 +14,7 @@
 //!
 //! Slots are in the mapped file (postgres/mapping.rs), the rest in shared memory.
 
+pub mod alone;
 pub mod away;
 pub mod blocked;
 pub mod claims;
@@ -43,6 +44,7 @@ use crate::pure::atomics::{GaugeAt, GaugeU8, GaugeU32, GaugeU64, HandshakeAt, Ha
 use crate::pure::shares::Tally;
 use crate::pure::time::At;
 pub use crate::pure::word::Word;
+use crate::shared::alone::Lone;
 use crate::shared::claims::Claim;
 use crate::shared::counters::{FailedAttempt, Stat};
 use crate::shared::culprits::{Culprit, Suspect};
@@ -133,6 +135,8 @@ shared_struct! {
         pub takers_end: HandshakeU32,
         /// A look has passed by a row that a claim still names, though of an attempt that is over.
         pub claims_passed_by: HandshakeU32,
+        /// How many tasks are to be handed out alone: see alone.rs.
+        pub lone: HandshakeU32,
         /// How often an entry of workers' tasks was made: sessions that know all of them know by it that they do.
         pub external_entries: HandshakeU32,
         /// Takers that wait for others to let an entry go.
@@ -175,6 +179,7 @@ struct Layout {
     at_claims: usize,
     at_claim_ids: usize,
     at_claim_tenants: usize,
+    at_lone: usize,
     at_takers: usize,
     at_dbs: usize,
     at_waiters: usize,
@@ -216,6 +221,7 @@ fn layout() -> Layout {
     let at_claims = take(shmem::size_of::<Claim>(claims));
     let at_claim_ids = take(shmem::size_of::<HandshakeU64>(claims));
     let at_claim_tenants = take(shmem::size_of::<HandshakeU64>(claims));
+    let at_lone = take(shmem::size_of::<Lone>(claims));
     let at_takers = take(shmem::size_of::<Taker>(waiters));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
@@ -247,6 +253,7 @@ fn layout() -> Layout {
         at_claims,
         at_claim_ids,
         at_claim_tenants,
+        at_lone,
         at_takers,
         at_dbs,
         at_waiters,
@@ -300,6 +307,7 @@ pub struct Shared {
     /// Of each claim the beginning of its id, and its database and tenant: apart, so that a look at many is a look at few cache lines.
     claim_ids: &'static [HandshakeU64],
     claim_tenants: &'static [HandshakeU64],
+    pub lone: &'static [Lone],
     pub takers: &'static [Taker],
     entry_hash: &'static [HandshakeU32],
     role_hash: &'static [HandshakeU32],
@@ -354,6 +362,7 @@ fn attach() -> Shared {
         claims: shmem::slice(l.at_claims, l.claims),
         claim_ids: shmem::slice(l.at_claim_ids, l.claims),
         claim_tenants: shmem::slice(l.at_claim_tenants, l.claims),
+        lone: shmem::slice(l.at_lone, l.claims),
         takers: shmem::slice(l.at_takers, l.waiters),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, roles_for(l.entries) * 2),

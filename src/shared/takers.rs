@@ -9,6 +9,7 @@ use crate::shared::text::store_text;
 use crate::shared::{Shared, ready};
 use crate::shared_struct;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 /// `Taker::waits`.
 pub mod waits {
@@ -18,6 +19,8 @@ pub mod waits {
     pub const CALLED: u32 = 2;
     /// Others look where it would, and let that go in a moment.
     pub const BEHIND: u32 = 3;
+    /// It may take nothing now, whatever comes, and is called when it may.
+    pub const FULL: u32 = 4;
 }
 
 /// Who was called for a task and hasn't taken one by then is no longer relied on.
@@ -54,6 +57,12 @@ shared_struct! {
         /// When it was told to end because nothing was heard of its worker (monotonic ns); 0 = it wasn't.
         pub told_to_end: HandshakeU64,
         pub signals: GaugeU32,
+        /// The claim of a task that it is to have alone, by the beginning of its id; 0 = there is none. See alone.rs.
+        pub alone: HandshakeU64,
+        /// Where such a task is noted, + 1, for which it makes room.
+        pub keeps: HandshakeU32,
+        /// It has passed by such a task, because it had others.
+        pub passed: HandshakeU32,
         pub name: [GaugeU8; 64],
         pub host: [GaugeU8; 64],
         /// The handlers that it offers, as it has said them; empty = any.
@@ -134,7 +143,9 @@ impl Shared {
     /// The place of this session, made if it has none; there is one for every session that there can be.
     pub fn my_taker(&self, role: u32) -> Option<(u32, &'static Taker)> {
         if let Some(n) = mine() {
-            return Some((n, &self.takers[n as usize]));
+            let taker = &self.takers[n as usize];
+            taker.role.store(role);
+            return Some((n, taker));
         }
         let pid = shmem::my_pid();
         let (n, taker) = self.takers.iter().enumerate().find(|(_, taker)| taker.pid.compare_exchange(0, pid).is_ok())?;
@@ -148,6 +159,9 @@ impl Shared {
         taker.told_to_end.store(0);
         taker.signals.store(0);
         taker.offered.store(0);
+        taker.alone.store(0);
+        taker.keeps.store(0);
+        taker.passed.store(0);
         store_text(&taker.name, "");
         store_text(&taker.host, "");
         store_text(&taker.offers, "");
@@ -195,13 +209,51 @@ impl Shared {
                 && taker.database.load() == database
                 && taker.handlers.load() & handlers != 0
                 && wants(taker)
-                && taker.waits.compare_exchange(waits::WAITS, waits::CALLED).is_ok()
+                && self.call(taker, waits::WAITS)
             {
-                self.rely_on(taker);
-                if let Some(proc) = taker.proc.load().checked_sub(1) {
-                    latch::wake(proc);
-                }
                 return;
+            }
+        }
+    }
+
+    /// Calls it if it waits in this way.
+    fn call(&self, taker: &Taker, waits: u32) -> bool {
+        let is_called = taker.waits.compare_exchange(waits, waits::CALLED).is_ok();
+        if is_called {
+            self.rely_on(taker);
+            if let Some(proc) = taker.proc.load().checked_sub(1) {
+                latch::wake(proc);
+            }
+        }
+        is_called
+    }
+
+    /// Whether the session at `place` may take anything now: not beside what it is to have alone, nor while it makes room for
+    /// such a task, nor more than its role may have.
+    pub fn may_take(&self, place: u32) -> bool {
+        let taker = &self.takers[place as usize];
+        let has_room = || !self.may_be_too_many(self.header.claims.load() as usize) || self.claims_left(taker.role.load()) > 0;
+        taker.alone.load() == 0 && (taker.claims.load() == 0 || !self.keeps_one(place)) && has_room()
+    }
+
+    /// What has kept the session at `place` from taking may be over: it is called if it waits for that, or for what it has passed
+    /// by because it had others.
+    pub fn call_for_room(&self, place: u32) {
+        let taker = &self.takers[place as usize];
+        match taker.waits.load() {
+            waits::FULL if self.may_take(place) => self.call(taker, waits::FULL),
+            waits::WAITS if taker.passed.load() != 0 && taker.claims.load() == 0 => self.call(taker, waits::WAITS),
+            _ => false,
+        };
+    }
+
+    /// There may be room for another claim: of each role one that waits for that is called.
+    pub fn call_all_for_room(&self) {
+        let mut called = HashSet::new();
+        for (place, taker) in self.used_takers().iter().enumerate().filter(|(_, taker)| taker.waits.load() == waits::FULL) {
+            let role = taker.role.load();
+            if !called.contains(&role) && self.may_take(place as u32) && self.call(taker, waits::FULL) {
+                called.insert(role);
             }
         }
     }
@@ -218,6 +270,7 @@ impl Shared {
     /// waits for such. One behind it: who waits in front of it has had the call, or has begun to wait since and has looked then.
     /// So a call comes to its end, however many have no use for it.
     pub fn call_behind(&self, place: u32) {
+        self.call_all_for_room();
         ready::gather_now(self);
         self.each_listed(|index| self.call_taker_from(place as usize + 1, index, u64::MAX));
     }
@@ -232,7 +285,7 @@ impl Shared {
     /// Somebody was given rights: who waits is to look what that means for it.
     pub fn tell_of_grant(&self) {
         self.header.grants.fetch_add(1);
-        for taker in self.used_takers().iter().filter(|taker| taker.waits.load() == waits::WAITS) {
+        for taker in self.used_takers().iter().filter(|taker| matches!(taker.waits.load(), waits::WAITS | waits::FULL)) {
             if let Some(proc) = taker.proc.load().checked_sub(1) {
                 latch::wake(proc);
             }

@@ -49,6 +49,17 @@ pub enum Purpose<'a> {
 pub trait Offers {
     /// Whether tasks of this handler, in this queue.
     fn has(&self, handler: &Handler, queue: Option<&str>) -> bool;
+    /// In whose company this life of a task is taken, behind so many others.
+    fn company(&self, id: Id, created_at: At, behind: usize) -> Company;
+}
+
+/// In whose company a worker may have a task.
+pub enum Company {
+    Any,
+    /// Nobody's, now and until it is over.
+    Alone,
+    /// The same, and the worker has others: where it is noted.
+    Others(u32),
 }
 
 /// Who looks, at what, as of when.

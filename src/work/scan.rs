@@ -30,7 +30,7 @@ use crate::waits::turn::Source;
 use crate::waits::{depend, members};
 use crate::work::cursors::{Moved, cursor_of};
 use crate::work::given;
-use crate::work::look::{InSlot, Look, PickedRow, Purpose, Wait};
+use crate::work::look::{Company, InSlot, Look, PickedRow, Purpose, Wait};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -68,6 +68,8 @@ pub struct Found {
     untouchable: usize,
     /// Rows that workers don't offer to do.
     pub foreign: bool,
+    /// Tasks that this worker can't have beside its others, where each is noted: see shared/alone.rs.
+    pub passed: Vec<u32>,
     /// Rows that have ended without running: an executor is to say so.
     pub doomed: bool,
 }
@@ -90,6 +92,7 @@ impl Found {
             outlived: Vec::new(),
             untouchable: 0,
             foreign: false,
+            passed: Vec::new(),
             doomed: false,
         }
     }
@@ -429,9 +432,21 @@ impl<'a> Scan<'a> {
                 self.push(row, handler, [0; GATES]);
                 return Ok(());
             }
-            Purpose::Tidy => return self.look_at_its_gates(row, handler.as_deref()),
+            Purpose::Tidy => return self.look_at_its_gates(row, handler.as_deref()).map(|_| ()),
             Purpose::Run | Purpose::Take(_) => {}
         }
+        let alone = match self.company(&row) {
+            Company::Any => false,
+            Company::Alone => true,
+            Company::Others(lone) => {
+                // It stays where it is, unless it isn't to be had anyway.
+                if !self.look_at_its_gates(row, handler.as_deref())? {
+                    self.found.foreign = true;
+                    self.found.passed.push(lone);
+                }
+                return Ok(());
+            }
+        };
         // A procedure gets an executor of its own: nothing else in its batch.
         let procedure = handler.as_ref().is_some_and(|handler| handler.is_procedure());
         if procedure && !self.found.rows.is_empty() {
@@ -477,28 +492,37 @@ impl<'a> Scan<'a> {
             self.look_again(now + Span::of_millis(50));
             return Ok(());
         }
-        if suspect || procedure || timed {
+        if suspect || procedure || timed || alone {
             self.room = 1;
         }
         self.push(row, handler, passed);
         Ok(())
     }
 
-    /// A row that is for workers: whether it is to be put aside.
-    fn look_at_its_gates(&mut self, row: Row<Tasks>, handler: Option<&Handler>) -> Result<(), Failure> {
+    fn company(&self, row: &Row<Tasks>) -> Company {
+        let (id, created_at) = (row.get(Tasks::ID).unwrap_or_default(), row.get(Tasks::CREATED_AT).unwrap_or_default());
+        match self.look.purpose {
+            Purpose::Take(offers) => offers.company(id, created_at, self.found.rows.len()),
+            Purpose::Run | Purpose::Tidy => Company::Any,
+        }
+    }
+
+    /// A row that is for workers: whether its gates keep it, and then whether it is to be put aside.
+    fn look_at_its_gates(&mut self, row: Row<Tasks>, handler: Option<&Handler>) -> Result<bool, Failure> {
         let Look { shared, place, tenant, now, .. } = *self.look;
         let gates = gate::of(tenant, &row, handler);
         if gates.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let busy = match &mut self.busy {
             Some(busy) => busy,
             none => none.insert(Busy::look(shared, place, tenant.oid)?),
         };
-        if let Some((gate, until)) = busy.shut(&gates, now) {
+        let shut = busy.shut(&gates, now);
+        if let Some((gate, until)) = shut {
             self.wait_at(row, gate, until);
         }
-        Ok(())
+        Ok(shut.is_some())
     }
 
     /// Whether nothing but limits keeps a row of another role's from running.

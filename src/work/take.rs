@@ -13,6 +13,7 @@ use crate::postgres::{clock, shmem, transaction};
 use crate::pure::ids::{self, Id};
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
+use crate::shared::alone::Alone;
 use crate::shared::claims::{Claim, New};
 use crate::shared::entry::Entry;
 use crate::shared::slot::GATES;
@@ -25,7 +26,7 @@ use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
 use crate::work::cursors::lower_cursors;
-use crate::work::look::{InSlot, Look, Offers, PickedRow, Purpose};
+use crate::work::look::{Company, InSlot, Look, Offers, PickedRow, Purpose};
 use crate::work::pick::Picked;
 use crate::work::pick::{call_others, first_due, in_slots, in_turn, keeps_off, look_again_behind, note_left, tenant_of};
 use crate::work::scan::{Found, Scan};
@@ -61,11 +62,28 @@ pub struct Offered {
     pub taker: u32,
 }
 
-impl Offers for Offered {
+/// The same in one tenant, at one moment.
+struct Wanted<'a> {
+    offered: &'a Offered,
+    /// Tasks that this role's workers are to have alone.
+    alone: Alone,
+    /// This one has tasks already.
+    has_others: bool,
+}
+
+impl Offers for Wanted<'_> {
     fn has(&self, handler: &Handler, queue: Option<&str>) -> bool {
-        self.has_handler(handler)
-            && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|q| q == queue.unwrap_or("default")))
-            && handler.external.as_ref().is_some_and(|external| external.may_be_taken_by(self.role))
+        let Offered { queues, role, .. } = self.offered;
+        self.offered.has_handler(handler)
+            && queues.as_ref().is_none_or(|queues| queues.iter().any(|q| q == queue.unwrap_or("default")))
+            && handler.external.as_ref().is_some_and(|external| external.may_be_taken_by(*role))
+    }
+    fn company(&self, id: Id, created_at: At, behind: usize) -> Company {
+        match self.alone.get(&(id, created_at)) {
+            None => Company::Any,
+            Some(_) if !self.has_others && behind == 0 => Company::Alone,
+            Some(lone) => Company::Others(*lone),
+        }
     }
 }
 
@@ -89,8 +107,11 @@ pub fn take(shared: &Shared, index: u32, limit: usize, offered: &Offered) -> Res
         Ok(Looked::Blocked(blocked::Reason::Unrecorded, Some(clock::now() + Span::of_millis(200))))
     } else {
         let start = Start { generation, in_slots: taken_already, limit };
+        // After the claims: who dies with some notes this first, then lets them go.
+        let alone = shared.lone_of(entry.tenant.load(), offered.role);
+        let has_others = shared.takers[offered.taker as usize].claims.load() > 0;
         // Whatever the caller's snapshot is.
-        transaction::with_latest_snapshot(|| look(shared, index, &start, offered))
+        transaction::with_latest_snapshot(|| look(shared, index, &start, &Wanted { offered, alone, has_others }))
     };
     let saw_nothing = |looked: &Result<Looked, Failure>| !matches!(looked, Ok(Looked::Found(_)));
     if saw_nothing(&looked) {
@@ -133,7 +154,7 @@ struct Start {
     limit: usize,
 }
 
-fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result<Looked, Failure> {
+fn look(shared: &Shared, index: u32, start: &Start, wanted: &Wanted) -> Result<Looked, Failure> {
     let entry = &shared.entries[index as usize];
     let now = clock::now();
     let tenant = tenant_of(entry)?;
@@ -163,7 +184,7 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
         (room, limited) = (room.min(free), free < room);
     }
     let look = Look {
-        purpose: Purpose::Take(offered),
+        purpose: Purpose::Take(wanted),
         shared,
         place: usize::MAX,
         entry,
@@ -173,7 +194,7 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
         now,
         asks: false,
     };
-    let sources = sources_of(&tenant, &table, entry, offered)?;
+    let sources = sources_of(&tenant, &table, entry, wanted)?;
     let Scan { found, busy, .. } = match &sources {
         Sources::All => Scan::walk_all(&look, &table, &[Source::External], room)?,
         Sources::Runs { runs, .. } => Scan::walk_runs(&look, &table, runs, room)?,
@@ -183,6 +204,7 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
     call_others(shared, &tenant, &found)?;
     seen_running.extend(busy.into_iter().flat_map(|busy| busy.seen));
     let (untaken, moves) = (!found.park.is_empty() || !found.wait.is_empty() || found.doomed, found.is_in_vain(entry));
+    make_room(shared, wanted, &found.passed);
     let Found { rows, gates, ends, mut due, oldest, moved, exhausted, awaits_end, outlived, .. } = found;
     let (rows, gates) = match &sources {
         Sources::All => (rows, gates),
@@ -196,7 +218,7 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
     };
     note_left(entry, start.generation, left, now);
     let count = rows.len();
-    let taken = claim_all(shared, index, &tenant, rows, &gates, offered)?;
+    let taken = claim_all(shared, index, &tenant, rows, &gates, wanted)?;
     // From here on the claims keep others off, not this transaction.
     tenant::lock::let_gates_go(tenant.oid, locked)?;
     let limited = limited && !exhausted;
@@ -232,6 +254,17 @@ fn look(shared: &Shared, index: u32, start: &Start, offered: &Offered) -> Result
     Ok(Looked::Found(if taken.len() < count && taken.is_empty() { Outcome::Full } else { Outcome::Tasks { taken, in_vain } }))
 }
 
+/// There are tasks that the worker can't have beside its others: it takes no more for the sake of one, for which nobody does so yet.
+fn make_room(shared: &Shared, wanted: &Wanted, passed: &[u32]) {
+    let place = wanted.offered.taker;
+    if !passed.is_empty() {
+        shared.takers[place as usize].passed.store(1);
+    }
+    if !shared.keeps_one(place) {
+        passed.iter().any(|lone| shared.keep(*lone, place));
+    }
+}
+
 /// Rows of one priority that are looked at for one that nobody has.
 const LOOKED_AT: usize = 100;
 
@@ -261,7 +294,8 @@ enum Sources {
     Runs { marks: Vec<Source>, runs: Vec<Vec<Id>> },
 }
 
-fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered: &Offered) -> Result<Sources, Failure> {
+fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, wanted: &Wanted) -> Result<Sources, Failure> {
+    let offered = wanted.offered;
     let chosen = offered.handlers.is_some() || offered.queues.is_some();
     if !chosen && !turn::any(tenant) && !crate::handler::some_are_for_others(tenant, offered.role)? {
         return Ok(Sources::All);
@@ -271,7 +305,7 @@ fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, offered:
         for (run, row) in runs_present(table, range) {
             let handler = crate::handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
             // What is no external handler's any more is found by whoever tidies up.
-            if handler.is_none_or(|handler| !handler.is_external() || offered.has(&handler, row.get(Tasks::QUEUE))) {
+            if handler.is_none_or(|handler| !handler.is_external() || wanted.has(&handler, row.get(Tasks::QUEUE))) {
                 found.push((run, row.text(Tasks::QUEUE)));
             }
         }
@@ -327,8 +361,9 @@ fn claim_all(
     tenant: &Rc<Tenant>,
     rows: Vec<PickedRow>,
     gates: &[[u64; GATES]],
-    offered: &Offered,
+    wanted: &Wanted,
 ) -> Result<Vec<Taken>, Failure> {
+    let offered = wanted.offered;
     let owners = if rows.is_empty() { None } else { tenant.entry(tenant.owner)? };
     let mut taken = Vec::with_capacity(rows.len());
     for ((row, handler, _), gates) in rows.into_iter().zip(gates) {
@@ -336,6 +371,7 @@ fn claim_all(
         let rules = Rules::of(tenant, &row, Some(&handler));
         let id = Id::of(uuid::Uuid::new_v4().as_u128()); // 122 bits that nobody can guess
         let item = crate::shared::slot::Item { gates: *gates, ..lookup::item_of(&row) };
+        let lone = wanted.alone.get(&(item.id, item.created_at)).copied();
         let new = New {
             taker: offered.taker,
             tenant: tenant.oid,
@@ -346,6 +382,7 @@ fn claim_all(
             owners: owners.map_or(u32::MAX, |entry| entry.index),
             item,
             timeout_ms: rules.timeout_ms,
+            lone,
         };
         let Some(claim) = shared.make_claim(id, &new) else {
             // What has no place stays where it is.

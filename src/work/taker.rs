@@ -7,6 +7,7 @@ use crate::postgres::sqlstate::SqlState;
 use crate::postgres::{catalog, clock, latch, sandbox, session, shmem};
 use crate::pure::word::ClaimState;
 use crate::settings;
+use crate::shared::claims::told;
 use crate::shared::entry::{Entry, tidy};
 use crate::shared::role::EXTERNAL;
 use crate::shared::takers::{self, Taker, Tenants, bit_of, waits};
@@ -191,33 +192,49 @@ fn may_find(memory: &Memory, index: u32, entry: &Entry) -> bool {
     memory.stamps[index as usize] == entry.stamp.load() && memory.in_vain[index as usize] != entry.generation.load()
 }
 
+/// What a try to take comes to.
+pub enum Got {
+    /// These, perhaps none.
+    Tasks(Vec<Taken>),
+    /// There are some, and the worker's role has as many as it may.
+    Full(Failure),
+}
+
 /// Takes at most `n` tasks, of whichever tenants' turn it is.
-pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<Vec<Taken>> {
+pub fn take(s: &Shared, n: usize, asked: &Asked, name: Option<&str>) -> Result<Got> {
     let (place, taker) = my_place(s)?;
     introduce(taker, name, asked);
     // Tasks of tenants that it has heard of now: the calls are answered.
     let was_called = taker.waits.swap(waits::NO) == waits::CALLED;
     remember(s, place, asked);
     get_to_know(s);
+    if taker.claims.load() == 0 {
+        s.keeps_none(place);
+    }
+    look_again_at_passed(taker);
     let taken = take_in_turns(s, place, taker, n);
-    if was_called && !matches!(&taken, Ok(taken) if !taken.is_empty()) {
+    if was_called && !matches!(&taken, Ok(Got::Tasks(taken)) if !taken.is_empty()) {
         s.call_behind(place);
     }
     taken
 }
 
-fn take_in_turns(s: &Shared, place: u32, taker: &Taker, n: usize) -> Result<Vec<Taken>> {
+/// What it has passed by because it had others it may have when it has none.
+fn look_again_at_passed(taker: &Taker) {
+    if taker.claims.load() == 0 && taker.passed.swap(0) != 0 {
+        MEMORY.with_borrow_mut(|m| m.as_mut().map(|m| m.in_vain.fill(NEVER)));
+    }
+}
+
+fn take_in_turns(s: &Shared, place: u32, taker: &Taker, n: usize) -> Result<Got> {
     let (offered, handlers) = MEMORY.with_borrow(|m| m.as_ref().map(|m| (m.offered.clone(), m.handlers))).expect("remembered before");
     let mut taken: Vec<Taken> = Vec::new();
     let most = s.claims_left(offered.role);
+    if most == 0 && settings::enabled() && is_any_left(s) {
+        return Ok(Got::Full(take::full(s, offered.role)));
+    }
     let patience = clock::steady() + PATIENCE;
-    while taken.len() < n && settings::enabled() {
-        if taken.len() >= most {
-            if taken.is_empty() && is_any_left(s) {
-                return Err(take::full(s, offered.role).into());
-            }
-            break;
-        }
+    while taken.len() < n.min(most) && settings::enabled() && s.may_take(place) {
         let next = MEMORY.with_borrow(|memory| {
             let memory = memory.as_ref()?;
             ready::acquire_external(s, place, |word| memory.may[word], |index, entry| may_find(memory, index, entry))
@@ -233,7 +250,7 @@ fn take_in_turns(s: &Shared, place: u32, taker: &Taker, n: usize) -> Result<Vec<
         // Whatever becomes of it, the entry is let go.
         let found = caught::catch(|| take::take(s, index, n.min(most) - taken.len(), &offered)).and_then(|found| found);
         let full = match &found {
-            Ok(Outcome::Tasks { taken: some, .. }) => taken.len() + some.len() >= n,
+            Ok(Outcome::Tasks { taken: some, .. }) => taken.len() + some.len() >= n || !s.may_take(place),
             Ok(Outcome::Full) | Err(_) => true,
         };
         // What this one has no room for others may take.
@@ -245,12 +262,12 @@ fn take_in_turns(s: &Shared, place: u32, taker: &Taker, n: usize) -> Result<Vec<
                 }
                 taken.extend(some);
             }
-            Ok(Outcome::Full) if taken.is_empty() => return Err(take::full(s, offered.role).into()),
+            Ok(Outcome::Full) if taken.is_empty() => return Ok(Got::Full(take::full(s, offered.role))),
             Ok(Outcome::Full) => break,
             Err(failure) => return Err(failed(s, index, failure)),
         }
     }
-    Ok(taken)
+    Ok(Got::Tasks(taken))
 }
 
 /// Waits until somebody lets an entry go that it could look into. False: nobody is at one, or it takes too long.
@@ -298,10 +315,11 @@ fn is_something(s: &Shared, taker: &Taker) -> bool {
     if taker.news.load() != 0 {
         return true;
     }
-    if !settings::enabled() {
+    if !settings::enabled() || taker.waits.load() == waits::FULL {
         return false;
     }
     get_to_know(s);
+    look_again_at_passed(taker);
     is_any_left(s)
 }
 
@@ -329,7 +347,15 @@ pub fn begin_to_wait(s: &Shared, taker: &Taker, place: u32, asked: &Asked) -> bo
         taker.knows.store(memory.entries.unwrap_or(0));
         taker.grants.store(memory.grants);
     });
-    let was_called = taker.waits.swap(waits::WAITS) == waits::CALLED;
+    let mut was_called = false;
+    loop {
+        let may_take = s.may_take(place);
+        was_called |= taker.waits.swap(if may_take { waits::WAITS } else { waits::FULL }) == waits::CALLED;
+        // Who has made room before that has called nobody.
+        if may_take || !s.may_take(place) {
+            break;
+        }
+    }
     let something = is_something(s, taker);
     if something {
         // Others rely on it, for a while: who takes nothing then has another one called.
@@ -355,7 +381,7 @@ pub enum Slept {
 pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
     let (begun, mut granted) = (clock::steady(), None);
     loop {
-        if taker.waits.load() != waits::WAITS || taker.news.load() != 0 {
+        if !matches!(taker.waits.load(), waits::WAITS | waits::FULL) || taker.news.load() != 0 {
             return Slept::Called;
         }
         let left = until.map_or(LOOK_AGAIN, |until| until.saturating_duration_since(clock::steady()));
@@ -376,7 +402,9 @@ pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
 
 /// It waits no more. Who was called and takes nothing in the end hands the call on: see `take`, `leave`.
 pub fn end_waiting(taker: &Taker) {
-    let _ = taker.waits.compare_exchange(waits::WAITS, waits::NO);
+    for waits in [waits::WAITS, waits::FULL] {
+        let _ = taker.waits.compare_exchange(waits, waits::NO);
+    }
 }
 
 /// The wait is over by an error: what it was called for is others'.
@@ -388,7 +416,8 @@ pub fn give_up_waiting() {
     }
 }
 
-/// The session's end: what it has taken runs again. A worker that dies with one task is blamed for it; with several nobody is.
+/// The session's end: what it has taken runs again. The task with which a worker dies is blamed for it; of several none is, and
+/// each is handed out alone next.
 fn leave(ending: Ending) {
     let Some(s) = shared::get() else { return };
     let Some(place) = takers::mine() else { return };
@@ -402,7 +431,12 @@ fn leave(ending: Ending) {
     let was_called = taker.waits.load() == waits::CALLED;
     let now = clock::monotonic_ns();
     let grace = settings::worker_grace().as_nanos() as u64;
+    // Whoever is ended for what became of one of its tasks says nothing about the others.
+    let has_offender = || s.used_claims().iter().filter(mine).any(|claim| claim.told.load() & told::MUST_END != 0);
+    let died = ending == Ending::Client || told_to_end;
+    let several_died = died && taken > 1 && !(told_to_end && has_offender());
     let mut owners = HashSet::new();
+    s.leave_lone(place);
     s.leave_takers();
     for claim in s.used_claims().iter().filter(mine) {
         if claim.load().state != ClaimState::Taken {
@@ -410,10 +444,11 @@ fn leave(ending: Ending) {
         }
         let deadline = claim.deadline_ns.load();
         let timed_out = told_to_end && deadline != 0 && now >= deadline.saturating_add(grace);
-        let died = (ending == Ending::Client || told_to_end) && taken == 1;
-        if timed_out || died {
+        if timed_out || died && taken == 1 {
             culprits::worker_ended(&s, claim, timed_out);
             owners.insert(claim.owners.load());
+        } else if several_died {
+            s.is_to_be_alone(claim);
         }
         s.revoke(claim);
     }

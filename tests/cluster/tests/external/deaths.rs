@@ -4,22 +4,11 @@ use std::time::{Duration, Instant};
 
 use cluster::{Stop, wait_for};
 
-use super::{Taken, Worker, enqueue, finish_of, shown, start};
+use super::{Taken, Worker, die, enqueue, finish_of, shown, start, wait_gone};
 use crate::site::{DB, Site};
 
 /// Within which a task runs again whose worker has died.
 const AGAIN: Duration = Duration::from_secs(2);
-
-/// The worker's client ends as one does that is killed: the connection is closed.
-fn die(site: &Site, mut worker: Worker) {
-    let pid = worker.pid();
-    drop(worker);
-    wait_gone(site, pid);
-}
-
-fn wait_gone(site: &Site, pid: i32) {
-    site.cluster.wait_until(DB, &format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})"));
-}
 
 /// The task runs again, soon, and is done then: so often it has been tried, and so often it has crashed.
 fn assert_runs_again(site: &Site, task: &Taken, counts: (i64, i64)) {

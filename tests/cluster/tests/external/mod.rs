@@ -3,6 +3,7 @@
 //! A worker here is the role `worker`, who has the right `work` in each tenant and owns nothing; what it does for a task is
 //! a row of `public.fx`, as what handlers in the server do.
 
+mod alone;
 mod changes;
 mod deaths;
 mod flows;
@@ -185,4 +186,15 @@ fn assert_claimed(site: &Site, task: &Taken) {
 
 fn wait_blocked(site: &Site, pid: i32) {
     site.cluster.wait_until(DB, &format!("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {pid}"));
+}
+
+/// The worker's client ends as one does that is killed: the connection is closed.
+fn die(site: &Site, mut worker: Worker) {
+    let pid = worker.pid();
+    drop(worker);
+    wait_gone(site, pid);
+}
+
+fn wait_gone(site: &Site, pid: i32) {
+    site.cluster.wait_until(DB, &format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})"));
 }

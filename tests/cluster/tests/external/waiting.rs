@@ -9,14 +9,14 @@ use super::{Worker, enqueue, start};
 use crate::site::{DB, Site};
 
 /// A wait in a thread of its own: how it ended, and when.
-struct Wait {
+pub struct Wait {
     pid: i32,
     thread: JoinHandle<(Worker, Result<(), SqlError>, Instant)>,
 }
 
 impl Wait {
     /// Begun, and seen to wait.
-    fn begin(site: &Site, mut worker: Worker, how: &str) -> Wait {
+    pub fn begin(site: &Site, mut worker: Worker, how: &str) -> Wait {
         let pid = worker.pid();
         let call = format!("CALL tq_await({how})");
         let thread = std::thread::spawn(move || {
@@ -31,11 +31,11 @@ impl Wait {
         Wait::begin(site, Worker::of(site), "'60 s'")
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
 
-    fn end(self) -> (Worker, Result<(), SqlError>, Instant) {
+    pub fn end(self) -> (Worker, Result<(), SqlError>, Instant) {
         self.thread.join().expect("a wait")
     }
 
