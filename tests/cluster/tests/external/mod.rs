@@ -6,6 +6,7 @@
 mod alone;
 mod changes;
 mod deaths;
+mod deploys;
 mod flows;
 mod lease;
 mod limits;

@@ -10,7 +10,7 @@ use crate::site::{DB, Site};
 
 /// A wait in a thread of its own: how it ended, and when.
 pub struct Wait {
-    pid: i32,
+    pub pid: i32,
     thread: JoinHandle<(Worker, Result<(), SqlError>, Instant)>,
 }
 
@@ -134,7 +134,7 @@ fn a_commit_calls_one_of_those_who_wait() {
 }
 
 /// Says so when it is dropped, by a failure too: nobody waits for ever then.
-struct Done<'a>(&'a std::sync::atomic::AtomicBool);
+pub struct Done<'a>(pub &'a std::sync::atomic::AtomicBool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
