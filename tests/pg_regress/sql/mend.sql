@@ -81,10 +81,12 @@ SELECT tq_set_tenant(ready => false);
 SELECT what, reason, fix FROM tq_problems;
 SELECT fix FROM tq_problems \gexec
 REVOKE CONNECT ON DATABASE mend FROM PUBLIC;
-SELECT what, reason, fix FROM tq_problems;
-SELECT fix FROM tq_problems \gexec
-SELECT what, reason, fix FROM tq_problems;
+SELECT what, reason, fix FROM tq_problems WHERE what NOT LIKE 'role %';
+SELECT fix FROM tq_problems WHERE what NOT LIKE 'role %' \gexec
+SELECT what, reason, fix FROM tq_problems WHERE what NOT LIKE 'role %';
 GRANT CONNECT ON DATABASE mend TO PUBLIC;
+-- Executors of other roles that were to start meanwhile have failed to: they are tried again within seconds.
+SELECT test.await('NOT EXISTS (SELECT FROM tq_problems)');
 -- From PostgreSQL 17 on that is no problem.
 ALTER ROLE acme NOLOGIN;
 \set ECHO none
