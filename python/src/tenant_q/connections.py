@@ -1,0 +1,175 @@
+"""The connections of an `App` with psycopg 3: one a thread, or the caller's own; and the transaction in which a task runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import pq
+
+from .calls import Call, quote
+from .errors import ConnectionLost
+
+if TYPE_CHECKING:
+    from .app import App
+
+__all__ = ["Connections", "Run", "rows_of"]
+
+
+def rows_of(connection: Any, sql: str, params: Sequence[Any] | None) -> list[Any]:
+    """A statement on a connection of psycopg 3 or psycopg2: its rows, as tuples or whatever the connection makes of them."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description is not None else []
+    finally:
+        cursor.close()
+
+
+class Connections:
+    """A connection for each thread, and one for each event loop."""
+
+    def __init__(self, conninfo: str | None, options: dict[str, Any]) -> None:
+        self.conninfo = conninfo or ""
+        self.options = options
+        self._local = threading.local()
+        self._all: weakref.WeakSet[psycopg.Connection[Any]] = weakref.WeakSet()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, psycopg.AsyncConnection[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._lock = threading.Lock()
+
+    def here(self) -> psycopg.Connection[Any]:
+        """This thread's, opened anew where it was lost."""
+        found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
+        if found is None or found.closed:
+            found = self._local.connection = psycopg.connect(self.conninfo, autocommit=True, **self.options)
+            with self._lock:
+                self._all.add(found)
+        return found
+
+    async def of_loop(self) -> psycopg.AsyncConnection[Any]:
+        """This event loop's."""
+        loop = asyncio.get_running_loop()
+        found = self._loops.get(loop)
+        if found is None or found.closed:
+            found = self._loops[loop] = await psycopg.AsyncConnection.connect(
+                self.conninfo, autocommit=True, **self.options
+            )
+        return found
+
+    async def close_loop(self) -> None:
+        """Closes this event loop's."""
+        found = self._loops.pop(asyncio.get_running_loop(), None)
+        if found is not None:
+            await found.close()
+
+    def close(self) -> None:
+        """Closes this thread's."""
+        found = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if found is not None:
+            found.close()
+
+    def close_all(self) -> None:
+        """Closes those of all threads."""
+        with self._lock:
+            for each in list(self._all):
+                each.close()
+        self._local.connection = None
+
+
+class Run:
+    """The transaction of a task, begun when it is first used: a function that does nothing in the database costs one round trip, its
+    task's end."""
+
+    __slots__ = ("app", "begun", "connection", "ending", "tenant")
+
+    def __init__(self, app: App, tenant: str | None) -> None:
+        self.app = app
+        self.tenant = tenant
+        self.begun = False
+        self.connection: psycopg.Connection[Any] | None = None
+        #: tq_finish, sent together with COMMIT
+        self.ending: Call | None = None
+
+    def begin(self) -> psycopg.Connection[Any]:
+        """The connection, in the transaction."""
+        connection = self.connection
+        if connection is None:
+            connection = self.connection = self.app.connections.here()
+        if not self.begun:
+            path = ""
+            if self.tenant is not None:
+                path = "; SET LOCAL search_path TO " + ", ".join(
+                    quote(each) for each in self.app.search_path(self.tenant)
+                )
+            connection.execute("BEGIN" + path, prepare=False)
+            self.begun = True
+        return connection
+
+    def commit(self) -> None:
+        """Sends the end of the task, if there is one, and COMMIT. Raises `ConnectionLost` where nobody knows whether it was done."""
+        if not self.begun:
+            if self.ending is not None:
+                self._alone(self.ending)
+            return
+        connection = self.connection
+        assert connection is not None
+        if self.ending is None:
+            self._commit(connection)
+            return
+        if pq.version() < 140000:
+            connection.execute(self.ending.sql, self.ending.params)
+            self._commit(connection)
+            return
+        try:
+            with connection.pipeline():
+                connection.execute(self.ending.sql, self.ending.params)
+                connection.execute("COMMIT")
+        except psycopg.OperationalError as error:
+            raise self._lost(connection, error) or error from None
+        self.begun = False
+
+    def _alone(self, call: Call) -> None:
+        connection = self.app.connections.here()
+        try:
+            connection.execute(call.sql, call.params)
+        except psycopg.OperationalError as error:
+            raise self._lost(connection, error) or error from None
+
+    def _commit(self, connection: psycopg.Connection[Any]) -> None:
+        try:
+            cursor = connection.execute("COMMIT")
+        except psycopg.OperationalError as error:
+            raise self._lost(connection, error) or error from None
+        self.begun = False
+        if cursor.statusmessage == "ROLLBACK":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction had failed before, and was rolled back")
+
+    @staticmethod
+    def _lost(connection: psycopg.Connection[Any], error: psycopg.Error) -> ConnectionLost | None:
+        if not connection.closed and error.sqlstate is not None:
+            return None
+        made = ConnectionLost(
+            "the connection was lost while the transaction was being committed",
+            detail=f"{error}".strip(),
+            hint="Whether it was committed the server knows: nothing is repeated here.",
+        )
+        made.__cause__ = error
+        return made
+
+    def rollback(self) -> None:
+        """Takes everything back; of a connection that is lost the server has."""
+        connection, begun = self.connection, self.begun
+        self.begun = False
+        if not begun or connection is None or connection.closed:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.OperationalError:
+            connection.close()
