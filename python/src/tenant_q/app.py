@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import psycopg
 
 from . import errors
 from .calls import FIND_EXTENSION, PROTOCOL, Call, Calls, many_literal
-from .connections import Connections, Run, rows_of
+from .connections import Connections, Inside, Run, rows_of
 from .context import Taken
 from .middleware import Enqueue, around_enqueue
 from .options import CallOptions
@@ -35,7 +35,8 @@ class App:
     """Tasks of one database.
 
     database: where it is, as libpq takes it; None = libpq's environment variables
-    tenant: the schema that tasks are enqueued in: a name, a function that returns one, or None: the first one of search_path
+    tenant: the schema that tasks are enqueued in: a name, a function that returns one, or None: the first one of
+    search_path
     shared: whether handlers are declared for all tenants, where the task doesn't say
     middleware: around enqueuing and running (`tenant_q.middleware`)
     schema: where the extension is; None = is looked up
@@ -71,6 +72,7 @@ class App:
         self._own: ContextVar[Any] = ContextVar("tenant_q.connection", default=None)
         self._run: ContextVar[Run | None] = ContextVar("tenant_q.run", default=None)
         self._tenant: ContextVar[str | None] = ContextVar("tenant_q.tenant", default=None)
+        self._inside: ContextVar[Any] = ContextVar("tenant_q.inside", default=None)
         self._entered: ContextVar[bool] = ContextVar("tenant_q.entered", default=False)
         self._immediate: ContextVar[Callable[[Enqueue], Result] | None] = ContextVar("tenant_q.immediate", default=None)
         self._loops = threading.local()
@@ -88,7 +90,8 @@ class App:
         if found is None:
             raise errors.NoApp(
                 "there is no App that could do this",
-                hint="Make one, app = App('postgresql://…'), before tasks are enqueued; with Django: INSTALLED_APPS += ['tenant_q.django'].",
+                hint="Make one, app = App('postgresql://…'), before tasks are enqueued; with Django:"
+                " INSTALLED_APPS += ['tenant_q.django'].",
             )
         return found
 
@@ -103,7 +106,8 @@ class App:
 
     def task(self, function: Callable[..., Any] | None = None, /, **words: Any) -> Any:
         """`@task`, of this App: `@app.task`, or `@app.task(queue='mail')`."""
-        return task(**words, app=self)(function) if function is not None else task(**words, app=self)
+        make: Callable[..., Any] = task(app=self, **words)
+        return make if function is None else make(function)
 
     def load_tasks(self) -> None:
         """Imports what has tasks."""
@@ -139,29 +143,33 @@ class App:
     # The database. What another framework's connections need is overridden from here…
 
     def execute(self, sql: str, params: Sequence[Any] | None = None) -> list[Any]:
-        """A statement in the caller's connection and transaction: its rows. In a task that is the task's transaction, with its tenant
-        first on search_path; elsewhere a connection of this thread's in autocommit, or that of `using`."""
+        """A statement in the caller's connection and transaction: its rows. In a task that is the task's transaction,
+        with its tenant first on search_path; elsewhere a connection of this thread's in autocommit, or that of
+        `using`."""
         own = self._own.get()
         if own is not None:
             return rows_of(own, sql, params)
         run = self._run.get()
         if run is not None:
             return rows_of(run.begin(), sql, params)
+        inside = self._inside.get()
         if self._entered.get():  # in a task with atomic=False: a transaction of its own
             with self.atomic():
                 return self.execute(sql, params)
+        if inside is not None:
+            return rows_of(inside, sql, params)
         return rows_of(self.connections.here(), sql, params)
 
     async def aexecute(self, sql: str, params: Sequence[Any] | None = None) -> list[Any]:
         """`execute` from a coroutine."""
         own = self._own.get()
         if isinstance(own, psycopg.AsyncConnection):
-            cursor = await own.execute(sql, params)  # type: ignore[arg-type]
+            cursor = await own.execute(sql, params)
             return await cursor.fetchall() if cursor.description is not None else []
-        if own is not None or self._run.get() is not None or self._entered.get():
+        if own is not None or any(each.get() for each in (self._run, self._entered, self._inside)):
             return self.execute(sql, params)
         connection = await self.connections.of_loop()
-        cursor = await connection.execute(sql, params)  # type: ignore[arg-type]
+        cursor = await connection.execute(sql, params)
         return await cursor.fetchall() if cursor.description is not None else []
 
     def connection(self) -> Any:
@@ -181,8 +189,8 @@ class App:
 
     @contextmanager
     def using(self, connection: Any) -> Iterator[None]:
-        """Enqueues by a connection of one's own in the block, in its transaction: psycopg 3's (an AsyncConnection for the a… calls),
-        or psycopg2's."""
+        """Enqueues by a connection of one's own in the block, in its transaction: psycopg 3's (an AsyncConnection for
+        the a… calls), or psycopg2's."""
         token = self._own.set(connection)
         try:
             yield
@@ -207,18 +215,15 @@ class App:
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
-        """A transaction: in a worker, that in which the function and the end of its task are one. In another one a savepoint."""
-        outer = self._run.get()
-        if outer is not None:
-            with outer.begin().transaction():
+        """A transaction: in a worker, that in which the function and the end of its task are one. In another one a
+        savepoint."""
+        outer, own, inside = self._run.get(), self._own.get(), self._inside.get()
+        if outer is not None or own is not None:
+            with self._savepoint(own if outer is None else outer.begin()):
                 yield
             return
-        own = self._own.get()
-        if own is not None:
-            with own.transaction():
-                yield
-            return
-        run = Run(self, self._tenant.get())
+        tenant = self._tenant.get()
+        run = Run(self, tenant) if inside is None else Inside(self, tenant, inside)
         token = self._run.set(run)
         try:
             try:
@@ -227,32 +232,84 @@ class App:
             except BaseException:
                 run.rollback()
                 raise
-        except psycopg.Error as error:
-            if run.ending is not None and errors.sqlstate_of(error) == "TQ007":
+        except Exception as error:
+            if errors.sqlstate_of(error) == "TQ007" and not isinstance(error, errors.TenantQError):
                 raise errors.translate(error) or error from error
             raise
         finally:
             self._run.reset(token)
 
+    @staticmethod
+    @contextmanager
+    def _savepoint(connection: Any) -> Iterator[None]:
+        """A transaction of a connection, or where it is in one a savepoint."""
+        if hasattr(connection, "transaction"):  # psycopg 3
+            with connection.transaction():
+                yield
+            return
+        if connection.get_transaction_status() == 0 and not connection.autocommit:
+            with connection:
+                yield
+            return
+        idle = connection.get_transaction_status() == 0
+        begin, commit, rollback = (
+            ("BEGIN", "COMMIT", "ROLLBACK")
+            if idle
+            else (
+                "SAVEPOINT tenant_q_atomic",
+                "RELEASE SAVEPOINT tenant_q_atomic",
+                "ROLLBACK TO SAVEPOINT tenant_q_atomic",
+            )
+        )
+        rows_of(connection, begin, None)
+        try:
+            yield
+        except BaseException:
+            rows_of(connection, rollback, None)
+            raise
+        rows_of(connection, commit, None)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """For tests: in the block tasks run inside of the transaction that is open here, a savepoint each. Where none
+        is open, in one that is committed at the end of the block."""
+        outer, own = self._run.get(), self._own.get()
+        if outer is None and own is None:
+            with self.atomic(), self.inside():
+                yield
+            return
+        connection = own if outer is None else outer.begin()
+        path = rows_of(connection, "SELECT pg_catalog.current_setting('search_path')", None)
+        tokens = self._inside.set(connection), self._run.set(None), self._own.set(None)
+        try:
+            yield
+        finally:
+            self._own.reset(tokens[2])
+            self._run.reset(tokens[1])
+            self._inside.reset(tokens[0])
+        rows_of(connection, "SELECT pg_catalog.set_config('search_path', %s, true)", [_tuple(path[0])[0]])
+
     def finish(self, claim: str, result: str | None) -> None:
-        """Ends the task in the open transaction of `atomic`: the last thing done in it. result is JSON text. Raises `ClaimLost`, here
-        or when the transaction ends."""
+        """Ends the task in the open transaction of `atomic`: the last thing done in it. result is JSON text. Raises
+        `ClaimLost`, here or when the transaction ends."""
         run = self._run.get()
         call = self.calls.finish(claim, result)
         if run is None:
             self.run(call)
         else:
-            run.ending = call
+            run.finish(call)
 
     def say(self, make: Callable[[Calls], Call]) -> list[Any]:
-        """A call of a worker's that belongs to no transaction (progress, give_up, release): outside of the task's where none is begun."""
+        """A call of a worker's that belongs to no transaction (progress, give_up, release): outside of the task's where
+        none is begun."""
         call = make(self.calls)
         run = self._run.get()
         try:
             if run is not None and run.begun:
                 return rows_of(run.begin(), call.sql, call.params)
-            return rows_of(self.connections.here(), call.sql, call.params)
-        except psycopg.Error as error:
+            inside = self._inside.get()
+            return rows_of(self.connections.here() if inside is None else inside, call.sql, call.params)
+        except Exception as error:
             raise errors.translate(error) or error from error
 
     def close_connections(self) -> None:
@@ -264,9 +321,7 @@ class App:
         runner = getattr(self._loops, "runner", None)
         if runner is None:
             runner = self._loops.runner = asyncio.Runner()
-        import contextvars
-
-        found: T = runner.run(function(*args, **kwargs), context=contextvars.copy_context())
+        found: T = runner.run(function(*args, **kwargs), context=copy_context())
         return found
 
     def close_loop(self) -> None:
@@ -452,8 +507,8 @@ class App:
     # Declaring.
 
     def sync(self, *, check: bool = False, prune: bool = False, tenant: str | None = None) -> int:
-        """Declares the tasks and schedules of this process to the server; how many were new or changed. check: only tells how many
-        would be. prune: what it has declared before, and isn't there any more, goes."""
+        """Declares the tasks and schedules of this process to the server; how many were new or changed. check: only
+        tells how many would be. prune: what it has declared before, and isn't there any more, goes."""
         from .declare import sync
 
         return sync(self, check=check, prune=prune, tenant=tenant)

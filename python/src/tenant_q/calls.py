@@ -1,8 +1,9 @@
 """The SQL of every call of the extension, in one place.
 
-A `Calls` is bound to the schema that the extension is in: names are qualified, so that nothing in a tenant's schema can stand in
-their place. Each method returns a `Call`, text and parameters, for cursors of psycopg 3 and of psycopg2 alike: documents travel as
-JSON text and are cast, and what comes back in more than one plain value comes as one JSON document a row.
+A `Calls` is bound to the schema that the extension is in: names are qualified, so that nothing in a tenant's schema can
+stand in their place. Each method returns a `Call`, text and parameters, for cursors of psycopg 3 and of psycopg2 alike:
+documents travel as JSON text and are cast, and what comes back in more than one plain value comes as one JSON document
+a row.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ PROTOCOL = 1
 
 #: the schema of the extension; no row = it isn't installed
 FIND_EXTENSION = (
-    "SELECT n.nspname, e.extversion FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-    " WHERE e.extname = 'tenant_q'"
+    "SELECT n.nspname, e.extversion FROM pg_catalog.pg_extension e"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'tenant_q'"
 )
 
 
@@ -203,7 +204,8 @@ class Calls:
     def iterate(self, handler: str, args: Sequence[str], chunk: int, task: str | None, tenant: str | None) -> Call:
         """tq_async_iter. One value: the flow's id."""
         return Call(
-            f"SELECT {self.at}tq_async_iter(%s::text, ARRAY(SELECT x FROM pg_catalog.jsonb_array_elements(%s::jsonb) AS x),"
+            f"SELECT {self.at}tq_async_iter(%s::text,"
+            " ARRAY(SELECT x FROM pg_catalog.jsonb_array_elements(%s::jsonb) AS x),"
             " %s::integer, %s::jsonb, %s::text)",
             [handler, "[" + ",".join(args) + "]", chunk, task, tenant],
         )

@@ -1,7 +1,8 @@
 """Python values as JSON, and back by annotation.
 
-`encode` makes of a value what `json` can write, by the annotation it stands under: dates and times as ISO 8601, decimals, UUIDs and
-intervals as text, enums by their value, dataclasses as objects. `decode` makes of a document what the annotation says. What can't
+`encode` makes of a value what `json` can write, by the annotation it stands under: dates and times as ISO 8601,
+decimals, UUIDs and intervals as text, enums by their value, dataclasses as objects. `decode` makes of a document what
+the annotation says. What can't
 come back as it was is refused where it is handed over: `CannotTravel`.
 """
 
@@ -203,7 +204,7 @@ def _encode_other(value: Any, hint: Any, where: str) -> Any:
         if hint is not bytes:
             raise CannotTravel(
                 f"{where} is bytes, and nothing says that it is to be bytes again",
-                hint="Annotate the parameter with bytes; or keep large things in a table or a file, and pass where they are.",
+                hint="Annotate the parameter with bytes; or keep large things in a table, and pass where they are.",
             )
         return "\\x" + bytes(value).hex()
     if hasattr(value, "model_dump") and hasattr(type(value), "model_validate"):
@@ -234,7 +235,8 @@ def _encode_dict(value: dict[Any, Any], hint: Any, where: str) -> dict[str, Any]
 
 
 def _encode_fields(value: Any, names: list[str], where: str) -> dict[str, Any]:
-    hints = _hints(type(value))
+    kind: Any = type(value)
+    hints = _hints(kind)
     return {name: encode(getattr(value, name), hints.get(name, Any), f"{where}.{name}") for name in names}
 
 
@@ -272,7 +274,8 @@ def _refused(value: Any, where: str) -> CannotTravel:
         return CannotTravel(f"{where} is an iterator ({name})", hint="Pass a list.")
     return CannotTravel(
         f"{where} is of the type {name}, which JSON doesn't have",
-        hint="Pass text, numbers, booleans, None, dates and times, decimals, UUIDs, enums, dataclasses, and lists, tuples and dicts of these.",
+        hint="Pass text, numbers, booleans, None, dates and times, decimals, UUIDs, enums, dataclasses,"
+        " and lists, tuples and dicts of these.",
     )
 
 
@@ -327,7 +330,8 @@ def _decode_union(value: Any, options: tuple[Any, ...], hint: Any, where: str) -
     rest = [bare(each) for each in options if bare(each) is not type(None)]
     if len(rest) == 1:
         return decode(value, rest[0], where)
-    # What is of one of the types as it stands is that; else the first that takes it. Text is taken by everything, so it comes last.
+    # What is of one of the types as it stands is that; else the first that takes it. Text is taken by everything, so it
+    # comes last.
     for each in rest:
         if isinstance(each, type) and type(value) is each and each is not str:
             return value
@@ -390,6 +394,10 @@ def _to_datetime(value: Any) -> datetime:
     return found
 
 
+def _to_time(value: Any) -> time:
+    return time.fromisoformat(value)
+
+
 def _to_bytes(value: Any) -> bytes:
     if not value.startswith("\\x"):
         raise ValueError("bytes are written as \\x and hexadecimal digits")
@@ -409,9 +417,9 @@ _SIMPLE: dict[Any, collections.abc.Callable[[Any], Any]] = {
     Decimal: _to_decimal,
     date: _to_date,
     datetime: _to_datetime,
-    time: lambda value: time.fromisoformat(value),
+    time: _to_time,
     timedelta: _to_timedelta,
-    UUID: lambda value: UUID(value),
+    UUID: UUID,
 }
 
 
@@ -520,7 +528,8 @@ for _names, _length in (
 
 
 def iso_duration(value: timedelta) -> str:
-    """A length of time as ISO 8601 writes it, exact to the microsecond: -P1DT2H0M0.5S is written with one sign in front of all."""
+    """A length of time as ISO 8601 writes it, exact to the microsecond: -P1DT2H0M0.5S is written with one sign in front
+    of all."""
     sign, value = ("-", -value) if value < timedelta(0) else ("", value)
     minutes, seconds = divmod(value.seconds, 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,8 +1,10 @@
-"""The connections of an `App` with psycopg 3: one a thread, or the caller's own; and the transaction in which a task runs."""
+"""The connections of an `App` with psycopg 3: one a thread, or the caller's own; and the transaction in which a task
+runs."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import weakref
 from collections.abc import Sequence
@@ -17,11 +19,12 @@ from .errors import ConnectionLost
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["Connections", "Run", "rows_of"]
+__all__ = ["Connections", "Inside", "Run", "rows_of"]
 
 
 def rows_of(connection: Any, sql: str, params: Sequence[Any] | None) -> list[Any]:
-    """A statement on a connection of psycopg 3 or psycopg2: its rows, as tuples or whatever the connection makes of them."""
+    """A statement on a connection of psycopg 3 or psycopg2: its rows, as tuples or whatever the connection makes of
+    them."""
     cursor = connection.cursor()
     try:
         cursor.execute(sql, params)
@@ -84,8 +87,8 @@ class Connections:
 
 
 class Run:
-    """The transaction of a task, begun when it is first used: a function that does nothing in the database costs one round trip, its
-    task's end."""
+    """The transaction of a task, begun when it is first used: a function that does nothing in the database costs one
+    round trip, its task's end."""
 
     __slots__ = ("app", "begun", "connection", "ending", "tenant")
 
@@ -113,7 +116,8 @@ class Run:
         return connection
 
     def commit(self) -> None:
-        """Sends the end of the task, if there is one, and COMMIT. Raises `ConnectionLost` where nobody knows whether it was done."""
+        """Sends the end of the task, if there is one, and COMMIT. Raises `ConnectionLost` where nobody knows whether it
+        was done."""
         if not self.begun:
             if self.ending is not None:
                 self._alone(self.ending)
@@ -163,6 +167,10 @@ class Run:
         made.__cause__ = error
         return made
 
+    def finish(self, call: Call) -> None:
+        """The end of the task: kept for `commit`."""
+        self.ending = call
+
     def rollback(self) -> None:
         """Takes everything back; of a connection that is lost the server has."""
         connection, begun = self.connection, self.begun
@@ -173,3 +181,43 @@ class Run:
             connection.execute("ROLLBACK")
         except psycopg.OperationalError:
             connection.close()
+
+
+class Inside(Run):
+    """A task's transaction inside of another one: a savepoint, for tests that roll everything back."""
+
+    __slots__ = ("name",)
+
+    _count = itertools.count()
+
+    def __init__(self, app: App, tenant: str | None, connection: Any) -> None:
+        super().__init__(app, tenant)
+        self.connection = connection
+        self.name = f"tenant_q_{next(self._count)}"
+
+    def _do(self, sql: str, params: Sequence[Any] | None = None) -> list[Any]:
+        return rows_of(self.connection, sql, params)
+
+    def begin(self) -> Any:
+        if not self.begun:
+            self._do(f"SAVEPOINT {self.name}")
+            self.begun = True
+            if self.tenant is not None:
+                path = ", ".join(quote(each) for each in self.app.search_path(self.tenant))
+                self._do(f"SET LOCAL search_path TO {path}")
+        return self.connection
+
+    def finish(self, call: Call) -> None:
+        self.begin()
+        self._do(call.sql, call.params)
+
+    def commit(self) -> None:
+        if self.begun:
+            self._do(f"RELEASE SAVEPOINT {self.name}")
+            self.begun = False
+
+    def rollback(self) -> None:
+        if self.begun:
+            self._do(f"ROLLBACK TO SAVEPOINT {self.name}")
+            self._do(f"RELEASE SAVEPOINT {self.name}")
+            self.begun = False

@@ -26,7 +26,8 @@ def _moment(value: Any) -> datetime | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A task that a worker has taken: a row of tq_take. What it says is input, as from a form: the tenant's owner may have written it."""
+    """A task that a worker has taken: a row of tq_take. What it says is input, as from a form: the tenant's owner may
+    have written it."""
 
     claim: str
     tenant: str
@@ -98,7 +99,8 @@ class Context:
 
     @classmethod
     def outside(cls, app: App, handler: str) -> Context:
-        """One for a function that is called as a function, outside of a worker: it has no claim, and commit() only commits."""
+        """One for a function that is called as a function, outside of a worker: it has no claim, and commit() only
+        commits."""
         return cls(app, Taken(claim="", tenant=app.current_tenant() or "", id=str(uuid4()), handler=handler))
 
     @property
@@ -171,7 +173,8 @@ class Context:
             self.app.say(lambda calls: calls.progress(fraction, text, self.taken.claim))
 
     def retry(self, delay: Length | None = None, message: str | None = None, *, count: bool = True) -> NoReturn:
-        """Ends this attempt: its effects roll back, and the task is tried again. count=False puts it off without an attempt."""
+        """Ends this attempt: its effects roll back, and the task is tried again. count=False puts it off without an
+        attempt."""
         raise Retry(delay, message, count=count)
 
     def fail(self, message: str) -> NoReturn:
@@ -180,8 +183,9 @@ class Context:
 
     @contextmanager
     def commit(self, result: Any = None) -> Iterator[Committing]:
-        """For atomic=False: a transaction in which effects and the end of the task go together. What comes after it is not part of the
-        task any more. The result may be set in the block: `with ctx.commit() as end: end.result = …`."""
+        """For atomic=False: a transaction in which effects and the end of the task go together. What comes after it is
+        not part of the task any more. The result may be set in the block: `with ctx.commit() as end: end.result =
+        …`."""
         if self.committed:
             raise NotReady("the task has been committed already", hint="Call commit() once, last.")
         if self.committing or self.app.in_run():

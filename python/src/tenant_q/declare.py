@@ -45,11 +45,11 @@ def schedules_everywhere(app: App) -> list[Schedule]:
 
 
 def sync(app: App, *, check: bool = False, prune: bool = False, tenant: str | None = None) -> int:
-    """Declares it all: handlers of all tenants once; handlers and schedules of a tenant in `tenant`, or the App's current one. How
-    many were new or changed. check: only tells how many would be.
+    """Declares it all: handlers of all tenants once; handlers and schedules of a tenant in `tenant`, or the App's
+    current one. How many were new or changed. check: only tells how many would be.
 
-    Where the App has no tenant, nothing of a tenant's own is declared, unless there is something that would have to be: then the
-    server says which schema that is, the first one of search_path.
+    Where the App has no tenant, nothing of a tenant's own is declared, unless there is something that would have to be:
+    then the server says which schema that is, the first one of search_path.
     """
     changed = 0
     try:
@@ -75,6 +75,7 @@ def _declare(app: App, prune: bool, tenant: str | None) -> int:
 
 
 def _everywhere(app: App, schedule: Schedule) -> int:
-    """tq_schedule_all has no "as it is already": replacing a definition by the same one changes nothing in any tenant, but is written."""
+    """tq_schedule_all has no "as it is already": replacing a definition by the same one changes nothing in any tenant,
+    but is written."""
     app.run(app.calls.schedule({**schedule.document(), "on_conflict": "replace"}, everywhere=True))
     return 0

@@ -1,7 +1,8 @@
 """Every exception that the package raises, and which SQLSTATE of the server becomes which.
 
-All are `TenantQError`. What came from the server keeps `sqlstate`, `detail` and `hint`; what the package itself refuses has them where
-they say something. `str()` of an error is its message, its detail and its hint: what happened, about what, and what to do.
+All are `TenantQError`. What came from the server keeps `sqlstate`, `detail` and `hint`; what the package itself refuses
+has them where they say something. `str()` of an error is its message, its detail and its hint: what happened, about
+what, and what to do.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class TenantQError(Exception):
         return "\n".join(parts)
 
 
-# What is wrong with the code or with what it is given: found before anything is sent, or by the server before anything is written.
+# What is wrong with the code or with what it is given: found before anything is sent, or by the server before anything
+# is written.
 
 
 class DoesNotFit(TenantQError, ValueError):
@@ -173,7 +175,7 @@ class StillNeeded(TenantQError, ValueError):
 class TaskFailed(TenantQError):
     """The task that was asked for hasn't ended well (TQ002). `error` is its error as a document."""
 
-    #: message, class, traceback, sqlstate … of the task's error
+    #: message, class, context (the traceback), sqlstate … of the task's error
     error: dict[str, Any] | None = None
     #: failed, cancelled, expired or quarantined
     state: str | None = None
@@ -234,7 +236,8 @@ class Fail(Exception):
 
 
 class Cancelled(BaseException):
-    """Raised in a task that was cancelled, or whose time is over, where it asks by `check()`. No `Exception`, so that nothing swallows it."""
+    """Raised in a task that was cancelled, or whose time is over, where it asks by `check()`. No `Exception`, so that
+    nothing swallows it."""
 
     def __init__(self, what: str = "cancel") -> None:
         super().__init__({"cancel": "the task was cancelled", "timeout": "the task's time is over"}.get(what, what))
@@ -242,7 +245,8 @@ class Cancelled(BaseException):
         self.what = what
 
 
-#: SQLSTATE of an error of one of the extension's functions → its class. Of what isn't here the first two characters decide, then `DoesNotFit`.
+#: SQLSTATE of an error of one of the extension's functions → its class. Of what isn't here the first two characters
+#: decide, then `DoesNotFit`.
 by_sqlstate: dict[str, type[TenantQError]] = {
     "TQ002": TaskFailed,
     "TQ004": DependencyFailed,
@@ -275,7 +279,8 @@ by_sqlstate: dict[str, type[TenantQError]] = {
 
 
 def sqlstate_of(error: BaseException) -> str | None:
-    """The SQLSTATE of a driver's error, of psycopg 3 or psycopg2, or of the one that a wrapper (Django's) was raised from."""
+    """The SQLSTATE of a driver's error, of psycopg 3 or psycopg2, or of the one that a wrapper (Django's) was raised
+    from."""
     for found in _chain(error):
         state = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
         if isinstance(state, str):
@@ -300,7 +305,8 @@ def driver_error(error: BaseException) -> BaseException | None:
 
 
 def translate(error: BaseException) -> TenantQError | None:
-    """What the package raises for a driver's error of a call of its own; None = the error itself is what there is to say."""
+    """What the package raises for a driver's error of a call of its own; None = the error itself is what there is to
+    say."""
     found = driver_error(error)
     state = sqlstate_of(error) if found is not None else None
     if found is None or state is None:
@@ -311,12 +317,6 @@ def translate(error: BaseException) -> TenantQError | None:
     diag: Any = found.diag  # type: ignore[attr-defined]
     message = diag.message_primary or str(found)
     hint = diag.message_hint
-    if kind is NotInstalled:
-        hint = hint if "argument types" not in (hint or "") else None
-        hint = (
-            "CREATE EXTENSION tenant_q in this database, or ALTER EXTENSION tenant_q UPDATE where it is older than this package."
-            if not hint
-            else hint
-        )
-    made = kind(message, sqlstate=state, detail=diag.message_detail, hint=hint)
-    return made
+    if kind is NotInstalled:  # PostgreSQL's own hint is about casts
+        hint = "CREATE EXTENSION tenant_q in this database; where it is an older one, ALTER EXTENSION tenant_q UPDATE."
+    return kind(message, sqlstate=state, detail=diag.message_detail, hint=hint)

@@ -1,7 +1,8 @@
 """One task that was taken, to its end: what a worker's child does with each, and what tests do.
 
-The function and tq_finish are one transaction. What fails is rolled back first, and then given up, in a transaction of its own that
-has written nothing. A claim that is gone (TQ007) is somebody else's: everything rolls back, and nothing more is said. Where the
+The function and tq_finish are one transaction. What fails is rolled back first, and then given up, in a transaction of
+its own that has written nothing. A claim that is gone (TQ007) is somebody else's: everything rolls back, and nothing
+more is said. Where the
 connection is lost during COMMIT nothing is repeated: the server knows.
 """
 
@@ -14,7 +15,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,7 +58,8 @@ class Outcome:
     retrying, failed: the attempt has failed, and is or isn't followed by another one
     released: it went back to the queue, uncounted
     lost: the claim was gone: nothing of it stands
-    unknown: the connection was lost while it was being committed, or before the failure could be told; whoever holds the claim may
+    unknown: the connection was lost while it was being committed, or before the failure could be told; whoever holds
+    the claim may
     tq_release it: where it was committed that says TQ007 and changes nothing
     """
 
@@ -68,6 +70,8 @@ class Outcome:
     error: dict[str, Any] | None = None
     #: seconds
     duration: float = 0.0
+    #: what the function has raised, here in this process
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 def execute(
@@ -75,7 +79,8 @@ def execute(
 ) -> Outcome:
     """Runs a taken task, and says how it ended. Never raises but `KeyboardInterrupt`, after giving the task back.
 
-    context: one that was made before, so that a worker can `tell` it of a cancel; on_start: gets it when the function is about to run
+    context: one that was made before, so that a worker can `tell` it of a cancel; on_start: gets it when the function
+    is about to run
     """
     context = context or Context(app, taken)
     with app.enter(taken):
@@ -103,7 +108,7 @@ def execute_here(
         outcome = Outcome("done", duration=time.monotonic() - begin)
     except BaseException as raised:
         error = raised
-        outcome = _ended_badly(app, task, taken, context, raised, begin)
+        outcome = replace(_ended_badly(app, task, taken, context, raised, begin), exception=raised)
         if isinstance(raised, KeyboardInterrupt):
             raise
     if app.middleware:
@@ -210,7 +215,8 @@ def _tell(
 
 
 def _is_final(task: Task[..., Any] | None, error: BaseException) -> bool:
-    """Whether what the task declares, or what the error is, excludes another attempt, beyond what the policy says by name."""
+    """Whether what the task declares, or what the error is, excludes another attempt, beyond what the policy says by
+    name."""
     if isinstance(error, (ArgumentsDoNotFit, CannotTravel)) and task is not None and _is_ours(error):
         return True
     if task is None:

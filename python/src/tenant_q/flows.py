@@ -1,5 +1,6 @@
-"""Flows: tasks that belong together, as one. A chain runs one after the other, a group beside each other, an iteration calls one task
-for many arguments. A member may be a flow itself, to any depth; the flow's result is the list of its members' results.
+"""Flows: tasks that belong together, as one. A chain runs one after the other, a group beside each other, an iteration
+calls one task for many arguments. A member may be a flow itself, to any depth; the flow's result is the list of its
+members' results.
 
     chain(fetch.s("eur"), convert.s(), store.s(), pass_result=True).enqueue()
     group(render.s(n) for n in range(10)).options(on_success=bind_pages).enqueue()
@@ -51,8 +52,8 @@ class Flow:
     handler: str = ""
 
     def options(self, **words: Any) -> Any:
-        """The same flow, of which this is said: id, name, group_id, meta, save, result_ttl, on_success, on_failure, hook, unique_key,
-        on_conflict, allow_failure; other words of tq_async are defaults of its members."""
+        """The same flow, of which this is said: id, name, group_id, meta, save, result_ttl, on_success, on_failure,
+        hook, unique_key, on_conflict, allow_failure; other words of tq_async are defaults of its members."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.said = CallOptions.of(**words).over(self.said)
@@ -239,17 +240,17 @@ def chain(*steps: Any, pass_result: bool = False, on_step_failure: str = "stop",
     words: as of `Flow.options`
     """
     made = Chain(_all(steps), pass_result=pass_result, on_step_failure=on_step_failure)
-    return made.options(**words) if words else made  # type: ignore[no-any-return]
+    return made.options(**words) if words else made
 
 
 def group(*members: Any, **words: Any) -> Group:
     """Tasks that run beside each other: `group(a.s(1), a.s(2))`, or of one iterable. words: as of `Flow.options`."""
     made = Group(_all(members))
-    return made.options(**words) if words else made  # type: ignore[no-any-return]
+    return made.options(**words) if words else made
 
 
 def iterate(of: Task[..., Any], calls: Iterable[Any], *, chunk: int = 1, **words: Any) -> Iteration:
-    """One task for each of many arguments, a tuple, a dict or a single one each; chunk: how many of them one task works off, in one
-    transaction. words: as of `Flow.options`."""
+    """One task for each of many arguments, a tuple, a dict or a single one each; chunk: how many of them one task works
+    off, in one transaction. words: as of `Flow.options`."""
     made = Iteration(of, calls, chunk=chunk, said=of.said)
-    return made.options(**words) if words else made  # type: ignore[no-any-return]
+    return made.options(**words) if words else made

@@ -1,7 +1,7 @@
 """Code around enqueuing and around running: for tracing, error reports, logs.
 
-A middleware is an object with any of the methods of `Middleware`. `App(middleware=[…])`, or `app.middleware.append(…)`; the first one is
-the outermost.
+A middleware is an object with any of the methods of `Middleware`. `App(middleware=[…])`, or `app.middleware.append(…)`;
+the first one is the outermost.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["Enqueue", "Middleware", "around_enqueue", "around_run", "tell_end"]
 
 @dataclass(slots=True)
 class Enqueue:
-    """A task that is about to be enqueued. `words` are tq_async's, and may be changed, as may `meta`, which travels with the task and
-    is its `context.meta`: the place for trace headers."""
+    """A task that is about to be enqueued. `words` are tq_async's, and may be changed, as may `meta`, which travels
+    with the task and is its `context.meta`: the place for trace headers."""
 
     task: Task[..., Any]
     args: Any

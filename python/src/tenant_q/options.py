@@ -1,4 +1,5 @@
-"""What may be said of a task: when it is declared (`TaskOptions`, words of tq_register) and when it is enqueued (`CallOptions`, words of tq_async).
+"""What may be said of a task: when it is declared (`TaskOptions`, words of tq_register) and when it is enqueued
+(`CallOptions`, words of tq_async).
 
 Lengths of time are seconds, timedeltas, or PostgreSQL's words ('5 minutes', '1 month').
 """
@@ -24,7 +25,8 @@ ErrorNames: TypeAlias = "type[BaseException] | str | Iterable[type[BaseException
 
 
 def class_name(kind: type[BaseException]) -> str:
-    """How an exception's class is called in retry_on, never_on and in a task's error: module.qualname, of built-in ones the name alone."""
+    """How an exception's class is called in retry_on, never_on and in a task's error: module.qualname, of built-in ones
+    the name alone."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -111,7 +113,7 @@ def _moment(word: str, value: Any) -> str:
         if value.utcoffset() is None:
             raise NaiveDatetime(
                 f"{word} is a datetime without a time zone: {value.isoformat()}",
-                hint="Pass one that is aware: datetime.now(timezone.utc) + …, or django.utils.timezone.now() + …; or delay.",
+                hint="Pass one that is aware: datetime.now(timezone.utc), django.utils.timezone.now(); or delay.",
             )
         return value.isoformat()
     if isinstance(value, str):
@@ -224,7 +226,8 @@ class CallOptions:
 
     @classmethod
     def of(cls, **words: Any) -> CallOptions:
-        """Of Python's words; raises `InvalidOption`. queue_name, run_after and group are other names of queue, run_at and group_id."""
+        """Of Python's words; raises `InvalidOption`. queue_name, run_after and group are other names of queue, run_at
+        and group_id."""
         values: dict[str, Any] = {}
         for word, value in words.items():
             found = call_word(word)
@@ -269,8 +272,9 @@ Key: TypeAlias = "str | Callable[..., str | None]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOptions:
-    """What a declaration says: of the handler (words of tq_register), of each of its tasks (lock, limit_key, unique_key …: words of
-    tq_async that enqueuing in Python adds), and how its function is run (atomic, takes_context, retry_if)."""
+    """What a declaration says: of the handler (words of tq_register), of each of its tasks (lock, limit_key, unique_key
+    …: words of tq_async that enqueuing in Python adds), and how its function is run (atomic, takes_context,
+    retry_if)."""
 
     queue: str | None = None
     priority: int | None = None

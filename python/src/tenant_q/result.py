@@ -186,7 +186,7 @@ class Result:
                 f"the task {self.id} is neither waiting nor kept",
                 sqlstate="P0002",
                 detail=f"It was looked for in the tenant {self.tenant}." if self.tenant else None,
-                hint="It was never committed there, or its result was let go: result_ttl and save say how long it is kept.",
+                hint="It was never committed there, or its result was let go: result_ttl and save say how long.",
             )
         return row
 
@@ -201,7 +201,8 @@ class Result:
 
     @property
     def state(self) -> str:
-        """deferred, delayed, queued, running, retrying, held; of finished ones done, failed, cancelled, expired, quarantined."""
+        """deferred, delayed, queued, running, retrying, held; of finished ones done, failed, cancelled, expired,
+        quarantined."""
         return self.fetch().state
 
     @property
@@ -216,7 +217,7 @@ class Result:
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """Its last error: message, class, traceback, sqlstate …"""
+        """Its last error: message, class, context (its traceback), sqlstate …"""
         return self.fetch().error
 
     @property
@@ -256,8 +257,8 @@ class Result:
     # Its end.
 
     def wait(self, timeout: float | timedelta | None = None) -> TaskRow:
-        """Waits for its end; None = for ever. Raises `ResultTimeout`, `TaskNotKept`; and `NotReady` inside a task, or where the very
-        transaction has enqueued it."""
+        """Waits for its end; None = for ever. Raises `ResultTimeout`, `TaskNotKept`; and `NotReady` inside a task, or
+        where the very transaction has enqueued it."""
         until = _until(timeout)
         while True:
             left = _left(until)
@@ -268,7 +269,8 @@ class Result:
                 raise self._late(row, timeout)
 
     async def await_(self, timeout: float | timedelta | None = None) -> TaskRow:
-        """`wait` from a coroutine: it asks again and again, less often as time goes by, and keeps no connection meanwhile."""
+        """`wait` from a coroutine: it asks again and again, less often as time goes by, and keeps no connection
+        meanwhile."""
         until = _until(timeout)
         pause = 0.01
         while True:
@@ -336,7 +338,8 @@ class Result:
     # Doing something to it.
 
     def cancel(self, *, running: bool = True) -> bool:
-        """Cancels it; False = there is nothing to cancel. running: one that runs is interrupted, and its effects roll back."""
+        """Cancels it; False = there is nothing to cancel. running: one that runs is interrupted, and its effects roll
+        back."""
         return bool(self.app.value(self.app.calls.cancel(self.id, running, self.tenant)))
 
     async def acancel(self, *, running: bool = True) -> bool:

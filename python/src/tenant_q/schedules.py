@@ -28,8 +28,9 @@ F = TypeVar("F", bound=Task[..., Any])
 _LENGTHS = ("deadline", "jitter", "stagger")
 _MOMENTS = ("start_at", "until")
 _WORDS = (
-    "tz", "start_at", "until", "repeats", "catch_up", "catch_up_limit", "deadline", "overlap", "jitter", "month_end", "day_and",
-    "time_arg", "only_if", "active_hours", "after", "after_outcome", "enabled", "tags", "description", "tenants", "stagger",
+    "tz", "start_at", "until", "repeats", "catch_up", "catch_up_limit", "deadline", "overlap", "jitter", "month_end",
+    "day_and", "time_arg", "only_if", "active_hours", "after", "after_outcome", "enabled", "tags", "description",
+    "tenants", "stagger",
 )  # fmt: skip
 
 _declared: dict[str, Schedule] = {}
@@ -44,8 +45,8 @@ class Schedule:
     args: what it is called with: a tuple, a dict, or the single argument
     task: what is said of each of its tasks, words of tq_async
     everywhere: one for all tenants (tq_schedule_all), which `tenants` and `stagger` go with
-    words: tz, start_at, until, repeats, catch_up, catch_up_limit, deadline, overlap, jitter, month_end, day_and, time_arg, only_if,
-    active_hours, after, after_outcome, enabled, tags, description: as tq_schedule has them
+    words: tz, start_at, until, repeats, catch_up, catch_up_limit, deadline, overlap, jitter, month_end, day_and,
+    time_arg, only_if, active_hours, after, after_outcome, enabled, tags, description: as tq_schedule has them
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Schedule:
 def schedule(
     rule: str, *args: Any, name: str | None = None, everywhere: bool = False, **words: Any
 ) -> Callable[[F], F]:
-    """Above `@task`: the task is called at each fire time of the rule, with these arguments. name: None = the task's. words: as of
-    `Schedule`."""
+    """Above `@task`: the task is called at each fire time of the rule, with these arguments. name: None = the task's.
+    words: as of `Schedule`."""
 
     def put(of: F) -> F:
         if not isinstance(of, Task):

@@ -1,7 +1,9 @@
-"""What a function takes: declared to the server as `params`, bound to arguments at the call, and given back to the function in the worker.
+"""What a function takes: declared to the server as `params`, bound to arguments at the call, and given back to the
+function in the worker.
 
-A task's arguments travel as an object by the parameters' names. A function with `*args` or `**kwargs` declares no `params`: its
-arguments travel as an array where all are positional, else as an object, in which "*" holds what `*args` got.
+A task's arguments travel as an object by the parameters' names. A function with `*args` or `**kwargs` declares no
+`params`: its arguments travel as an array where all are positional, else as an object, in which "*" holds what `*args`
+got.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ class TaskSignature:
     __slots__ = (
         "_order",
         "_positional",
-        "_rest",
         "any_keyword",
         "any_positional",
         "context",
@@ -40,7 +41,8 @@ class TaskSignature:
         "params",
         "result_hint",
         "signature",
-    )  # fmt: skip
+        "whole",
+    )
 
     def __init__(self, function: Callable[..., Any], name: str, *, takes_context: bool = False) -> None:
         self.name = name
@@ -64,8 +66,20 @@ class TaskSignature:
         self.null_means_default: set[str] = set()
         #: as tq_register takes them; None = any document
         self.params: list[dict[str, Any]] | None = None
+        #: the one parameter that gets the document as it is
+        self.whole: str | None = None
         if self.any_positional is None and self.any_keyword is None:
-            self.params = [self._declared(p) for p in self.parameters.values()]
+            self._declare([self._declared(p) for p in self.parameters.values()])
+
+    def _declare(self, params: list[dict[str, Any]]) -> None:
+        """To a handler of one parameter of the type jsonb the server gives the document as it is, an object too. What
+        None would be there can't be told from no arguments, so a default of another value leaves it undeclared."""
+        if len(params) == 1 and params[0]["type"] == "jsonb":
+            if params[0].get("default") is not None:
+                return
+            params[0]["default"] = None
+            self.whole = params[0]["name"]
+        self.params = params
 
     def _declared(self, parameter: Parameter) -> dict[str, Any]:
         hint = self.hints[parameter.name]
@@ -86,17 +100,18 @@ class TaskSignature:
         later = self._order[self._order.index(parameter.name) + 1 :]
         return all(
             self.parameters[name].default is not Parameter.empty
-            or (codec.is_optional(self.hints[name])
-            and self.hints[name] is not Any)
+            or (codec.is_optional(self.hints[name]) and self.hints[name] is not Any)
             for name in later
         )
 
     # At the call.
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, partial: bool = False) -> Any:
-        """The document for these arguments: an object by name, or what `*args` takes as an array; None where there are none.
+        """The document for these arguments: an object by name, or what `*args` takes as an array, or the value of the
+        one parameter of any type; None where there are none.
 
-        partial: some may be missing (a step of a chain gets them from the step before). Raises `ArgumentsDoNotFit`, `CannotTravel`.
+        partial: some may be missing (a step of a chain gets them from the step before). Raises `ArgumentsDoNotFit`,
+        `CannotTravel`.
         """
         if not args and not kwargs and not self.parameters:
             return None
@@ -109,6 +124,8 @@ class TaskSignature:
         given = bound.arguments
         if self.params is None:
             return self._open_document(args, kwargs, given)
+        if self.whole is not None:
+            return self._encode(self.whole, given[self.whole]) if self.whole in given else None
         return {name: self._encode(name, value) for name, value in given.items()}
 
     def _shown(self) -> str:
@@ -151,7 +168,8 @@ class TaskSignature:
     # In the worker.
 
     def unpack(self, document: Any) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments that a document stands for, by annotation: what the function is called with. Raises `ArgumentsDoNotFit`."""
+        """The arguments that a document stands for, by annotation: what the function is called with. Raises
+        `ArgumentsDoNotFit`."""
         if self.params is not None and type(document) is dict:
             return self._by_name(document)
         if document is None:
@@ -190,7 +208,7 @@ class TaskSignature:
                 raise ArgumentsDoNotFit(
                     f"{self.name} has no parameter {name}",
                     detail=f"It takes {self._shown()}.",
-                    hint="It was enqueued for another version of the function: give the parameter a default before it goes.",
+                    hint="It was enqueued for another version of the function, or by somebody who doesn't know it.",
                 )
         return args, kwargs
 
@@ -230,7 +248,8 @@ class TaskSignature:
         return None if value is None else codec.dumps(value, self.result_hint, f"the result of {self.name}")
 
     def decode_result(self, value: Any) -> Any:
-        """What the return annotation says of a result; where it doesn't fit (an older version's), the document as it is."""
+        """What the return annotation says of a result; where it doesn't fit (an older version's), the document as it
+        is."""
         try:
             return codec.decode(value, self.result_hint)
         except ArgumentsDoNotFit:

@@ -1,6 +1,7 @@
 """Tasks: functions that are enqueued instead of called.
 
-`@task` makes a `Task` of a function and puts it into the registry under `module.qualname`, or the name that it is given. Which `App`
+`@task` makes a `Task` of a function and puts it into the registry under `module.qualname`, or the name that it is
+given. Which `App`
 enqueues it is found when that is done: the one that it was made by (`@app.task`), else `App.current()`.
 """
 
@@ -114,8 +115,8 @@ def _module_of(function: Callable[..., Any]) -> str:
 class Task(Generic[P, R]):
     """A function that can be enqueued.
 
-    `task(…)` calls it here; `task.enqueue(…)` lets a worker call it. `task.options(delay=60)` is the same task with something said of
-    the next enqueuing.
+    `task(…)` calls it here; `task.enqueue(…)` lets a worker call it. `task.options(delay=60)` is the same task with
+    something said of the next enqueuing.
     """
 
     def __init__(
@@ -173,8 +174,8 @@ class Task(Generic[P, R]):
     # What is said of the next enqueuing.
 
     def options(self, **words: Any) -> Task[P, R]:
-        """The same task, of whose next enqueuing this is said: the words of tq_async (delay, run_at, priority, queue, lock, unique_key,
-        depends_on, on_success, meta, id, tenant …). Raises `InvalidOption`."""
+        """The same task, of whose next enqueuing this is said: the words of tq_async (delay, run_at, priority, queue,
+        lock, unique_key, depends_on, on_success, meta, id, tenant …). Raises `InvalidOption`."""
         return self._with(CallOptions.of(**words).over(self.said))
 
     def using(
@@ -197,8 +198,8 @@ class Task(Generic[P, R]):
     # Enqueuing.
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Enqueues a call with these arguments, in the caller's transaction. Raises `ArgumentsDoNotFit`, `CannotTravel`, and what the
-        server says; then nothing is enqueued."""
+        """Enqueues a call with these arguments, in the caller's transaction. Raises `ArgumentsDoNotFit`,
+        `CannotTravel`, and what the server says; then nothing is enqueued."""
         return self.app.enqueue(self, self.signature.bind(args, kwargs), self.call_options(args, kwargs))
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Result:
@@ -206,7 +207,8 @@ class Task(Generic[P, R]):
         return await self.app.aenqueue(self, self.signature.bind(args, kwargs), self.call_options(args, kwargs))
 
     def enqueue_many(self, calls: Iterable[Any]) -> list[Result]:
-        """Enqueues a call for each of the arguments, all or none, in one statement. Each is a tuple of positional arguments, a dict of
+        """Enqueues a call for each of the arguments, all or none, in one statement. Each is a tuple of positional
+        arguments, a dict of
         named ones, or anything else: the single argument."""
         return self.app.enqueue_many(self, [self.member_of(each) for each in calls])
 
@@ -217,14 +219,15 @@ class Task(Generic[P, R]):
     def enqueue_all(
         self, *args: Any, tenants: Iterable[str] | None = None, stagger: Any = None, **kwargs: Any
     ) -> Fanout:
-        """Enqueues one call in each of these tenants, or in all, exactly once each: tq_async_all. What a parameter of the function
-        called tenants or stagger is to get is passed by position."""
+        """Enqueues one call in each of these tenants, or in all, exactly once each: tq_async_all. What a parameter of
+        the function called tenants or stagger is to get is passed by position."""
         return self.app.enqueue_all(
             self, self.signature.bind(args, kwargs), self.call_options(args, kwargs), tenants=tenants, stagger=stagger
         )
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """The call for later: a member of a chain or a group. Of a step that gets the result of the step before something may be missing."""
+        """The call for later: a member of a chain or a group. Of a step that gets the result of the step before
+        something may be missing."""
         return Signature(self, args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
@@ -333,7 +336,8 @@ class Signature:
         return f"{self.task.name}({', '.join(given)})"
 
 
-# The decorator. Its overloads are for type checkers: what enqueue() takes is what the function takes, without the context.
+# The decorator. Its overloads are for type checkers: what enqueue() takes is what the function takes, without the
+# context.
 
 
 @overload
@@ -352,13 +356,14 @@ def task(
     """Makes a task of a function: `@task`, or `@task(queue='mail', max_attempts=5, retry_on=(TimeoutError,))`.
 
     name: of the handler; None = module.qualname
-    queue (or queue_name), priority, timeout, max_attempts, retry (`Backoff` or seconds), expires, max_running, rate, save, result_ttl,
+    queue (or queue_name), priority, timeout, max_attempts, retry (`Backoff` or seconds), expires, max_running, rate,
+    save, result_ttl,
     run_as, aliases: as tq_register has them
-    retry_on, never_on: only these errors are tried again; these are not: classes (and what is derived from them), names of classes,
-    SQLSTATEs, or first characters of these
+    retry_on, never_on: only these errors are tried again; these are not: classes (and what is derived from them), names
+    of classes, SQLSTATEs, or first characters of these
     retry_if: a function of the exception; False = it is not tried again
-    lock, limit_key, unique_key: as tq_async has them; with {parameter} in the text for an argument, or a function of the arguments.
-    Of tasks that Python enqueues, schedules declared in code included; SQL says them itself
+    lock, limit_key, unique_key: as tq_async has them; with {parameter} in the text for an argument, or a function of
+    the arguments. Of tasks that Python enqueues, schedules declared in code included; SQL says them itself
     unique_until, on_conflict, on_success, on_failure, hook: the same
     shared: the handler is one of all tenants; None = as the App says
     atomic: True = the function and the end of its task are one transaction; False = `context.commit()` says when
