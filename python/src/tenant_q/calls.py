@@ -252,6 +252,18 @@ class Calls:
         name = "tq_schedule_all" if everywhere else "tq_schedule"
         return Call(f"SELECT {self.at}{name}({parts})", params)
 
+    def alter_schedule(
+        self, name: str, words: Mapping[str, Any], reset: Iterable[str] = (), tenant: str | None = None
+    ) -> Call:
+        """tq_alter_schedule; words that are None stay as they are, those in reset go back to what is inherited."""
+        given = {word: value for word, value in words.items() if value is not None}
+        more = "".join(f", {word} => %s::{_SCHEDULE_CASTS.get(word, 'text')}" for word in given)
+        params = [many_literal(v) if _SCHEDULE_CASTS.get(w) == "jsonb" else v for w, v in given.items()]
+        return Call(
+            f"SELECT {self.at}tq_alter_schedule(%s::text, reset => %s::text[], tenant => %s::text{more})",
+            [name, list(reset), tenant, *params],
+        )
+
     def unschedule(self, name: str, tenant: str | None, everywhere: bool = False) -> Call:
         """tq_unschedule, or tq_unschedule_all. One value: whether there was one."""
         if everywhere:
@@ -360,6 +372,7 @@ class Calls:
 _SCHEDULE_CASTS = {
     "args": "jsonb",
     "start_at": "timestamptz",
+    "next_run": "timestamptz",
     "until": "timestamptz",
     "repeats": "integer",
     "catch_up_limit": "integer",

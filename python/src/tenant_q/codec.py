@@ -261,7 +261,7 @@ def _refused(value: Any, where: str) -> CannotTravel:
         return ModelCannotTravel(
             f"{where} is an instance of the model {name}",
             detail="When the task runs its row may have changed, or be gone.",
-            hint=f"Pass its key, {where}.pk, and get the row in the task.",
+            hint=f"Pass its key, {where.rsplit(' ', 1)[-1]}.pk, and get the row in the task.",
         )
     if hasattr(value, "model") and hasattr(value, "query"):
         return ModelCannotTravel(
@@ -330,12 +330,12 @@ def _decode_union(value: Any, options: tuple[Any, ...], hint: Any, where: str) -
     rest = [bare(each) for each in options if bare(each) is not type(None)]
     if len(rest) == 1:
         return decode(value, rest[0], where)
-    # What is of one of the types as it stands is that; else the first that takes it. Text is taken by everything, so it
-    # comes last.
-    for each in rest:
-        if isinstance(each, type) and type(value) is each and each is not str:
-            return value
-    for each in sorted(rest, key=lambda each: each is str):
+    # What is of one of the types as it stands is that. Text may stand for a date or a UUID, so it is text where it is
+    # none of these.
+    if type(value) is not str and any(type(value) is each for each in rest):
+        return value
+    rank: dict[Any, int] = {str: 1, int: 2, float: 2, bool: 2} if type(value) is str else {str: 1}
+    for each in sorted(rest, key=lambda each: rank.get(each, 0) if isinstance(each, type) else 0):
         try:
             return decode(value, each, where)
         except ArgumentsDoNotFit:

@@ -132,7 +132,7 @@ class TaskSignature:
         return str(self.signature.replace(return_annotation=inspect.Signature.empty))
 
     def _encode(self, name: str, value: Any) -> Any:
-        where = f"argument {name} of {self.name}"
+        where = f"{self.name}: argument {name}"
         if value is None and name in self.null_means_default and self.parameters[name].default is not None:
             raise CannotTravel(
                 f"{where} is None, which can't be told from its being left out",
@@ -145,22 +145,20 @@ class TaskSignature:
             names = [*self._positional]
             hint = self.hints.get(self.any_positional, Any) if self.any_positional else Any
             return [
-                codec.encode(
-                    value, self.hints[names[n]] if n < len(names) else hint, f"argument {n + 1} of {self.name}"
-                )
+                codec.encode(value, self.hints[names[n]] if n < len(names) else hint, f"{self.name}: argument {n + 1}")
                 for n, value in enumerate(args)
             ]
         out: dict[str, Any] = {}
         for name, value in given.items():
             if name == self.any_positional:
                 hint = self.hints[name]
-                out[REST] = [codec.encode(each, hint, f"an argument of {self.name}") for each in value]
+                out[REST] = [codec.encode(each, hint, f"{self.name}: argument {self.any_positional}") for each in value]
             elif name == self.any_keyword:
                 hint = self.hints[name]
                 for key, each in value.items():
                     if key in out or key == REST:
                         raise ArgumentsDoNotFit(f"{self.name}: {key} is given twice")
-                    out[key] = codec.encode(each, hint, f"argument {key} of {self.name}")
+                    out[key] = codec.encode(each, hint, f"{self.name}: argument {key}")
             else:
                 out[name] = self._encode(name, value)
         return out
@@ -198,7 +196,7 @@ class TaskSignature:
                     )
                 value = None if parameter.default is Parameter.empty else parameter.default
             else:
-                value = codec.decode(value, self.hints[name], f"argument {name} of {self.name}")
+                value = codec.decode(value, self.hints[name], f"{self.name}: argument {name}")
             if parameter.kind is Parameter.KEYWORD_ONLY or gap:
                 kwargs[name] = value
             else:
@@ -217,22 +215,22 @@ class TaskSignature:
             names = self._positional
             hint = self.hints.get(self.any_positional, Any) if self.any_positional else Any
             return [
-                codec.decode(
-                    value, self.hints[names[n]] if n < len(names) else hint, f"argument {n + 1} of {self.name}"
-                )
+                codec.decode(value, self.hints[names[n]] if n < len(names) else hint, f"{self.name}: argument {n + 1}")
                 for n, value in enumerate(document)
             ], {}
         rest = document.get(REST)
         hint = self.hints.get(self.any_positional, Any) if self.any_positional else Any
         extra = (
-            [codec.decode(each, hint, f"an argument of {self.name}") for each in rest] if isinstance(rest, list) else []
+            [codec.decode(each, hint, f"{self.name}: argument {self.any_positional}") for each in rest]
+            if isinstance(rest, list)
+            else []
         )
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         other = self.hints.get(self.any_keyword, Any) if self.any_keyword else Any
         for name, value in document.items():
             if name != REST:
-                kwargs[name] = codec.decode(value, self.hints.get(name, other), f"argument {name} of {self.name}")
+                kwargs[name] = codec.decode(value, self.hints.get(name, other), f"{self.name}: argument {name}")
         for name in self._positional:
             only = self.parameters[name].kind is Parameter.POSITIONAL_ONLY
             if name in kwargs and (extra or only):
@@ -245,7 +243,7 @@ class TaskSignature:
 
     def encode_result(self, value: Any) -> str | None:
         """The JSON text of what the function has returned; None of None."""
-        return None if value is None else codec.dumps(value, self.result_hint, f"the result of {self.name}")
+        return None if value is None else codec.dumps(value, self.result_hint, f"{self.name}: result")
 
     def decode_result(self, value: Any) -> Any:
         """What the return annotation says of a result; where it doesn't fit (an older version's), the document as it
