@@ -253,7 +253,7 @@ class Calls:
         return Call(f"SELECT {self.at}{name}({parts})", params)
 
     def alter_schedule(
-        self, name: str, words: Mapping[str, Any], reset: Iterable[str] = (), tenant: str | None = None
+        self, name: str, words: Mapping[str, Any], tenant: str | None = None, reset: Iterable[str] = ()
     ) -> Call:
         """tq_alter_schedule; words that are None stay as they are, those in reset go back to what is inherited."""
         given = {word: value for word, value in words.items() if value is not None}
