@@ -30,7 +30,18 @@ from ..result import Result, TaskRow
 from ..signature import REST, TaskSignature
 from ..task import Task, registry, task
 
-__all__ = ["CALL", "Call", "allow", "arguments_of", "call", "call_options", "name_of", "resolve", "return_value"]
+__all__ = [
+    "CALL",
+    "Again",
+    "Call",
+    "allow",
+    "arguments_of",
+    "call",
+    "call_options",
+    "name_of",
+    "resolve",
+    "return_value",
+]
 
 #: the handler's name
 CALL = "tenant_q.call"
@@ -173,6 +184,14 @@ class Call:
         if time_arg is not None:
             self.document["time_arg"] = time_arg
 
+    @classmethod
+    def of_document(cls, document: dict[str, Any]) -> Call:
+        """Of what a task of `tenant_q.call` has as its arguments."""
+        made = object.__new__(cls)
+        made.name = str(document["function"])
+        made.task, made.document, made.always = call, document, CallOptions.of(name=made.name)
+        return made
+
     def enqueue(self, **words: Any) -> Result:
         """Enqueues it; words as of `Task.options`."""
         return self.task.app.enqueue(self.task, self.document, call_options(words, self.always))
@@ -199,6 +218,14 @@ def arguments_of(function: str, args: Any) -> tuple[list[Any], dict[str, Any]]:
     return signature.unpack(args) if signature is not None else (list(args or ()), {})
 
 
+class Again:
+    """What a function may return to say that it is to be called again."""
+
+    def error(self, attempt: int) -> Exception:
+        """What is raised in its place."""
+        raise NotImplementedError
+
+
 def _run(function: str, args: Any = None, time_arg: str | None = None) -> Any:
     """Calls the function, which must be one that tasks may call; time_arg: its parameter that gets the fire time of the schedule."""
     target = resolve(function)
@@ -208,8 +235,12 @@ def _run(function: str, args: Any = None, time_arg: str | None = None) -> Any:
         args = {**args, time_arg: here.scheduled_for.isoformat()}
     positional, named = arguments_of(function, args)
     if inspect.iscoroutinefunction(target):
-        return (here.app if here is not None else App.current()).run_async(target, *positional, **named)
-    return target(*positional, **named)
+        value = (here.app if here is not None else App.current()).run_async(target, *positional, **named)
+    else:
+        value = target(*positional, **named)
+    if isinstance(value, Again):
+        raise value.error(here.attempt if here is not None else 1)
+    return value
 
 
 #: the task of the handler `tenant_q.call`
