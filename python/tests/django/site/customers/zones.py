@@ -1,0 +1,2 @@
+def language_of(tenant):
+    return getattr(tenant, "language", "")
