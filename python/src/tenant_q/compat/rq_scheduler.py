@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..app import App
@@ -156,7 +156,7 @@ class Scheduler:
             **words,
         }
         app.run(app.calls.schedule(given))
-        if start is not None and start < datetime.now(timezone.utc) - timedelta(seconds=1):
+        if start is not None and start < datetime.now(UTC) - timedelta(seconds=1):
             set_next_run(app, name, start.isoformat(), app.current_tenant())
         return next(iter(self._rows(name)))
 
@@ -190,7 +190,7 @@ class Scheduler:
     ) -> list[Any]:
         """The schedules; until: those that fire by then, a moment, or a length of time from now."""
         if isinstance(until, (int, timedelta)):
-            until = datetime.now(timezone.utc) + (until if isinstance(until, timedelta) else timedelta(seconds=until))
+            until = datetime.now(UTC) + (until if isinstance(until, timedelta) else timedelta(seconds=until))
         found = [
             each
             for each in self._rows()

@@ -11,7 +11,7 @@ from .queue import Queue, _known
 __all__ = ["job"]
 
 
-class job:  # noqa: N801 RQ's name
+class job:
     """`@job('mail', timeout=60)`: the function has `delay()` and `enqueue()`, which enqueue a call of it."""
 
     queue_class = Queue
