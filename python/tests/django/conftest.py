@@ -31,7 +31,7 @@ def site() -> Iterator[None]:
     if not os.environ.get("PGHOST"):
         pytest.fail("these tests need a server with tenant_q: set PGHOST, PGPORT, PGUSER and PGDATABASE", pytrace=False)
     with _server() as server:
-        if not server.execute("SELECT FROM pg_roles WHERE rolname = 'site'").fetchone():
+        if not server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'site'").fetchone():
             server.execute("CREATE ROLE site LOGIN CREATEDB")
         server.execute(f"CREATE DATABASE {DATABASE} OWNER site")
     with psycopg.connect(dbname=DATABASE, autocommit=True) as inside:
@@ -71,10 +71,11 @@ def _tenant(name: str) -> Iterator[Any]:
     from shop import jobs, tasks
     from shop.models import Order
 
-    tenant = Client.objects.get(schema_name=name)
+    tenant, before = Client.objects.get(schema_name=name), connection.schema_name
     with tenant:
         yield tenant
-    assert connection.schema_name == "public"
+        assert connection.schema_name == name, "a test has left another tenant behind"
+    assert connection.schema_name == before
     with tenant, connection.cursor() as cursor:
         Order.objects.all().delete()
         cursor.execute("DELETE FROM tq_task; DELETE FROM tq_result")

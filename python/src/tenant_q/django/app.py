@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import select
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -130,6 +131,15 @@ class DjangoApp(App):
 
     # The database.
 
+    def run(self, call: Call) -> list[tuple[Any, ...]]:
+        try:
+            return super().run(call)
+        except errors.UnknownTask as error:
+            found = re.match(r'handler "(.+)" is not registered', error.message)
+            if found and found[1] in self.registry:
+                error.hint = "manage.py tq_sync declares the tasks of this site in every tenant; so do migrations."
+            raise
+
     def execute(self, sql: str, params: Sequence[Any] | None = None) -> list[Any]:
         """A statement by Django's connection, in its transaction: its rows."""
         own = self._own.get()
@@ -225,7 +235,7 @@ class DjangoApp(App):
     def _locale(self, stack: ExitStack) -> None:
         zone, language = conf.get("TIME_ZONE"), conf.get("LANGUAGE")
         tenant = getattr(self._connection, "tenant", None)
-        stack.enter_context(timezone.override(_of_tenant(zone, tenant) if zone else None))
+        stack.enter_context(timezone.override((_of_tenant(zone, tenant) if zone else None) or None))
         stack.enter_context(
             translation.override((_of_tenant(language, tenant) if language else None) or settings.LANGUAGE_CODE)
         )
@@ -237,6 +247,8 @@ class DjangoApp(App):
         pooled = connection.settings_dict.get("OPTIONS", {}).get("pool")
         if connection.settings_dict.get("CONN_MAX_AGE") == 0 and not pooled:
             connection.close_at = None
+        if connection.connection is not None and _has_news(connection.connection):
+            connection.errors_occurred = True  # so that Django looks whether it can be used
         close_old_connections()
 
     def in_run(self) -> bool:
@@ -401,6 +413,14 @@ def _of_tenant(of: Any, tenant: Any) -> Any:
     if "." in of:
         return import_string(of)(tenant)
     return getattr(tenant, of, None)
+
+
+def _has_news(raw: Any) -> bool:
+    """Whether the server has said something that nobody has asked for: its end, mostly."""
+    try:
+        return bool(select.select([raw], [], [], 0)[0])
+    except (OSError, ValueError, psycopg.Error):
+        return True
 
 
 def _in_loop() -> bool:

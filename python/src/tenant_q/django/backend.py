@@ -2,7 +2,7 @@
 
 A function under Django's `@task` becomes a handler of its `module.qualname`. Besides Django's own words the decorator
 takes those of `tenant_q.task` (timeout, max_attempts, retry_on, lock, …) where Django passes them on: from 6.1, and in
-the package django-tasks.
+the package django-tasks. For all tasks of a backend its OPTIONS say them: `"OPTIONS": {"max_attempts": 1}`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class TenantTask(dj.DjangoTask):  # type: ignore[misc]
         handler_of(self)
 
 
-_WORDS = tuple(f.name for f in fields(TenantTask) if f.name not in {g.name for g in fields(dj.DjangoTask)})
+#: what a task may say beyond Django's words, and what it is where nothing is said
+_WORDS = {each.name: each.default for each in fields(TenantTask) if each.name not in {f.name for f in fields(dj.DjangoTask)}}
 
 
 class Signature(TaskSignature):
@@ -99,7 +100,8 @@ class OfDjango(Task[..., Any]):
     """The handler of a task of Django's."""
 
     def __init__(self, task: Any) -> None:
-        words = {word: getattr(task, word) for word in _WORDS if hasattr(task, word)}
+        words = {word: value for word, value in task.get_backend().options.items() if word in _WORDS}
+        words |= {word: getattr(task, word) for word in _WORDS if getattr(task, word, _WORDS[word]) != _WORDS[word]}
         declared = task_options(
             queue=_queue(task), priority=task.priority or None, takes_context=task.takes_context, **words
         )
@@ -184,14 +186,23 @@ class Backend(dj.BaseTaskBackend):  # type: ignore[misc]
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         from django.apps import apps
 
-        if apps.is_installed("tenant_q.django"):
-            return []
-        return [
-            checks.Error(
-                f"TASKS[{self.alias!r}] is tenant_q.django.Backend, and INSTALLED_APPS lacks 'tenant_q.django'.",
-                id="tenant_q.E004",
+        found: list[checks.CheckMessage] = []
+        if not apps.is_installed("tenant_q.django"):
+            found.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}] is tenant_q.django.Backend, and INSTALLED_APPS lacks 'tenant_q.django'.",
+                    id="tenant_q.E004",
+                )
             )
-        ]
+        for word in sorted(set(self.options) - set(_WORDS)):
+            found.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}]['OPTIONS'] has no {word!r}.",
+                    hint="There are: " + ", ".join(_WORDS) + ".",
+                    id="tenant_q.E006",
+                )
+            )
+        return found
 
     def _of_row(self, row: TaskRow, attempts: Sequence[Attempt], task: Any) -> Any:
         args, kwargs = _arguments(handler_of(task).signature, row.args, row.meta)

@@ -49,6 +49,13 @@ DATABASES = {
 
 TASKS = {
     "default": {"BACKEND": "tenant_q.django.Backend", "QUEUES": ["default", "mail"]},
+    "once": {"BACKEND": "tenant_q.django.Backend", "OPTIONS": {"max_attempts": 1}},
+    "twice": {"BACKEND": "tenant_q.django.Backend", "OPTIONS": {"max_attempts": 2, "retry": 0}},
     "any": {"BACKEND": "tenant_q.django.Backend", "QUEUES": []},
 }
-TENANT_Q = {"TIME_ZONE": "time_zone", "LANGUAGE": "customers.zones.language_of", **json.loads(os.environ.get("SITE_TASKS", "{}"))}
+TENANT_Q = {
+    "MODULES": ["tasks", "jobs"],
+    "TIME_ZONE": "time_zone",
+    "LANGUAGE": "customers.zones.language_of",
+    **json.loads(os.environ.get("SITE_TASKS", "{}")),
+}

@@ -26,22 +26,27 @@ def answer(one=1, two=2):
     return 40 + two
 
 
-@task
+@task(backend="once")
 def raises():
     raise ValueError("This task has failed")
 
 
-@task
+@task(backend="twice")
+def raises_twice():
+    raise ValueError("This task has failed")
+
+
+@task(backend="once")
 def exits():
     raise SystemExit("This task exits")
 
 
-@task
+@task(backend="once")
 def raises_odd():
     raise ValueError(ValueError("This task has failed"))
 
 
-@task
+@task(backend="once")
 def returns_odd():
     return lambda: None
 
