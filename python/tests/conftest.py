@@ -1,5 +1,5 @@
-"""What tests of all folders share: the server that libpq's environment variables (PGHOST, PGPORT, PGUSER, PGDATABASE) name, and tenants in
-it. Each test has tenants of its own, so that tests can run beside each other."""
+"""What tests of all folders share: the server that libpq's environment variables (PGHOST, PGPORT, PGUSER, PGDATABASE)
+name, and tenants in it. Each test has tenants of its own, so that tests can run beside each other."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+
 from tenant_q import App
 from tenant_q.context import Taken
 from tenant_q.task import Registry
@@ -57,7 +58,8 @@ def tenant(make_tenant: Callable[..., str]) -> str:
 
 @pytest.fixture
 def app(tenant: str) -> Iterator[App]:
-    """An App of this tenant, which is the current one in the test, with a registry of its own: `@app.task(name='…')`."""
+    """An App of this tenant, which is the current one in the test, with a registry of its own:
+    `@app.task(name='…')`."""
     made = App(tenant=tenant, registry=Registry())
     with made.active():
         yield made
@@ -67,8 +69,8 @@ def app(tenant: str) -> Iterator[App]:
 
 @pytest.fixture
 def take(app: App, tenant: str) -> Iterator[Callable[..., list[Taken]]]:
-    """Takes what is due in the tenant, by a session that lives as long as the test: take(n) → [Taken]. Its attribute `connection` is
-    that session's."""
+    """Takes what is due in the tenant, by a session that lives as long as the test: take(n) → [Taken]. Its attribute
+    `connection` is that session's."""
     connection = app.connect()
 
     def taken(n: int = 100, wait: str = "5 seconds") -> list[Taken]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
 import psycopg
+import psycopg.conninfo
 
 from . import errors
 from .calls import FIND_EXTENSION, PROTOCOL, Call, Calls, many_literal
@@ -111,8 +112,11 @@ class App:
 
     def load_tasks(self) -> None:
         """Imports what has tasks."""
+        from .schedules import prepare
+
         for module in self.modules:
             importlib.import_module(module)
+        prepare()
 
     # Which tenant.
 
@@ -330,6 +334,28 @@ class App:
         self._loops.runner = None
         if runner is not None:
             runner.close()
+
+    def interrupter(self) -> Callable[[], None]:
+        """A function that other threads may call: it cancels the statement that runs in this thread's connection, and
+        what `run_async` runs here."""
+        of_thread, loops = self.connections.of_thread(), self._loops.__dict__
+
+        def interrupt() -> None:
+            connection = of_thread.get("connection")
+            if connection is not None and not connection.closed:
+                connection.cancel()
+            runner = loops.get("runner")
+            if runner is not None:
+                loop = runner.get_loop()
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+
+        return interrupt
+
+    def worker_conninfo(self) -> str:
+        """Where the database is, for the worker's own connection."""
+        known = {each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults()}
+        options = {name: value for name, value in self.connections.options.items() if name in known}
+        return psycopg.conninfo.make_conninfo(self.connections.conninfo, **options)
 
     # …to here.
 

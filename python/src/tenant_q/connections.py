@@ -55,6 +55,10 @@ class Connections:
                 self._all.add(found)
         return found
 
+    def of_thread(self) -> dict[str, Any]:
+        """What this thread has, for other threads to look at: "connection", if there is one."""
+        return self._local.__dict__
+
     async def of_loop(self) -> psycopg.AsyncConnection[Any]:
         """This event loop's."""
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID, uuid4
 
 from . import codec
-from .errors import Cancelled, ClaimLost, Fail, NotReady, Retry
+from .errors import Cancelled, ClaimLost, ConnectionLost, Fail, NotReady, Retry
 from .options import Length
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Taken:
 
 _TAKEN = tuple(Taken.__dataclass_fields__)
 
+#: whether tasks run inside of a test's transaction: claims of tq_drain_take are known to nobody else
+_draining: ContextVar[bool] = ContextVar("tenant_q.draining", default=False)
 _current: ContextVar[Context | None] = ContextVar("tenant_q.current", default=None)
 
 
@@ -78,7 +80,7 @@ class Committing:
 class Context:
     """The task that runs."""
 
-    __slots__ = ("_news", "app", "committed", "committing", "encode_result", "lost", "taken", "unknown")
+    __slots__ = ("_news", "app", "committed", "committing", "encode_result", "running", "taken", "unsure")
 
     def __init__(self, app: App, taken: Taken) -> None:
         #: who runs it
@@ -89,10 +91,11 @@ class Context:
         self.committed = False
         #: whether commit() is at it
         self.committing = False
-        #: whether the server has said that the claim is gone
-        self.lost = False
-        #: whether the connection was lost during COMMIT
-        self.unknown = False
+        #: what commit() has raised where the claim was gone, or the connection lost during COMMIT: then nobody else
+        #: ends it
+        self.unsure: ClaimLost | ConnectionLost | None = None
+        #: whether the function is being called: only then may the task be interrupted
+        self.running = False
         #: how results become JSON text
         self.encode_result: Any = lambda value: None if value is None else codec.dumps(value, Any, "the result")
         self._news: str | None = None
@@ -168,7 +171,7 @@ class Context:
     def progress(self, fraction: float, note: Any = None) -> None:
         """How far it is, 0 to 1: seen in tq_running at once. note: up to 256 bytes."""
         self.check()
-        if self.taken.claim:
+        if self.taken.claim and not _draining.get():
             text = None if note is None else codec.dumps(note, Any, "note")
             self.app.say(lambda calls: calls.progress(fraction, text, self.taken.claim))
 
@@ -201,8 +204,8 @@ class Context:
                 if self.taken.claim:
                     self.app.finish(self.taken.claim, self.encode_result(end.result))
             self.committed = True
-        except ClaimLost:
-            self.lost = True
+        except (ClaimLost, ConnectionLost) as error:
+            self.unsure = error
             raise
         finally:
             self.committing = False

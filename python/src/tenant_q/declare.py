@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .calls import many_literal
-from .schedules import declared
+from .schedules import declared, prepare
 
 if TYPE_CHECKING:
     from .app import App
@@ -26,6 +26,7 @@ def is_shared(app: App, task: Task[..., Any]) -> bool:
 
 def documents(app: App) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is declared for all tenants at once, and what in each tenant."""
+    prepare()
     shared: list[dict[str, Any]] = []
     own: list[dict[str, Any]] = []
     for task in sorted(app.registry, key=lambda each: each.name):

@@ -8,6 +8,7 @@ connection is lost during COMMIT nothing is repeated: the server knows.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -47,7 +48,8 @@ log = logging.getLogger("tenant_q.tasks")
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}\Z")
-_LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8_000, 32_000
+# The server cuts texts off at 8 kB, which would be the end of a traceback.
+_LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8_000, 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def execute_here(
         _run(app, task, taken, context, calls)
         outcome = Outcome("done", duration=time.monotonic() - begin)
     except BaseException as raised:
+        raised = _interrupted(raised, context)
         error = raised
         outcome = replace(_ended_badly(app, task, taken, context, raised, begin), exception=raised)
         if isinstance(raised, KeyboardInterrupt):
@@ -117,6 +120,17 @@ def execute_here(
         except Exception:
             log.exception("a middleware failed after the end of %s %s", taken.handler, taken.id)
     return outcome
+
+
+def _interrupted(raised: BaseException, context: Context) -> BaseException:
+    """What an interruption of the worker's looks like to a coroutine or a statement is a `Cancelled` too."""
+    if context.news is None or isinstance(raised, Cancelled):
+        return raised
+    if isinstance(raised, asyncio.CancelledError) or sqlstate_of(raised) == "57014":
+        made = Cancelled(context.news)
+        made.__cause__ = raised
+        return made
+    return raised
 
 
 def _calls_of(task: Task[..., Any], taken: Taken) -> list[tuple[list[Any], dict[str, Any]]]:
@@ -137,8 +151,8 @@ def _run(
     result = _call(app, task, taken, context, calls)
     if context.committed:
         return
-    if context.lost:
-        raise ClaimLost("the claim was lost when the task was committed", sqlstate="TQ007")
+    if context.unsure is not None:
+        raise context.unsure
     with app.atomic():
         app.finish(taken.claim, result)
 
@@ -161,7 +175,12 @@ def _call_plain(
     for args, kwargs in calls:
         if task.declared.takes_context:
             args = [context, *args]  # noqa: PLW2901
-        value = app.run_async(task.function, *args, **kwargs) if task.is_async else task.function(*args, **kwargs)
+        context.check()
+        try:
+            context.running = True
+            value = app.run_async(task.function, *args, **kwargs) if task.is_async else task.function(*args, **kwargs)
+        finally:
+            context.running = False
         results.append(encode(value))
     if context.committed:
         return None
@@ -295,9 +314,16 @@ def _reported_class(error: BaseException, task: Task[..., Any] | None) -> str:
     if task is None:
         return name
     listed = task.errors_listed("retry_on")
-    if not listed or any(name.startswith(each if isinstance(each, str) else class_name(each)) for each in listed):
+    if not listed or any(_names(each, name) for each in listed):
         return name
     return next((class_name(each) for each in listed if isinstance(each, type) and isinstance(error, each)), name)
+
+
+def _names(listed: type[BaseException] | str, name: str) -> bool:
+    """As the server looks for a class in a policy's lists: by its name, or by what ends with a dot."""
+    if isinstance(listed, type):
+        return class_name(listed) == name
+    return listed == name or (listed.endswith(".") and name.startswith(listed))
 
 
 def _traceback(error: BaseException) -> str:
@@ -311,6 +337,8 @@ def _traceback(error: BaseException) -> str:
 def _plain(text: str, longest: int, *, keep_end: bool = False) -> str:
     """Text that PostgreSQL can keep."""
     text = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-    if len(text) <= longest:
+    data = text.encode()
+    if len(data) <= longest:
         return text
-    return "…" + text[-longest:] if keep_end else text[:longest] + "…"
+    kept = (data[-longest:] if keep_end else data[:longest]).decode(errors="ignore")
+    return "…" + kept if keep_end else kept + "…"

@@ -7,6 +7,7 @@ Lengths of time are seconds, timedeltas, or PostgreSQL's words ('5 minutes', '1 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from . import codec
-from .errors import InvalidOption, NaiveDatetime
+from .errors import InvalidOption, NaiveDatetime, Retry
 
 __all__ = ["Backoff", "CallOptions", "ErrorNames", "Length", "TaskOptions", "call_word", "class_name"]
 
@@ -24,10 +25,14 @@ Length: TypeAlias = "timedelta | int | float | str"
 ErrorNames: TypeAlias = "type[BaseException] | str | Iterable[type[BaseException] | str]"
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.]+")
+
+
 def class_name(kind: type[BaseException]) -> str:
     """How an exception's class is called in retry_on, never_on and in a task's error: module.qualname, of built-in ones
-    the name alone."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    the name alone; what can't be in a name there, such as <locals>, is _."""
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return name if _NAME.fullmatch(name) else re.sub(r"[^A-Za-z0-9_.]", "_", name)
 
 
 def error_classes(given: ErrorNames | None) -> tuple[type[BaseException] | str, ...]:
@@ -311,6 +316,9 @@ class TaskOptions:
             if names:
                 found = found if found is not None else Backoff().document()
                 found[name] = list(dict.fromkeys([*found.get(name, []), *names]))
+        if found is not None and found.get("retry_on"):
+            # Who raises Retry asks for another attempt whatever the list says.
+            found["retry_on"] = list(dict.fromkeys([*found["retry_on"], class_name(Retry)]))
         return found
 
     def listed(self, which: str) -> tuple[type[BaseException] | str, ...]:

@@ -21,7 +21,7 @@ from .task import Task, registry
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["Schedule", "declared", "schedule"]
+__all__ = ["Schedule", "before_declaring", "declared", "prepare", "schedule"]
 
 F = TypeVar("F", bound=Task[..., Any])
 
@@ -34,6 +34,16 @@ _WORDS = (
 )  # fmt: skip
 
 _declared: dict[str, Schedule] = {}
+
+#: what is still to be done before tasks and schedules are all there: called once each, when a worker loads tasks or
+#: `sync` declares
+before_declaring: list[Callable[[], None]] = []
+
+
+def prepare() -> None:
+    """Calls what is in `before_declaring`, once each, those included that they add."""
+    while before_declaring:
+        before_declaring.pop(0)()
 
 
 class Schedule:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired, Op
 from uuid import UUID
 
 import pytest
+
 from tenant_q import codec
 from tenant_q.errors import ArgumentsDoNotFit, CannotTravel, ModelCannotTravel, NaiveDatetime
 
@@ -248,13 +249,34 @@ def test_lengths_of_time_as_people_and_postgresql_write_them(text: str, seconds:
 @pytest.mark.parametrize(
     ("hint", "expected"),
     [
-        (int, "bigint"), (str, "text"), (float, "double precision"), (bool, "boolean"), (Decimal, "numeric"), (date, "date"),
-        (datetime, "timestamptz"), (time, "time"), (timedelta, "interval"), (UUID, "uuid"), (bytes, "bytea"), (int | None, "bigint"),
-        (Optional[str], "text"), (Any, "jsonb"), (dict, "jsonb"), (list[int], "jsonb"), (Line, "jsonb"), (Color, "text"),
-        (Level, "bigint"), (Money, "jsonb"), (int | str, "jsonb"), (Literal["a"], "text"), (Literal[1, 2], "bigint"),
-        (Literal[1, "a"], "jsonb"), (Cents, "bigint"), (Annotated[UUID, 1], "uuid"),
+        (int, "bigint"),
+        (str, "text"),
+        (float, "double precision"),
+        (bool, "boolean"),
+        (Decimal, "numeric"),
+        (date, "date"),
+        (datetime, "timestamptz"),
+        (time, "time"),
+        (timedelta, "interval"),
+        (UUID, "uuid"),
+        (bytes, "bytea"),
+        (int | None, "bigint"),
+        (Optional[str], "text"),
+        (Any, "jsonb"),
+        (dict, "jsonb"),
+        (list[int], "jsonb"),
+        (Line, "jsonb"),
+        (Color, "text"),
+        (Level, "bigint"),
+        (Money, "jsonb"),
+        (int | str, "jsonb"),
+        (Literal["a"], "text"),
+        (Literal[1, 2], "bigint"),
+        (Literal[1, "a"], "jsonb"),
+        (Cents, "bigint"),
+        (Annotated[UUID, 1], "uuid"),
         (Annotated[int, []], "bigint"),
     ],
-)  # fmt: skip
+)
 def test_types_of_parameters(hint: Any, expected: str) -> None:
     assert codec.pg_type(hint) == expected

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import psycopg2
 import pytest
+
 from tenant_q import App, Backoff, Context, Result, errors
 from tenant_q.task import Registry
 
@@ -75,7 +76,14 @@ def test_every_word_arrives(app: App, add: Any, db: psycopg.Connection, tenant: 
     ).enqueue(2)
     assert result.id == id
     row = row_of(db, tenant, id)
-    expected = {"name": "mine", "group_id": "g", "queue": "slow", "priority": 7, "max_attempts": 9, "meta": {"who": ["me"]}}
+    expected = {
+        "name": "mine",
+        "group_id": "g",
+        "queue": "slow",
+        "priority": 7,
+        "max_attempts": 9,
+        "meta": {"who": ["me"]},
+    }
     assert {word: row[word] for word in expected} == expected
     assert datetime.fromisoformat(row["run_at"]) == SOON
     raw = db.execute(f'SELECT to_jsonb(t) FROM "{tenant}".tq_task t WHERE id = %s', [id]).fetchone()[0]
@@ -280,7 +288,9 @@ def test_many_at_once(app: App, add: Any, db: psycopg.Connection, tenant: str) -
 
 
 def test_keys_that_arguments_decide(app: App, db: psycopg.Connection, tenant: str) -> None:
-    @app.task(name="sync", unique_key="sync-{customer}-{deep}", on_conflict="skip", lock=lambda customer, deep: f"c{customer}")
+    @app.task(
+        name="sync", unique_key="sync-{customer}-{deep}", on_conflict="skip", lock=lambda customer, deep: f"c{customer}"
+    )
     def sync(customer: int, deep: bool = False) -> None: ...
 
     app.sync()

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from tenant_q import App, Backoff, Cancelled, Context, Fail, Retry, current, errors
 from tenant_q.context import Taken
 from tenant_q.execute import Outcome, error_document, execute
@@ -100,7 +101,7 @@ def test_an_error_rolls_back_and_is_kept(app: App, take: Take, written: Any) -> 
     assert isinstance(outcome.exception, Declined)
     row = result.fetch()
     assert (row.state, row.error["message"]) == ("retrying", "card declined")
-    assert row.error["class"].endswith("test_an_error_rolls_back_and_is_kept.<locals>.Declined")
+    assert outcome.error["class"].endswith("test_an_error_rolls_back_and_is_kept._locals_.Declined")
     [attempt] = result.attempts()
     assert (attempt.attempt, attempt.message) == (1, "card declined")
     trace = outcome.error["traceback"]
@@ -113,7 +114,7 @@ def test_an_error_rolls_back_and_is_kept(app: App, take: Take, written: Any) -> 
 def test_the_last_attempt_fails_for_good(app: App, take: Take) -> None:
     @app.task(name="f", max_attempts=1)
     def f() -> None:
-        raise psycopg.errors.raise_exception("no such order")
+        raise psycopg.errors.RaiseException("no such order")
 
     app.sync()
     result = f.enqueue()
@@ -413,8 +414,9 @@ def test_a_connection_that_is_lost_in_commit_repeats_nothing(
         calls.append(x)
         if begun:
             write(far, x)
-        wire.deliver = deliver
-        wire.word = b"COMMIT" if begun else b"tq_finish"
+        if len(calls) == 1:
+            wire.deliver = deliver
+            wire.word = b"COMMIT" if begun else b"tq_finish"
         return x
 
     far.sync()
@@ -451,7 +453,7 @@ def test_a_connection_that_is_lost_before_is_a_failure(far: App, wire: Any, take
     [taken] = take(1)
     outcome = execute(far, taken)
     assert (outcome.kind, wire.cuts, written()) == ("retrying", 1, [])
-    assert result.error["class"] == "psycopg.OperationalError"
+    assert (outcome.error["class"], result.state) == ("psycopg.OperationalError", "retrying")
 
 
 def test_a_failure_that_could_not_be_told_is_told_by_a_new_connection(far: App, wire: Any, take: Take) -> None:
@@ -657,7 +659,18 @@ def test_the_context_knows_the_task(app: App, take: Take, db: psycopg.Connection
     @app.task(name="f", takes_context=True, max_attempts=4, timeout=100)
     def f(ctx: Context, x: int) -> None:
         assert current() is ctx
-        for name in ("id", "tenant", "handler", "attempt", "max_attempts", "meta", "queue", "name", "schedule", "deadline"):
+        for name in (
+            "id",
+            "tenant",
+            "handler",
+            "attempt",
+            "max_attempts",
+            "meta",
+            "queue",
+            "name",
+            "schedule",
+            "deadline",
+        ):
             seen[name] = getattr(ctx, name)
         seen["left"] = ctx.time_left()
         ctx.progress(0.25, {"rows": 1})
@@ -727,7 +740,8 @@ def test_a_function_of_the_tenants_does_not_stand_in_for_the_extensions(
     app: App, take: Take, db: psycopg.Connection, tenant: str
 ) -> None:
     db.execute(
-        f"CREATE FUNCTION \"{tenant}\".tq_finish(uuid, jsonb) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''hijacked''; END'"
+        f'CREATE FUNCTION "{tenant}".tq_finish(uuid, jsonb) RETURNS void'
+        " LANGUAGE plpgsql AS 'BEGIN RAISE ''hijacked''; END'"
     )
 
     @app.task(name="f")
@@ -811,11 +825,14 @@ def test_errors_become_documents_that_postgresql_can_keep() -> None:
     assert error_document(ValueError())["message"] == "ValueError"
     long = error_document(ValueError("x" * 100_000))
     assert len(long["message"]) == 8_001
-    assert len(long["traceback"]) <= 32_001
+    assert len(long["traceback"]) <= 8_001
     ours = error_document(errors.NotReady("m", sqlstate="55000", detail="d", hint="h"))
     assert {k: ours[k] for k in ("message", "sqlstate", "detail", "hint")} == {
-        "message": "m", "sqlstate": "55000", "detail": "d", "hint": "h",
-    }  # fmt: skip
+        "message": "m",
+        "sqlstate": "55000",
+        "detail": "d",
+        "hint": "h",
+    }
     assert "sqlstate" not in error_document(ValueError())
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tenant_q.errors import ArgumentsDoNotFit, CannotTravel
 from tenant_q.signature import TaskSignature
 
@@ -96,30 +97,58 @@ def test_the_context_is_no_parameter() -> None:
     [
         (nothing, (), {}, None, ([], {})),
         (plain, (1,), {}, {"a": 1}, ([1, "x"], {"c": Decimal("1.50"), "d": None})),
-        (plain, (1, "y"), {"d": timedelta(minutes=5)}, {"a": 1, "b": "y", "d": "P0DT00H05M00S"},
-         ([1, "y"], {"c": Decimal("1.50"), "d": timedelta(minutes=5)})),
+        (
+            plain,
+            (1, "y"),
+            {"d": timedelta(minutes=5)},
+            {"a": 1, "b": "y", "d": "P0DT00H05M00S"},
+            ([1, "y"], {"c": Decimal("1.50"), "d": timedelta(minutes=5)}),
+        ),
         (positional_only, (1,), {}, {"a": 1}, ([1, 5], {})),
         (positional_only, (1,), {"b": 2}, {"a": 1, "b": 2}, ([1, 2], {})),
-        (optional, (1, None), {"c": NOON}, {"a": 1, "b": None, "c": "2030-01-01T12:00:00+00:00"}, ([1, None, NOON], {})),
+        (
+            optional,
+            (1, None),
+            {"c": NOON},
+            {"a": 1, "b": None, "c": "2030-01-01T12:00:00+00:00"},
+            ([1, None, NOON], {}),
+        ),
         (sentinel, (1,), {}, {"a": 1}, ([1, SENTINEL, None], {})),
         (sentinel, (1, 2), {"c": None}, {"a": 1, "b": 2, "c": None}, ([1, 2, None], {})),
         (anything, (), {}, None, ([], {})),
         (anything, (Decimal("1.0"),), {}, ["1.0"], ([Decimal("1.0")], {})),
         (anything, (), {"x": NOON}, {"x": "2030-01-01T12:00:00+00:00"}, ([], {"x": NOON})),
-        (anything, (Decimal(1),), {"x": NOON}, {"*": ["1"], "x": "2030-01-01T12:00:00+00:00"}, ([Decimal(1)], {"x": NOON})),
+        (
+            anything,
+            (Decimal(1),),
+            {"x": NOON},
+            {"*": ["1"], "x": "2030-01-01T12:00:00+00:00"},
+            ([Decimal(1)], {"x": NOON}),
+        ),
         (mixed, (1,), {}, [1], ([1], {})),
         (mixed, (1, 2, Decimal(3)), {}, [1, 2, "3"], ([1, 2, Decimal(3)], {})),
-        (mixed, (1, 2, Decimal(3)), {"flag": True, "z": [1]}, {"a": 1, "b": 2, "*": ["3"], "flag": True, "z": [1]},
-         ([1, 2, Decimal(3)], {"flag": True, "z": [1]})),
+        (
+            mixed,
+            (1, 2, Decimal(3)),
+            {"flag": True, "z": [1]},
+            {"a": 1, "b": 2, "*": ["3"], "flag": True, "z": [1]},
+            ([1, 2, Decimal(3)], {"flag": True, "z": [1]}),
+        ),
         (mixed, (), {"a": 1, "z": 2}, {"a": 1, "z": 2}, ([], {"a": 1, "z": 2})),
         (one, ({"a": 1},), {}, {"a": 1}, ([{"a": 1}], {})),
         (one, ([1, 2],), {}, [1, 2], ([[1, 2]], {})),
         (one, (None,), {}, None, ([None], {})),
         (one_with_default, (), {}, [], ([], {})),
         (one_with_default, (None,), {}, [None], ([None], {})),
-        (later, (Line("a", Decimal(1)),), {}, {"line": {"sku": "a", "amount": "1"}}, ([Line("a", Decimal(1)), None], {})),
+        (
+            later,
+            (Line("a", Decimal(1)),),
+            {},
+            {"line": {"sku": "a", "amount": "1"}},
+            ([Line("a", Decimal(1)), None], {}),
+        ),
     ],
-)  # fmt: skip
+)
 def test_binds_and_comes_back(function: Any, args: Any, kwargs: Any, document: Any, called: Any) -> None:
     assert calls_back(function, *args, **kwargs) == (document, called)
 
@@ -153,7 +182,7 @@ def test_none_in_place_of_a_default_that_cannot_be_declared_is_refused() -> None
 
 
 def test_a_name_of_its_own_does_not_collide_with_what_keywords_are_called() -> None:
-    document, (args, kwargs) = calls_back(mixed, 1, 2, Decimal(3), **{"self": 1, "name": 2, "args": [3]})
+    document, (args, kwargs) = calls_back(mixed, 1, 2, Decimal(3), self=1, name=2, args=[3])
     assert document == {"a": 1, "b": 2, "*": ["3"], "self": 1, "name": 2, "args": [3]}
     assert (args, kwargs) == ([1, 2, Decimal(3)], {"self": 1, "name": 2, "args": [3]})
 

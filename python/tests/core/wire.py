@@ -1,4 +1,5 @@
-"""A wire that can be cut: stands between a client and the server, and ends both connections when the client has sent a certain word."""
+"""A wire that can be cut: stands between a client and the server, and ends both connections when the client has sent a
+certain word."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from contextlib import contextmanager
 
 
 class Wire:
-    """Forwards until the client sends `word`; then with deliver=True the server still gets that, and its answer goes nowhere; with
-    False it never arrives."""
+    """Forwards until the client sends `word`; then with deliver=True the server still gets that, and its answer goes
+    nowhere; with False it never arrives."""
 
     def __init__(self) -> None:
         self.word: bytes | None = None

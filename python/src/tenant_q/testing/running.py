@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ..app import App
 from ..codec import interval_text
-from ..context import Context, Taken
+from ..context import Context, Taken, _draining
 from ..errors import NaiveDatetime
 from ..execute import Outcome, execute
 
@@ -58,6 +59,15 @@ def _one(app: App, document: str, propagate: bool) -> Ran:
     return ran
 
 
+@contextmanager
+def _drains() -> Iterator[None]:
+    token = _draining.set(True)
+    try:
+        yield
+    finally:
+        _draining.reset(token)
+
+
 def drain(
     app: App | None = None,
     *,
@@ -80,7 +90,7 @@ def drain(
     moment = None if as_of is None else as_of.isoformat()
     tenant = tenant or app.current_tenant()
     ran: list[Ran] = []
-    with app.inside():
+    with app.inside(), _drains():
         while n is None or len(ran) < n:
             # One at a time: what a task enqueues of a higher priority comes before what waits already, as it does in a
             # worker.
