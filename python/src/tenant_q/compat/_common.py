@@ -15,7 +15,7 @@ from ..calls import Call, quote
 from ..codec import interval_text
 from ..result import Result, TaskRow
 
-__all__ = ["as_uuid", "aware", "documents", "find", "fresh_id", "look", "raised", "seconds", "set_next_run", "wait_for"]
+__all__ = ["as_uuid", "aware", "documents", "find", "fresh_id", "look", "raised", "seconds", "set_next_run", "trace_of", "wait_for"]
 
 
 def as_uuid(text: Any) -> UUID | None:
@@ -104,6 +104,13 @@ def raised(error: Any, fallback: type[Exception], message: str) -> Exception:
         except Exception:
             return fallback(text)
     return fallback(text)
+
+
+def trace_of(error: Any) -> str | None:
+    """The traceback of a task's error: the server has it as the error's context."""
+    said = error if isinstance(error, dict) else {}
+    found = said.get("context") or said.get("traceback")
+    return str(found) if found else None
 
 
 def aware(moment: datetime, zone: tzinfo | None = UTC) -> datetime:

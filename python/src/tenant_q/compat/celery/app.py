@@ -11,7 +11,7 @@ from typing import Any
 from ...result import TaskRow
 from ...schedules import Schedule
 from ...task import task as register
-from .._common import aware
+from .._common import aware, trace_of
 from .._unsupported import refuse
 from .calls import reshape
 from .canvas import Signature
@@ -331,7 +331,7 @@ def _linked(task: Any) -> None:
         headers=meta.get("headers"),
     )
     error = _error(row)
-    trace = (row.error or {}).get("traceback")
+    trace = trace_of(row.error)
     for each in said.get("link_error") or ():
         _errback(Signature.of(each), request, error, trace)
     known = current_app().tasks.get(row.handler)

@@ -14,7 +14,7 @@ from ...app import App
 from ...errors import TaskFailed, TaskNotKept
 from ...result import Result, TaskRow
 from .._call import return_value
-from .._common import as_uuid, find, fresh_id, look, raised, wait_for
+from .._common import as_uuid, find, fresh_id, look, raised, trace_of, wait_for
 from .exceptions import Ignore, Reject, Retry, TaskRevokedError, TimeoutError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class AsyncResult:
     def traceback(self) -> str | None:
         """Of the last error."""
         row = self._row()
-        return None if row is None or not row.error else row.error.get("traceback")
+        return None if row is None else trace_of(row.error)
 
     def ready(self) -> bool:
         """Whether it has ended."""

@@ -15,9 +15,9 @@ the function where it is called; its result is known to that process only. Signa
 from .._call import allow
 from .conf import Conf, configure
 from .flows import AsyncTask, Chain, Iter
-from .models import Failure, Success, Task
+from .rows import Failure, Success, Task
 from .schedules import Schedule, ScheduleExists, schedule
-from .tasks import (
+from .functions import (
     async_chain,
     async_iter,
     async_task,

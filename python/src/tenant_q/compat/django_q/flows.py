@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import tasks
-from .models import Task
-from .tasks import OPTIONS
+from . import functions as tasks
+from .rows import Task
+from .functions import OPTIONS
 
 __all__ = ["AsyncTask", "Chain", "Iter"]
 

@@ -13,7 +13,7 @@ from .._call import CALL, Call, name_of
 from .._common import aware, documents, fresh_id, look, set_next_run
 from .._unsupported import Unsupported
 from .conf import Conf
-from .tasks import split, words_of
+from .functions import split, words_of
 
 __all__ = ["Schedule", "ScheduleExists", "schedule"]
 

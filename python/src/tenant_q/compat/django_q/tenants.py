@@ -9,8 +9,9 @@ from typing import Any
 
 from ...app import App
 from .._call import name_of, resolve
-from . import schedules, tasks
-from .models import Task
+from . import functions as tasks
+from . import schedules
+from .rows import Task
 
 __all__ = ["QUtilities"]
 

@@ -15,7 +15,7 @@ from ...options import CallOptions
 from ...result import Result, TaskRow
 from ...task import registry
 from .._call import CALL, arguments_of, resolve, return_value
-from .._common import as_uuid, find, look, wait_for
+from .._common import as_uuid, find, look, trace_of, wait_for
 from .exceptions import InvalidJobOperation, NoSuchJobError
 from .words import Callback, Dependency, Repeat, Retry
 
@@ -390,7 +390,7 @@ def _named(row: TaskRow) -> bool:
 
 def _trace(row: TaskRow) -> str | None:
     error = row.error
-    return None if not error else str(error.get("traceback") or error.get("message"))
+    return None if not error else trace_of(error) or str(error.get("message"))
 
 
 def get_current_job(connection: Any = None, job_class: Any = None) -> Job | None:
