@@ -17,6 +17,8 @@ import pytest
 from tenant_q import codec
 from tenant_q.errors import ArgumentsDoNotFit, CannotTravel, ModelCannotTravel, NaiveDatetime
 
+from . import named
+
 
 class Color(enum.Enum):
     RED = "r"
@@ -119,7 +121,7 @@ NOON = datetime(2030, 1, 2, 12, 0, 0, 123456, tzinfo=timezone(timedelta(hours=-3
         ([1, "a"], list),
         (b"a", bytes | None),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_comes_back_as_it_was(value: Any, hint: Any) -> None:
     text = codec.dumps(value, hint)
@@ -159,7 +161,7 @@ def test_subclasses_of_plain_types_travel_as_what_they_are() -> None:
         (iter([1]), CannotTravel, "iterator"),
         (1j, CannotTravel, "complex"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_cannot_travel_is_refused(value: Any, kind: type[CannotTravel], says: str) -> None:
     with pytest.raises(kind, match=says) as caught:
@@ -208,7 +210,7 @@ def test_a_models_instance_is_refused_with_advice() -> None:
         ("abc", bytes),
         ("x", int | UUID),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_does_not_fit_its_annotation_is_refused(value: Any, hint: Any) -> None:
     with pytest.raises(ArgumentsDoNotFit, match="argument x is not"):

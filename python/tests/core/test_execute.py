@@ -19,6 +19,7 @@ from tenant_q.context import Taken
 from tenant_q.execute import Outcome, error_document, execute
 from tenant_q.task import Registry
 
+from . import named
 from . import wire as wires
 
 Take = Callable[..., list[Taken]]
@@ -250,7 +251,7 @@ class Broke(Declined): ...
         ({"retry_if": lambda error: "again" in str(error)}, ValueError("no"), "failed"),
         ({"never_on": (Broke,), "retry_on": (Declined,)}, Broke(), "failed"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_which_errors_are_tried_again(app: App, take: Take, words: Any, raised: BaseException, kind: str) -> None:
     @app.task(name="f", max_attempts=5, **words)
