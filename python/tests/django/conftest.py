@@ -13,8 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 
-SITE = Path(__file__).parent / "site"
-SRC = Path(__file__).parents[2] / "src"
+sys.path.insert(0, str(Path(__file__).parent))
+
+from conftest_site import SITE, SRC  # noqa: E402
+
 DATABASE = f"site_{secrets.token_hex(4)}"
 
 sys.path.insert(0, str(SITE))
@@ -124,7 +126,7 @@ def manage(site: None) -> Callable[..., str]:
             env={**os.environ, "PYTHONPATH": str(SRC), **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=60,
         )
         said = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, said

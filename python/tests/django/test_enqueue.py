@@ -8,6 +8,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 from asgiref.sync import async_to_sync
+from conftest_site import wait_until
 from tenant_q import errors
 
 
@@ -165,15 +166,6 @@ def test_for_all_tenants(acme, globex, query):
             wait_until(query, "SELECT count(*) = 1 FROM tq_tasks WHERE handler = 'shop.tasks.digest'")
     assert {each["tenant"] for each in fanout.tenants()} == {"acme", "globex"}
     connection.set_tenant(globex)
-
-
-def wait_until(query, sql):
-    import time
-
-    deadline = time.monotonic() + 30
-    while not query(sql)[0][0]:
-        assert time.monotonic() < deadline, sql
-        time.sleep(0.02)
 
 
 def test_another_alias_is_refused(acme, app):
