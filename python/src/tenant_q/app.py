@@ -17,7 +17,7 @@ import psycopg.conninfo
 
 from . import errors
 from .calls import FIND_EXTENSION, PROTOCOL, Call, Calls, many_literal
-from .connections import Connections, Inside, Run, rows_of
+from .connections import Connections, Inside, Run, rows_of, tell_notice
 from .context import Taken
 from .middleware import Enqueue, around_enqueue
 from .options import CallOptions
@@ -361,7 +361,9 @@ class App:
 
     def connect(self) -> psycopg.Connection[Any]:
         """A new connection in autocommit: what takes tasks needs one of its own."""
-        return psycopg.connect(self.connections.conninfo, autocommit=True, **self.connections.options)
+        made = psycopg.connect(self.connections.conninfo, autocommit=True, **self.connections.options)
+        made.add_notice_handler(tell_notice)
+        return made
 
     @property
     def calls(self) -> Calls:
@@ -423,7 +425,7 @@ class App:
     # Enqueuing.
 
     def _request(self, of: Task[..., Any], args: Any, options: CallOptions) -> Enqueue:
-        return Enqueue(of, args, dict(options.values), options.tenant or self.current_tenant())
+        return Enqueue(of.name, of, args, dict(options.values), options.tenant or self.current_tenant())
 
     def enqueue(self, of: Task[..., Any], args: Any, options: CallOptions) -> Result:
         """Enqueues a task whose arguments are bound already: `task.enqueue` does both."""
@@ -441,12 +443,12 @@ class App:
                 request.id = result.id
                 return result
             request.id = _uuid(self.value(self._enqueue_call(self.calls, request)))
-            return Result(self, request.id, request.tenant, request.task.name)
+            return Result(self, request.id, request.tenant, request.handler)
 
     @staticmethod
     def _enqueue_call(calls: Calls, request: Enqueue) -> Call:
         args = None if request.args is None else many_literal(request.args)
-        return calls.enqueue(request.task.name, args, request.words, request.tenant)
+        return calls.enqueue(request.handler, args, request.words, request.tenant)
 
     async def aenqueue(self, of: Task[..., Any], args: Any, options: CallOptions) -> Result:
         """`enqueue` from a coroutine."""
@@ -463,13 +465,13 @@ class App:
     def _many(self, of: Task[..., Any], members: Sequence[dict[str, Any]]) -> list[Enqueue]:
         tenant = of.said.tenant or self.current_tenant()
         words = [{k: v for k, v in member.items() if k not in ("handler", "args")} for member in members]
-        return [Enqueue(of, m.get("args"), w, tenant) for m, w in zip(members, words, strict=True)]
+        return [Enqueue(of.name, of, m.get("args"), w, tenant) for m, w in zip(members, words, strict=True)]
 
     @staticmethod
     def _many_text(requests: Sequence[Enqueue]) -> str:
         tasks = []
         for request in requests:
-            member = {"handler": request.task.name, **request.words}
+            member = {"handler": request.handler, **request.words}
             if request.args is not None:
                 member["args"] = request.args
             tasks.append(member)
@@ -519,7 +521,7 @@ class App:
         from .codec import interval_text
 
         words = options.document()
-        with around_enqueue(self.middleware, [request := Enqueue(of, args, words, None)]):
+        with around_enqueue(self.middleware, [request := Enqueue(of.name, of, args, words, None)]):
             call = self.calls.enqueue_all(
                 of.name,
                 None if args is None else many_literal(args),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 import weakref
 from collections.abc import Sequence
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from .app import App
 
 __all__ = ["Connections", "Inside", "Run", "rows_of"]
+
+
+#: what the server says beside results: notices and warnings
+log = logging.getLogger("tenant_q.server")
+
+_LEVELS = {"WARNING": logging.WARNING, "NOTICE": logging.INFO, "INFO": logging.INFO}
+
+
+def tell_notice(notice: psycopg.errors.Diagnostic) -> None:
+    """Logs what the server says beside a result."""
+    level = _LEVELS.get(notice.severity_nonlocalized or "", logging.DEBUG)
+    parts = (notice.message_primary, notice.message_detail, notice.message_hint)
+    log.log(level, "%s", "; ".join(each for each in parts if each))
 
 
 def rows_of(connection: Any, sql: str, params: Sequence[Any] | None) -> list[Any]:
@@ -51,6 +65,7 @@ class Connections:
         found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
         if found is None or found.closed:
             found = self._local.connection = psycopg.connect(self.conninfo, autocommit=True, **self.options)
+            found.add_notice_handler(tell_notice)
             with self._lock:
                 self._all.add(found)
         return found
@@ -67,6 +82,7 @@ class Connections:
             found = self._loops[loop] = await psycopg.AsyncConnection.connect(
                 self.conninfo, autocommit=True, **self.options
             )
+            found.add_notice_handler(tell_notice)
         return found
 
     async def close_loop(self) -> None:
@@ -140,7 +156,9 @@ class Run:
                 connection.execute(self.ending.sql, self.ending.params)
                 connection.execute("COMMIT")
         except psycopg.OperationalError as error:
-            raise self._lost(connection, error) or error from None
+            if (lost := self._lost(connection, error)) is not None:
+                raise lost from error
+            raise
         self.begun = False
 
     def _alone(self, call: Call) -> None:
@@ -148,13 +166,17 @@ class Run:
         try:
             connection.execute(call.sql, call.params)
         except psycopg.OperationalError as error:
-            raise self._lost(connection, error) or error from None
+            if (lost := self._lost(connection, error)) is not None:
+                raise lost from error
+            raise
 
     def _commit(self, connection: psycopg.Connection[Any]) -> None:
         try:
             cursor = connection.execute("COMMIT")
         except psycopg.OperationalError as error:
-            raise self._lost(connection, error) or error from None
+            if (lost := self._lost(connection, error)) is not None:
+                raise lost from error
+            raise
         self.begun = False
         if cursor.statusmessage == "ROLLBACK":
             raise psycopg.errors.InFailedSqlTransaction("the transaction had failed before, and was rolled back")
@@ -163,13 +185,11 @@ class Run:
     def _lost(connection: psycopg.Connection[Any], error: psycopg.Error) -> ConnectionLost | None:
         if not connection.closed and error.sqlstate is not None:
             return None
-        made = ConnectionLost(
+        return ConnectionLost(
             "the connection was lost while the transaction was being committed",
             detail=f"{error}".strip(),
             hint="Whether it was committed the server knows: nothing is repeated here.",
         )
-        made.__cause__ = error
-        return made
 
     def finish(self, call: Call) -> None:
         """The end of the task: kept for `commit`."""

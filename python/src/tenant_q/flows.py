@@ -9,6 +9,7 @@ members' results.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -65,7 +66,11 @@ class Flow:
         """As a member of another flow."""
         raise NotImplementedError
 
-    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any]) -> Call:
+    def members_document(self) -> list[Any]:
+        """Its members, as the call that enqueues it takes them."""
+        raise NotImplementedError
+
+    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any], members: list[Any]) -> Call:
         """The call that enqueues it."""
         raise NotImplementedError
 
@@ -79,6 +84,14 @@ class Flow:
         """All tasks of it, however deep."""
         return ()
 
+    def _requests(self, app: App, members: list[Any]) -> list[Enqueue]:
+        """What middleware is told of: the flow itself, and each task in it."""
+        tenant = self.said.tenant or app.current_tenant()
+        requests = [Enqueue(self.handler, None, None, self.said.document(), tenant)]
+        if app.middleware:
+            requests += [_request_of(app, leaf, tenant) for leaf in _leaves(members)]
+        return requests
+
     def enqueue(self) -> Result:
         """Enqueues all of it, or nothing; the flow's result."""
         app = self._app()
@@ -86,17 +99,22 @@ class Flow:
             from .testing.immediate import run_flow
 
             return run_flow(app, self)
-        request = Enqueue(None, None, self.said.document(), self.said.tenant or app.current_tenant())  # type: ignore[arg-type]
-        with around_enqueue(app.middleware, [request]):
-            request.id = self._id(app.value(self.call(app.calls, request.tenant, request.words)))
+        members = self.members_document()
+        request, *others = self._requests(app, members)
+        with around_enqueue(app.middleware, [request, *others]):
+            call = self.call(app.calls, request.tenant, request.words, members)
+            request.id = self._id(app.value(call))
         return Result(app, request.id, request.tenant, self.handler)
 
     async def aenqueue(self) -> Result:
         """`enqueue` from a coroutine."""
         app = self._app()
-        request = Enqueue(None, None, self.said.document(), self.said.tenant or app.current_tenant())  # type: ignore[arg-type]
-        with around_enqueue(app.middleware, [request]):
-            call = self.call(await app.acalls(), request.tenant, request.words)
+        if app._immediate.get() is not None:
+            return await asyncio.to_thread(self.enqueue)
+        members = self.members_document()
+        request, *others = self._requests(app, members)
+        with around_enqueue(app.middleware, [request, *others]):
+            call = self.call(await app.acalls(), request.tenant, request.words, members)
             request.id = self._id(await app.avalue(call))
         return Result(app, request.id, request.tenant, self.handler)
 
@@ -108,6 +126,22 @@ class Flow:
 
     def __or__(self, other: Any) -> Chain:
         return chain(self, other)
+
+
+def _leaves(documents: list[Any]) -> Iterable[dict[str, Any]]:
+    """The members that are tasks, however deep; of an iteration the one that says what its tasks are."""
+    for each in documents:
+        if isinstance(each, dict):
+            inner = each.get("group", each.get("chain"))
+            if inner is not None:
+                yield from _leaves(inner)
+            elif "handler" in each and "iter" not in each:
+                yield each
+
+
+def _request_of(app: App, leaf: dict[str, Any], tenant: str | None) -> Enqueue:
+    """Its words are the member itself: what a middleware says there is enqueued."""
+    return Enqueue(leaf["handler"], app.registry.get(leaf["handler"]), leaf.get("args"), leaf, tenant)
 
 
 def _words(words: dict[str, Any]) -> str | None:
@@ -146,10 +180,11 @@ class Chain(Flow):
             found["on_step_failure"] = self.on_step_failure
         return found | self.said.document()
 
-    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any]) -> Call:
-        return calls.chain(
-            many_literal(self._documents(False)), self.pass_result, self.on_step_failure, _words(words), tenant
-        )
+    def members_document(self) -> list[Any]:
+        return self._documents(False)
+
+    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any], members: list[Any]) -> Call:
+        return calls.chain(many_literal(members), self.pass_result, self.on_step_failure, _words(words), tenant)
 
     def __or__(self, other: Any) -> Chain:
         return Chain(
@@ -175,8 +210,11 @@ class Group(Flow):
     def document(self, *, partial: bool = False) -> dict[str, Any]:
         return {"group": [_document(each, partial) for each in self.members]} | self.said.document()
 
-    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any]) -> Call:
-        return calls.group(many_literal([_document(each, False) for each in self.members]), _words(words), tenant)
+    def members_document(self) -> list[Any]:
+        return [_document(each, False) for each in self.members]
+
+    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any], members: list[Any]) -> Call:
+        return calls.group(many_literal(members), _words(words), tenant)
 
     def __repr__(self) -> str:
         return f"group({', '.join(map(repr, self.members))})"
@@ -198,19 +236,19 @@ class Iteration(Flow):
     def tasks(self) -> Iterable[Task[..., Any]]:
         return (self.task,)
 
-    def _bound(self) -> list[Any]:
+    def members_document(self) -> list[Any]:
         from .task import _call_of
 
         return [self.task.signature.bind(*_call_of(each)) for each in self.arguments]
 
     def document(self, *, partial: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {"iter": self._bound(), "handler": self.task.name}
+        found: dict[str, Any] = {"iter": self.members_document(), "handler": self.task.name}
         if self.chunk != 1:
             found["chunk"] = self.chunk
         return found | self.said.document()
 
-    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any]) -> Call:
-        bound = [many_literal(each) for each in self._bound()]
+    def call(self, calls: Calls, tenant: str | None, words: dict[str, Any], members: list[Any]) -> Call:
+        bound = [many_literal(each) for each in members]
         return calls.iterate(self.task.name, bound, self.chunk, _words(words), tenant)
 
     def __repr__(self) -> str:

@@ -22,14 +22,18 @@ __all__ = ["Enqueue", "Middleware", "around_enqueue", "around_run", "tell_end"]
 
 @dataclass(slots=True)
 class Enqueue:
-    """A task that is about to be enqueued. `words` are tq_async's, and may be changed, as may `meta`, which travels
-    with the task and is its `context.meta`: the place for trace headers."""
+    """A task that is about to be enqueued: one of `enqueue` or `enqueue_many`, a flow, or a task in a flow. `words` are
+    tq_async's, and may be changed, as may `meta`, which travels with it and is its `context.meta`: the place for trace
+    headers."""
 
-    task: Task[..., Any]
+    #: the handler's name
+    handler: str
+    #: None = it is a flow, or not Python's
+    task: Task[..., Any] | None
     args: Any
     words: dict[str, Any]
     tenant: str | None
-    #: set when it has been enqueued
+    #: set when it has been enqueued; of a task in a flow it isn't known
     id: UUID | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -230,10 +230,6 @@ class Task(Generic[P, R]):
         something may be missing."""
         return Signature(self, args, kwargs)
 
-    def si(self, *args: Any, **kwargs: Any) -> Signature:
-        """The same; said in a chain with `pass_result` it doesn't bind there, since each of its steps gets a result."""
-        return Signature(self, args, kwargs)
-
     def call_options(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, partial: bool = False) -> CallOptions:
         """What is said of a call with these arguments: by `options`, then by the declaration."""
         if not self._keys:

@@ -182,6 +182,27 @@ def test_a_deferred_constraint_that_fails_at_commit_is_a_failure(app: App, take:
     assert (result.error["sqlstate"], written()) == ("23505", [])
 
 
+def test_a_serialization_failure_at_commit_is_a_failure_that_is_tried_again(
+    app: App, take: Take, written: Any, db: psycopg.Connection, tenant: str
+) -> None:
+    @app.task(name="f", max_attempts=2)
+    def f() -> None:
+        app.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        [(n,)] = app.execute("SELECT count(*) FROM note")
+        if n == 0:  # another one reads and writes the same meanwhile
+            with psycopg.connect() as other:
+                other.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+                other.execute(f'SELECT count(*) FROM "{tenant}".note')
+                write(app, 1)
+                other.execute(f'INSERT INTO "{tenant}".note VALUES (2)')
+                other.commit()
+
+    app.sync()
+    f.enqueue()
+    outcome = run(app, take)
+    assert (outcome.kind, outcome.error["sqlstate"], written()) == ("retrying", "40001", [2])
+
+
 @pytest.mark.parametrize(
     ("raised", "states", "message"),
     [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from tenant_q import App, chain, errors, group, iterate
+from tenant_q.middleware import Enqueue
 from tenant_q.testing import drain, immediate, run_pending
 
 
@@ -164,3 +167,21 @@ def test_flows_are_drained(app: App, t: Tasks) -> None:
         assert flow.get() == [3, [4, 5], 9]
         raise RuntimeError
     assert drain(app) == []
+
+
+def test_middleware_is_told_of_the_flow_and_of_each_task_in_it(app: App, t: Tasks) -> None:
+    seen = []
+
+    class Tracing:
+        @contextmanager
+        def enqueue(self, request: Enqueue) -> Iterator[None]:
+            request.meta["trace"] = f"t{len(seen)}"
+            seen.append((request.handler, request.task is None))
+            yield
+
+    app.middleware = [Tracing()]
+    result = chain(t.add.s(1, 2), group(t.price.s(1), t.price.s(2))).enqueue()
+    assert seen == [("tq_chain", True), ("add", False), ("price", False), ("price", False)]
+    assert result.fetch().meta == {"trace": "t0"}
+    metas = [ran.taken.meta for ran in run_pending(app, wait=0.2)]
+    assert sorted(meta["trace"] for meta in metas) == ["t1", "t2", "t3"]

@@ -80,7 +80,14 @@ def immediate(app: App | None = None, *, propagate: bool = False) -> Iterator[No
 
 def _call(app: App, request: Enqueue, propagate: bool) -> ImmediateResult:
     words = request.words
-    row = _run(app, request.task, request.args, words, request.tenant, propagate)
+    row = _run(
+        app,
+        app.registry.find(request.handler) if request.task is None else request.task,
+        request.args,
+        words,
+        request.tenant,
+        propagate,
+    )
     result = ImmediateResult(app, row)
     told = {"on_success": row.state == "done", "on_failure": row.state == "failed", "hook": row.finished}
     for word, now in told.items():
