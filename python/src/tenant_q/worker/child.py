@@ -125,9 +125,9 @@ class Child:
             del self.running[me]
             self.interrupters.pop(me, None)
         tell_log(taken, outcome)
-        error = outcome.error if outcome.kind == "unknown" else None
+        unsaid = _short(outcome.error) if outcome.kind == "unknown" else None
         full = bool(self.options.max_memory) and memory.resident() > self.options.max_memory
-        framing.send(self.tasks, "end", taken.claim, outcome.kind, round(outcome.duration, 6), _short(error), full)
+        framing.send(self.tasks, "end", taken.claim, outcome.kind, round(outcome.duration, 6), unsaid, full)
 
     def started(self, context: Context) -> None:
         """The function is about to run, in this thread."""

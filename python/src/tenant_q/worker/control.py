@@ -114,8 +114,9 @@ class Control:
         await self._refuse_pooler()
         [(lease, grace)] = await self._rows(
             Call(
-                "SELECT (SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'tenant_q.worker_lease'),"
-                " (SELECT setting::float8 / 1000 FROM pg_catalog.pg_settings WHERE name = 'tenant_q.worker_grace')",
+                "SELECT pg_catalog.max(setting::float8) FILTER (WHERE name = 'tenant_q.worker_lease') / 1000,"
+                " pg_catalog.max(setting::float8) FILTER (WHERE name = 'tenant_q.worker_grace') / 1000"
+                " FROM pg_catalog.pg_settings WHERE name LIKE 'tenant_q.worker_%%'",
                 [],
             )
         )
@@ -132,8 +133,8 @@ class Control:
             if pid != self.backend:
                 raise errors.PooledConnection(
                     "the worker's connection goes through a pooler",
-                    detail=f"It was given backend {self.backend}, and statements run in backend {pid}. What a worker has"
-                    " taken would outlive it there.",
+                    detail=f"It was given backend {self.backend}, and statements run in backend {pid}. What a worker"
+                    " has taken would outlive it there.",
                     hint="Tell it where the server itself is: --control 'host=… port=5432'. Tasks may go through the"
                     " pooler.",
                 )
@@ -201,7 +202,7 @@ class Control:
             " %s::text[], %s::text[], '0'::interval, %s::text) AS x",
             [min(n, 1000), self.handlers, self.queues, self.tenants, self.name],
         )
-        return [Row(*row[:5], row[5].encode()) for row in await self._again(call)]
+        return [Row(c, i, h, t, left, body.encode()) for c, i, h, t, left, body in await self._again(call)]
 
     async def wait(self, seconds: float) -> None:
         """Until something may be taken, or told; ended by `call_back`."""

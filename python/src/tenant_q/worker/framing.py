@@ -73,7 +73,7 @@ def receive_task(at: socket.socket) -> bytes | None:
 
 def take_back(at: socket.socket) -> list[str]:
     """The claims of the tasks that nobody has begun, out of the child's end: now they won't be."""
-    claims = []
+    claims: list[str] = []
     while True:
         try:
             message, files = _receive(at, socket.MSG_DONTWAIT)

@@ -33,7 +33,8 @@ async def serve(host: str, port: int, facts: Callable[[], dict[str, Any]]) -> as
             elif path not in (b"/", b"/live"):
                 status, found = "404 Not Found", {}
             body = json.dumps(found).encode() + b"\n"
-            head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            head += "Connection: close\r\n\r\n"
             writer.write(head.encode() + (b"" if request[:1] == [b"HEAD"] else body))
             await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -19,10 +19,11 @@ def facts(app: App) -> dict[str, Any]:
         raise NotInstalled("this database hasn't the extension tenant_q", hint="CREATE EXTENSION tenant_q there.")
     schema, version = tuple(found[0])
     at = app.calls.at
-    rows = lambda view, order: [  # noqa: E731
-        json.loads(tuple(row)[0])
-        for row in app.execute(f"SELECT pg_catalog.to_jsonb(x)::text FROM {at}{view} AS x ORDER BY {order}")
-    ]
+
+    def rows(view: str, order: str) -> list[dict[str, Any]]:
+        sql = f"SELECT pg_catalog.to_jsonb(x)::text FROM {at}{view} AS x ORDER BY {order}"
+        return [json.loads(document) for (document,) in map(tuple, app.execute(sql))]
+
     workers = [each for each in rows("tq_workers", "x.kind, x.name") if each["kind"] == "worker"]
     return {
         "version": version,
