@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs pure bench fuzz install build all dist deb deb-test image image-test lint book clean distclean
+.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs python pure bench fuzz install build all dist deb deb-test image image-test lint book clean distclean
 
 # Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
@@ -8,7 +8,7 @@ export PG_CONFIG
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
-	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs: one tier;"
+	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs | python: one tier;"
 	@echo "                           make test TIERS='lint book': some"
 	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18; make test-all: with each of them"
 	@echo "make test PG_CONFIG=…      the same with a copy of a server of yours"
@@ -47,7 +47,7 @@ pure:
 regress:
 	@scripts/test pg_regress
 
-isolation cluster attack upgrade django docs:
+isolation cluster attack upgrade django docs python:
 	@scripts/test $@
 
 # TIER=isolation for the other one.

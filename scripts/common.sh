@@ -10,7 +10,7 @@ set -euo pipefail
 
 # What scripts/test runs: tests/TIER, in this order where one comes after the other.
 # The first few need no PostgreSQL but to be built for one, so they are run with one major only.
-all_tiers=(pure lint book pg_regress isolation cluster attack upgrade django docs)
+all_tiers=(pure lint book pg_regress isolation cluster attack upgrade django docs python)
 tiers_without_server=3
 pgrx_version=0.18.1
 mdbook_version=0.5.4 # makes the book; see scripts/book
@@ -119,6 +119,22 @@ make_state_dir() {
     if [ -L "$root_dir/.pg" ] || [ ! -e "$root_dir/.pg" ]; then
         ln -sfn "$state_dir" "$root_dir/.pg" # where people and test binaries look
     fi
+}
+
+# Interpreters that tests of the Python package run on. Each has what python/tests/requirements/VERSION.txt pins.
+pythons=(3.11 3.12 3.13)
+
+# find_python VERSION: that interpreter, pyenv's or of PATH, if there is one.
+find_python() {
+    local found
+    for found in "${PYENV_ROOT:-${HOME:-/root}/.pyenv}/versions/$1".*/bin/"python$1" "/usr/bin/python$1" "$(command -v "python$1" || true)"; do
+        # A shim of pyenv is there for versions that aren't.
+        if [ -x "$found" ] && "$found" -c "import sys, venv; assert sys.version.startswith('$1.')" 2>/dev/null; then
+            echo "$found"
+            return
+        fi
+    done
+    return 1
 }
 
 # step LOG TEXT COMMAND...: runs it with its output in LOG, tells every 10 seconds where it is, shows the end on failure.
