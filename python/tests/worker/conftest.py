@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
@@ -52,11 +52,16 @@ class Worker:
             text=True,
             errors="replace",
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
+        with self.process.stderr as lines:
+            self._read_lines(lines)
+
+    def _read_lines(self, lines: IO[str]) -> None:
+        for line in lines:
             with self.has_line:
                 self.lines.append(line.rstrip("\n"))
                 if self.port is None and "http://" in line:
@@ -134,7 +139,10 @@ class Place:
     def sync(self, app: str = "worked:app", environ: dict[str, str] | None = None) -> None:
         """Declares the tasks."""
         subprocess.run(
-            [sys.executable, "-m", "tenant_q", "sync", app], env=environ or self.environ, check=True, capture_output=True
+            [sys.executable, "-m", "tenant_q", "sync", app],
+            env=environ or self.environ,
+            check=True,
+            capture_output=True,
         )
 
     def worker(self, *arguments: str, app: str = "worked:app", environ: dict[str, str] | None = None) -> Worker:
@@ -156,7 +164,9 @@ class Place:
 
     def fetch(self, id: str) -> dict[str, Any]:
         """All about a task."""
-        found = self.db.execute("SELECT to_jsonb(x) FROM tq_fetch(%s::uuid, '0', %s) AS x", [id, self.tenant]).fetchone()
+        found = self.db.execute(
+            "SELECT to_jsonb(x) FROM tq_fetch(%s::uuid, '0', %s) AS x", [id, self.tenant]
+        ).fetchone()
         return found[0] if found else {}
 
     def state(self, id: str) -> str | None:
@@ -188,7 +198,8 @@ class Place:
         for each in self.workers:
             if each.process.poll() is None:
                 each.process.kill()
-                each.process.wait()
+            each.process.wait()
+            each.reader.join()
 
 
 def environ_of(tenant: str, **more: str) -> dict[str, str]:
@@ -224,7 +235,18 @@ class OwnServer:
             import shutil
 
             shutil.chown(self.data, "postgres", "postgres")
-        command = [f"{self.bin}/initdb", "-D", str(self.data), "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]
+        command = [
+            f"{self.bin}/initdb",
+            "-D",
+            str(self.data),
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "--no-sync",
+            "-E",
+            "UTF8",
+        ]
         subprocess.run(command, check=True, capture_output=True, **self._as_postgres())
         with open(self.data / "postgresql.conf", "a") as file:
             file.write(
