@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
+import select
 import threading
 import weakref
 from collections.abc import Sequence
@@ -47,6 +49,24 @@ def rows_of(connection: Any, sql: str, params: Sequence[Any] | None) -> list[Any
         cursor.close()
 
 
+def is_gone(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has ended the session meanwhile, as far as that has arrived here: asks the socket alone."""
+    if connection.closed:
+        return True
+    pgconn = connection.pgconn
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    # What the server says at last comes before the end.
+    while poll.poll(0):
+        try:
+            pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        if pgconn.status != pq.ConnStatus.OK:
+            return True
+    return False
+
+
 class Connections:
     """A connection for each thread, and one for each event loop."""
 
@@ -59,16 +79,29 @@ class Connections:
             weakref.WeakKeyDictionary()
         )
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def here(self) -> psycopg.Connection[Any]:
         """This thread's, opened anew where it was lost."""
+        if self._process != os.getpid():
+            self._forget()
         found: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)
-        if found is None or found.closed:
+        if found is None or is_gone(found):
+            if found is not None:
+                found.close()
             found = self._local.connection = psycopg.connect(self.conninfo, autocommit=True, **self.options)
             found.add_notice_handler(tell_notice)
             with self._lock:
                 self._all.add(found)
         return found
+
+    def _forget(self) -> None:
+        """In a process that was forked: what was opened before is the other one's."""
+        self._local = threading.local()
+        self._all = weakref.WeakSet()
+        self._loops = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def of_thread(self) -> dict[str, Any]:
         """What this thread has, for other threads to look at: "connection", if there is one."""
@@ -144,6 +177,8 @@ class Run:
             return
         connection = self.connection
         assert connection is not None
+        if is_gone(connection):
+            raise psycopg.OperationalError("the connection was lost before the transaction was committed")
         if self.ending is None:
             self._commit(connection)
             return

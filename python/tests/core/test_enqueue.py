@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -419,3 +421,23 @@ def test_results_by_id_and_by_name(app: App, add: Any, tenant: str) -> None:
     assert Result.find("daily") is None
     with pytest.raises(errors.TaskNotKept, match="neither waiting nor kept"):
         Result.of(uuid4()).fetch()
+
+
+def test_a_forked_process_has_a_connection_of_its_own(app: App, add: Any, tenant: str) -> None:
+    script = f"""
+import os
+from tenant_q import App
+app = App(tenant={tenant!r})
+add = app.task(name="add")(lambda a, b: None)
+one = app.execute("SELECT pg_backend_pid()")
+child = os.fork()
+if child == 0:
+    assert app.execute("SELECT pg_backend_pid()") != one
+    add.enqueue(1, 2)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert app.execute("SELECT pg_backend_pid()") == one
+add.enqueue(3, 4)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert app.value(app.calls.queue_size(None, tenant)) == 2

@@ -504,8 +504,19 @@ def test_a_server_that_ends_the_session_before_commit_is_a_failure(
     app.sync()
     f.enqueue(3)
     outcome = run(app, take)
-    # The end of the session was found when the commit was sent: nobody can tell by that.
-    assert (outcome.kind, written()) == ("unknown", [])
+    assert (outcome.kind, outcome.error["class"], written()) == ("retrying", "psycopg.OperationalError", [])
+
+
+def test_a_session_that_was_ended_between_two_tasks_costs_none(
+    app: App, take: Take, server: psycopg.Connection
+) -> None:
+    f = app.task(name="f")(lambda: None)
+    app.sync()
+    for _ in range(3):
+        [(pid,)] = app.execute("SELECT pg_backend_pid()")
+        f.enqueue()
+        server.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        assert run(app, take).kind == "done"
 
 
 # atomic=False.
