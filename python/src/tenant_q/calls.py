@@ -85,7 +85,7 @@ class Calls:
     def __init__(self, schema: str = "public") -> None:
         self.schema = schema
         #: in front of each name
-        self.at = f"{quote(schema)}."
+        self.at = f"{quote(schema).replace('%', '%%')}."
         self._async: dict[tuple[str, ...], str] = {}
 
     # Tasks.

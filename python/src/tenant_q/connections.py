@@ -182,14 +182,15 @@ class Run:
         if self.ending is None:
             self._commit(connection)
             return
-        if pq.version() < 140000:
-            connection.execute(self.ending.sql, self.ending.params)
-            self._commit(connection)
-            return
+        # In one message: a round trip, which costs a third of what the same costs as a pipeline.
+        escape = pq.Escaping(connection.pgconn).escape_literal
+        encoding = connection.info.encoding
+        literals = [
+            "NULL" if each is None else bytes(escape(each.encode(encoding))).decode(encoding)
+            for each in self.ending.params
+        ]
         try:
-            with connection.pipeline():
-                connection.execute(self.ending.sql, self.ending.params)
-                connection.execute("COMMIT")
+            connection.execute(self.ending.sql % tuple(literals) + "; COMMIT", prepare=False)
         except psycopg.OperationalError as error:
             if (lost := self._lost(connection, error)) is not None:
                 raise lost from error

@@ -379,7 +379,7 @@ def test_an_extension_in_a_schema_of_its_own(server: psycopg.Connection) -> None
     server.execute("CREATE DATABASE tenant_q_else TEMPLATE template0")
     try:
         with psycopg.connect(dbname="tenant_q_else", autocommit=True) as there:
-            there.execute('CREATE SCHEMA "Q"; CREATE EXTENSION tenant_q SCHEMA "Q"; CREATE SCHEMA acme')
+            there.execute('CREATE SCHEMA "Q%s"; CREATE EXTENSION tenant_q SCHEMA "Q%s"; CREATE SCHEMA acme')
         elsewhere = App("dbname=tenant_q_else", tenant="acme", registry=Registry())
         elsewhere.run(elsewhere.calls.attach("acme"))
         f = elsewhere.task(name="f")(lambda: 5)
