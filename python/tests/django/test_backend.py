@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from asgiref.sync import async_to_sync
 from django.utils import timezone
+
 from tenant_q import errors
 
 
@@ -30,6 +31,7 @@ def backends(site):
 
 def test_which_backend_it_is(backends, dj):
     from shop import jobs
+
     from tenant_q.django import Backend
 
     assert isinstance(backends["default"], Backend)
@@ -49,7 +51,7 @@ def test_from_the_call_to_the_result(acme, work, dj, name):
     assert result.status == dj.TaskResultStatus.READY and not result.is_finished
     assert result.task == task and result.args == [1] and result.kwargs == {"two": 3} and result.attempts == 0
     with pytest.raises(ValueError, match="has not finished"):
-        result.return_value
+        result.return_value  # noqa: B018
     assert [ran.state for ran in work()] == ["done"]
     result.refresh()
     assert result.status == dj.TaskResultStatus.SUCCESSFUL and result.is_finished
@@ -108,7 +110,7 @@ def test_failures(acme, work, dj, name, kind, text):
     result.refresh()
     assert result.status == dj.TaskResultStatus.FAILED and result.is_finished
     with pytest.raises(ValueError, match="Task failed"):
-        result.return_value
+        result.return_value  # noqa: B018
     [error] = result.errors
     assert error.exception_class is kind
     assert error.traceback.endswith(f"{kind.__name__}: {text}\n"), error.traceback
@@ -317,11 +319,20 @@ def test_it_is_enqueued_with_the_transaction(acme, query):
 
 
 def test_more_than_django_has(acme, work, query, site):
-    from django import VERSION
     from shop import jobs
+
+    from django import VERSION
     from tenant_q.django.backend import TenantTask, handler_of
 
-    made = TenantTask(func=jobs.answer.func, timeout=60, max_attempts=2, priority=0, backend="default", queue_name="default", run_after=None)
+    made = TenantTask(
+        func=jobs.answer.func,
+        timeout=60,
+        max_attempts=2,
+        priority=0,
+        backend="default",
+        queue_name="default",
+        run_after=None,
+    )
     assert made.timeout == 60
     assert handler_of(jobs.answer).handler_document()["queue"] == "mail"
     assert handler_of(made) is handler_of(jobs.answer), "the handler is as it was declared"
@@ -333,8 +344,9 @@ def test_more_than_django_has(acme, work, query, site):
 
 
 def test_pickle(acme):
-    from django import VERSION
     from shop import jobs
+
+    from django import VERSION
 
     if VERSION >= (6, 1):
         assert pickle.loads(pickle.dumps(jobs.answer)) == jobs.answer
@@ -344,6 +356,7 @@ def test_pickle(acme):
 
 def test_a_schedule_of_it(acme, app, work):
     from shop import jobs
+
     from tenant_q import Schedule
     from tenant_q.django.backend import handler_of
 
@@ -354,6 +367,7 @@ def test_a_schedule_of_it(acme, app, work):
 def test_immediate(acme, query, dj):
     from shop import jobs
     from shop.models import Order
+
     from tenant_q.testing import immediate
 
     order = Order.objects.create(total=1)

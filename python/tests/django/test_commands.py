@@ -11,6 +11,7 @@ import sys
 import psycopg
 import pytest
 from conftest_site import SITE, SRC, wait_until
+
 from tenant_q import errors
 
 
@@ -98,7 +99,9 @@ def test_worker_until_nothing_is_due(acme, globex, manage):
     results = []
     for tenant in (acme, globex):
         with tenant:
-            results.append((tenant, where.enqueue(), invoice.enqueue(Order.objects.create(total=1).pk), counts_async.enqueue()))
+            results.append(
+                (tenant, where.enqueue(), invoice.enqueue(Order.objects.create(total=1).pk), counts_async.enqueue())
+            )
     manage("tq_worker", "--burst", "--processes", "1")
     for tenant, place, bill, count in results:
         with tenant:
@@ -171,7 +174,12 @@ def test_tests_of_a_site(manage, server):
 def test_the_app_without_django_set_up(site):
     """What `python -m tenant_q worker tenant_q.django.site:app` imports."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", "from tenant_q.django.site import app; app.load_tasks(); print('shop.tasks.invoice' in app.registry)"],
+        [
+            sys.executable,
+            "-B",
+            "-c",
+            "from tenant_q.django.site import app; app.load_tasks(); print('shop.tasks.invoice' in app.registry)",
+        ],
         cwd=SITE,
         env={**os.environ, "PYTHONPATH": str(SRC)},
         capture_output=True,
@@ -183,6 +191,7 @@ def test_the_app_without_django_set_up(site):
 def test_without_installed_apps():
     from django.apps import apps
     from django.core.exceptions import ImproperlyConfigured
+
     from tenant_q.django.app import get_app
 
     with apps_without(apps), pytest.raises(ImproperlyConfigured, match=r"tenant_q\.django"):

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from asgiref.sync import async_to_sync
 from conftest_site import wait_until
+
 from tenant_q import errors
 
 
@@ -170,6 +171,7 @@ def test_for_all_tenants(acme, globex, query):
 
 def test_another_alias_is_refused(acme, app):
     from django.db import connections
+
     from tenant_q.django import OtherDatabase
 
     with pytest.raises(OtherDatabase, match="not in elsewhere"), app.using(connections["elsewhere"]):

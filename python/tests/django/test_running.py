@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from tenant_q import errors
 
 
@@ -88,6 +89,7 @@ def test_a_claim_that_is_lost_takes_the_effects_with_it(order, app, query):
     from contextlib import closing
 
     from shop.tasks import note
+
     from tenant_q.context import Taken
     from tenant_q.execute import execute
 
@@ -192,7 +194,9 @@ def test_a_lost_connection_is_another_attempt(order, app, work, server):
     assert result.state == "done"
 
 
-@pytest.mark.parametrize("words", [{"CONN_MAX_AGE": 0}, {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}, {"CONN_MAX_AGE": None}])
+@pytest.mark.parametrize(
+    "words", [{"CONN_MAX_AGE": 0}, {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}, {"CONN_MAX_AGE": None}]
+)
 def test_conn_max_age(order, work, settings_with, words):
     """A worker keeps its connection from task to task."""
     from django.db import connection

@@ -81,7 +81,9 @@ class TenantTask(dj.DjangoTask):  # type: ignore[misc]
 
 
 #: what a task may say beyond Django's words, and what it is where nothing is said
-_WORDS = {each.name: each.default for each in fields(TenantTask) if each.name not in {f.name for f in fields(dj.DjangoTask)}}
+_WORDS = {
+    each.name: each.default for each in fields(TenantTask) if each.name not in {f.name for f in fields(dj.DjangoTask)}
+}
 
 
 class Signature(TaskSignature):

@@ -3,8 +3,9 @@ DJANGO_SETTINGS_MODULE set. Importing it sets Django up."""
 
 from __future__ import annotations
 
-import django
 from django.apps import apps
+
+import django
 
 if not apps.ready:
     django.setup()

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 from django.db import connection, connections, transaction
 from django.utils import timezone, translation
-from tenant_q import Fail, Retry, schedule, task
 
 from shop.models import Order
+from tenant_q import Fail, Retry, schedule, task
 
 #: what tasks have seen, for tests that run them in their own process
 seen = []

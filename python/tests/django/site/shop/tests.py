@@ -1,13 +1,15 @@
 """A site's own tests, as its people write them."""
 
+# ruff: noqa: PT009, PT027
+
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 from django_tenants.test.cases import TenantTestCase
 from django_tenants.utils import get_tenant_model
-from tenant_q.django.testing import TasksMixin
 
 from shop.models import Order
 from shop.tasks import digest, fails_after_writing, invoice, seen
+from tenant_q.django.testing import TasksMixin
 
 
 class InvoiceTest(TasksMixin, TenantTestCase):

@@ -1,4 +1,5 @@
 from django.db import migrations
+
 from tenant_q.django import AttachTenant
 
 
