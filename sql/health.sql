@@ -46,7 +46,7 @@ $body$;
 COMMENT ON FUNCTION @extschema@.tq_health() IS
 'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check.
 Columns:
-  check_name: preloaded | version | server_version (is its minor one new enough) | enabled | functions (do handlers find tq_current) | launcher | database (served, standby, ...) | scheduler | pauses (that hold something up; hint: what ends them) | worker_slots | wakes | roles | workers (outside of the server) | places | shared_memory | prepared (transactions) | sweep | disk (for pg_monitor) | restart | xmin | xid_age | bloat
+  check_name: preloaded | version | server_version (is its minor one new enough) | enabled | functions (do handlers find tq_current) | launcher | database (served, standby, ...) | scheduler | pauses (that hold something up; hint: what ends them) | worker_slots | wakes | roles | workers (outside of the server) | claims (may workers take what waits for them) | places | shared_memory | prepared (transactions) | sweep | disk (for pg_monitor) | restart | xmin | xid_age | bloat
   ok: whether it is well
   value: what was found
   detail: what that means; only where it is not ok

@@ -90,6 +90,6 @@ REVOKE ALL ON PROCEDURE @extschema@.tq_grant_all(text, text[]), @extschema@.tq_r
 CREATE FUNCTION @extschema@.tq_recycle() RETURNS integer
 LANGUAGE c SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tq_recycle';
 COMMENT ON FUNCTION @extschema@.tq_recycle() IS
-'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. Workers outside of the server hear ''drain'' of what they have (tq_watch). For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
+'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. Workers outside of the server hear ''drain'', of themselves and of what they have (tq_watch). For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
 Example: SELECT tq_recycle();';
 REVOKE ALL ON FUNCTION @extschema@.tq_recycle() FROM PUBLIC;

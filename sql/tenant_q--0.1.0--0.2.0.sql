@@ -1260,7 +1260,7 @@ Errors:
   as tq_grant_all: the same
 Example: CALL tq_revoke_all(''oncall'', ''{operate}'');';
 COMMENT ON FUNCTION @extschema@.tq_recycle() IS
-'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. Workers outside of the server hear ''drain'' of what they have (tq_watch). For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
+'Replaces the executors of this database by fresh processes, each when its present task has ended; how many. Workers outside of the server hear ''drain'', of themselves and of what they have (tq_watch). For code that an interpreter has loaded: after a deploy of Python or Perl modules. EXECUTE is granted to nobody by default.
 Example: SELECT tq_recycle();';
 COMMENT ON FUNCTION @extschema@.tq_progress(double precision, jsonb, uuid) IS
 'Says from inside a handler, or with claim as a worker, how far its task is; others see it in tq_running at once, while the task runs.
@@ -1447,7 +1447,7 @@ Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s
 Columns:
-  claim: which of them
+  claim: which of them; NULL: the session, whose worker is to begin anew (tq_recycle)
   what: ''cancel'', ''timeout'', ''drain'' or ''lost''
 Errors:
   22023: wait is negative
@@ -1933,7 +1933,7 @@ COMMENT ON COLUMN @extschema@.tq_problems.fix IS 'SQL that mends it, to be run a
 COMMENT ON FUNCTION @extschema@.tq_health() IS
 'Is anything running at all, and what is wrong with the engine or with what it stands on: a row a check.
 Columns:
-  check_name: preloaded | version | server_version (is its minor one new enough) | enabled | functions (do handlers find tq_current) | launcher | database (served, standby, ...) | scheduler | pauses (that hold something up; hint: what ends them) | worker_slots | wakes | roles | workers (outside of the server) | places | shared_memory | prepared (transactions) | sweep | disk (for pg_monitor) | restart | xmin | xid_age | bloat
+  check_name: preloaded | version | server_version (is its minor one new enough) | enabled | functions (do handlers find tq_current) | launcher | database (served, standby, ...) | scheduler | pauses (that hold something up; hint: what ends them) | worker_slots | wakes | roles | workers (outside of the server) | claims (may workers take what waits for them) | places | shared_memory | prepared (transactions) | sweep | disk (for pg_monitor) | restart | xmin | xid_age | bloat
   ok: whether it is well
   value: what was found
   detail: what that means; only where it is not ok

@@ -142,7 +142,7 @@ Parameters:
   wait: how long to wait for something, tenant_q.max_wait at most; holds a snapshot meanwhile
   claims: these only; NULL = all of the session''s
 Columns:
-  claim: which of them
+  claim: which of them; NULL: the session, whose worker is to begin anew (tq_recycle)
   what: ''cancel'', ''timeout'', ''drain'' or ''lost''
 Errors:
   22023: wait is negative

@@ -8,12 +8,14 @@ use crate::calls::problems::workers;
 use crate::postgres::call::{Args, Ret};
 use crate::postgres::error::Result;
 use crate::postgres::{catalog, session, shmem};
+use crate::pure::fix;
 use crate::pure::reason::{Reason, Told};
 use crate::pure::server_version::ServerVersion;
 use crate::pure::time::At;
 use crate::pure::word::SlotState;
 use crate::shared::database::db_state;
 use crate::shared::entry::Entry;
+use crate::shared::role::EXTERNAL;
 use crate::shared::wakes::{self, Wakes};
 use crate::shared::{self, Shared, blocked, prepared};
 use crate::task::document::time_json;
@@ -52,6 +54,7 @@ fn health(_args: &Args) -> Result<Ret> {
         checks.wakes(s);
         checks.roles(s);
         checks.workers(s);
+        checks.claims(s);
         checks.shared_memory(s);
         checks.prepared(s)?;
         checks.sweep(s);
@@ -243,6 +246,31 @@ impl Checks {
                 if waiting == 1 { "tenant" } else { "tenants" }
             ),
             "Start one; tq_problems says for which handlers.",
+        );
+    }
+
+    /// Whether workers may take what waits for them.
+    fn claims(&mut self, s: &Shared) {
+        let taken = s.header.claims.load() as usize;
+        let is_full = |role: &u32| s.may_be_too_many(taken) && s.claims_left(*role) == 0;
+        let full: BTreeSet<u32> = workers::takers(s).map(|taker| taker.role.load()).filter(is_full).collect();
+        let seen = full.iter().filter(|role| rights::sees(**role) || rights::sees_all());
+        let names: Vec<String> = seen.filter_map(|role| catalog::role_name(*role)).collect();
+        let waits = |e: &Entry| e.in_use.load() == 1 && e.role.load() == EXTERNAL && e.oldest_due.load() > At::UNSET;
+        let waiting = s.entries.iter().any(|e| waits(e) && e.database.load() == shmem::my_database() && self.sees(e.tenant.load()));
+        let most = s.claims.len();
+        self.check(
+            "claims",
+            names.is_empty() || !waiting,
+            format!("{taken} of {most} tasks taken by workers"),
+            &format!(
+                "Tasks wait, and workers of role {} have taken as many as they may: a role may have as many as are left for all others.",
+                names.join(", ")
+            ),
+            &format!(
+                "Let each take no more than it can do soon; or {};",
+                fix::noted(&format!("ALTER SYSTEM SET tenant_q.max_claims = {}", (most * 2).min(100_000)), "then restart the server")
+            ),
         );
     }
 

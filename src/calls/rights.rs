@@ -264,11 +264,17 @@ fn revoke(args: &Args) -> Result<Ret> {
     change(args, false)
 }
 
-/// tq_recycle(): this database's executors leave as soon as they can; how many. Workers are told of what they have.
+/// tq_recycle(): this database's executors leave as soon as they can; how many. Workers are told, each of itself and of what it has.
 fn recycle(_args: &Args) -> Result<Ret> {
     let Some(s) = shared::get() else { return Ok(Ret::Int(0)) };
     for claim in s.used_claims().iter().filter(|claim| claim.is_live() && claim.database.load() == shmem::my_database()) {
         claim.tell(&s, told::DRAIN);
+    }
+    for (place, taker) in s.used_takers().iter().enumerate() {
+        if taker.pid.load() != 0 && taker.database.load() == shmem::my_database() {
+            taker.recycled.store(1);
+            s.tell_taker(place as u32);
+        }
     }
     let mut leaving = 0;
     for slot in s.slots {

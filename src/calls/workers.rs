@@ -15,8 +15,8 @@ use crate::pure::period::Period;
 use crate::pure::time::{At, Span};
 use crate::settings;
 use crate::shared::Shared;
-use crate::shared::claims::told;
-use crate::shared::takers::Taker;
+use crate::shared::claims::told as bits;
+use crate::shared::takers::{Taker, news};
 use crate::sql_functions;
 use crate::task::options::Options;
 use crate::tenant::columns::Tasks;
@@ -100,6 +100,8 @@ fn take(args: &Args) -> Result<Ret> {
             return Ok(Ret::Rows(rows));
         }
         let (place, taker) = taker::my_place(&s)?;
+        // They are tq_watch's to tell.
+        taker::has_news(taker);
         let _waiting = Waiting;
         if !taker::begin_to_wait(&s, taker, place, &asked) && taker::sleep(&s, taker, Some(until)) == Slept::Over {
             taker::end_waiting(taker);
@@ -183,6 +185,7 @@ fn wait_for_tasks(args: &Args) -> Result<Ret> {
         }
     }
     taker::end_waiting(taker);
+    taker::has_news(taker);
     Ok(Ret::Void)
 }
 
@@ -281,7 +284,7 @@ fn watch(args: &Args) -> Result<Ret> {
     let (place, taker) = taker::my_place(&s)?;
     let asked = args.uuids(1);
     loop {
-        let rows = news(&s, place, taker, asked.as_deref());
+        let rows = told(&s, place, taker, asked.as_deref());
         if !rows.is_empty() || clock::steady() >= until {
             return Ok(Ret::Rows(rows));
         }
@@ -289,16 +292,19 @@ fn watch(args: &Args) -> Result<Ret> {
     }
 }
 
-/// What is to be told of this session's claims, once; and which of those that were asked for are none of its any more.
-fn news(s: &Shared, place: u32, taker: &Taker, asked: Option<&[Id]>) -> Vec<Row> {
-    taker.news.store(0);
+/// What is to be told to this session, and of its claims, once; and which of those that were asked for are none of its any more.
+fn told(s: &Shared, place: u32, taker: &Taker, asked: Option<&[Id]>) -> Vec<Row> {
+    taker.news.store(news::NONE);
     let mut rows = Vec::new();
+    if taker.recycled.swap(0) != 0 {
+        rows.push(row! { "claim": None::<Id>, "what": "drain" });
+    }
     let mine = s.used_claims().iter().filter(|claim| claim.is_live() && claim.taker.load() == place);
     for claim in mine.filter(|claim| claim.pid.load() == taker.pid.load()) {
         let id = claim.id.load();
         let told = claim.told.load();
         let unheard = told & !claim.heard.fetch_or(told);
-        for (bit, what) in [(told::CANCEL, "cancel"), (told::TIMEOUT, "timeout"), (told::DRAIN, "drain")] {
+        for (bit, what) in [(bits::CANCEL, "cancel"), (bits::TIMEOUT, "timeout"), (bits::DRAIN, "drain")] {
             if unheard & bit != 0 && asked.is_none_or(|asked| asked.contains(&id)) {
                 rows.push(row! { "claim": id, "what": what });
             }
@@ -313,7 +319,7 @@ fn news(s: &Shared, place: u32, taker: &Taker, asked: Option<&[Id]>) -> Vec<Row>
 }
 
 fn wait_for_news(taker: &Taker, until: Instant) {
-    if taker.news.load() == 0 {
+    if taker.news.load() == news::NONE {
         latch::wait(Some(until.saturating_duration_since(clock::steady())));
     }
 }

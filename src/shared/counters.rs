@@ -242,6 +242,26 @@ impl Uncommitted {
     }
 }
 
+/// A failed attempt that counts once its transaction is committed.
+pub struct UncommittedFailure {
+    pub tenant: u32,
+    pub role: u32,
+    pub id: Id,
+    pub handler: String,
+    pub attempt: i32,
+    pub schedule: String,
+    pub failure: Failure,
+    pub timed_out: bool,
+}
+
+impl UncommittedFailure {
+    pub fn count(&self, s: &Shared) {
+        let UncommittedFailure { id, handler, attempt, schedule, .. } = self;
+        let task = Counted { id: *id, handler, attempt: *attempt, schedule, due: None };
+        failed(s, self.tenant, self.role, &task, &self.failure, self.timed_out);
+    }
+}
+
 /// An attempt has failed and that was recorded.
 pub fn failed(s: &Shared, schema: u32, role: u32, task: &Counted, failure: &Failure, timed_out: bool) {
     if timed_out {

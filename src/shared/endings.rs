@@ -8,8 +8,10 @@ use crate::pure::time::At;
 use crate::pure::word::{ClaimState, ClaimWord};
 use crate::settings;
 use crate::shared::claims::Over;
+use crate::shared::counters::UncommittedFailure;
 use crate::shared::entry::{EntryRef, tidy};
 use crate::shared::slot::Item;
+use crate::shared::wake::Pending;
 use crate::shared::{self, Shared, ready, wake};
 
 /// A claim that this transaction ends.
@@ -46,6 +48,8 @@ pub struct Endings {
     pub taken: Vec<(u32, ClaimWord)>,
     pub ends: Vec<Ending>,
     pub drained: Vec<Drained>,
+    /// What workers have said of attempts that failed.
+    pub failures: Vec<UncommittedFailure>,
     /// Those of `drained` that have been ended.
     pub drained_over: Vec<Id>,
 }
@@ -59,10 +63,12 @@ impl Endings {
         self.taken.extend(later.taken);
         self.ends.extend(later.ends);
         self.drained.extend(later.drained);
+        self.failures.extend(later.failures);
         self.drained_over.extend(later.drained_over);
     }
     pub fn carry_out(&self, s: &Shared) {
         self.ends.iter().for_each(|ending| end_claim(s, ending));
+        self.failures.iter().for_each(|failure| failure.count(s));
     }
     /// What was said of claims is not so: what was taken goes back, and what was ended is the worker's again.
     pub fn take_back(&self) {
@@ -115,9 +121,34 @@ fn end_claim(s: &Shared, ending: &Ending) {
     }
 }
 
+/// An attempt has failed, as its worker says.
+pub fn failed(failure: UncommittedFailure) {
+    wake::note(|n| n.claims.failures.push(failure));
+}
+
 /// A worker's task can't run any more, and is an executor's to end. The entry is that of the schema's owner.
 pub fn untakeable(entry: EntryRef) {
     wake::note(|n| n.pending(entry).untakeable = true);
+}
+
+/// A worker's task may expire at `at`, which is an executor's to see to. The entry is that of the schema's owner.
+pub fn expires(entry: EntryRef, at: At) {
+    wake::note(|n| {
+        let p = n.pending(entry);
+        p.expires = p.expires.min(at);
+    });
+}
+
+/// Has an executor look after workers' tasks that none of them may take, now or when they expire.
+pub fn look_after(s: &Shared, pending: &Pending) {
+    let index = pending.entry.index;
+    if pending.untakeable {
+        s.entries[index as usize].tidy.fetch_or(tidy::ROWS);
+        ready::wake(s, index, At::NEVER);
+    }
+    if pending.expires != At::NEVER {
+        ready::tidy_at(s, index, pending.expires);
+    }
 }
 
 /// Claims are of this life of the server, and of a session's: no transaction that outlives both may decide about one.

@@ -43,6 +43,8 @@ shared_struct! {
         pub role_index: GaugeU32,
         /// What an executor has to do about tasks of workers outside of the server (entries of the owner's role): bits of `tidy`.
         pub tidy: HandshakeU32,
+        /// When the first of those that wait for a worker may expire, which it has to see to (entries of the owner's role).
+        pub tidy_at: HandshakeAt,
         /// Changes when the place is given to another key.
         pub stamp: HandshakeU32,
         /// Of workers' tasks: how many such had been made by then, this one included.
@@ -287,7 +289,7 @@ impl Shared {
         entry.role.store(role);
         entry.role_index.store(role_index as u32);
         // Nothing is known to come due.
-        for time in [&entry.low_key, &entry.next_due, &entry.schedule_due] {
+        for time in [&entry.low_key, &entry.next_due, &entry.schedule_due, &entry.tidy_at] {
             time.store(At::NEVER);
         }
         entry.schedule_low.store(ready::BEGINNING);

@@ -404,6 +404,7 @@ pub fn initialise() {
         e.low_key.store(At::NEVER);
         e.next_due.store(At::NEVER);
         e.schedule_due.store(At::NEVER);
+        e.tidy_at.store(At::NEVER);
     }
     for root in s.roles.iter().map(|r| &r.heap_root).chain(&s.header.own_heap) {
         root.store(NONE);

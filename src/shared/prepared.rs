@@ -86,6 +86,7 @@ pub fn put_aside(shared: &Shared, notes: &Notes) {
         place.low[i].store(p.low);
         place.added[i].store(p.added);
         place.schedule[i].store(p.schedule);
+        place.expires[i].store(p.expires);
     }
     place.unpark.store(bits(|p| p.unpark));
     place.found.store(bits(|p| p.found));
@@ -189,6 +190,7 @@ fn read(place: &Prepared) -> Notes {
         low: place.low[i].load(),
         added: place.added[i].load(),
         schedule: place.schedule[i].load(),
+        expires: place.expires[i].load(),
         unpark: place.unpark.load() & 1 << i != 0,
         found: place.found.load() & 1 << i != 0,
         schedules: place.schedules.load() & 1 << i != 0,
@@ -259,6 +261,7 @@ shared_struct! {
         pub low: [GaugeAt; NOTED],
         pub added: [GaugeI64; NOTED],
         pub schedule: [GaugeAt; NOTED],
+        pub expires: [GaugeAt; NOTED],
         /// Bits: which of them are to be looked at anew, for what, and with their schedules.
         pub unpark: HandshakeU32,
         pub found: GaugeU32,

@@ -98,6 +98,12 @@ pub fn due(s: &Shared, index: u32, at: At) {
     }
 }
 
+/// Workers' tasks of the tenant whose owner's entry this is may expire at `at`: an executor is to look after them then.
+pub fn tidy_at(s: &Shared, index: u32, at: At) {
+    s.entries[index as usize].tidy_at.fetch_min(at);
+    due(s, index, at);
+}
+
 /// Below every instant; what is lowered further is still far from overflowing.
 pub const BEGINNING: At = At::of_micros(i64::MIN / 2);
 
@@ -358,6 +364,7 @@ pub fn put_to_rest(e: &Entry) {
     e.seen.store(e.generation.load());
     e.next_due.store(At::NEVER);
     e.schedule_due.store(At::NEVER);
+    e.tidy_at.store(At::NEVER);
     e.oldest_due.store(At::UNSET);
     unblock(e);
 }

@@ -23,6 +23,14 @@ pub mod waits {
     pub const FULL: u32 = 4;
 }
 
+/// `Taker::news`.
+pub mod news {
+    pub const NONE: u32 = 0;
+    pub const SOME: u32 = 1;
+    /// A wait has ended because of them, and no other one does.
+    pub const SAID: u32 = 2;
+}
+
 /// Who was called for a task and hasn't taken one by then is no longer relied on.
 pub const CALLED_NS: u64 = 500_000_000;
 /// Words of a mask of tenants.
@@ -52,8 +60,10 @@ shared_struct! {
         /// know whether it wants it.
         pub knows: HandshakeU32,
         pub grants: HandshakeU32,
-        /// Something is to be told of one of its claims.
+        /// Something is to be told to it: see `news`.
         pub news: HandshakeU32,
+        /// Its worker is to begin anew: that is to be told.
+        pub recycled: HandshakeU32,
         /// When it was told to end because nothing was heard of its worker (monotonic ns); 0 = it wasn't.
         pub told_to_end: HandshakeU64,
         pub signals: GaugeU32,
@@ -155,7 +165,8 @@ impl Shared {
         taker.seen_ns.store(clock::monotonic_ns());
         taker.claims.store(0);
         taker.waits.store(waits::NO);
-        taker.news.store(0);
+        taker.news.store(news::NONE);
+        taker.recycled.store(0);
         taker.told_to_end.store(0);
         taker.signals.store(0);
         taker.offered.store(0);
@@ -186,7 +197,7 @@ impl Shared {
     /// Something is to be told to it.
     pub fn tell_taker(&self, n: u32) {
         let taker = &self.takers[n as usize];
-        taker.news.store(1);
+        taker.news.store(news::SOME);
         if let Some(proc) = taker.proc.load().checked_sub(1) {
             latch::wake(proc);
         }

@@ -37,6 +37,8 @@ pub struct Pending {
     pub found: bool,
     /// Workers' tasks have come that none of them may take: an executor is to look after them. Under the owner's entry.
     pub untakeable: bool,
+    /// When the first of such tasks expires. Under the owner's entry.
+    pub expires: At,
     /// What has changed may have kept schedules from firing, which are looked at under this entry.
     pub schedules: bool,
     pub schedule: At,
@@ -58,6 +60,7 @@ impl Pending {
             unpark: false,
             found: false,
             untakeable: false,
+            expires: At::NEVER,
             schedules: false,
             schedule: At::NEVER,
             entered: false,
@@ -167,6 +170,7 @@ impl nested::Notes for Notes {
             mine.unpark |= p.unpark;
             mine.found |= p.found;
             mine.untakeable |= p.untakeable;
+            mine.expires = mine.expires.min(p.expires);
             mine.schedules |= p.schedules;
             mine.schedule = mine.schedule.min(p.schedule);
             mine.correction = gauge::Correction::both(mine.correction, p.correction);
@@ -538,10 +542,7 @@ pub fn carry_out(shared: &Shared, notes: &Notes) {
                 entry.tidy.fetch_or(entry::tidy::ROWS);
             }
         }
-        if pending.untakeable {
-            entry.tidy.fetch_or(entry::tidy::ROWS);
-            ready::wake(shared, pending.entry.index, At::NEVER);
-        }
+        endings::look_after(shared, pending);
         gauge::add(shared, entry, pending.added, pending.correction);
         let low = if anew { At::LOWEST } else { pending.low };
         if low != At::NEVER {

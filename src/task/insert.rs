@@ -89,6 +89,7 @@ pub fn insert(
         Tasks::META.to(meta.as_ref()),
         Tasks::WAITS_FOR.to(place.waits_for),
     ]);
+    place::expires(tenant, place.state, expires)?;
     match entry {
         Some(entry) => wake::added(entry, if waits_for.is_some() { At::NEVER } else { run_at }, place.handlers(handler)),
         None if crate::shared::get().is_none() => shmem::warn_not_preloaded(),

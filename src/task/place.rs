@@ -10,7 +10,7 @@ use crate::postgres::row::Row;
 use crate::pure::ids::{self, Id};
 use crate::pure::state::Stored;
 use crate::pure::time::At;
-use crate::shared::takers;
+use crate::shared::{endings, takers};
 use crate::task::options::Options;
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
@@ -38,6 +38,17 @@ impl First {
         let looks = options.only_if.is_some() || !pending(tenant, &handler.name, options, created_at)?.is_empty();
         Ok(if looks { First::Executor } else { First::Nothing })
     }
+}
+
+/// A row in this state expires at `at`, whether or not a worker comes by then: an executor of the owner's is to see to it.
+pub fn expires(tenant: &Tenant, state: Stored, at: Option<At>) -> Result<()> {
+    if state == Stored::External
+        && let Some(at) = at
+        && let Some(entry) = tenant.entry(tenant.owner)?
+    {
+        endings::expires(entry, at);
+    }
+    Ok(())
 }
 
 /// Who is still to be asked about a task that is in the table. Not those who came to listen after it was enqueued.

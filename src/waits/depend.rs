@@ -323,7 +323,7 @@ fn link_ended(tenant: &Tenant, tasks: &Table<Tasks>, link: Row<Tasks>, how: Ende
     }
     // One that ended well changes nothing for a row that waits for another one as well.
     if row.letter(Tasks::STATE) != Stored::Waiting || met && !any {
-        return Ok(());
+        return if met { Ok(()) } else { tell_executors(tenant, row.text(Tasks::HANDLER).as_deref(), how) };
     }
     let waits_for = row.get(Tasks::WAITS_FOR);
     if let Some(on) = waits_for {
@@ -438,7 +438,10 @@ pub fn let_go(tenant: &Tenant, tasks: &Table<Tasks>, mut row: Row<Tasks>, from: 
         let run_at = due_again(tenant, tasks, &row)?;
         let handler = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
         let place = Place::of_row(tenant, &row, row.get(Tasks::QUEUE), handler.as_deref())?;
-        if tasks.update(&row, &back(tenant, &row, place, run_at, handler.as_deref())) == Write::Done {
+        let changes = back(tenant, &row, place, run_at, handler.as_deref());
+        if tasks.update(&row, &changes) == Write::Done {
+            let until = if row.letter(Tasks::STATE) == Stored::Waiting { rules::expires(&row, handler.as_deref()) } else { None };
+            place::expires(tenant, place.state, until.map(|expires| rules::expires_at(tenant, run_at.max(clock::now()), expires)))?;
             if let Some(entry) = tenant.entry(place::role(tenant, place.state, handler.as_deref()))? {
                 wake::changed_row(entry, run_at);
             }

@@ -252,8 +252,9 @@ impl Again {
         // Another incarnation, in its old place among those of its group.
         columns.push(Tasks::CREATED_AT.to(created_at));
         columns.push(Tasks::RUN_AT.to(run_at));
-        if let Some(expires) = expires {
-            columns.push(Tasks::EXPIRES_AT.to(rules::expires_at(&self.tenant, run_at.max(self.now), expires)));
+        let until = expires.map(|expires| rules::expires_at(&self.tenant, run_at.max(self.now), expires));
+        if until.is_some() {
+            columns.push(Tasks::EXPIRES_AT.to(until));
         }
         columns.push(Tasks::ENQUEUED_BY.to(self.room.caller.name.as_str()));
         columns.push(Tasks::BY_SUPERUSER.to(self.room.caller.superuser));
@@ -265,6 +266,7 @@ impl Again {
             columns.push(Tasks::WAITS.to(1));
         }
         self.tasks.insert(&columns);
+        place::expires(&self.tenant, place.state, until)?;
         if let Some(entry) = self.tenant.entry(place::role(&self.tenant, place.state, Some(handler)))? {
             wake::added(entry, if wait.is_some() { At::NEVER } else { run_at }, place.handlers(Some(handler)));
         }

@@ -123,9 +123,11 @@ impl Change {
         if let Some(args) = &to.args {
             changes.push(Tasks::ARGS.to(args));
         }
+        let mut until = row.get(Tasks::EXPIRES_AT);
         if let Some(expires) = to.expires.or_else(|| to.run_at.and_then(|_| rules::expires(&row, handler.as_deref()))) {
             let since = to.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now).max(now);
-            changes.push(Tasks::EXPIRES_AT.to(rules::expires_at(tenant, since, expires)));
+            until = Some(rules::expires_at(tenant, since, expires));
+            changes.push(Tasks::EXPIRES_AT.to(until));
         }
         if let Some(meta) = meta {
             changes.push(Tasks::META.to(meta));
@@ -158,6 +160,7 @@ impl Change {
         }
         // It stood in place at its gates, perhaps for others who were put aside behind it.
         gate::release(tenant, tasks, &row, handler.as_deref())?;
+        place::expires(tenant, state, until)?;
         if let Some(entry) = tenant.entry(place::role(tenant, state, handler.as_deref()))? {
             wake::changed_row(entry, to.run_at.or(row.get(Tasks::RUN_AT)).unwrap_or(now));
         }

@@ -18,14 +18,16 @@ use crate::pure::state::{AttemptEnd, Outcome};
 use crate::pure::time::At;
 use crate::pure::word::ClaimState;
 use crate::shared::claims::Claim;
-use crate::shared::endings::{Drained, Ending};
+use crate::shared::counters::{Counted, UncommittedFailure};
+use crate::shared::endings::{self, Drained, Ending};
 use crate::shared::slot::Item;
 use crate::shared::wake;
-use crate::shared::{self, Shared, counters};
+use crate::shared::{self, Shared};
 use crate::task;
 use crate::task::current::Another;
 use crate::task::lookup;
 use crate::task::new::TIME_MAX;
+use crate::task::place;
 use crate::task::rules::Rules;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{self, Right};
@@ -138,6 +140,10 @@ fn hold_workers(s: &Shared, id: Id) -> Result<Held> {
 }
 
 impl Held {
+    /// The row is another worker's to take, or expires.
+    fn goes_back(&self) -> Result<()> {
+        place::expires(&self.tenant, self.row.letter(Tasks::STATE), self.row.get(Tasks::EXPIRES_AT))
+    }
     fn over(&self, outcome: Outcome) {
         if let (Some(claim), Some(s)) = (self.claim, shared::get()) {
             wake::ended_as(place_of(&s, claim), outcome);
@@ -212,15 +218,24 @@ pub fn give_up(id: Id, failure: Failure, retry_after: Option<Period>, is_final: 
         return Err(held.lost(id));
     };
     held.count(outcome);
-    if let Some(s) = shared::get() {
-        counters::failed(&s, tenant.oid, sandbox::current_user().to_u32(), &task::counted(row), &judgement.failure, timed_out);
-    }
+    let Counted { id: task, handler, attempt, schedule, .. } = task::counted(row);
+    endings::failed(UncommittedFailure {
+        tenant: tenant.oid,
+        role: sandbox::current_user().to_u32(),
+        id: task,
+        handler: handler.to_string(),
+        attempt,
+        schedule: schedule.to_string(),
+        failure: judgement.failure.clone(),
+        timed_out,
+    });
     held.over(outcome);
     Ok(match verdict {
         Verdict::RetryAt(at) => {
             if let Some(entry) = lookup::entry_of(tenant, row)? {
                 wake::changed_row(entry, at);
             }
+            held.goes_back()?;
             GivenUp { state: "retrying", run_at: Some(at) }
         }
         _ => GivenUp { state: "failed", run_at: None },
@@ -239,6 +254,7 @@ pub fn release(id: Id, delay: Period, reason: Option<&str>, crashed: bool) -> Re
         transaction::see_own_writes();
         return Ok(());
     }
+    held.goes_back()?;
     let now = clock::now();
     let at = tenant.after(now, delay).clamp(now, TIME_MAX);
     if at > now {

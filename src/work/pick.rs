@@ -18,7 +18,7 @@ use crate::pure::interleave;
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::pure::word::{SlotState, Unpark, Word};
-use crate::shared::entry::Entry;
+use crate::shared::entry::{Entry, tidy};
 use crate::shared::slot::{self, GATES, Item, Slot};
 use crate::shared::{BATCH, Shared, blocked, culprits, ready};
 use crate::task::{self, lookup};
@@ -235,7 +235,7 @@ fn look(shared: &Shared, place: usize, index: u32, start: &LookStart) -> Result<
     }
     look_again_behind(shared, index, &tenant, outlived);
     ready::unblock(entry);
-    due = due.min(next_unpark(entry, now));
+    due = due.min(next_unpark(entry, now)).min(next_tidy(entry, now));
     let unpark = park::take_unpark(shared, place, index);
     if due != At::NEVER {
         ready::due(shared, index, due);
@@ -335,6 +335,18 @@ pub(super) fn next_unpark(entry: &Entry, now: At) -> At {
     entry.unpark.store(Unpark::Asked);
     // Unless somebody has just asked for another look.
     let _ = entry.unpark_at.compare_exchange(at, At::UNSET);
+    At::NEVER
+}
+
+/// When workers' tasks are to be looked after because some may have expired; if it is time for that, asks for it.
+fn next_tidy(entry: &Entry, now: At) -> At {
+    let at = entry.tidy_at.load();
+    if at > now {
+        return at;
+    }
+    entry.tidy.fetch_or(tidy::ROWS);
+    // Unless somebody has just noted another one.
+    let _ = entry.tidy_at.compare_exchange(at, At::NEVER);
     At::NEVER
 }
 

@@ -51,6 +51,8 @@ pub struct Found {
     pub wait: Vec<(Row<Tasks>, Wait)>,
     /// When there is something to look for again.
     pub due: At,
+    /// The same of rows that are due, and whose state is about to be another, whoever looks.
+    pub again: At,
     /// Since when the first of the rows that are left could have been taken; UNSET: there is none.
     pub oldest: At,
     pub moved: Vec<Moved>,
@@ -83,6 +85,7 @@ impl Found {
             park: Vec::new(),
             wait: Vec::new(),
             due: At::NEVER,
+            again: At::NEVER,
             oldest: At::UNSET,
             moved: Vec::new(),
             exhausted: true,
@@ -272,6 +275,12 @@ impl<'a> Scan<'a> {
         self.found.due = self.found.due.min(at);
     }
 
+    fn look_soon(&mut self, at: At) {
+        self.look_again(at);
+        self.found.again = self.found.again.min(at);
+        self.found.untouchable += 1;
+    }
+
     fn push(&mut self, row: Row<Tasks>, handler: Option<Rc<Handler>>, passed: [u64; GATES]) {
         self.found.rows.push((row, handler, self.met));
         self.found.gates.push(passed);
@@ -290,8 +299,7 @@ impl<'a> Scan<'a> {
         // Somebody is changing it: look again in a second.
         let in_flux = row.in_flux.then_some(look.now + Span::of_secs(1));
         if let Some(until) = in_flux.or_else(|| cooldown::until(look.entry, id, look.now)) {
-            self.look_again(until);
-            self.found.untouchable += 1;
+            self.look_soon(until);
             self.leave(task::due(&row));
             return Ok(true);
         }
@@ -395,8 +403,7 @@ impl<'a> Scan<'a> {
                 depend::Answer::Ready => self.met = depend::met(&results, row),
                 depend::Answer::Never(_) => self.never = true,
                 depend::Answer::Soon => {
-                    self.look_again(now + Span::of_millis(100));
-                    self.found.untouchable += 1;
+                    self.look_soon(now + Span::of_millis(100));
                     return Ok(Some(Hindrance::Stays));
                 }
                 answer => return Ok(Some(Hindrance::Wait(Wait::Tasks(answer)))),
@@ -432,7 +439,13 @@ impl<'a> Scan<'a> {
                 self.push(row, handler, [0; GATES]);
                 return Ok(());
             }
-            Purpose::Tidy => return self.look_at_its_gates(row, handler.as_deref()).map(|_| ()),
+            Purpose::Tidy => {
+                if row.get(Tasks::EXPIRES_AT).is_some_and(|at| at <= now) {
+                    // It counts from when what it has waited for was over.
+                    self.look_soon(now + Span::of_secs(1));
+                }
+                return self.look_at_its_gates(row, handler.as_deref()).map(|_| ());
+            }
             Purpose::Run | Purpose::Take(_) => {}
         }
         let alone = match self.company(&row) {

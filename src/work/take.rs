@@ -286,6 +286,13 @@ fn open(tenant: &Tenant) -> Result<Table<Tasks>, blocked::Reason> {
     }
 }
 
+/// When the first of the rows expires that stand in front of each run, later than `after`; NEVER: none does.
+pub fn first_expiry(table: &Table<Tasks>, after: At) -> At {
+    let front = |run: Id| table.scan(&Tasks::WAITING, &[Tasks::WAITS_FOR.equals(run)]).take(LOOKED_AT);
+    let all = runs_present(table, ids::RUNS).into_iter().flat_map(|(run, _)| front(run));
+    all.filter_map(|row| row.get(Tasks::EXPIRES_AT)).filter(|at| *at > after).min().unwrap_or(At::NEVER)
+}
+
 /// Where the tasks are that a worker offers to do.
 enum Sources {
     /// All of the tenant's, in their one order.

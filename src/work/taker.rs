@@ -10,7 +10,7 @@ use crate::settings;
 use crate::shared::claims::told;
 use crate::shared::entry::{Entry, tidy};
 use crate::shared::role::EXTERNAL;
-use crate::shared::takers::{self, Taker, Tenants, bit_of, waits};
+use crate::shared::takers::{self, Taker, Tenants, bit_of, news, waits};
 use crate::shared::text::store_text;
 use crate::shared::{self, Shared, culprits, ready};
 use crate::tenant;
@@ -312,7 +312,7 @@ fn failed(s: &Shared, index: u32, failure: Failure) -> Error {
 
 /// Whether a look may find something, or something is to be told.
 fn is_something(s: &Shared, taker: &Taker) -> bool {
-    if taker.news.load() != 0 {
+    if taker.news.load() == news::SOME {
         return true;
     }
     if !settings::enabled() || taker.waits.load() == waits::FULL {
@@ -381,7 +381,7 @@ pub enum Slept {
 pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
     let (begun, mut granted) = (clock::steady(), None);
     loop {
-        if !matches!(taker.waits.load(), waits::WAITS | waits::FULL) || taker.news.load() != 0 {
+        if !matches!(taker.waits.load(), waits::WAITS | waits::FULL) || taker.news.load() == news::SOME {
             return Slept::Called;
         }
         let left = until.map_or(LOOK_AGAIN, |until| until.saturating_duration_since(clock::steady()));
@@ -398,6 +398,11 @@ pub fn sleep(s: &Shared, taker: &Taker, until: Option<Instant>) -> Slept {
         }
         latch::wait(Some(left.min(same).max(Duration::from_millis(1))));
     }
+}
+
+/// Whether there is something that tq_watch would tell, and no wait has ended because of it.
+pub fn has_news(taker: &Taker) -> bool {
+    taker.news.compare_exchange(news::SOME, news::SAID).is_ok()
 }
 
 /// It waits no more. Who was called and takes nothing in the end hands the call on: see `take`, `leave`.
@@ -444,16 +449,16 @@ fn leave(ending: Ending) {
         }
         let deadline = claim.deadline_ns.load();
         let timed_out = told_to_end && deadline != 0 && now >= deadline.saturating_add(grace);
+        owners.insert(claim.owners.load());
         if timed_out || died && taken == 1 {
             culprits::worker_ended(&s, claim, timed_out);
-            owners.insert(claim.owners.load());
         } else if several_died {
             s.is_to_be_alone(claim);
         }
         s.revoke(claim);
     }
     for owners in owners {
-        // An executor of the owner's writes it down.
+        // An executor of the owner's writes it down, and looks whether what nobody has now has expired.
         if let Some(e) = s.entries.get(owners as usize) {
             e.tidy.fetch_or(tidy::ROWS);
             ready::wake(&s, owners, crate::pure::time::At::NEVER);

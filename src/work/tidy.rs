@@ -60,7 +60,14 @@ fn rows(shared: &Shared, slot: usize, index: u32, external: u32, tenant: &Rc<Ten
     }
     let looked = look(shared, slot, external, tenant);
     ready::release(shared, external);
-    match looked.and_then(|found| write(shared, external, tenant, found)) {
+    let written = looked.and_then(|(found, expires)| {
+        let again = expires.min(found.again);
+        if again != At::NEVER {
+            ready::tidy_at(shared, index, again);
+        }
+        write(shared, external, tenant, found)
+    });
+    match written {
         Ok(()) => {}
         Err(failure) if failure.is(Own::NoTenant) => {}
         Err(failure) => {
@@ -71,7 +78,8 @@ fn rows(shared: &Shared, slot: usize, index: u32, external: u32, tenant: &Rc<Ten
     }
 }
 
-fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result<Found, Failure> {
+/// What there is to do, and when the next one expires.
+fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result<(Found, At), Failure> {
     let entry = &shared.entries[index as usize];
     // Rows may have come behind where workers have looked; they are told so themselves at their next look.
     lower_cursors(entry, entry.low_key.load());
@@ -92,7 +100,7 @@ fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result
         // Each run by itself: what lies in front of one is no matter for the others.
         let runs: Vec<Vec<Id>> = take::runs_present(&table, ids::RUNS).into_iter().map(|(run, _)| vec![run]).collect();
         let scan = Scan::walk_runs(&look, &table, &runs, usize::MAX)?;
-        Ok(scan.found)
+        Ok((scan.found, take::first_expiry(&table, look.now)))
     })
 }
 

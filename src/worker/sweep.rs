@@ -241,6 +241,12 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     if external_due != At::NEVER {
         // Workers' tasks are no executor's.
         Seen { due: external_due, look_anyway: false, schedule_due: None }.tell(shared, database, &tenant, now, &[EXTERNAL])?;
+        let expires = take::first_expiry(&table, At::UNSET);
+        if expires != At::NEVER
+            && let Some(entry) = tenant.entry(tenant.owner)?
+        {
+            shared.reach(entry, |index| ready::tidy_at(shared, index, expires));
+        }
     }
     if due == At::NEVER && !look_anyway && schedule_due.is_none() {
         // Nothing to do: no entry either, unless it has one.

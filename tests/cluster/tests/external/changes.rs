@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::waiting::Wait;
 use super::{Taken, Worker, assert_claimed, enqueue, finish_of, shown, start, wait_blocked};
 use crate::site::{DB, Site};
 
@@ -237,8 +238,19 @@ fn a_recycling_tells_workers_of_all_that_they_have_and_ends_nobody() {
     enqueue(&site);
     let mut worker = Worker::of(&site);
     let task = worker.take();
+    // One that waits, and has nothing, hears of it, too.
+    let idle = Wait::begin(&site, Worker::of(&site), "'60 s'");
     site.cluster.run(DB, "SELECT tq_recycle()");
-    assert_drained(&site, &mut worker, &task);
+    let (mut idle, ended, _) = idle.end();
+    assert_eq!(ended, Ok(()));
+    let told = "SELECT (claim IS NULL)::text, what FROM tq_watch('0')";
+    assert_eq!(idle.rows(told)[0].joined(" "), "true drain");
+    assert!(idle.rows(told).is_empty(), "once");
+    let mut news: Vec<String> =
+        worker.rows("SELECT coalesce(claim::text, ''), what FROM tq_watch('0')").iter().map(|row| row.joined(" ")).collect();
+    news.sort();
+    assert_eq!(news, [" drain".into(), format!("{} drain", task.claim)]);
+    assert_eq!(shown(&site, &task.id), "running", "nothing is taken away");
     // Whoever doesn't heed a cancel for that long is ended, and its session would be by now, too.
     site.run("t1", "SELECT tq_register('late', external => true, timeout => '100 ms')");
     let id = site.enqueue("t1", "late", "[]", "");
@@ -411,4 +423,18 @@ fn a_drop_waits_for_an_end_as_for_any_writer_and_the_end_stands() {
     });
     site.assert_once(1);
     assert_eq!(site.number("SELECT count(*) FROM pg_namespace WHERE nspname = 't1'"), 0);
+}
+
+#[test]
+fn news_that_nobody_listens_to_end_one_wait_and_no_other() {
+    let (site, mut worker, task) = taken();
+    assert_eq!(site.value("t1", &format!("SELECT tq_cancel('{}')", task.id)), "t");
+    site.wait_ended("t1", &task.id, 'c');
+    worker.run("CALL tq_await('60 s')");
+    let wait = Wait::begin(&site, worker, "'60 s'");
+    enqueue(&site);
+    let (mut worker, ended, _) = wait.end();
+    assert_eq!(ended, Ok(()));
+    // They are told all the same.
+    assert_eq!(news(&mut worker), [(task.claim.clone(), "cancel".into())]);
 }

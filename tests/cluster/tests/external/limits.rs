@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::waiting::Wait;
 use super::{Worker, enqueue, start};
 use crate::site::{DB, Site};
 
@@ -175,7 +176,9 @@ fn what_has_expired_is_not_handed_out() {
     let site = start("", &["t1"]);
     let id = site.enqueue("t1", "ext", "[]", ", expires => '1 ms'");
     let mut worker = Worker::of(&site);
-    site.cluster.wait_until(DB, &format!("SELECT now() > created_at + interval '1 ms' FROM t1.tq_task WHERE id = '{id}'"));
+    // An executor may have ended it by then.
+    let is_over = format!("SELECT coalesce((SELECT now() > created_at + interval '1 ms' FROM t1.tq_task WHERE id = '{id}'), true)");
+    site.cluster.wait_until(DB, &is_over);
     assert!(worker.take_now().is_empty());
     site.wait_ended("t1", &id, 'e');
     // What was taken in time doesn't expire.
@@ -199,4 +202,56 @@ fn what_is_urgent_comes_first_and_what_is_not_due_comes_later() {
     }
     let due = format!("SELECT clock_timestamp() >= run_at FROM t1.tq_task WHERE id = '{later}'");
     assert_eq!(site.value("postgres", &due), "t");
+}
+
+#[test]
+fn who_has_as_many_as_its_role_may_sleeps_until_one_is_over() {
+    let site = start("tenant_q.max_claims = 16\n", &["t1"]);
+    let claims = "SELECT ok FROM tq_health() WHERE check_name = 'claims'";
+    for _ in 0..12 {
+        enqueue(&site);
+    }
+    let mut worker = Worker::of(&site);
+    let tasks = worker.take_now();
+    assert_eq!(tasks.len(), 8, "half of all");
+    assert_eq!(worker.refused("SELECT * FROM tq_take()"), "53400");
+    site.cluster.wait_until(DB, &format!("SELECT NOT ({claims})"));
+    let said = "SELECT value || ' ' || detail || ' ' || hint FROM tq_health() WHERE check_name = 'claims'";
+    let said = site.cluster.value(DB, said);
+    assert!(said.contains("8 of 16") && said.contains("role worker ") && said.contains("max_claims = 32"), "{said}");
+    // Two that wait: one place is one call.
+    let wait = Wait::begin(&site, Worker::of(&site), "'60 s'");
+    let mut other = Worker::of(&site);
+    let pid = other.pid();
+    let taking = std::thread::spawn(move || other.taken("wait => '60 s'").len());
+    site.cluster.wait_until(DB, &format!("SELECT wait_event = 'Extension' FROM pg_stat_activity WHERE pid = {pid}"));
+    enqueue(&site);
+    assert!(!wait.is_over() && !taking.is_finished(), "there is something, but no room");
+    worker.finish(&tasks[0]);
+    let (mut called, ended, _) = wait.end();
+    assert_eq!(ended, Ok(()));
+    assert_eq!(called.take_now().len(), 1);
+    assert!(!taking.is_finished());
+    worker.finish(&tasks[1]);
+    assert_eq!(taking.join().expect("a wait"), 1);
+    // Its session has gone, and so on: nobody waits for room that is there.
+    called.take();
+    drop((worker, called));
+    site.cluster.wait_until(DB, claims);
+    site.cluster.assert_log_clean();
+}
+
+#[test]
+fn a_take_that_waits_at_the_ceiling_says_so_in_the_end() {
+    let site = start("tenant_q.max_claims = 16\n", &["t1"]);
+    for _ in 0..12 {
+        enqueue(&site);
+    }
+    let mut worker = Worker::of(&site);
+    assert_eq!(worker.take_now().len(), 8);
+    assert_eq!(worker.refused("SELECT * FROM tq_take(wait => '300 ms')"), "53400");
+    // Another role has half of what is left.
+    site.cluster.run(DB, "CREATE ROLE other LOGIN");
+    site.run("t1", "SELECT tq_grant('other', '{work}')");
+    assert_eq!(Worker::as_role(&site, "other").take_now().len(), 4);
 }

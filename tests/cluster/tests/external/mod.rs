@@ -7,6 +7,7 @@ mod alone;
 mod changes;
 mod deaths;
 mod deploys;
+mod expiry;
 mod flows;
 mod lease;
 mod limits;

@@ -249,3 +249,22 @@ fn old_results_of_workers_tasks_go_too() {
     let last = &tasks.last().expect("some").id;
     assert_eq!(site.number(&format!("SELECT count(*) FROM t1.tq_result WHERE id = '{last}'")), 1);
 }
+
+#[test]
+fn a_failure_that_is_rolled_back_is_none() {
+    let site = start("", &["t1"]);
+    enqueue(&site);
+    let mut worker = Worker::of(&site);
+    let task = worker.take();
+    let failures = "SELECT count(*) FROM tq_failures";
+    worker.run("BEGIN");
+    assert_eq!(worker.give_up(&task, ", retry_after => '0'"), "retrying");
+    worker.run("ROLLBACK");
+    assert_eq!(site.value("t1", failures), "0");
+    worker.run("BEGIN; SAVEPOINT a");
+    worker.give_up(&task, ", final => true");
+    worker.run("ROLLBACK TO a; COMMIT");
+    assert_eq!(site.value("t1", failures), "0");
+    assert_eq!(worker.give_up(&task, ", final => true"), "failed");
+    assert_eq!(site.value("t1", "SELECT handler || ' ' || message || ' ' || attempt FROM tq_failures"), "ext no 1");
+}
