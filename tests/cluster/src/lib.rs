@@ -16,6 +16,7 @@
 //! The log of a failed test's server is kept in `TENANT_Q_LOG_DIR` (else the temporary directory), and its end is shown.
 
 mod clock;
+mod pooler;
 mod process;
 mod proxy;
 mod rows;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use clock::Clock;
+pub use pooler::Pooler;
 pub use postgres;
 pub use postgres::{Client, NoTls};
 pub use process::{kill, kill9, limit_memory, private_memory, private_memory_if_alive, process_exists};
@@ -235,6 +237,14 @@ impl Cluster {
         let mut config = postgres::Config::new();
         config.host("127.0.0.1").port(proxy.port()).user(user).dbname(database).application_name("test");
         config.connect(NoTls).unwrap_or_else(|error| panic!("{user} can't connect to {database}: {}", SqlError::from(error)))
+    }
+
+    /// pgbouncer in front of this server, with so many sessions for each of these users.
+    pub fn pooler(&self, users: &[&str], size: usize) -> Pooler {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Beside the server's: names of sockets are short.
+        let name = format!("p{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Pooler::new(&self.socket.with_file_name(name), &self.socket, users, size)
     }
 
     /// For programs that make their own connection: the `-h` of psql.

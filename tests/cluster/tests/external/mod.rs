@@ -5,6 +5,7 @@
 
 mod alone;
 mod changes;
+mod commits;
 mod deaths;
 mod deploys;
 mod expiry;
@@ -13,6 +14,7 @@ mod lease;
 mod limits;
 mod lost;
 mod observed;
+mod pooler;
 mod results;
 mod transactions;
 mod waiting;
