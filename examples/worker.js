@@ -10,10 +10,13 @@ const offered = Object.keys(functions);
 const taker = new Client(); // its end is the end of what it has taken: behind no pooler
 const work = new Client();
 let stopping = false;
+let running = null; // the claim of the task at hand
+const unwanted = new Set(); // claims of tasks that go back unless they have begun
 // TQ007: the claim is gone, the task isn't ours any more, and nothing of it stands.
 const end = (call, values) => work.query(`SELECT ${call}`, values).catch((error) => { if (error.code !== "TQ007") throw error; });
 
 async function run({ claim, tenant, handler, args, each }) {
+  running = claim;
   const call = async (one) => (await functions[handler](work, one)) ?? null;
   try {
     await work.query("BEGIN");
@@ -38,8 +41,12 @@ async function cancel(client) {
 
 // Says that we live, and hears what is to be given up. Queries of one client wait for each other.
 async function watch() {
-  const { rows } = await taker.query("SELECT what FROM tq_watch()");
-  if (rows.some(({ what }) => what === "cancel" || what === "timeout")) await cancel(work);
+  const { rows } = await taker.query("SELECT claim, what FROM tq_watch()");
+  for (const { claim, what } of rows) {
+    if (!claim) stopping = true; // drain: all are to begin anew (tq_recycle); whoever has started us does so again
+    else if (claim !== running) unwanted.add(claim);
+    else if (what === "cancel" || what === "timeout") await cancel(work);
+  }
 }
 
 async function main() {
@@ -49,8 +56,11 @@ async function main() {
   while (!stopping) {
     try {
       const { rows } = await taker.query("SELECT * FROM tq_take(4, handlers => $1, worker => 'worker.js')", [offered]);
-      for (const task of rows) await (stopping ? end("tq_release($1)", [task.claim]) : run(task));
-      if (!rows.length) await taker.query("CALL tq_await('20 seconds', handlers => $1)", [offered]);
+      for (const task of rows) await (stopping || unwanted.has(task.claim) ? end("tq_release($1)", [task.claim]) : run(task));
+      if (!rows.length) {
+        await taker.query("CALL tq_await('20 seconds', handlers => $1)", [offered]);
+        await watch();
+      }
     } catch (error) {
       if (error.code !== "57014") throw error;
     }

@@ -18,13 +18,24 @@ functions = {name: f for name, f in runpy.run_path(sys.argv[1]).items() if getat
 taker = psycopg.connect(autocommit=True, row_factory=dict_row)  # its end is the end of what it has taken: behind no pooler
 work = psycopg.connect(autocommit=True)
 stop = threading.Event()
+running = None  # the claim of the task at hand
+unwanted = set()  # claims of tasks that go back unless they have begun
+
+
+def listen():
+    """Says that we live, and hears what is to be given up."""
+    for news in taker.execute("SELECT claim, what FROM tq_watch()").fetchall():
+        if not news["claim"]:  # drain: all are to begin anew (tq_recycle); whoever has started us does so again
+            stop.set()
+        elif news["claim"] != running:
+            unwanted.add(news["claim"])
+        elif news["what"] in ("cancel", "timeout"):
+            work.cancel()
 
 
 def watch():
-    """Says that we live, and hears what is to be given up."""
     while not stop.wait(5):
-        if any(news["what"] in ("cancel", "timeout") for news in taker.execute("SELECT what FROM tq_watch()")):
-            work.cancel()
+        listen()
 
 
 def end(call, *values):
@@ -36,6 +47,8 @@ def end(call, *values):
 
 
 def run(task):
+    global running
+    running = task["claim"]
     call = lambda args: functions[task["handler"]](work, **(args or {}))
     try:
         with work.transaction():
@@ -54,7 +67,8 @@ while not stop.is_set():
         tasks = taker.execute("SELECT * FROM tq_take(4, handlers => %s, worker => 'worker.py')", [list(functions)]).fetchall()
         if not tasks:
             taker.execute("CALL tq_await('20 seconds', handlers => %s)", [list(functions)])
+            listen()
     except psycopg.errors.QueryCanceled:
         continue
     for task in tasks:
-        end("tq_release(%s)", task["claim"]) if stop.is_set() else run(task)
+        end("tq_release(%s)", task["claim"]) if stop.is_set() or task["claim"] in unwanted else run(task)

@@ -9,6 +9,7 @@ tasks=$1
 handlers=$(cd "$tasks" && printf '%s\n' *.sql | sed 's/\.sql$//' | paste -sd ,)
 psql=(psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=verbose)
 stopping=
+unwanted= # claims of tasks that go back unless they have begun
 trap 'stopping=1' TERM
 
 # One session takes, and its end is the end of what it has taken: behind no pooler. Subshells don't know a coprocess by its name.
@@ -24,6 +25,21 @@ ask() {
         printf '%s\n' "$line"
     done
     return 1
+}
+
+# Says that we live, and hears what is to be given up.
+hear() {
+    local claim what
+    while IFS=$'\t' read -r what claim; do
+        # Without a claim it is drain: all are to begin anew (tq_recycle). Whoever has started us does so again.
+        [ -z "$what" ] || [ -n "$claim" ] || stopping=1
+        unwanted+=" $claim"
+    done <<<"$(ask "SELECT what, claim FROM tq_watch();")"
+}
+
+release() { # claim
+    local said
+    said=$("${psql[@]}" -c "SELECT tq_release('$1')" 2>&1) || [[ $said == *TQ007:* ]]
 }
 
 finish() { # claim, tenant, handler, args: says what psql complains of
@@ -45,8 +61,8 @@ run() {
     local said status=
     # Answers with what psql has complained of; meanwhile the taker's session says that we live.
     exec {done}< <(said=$(finish "$@") && printf 'ok\0' || printf '%s\0' "$said")
-    until read -r -d '' -t 10 said <&"$done" || { status=$?; [ "$status" -le 128 ]; }; do
-        ask "SELECT what FROM tq_watch();" >&2
+    until read -r -d '' -t 5 said <&"$done" || { status=$?; [ "$status" -le 128 ]; }; do
+        hear
     done
     exec {done}<&-
     # TQ007: it isn't ours any more, and nothing of it stands.
@@ -57,11 +73,13 @@ while [ -z "$stopping" ]; do
     taken=$(ask "SELECT claim, tenant, handler, args FROM tq_take(4, handlers => '{$handlers}', worker => 'worker.sh');")
     while IFS=$'\t' read -r claim tenant handler args; do
         [ -n "$claim" ] || continue
-        if [ -n "$stopping" ]; then
-            "${psql[@]}" -c "SELECT tq_release('$claim')"
+        if [ -n "$stopping" ] || [[ $unwanted == *"$claim"* ]]; then
+            release "$claim"
         else
             run "$claim" "$tenant" "$handler" "$args"
         fi
     done <<<"$taken"
-    [ -n "$taken$stopping" ] || (ask "CALL tq_await('2 seconds', handlers => '{$handlers}');")
+    [ -z "$taken$stopping" ] || continue
+    (ask "CALL tq_await('2 seconds', handlers => '{$handlers}');")
+    hear
 done

@@ -1,7 +1,8 @@
 """Runs each worker in examples/ against a server, as somebody would who has copied it: run.py [WORKER...].
 
 Each does what is there, once, in two tenants; says how failures failed; stops at a SIGTERM and gives back what it holds; and when it
-is killed in the midst of a task, that task runs again, and what it has done is there once.
+is killed in the midst of a task, that task runs again, and what it has done is there once. It heeds drain: what hasn't begun goes back,
+and where all are to begin anew it ends.
 
 From the environment: PGHOST, a server with the extension preloaded; PSQL; NODE_PATH, where node finds pg."""
 
@@ -140,6 +141,26 @@ def killed_in_the_midst(site):
     site.stop(other)
 
 
+def heeds_drain(site):
+    # A pause takes back what has not begun, and goes when the rest has ended.
+    site.sql.execute("TRUNCATE globex.paid")
+    tasks = [site.enqueue("globex", "pay", f'{{"invoice": {n}, "seconds": 6}}') for n in range(4)]
+    worker = site.start()
+    site.until("SELECT count(*) = 4 FROM tq_running")
+    site.sql.execute("SELECT tq_pause(tenant => 'globex', drain => '60 s')")
+    assert site.ask("SELECT count(*) FROM tq_running") == 0
+    done = site.ask("SELECT count(*) FROM globex.tq_result WHERE state = 'd' AND id = ANY (%s)", tasks)
+    left = site.ask("SELECT count(*) FROM globex.tq_task WHERE attempts = 0 AND id = ANY (%s)", tasks)
+    assert 1 <= done <= 2 and done + left == 4, (done, left)
+    assert worker.poll() is None, "it goes on taking"
+    site.enqueue("Acme & Co", "pay", "[100]")
+    site.until('SELECT count(*) = 1 FROM "Acme & Co".paid WHERE invoice = 100')
+    # One that has nothing to do is to begin anew.
+    site.ask("SELECT tq_recycle()")
+    assert worker.wait(LIMIT) == 0, f"stopped with status {worker.returncode}"
+    site.running.remove(worker)
+
+
 def main(names):
     passed, failed = 0, 0
     for name in names or WORKERS:
@@ -149,7 +170,7 @@ def main(names):
             continue
         began, site, wrong = time.monotonic(), Site(name), None
         try:
-            for case in (does_each_once, gives_back_what_it_holds, killed_in_the_midst):
+            for case in (does_each_once, gives_back_what_it_holds, killed_in_the_midst, heeds_drain):
                 case(site)
         except Exception as error:
             wrong = f"{case.__name__}: {type(error).__name__}: {error}"
