@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from tenant_q import App
 from tenant_q.compat import allow
 from tenant_q.compat.django_q import configure
@@ -15,10 +16,6 @@ from . import harness
 @pytest.fixture
 def shims(tenant: str) -> Iterator[App]:
     """An App of a fresh tenant, in which all that is registered is declared."""
-    import tenant_q.compat.celery
-    import tenant_q.compat.django_q
-    import tenant_q.compat.procrastinate
-    import tenant_q.compat.rq
 
     allow("dq_app", "rq_app", "tests.compat.functions", "math.floor", "math.copysign")
     configure(name="shop", ack_failures=True)

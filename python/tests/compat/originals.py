@@ -1,4 +1,5 @@
-"""Runs a small app with the system it was written for, in a process of its own: `python originals.py SYSTEM FOLDER` prints its outcomes as JSON."""
+"""Runs a small app with the system it was written for, in a process of its own: `python originals.py SYSTEM FOLDER`
+prints its outcomes as JSON."""
 
 import importlib
 import json
@@ -9,14 +10,22 @@ import types
 
 
 def django_q(path):
-    import django
     from django.conf import settings
+
+    import django
 
     settings.configure(
         INSTALLED_APPS=["django_q"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(path, "db.sqlite3")}},
         CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}},
-        Q_CLUSTER={"name": "shop", "orm": "default", "ack_failures": True, "retry": 60, "timeout": 50, "catch_up": False},
+        Q_CLUSTER={
+            "name": "shop",
+            "orm": "default",
+            "ack_failures": True,
+            "retry": 60,
+            "timeout": 50,
+            "catch_up": False,
+        },
         SECRET_KEY="x",
         USE_TZ=True,
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",

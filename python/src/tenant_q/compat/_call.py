@@ -1,15 +1,19 @@
 """The handler `tenant_q.call`: calls a function by its name, for systems in which any function may be enqueued.
 
-A task's row is input: whoever owns the tenant's schema can write one. So a name is not enough to be called. What may be called is
+A task's row is input: whoever owns the tenant's schema can write one. So a name is not enough to be called. What may
+be called is
 
 - a function that is a task itself (`@tenant_q.task`), which then is enqueued under its own name in the first place;
 - a function defined in a module that the App imports for its tasks (`App(modules=[…])`);
 - with Django, a function defined in the module `tasks` of an installed app, or below what the setting
   TENANT_Q = {"CALLABLE": ["shop.mails", "math.floor"]} lists;
-- what `allow("shop.mails", "math.floor")` says: a function by its exact name, or all that are *defined* in a module or below it.
+- what `allow("shop.mails", "math.floor")` says: a function by its exact name, or all that are *defined* in a module
+or below it.
 
-A name that leads through such a module to something that it has only imported (`shop.tasks.os.system`) is none of these, nor is one
-with a part that begins with an underscore. Names are checked where they are enqueued, and again in the worker, before anything is imported.
+A name that leads through such a module to something that it has only imported (`shop.tasks.os.system`) is none of
+these, nor is one
+with a part that begins with an underscore. Names are checked where they are enqueued, and again in the worker, before
+anything is imported.
 """
 
 from __future__ import annotations
@@ -50,7 +54,8 @@ _allowed: set[str] = set()
 
 
 def allow(*names: str | Callable[..., Any]) -> None:
-    """Lets tasks call these: functions by name, or modules, which stand for every function defined in them or below them.
+    """Lets tasks call these: functions by name, or modules, which stand for every function defined in them or below
+    them.
 
     Say it where worker and application both come by: in the module of the App, or in an app's `tasks` module.
     """
@@ -117,7 +122,8 @@ def _refused(name: str, detail: str | None = None) -> NotAllowed:
     return NotAllowed(
         f"tasks may not call {name}",
         detail=detail or "A task's row can be written by the tenant's owner, so that a name alone is not enough.",
-        hint="Put @tenant_q.task on the function; or say tenant_q.compat.allow('its.module') where workers come by; with Django"
+        hint="Put @tenant_q.task on the function; or say tenant_q.compat.allow('its.module') where workers"
+        " come by; with Django"
         " TENANT_Q = {'CALLABLE': ['its.module']}, or move it to the app's tasks module.",
     )
 
@@ -173,6 +179,8 @@ class Call:
         self.document = {"function": self.name}
         if signature is not None:
             arguments = signature.bind(args, kwargs, partial=late)
+            if signature.whole is not None and arguments is not None:
+                arguments = {signature.whole: arguments}  # as the server makes it of a handler's own parameters
         elif kwargs:
             raise ArgumentsDoNotFit(
                 f"{self.name} doesn't say which arguments it takes by name", hint="Pass them by position."
@@ -227,7 +235,8 @@ class Again:
 
 
 def _run(function: str, args: Any = None, time_arg: str | None = None) -> Any:
-    """Calls the function, which must be one that tasks may call; time_arg: its parameter that gets the fire time of the schedule."""
+    """Calls the function, which must be one that tasks may call; time_arg: its parameter that gets the fire time of
+    the schedule."""
     target = resolve(function)
     here = current()
     if time_arg is not None and here is not None and here.scheduled_for is not None:

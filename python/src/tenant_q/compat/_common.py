@@ -15,7 +15,19 @@ from ..calls import Call, quote
 from ..codec import interval_text
 from ..result import Result, TaskRow
 
-__all__ = ["as_uuid", "aware", "documents", "find", "fresh_id", "look", "raised", "seconds", "set_next_run", "trace_of", "wait_for"]
+__all__ = [
+    "as_uuid",
+    "aware",
+    "documents",
+    "find",
+    "fresh_id",
+    "look",
+    "raised",
+    "seconds",
+    "set_next_run",
+    "trace_of",
+    "wait_for",
+]
 
 
 def as_uuid(text: Any) -> UUID | None:
@@ -53,7 +65,8 @@ def find(id_or_name: Any, app: App | None = None) -> UUID | None:
 
 
 def documents(app: App, sql: str, params: list[Any]) -> list[Any]:
-    """The one column of a query over views, which show the first schema of search_path: that is the App's tenant meanwhile."""
+    """The one column of a query over views, which show the first schema of search_path: that is the App's tenant
+    meanwhile."""
     tenant = app.current_tenant()
     if tenant is None or app.in_run():
         return [_first(row) for row in app.execute(sql, params)]

@@ -11,7 +11,8 @@ __all__ = ["Unsupported", "refuse", "refuse_unknown"]
 
 
 class Unsupported(TenantQError, TypeError):
-    """A keyword or a call of the other system that means nothing here. Its hint says what does the same; nothing was enqueued."""
+    """A keyword or a call of the other system that means nothing here. Its hint says what does the same; nothing was
+    enqueued."""
 
 
 def refuse(words: Mapping[str, Any], counterparts: Mapping[str, str], where: str) -> None:

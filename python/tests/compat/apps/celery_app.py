@@ -86,7 +86,14 @@ def outcomes(run):
     result = add.delay(1, 2)
     found["before"] = [result.state, result.ready(), result.result]
     run()
-    found["after"] = [result.get(timeout=5), result.state, result.status, result.successful(), result.failed(), result.ready()]
+    found["after"] = [
+        result.get(timeout=5),
+        result.state,
+        result.status,
+        result.successful(),
+        result.failed(),
+        result.ready(),
+    ]
     found["again"] = [AsyncResult(result.id).get(timeout=5), AsyncResult(result.id) == result]
     named = total.apply_async(([1, 2, 3],), task_id="01234567-0000-4000-8000-00000000abcd")
     run()
@@ -108,9 +115,18 @@ def outcomes(run):
     tired = hopeless.delay()
     flaking = flaky.delay()
     run()
-    found["failed"] = [failing.state, failing.failed(), raised(lambda: failing.get(timeout=5)), str(failing.get(timeout=5, propagate=False))]
+    found["failed"] = [
+        failing.state,
+        failing.failed(),
+        raised(lambda: failing.get(timeout=5)),
+        str(failing.get(timeout=5, propagate=False)),
+    ]
     found["trace"] = ["no luck" in failing.traceback, type(failing.result).__name__]
-    found["tired"] = [tired.state, raised(lambda: tired.get(timeout=5))[0], issubclass(MaxRetriesExceededError, Exception)]
+    found["tired"] = [
+        tired.state,
+        raised(lambda: tired.get(timeout=5))[0],
+        issubclass(MaxRetriesExceededError, Exception),
+    ]
     found["flaky"] = [raised(lambda: flaking.get(timeout=5)), log.count(["flaky"])]
     found["stubborn"] = [each for each in log if each[0] == "stubborn"]
     steps = chain(add.s(1, 2), add.s(10), join.s("x"))()
@@ -123,7 +139,14 @@ def outcomes(run):
     run()
     found["chain"] = [steps.get(timeout=5), steps.parent.get(timeout=5), steps.parent.parent.get(timeout=5)]
     found["immutable"] = piped.get(timeout=5)
-    found["group"] = [both.get(timeout=5), both.ready(), both.successful(), both.completed_count(), len(both), both[1].get(timeout=5)]
+    found["group"] = [
+        both.get(timeout=5),
+        both.ready(),
+        both.successful(),
+        both.completed_count(),
+        len(both),
+        both[1].get(timeout=5),
+    ]
     found["chord"] = [summed.get(timeout=5)]
     found["fan"] = fan.get(timeout=5)
     found["nested"] = nested.get(timeout=5)
@@ -136,7 +159,11 @@ def outcomes(run):
     broken.apply_async(("bad",), link_error=erred.s())
     run()
     found["links"] = sorted(log)
-    found["eager"] = [add.apply((1, 2)).get(), raised(lambda: broken.apply(("eager",)).get()), stubborn.apply((1,)).get()]
+    found["eager"] = [
+        add.apply((1, 2)).get(),
+        raised(lambda: broken.apply(("eager",)).get()),
+        stubborn.apply((1,)).get(),
+    ]
     wrong = add.s(1, 2)
     found["signature"] = [wrong.args, wrong.kwargs, wrong.immutable, wrong(), add.si(1, 2).immutable]
     return found

@@ -47,15 +47,39 @@ def outcomes(run):
     run()
     found["after"] = [result(id), result(id, 200), result("sum"), result(second)]
     task = fetch(id)
-    found["task"] = [task.id == id, task.name, task.func, task.group, task.success, task.result, task.attempt_count, task.stopped >= task.started]
+    found["task"] = [
+        task.id == id,
+        task.name,
+        task.func,
+        task.group,
+        task.success,
+        task.result,
+        task.attempt_count,
+        task.stopped >= task.started,
+    ]
     found["by name"] = fetch("sum").id == id
-    found["group"] = [sorted(result_group("g")), sorted(result_group("g", failures=True)), count_group("g"), count_group("g", failures=True)]
+    found["group"] = [
+        sorted(result_group("g")),
+        sorted(result_group("g", failures=True)),
+        count_group("g"),
+        count_group("g", failures=True),
+    ]
     found["hook"] = list(told)
     found["queue"] = queue_size()
     failing = async_task(broken, group="g", ack_failure=True, hook=heard)
     run()
-    found["failed"] = ["no luck" in result(failing), fetch(failing).success, count_group("g"), count_group("g", failures=True)]
-    found["failures"] = [len(result_group("g")), len(result_group("g", failures=True)), len(fetch_group("g")), len(fetch_group("g", failures=False))]
+    found["failed"] = [
+        "no luck" in result(failing),
+        fetch(failing).success,
+        count_group("g"),
+        count_group("g", failures=True),
+    ]
+    found["failures"] = [
+        len(result_group("g")),
+        len(result_group("g", failures=True)),
+        len(fetch_group("g")),
+        len(fetch_group("g", failures=False)),
+    ]
     found["hook of a failure"] = [each[1:] for each in told[1:]]
     delete_group("g")
     found["deleted"] = [count_group("g"), fetch(id).group]

@@ -51,21 +51,47 @@ def outcomes(run, connection):
     first = queue.enqueue(add, 1, b=2)
     found["before"] = [first.get_status(), first.is_queued, first.return_value(), queue.count, mail.is_empty()]
     run()
-    found["after"] = [first.get_status(), first.is_finished, first.return_value(), first.latest_result().return_value, queue.count]
+    found["after"] = [
+        first.get_status(),
+        first.is_finished,
+        first.return_value(),
+        first.latest_result().return_value,
+        queue.count,
+    ]
     again = Job.fetch(first.id, connection=connection)
     found["fetched"] = [again.id == first.id, again.func_name, again.origin, again.func(*again.args, **again.kwargs)]
-    second = queue.enqueue("rq_app.add", args=(5,), kwargs={"b": 6}, job_id="my-job", meta={"colour": "red"}, description="a sum", result_ttl=500)
+    second = queue.enqueue(
+        "rq_app.add",
+        args=(5,),
+        kwargs={"b": 6},
+        job_id="my-job",
+        meta={"colour": "red"},
+        description="a sum",
+        result_ttl=500,
+    )
     third = queue.enqueue_call(add, args=(7,), timeout=10)
     fourth = decorated.delay(2, b=3)
     found["queues"] = [fourth.origin, mail.count, queue.fetch_job("nobody")]
     mine = queue.enqueue(who, job_id="mine", meta={"colour": "blue"}, at_front=True)
     run()
-    found["explicit"] = [second.id, second.return_value(), second.meta, Job.fetch("my-job", connection=connection).return_value(), second.description]
+    found["explicit"] = [
+        second.id,
+        second.return_value(),
+        second.meta,
+        Job.fetch("my-job", connection=connection).return_value(),
+        second.description,
+    ]
     found["third"] = [third.return_value(), fourth.return_value()]
     found["current"] = mine.return_value()
     bad = queue.enqueue(broken)
     run()
-    found["failed"] = [bad.get_status(), bad.is_failed, "no luck" in bad.latest_result().exc_string, bad.return_value(), bad.id in queue.failed_job_registry.get_job_ids()]
+    found["failed"] = [
+        bad.get_status(),
+        bad.is_failed,
+        "no luck" in bad.latest_result().exc_string,
+        bad.return_value(),
+        bad.id in queue.failed_job_registry.get_job_ids(),
+    ]
     retried = queue.enqueue(stubborn, 2, retry=Retry(max=3))
     run()
     run()

@@ -53,13 +53,14 @@ class _Hook:
     def connect(self, receiver: Callable[..., Any] | None = None, **words: Any) -> Any:
         """Of a decorator too."""
         if receiver is None:
-            return lambda function: self.connect(function)
+            return self.connect
         self._app._setups.append(receiver)
         return receiver
 
 
 class Celery:
-    """An app of Celery's: `@app.task`, `app.conf`, `app.send_task()`. Where tasks go is `tenant_q.App`'s matter: with Django nothing has to
+    """An app of Celery's: `@app.task`, `app.conf`, `app.send_task()`. Where tasks go is `tenant_q.App`'s matter: with
+    Django nothing has to
     be said, without it an App is made beside it."""
 
     task_cls: Any = Task
@@ -271,7 +272,8 @@ def _import_module(name: str) -> None:
 
 
 class TenantTask(Task):
-    """tenant_schemas_celery's task: every task is its tenant's here. `get_tenant_for_schema` and the cache of it are tenant_q.django's."""
+    """tenant_schemas_celery's task: every task is its tenant's here. `get_tenant_for_schema` and the cache of it are
+    tenant_q.django's."""
 
     tenant_cache_seconds: int | None = None
     tenant_databases: Any = None
@@ -317,7 +319,7 @@ def _linked(task: Any) -> None:
     """Calls what is linked to the task of the document: with its result, or with what is known of its failure."""
     row = TaskRow.of(task)
     meta = row.meta if isinstance(row.meta, dict) else {}
-    said = meta.get("celery") if isinstance(meta.get("celery"), dict) else {}
+    said: dict[str, Any] = meta["celery"] if isinstance(meta.get("celery"), dict) else {}
     if row.state == "done":
         for each in said.get("link") or ():
             made = Signature.of(each)
@@ -343,7 +345,8 @@ def _linked(task: Any) -> None:
 
 
 def _errback(made: Signature, request: Request, error: Exception, trace: Any) -> None:
-    """As Celery does: with request, exception and traceback where the function takes them, else with the failed task's id, as a task."""
+    """As Celery does: with request, exception and traceback where the function takes them, else with the failed
+    task's id, as a task."""
     try:
         called = made.type
     except NotRegistered:

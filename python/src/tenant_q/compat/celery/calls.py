@@ -1,7 +1,9 @@
 """How a call of Celery's becomes a document, and back.
 
-A function whose parameters all have names is declared with these, and two more: `tq_previous`, which takes the result of the step before
-where the function is not to get it (`.si()`), and `tq_shape`, which says how that result is to be read (a chain in a group gives the
+A function whose parameters all have names is declared with these, and two more: `tq_previous`, which takes the result
+of the step before
+where the function is not to get it (`.si()`), and `tq_shape`, which says how that result is to be read (a chain in a
+group gives the
 results of all of its steps; Celery passes the last one's on). Of a function with *args or **kwargs the document is
 {"args": […], "kwargs": {…}}.
 """
@@ -24,7 +26,8 @@ PREVIOUS, SHAPE = "tq_previous", "tq_shape"
 
 
 def reshape(value: Any, shape: Any) -> Any:
-    """What Celery passes on of a flow's result: {"last": …} of a list the last, {"all": […]} of each its own; None = as it is."""
+    """What Celery passes on of a flow's result: {"last": …} of a list the last, {"all": […]} of each its own; None =
+    as it is."""
     if not isinstance(shape, dict) or not isinstance(value, list):
         return value
     if "last" in shape:
@@ -69,7 +72,8 @@ class CallForm:
     def document(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, after: str | None = None, shape: Any = None
     ) -> Any:
-        """The document of a call. after: 'given' = it gets the result of the step before as its first argument, 'dropped' = it is a step
+        """The document of a call. after: 'given' = it gets the result of the step before as its first argument,
+        'dropped' = it is a step
         that doesn't; None = there is none before."""
         if after == "given":
             return self._after(args, kwargs, shape)

@@ -1,4 +1,5 @@
-"""Celery's canvas: signatures, chain, group, chord, chunks, map. A chain, a group, a chord is one flow of tenant_q, enqueued at once."""
+"""Celery's canvas: signatures, chain, group, chord, chunks, map. A chain, a group, a chord is one flow of tenant_q,
+enqueued at once."""
 
 from __future__ import annotations
 
@@ -50,8 +51,9 @@ class Signature:
         **words: Any,
     ) -> None:
         if isinstance(task, Mapping):
-            task, args, kwargs = task["task"], task.get("args"), task.get("kwargs")
-        self._task = task
+            args, kwargs = task.get("args"), task.get("kwargs")
+            task = str(task["task"])
+        self._task: Task | str = task
         self.args = tuple(args or ())
         self.kwargs = dict(kwargs or {})
         self.options = {**(options or {}), **words}
@@ -163,13 +165,14 @@ class Signature:
     def member(
         self, *, after: bool = False, shape: Any = None, more: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """As a member of tq_chain or tq_group; after: there is a step before it. more: kept under "celery" in its meta."""
+        """As a member of tq_chain or tq_group; after: there is a step before it. more: kept under "celery" in its
+        meta."""
         options = dict(self.options)
         task = None if isinstance(self._task, str) else self._task
         if task is None:
             from .app import current_app
 
-            task = current_app().tasks.get(self._task)
+            task = current_app().tasks.get(self.name)
         if task is not None and task.expires is not None:
             options.setdefault("expires", task.expires)
         words, meta = call_words(self.app, self.name, options)
@@ -189,7 +192,7 @@ class Signature:
             document = self._foreign()
             said = CallOptions.of(**words)
         member: dict[str, Any] = {"handler": self.name}
-        if document not in (None, {}):
+        if document is not None:
             member["args"] = document
         return {**member, **said.values}
 
@@ -280,7 +283,7 @@ class Flow(Signature):
         return self.tasks[0].app if self.tasks else super().app
 
     def _again(self, members: Iterable[Any], options: Mapping[str, Any]) -> Any:
-        return type(self)(members, options=options)  # type: ignore[call-arg]
+        return type(self)(members, options=options)
 
     def clone(self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         members = [
@@ -343,8 +346,10 @@ def _results(app: TenantApp, flow: str, label: str, nodes: Any, tenant: str | No
     """Celery's results of what was enqueued: of a chain that of its last step, with the one before as its parent."""
     at = app.calls.at
     sql = (
-        f"SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}tq_tasks AS x WHERE x.group_id = %s"
-        f" UNION ALL SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}tq_results AS x WHERE x.group_id = %s"
+        f"SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}tq_tasks AS x WHERE"
+        " x.group_id = %s"
+        f" UNION ALL SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}tq_results"
+        " AS x WHERE x.group_id = %s"
     )
     ids = {int(n): id for n, id in documents(app, sql, [label, label])}
     return _node(nodes, ids, flow, tenant, None)
@@ -524,12 +529,12 @@ class chunks(Flow):
     def __init__(self, task: Task, it: Iterable[Any], n: int) -> None:
         given = [list(each) for each in it]
         self.parts = [given[at : at + n] for at in range(0, len(given), n)]
-        self.of = task
+        self.target = task
         super().__init__([])
 
     @property
     def app(self) -> Celery:
-        return self.of.app
+        return self.target.app
 
     def clone(self, args: Any = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         self.options.update(options)
@@ -537,7 +542,7 @@ class chunks(Flow):
 
     def group(self) -> list[xmap]:
         """The tasks."""
-        return [xmap(self.of, part) for part in self.parts]
+        return [xmap(self.target, part) for part in self.parts]
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         from .result import GroupResult

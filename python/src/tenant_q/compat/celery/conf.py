@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -39,10 +39,10 @@ _DEFAULTS: dict[str, Any] = {
 }
 #: beginnings of settings about brokers, backends, workers and how messages are written: nothing here depends on them
 _NOTHING = (
-    "accept_content", "beat_", "broker", "cache_", "control_", "database_", "deprecated_", "django_celery", "event_", "event_queue",
-    "events_", "mongodb_", "redis_", "result_", "security_", "task_acks", "task_compression", "task_create", "task_default_",
-    "task_protocol", "task_publish", "task_queue", "task_reject", "task_remote", "task_send", "task_serializer", "task_store",
-    "task_track", "worker",
+    "accept_content", "beat_", "broker", "cache_", "control_", "database_", "deprecated_", "django_celery", "event_",
+    "event_queue", "events_", "mongodb_", "redis_", "result_", "security_", "task_acks", "task_compression",
+    "task_create", "task_default_", "task_protocol", "task_publish", "task_queue", "task_reject", "task_remote",
+    "task_send", "task_serializer", "task_store", "task_track", "worker",
 )  # fmt: skip
 #: old names of settings
 _OLD = {
@@ -125,6 +125,3 @@ class Conf(MutableMapping[str, Any]):
     def zone_name(self) -> str:
         """Its name; UTC where nothing is said."""
         return str(self["timezone"] or "UTC")
-
-
-UTC = UTC

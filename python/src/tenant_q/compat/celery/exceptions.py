@@ -45,7 +45,8 @@ class Ignore(TaskPredicate):
 
 
 class Reject(TaskPredicate):
-    """Raised in a task: its effects roll back, and it has failed for good; requeue=True: it is put back instead, uncounted."""
+    """Raised in a task: its effects roll back, and it has failed for good; requeue=True: it is put back instead,
+    uncounted."""
 
     def __init__(self, reason: Any = None, requeue: bool = False) -> None:
         super().__init__(str(reason) if reason is not None else "rejected")

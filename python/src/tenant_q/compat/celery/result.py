@@ -34,7 +34,8 @@ _STATES = {
 
 
 class AsyncResult:
-    """A task by its id: state, get() and what else Celery has. A task that waits is PENDING, as is one that nobody knows."""
+    """A task by its id: state, get() and what else Celery has. A task that waits is PENDING, as is one that nobody
+    knows."""
 
     def __init__(
         self,
@@ -95,7 +96,8 @@ class AsyncResult:
 
     @property
     def result(self) -> Any:
-        """What it has returned; of one that failed its exception; while it runs, what update_state() has said; else None."""
+        """What it has returned; of one that failed its exception; while it runs, what update_state() has said; else
+        None."""
         row = self._row()
         said = self._said(row)
         if said is not None:
@@ -126,7 +128,8 @@ class AsyncResult:
         return _state(self._row()) == "FAILURE"
 
     def get(self, timeout: float | None = None, propagate: bool = True, **words: Any) -> Any:
-        """What it has returned, when it has ended. timeout: seconds, None = for ever; propagate: raises what the task has raised. Raises
+        """What it has returned, when it has ended. timeout: seconds, None = for ever; propagate: raises what the task
+        has raised. Raises
         `TimeoutError`, and `TaskNotKept` of one that nobody knows."""
         if self.ignored:
             return None
@@ -347,7 +350,8 @@ class GroupResult(ResultSet):
             return None
         at = here.calls.at
         sql = " UNION ALL ".join(
-            f"SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}{view} AS x WHERE x.group_id = %s"
+            f"SELECT pg_catalog.jsonb_build_array(x.meta #> '{{celery,n}}', x.id) FROM {at}{view} AS x WHERE"
+            " x.group_id = %s"
             for view in ("tq_tasks", "tq_results")
         )
         found = sorted(documents(here, sql, [flow.hex, flow.hex]))

@@ -111,7 +111,8 @@ class solar:
 
 
 def rule_of(given: Any) -> tuple[str, dict[str, Any]]:
-    """The rule and the other words of tq_schedule that a schedule stands for: one of the above, seconds, a timedelta, or a rule of tenant_q."""
+    """The rule and the other words of tq_schedule that a schedule stands for: one of the above, seconds, a timedelta,
+    or a rule of tenant_q."""
     if isinstance(given, str):
         return given, {}
     if isinstance(given, (int, float, timedelta)):

@@ -15,7 +15,8 @@ __all__ = ["soft_limit"]
 
 @contextmanager
 def soft_limit(seconds: float | None) -> Iterator[None]:
-    """Raises SoftTimeLimitExceeded in the block once so many seconds have passed. A call that blocks outside of Python is interrupted
+    """Raises SoftTimeLimitExceeded in the block once so many seconds have passed. A call that blocks outside of
+    Python is interrupted
     when it returns."""
     if not seconds:
         yield

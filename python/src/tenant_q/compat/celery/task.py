@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "Task"]
 
-_ALWAYS = "That is always so here"
 #: keywords that say what is so anyway, or what nothing depends on
 _NO_EFFECT = (
-    "acks_late", "acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout", "add_to_parent", "lazy", "pydantic",
-    "reject_on_worker_lost", "send_events", "shared", "store_errors_even_if_ignored", "track_started", "trail", "typing",
-    "resultrepr_maxsize", "retry_on_worker_lost", "abstract",
+    "acks_late", "acks_on_failure", "acks_on_failure_or_timeout", "acks_on_timeout", "add_to_parent", "lazy",
+    "pydantic", "reject_on_worker_lost", "send_events", "shared", "store_errors_even_if_ignored", "track_started",
+    "trail", "typing", "resultrepr_maxsize", "retry_on_worker_lost", "abstract",
 )  # fmt: skip
 #: keywords that tenant_q has another word for
 _COUNTERPARTS = {
@@ -43,14 +42,16 @@ _COUNTERPARTS = {
     "compression": "PostgreSQL compresses large arguments itself.",
     "Strategy": "Workers are tq_worker's.",
     "Request": "What is around a run is a middleware: tenant_q.Middleware.",
-    "serializer": "Arguments and results are JSON, by the function's annotations: dates, decimals, UUIDs, dataclasses come back as they were.",
+    "serializer": "Arguments and results are JSON, by the function's annotations: dates, decimals, UUIDs,"
+    " dataclasses come back as they were.",
     "exchange": "A task names its queue: queue=….",
     "routing_key": "A task names its queue: queue=….",
     "request_stack": "tenant_q.current() is the task that runs.",
 }
 #: keywords of tenant_q's @task that may be said as well
 _OURS = (
-    "atomic", "lock", "unique_key", "unique_until", "on_conflict", "limit_key", "max_running", "result_ttl", "run_as", "aliases", "retry_if",
+    "atomic", "lock", "unique_key", "unique_until", "on_conflict", "limit_key", "max_running", "result_ttl", "run_as",
+    "aliases", "retry_if",
 )  # fmt: skip
 
 _eager: ContextVar[Request | None] = ContextVar("tenant_q.celery.request", default=None)
@@ -233,10 +234,7 @@ class Task:
         if context is None or not context.taken.claim:
             return Request()
         meta = context.meta if isinstance(context.meta, dict) else {}
-        said = meta.get("celery") if isinstance(meta.get("celery"), dict) else {}
-        args, kwargs = said.get("args"), said.get("kwargs")
-        if args is None:
-            args, kwargs = self._form.shown(context.taken.args)
+        args, kwargs = self._form.shown(context.taken.args)
         return Request(
             id=str(context.id),
             args=args,
@@ -308,7 +306,8 @@ class Task:
         max_retries: int | None = None,
         **options: Any,
     ) -> BaseException:
-        """Raises Retry: the attempt's effects roll back, and the task is tried again; or, where it was tried as often as it may, `exc`."""
+        """Raises Retry: the attempt's effects roll back, and the task is tried again; or, where it was tried as often
+        as it may, `exc`."""
         if args is not None or kwargs is not None:
             raise Unsupported(
                 "retry() takes no args and kwargs here",
@@ -357,7 +356,8 @@ class Task:
     def update_state(
         self, task_id: str | None = None, state: str | None = None, meta: Any = None, **words: Any
     ) -> None:
-        """Says how far it is: seen as the state and the info of its AsyncResult while it runs, and in tq_running. Up to 256 bytes."""
+        """Says how far it is: seen as the state and the info of its AsyncResult while it runs, and in tq_running. Up
+        to 256 bytes."""
         context = current()
         if context is None or (task_id is not None and str(context.id) != task_id):
             raise Unsupported(
@@ -376,7 +376,8 @@ class Task:
 
     def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
         """Enqueues a call."""
-        return self.apply_async(args, kwargs)
+        found: AsyncResult = self.apply_async(args, kwargs)
+        return found
 
     def apply_async(
         self,
@@ -387,7 +388,8 @@ class Task:
         link_error: Any = None,
         **options: Any,
     ) -> Any:
-        """Enqueues a call: countdown, eta, expires, queue, priority, task_id, link, link_error, headers, time_limit, ignore_result, shadow."""
+        """Enqueues a call: countdown, eta, expires, queue, priority, task_id, link, link_error, headers, time_limit,
+        ignore_result, shadow."""
         return self.signature(args, kwargs).apply_async(task_id=task_id, link=link, link_error=link_error, **options)
 
     def apply(

@@ -29,7 +29,8 @@ def _settings() -> dict[str, Any]:
 
 
 class _Conf:
-    """name, timeout, max_attempts, retry, ack_failures, sync, cached, save_limit, catch_up. Brokers, workers and their recycling are
+    """name, timeout, max_attempts, retry, ack_failures, sync, cached, save_limit, catch_up. Brokers, workers and
+    their recycling are
     the server's and tq_worker's matter: what is said of them is not looked at."""
 
     @property

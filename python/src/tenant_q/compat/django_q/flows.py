@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import functions as tasks
-from .rows import Task
 from .functions import OPTIONS
+from .rows import Task
 
 __all__ = ["AsyncTask", "Chain", "Iter"]
 
@@ -33,7 +33,8 @@ class Iter:
         self.started = False
 
     def append(self, *args: Any) -> int:
-        """Adds the arguments of another call; how many there are. What was run has no result then until it is run again."""
+        """Adds the arguments of another call; how many there are. What was run has no result then until it is run
+        again."""
         self.args.append(args)
         self.started = False
         return self.length()
@@ -117,7 +118,8 @@ class Chain:
 
 
 class AsyncTask:
-    """A call, and what becomes of it. Its options are attributes: hook, group, timeout, save, sync, cached, ack_failure, cluster."""
+    """A call, and what becomes of it. Its options are attributes: hook, group, timeout, save, sync, cached,
+    ack_failure, cluster."""
 
     func: Any
     args: tuple[Any, ...]

@@ -98,7 +98,8 @@ register(name=HOOK)(_hook)
 def async_task(func: Any, *args: Any, **kwargs: Any) -> str:
     """Enqueues a call of a function, given itself or by its dotted name; the id of the task, 32 characters.
 
-    Options: hook, group, timeout, save, sync, cached (seconds), ack_failure, cluster (a queue), task_name, q_options. All other
+    Options: hook, group, timeout, save, sync, cached (seconds), ack_failure, cluster (a queue), task_name, q_options.
+    All other
     keywords are the function's. sync=True calls it here and now, and raises what it raises.
     """
     options, own = split(kwargs)
@@ -140,7 +141,8 @@ def _sync(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Map
 
 
 def result(task_id: str, wait: float = 0, cached: Any = False) -> Any:
-    """What the task of this id or name has returned; of one that failed its error as a text; None while it has not ended.
+    """What the task of this id or name has returned; of one that failed its error as a text; None while it has not
+    ended.
 
     wait: milliseconds; below 0 = for ever
     """
@@ -182,7 +184,8 @@ def result_group(
 def fetch_group(
     group_id: str, failures: bool = True, wait: float = 0, count: int | None = None, cached: Any = False
 ) -> list[Task] | None:
-    """A group's finished tasks, in the order in which they were enqueued; None while there are none. As of `result_group`."""
+    """A group's finished tasks, in the order in which they were enqueued; None while there are none. As of
+    `result_group`."""
     local = Local.group(group_id)
     if local:
         return [task for task in local if task.success or failures]
@@ -246,7 +249,8 @@ def _no_broker(broker: Any) -> None:
 
 
 def async_iter(func: Any, args_iter: Iterable[Any], **kwargs: Any) -> str:
-    """Enqueues a call for each of the arguments, a tuple or a single one each; the id whose `result` is the list of their results, in
+    """Enqueues a call for each of the arguments, a tuple or a single one each; the id whose `result` is the list of
+    their results, in
     order, with None for what failed. A hook is not called, as in Django-Q."""
     options, own = split(kwargs)
     options.pop("hook", None)

@@ -29,7 +29,8 @@ def error_text(row: TaskRow) -> str:
 
 
 class Task:
-    """A finished task: id, name, func, hook, args, kwargs, result, group, cluster, started, stopped, success, attempt_count."""
+    """A finished task: id, name, func, hook, args, kwargs, result, group, cluster, started, stopped, success,
+    attempt_count."""
 
     objects: ClassVar[Tasks]
 
@@ -200,7 +201,8 @@ _LOOKUPS = {
 
 
 class Tasks:
-    """Finished tasks that are kept: all(), filter(), exclude(success=…), get(), count(), exists(), first(), last(), delete(), and iteration,
+    """Finished tasks that are kept: all(), filter(), exclude(success=…), get(), count(), exists(), first(), last(),
+    delete(), and iteration,
     the last ended first. What runs where it is enqueued is not among them."""
 
     DoesNotExist = LookupError

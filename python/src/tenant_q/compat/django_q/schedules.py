@@ -25,12 +25,13 @@ except ImportError:
         """What Django would raise."""
 
 
-class ScheduleExists(NameTaken, _IntegrityError):
+class ScheduleExists(NameTaken, _IntegrityError):  # type: ignore[misc]
     """There is a schedule of this name already."""
 
 
 class Schedule:
-    """A schedule. Its attributes are the original's: name, func, hook, args, kwargs, schedule_type, minutes, repeats, next_run, cron,
+    """A schedule. Its attributes are the original's: name, func, hook, args, kwargs, schedule_type, minutes, repeats,
+    next_run, cron,
     cluster, intended_date_kwarg, task."""
 
     ONCE = "O"
@@ -227,7 +228,7 @@ class Schedule:
         if func == CALL and isinstance(args, dict):
             func, time_arg, args = args.get("function", func), args.get("time_arg"), args.get("args")
         if isinstance(args, dict):
-            args, kwargs = (), args
+            kwargs, args = dict(args), ()
         found = cls(
             func=func, args=tuple(args or ()), kwargs=kwargs, repeats=row["repeats"], intended_date_kwarg=time_arg
         )
@@ -275,7 +276,8 @@ def _kwargs(given: Any) -> dict[str, Any]:
 
 
 class Schedules:
-    """The tenant's schedules: all(), filter(name=…, id=…, func=…), get(), create(), get_or_create(), update_or_create(), exists(),
+    """The tenant's schedules: all(), filter(name=…, id=…, func=…), get(), create(), get_or_create(),
+    update_or_create(), exists(),
     count(), first(), update(), delete()."""
 
     DoesNotExist = LookupError
@@ -300,11 +302,12 @@ class Schedules:
     def __iter__(self) -> Iterator[Schedule]:
         app = App.current()
         wanted = {("id" if key == "pk" else key): value for key, value in self._lookups.items()}
-        where, params = "", []
+        where: str = ""
+        params: list[Any] = []
         name = wanted.get("id", wanted.get("name"))
         if name is not None:
             where, params = "WHERE x.name = %s", [name]
-        sql = f"SELECT pg_catalog.to_jsonb(x) FROM {app.calls.at}tq_schedules AS x {where} ORDER BY x.next_run NULLS LAST, x.name"
+        sql = f"SELECT pg_catalog.to_jsonb(x) FROM {app.calls.at}tq_schedules AS x {where} ORDER BY x.next_run, x.name"
         for row in documents(app, sql, params):
             found = Schedule.of(row)
             if all(
@@ -378,8 +381,10 @@ Schedule.objects = Schedules()
 def schedule(func: Any, *args: Any, **kwargs: Any) -> Schedule:
     """Makes a schedule that calls the function.
 
-    name, hook, schedule_type (Schedule.ONCE …), minutes, repeats (-1 = for ever, 0 = none), next_run (now, where nothing is said), cron,
-    cluster, intended_date_kwarg, q_options: as in Django-Q. All other keywords are the function's. Raises `ScheduleExists`.
+    name, hook, schedule_type (Schedule.ONCE …), minutes, repeats (-1 = for ever, 0 = none), next_run (now, where
+    nothing is said), cron,
+    cluster, intended_date_kwarg, q_options: as in Django-Q. All other keywords are the function's. Raises
+    `ScheduleExists`.
     """
     names = (
         "name",

@@ -39,7 +39,8 @@ def _takes_schema_name(func: Any) -> bool:
 
 
 class QUtilities:
-    """Tasks and schedules of the current tenant. Every parameter has the effect that its name says, also where the original left it out
+    """Tasks and schedules of the current tenant. Every parameter has the effect that its name says, also where the
+    original left it out
     (get_result_group); a function gets the keyword schema_name only if
     it has such a parameter, and nothing of another tenant is seen."""
 

@@ -18,7 +18,8 @@ __all__ = ["App", "BaseConnector", "Blueprint", "PsycopgConnector", "SyncPsycopg
 
 
 class BaseConnector:
-    """Where the database is, for an App of tenant_q, if there is none yet. What else is said of connections is not looked at."""
+    """Where the database is, for an App of tenant_q, if there is none yet. What else is said of connections is not
+    looked at."""
 
     def __init__(self, *, conninfo: str | None = None, **words: Any) -> None:
         self.conninfo = conninfo
@@ -78,7 +79,8 @@ class Blueprint:
 
 
 class App(Blueprint):
-    """An App of procrastinate's. Where jobs go is tenant_q.App's matter: with Django nothing has to be said; without it one is made, or
+    """An App of procrastinate's. Where jobs go is tenant_q.App's matter: with Django nothing has to be said; without
+    it one is made, or
     `open()` makes it of the connector's conninfo."""
 
     def __init__(
@@ -194,12 +196,14 @@ class App(Blueprint):
             if word not in ("name", "install_signal_handlers", "concurrency", "listen_notify"):
                 raise Unsupported(
                     f"run_worker() takes no {word} here",
-                    hint="python -m tenant_q worker module:app, or manage.py tq_worker, which have --queues and --processes.",
+                    hint="python -m tenant_q worker module:app, or manage.py tq_worker, which have --queues"
+                    " and --processes.",
                 )
         if wait:
             raise Unsupported(
                 "run_worker() that waits",
-                hint="python -m tenant_q worker module:app, or manage.py tq_worker; run_worker(wait=False) runs what is due.",
+                hint="python -m tenant_q worker module:app, or manage.py tq_worker; run_worker(wait=False)"
+                " runs what is due.",
             )
         from ...testing import run_pending
 

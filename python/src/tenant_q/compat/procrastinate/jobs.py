@@ -165,7 +165,8 @@ class JobManager:
     def cancel_job_by_id(
         self, job_id: int, abort: bool = False, delete_job: bool = False, connection: Any = None
     ) -> bool:
-        """Cancels it if it waits; abort: also one that runs; delete_job: nothing of it is kept. Whether there was anything to cancel."""
+        """Cancels it if it waits; abort: also one that runs; delete_job: nothing of it is kept. Whether there was
+        anything to cancel."""
         app = TenantApp.current()
         done = bool(app.value(app.calls.cancel(_id(job_id), abort, app.current_tenant())))
         if done and delete_job:
@@ -237,12 +238,14 @@ class JobManager:
         """Not here: results go by themselves."""
         raise Unsupported(
             "delete_old_jobs()",
-            hint="tq_set_tenant(result_ttl => …, failure_ttl => …) says how long results are kept; tq_purge('1 hour') lets them go now.",
+            hint="tq_set_tenant(result_ttl => …, failure_ttl => …) says how long results are kept; tq_purge('1"
+            " hour') lets them go now.",
         )
 
     def get_stalled_jobs(self, *args: Any, **words: Any) -> NoReturn:
         """Not here: there are none."""
         raise Unsupported(
             "get_stalled_jobs()",
-            hint="No job stalls: when its worker dies it runs again, within two seconds. tq_problems has what needs a hand.",
+            hint="No job stalls: when its worker dies it runs again, within two seconds. tq_problems has what"
+            " needs a hand.",
         )

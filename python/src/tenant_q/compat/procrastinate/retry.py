@@ -50,7 +50,8 @@ class BaseRetryStrategy:
 
 
 class RetryStrategy(BaseRetryStrategy):
-    """max_attempts: retries beside the first attempt, None = any number. Each waits wait + linear_wait × attempts + exponential_wait to
+    """max_attempts: retries beside the first attempt, None = any number. Each waits wait + linear_wait times attempts +
+    exponential_wait to
     the power of attempts + 1 seconds. retry_exceptions: others are final."""
 
     def __init__(

@@ -80,7 +80,7 @@ class JobDeferrer:
                 if known is not None
                 else encode(given, Any, f"an argument of {self._name}")
             )
-        return {"handler": self._name, **({"args": document} if document else {}), **said.values}
+        return {"handler": self._name, **({} if document is None else {"args": document}), **said.values}
 
     def _call(self, app: TenantApp, calls: Any, kwargs: Mapping[str, Any]) -> Any:
         member = self._member(kwargs)
@@ -94,7 +94,9 @@ class JobDeferrer:
 
     def _taken(self, error: UniqueKeyTaken) -> AlreadyEnqueued:
         return AlreadyEnqueued(
-            f"a job with the queueing_lock {self._words.get('unique_key') or (self._task.queueing_lock if self._task else None)} waits already",
+            f"a job with the queueing_lock"
+            f" {self._words.get('unique_key') or (self._task.queueing_lock if self._task else None)} waits"
+            " already",
             sqlstate=error.sqlstate,
             detail=error.detail,
             hint="Catch AlreadyEnqueued; or @tenant_q.task(unique_key=…, on_conflict='skip') says that it is no error.",
@@ -239,26 +241,23 @@ class Task:
                 kwargs["timestamp"] = int(here.scheduled_for.timestamp())
             return self._context(here, kwargs), kwargs
 
-        if inspect.iscoroutinefunction(function):
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            first, named = given(args, kwargs)
+            try:
+                return await function(*first, **named)
+            except Exception as error:
+                self._decide(error, named)
+                raise
 
-            async def entry(*args: Any, **kwargs: Any) -> Any:
-                first, named = given(args, kwargs)
-                try:
-                    return await function(*first, **named)
-                except Exception as error:
-                    self._decide(error, named)
-                    raise
+        def called(*args: Any, **kwargs: Any) -> Any:
+            first, named = given(args, kwargs)
+            try:
+                return function(*first, **named)
+            except Exception as error:
+                self._decide(error, named)
+                raise
 
-        else:
-
-            def entry(*args: Any, **kwargs: Any) -> Any:
-                first, named = given(args, kwargs)
-                try:
-                    return function(*first, **named)
-                except Exception as error:
-                    self._decide(error, named)
-                    raise
-
+        entry: Callable[..., Any] = awaited if inspect.iscoroutinefunction(function) else called
         functools.update_wrapper(entry, function)
         entry.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         return entry
@@ -284,7 +283,8 @@ class Task:
         return self.func(*args, **kwargs)
 
     def configure(self, **options: Any) -> JobDeferrer:
-        """The same task, of whose next jobs this is said: lock, queueing_lock, task_kwargs, schedule_at, schedule_in, queue, priority."""
+        """The same task, of whose next jobs this is said: lock, queueing_lock, task_kwargs, schedule_at, schedule_in,
+        queue, priority."""
         return JobDeferrer(self.made.name, options, self)
 
     def defer(self, **task_kwargs: Any) -> JobId:

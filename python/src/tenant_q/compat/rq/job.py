@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-class JobStatus(str, enum.Enum):
+class JobStatus(enum.StrEnum):
     """What a job is."""
 
     CREATED = "created"
@@ -47,10 +47,18 @@ class JobStatus(str, enum.Enum):
 
 
 _STATUS = {
-    "queued": JobStatus.QUEUED, "held": JobStatus.QUEUED, "running": JobStatus.STARTED, "deferred": JobStatus.DEFERRED,
-    "delayed": JobStatus.SCHEDULED, "retrying": JobStatus.SCHEDULED, "done": JobStatus.FINISHED, "failed": JobStatus.FAILED,
-    "quarantined": JobStatus.FAILED, "cancelled": JobStatus.CANCELED, "expired": JobStatus.CANCELED,
-}  # fmt: skip
+    "queued": JobStatus.QUEUED,
+    "held": JobStatus.QUEUED,
+    "running": JobStatus.STARTED,
+    "deferred": JobStatus.DEFERRED,
+    "delayed": JobStatus.SCHEDULED,
+    "retrying": JobStatus.SCHEDULED,
+    "done": JobStatus.FINISHED,
+    "failed": JobStatus.FAILED,
+    "quarantined": JobStatus.FAILED,
+    "cancelled": JobStatus.CANCELED,
+    "expired": JobStatus.CANCELED,
+}
 
 
 class JobResult:

@@ -34,7 +34,8 @@ class EnqueueData:
 
 
 class Queue:
-    """A queue: a label of tasks, which tq_worker --queues, tq_set_queue and tq_pause go by. `connection` and what else says where Redis
+    """A queue: a label of tasks, which tq_worker --queues, tq_set_queue and tq_pause go by. `connection` and what
+    else says where Redis
     is are not looked at."""
 
     def __init__(
@@ -65,8 +66,10 @@ class Queue:
     # Enqueuing.
 
     def enqueue(self, f: Any, *args: Any, **kwargs: Any) -> Job:
-        """Enqueues a call of a function, given itself or by its dotted name. RQ's keywords (job_timeout, result_ttl, ttl, depends_on,
-        job_id, at_front, meta, retry, repeat, on_success, on_failure, on_stopped, description, unique) are the job's."""
+        """Enqueues a call of a function, given itself or by its dotted name. RQ's keywords (job_timeout, result_ttl,
+        ttl, depends_on,
+        job_id, at_front, meta, retry, repeat, on_success, on_failure, on_stopped, description, unique) are the
+        job's."""
         args, kwargs, said = split(args, kwargs)
         return self._put(f, args, kwargs, said)
 
@@ -279,7 +282,8 @@ def _job(id: Any, said: Mapping[str, Any]) -> Job:
 
 
 def _called_back(task: Any) -> None:
-    """Calls the callbacks that the task of the document was enqueued with; and enqueues it again, where it is to be repeated."""
+    """Calls the callbacks that the task of the document was enqueued with; and enqueues it again, where it is to be
+    repeated."""
     row = TaskRow.of(task)
     meta = row.meta if isinstance(row.meta, dict) else {}
     own = meta.get("rq")

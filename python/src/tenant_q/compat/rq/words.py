@@ -22,11 +22,13 @@ CALLBACK = "tenant_q.callback"
 _FOR_EVER = timedelta(days=36500)
 
 JOB_WORDS = (
-    "job_timeout", "timeout", "description", "result_ttl", "ttl", "failure_ttl", "depends_on", "job_id", "at_front", "meta", "retry", "repeat",
-    "on_success", "on_failure", "on_stopped", "rate_limit", "webhooks", "pipeline", "unique", "group_id",
+    "job_timeout", "timeout", "description", "result_ttl", "ttl", "failure_ttl", "depends_on", "job_id", "at_front",
+    "meta", "retry", "repeat", "on_success", "on_failure", "on_stopped", "rate_limit", "webhooks", "pipeline", "unique",
+    "group_id",
 )  # fmt: skip
 _COUNTERPARTS = {
-    "failure_ttl": "How long failures are kept is the tenant's: tq_set_tenant(failure_ttl => …), a year where nothing is said.",
+    "failure_ttl": "How long failures are kept is the tenant's: tq_set_tenant(failure_ttl => …), a year where"
+    " nothing is said.",
     "rate_limit": "tq_set_limit('key', rate => '10/m'), and limit_key='key' of a tenant_q.task.",
     "webhooks": "Call it by on_success and on_failure.",
     "pipeline": "What is enqueued in one transaction is enqueued together: atomic(), or Queue.enqueue_many().",
@@ -34,7 +36,8 @@ _COUNTERPARTS = {
 
 
 class Retry(Again):
-    """How often a job that fails is tried again, and after how many seconds each. A job that was enqueued with one may return one."""
+    """How often a job that fails is tried again, and after how many seconds each. A job that was enqueued with one
+    may return one."""
 
     def __init__(self, max: int, interval: int | Iterable[int] = 0, enqueue_at_front: bool = False) -> None:
         if max < 1:
@@ -46,7 +49,8 @@ class Retry(Again):
         refuse(
             {"enqueue_at_front": enqueue_at_front},
             {
-                "enqueue_at_front": "An attempt has its task's priority: at_front=True of the job, or priority of a tenant_q.task."
+                "enqueue_at_front": "An attempt has its task's priority: at_front=True of the job, or priority"
+                " of a tenant_q.task."
             },
             "Retry",
         )
