@@ -304,7 +304,8 @@ def test_models_are_read_only(acme, query, work):
             refused()
     assert row.handle.cancel()
     assert [each.state for each in FinishedTask.objects.filter(pk=result.id)] == ["cancelled"]
-    assert Schedule.objects.get(pk="shop.tasks.digest").rule == "0 7 * * *"
+    schedule = Schedule.objects.get(pk="shop.tasks.digest")
+    assert (schedule.rule, schedule.tags) == ("0 7 * * *", ["daily"])
     assert {"acme", "globex"} <= set(Tenant.objects.values_list("tenant", flat=True))
     assert list(RunningTask.objects.all()) == []
     assert {each.kind for each in Worker.objects.all()} <= {"launcher", "scheduler", "executor", "external"}

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from ..errors import NotReady
 from ..result import Result as TaskHandle
 
 __all__ = ["FinishedTask", "Problem", "RunningTask", "Schedule", "Tenant", "UnfinishedTask", "Worker"]
+
+
+class ListField(models.Field):  # type: ignore[misc]
+    """A list, as the driver has it: for reading, and without django.contrib.postgres."""
+
+    def db_type(self, connection: Any) -> str:
+        return "text[]"
 
 
 class ReadOnly(models.QuerySet):  # type: ignore[misc]
@@ -120,8 +126,8 @@ class Schedule(View):
     run_count = models.BigIntegerField()
     fail_count = models.BigIntegerField()
     repeats = models.IntegerField(null=True)
-    after = ArrayField(models.TextField(), null=True)
-    tags = ArrayField(models.TextField(), null=True)
+    after = ListField(null=True)
+    tags = ListField(null=True)
     description = models.TextField(null=True)
     of_all = models.BooleanField()
     created_by = models.TextField(null=True)
@@ -179,7 +185,7 @@ class RunningTask(View):
     progress = models.FloatField(null=True)
     note = models.JSONField(null=True)
     wait_event = models.TextField(null=True)
-    blocked_by = ArrayField(models.IntegerField(), null=True)
+    blocked_by = ListField(null=True)
     deadline = models.DateTimeField(null=True)
     worker = models.TextField(null=True)
     pid = models.IntegerField(null=True)

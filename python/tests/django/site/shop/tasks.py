@@ -138,7 +138,7 @@ def enqueues(order_id: int) -> str:
     return str(note.enqueue(order_id, "by a task").id)
 
 
-@schedule("0 7 * * *")
+@schedule("0 7 * * *", tags=["daily"])
 @task
 def digest() -> None:
     seen.append(connection.schema_name)
