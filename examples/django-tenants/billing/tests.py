@@ -58,7 +58,7 @@ class CompanyTest(TasksMixin, TenantTestCase):
     def test_the_report_says_who_owes_what(self):
         Invoice.objects.create(customer="Ann", amount=5)
         Invoice.objects.create(customer="Bob", amount=7, payment="ch_0")
-        location = self.http.get("/report")["Location"]
+        location = self.http.post("/report")["Location"]
         self.drain()
         self.assertEqual(self.http.get(location).json()["result"], {"Ann": "5.00", "Bob": "0"})
 

@@ -40,6 +40,8 @@ def pay(request: HttpRequest, pk: int) -> HttpResponse:
 
 def report(request: HttpRequest) -> HttpResponse:
     """Begins one."""
+    if request.method != "POST":
+        return HttpResponse(status=405)
     return redirect("task", pk=tasks.report.enqueue().id)
 
 
