@@ -283,8 +283,6 @@ class Result:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, 0.5)
 
-    await_end = await_
-
     def _late(self, row: TaskRow, timeout: Any) -> ResultTimeout:
         return ResultTimeout(
             f"the task {self.id} has not ended" + (f" within {timeout}" if timeout else ""),
