@@ -16,7 +16,8 @@ KILLS = int(os.environ.get("TENANT_Q_KILLS", "100"))
 
 def _more(place: Place, first: int, n: int) -> None:
     place.db.execute(
-        "SELECT count(tq_async('worked.note', jsonb_build_array(x, 0.01), tenant => %s)) FROM generate_series(%s, %s) AS x",
+        "SELECT count(tq_async('worked.note', jsonb_build_array(x, 0.01), tenant => %s))"
+        " FROM generate_series(%s::int, %s::int) AS x",
         [place.tenant, first, first + n - 1],
     )
 
@@ -70,7 +71,7 @@ def test_children_end_with_their_parent(place: Place) -> None:
     wait_for(lambda: id in place.running())
     worker.stop(signal.SIGKILL)
     wait_for(lambda: not any(_lives(pid) for pid in children))
-    assert place.fetch(id)["attempts"] == 0
+    assert place.fetch(id)["attempt"] == 0
 
 
 def _lives(pid: int) -> bool:
@@ -181,7 +182,7 @@ def test_a_cable_that_is_cut(own_place: Place, own_server: OwnServer) -> None:
         worker.wait_for_line("the connection is lost")
         worker.wait_for_line("lost: is interrupted")
         proxy.mend()
-        wait_for(lambda: id not in place.running() or place.fetch(id)["attempts"] == 0)
+        wait_for(lambda: id not in place.running() or place.fetch(id)["attempt"] == 0)
         place.ended(id, seconds=150)
         assert place.effects() == [1]
         assert worker.stop() == 0
