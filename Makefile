@@ -1,5 +1,5 @@
 # Each of these does all it needs by itself, from a fresh clone on Debian 12 with cargo; scripts/ says how.
-.PHONY: help demo demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs python pure bench fuzz install build all dist deb deb-test image image-test lint book clean distclean
+.PHONY: help demo demo-django demo-stop test test-all test-pg-upgrade regress regress-accept isolation cluster attack upgrade django docs python pure bench fuzz install build all dist deb deb-test image image-test lint book clean distclean
 
 # Cases for one tier; the PostgreSQL: a major version, or the pg_config of a server of yours.
 export CASE
@@ -8,6 +8,7 @@ export PG_CONFIG
 
 help:
 	@echo "make demo                  three companies at work, in a throw-away PostgreSQL (make demo-stop ends it)"
+	@echo "make demo-django           a site of django-tenants and its worker, the same way"
 	@echo "make test                  all tests; make pure | regress | isolation | cluster | attack | upgrade | django | docs | python: one tier;"
 	@echo "                           make test TIERS='lint book': some"
 	@echo "make test PG=16            the same with another PostgreSQL: 15, 16, 17 or 18; make test-all: with each of them"
@@ -28,6 +29,9 @@ help:
 
 demo:
 	@demo/run
+
+demo-django:
+	@demo/django
 
 demo-stop:
 	@demo/stop
