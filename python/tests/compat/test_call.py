@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
+
 from tenant_q import App, Result
 from tenant_q.compat import _call, allow
 from tenant_q.compat._call import Call
@@ -61,7 +62,9 @@ def test_refuses_names_of_what_it_may_not_call(shims: App, tenant: str, name: st
         Call(name, ("true",))
     # The tenant's owner can write what he likes.
     document = json.dumps({"function": name, "args": ["touch /tmp/never"]})
-    id = shims.execute("SELECT tq_async('tenant_q.call', %s::jsonb, tenant => %s, max_attempts => 1)", [document, tenant])[0][0]
+    id = shims.execute(
+        "SELECT tq_async('tenant_q.call', %s::jsonb, tenant => %s, max_attempts => 1)", [document, tenant]
+    )[0][0]
     [ran] = run_pending(shims)
     assert ran.state == "failed"
     assert isinstance(ran.exception, NotAllowed)

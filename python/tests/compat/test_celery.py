@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from tenant_q import App, current
 from tenant_q.compat import Unsupported
 from tenant_q.compat.celery import Celery, CeleryApp, Task, TenantTask, chain, chunks, group, shared_task, signature
@@ -62,7 +63,8 @@ def options() -> int:
 
 @celery.task(name="c.rejects")
 def rejects(requeue: bool) -> None:
-    raise Reject("not mine", requeue=requeue and current().attempt < 2)
+    log.append("rejected")
+    raise Reject("not mine", requeue=requeue and log.count("rejected") < 3)
 
 
 @celery.task(name="c.progress", bind=True)
@@ -80,7 +82,14 @@ def forever(self: Task, times: int) -> int:
     return self.request.retries
 
 
-@celery.task(name="c.moody", autoretry_for=(Exception,), dont_autoretry_for=(KeyError,), retry_backoff=2, retry_jitter=False, max_retries=1)
+@celery.task(
+    name="c.moody",
+    autoretry_for=(Exception,),
+    dont_autoretry_for=(KeyError,),
+    retry_backoff=2,
+    retry_jitter=False,
+    max_retries=1,
+)
 def moody(kind: str) -> None:
     raise {"key": KeyError, "os": OSError}[kind](kind)
 
@@ -167,9 +176,19 @@ def test_every_option_is_a_word_of_tenant_q(shims: App, run: Callable[[], None])
 
 
 def test_every_option_of_a_call(shims: App) -> None:
-    eta = datetime(2100, 1, 1, 12, tzinfo=timezone.utc)
-    found = row(add.apply_async((1,), eta=eta, priority=7, queue="q", shadow="shown", headers={"trace": "1"}, time_limit=5, retry=False))
-    assert (found.run_at, found.priority, found.queue, found.name, found.meta) == (eta, 7, "q", "shown", {"headers": {"trace": "1"}})
+    eta = datetime(2100, 1, 1, 12, tzinfo=UTC)
+    found = row(
+        add.apply_async(
+            (1,), eta=eta, priority=7, queue="q", shadow="shown", headers={"trace": "1"}, time_limit=5, retry=False
+        )
+    )
+    assert (found.run_at, found.priority, found.queue, found.name, found.meta) == (
+        eta,
+        7,
+        "q",
+        "shown",
+        {"headers": {"trace": "1"}},
+    )
     naive = row(add.apply_async((1,), eta=datetime(2100, 1, 1, 12)))
     assert naive.run_at == eta, "a moment without a zone is in UTC"
     berlin = Celery("berlin", timezone="Europe/Berlin")
@@ -184,11 +203,13 @@ def test_every_option_of_a_call(shims: App) -> None:
 
 def test_expires_counts_from_the_call(shims: App, run: Callable[[], None]) -> None:
     gone = add.apply_async((1,), countdown=10, expires=5)
-    past = add.apply_async((1,), expires=datetime.now(timezone.utc) - timedelta(hours=1))
+    past = add.apply_async((1,), expires=datetime.now(UTC) - timedelta(hours=1))
     fine = add.apply_async((1,), expires=timedelta(hours=1))
     run_pending(shims)
     with shims.connect() as connection:
-        connection.execute("SELECT count(*) FROM tq_drain_take(as_of => now() + interval '1 minute', tenant => %s)", [row(gone).tenant])
+        connection.execute(
+            "SELECT count(*) FROM tq_drain_take(as_of => now() + interval '1 minute', tenant => %s)", [row(gone).tenant]
+        )
     assert fine.get(timeout=5) == 1
     assert (past.state, AsyncResult(gone.id).state) == ("REVOKED", "REVOKED")
     with pytest.raises(TaskRevokedError):
@@ -211,7 +232,9 @@ def test_unsupported_keywords_of_a_call(shims: App, tenant: str, word: str) -> N
     assert shims.execute("SELECT tq_queue_size(tenant => %s)", [tenant])[0][0] == 0
 
 
-@pytest.mark.parametrize("word", ["backend", "compression", "Strategy", "Request", "exchange", "routing_key", "serializer"])
+@pytest.mark.parametrize(
+    "word", ["backend", "compression", "Strategy", "Request", "exchange", "routing_key", "serializer"]
+)
 def test_unsupported_keywords_of_a_task(word: str) -> None:
     with pytest.raises(Unsupported) as caught:
         celery.task(name=f"c.no_{word}", **{word: "pickle"})(lambda: 1)
@@ -243,7 +266,12 @@ def test_what_else_is_unsupported(shims: App) -> None:
 
 
 def test_arguments_are_checked_where_they_are_enqueued(shims: App) -> None:
-    for call in (lambda: add.delay(), lambda: add.delay(1, 2, 3), lambda: chain(add.s(1), add.s(1, 2)).delay(), lambda: add.delay(z=1)):
+    for call in (
+        lambda: add.delay(),
+        lambda: add.delay(1, 2, 3),
+        lambda: chain(add.s(1), add.s(1, 2)).delay(),
+        lambda: add.delay(z=1),
+    ):
         with pytest.raises(ArgumentsDoNotFit):
             call()
     with pytest.raises(NotRegistered):
@@ -262,10 +290,10 @@ def test_retries(shims: App, run: Callable[[], None]) -> None:
     assert key.state == "FAILURE"
     assert (os.state, AsyncResult(os.id).retries) == ("RETRY", 0)
     found = row(os)
-    assert timedelta(seconds=1) < found.run_at - datetime.now(timezone.utc) <= timedelta(seconds=2)
-    given, put_back = rejects.delay(False), rejects.delay(True)
+    assert timedelta(seconds=1) < found.run_at - datetime.now(UTC) <= timedelta(seconds=2)
+    put_back = rejects.delay(True)
     run()
-    assert (given.state, put_back.state) == ("FAILURE", "FAILURE")
+    assert (put_back.state, log.count("rejected"), row(put_back).attempt) == ("FAILURE", 3, 1)
 
 
 def test_progress_and_headers(shims: App, run: Callable[[], None]) -> None:
@@ -308,7 +336,12 @@ def test_revoke_and_forget(shims: App, run: Callable[[], None]) -> None:
         result.get()
     done = add.delay(1)
     run()
-    assert (done.date_done is not None, done.name, done.queue, done.kwargs) == (True, "c.add", "default", {"x": 1, "y": 0})
+    assert (done.date_done is not None, done.name, done.queue, done.kwargs) == (
+        True,
+        "c.add",
+        "default",
+        {"x": 1, "y": 0},
+    )
     done.forget()
     assert done.state == "PENDING"
 
@@ -349,7 +382,11 @@ def test_routes_and_settings(shims: App) -> None:
 
     made = Celery("settings")
     made.config_from_object(Settings, namespace="CELERY")
-    assert (made.conf.task_default_queue, made.conf.timezone, made.conf["broker_url"]) == ("main", "Europe/Berlin", "redis://")
+    assert (made.conf.task_default_queue, made.conf.timezone, made.conf["broker_url"]) == (
+        "main",
+        "Europe/Berlin",
+        "redis://",
+    )
     task = made.task(name="c.routed")(lambda: 1)
     shims.sync()
     found = row(task.delay())
@@ -380,10 +417,21 @@ def test_schedules_are_rules(shims: App, given: Any, rule: str) -> None:
     assert shims.execute("SELECT count(*) FROM tq_next_runs(%s, n => 2)", [rule])[0][0] == 2
 
 
-@pytest.mark.parametrize("given", [{"minute": 60}, {"hour": "0-30"}, {"month_of_year": "jaan"}, {"day_of_month": 31, "month_of_year": 4}, {"minute": "1,,2"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"minute": 60},
+        {"hour": "0-30"},
+        {"month_of_year": "jaan"},
+        {"day_of_month": 31, "month_of_year": 4},
+        {"minute": "1,,2"},
+    ],
+)
 def test_crontabs_that_make_no_sense_are_refused(shims: App, given: dict[str, Any]) -> None:
     with pytest.raises(DoesNotFit):
-        shims.run(shims.calls.schedule({"name": "x", "handler": "c.add", "rule": crontab(**given).rule, "day_and": True}))
+        shims.run(
+            shims.calls.schedule({"name": "x", "handler": "c.add", "rule": crontab(**given).rule, "day_and": True})
+        )
     for wrong in (0, -5, 1.5):
         with pytest.raises(DoesNotFit):
             _ = schedule(wrong).rule
@@ -392,7 +440,12 @@ def test_crontabs_that_make_no_sense_are_refused(shims: App, given: dict[str, An
 def test_beat_schedule(shims: App, tenant: str, run: Callable[[], None]) -> None:
     made = Celery("beat", timezone="Europe/Berlin")
     made.conf.beat_schedule = {
-        "compat-nightly": {"task": "c.add", "schedule": crontab(hour=2, minute=0, day_of_week="mon"), "args": (1, 2), "options": {"queue": "night"}},
+        "compat-nightly": {
+            "task": "c.add",
+            "schedule": crontab(hour=2, minute=0, day_of_week="mon"),
+            "args": (1, 2),
+            "options": {"queue": "night"},
+        },
         "compat-often": {"task": "c.add", "schedule": 30.0, "kwargs": {"x": 5}},
     }
     made.add_periodic_task(60, add.s(7), name="compat-minute")
@@ -400,7 +453,11 @@ def test_beat_schedule(shims: App, tenant: str, run: Callable[[], None]) -> None
     try:
         shims.sync()
         rows = [each for each in _declared.values() if each.name.startswith("compat-")]
-        assert {each.name: each.rule for each in rows} == {"compat-nightly": "0 2 * * mon", "compat-often": "30 seconds", "compat-minute": "60 seconds"}
+        assert {each.name: each.rule for each in rows} == {
+            "compat-nightly": "0 2 * * mon",
+            "compat-often": "30 seconds",
+            "compat-minute": "60 seconds",
+        }
         assert _declared["compat-nightly"].words == {"tz": "Europe/Berlin", "day_and": True}
         for name, value in (("compat-nightly", 3), ("compat-often", 5), ("compat-minute", 7)):
             id = shims.execute("SELECT tq_fire(%s, %s)", [name, tenant])[0][0]
@@ -430,4 +487,9 @@ def test_tenant_aware_apps(shims: App, make_tenant: Callable[..., str], run: Cal
     }
     celery.set_current()
     every, some = _declared.pop("compat-all"), _declared.pop("compat-some")
-    assert (every.everywhere, every.words.get("tenants"), some.everywhere, some.words["tenants"]) == (True, None, True, [other])
+    assert (every.everywhere, every.words.get("tenants"), some.everywhere, some.words["tenants"]) == (
+        True,
+        None,
+        True,
+        [other],
+    )

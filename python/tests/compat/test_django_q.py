@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from tenant_q import App
 from tenant_q.compat import Unsupported
 from tenant_q.compat.django_q import (
@@ -45,7 +46,16 @@ def row(app: App, id: str) -> Any:
 
 def test_every_option_is_a_word_of_tenant_q(shims: App, tenant: str) -> None:
     id = async_task(
-        ADD, 1, b=2, task_name="n", group="g", timeout=60, ack_failure=True, cluster="other", hook=functions.heard, save=True
+        ADD,
+        1,
+        b=2,
+        task_name="n",
+        group="g",
+        timeout=60,
+        ack_failure=True,
+        cluster="other",
+        hook=functions.heard,
+        save=True,
     )
     found = row(shims, id)
     assert (found.name, found.group_id, found.queue, found.max_attempts) == ("n", "g", "other", 1)
@@ -116,7 +126,9 @@ def test_tests_of_django_tenant_schemas_q(shims: App) -> None:
     assert each.result() == [0, 3, 12]
 
 
-def test_every_method_of_qutilities(shims: App, tenant: str, make_tenant: Callable[..., str], run: Callable[[], None]) -> None:
+def test_every_method_of_qutilities(
+    shims: App, tenant: str, make_tenant: Callable[..., str], run: Callable[[], None]
+) -> None:
     id = QUtilities.add_async_task(ADD, 1, group="g")
     bad = QUtilities.add_async_task(BROKEN, group="g", ack_failure=True)
     assert QUtilities.get_queue_size() == 2
@@ -186,14 +198,18 @@ def test_finished_tasks_are_read(shims: App, run: Callable[[], None]) -> None:
     run()
     assert [task.id for task in Success.objects.all()] == [ok]
     assert [task.id for task in Failure.objects.all()] == [bad]
-    assert (Task.objects.count(), Success.objects.filter(group="g").exists(), Failure.objects.filter(name="one").exists()) == (2, True, False)
+    assert (
+        Task.objects.count(),
+        Success.objects.filter(group="g").exists(),
+        Failure.objects.filter(name="one").exists(),
+    ) == (2, True, False)
     one = Task.objects.get(id=ok)
     assert (one.func, one.args[0], one.kwargs, one.result, one.attempt_count) == (ADD, 1, {}, 2, 1)
     assert one.time_taken() >= 0
     assert Task.objects.filter(func=ADD, success=True).values_list("name", flat=True) == ["one"]
     assert (one.group_count(), list(one.group_result())) == (1, [2])
     assert Task.objects.first().id == bad
-    assert Task.objects.filter(stopped__gt=datetime.now(timezone.utc) + timedelta(hours=1)).count() == 0
+    assert Task.objects.filter(stopped__gt=datetime.now(UTC) + timedelta(hours=1)).count() == 0
     assert Task.objects.all()[0:1][0].id == bad
     assert Failure.objects.filter().delete() == 1
     with pytest.raises(Task.objects.DoesNotExist):
@@ -235,12 +251,12 @@ def test_objects(shims: App, run: Callable[[], None]) -> None:
     ],
 )
 def test_every_type_is_a_rule(shims: App, words: dict[str, Any], rule: str) -> None:
-    made = schedule(ADD, 1, b=2, name="s", next_run=datetime(2100, 1, 31, 12, tzinfo=timezone.utc), **words)
+    made = schedule(ADD, 1, b=2, name="s", next_run=datetime(2100, 1, 31, 12, tzinfo=UTC), **words)
     found = Schedule.objects.get(name="s")
     assert made.rule() == rule
     assert (found.func, found.kwargs, found.schedule_type) == (ADD, {"a": 1, "b": 2}, words["schedule_type"])
     if "cron" not in words:
-        assert found.next_run == datetime(2100, 1, 31, 12, tzinfo=timezone.utc)
+        assert found.next_run == datetime(2100, 1, 31, 12, tzinfo=UTC)
 
 
 def test_wrong_schedules_are_refused(shims: App) -> None:
@@ -264,7 +280,7 @@ def test_what_a_schedule_calls(shims: App, tenant: str, run: Callable[[], None])
     functions.told.clear()
     made = schedule(
         "tests.compat.functions.at", n=3, name="s", hook=functions.heard, cluster="night", intended_date_kwarg="intended",
-        schedule_type="D", next_run=datetime(2100, 1, 1, tzinfo=timezone.utc), q_options={"timeout": 50},
+        schedule_type="D", next_run=datetime(2100, 1, 1, tzinfo=UTC), q_options={"timeout": 50},
     )  # fmt: skip
     id = fired(shims, "s", tenant)
     found = Result.of(id).fetch()
@@ -279,14 +295,25 @@ def test_what_a_schedule_calls(shims: App, tenant: str, run: Callable[[], None])
 
 
 def test_schedules_are_changed_and_deleted(shims: App) -> None:
-    made = Schedule.objects.create(func="math.copysign", args="2, -2", kwargs="", schedule_type="D", repeats=3, next_run=datetime(2100, 1, 1, tzinfo=timezone.utc))
+    made = Schedule.objects.create(
+        func="math.copysign",
+        args="2, -2",
+        kwargs="",
+        schedule_type="D",
+        repeats=3,
+        next_run=datetime(2100, 1, 1, tzinfo=UTC),
+    )
     assert (made.args, Schedule.objects.count(), Schedule.objects.first().repeats) == ((2, -2), 1, 3)
     found, new = Schedule.objects.update_or_create(name="n", defaults={"func": ADD, "args": "1", "schedule_type": "H"})
     assert (new, found.schedule_type) == (True, "H")
     found, new = Schedule.objects.update_or_create(name="n", defaults={"schedule_type": "W", "repeats": 0})
-    assert (new, Schedule.objects.get(name="n").schedule_type, Schedule.objects.get(name="n").repeats) == (False, "W", 0)
+    assert (new, Schedule.objects.get(name="n").schedule_type, Schedule.objects.get(name="n").repeats) == (
+        False,
+        "W",
+        0,
+    )
     assert Schedule.objects.get_or_create(name="n", defaults={"func": ADD})[1] is False
-    found.next_run = datetime(2100, 5, 5, tzinfo=timezone.utc)
+    found.next_run = datetime(2100, 5, 5, tzinfo=UTC)
     found.repeats = -1
     found.save()
     assert Schedule.objects.get(name="n").next_run == found.next_run

@@ -28,7 +28,7 @@ from typing import Any
 from .. import codec
 from ..app import App
 from ..context import current
-from ..errors import ArgumentsDoNotFit, NotAllowed, UnknownTask
+from ..errors import ArgumentsDoNotFit, NotAllowed, TenantQError, UnknownTask
 from ..options import CallOptions
 from ..result import Result, TaskRow
 from ..signature import REST, TaskSignature
@@ -40,6 +40,7 @@ __all__ = [
     "Call",
     "allow",
     "arguments_of",
+    "arguments_of_row",
     "call",
     "call_options",
     "name_of",
@@ -224,6 +225,26 @@ def arguments_of(function: str, args: Any) -> tuple[list[Any], dict[str, Any]]:
     """What the function is called with, by a task's document."""
     signature = _signature(resolve(function), function)
     return signature.unpack(args) if signature is not None else (list(args or ()), {})
+
+
+def arguments_of_row(row: TaskRow) -> tuple[str, list[Any], dict[str, Any]]:
+    """The function's name and what it is called with, by a task's row; as far as this process knows it."""
+    name, document = row.handler, row.args
+    try:
+        if name == CALL and isinstance(document, dict) and isinstance(document.get("function"), str):
+            name, document = document["function"], document.get("args")
+            return name, *arguments_of(name, document)
+        known = registry.get(name)
+        if known is not None:
+            whole = known.signature.whole
+            if whole is not None and not (isinstance(document, dict) and list(document) == [whole]):
+                document = {whole: document}  # the value of the one parameter stands for itself
+            return name, *known.signature.unpack(document)
+    except TenantQError:
+        pass
+    if isinstance(document, dict):
+        return name, [], document
+    return name, document if isinstance(document, list) else [], {}
 
 
 class Again:

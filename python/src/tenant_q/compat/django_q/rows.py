@@ -10,10 +10,8 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from ...app import App
-from ...errors import TenantQError
 from ...result import TaskRow
-from ...task import registry
-from .._call import CALL, arguments_of, return_value
+from .._call import arguments_of_row, return_value
 from .._common import as_uuid, documents, find, look, trace_of, wait_for
 from .._unsupported import Unsupported
 
@@ -52,7 +50,7 @@ class Task:
     @classmethod
     def of(cls, row: TaskRow) -> Task:
         """Of a task's row."""
-        func, args, kwargs = _call_of(row)
+        func, args, kwargs = arguments_of_row(row)
         done = row.state == "done"
         meta = row.meta if isinstance(row.meta, dict) else {}
         return Task(
@@ -60,7 +58,7 @@ class Task:
             name=row.name,
             func=func,
             hook=meta.get("hook"),
-            args=args,
+            args=tuple(args),
             kwargs=kwargs,
             result=return_value(row) if done else error_text(row),
             group=row.group_id,
@@ -118,27 +116,6 @@ class Task:
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-
-def _call_of(row: TaskRow) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    if row.handler == CALL and isinstance(row.args, dict) and isinstance(row.args.get("function"), str):
-        name: str = row.args["function"]
-        document = row.args.get("args")
-        try:
-            args, kwargs = arguments_of(name, document)
-            return name, tuple(args), kwargs
-        except TenantQError:
-            return name, (document,) if document is not None else (), {}
-    known = registry.get(row.handler)
-    if known is not None:
-        try:
-            args, kwargs = known.signature.unpack(row.args)
-            return row.handler, tuple(args), kwargs
-        except TenantQError:
-            pass
-    if isinstance(row.args, dict):
-        return row.handler, (), row.args
-    return row.handler, tuple(row.args) if isinstance(row.args, list) else (), {}
 
 
 class Local:

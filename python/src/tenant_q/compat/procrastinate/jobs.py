@@ -13,6 +13,7 @@ from ...app import App as TenantApp
 from ...context import Context
 from ...errors import TaskNotKept
 from ...result import Result, TaskRow
+from ...task import registry
 from .._common import documents, look
 from .._unsupported import Unsupported
 
@@ -67,6 +68,14 @@ class JobId(int):
         return f"JobId({self.uuid})"
 
 
+def _kwargs_of(row: TaskRow) -> dict[str, Any]:
+    known = registry.get(row.handler)
+    whole = None if known is None else known.signature.whole
+    if whole is not None and not (isinstance(row.args, dict) and list(row.args) == [whole]):
+        return {whole: row.args}
+    return row.args if isinstance(row.args, dict) else {}
+
+
 @dataclass
 class Job:
     """A job."""
@@ -93,7 +102,7 @@ class Job:
             None,
             None,
             row.handler,
-            row.args if isinstance(row.args, dict) else {},
+            _kwargs_of(row),
             row.run_at if row.state in ("delayed", "retrying") else None,
             row.attempt,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ... import errors
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["JobDeferrer", "Task"]
 
+#: what `timestamp` is where nobody has said it: it can't be written as JSON, so that null stands for it
+_FIRE_TIME = object()
 _CONFIGURE = ("lock", "queueing_lock", "task_kwargs", "schedule_at", "schedule_in", "queue", "priority", "connection")
 
 
@@ -224,7 +226,8 @@ class Task:
         parameters = list(signature.parameters.values())[1 if self.pass_context else 0 :]
         if self._periodic:
             parameters = [
-                p.replace(default=None) if p.name == "timestamp" and p.default is p.empty else p for p in parameters
+                p.replace(default=_FIRE_TIME) if p.name == "timestamp" and p.default is p.empty else p
+                for p in parameters
             ]
             parameters.sort(key=lambda p: (p.kind, p.default is not p.empty))
         names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -232,13 +235,11 @@ class Task:
         def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
             kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
             here = current()
-            if (
-                self._periodic
-                and kwargs.get("timestamp") is None
-                and here is not None
-                and here.scheduled_for is not None
-            ):
-                kwargs["timestamp"] = int(here.scheduled_for.timestamp())
+            if self._periodic and kwargs.get("timestamp", _FIRE_TIME) is _FIRE_TIME:
+                moment = (
+                    here.scheduled_for if here is not None and here.scheduled_for is not None else datetime.now(UTC)
+                )
+                kwargs["timestamp"] = int(moment.timestamp())
             return self._context(here, kwargs), kwargs
 
         async def awaited(*args: Any, **kwargs: Any) -> Any:

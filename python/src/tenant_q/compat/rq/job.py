@@ -10,11 +10,9 @@ from uuid import UUID
 
 from ...app import App
 from ...context import current
-from ...errors import TenantQError
 from ...options import CallOptions
 from ...result import Result, TaskRow
-from ...task import registry
-from .._call import CALL, arguments_of, resolve, return_value
+from .._call import CALL, arguments_of_row, resolve, return_value
 from .._common import as_uuid, find, look, trace_of, wait_for
 from .exceptions import InvalidJobOperation, NoSuchJobError
 from .words import Callback, Dependency, Repeat, Retry
@@ -236,13 +234,7 @@ class Job:
         return resolve(self.func_name)
 
     def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        row = self.row
-        try:
-            if row.handler == CALL:
-                return arguments_of(self.func_name, row.args.get("args"))
-            return registry.find(row.handler).signature.unpack(row.args)
-        except TenantQError:
-            return [], {}
+        return arguments_of_row(self.row)[1:]
 
     @property
     def args(self) -> tuple[Any, ...]:

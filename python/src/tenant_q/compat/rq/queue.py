@@ -315,8 +315,7 @@ def _repeat(row: TaskRow, own: dict[str, Any], repeat: dict[str, Any]) -> None:
         queue=None if row.queue in (None, "default") else row.queue,
         priority=row.priority,
         max_attempts=row.max_attempts,
-        on_success=CALLBACK,
-        on_failure=CALLBACK if own.get("on_failure") or own.get("on_stopped") else None,
+        hook=CALLBACK,
     )
 
 

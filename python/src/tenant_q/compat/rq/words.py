@@ -204,10 +204,15 @@ def _meta(said: Mapping[str, Any], words: dict[str, Any]) -> None:
             resolve(name)
             own[word] = name
             words["on_success" if word == "on_success" else "on_failure"] = CALLBACK
+    if "on_stopped" in own:
+        # Told of every end: a cancelled job is no failed one.
+        words.pop("on_success", None), words.pop("on_failure", None)
+        words["hook"] = CALLBACK
     repeat = said.get("repeat")
     if repeat is not None:
         own["repeat"] = {"times": repeat.times, "intervals": repeat.intervals, "done": 0}
-        words["on_success"] = CALLBACK
+        if "hook" not in words:
+            words["on_success"] = CALLBACK
     meta = dict(said.get("meta") or {})
     if own:
         meta["rq"] = own
