@@ -25,7 +25,9 @@ ROUNDS = 200
 def processes(*commands: list[str], environ: dict[str, str]) -> Iterator[None]:
     """Workers, until the block ends."""
     begun = [
-        subprocess.Popen(each, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        subprocess.Popen(
+            each, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         for each in commands
     ]
     try:
@@ -56,6 +58,10 @@ class System:
             connection.execute(f"CREATE DATABASE {self.database}")
         self.set_up()
         self.db = psycopg.connect(dbname=self.database, autocommit=True)
+        self.opened()
+
+    def opened(self) -> None:
+        """The connection that looks."""
 
     def set_up(self) -> None:
         """The tables."""
@@ -80,8 +86,8 @@ class System:
 
 class TenantQ(System):
     name, database = "tenant_q", "bench_tenant_q"
-    ends = "SELECT extract(epoch FROM finished_at)::float8 FROM bench.tq_results WHERE state = 'done'"
-    count = "SELECT count(*) FROM bench.tq_results WHERE state = 'done'"
+    ends = "SELECT extract(epoch FROM finished_at)::float8 FROM tq_results WHERE state = 'done'"
+    count = "SELECT count(*) FROM tq_results WHERE state = 'done'"
 
     def set_up(self) -> None:
         with psycopg.connect(dbname=self.database, autocommit=True) as connection:
@@ -92,6 +98,9 @@ class TenantQ(System):
 
         self.side = tenant_q_side
         self.side.app.sync()
+
+    def opened(self) -> None:
+        self.db.execute("SET search_path = bench, public")
 
     def enqueue(self, n: int) -> None:
         self.side.nothing.enqueue_many(() for _ in range(n))
@@ -143,8 +152,9 @@ class DjangoQ(System):
 
     def set_up(self) -> None:
         os.environ["DJANGO_SETTINGS_MODULE"] = "django_q_side"
-        import django
         from django.core.management import call_command
+
+        import django
 
         django.setup()
         call_command("migrate", verbosity=0)

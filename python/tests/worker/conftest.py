@@ -138,12 +138,9 @@ class Place:
 
     def sync(self, app: str = "worked:app", environ: dict[str, str] | None = None) -> None:
         """Declares the tasks."""
-        subprocess.run(
-            [sys.executable, "-m", "tenant_q", "sync", app],
-            env=environ or self.environ,
-            check=True,
-            capture_output=True,
-        )
+        command = [sys.executable, "-m", "tenant_q", "sync", app]
+        ran = subprocess.run(command, env=environ or self.environ, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
 
     def worker(self, *arguments: str, app: str = "worked:app", environ: dict[str, str] | None = None) -> Worker:
         """Starts one, for this tenant."""

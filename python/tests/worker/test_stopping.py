@@ -117,6 +117,7 @@ def test_lines_of_the_log_are_json(place: Place) -> None:
 
 
 SOURCE = """
+import os
 from tenant_q import App, task
 app = App(os.environ.get("WORKED_DATABASE", ""), tenant=os.environ["WORKED_TENANT"])
 
