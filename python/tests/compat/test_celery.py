@@ -340,7 +340,7 @@ def test_revoke_and_forget(shims: App, run: Callable[[], None]) -> None:
         True,
         "c.add",
         "default",
-        {"x": 1, "y": 0},
+        {"x": 1},
     )
     done.forget()
     assert done.state == "PENDING"
@@ -427,10 +427,12 @@ def test_schedules_are_rules(shims: App, given: Any, rule: str) -> None:
         {"minute": "1,,2"},
     ],
 )
-def test_crontabs_that_make_no_sense_are_refused(shims: App, given: dict[str, Any]) -> None:
+def test_crontabs_that_make_no_sense_are_refused(shims: App, tenant: str, given: dict[str, Any]) -> None:
     with pytest.raises(DoesNotFit):
         shims.run(
-            shims.calls.schedule({"name": "x", "handler": "c.add", "rule": crontab(**given).rule, "day_and": True})
+            shims.calls.schedule(
+                {"name": "x", "handler": "c.add", "rule": crontab(**given).rule, "day_and": True, "tenant": tenant}
+            )
         )
     for wrong in (0, -5, 1.5):
         with pytest.raises(DoesNotFit):

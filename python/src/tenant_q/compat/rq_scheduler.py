@@ -64,7 +64,7 @@ class Scheduler:
                 raise Unsupported(
                     f"Scheduler takes no {word} here", hint="There are: queue_name, queue, interval, connection."
                 )
-        self.queue = queue or Queue(queue_name, connection=connection)
+        self.queue = queue if queue is not None else Queue(queue_name, connection=connection)
 
     def enqueue_at(self, scheduled_time: datetime, func: Any, *args: Any, **kwargs: Any) -> Job:
         """Not before that; a moment without a time zone is in UTC."""
