@@ -239,3 +239,42 @@ def test_what_the_server_says_is_logged(acme, app, caplog):
     connection.close()  # and of a connection opened anew once
     app.value(app.calls.attach("acme"))
     assert caplog.text.count("attached already") == 1
+
+
+def test_a_connection_lost_during_commit_is_an_unknown_outcome(order, work, query):
+    """The server ends the session in the middle of COMMIT: nothing is said of the task, and nothing repeated."""
+    from django.db import connection
+    from shop.tasks import note
+
+    query(
+        "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER dies AFTER UPDATE ON shop_order DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION dies()"
+    )
+    try:
+        note.enqueue(order.pk, "perhaps")
+        tenant = connection.tenant
+        [ran] = work(n=1)
+        connection.set_tenant(tenant)
+        assert ran.state == "unknown" and isinstance(ran.exception, errors.ConnectionLost), ran
+    finally:
+        connection.close()
+        query("DROP TRIGGER dies ON shop_order; DROP FUNCTION dies()")
+    order.refresh_from_db()
+    assert order.note == ""
+
+
+def test_middleware_of_the_settings(acme, site):
+    from django.test import override_settings
+
+    from tenant_q import App
+    from tenant_q.django import DjangoApp
+
+    latest = App._latest
+    try:
+        with override_settings(TENANT_Q={"MIDDLEWARE": ["tenant_q.Middleware"], "SHARED": True}):
+            made = DjangoApp()
+        assert [type(each).__name__ for each in made.middleware] == ["Around", "Middleware"] and made.shared
+    finally:
+        App._latest = latest
