@@ -24,7 +24,7 @@ from tenant_q.compat.celery.schedules import crontab, schedule, solar
 from tenant_q.compat.celery.soft_limit import soft_limit
 from tenant_q.errors import ArgumentsDoNotFit, DoesNotFit, TaskNotKept
 from tenant_q.result import Result
-from tenant_q.schedules import _declared
+from tenant_q.schedules import _declared, prepare
 from tenant_q.testing import run_pending
 
 from . import harness
@@ -217,9 +217,10 @@ def test_expires_counts_from_the_call(shims: App, run: Callable[[], None]) -> No
 
 
 UNSUPPORTED_IN_A_CALL = {
-    "serializer": "pickle", "compression": "zlib", "routing_key": "x", "exchange": "x", "producer": object(), "connection": object(),
-    "publisher": object(), "router": object(), "reply_to": "x", "correlation_id": "x", "chord": object(), "chain": [1], "group_id": "x",
-    "retries": 3, "stamped_headers": ["x"], "soft_time_limit": 5, "task_type": "x", "message_ttl": 3, "nobody": 1,
+    "serializer": "pickle", "compression": "zlib", "routing_key": "x", "exchange": "x", "producer": object(),
+    "connection": object(), "publisher": object(), "router": object(), "reply_to": "x", "correlation_id": "x",
+    "chord": object(), "chain": [1], "group_id": "x", "retries": 3, "stamped_headers": ["x"], "soft_time_limit": 5,
+    "task_type": "x", "message_ttl": 3, "nobody": 1,
 }  # fmt: skip
 
 
@@ -450,7 +451,12 @@ def test_beat_schedule(shims: App, tenant: str, run: Callable[[], None]) -> None
         },
         "compat-often": {"task": "c.add", "schedule": 30.0, "kwargs": {"x": 5}},
     }
-    made.add_periodic_task(60, add.s(7), name="compat-minute")
+
+    @made.on_after_configure.connect
+    def _more(sender: Celery, **words: Any) -> None:
+        sender.add_periodic_task(60, add.s(7), name="compat-minute")
+
+    made.autodiscover_tasks(["tests.compat.nowhere"])
     celery.set_current()
     try:
         shims.sync()
@@ -488,6 +494,7 @@ def test_tenant_aware_apps(shims: App, make_tenant: Callable[..., str], run: Cal
         "compat-some": {"task": "c.schema", "schedule": crontab(hour=2, minute=0), "tenant_schemas": [other]},
     }
     celery.set_current()
+    prepare()
     every, some = _declared.pop("compat-all"), _declared.pop("compat-some")
     assert (every.everywhere, every.words.get("tenants"), some.everywhere, some.words["tenants"]) == (
         True,

@@ -279,8 +279,10 @@ def fired(shims: App, name: str, tenant: str) -> Any:
 def test_what_a_schedule_calls(shims: App, tenant: str, run: Callable[[], None]) -> None:
     functions.told.clear()
     made = schedule(
-        "tests.compat.functions.at", n=3, name="s", hook=functions.heard, cluster="night", intended_date_kwarg="intended",
-        schedule_type="D", next_run=datetime(2100, 1, 1, tzinfo=UTC), q_options={"timeout": 50},
+        "tests.compat.functions.at", n=3, name="s", hook=functions.heard, cluster="night",
+        intended_date_kwarg="intended",
+        schedule_type="D",
+        next_run=datetime(2100, 1, 1, tzinfo=UTC), q_options={"timeout": 50},
     )  # fmt: skip
     id = fired(shims, "s", tenant)
     found = Result.of(id).fetch()

@@ -43,8 +43,8 @@ def _allowed() -> None:
 
 def test_every_option_is_a_word_of_tenant_q(shims: App) -> None:
     job = queue.enqueue(
-        functions.add, 1, job_timeout="1m", ttl=60, result_ttl=500, job_id="j", at_front=True, meta={"k": 1}, description="d",
-        retry=Retry(max=3, interval=[10, 30]), on_success=functions.worked,
+        functions.add, 1, job_timeout="1m", ttl=60, result_ttl=500, job_id="j", at_front=True, meta={"k": 1},
+        description="d", retry=Retry(max=3, interval=[10, 30]), on_success=functions.worked,
     )  # fmt: skip
     row = job.row
     assert (row.queue, row.name, row.priority, row.max_attempts, job.meta, job.description) == (

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ...result import TaskRow
-from ...schedules import Schedule
+from ...schedules import Schedule, before_declaring
 from ...task import task as register
 from .._common import aware, trace_of
 from .._unsupported import refuse
@@ -55,6 +55,7 @@ class _Hook:
         if receiver is None:
             return self.connect
         self._app._setups.append(receiver)
+        before_declaring.append(self._app.finalize)
         return receiver
 
 
@@ -94,6 +95,7 @@ class Celery:
         if source is not None:
             self.conf.read(source, namespace)
         _apps.append(self)
+        before_declaring.append(self.finalize)
         for function, options in _shared:
             self._make(function, options)
 
@@ -101,7 +103,8 @@ class Celery:
 
     def _changed(self, name: str, value: Any) -> None:
         if name == "beat_schedule":
-            self._declare(value)
+            # Its tasks may be defined after it.
+            before_declaring.append(self.finalize)
         elif name in ("include", "imports"):
             self._modules.extend([value] if isinstance(value, str) else value)
 
@@ -113,6 +116,7 @@ class Celery:
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
         """Modules that have tasks: imported when a worker loads its tasks, or by `finalize()`."""
+        before_declaring.append(self.finalize)
         found = packages() if callable(packages) else packages or ()
         self._modules.extend(
             f"{each}.{related_name}" if related_name else each
@@ -127,6 +131,8 @@ class Celery:
         setups, self._setups = self._setups, []
         for each in setups:
             each(self)
+        if self.conf.beat_schedule:
+            self._declare(self.conf.beat_schedule)
 
     def set_current(self) -> None:
         """Makes it `current_app`."""
@@ -361,9 +367,3 @@ def _errback(made: Signature, request: Request, error: Exception, trace: Any) ->
 
 
 register(name=LINK)(_linked)
-
-
-def declare_all() -> None:
-    """Before tasks and schedules are declared: imports and connected functions that were put off until now."""
-    for each in list(_apps):
-        each.finalize()

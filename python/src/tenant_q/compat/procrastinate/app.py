@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ...app import App as TenantApp
-from ...schedules import Schedule
+from ...schedules import Schedule, before_declaring
 from .._unsupported import Unsupported, refuse
 from .exceptions import TaskAlreadyRegistered, TaskNotFound
 from .jobs import JobManager
@@ -97,6 +97,7 @@ class App(Blueprint):
         self.worker_defaults = dict(worker_defaults or {})
         self.periodic_defaults = dict(periodic_defaults or {})
         self.job_manager = JobManager()
+        before_declaring.append(self.perform_import_paths)
 
     def _app(self) -> App:
         return self
