@@ -1,4 +1,4 @@
-"""Runs the blocks of docs/django.md in the site beside this file, and looks after each section whether what it says is so.
+"""Runs the blocks of docs/django-sql.md in the site beside this file, and looks after each section whether what it says is so.
 
 Blocks are taken in their order. One whose first line is a comment with a path is a file of the site, "added" behind it: of
 one that is there; files are written before anything runs. Of the others `sh` is run in the site's directory, `sql` by psql
@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TEXT = (HERE.parent.parent / "docs" / "django.md").read_text()
+TEXT = (HERE.parent.parent / "docs" / "django-sql.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.py)(, added)?\n")
 
@@ -63,7 +63,7 @@ def psql(sql, database="site"):
 
 def run_python(block):
     set_up()
-    exec(compile(block, "docs/django.md", "exec"), names)
+    exec(compile(block, "docs/django-sql.md", "exec"), names)
 
 
 def set_up():

@@ -1,7 +1,7 @@
 """Runs the blocks of a page, in their order, in a database and a directory of the page's own: blocks.py PAGE.
 
 A block of Python whose first line is a comment with a path is a file, "added" behind it: of one that is there; files are
-written before anything runs. Other blocks: `python` is run here, in one namespace; `sh` by bash, and a worker goes on until
+written before anything runs. Other blocks: `python` is run here, in one namespace (of pages about Django: in the site of tests/django/site, to which their files are added); `sh` by bash, and a worker goes on until
 the page ends, when SIGTERM must end it with status 0; `sql` by a session of the role that the page names; `text` behind a
 block is what that one prints. `ini`, `yaml`, `docker` and `procfile` can't be run here: the commands in them must be such as
 the programs take. tests/docs/page.py has the remarks in a page, tests/docs/compare.py says how strictly output is compared.
@@ -19,12 +19,14 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ class Runner:
         self.server.execute(f"CREATE DATABASE {self.database}")
         os.environ["PGDATABASE"] = self.database
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        if self.name == "django":
+            self.make_site()
         prepare = HERE / f"{self.name}.sql"
         if prepare.exists():
             self.session(os.environ["PGUSER"], None).execute(prepare.read_text().encode())
@@ -91,6 +95,15 @@ class Runner:
         if ask.exists():
             exec(compile(ask.read_text(), str(ask), "exec"), self.names)
         self.stop()
+
+    def make_site(self) -> None:
+        """The site of tests/django, and the role that it connects as."""
+        shutil.copytree(ROOT / "tests" / "django" / "site", self.directory, dirs_exist_ok=True)
+        os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "SITE_DATABASE": self.database}
+        if "site" not in self.roles():
+            self.server.execute("CREATE ROLE site LOGIN CREATEDB")
+        self.before.add("site")  # of other tests' sites, too
+        self.server.execute(f"ALTER DATABASE {self.database} OWNER TO site")
 
     def write(self, block: Any) -> None:
         found = FILE.match(block.text + "\n") if not block.not_run else None
@@ -163,6 +176,9 @@ class Runner:
         return done.stdout
 
     def run_python(self, block: Any) -> str:
+        if self.name == "django" and "django" not in self.names:
+            self.names["django"] = import_module("django")
+            self.names["django"].setup()
         exec(compile("\n" * block.line + block.text, self.path.name, "exec"), self.names)
         return ""
 

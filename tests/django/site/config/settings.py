@@ -1,4 +1,4 @@
-"""A site of django-tenants as its tutorial has it; docs/django.md adds to it."""
+"""A site of django-tenants as its tutorial has it; docs/django-sql.md adds to it, and so does docs/django.md."""
 
 import os
 
@@ -27,9 +27,10 @@ DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 DATABASES = {
     "default": {
         "ENGINE": "django_tenants.postgresql_backend",
-        "NAME": "site",
+        "NAME": os.environ.get("SITE_DATABASE", "site"),
         "USER": "site",
         "HOST": os.environ["PGHOST"],
+        "PORT": os.environ.get("PGPORT", ""),
     }
 }
 
