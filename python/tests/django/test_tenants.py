@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
-from conftest_site import SRC
+from conftest_site import SITE, SRC
 
 from tenant_q import errors
 
@@ -274,6 +275,7 @@ with transaction.atomic():
 """
     hide = """
 import sys
+from importlib.util import find_spec
 hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "psycopg"}
 sys.modules["psycopg"] = None
 import django.db.backends.postgresql.base
@@ -311,3 +313,28 @@ def test_models_are_read_only(acme, query, work):
     assert {each.kind for each in Worker.objects.all()} <= {"launcher", "scheduler", "executor", "external"}
     list(Problem.objects.all())
     assert UnfinishedTask.objects.count() == 0
+
+
+@pytest.mark.skipif(find_spec("tenant_schemas") is None, reason="django-tenant-schemas is tried on one Python")
+def test_django_tenant_schemas(site, server):
+    import psycopg
+
+    server.execute("CREATE DATABASE site_old OWNER site")
+    try:
+        with psycopg.connect(dbname="site_old", autocommit=True) as root:
+            root.execute("CREATE EXTENSION tenant_q")
+        done = subprocess.run(
+            [sys.executable, "-B", str(SITE.parent / "site_old" / "run.py")],
+            env={**os.environ, "PYTHONPATH": str(SRC), "SITE_DATABASE": "site_old"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines() == [
+            "['done'] ['old', 'old.example', 'old']",
+            "afterwards old",
+            "refused in public",
+        ]
+    finally:
+        server.execute("DROP DATABASE site_old WITH (FORCE)")
