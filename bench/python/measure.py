@@ -123,11 +123,9 @@ class Procrastinate(System):
     count = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
 
     def set_up(self) -> None:
-        import procrastinate
         import procrastinate_side
 
-        connector = procrastinate.SyncPsycopgConnector(conninfo=f"dbname={self.database}")
-        self.app = procrastinate_side.app.with_connector(connector)
+        self.app = procrastinate_side.app
         self.app.open()
         self.app.schema_manager.apply_schema()
 
