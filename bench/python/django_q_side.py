@@ -9,6 +9,7 @@ SECRET_KEY = "bench"
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_q"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "bench_django_q"}}
 USE_TZ = True
+LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"django-q": {"level": "WARNING"}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 Q_CLUSTER = {
     "name": "bench",

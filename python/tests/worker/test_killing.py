@@ -94,6 +94,7 @@ def test_a_restart_of_the_server(own_place: Place, own_server: OwnServer) -> Non
         _more(place, round * 200, 200)
         wait_for(lambda round=round: len(place.effects()) > round * 200 + 20)
         own_server.control("restart", "-m", "immediate" if round % 2 else "fast")
+        place.db.close()
         place.db = own_server.connect()
         wait_for(lambda: _is_all_done(place), saying="all to be done after the restart")
         assert place.effects() == list(range((round + 1) * 200))
