@@ -168,6 +168,17 @@ def test_async_tasks_run_in_the_transaction(acme, work):
     assert seen != [threading.get_ident()]
 
 
+def test_async_tasks_say_how_far_they_are_and_enqueue(acme, app, work):
+    from shop.models import Order
+    from shop.tasks import says_how_far, seen
+
+    says_how_far.enqueue()
+    assert [ran.handler for ran in work()] == ["shop.tasks.says_how_far", "shop.tasks.note"]
+    assert seen == [[(0.5,)]]
+    assert Order.objects.get().note == "by a coroutine"
+    app.close_connections()
+
+
 def test_tasks_of_tasks(order, work):
     from shop.tasks import enqueues
 

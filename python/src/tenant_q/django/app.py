@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import select
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -88,6 +89,8 @@ class DjangoApp(App):
         self._taken: ContextVar[Taken | None] = ContextVar("tenant_q.django.taken", default=None)
         self._open: ContextVar[bool] = ContextVar("tenant_q.django.open", default=False)
         self._loaded = False
+        self._side: psycopg.Connection[Any] | None = None
+        self._side_lock = threading.Lock()
         self.middleware.append(Around(self))
         for each in conf.get("MIDDLEWARE"):
             found = import_string(each) if isinstance(each, str) else each
@@ -348,8 +351,7 @@ class DjangoApp(App):
     def say(self, make: Callable[[Calls], Call]) -> list[Any]:
         try:
             if _in_loop():  # of an `async def` task: Django's connections are other threads' business
-                call = make(Calls(self._calls.schema) if self._calls else Calls())
-                return rows_of(self.connections.here(), call.sql, call.params)
+                return self._aside(make(self._calls or Calls()))
             connection = self._connection
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
@@ -357,8 +359,18 @@ class DjangoApp(App):
         except Exception as error:
             raise errors.translate(error) or error from error
 
+    def _aside(self, call: Call) -> list[Any]:
+        """A call by a connection that is for this alone."""
+        with self._side_lock:
+            if self._side is None or self._side.closed:
+                self._side = self.connect()
+            return rows_of(self._side, call.sql, call.params)
+
     def close_connections(self) -> None:
         super().close_connections()
+        with self._side_lock:
+            if self._side is not None:
+                self._side.close()
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close()
