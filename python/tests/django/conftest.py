@@ -23,6 +23,10 @@ sys.path.insert(0, str(SITE))
 os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "SITE_DATABASE": DATABASE, "SITE_ELSEWHERE": "postgres"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes some seconds, and is the same with each Python and Django")
+
+
 def _server() -> psycopg.Connection:
     return psycopg.connect(autocommit=True)
 

@@ -38,6 +38,7 @@ def test_what_is_declared(acme, app, query):
     ]
 
 
+@pytest.mark.long
 def test_prune_takes_what_is_gone(acme, app, query, manage):
     from tenant_q.calls import many_literal
     from tenant_q.declare import documents
@@ -50,6 +51,7 @@ def test_prune_takes_what_is_gone(acme, app, query, manage):
     assert query("SELECT count(*) FROM tq_handlers WHERE handler = 'shop.tasks.gone'") == [(0,)]
 
 
+@pytest.mark.long
 def test_drain(acme, globex, manage):
     from shop.models import Order
     from shop.tasks import fails_after_writing, invoice
@@ -78,6 +80,7 @@ def test_info(acme, manage):
     assert "shop.tasks.invoice" in manage("tq_info")
 
 
+@pytest.mark.long
 def test_no_extension(manage, server):
     server.execute("CREATE DATABASE site_bare OWNER site")
     try:
@@ -111,6 +114,7 @@ def test_worker_until_nothing_is_due(acme, globex, manage):
             assert count.get() == 2
 
 
+@pytest.mark.long
 def test_worker_ends_gracefully(acme, query):
     from shop.tasks import where
 
@@ -134,11 +138,13 @@ def test_worker_ends_gracefully(acme, query):
         worker.wait()
 
 
+@pytest.mark.long
 def test_worker_of_one_schema_and_bad_words(manage):
     said = manage("tq_worker", "--handlers", "shop.tasks.nowhere", "--burst", fails=True)
     assert "shop.tasks.nowhere" in said
 
 
+@pytest.mark.long
 def test_template(manage, server):
     name = "template_of_site"
     try:
@@ -157,6 +163,7 @@ def test_template(manage, server):
                 server.execute(f"DROP DATABASE {each}")
 
 
+@pytest.mark.long
 def test_tests_of_a_site(manage, server):
     """tests.py of the site: TestCase, TransactionTestCase, immediate, in one process and in two."""
     name = "template_of_site"

@@ -75,6 +75,7 @@ def test_tables_that_somebody_left_are_not_taken_over(make, query, app):
         assert "adopt => true" in caught.value.hint
 
 
+@pytest.mark.long
 def test_a_clone_does_not_run_its_bases_tasks(acme, make, query, site):
     """TENANT_BASE_SCHEMA: no migration runs in it, its tables are copies."""
     from django.test import override_settings
@@ -240,6 +241,7 @@ call_command("tq_sync", "--check")
     assert "1 tasks are declared" in said
 
 
+@pytest.mark.long
 def test_a_site_of_one_schema_that_says_nothing(one):
     said = one_schema(
         """
@@ -255,6 +257,7 @@ except errors.NoTenant as error:
     assert "tenant_q.W003" in said and "TENANT_Q = {'TENANT': 'public'}" in said
 
 
+@pytest.mark.long
 def test_psycopg2(one):
     """Where Django uses psycopg2, so do tasks; what takes is psycopg 3's."""
     body = """
