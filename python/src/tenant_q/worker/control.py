@@ -72,10 +72,9 @@ class Control:
         try:
             connection = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            if error.sqlstate in ("28000", "28P01", "3D000", "42501"):
+            if _is_refusal(str(error)):
                 raise errors.NotAllowed(
                     f"the worker can't connect: {error}".strip(),
-                    sqlstate=error.sqlstate,
                     hint="The App says where its database is, or --control does for the worker's own connection.",
                 ) from error
             raise Lost(str(error).strip()) from error
@@ -240,6 +239,24 @@ class Control:
         except errors.ClaimLost:
             return False
         return True
+
+
+#: what a server says that takes connections again later
+_LATER = (
+    "starting up",
+    "shutting down",
+    "too many",
+    "connection slots",
+    "recovery",
+    "not accepting",
+    "not yet accepting",
+)
+
+
+def _is_refusal(message: str) -> bool:
+    """Whether a server is there that says no: a role or database that there isn't, a wrong password. (libpq keeps the
+    SQLSTATE of that to itself. In another language than English it is tried again, and logged.)"""
+    return "FATAL" in message and not any(each in message for each in _LATER)
 
 
 async def _cancel(connection: psycopg.AsyncConnection[Any]) -> None:
