@@ -24,7 +24,7 @@ def facts(app: App) -> dict[str, Any]:
         sql = f"SELECT pg_catalog.to_jsonb(x)::text FROM {at}{view} AS x ORDER BY {order}"
         return [json.loads(document) for (document,) in map(tuple, app.execute(sql))]
 
-    workers = [each for each in rows("tq_workers", "x.kind, x.name") if each["kind"] == "worker"]
+    workers = [each for each in rows("tq_workers", "x.kind, x.name") if each["kind"] == "external"]
     return {
         "version": version,
         "schema": schema,
