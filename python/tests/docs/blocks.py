@@ -14,6 +14,7 @@ blocks' namespace.
 from __future__ import annotations
 
 import configparser
+import faulthandler
 import json
 import os
 import re
@@ -258,4 +259,5 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(240, exit=True)  # before the test that calls this loses its patience
     sys.exit(main(sys.argv[1]))

@@ -1,0 +1,4 @@
+CREATE EXTENSION tenant_q;
+CREATE ROLE shop LOGIN;
+CREATE SCHEMA acme AUTHORIZATION shop;
+SELECT tq_attach('acme');
