@@ -82,12 +82,22 @@ def serve(port: int, walk: bool, database: str, log: Path | None) -> int:
         while not _answers(port):
             if web.poll() is not None or worker.poll() is not None or over.wait(0.1):
                 return 1
-        print(json.dumps({"address": f"http://localhost:{port}/", "database": database, "user": "billing", "password": password}), flush=True)
+        print(
+            json.dumps(
+                {"address": f"http://localhost:{port}/", "database": database, "user": "billing", "password": password}
+            ),
+            flush=True,
+        )
         if walk:
             from tour import tour
 
             for company in ("Acme", "Globex Corporation"):
-                tour(port, company, lambda schema, name: fire(database, schema, name), lambda text: print(text, flush=True))
+                tour(
+                    port,
+                    company,
+                    lambda schema, name: fire(database, schema, name),
+                    lambda text: print(text, flush=True),
+                )
             charges = [each["amount"] for each in json.loads(Path(books.name).read_text()).values()]
             if sorted(charges) != ["0.50", "0.50", "12.50", "12.50", "7.00", "7.00"]:
                 raise AssertionError(f"the provider has charged {charges}")

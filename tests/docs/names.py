@@ -2,6 +2,7 @@
 that the server would take them."""
 
 import re
+from pathlib import Path
 
 CALL = re.compile(r"\b(tq_[a-z_]+)\b(\([^`]*\))?")
 PARAMETER = re.compile(r"\b([a-z_]+) =>")
@@ -13,6 +14,11 @@ STATEMENT = re.compile(r"(SELECT .+|tq_[a-z_]+\((?![a-z_]+ =>|\)).*\));?$")
 GAP = re.compile(r"…|\.\.\.|\?|\\|\btenant_q\b")
 # What EXPLAIN says of a statement that is wrong as it stands, whatever tables there are: unknown function, syntax, values.
 REFUSED = {"42883", "42601", "42804", "42725", "22P02", "22007", "22008", "22023"}
+# The Python package: its modules and names are written as settings are, its commands as functions are.
+PACKAGE = Path(__file__).parents[2] / "python" / "src" / "tenant_q"
+COMMANDS = {path.stem for path in (PACKAGE / "django/management/commands").glob("tq_*.py")}
+MODULES = {path.stem for path in PACKAGE.iterdir()} | {"app", "task", "schedule", "chain", "group", "current"}
+
 # What the README says isn't there yet.
 PLANNED = {"tq_take", "tq_finish"}
 
@@ -48,12 +54,12 @@ class Known:
 
     def unknown(self, code):
         for name, arguments in CALL.findall(code):
-            if name not in self.parameters and name not in self.relations | PLANNED and not name.endswith("_"):
+            if name not in self.parameters and name not in self.relations | PLANNED | COMMANDS and not name.endswith("_"):
                 yield f"{name} is not there"
             elif name in self.parameters and code.count("tq_") == 1:
                 for parameter in PARAMETER.findall(arguments):
                     if parameter not in self.parameters[name]:
                         yield f"{name} has no parameter {parameter}"
         for name in SETTING.findall(code):
-            if name not in self.internal and not name.endswith("_"):
+            if name not in self.internal | MODULES and not name.endswith("_"):
                 yield f"tenant_q.{name} is not there"

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from datetime import date
+from datetime import UTC, date
 from decimal import Decimal
 from unittest import mock
 
@@ -39,12 +39,12 @@ class CompanyTest(TasksMixin, TenantTestCase):
         self.assertFalse(Invoice.objects.exists())
 
     def test_the_provider_charges_once_whatever_gets_lost(self):
-        from datetime import datetime, timedelta, timezone
+        from datetime import datetime, timedelta
 
         for n in range(3):
             invoice = Invoice.objects.create(customer=f"Bob {n}", amount=Decimal(10 + n))
             tasks.pay.enqueue(invoice.pk)
-        ran = self.drain(as_of=datetime.now(timezone.utc) + timedelta(minutes=5))
+        ran = self.drain(as_of=datetime.now(UTC) + timedelta(minutes=5))
         self.assertEqual(sorted(each.state for each in ran), ["done", "done", "done", "retrying"])
         self.assertEqual(sorted(each["amount"] for each in provider.charges().values()), ["10.00", "11.00", "12.00"])
         self.assertFalse(Invoice.objects.filter(payment="").exists())

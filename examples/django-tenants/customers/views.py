@@ -1,9 +1,10 @@
 import re
 
-from customers.tasks import make_company
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from tenant_q import Result
+
+from customers.tasks import make_company
 
 
 def sign_up(request: HttpRequest) -> HttpResponse:

@@ -91,7 +91,9 @@ class Runner:
                 self.run_block(block)
             except BaseException as error:
                 told = str(error) if isinstance(error, Failed) else "".join(traceback.format_exception(error))
-                raise Failed(f"{self.path.name}:{block.line}: {told}\nThe block:\n{block.text}\n{self.said()}") from None
+                raise Failed(
+                    f"{self.path.name}:{block.line}: {told}\nThe block:\n{block.text}\n{self.said()}"
+                ) from None
         ask = HERE / f"{self.name.replace('-', '_')}.py"
         if ask.exists():
             exec(compile(ask.read_text(), str(ask), "exec"), self.names)
@@ -233,7 +235,7 @@ def takes(module: str, command: str, rest: list[str]) -> None:
         from tenant_q.__main__ import parser
 
         found = parser()
-        words = [module.split()[-1], *rest]
+        words = [module.rsplit(maxsplit=1)[-1], *rest]
     else:
         from django.core.management import load_command_class
 

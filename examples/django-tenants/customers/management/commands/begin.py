@@ -1,7 +1,8 @@
 """manage.py begin"""
 
-from customers.models import Company, Domain
 from django.core.management.base import BaseCommand
+
+from customers.models import Company, Domain
 
 
 class Command(BaseCommand):
