@@ -1,14 +1,16 @@
 """Runs the blocks of a page, in their order, in a database and a directory of the page's own: blocks.py PAGE.
 
-A block of Python whose first line is a comment with a path is a file, "added" behind it: of one that is there; files are
-written before anything runs. Other blocks: `python` is run here, in one namespace (of pages about Django: in the site of tests/django/site, to which their files are added); `sh` by bash, and a worker goes on until
-the page ends, when SIGTERM must end it with status 0; `sql` by a session of the role that the page names; `text` behind a
-block is what that one prints. `ini`, `yaml`, `docker` and `procfile` can't be run here: the commands in them must be such as
-the programs take. tests/docs/page.py has the remarks in a page, tests/docs/compare.py says how strictly output is compared.
+A block of Python whose first line is a comment with a path is a file, "added" behind it: of one that is there; files
+are written before anything runs. Other blocks: `python` is run here, in one namespace (of pages about Django: in the
+site of tests/django/site, to which their files are added); `sh` by bash, and a worker goes on until the page ends,
+when SIGTERM must end it with status 0; `sql` by a session of the role that the page names; `text` behind a block is
+what that one prints. `ini`, `yaml`, `docker` and `procfile` can't be run here: the commands in them must be such as
+the programs take. tests/docs/page.py has the remarks in a page, tests/docs/compare.py says how strictly output is
+compared.
 
-From the environment: PGHOST, PGPORT, PGUSER (a superuser), of a server with the extension preloaded. PAGE.sql beside this
-file makes what the page takes for granted; PAGE.py beside this file, if there is one, is run behind the last block, in the
-blocks' namespace.
+From the environment: PGHOST, PGPORT, PGUSER (a superuser), of a server with the extension preloaded. PAGE.sql beside
+this file makes what the page takes for granted; PAGE.py beside this file, if there is one, is run behind the last
+block, in the blocks' namespace.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tenant_q import errors
 
 HERE = Path(__file__).parent
