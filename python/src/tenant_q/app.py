@@ -25,6 +25,7 @@ from .result import Fanout, Result
 from .task import Registry, Task, registry, task
 
 if TYPE_CHECKING:
+    from .flows import Flow
     from .schedules import Schedule
 
 __all__ = ["App"]
@@ -495,6 +496,10 @@ class App:
                 return [immediate(request) for request in requests]
             call = self.calls.enqueue_many(self._many_text(requests), requests[0].tenant)
             return self._many_results(of, requests, self.run(call))
+
+    async def aenqueue_flow(self, flow: Flow) -> Result:
+        """Behind `Flow.aenqueue`."""
+        return await flow.enqueue_here(self)
 
     async def aenqueue_many(self, of: Task[..., Any], members: Sequence[dict[str, Any]]) -> list[Result]:
         """`enqueue_many` from a coroutine."""

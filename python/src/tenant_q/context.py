@@ -239,7 +239,7 @@ class Context:
 
     async def aexecute(self, sql: str, params: Sequence[Any] | None = None) -> list[Any]:
         """The same in an `async def` task: in the same transaction."""
-        return self.app.execute(sql, params)
+        return await self.app.aexecute(sql, params)
 
     def time_left(self) -> timedelta | None:
         """Until the deadline; None = it has none."""

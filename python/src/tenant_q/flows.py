@@ -111,6 +111,10 @@ class Flow:
         app = self._app()
         if app._immediate.get() is not None:
             return await asyncio.to_thread(self.enqueue)
+        return await app.aenqueue_flow(self)
+
+    async def enqueue_here(self, app: App) -> Result:
+        """`aenqueue`, by the connection of this event loop."""
         members = self.members_document()
         request, *others = self._requests(app, members)
         with around_enqueue(app.middleware, [request, *others]):

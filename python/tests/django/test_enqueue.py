@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from conftest_site import wait_until
 
-from tenant_q import errors
+from tenant_q import chain, errors
 
 
 def test_a_task_is_enqueued_in_the_tenant_of_the_connection(acme, query):
@@ -128,6 +128,8 @@ def test_aenqueue_knows_the_tenant(acme):
     assert async_to_sync(result.afetch)().handler == "shop.tasks.invoice"
     many = async_to_sync(invoice.aenqueue_many)([1, 2])
     assert {each.tenant for each in many} == {"acme"}
+    flow = async_to_sync(chain(invoice.s(1), invoice.s(2)).aenqueue)()
+    assert flow.tenant == "acme" and flow.state == "deferred"
 
 
 def test_outside_of_djangos_thread_a_coroutine_is_refused(acme):

@@ -25,6 +25,7 @@ from ..app import App
 from ..calls import Call, Calls
 from ..connections import Connections, rows_of
 from ..context import Taken
+from ..flows import Flow
 from ..middleware import Enqueue
 from ..options import CallOptions
 from ..result import Result
@@ -176,6 +177,12 @@ class DjangoApp(App):
         if isinstance(self._own.get(), psycopg.AsyncConnection):
             return await super().aenqueue(of, args, options)
         found: Result = await sync_to_async(self.enqueue, thread_sensitive=True)(of, args, options)
+        return found
+
+    async def aenqueue_flow(self, flow: Flow) -> Result:
+        if isinstance(self._own.get(), psycopg.AsyncConnection):
+            return await super().aenqueue_flow(flow)
+        found: Result = await sync_to_async(flow.enqueue, thread_sensitive=True)()
         return found
 
     async def aenqueue_many(self, of: Task[..., Any], members: Sequence[dict[str, Any]]) -> list[Result]:

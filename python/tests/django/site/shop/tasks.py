@@ -4,7 +4,6 @@ import threading
 from datetime import date
 from decimal import Decimal
 
-from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 from django.utils import timezone, translation
 
@@ -121,7 +120,7 @@ async def counts_async() -> int:
 async def says_how_far(context) -> None:
     order = await Order.objects.acreate(total=1)
     context.progress(0.5, "half")
-    seen.append(await sync_to_async(context.app.execute)("SELECT progress FROM tq_running WHERE id = %s", [context.id]))
+    seen.append(await context.aexecute("SELECT progress FROM tq_running WHERE id = %s", [context.id]))
     order.note = str(await note.aenqueue(order.pk, "by a coroutine"))
     await order.asave()
 
