@@ -152,7 +152,7 @@ def test_two_workers_do_what_they_offer(place: Place) -> None:
 
 def test_memory_stays(place: Place) -> None:
     """Over many tasks, neither the supervisor nor a child grows."""
-    worker = place.worker("--log-level", "warning").ready()
+    worker = place.worker().ready()
     [child] = worker.children()
 
     def run(n: int) -> None:
