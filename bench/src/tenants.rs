@@ -162,12 +162,13 @@ fn cpu_share(server: &Server, seconds: u64) -> f64 {
     used as f64 / seconds as f64
 }
 
-/// Clock ticks used so far by each process of the extension and by the postmaster.
+/// Clock ticks used so far by each process of the extension, by sessions of workers, and by the postmaster.
 fn cpu_ticks(server: &Server) -> HashMap<i32, u64> {
     let mut client = server.client("postgres");
     let pids = server::value(
         &mut client,
-        "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity WHERE backend_type LIKE 'tenant_q%'",
+        "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity
+         WHERE backend_type LIKE 'tenant_q%' OR usename = 'worker'",
     );
     let postmaster = std::env::var("BENCH_DATA")
         .ok()
