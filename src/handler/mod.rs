@@ -475,25 +475,6 @@ impl Handler {
     }
 }
 
-/// Whether tasks of one of the tenant's external handlers are for workers of another role than this.
-pub fn some_are_for_others(tenant: &Tenant, role: u32) -> Result<bool> {
-    let registry = tenant::registry()?;
-    let Some(table) = Table::open(registry.handler, Access::Read) else { return Ok(false) };
-    let mut names = Vec::new();
-    for who in [tenant.name.as_str(), ""] {
-        let of_a_role = |row: &Row<Handlers>| row.get(Handlers::EXTERNAL) == Some(true) && row.has(Handlers::RUN_AS);
-        names.extend(rows_of(&table, who).filter(of_a_role).filter_map(|row| row.text(Handlers::NAME)));
-    }
-    for name in names {
-        if let Some(external) = find(tenant, &name)?.and_then(|handler| handler.external.clone())
-            && !external.may_be_taken_by(role)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// A retry policy as tq_backoff makes it, or an error that names the fault.
 pub fn check_retry(retry: &serde_json::Value) -> Result<Policy> {
     let policy: Policy = serde_json::from_value(retry.clone()).map_err(|e| {

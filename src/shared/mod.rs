@@ -30,6 +30,7 @@ pub mod progress;
 pub mod rates;
 pub mod ready;
 pub mod role;
+pub mod runs;
 pub mod share;
 pub mod slot;
 pub mod stops;
@@ -53,6 +54,7 @@ use crate::shared::entry::Entry;
 use crate::shared::prepared::Prepared;
 use crate::shared::rates::{RATES, RateUse};
 use crate::shared::role::Role;
+use crate::shared::runs::RunCursor;
 use crate::shared::share::Pressure;
 use crate::shared::slot::Slot;
 use crate::shared::takers::Taker;
@@ -180,6 +182,8 @@ struct Layout {
     at_claim_ids: usize,
     at_claim_tenants: usize,
     at_lone: usize,
+    at_run_owners: usize,
+    at_run_cursors: usize,
     at_takers: usize,
     at_dbs: usize,
     at_waiters: usize,
@@ -222,6 +226,8 @@ fn layout() -> Layout {
     let at_claim_ids = take(shmem::size_of::<HandshakeU64>(claims));
     let at_claim_tenants = take(shmem::size_of::<HandshakeU64>(claims));
     let at_lone = take(shmem::size_of::<Lone>(claims));
+    let at_run_owners = take(shmem::size_of::<HandshakeU64>(runs::COUNT));
+    let at_run_cursors = take(shmem::size_of::<RunCursor>(runs::COUNT));
     let at_takers = take(shmem::size_of::<Taker>(waiters));
     let at_dbs = take(shmem::size_of::<Db>(DATABASES));
     let at_waiters = take(shmem::size_of::<Waiter>(waiters));
@@ -254,6 +260,8 @@ fn layout() -> Layout {
         at_claim_ids,
         at_claim_tenants,
         at_lone,
+        at_run_owners,
+        at_run_cursors,
         at_takers,
         at_dbs,
         at_waiters,
@@ -308,6 +316,9 @@ pub struct Shared {
     claim_ids: &'static [HandshakeU64],
     claim_tenants: &'static [HandshakeU64],
     pub lone: &'static [Lone],
+    /// See runs.rs: whose each place is, 0 = nobody's, and what stands there.
+    run_owners: &'static [HandshakeU64],
+    run_cursors: &'static [RunCursor],
     pub takers: &'static [Taker],
     entry_hash: &'static [HandshakeU32],
     role_hash: &'static [HandshakeU32],
@@ -363,6 +374,8 @@ fn attach() -> Shared {
         claim_ids: shmem::slice(l.at_claim_ids, l.claims),
         claim_tenants: shmem::slice(l.at_claim_tenants, l.claims),
         lone: shmem::slice(l.at_lone, l.claims),
+        run_owners: shmem::slice(l.at_run_owners, runs::COUNT),
+        run_cursors: shmem::slice(l.at_run_cursors, runs::COUNT),
         takers: shmem::slice(l.at_takers, l.waiters),
         entry_hash: shmem::slice(l.at_entry_hash, l.entries * 2),
         role_hash: shmem::slice(l.at_role_hash, roles_for(l.entries) * 2),

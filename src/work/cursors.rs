@@ -4,7 +4,9 @@
 use crate::postgres::scan::From;
 use crate::pure::ids::Id;
 use crate::pure::time::At;
+use crate::shared::Shared;
 use crate::shared::entry::{CURSORS, Entry};
+use crate::shared::role::EXTERNAL;
 
 /// How far a cursor may move.
 pub struct Moved {
@@ -32,10 +34,14 @@ impl Moved {
     }
 }
 
-/// A row came to be due at `low`: no cursor may be behind it.
-pub fn lower_cursors(entry: &Entry, low: At) {
+/// A row came to be due at `low`: no cursor of the entry at `index` may be behind it.
+pub fn lower_cursors(shared: &Shared, index: u32, low: At) {
     if low == At::NEVER {
         return;
+    }
+    let entry = &shared.entries[index as usize];
+    if entry.role.load() == EXTERNAL {
+        shared.lower_runs(index, low);
     }
     for place in 0..CURSORS {
         if low <= entry.cursor_time[place].load() {

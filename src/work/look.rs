@@ -1,4 +1,4 @@
-//! Who looks for tasks, for what, and what may be said of a row then: what a walk (scan.rs) is asked.
+//! Who looks for tasks, for what, and what may be said of a row then: what a walk (scan.rs) is asked, and what it brings.
 
 use crate::handler::Handler;
 use crate::postgres::row::Row;
@@ -6,10 +6,12 @@ use crate::pure::ids::Id;
 use crate::pure::time::At;
 use crate::shared::Shared;
 use crate::shared::entry::Entry;
-use crate::shared::slot::Item;
+use crate::shared::runs::Known;
+use crate::shared::slot::{GATES, Item};
 use crate::tenant::Tenant;
 use crate::tenant::columns::Tasks;
 use crate::waits::depend;
+use crate::work::cursors::Moved;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -76,4 +78,80 @@ pub struct Look<'a> {
     pub now: At,
     /// Somebody listens to tasks being enqueued.
     pub asks: bool,
+}
+
+/// A look that takes nothing, but passes by more rows than that, is in vain.
+const UNTOUCHABLE: usize = 500;
+
+/// What a walk brings.
+pub struct Found {
+    pub rows: Vec<PickedRow>,
+    /// What each of `rows` has passed.
+    pub gates: Vec<[u64; GATES]>,
+    /// Where each source's rows end in `rows`.
+    pub ends: Vec<usize>,
+    /// Rows whose handler can't be called now.
+    pub park: Vec<Item>,
+    pub wait: Vec<(Row<Tasks>, Wait)>,
+    /// When there is something to look for again.
+    pub due: At,
+    /// The same of rows that are due, and whose state is about to be another, whoever looks.
+    pub again: At,
+    /// Since when the first of the rows that are left could have been taken; UNSET: there is none.
+    pub oldest: At,
+    pub moved: Vec<Moved>,
+    /// The same of runs that were walked along.
+    pub runs: Vec<Known>,
+    /// All sources were walked to their ends.
+    pub exhausted: bool,
+    /// A row waits for the end of another one: whoever ends it wakes the tenant.
+    pub awaits_end: bool,
+    /// Rows that were this role's until its right was taken away: the owner's entry is to look.
+    pub homeless: bool,
+    /// Roles whose executors ask about a row before it may run, and when the first of these came due.
+    pub asking: HashMap<u32, At>,
+    /// What slots name though the rows are others by now: their attempts are over, and their slots about to say so.
+    pub outlived: Vec<InSlot>,
+    /// Rows looked at that nobody can take now, whoever looks.
+    pub(super) untouchable: usize,
+    /// Since when the first row that other workers are to do could have been taken; and whether there are more of those than are
+    /// passed by.
+    pub foreign: Option<At>,
+    pub crowded: bool,
+    /// Tasks that this worker can't have beside its others, where each is noted: see shared/alone.rs.
+    pub passed: Vec<u32>,
+    /// Rows that have ended without running: an executor is to say so.
+    pub doomed: bool,
+}
+
+impl Found {
+    pub(super) fn nothing() -> Found {
+        Found {
+            rows: Vec::new(),
+            gates: Vec::new(),
+            ends: Vec::new(),
+            park: Vec::new(),
+            wait: Vec::new(),
+            due: At::NEVER,
+            again: At::NEVER,
+            oldest: At::UNSET,
+            moved: Vec::new(),
+            runs: Vec::new(),
+            exhausted: true,
+            awaits_end: false,
+            homeless: false,
+            asking: HashMap::new(),
+            outlived: Vec::new(),
+            untouchable: 0,
+            foreign: None,
+            crowded: false,
+            passed: Vec::new(),
+            doomed: false,
+        }
+    }
+
+    /// Looking again at once, by whomever, would find the same: `due` says when.
+    pub fn is_in_vain(&self, entry: &Entry) -> bool {
+        self.rows.is_empty() && self.untouchable > UNTOUCHABLE && self.moved.iter().all(|moved| moved.goes_nowhere(entry))
+    }
 }

@@ -26,6 +26,7 @@ pub mod remove;
 pub mod retention;
 pub mod review;
 pub mod run;
+pub mod runs;
 pub mod scan;
 pub mod spread;
 pub mod take;

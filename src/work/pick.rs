@@ -27,9 +27,9 @@ use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
 use crate::work::cursors::lower_cursors;
-use crate::work::look::{InSlot, Look, PickedRow, Purpose, Wait};
+use crate::work::look::{Found, InSlot, Look, PickedRow, Purpose, Wait};
 use crate::work::park;
-use crate::work::scan::{Found, Scan};
+use crate::work::scan::Scan;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -76,7 +76,7 @@ pub fn pick(shared: &Shared, place: usize, index: u32, limit: usize) -> Result<P
     let generation = entry.generation.load();
     let unparks = entry.unparks.load();
     let low = entry.low_key.swap(At::NEVER);
-    lower_cursors(entry, low);
+    lower_cursors(shared, index, low);
     let due_before = entry.next_due.swap(At::NEVER);
     // Slots first, snapshot later: see above.
     let in_slots = in_slots(shared, place, entry.tenant.load());

@@ -16,7 +16,7 @@ use crate::postgres::shmem;
 use crate::pure::ids::Id;
 use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
-use crate::shared::entry::{CURSORS, Entry};
+use crate::shared::entry::CURSORS;
 
 use crate::shared::role::EXTERNAL;
 use crate::shared::slot::{GATES, Item};
@@ -30,7 +30,8 @@ use crate::waits::turn::Source;
 use crate::waits::{depend, members};
 use crate::work::cursors::{Moved, cursor_of};
 use crate::work::given;
-use crate::work::look::{Company, InSlot, Look, PickedRow, Purpose, Wait};
+use crate::work::look::{Company, Found, Look, Purpose, Wait};
+use crate::work::runs::Walk;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -38,73 +39,6 @@ use std::rc::Rc;
 /// but not less than the second number.
 const EXAMINED: usize = 1000;
 const EXAMINED_OF_EACH: usize = 100;
-
-/// What a walk brings.
-pub struct Found {
-    pub rows: Vec<PickedRow>,
-    /// What each of `rows` has passed.
-    pub gates: Vec<[u64; GATES]>,
-    /// Where each source's rows end in `rows`.
-    pub ends: Vec<usize>,
-    /// Rows whose handler can't be called now.
-    pub park: Vec<Item>,
-    pub wait: Vec<(Row<Tasks>, Wait)>,
-    /// When there is something to look for again.
-    pub due: At,
-    /// The same of rows that are due, and whose state is about to be another, whoever looks.
-    pub again: At,
-    /// Since when the first of the rows that are left could have been taken; UNSET: there is none.
-    pub oldest: At,
-    pub moved: Vec<Moved>,
-    /// All sources were walked to their ends.
-    pub exhausted: bool,
-    /// A row waits for the end of another one: whoever ends it wakes the tenant.
-    pub awaits_end: bool,
-    /// Rows that were this role's until its right was taken away: the owner's entry is to look.
-    pub homeless: bool,
-    /// Roles whose executors ask about a row before it may run, and when the first of these came due.
-    pub asking: HashMap<u32, At>,
-    /// What slots name though the rows are others by now: their attempts are over, and their slots about to say so.
-    pub outlived: Vec<InSlot>,
-    /// Rows looked at that nobody can take now, whoever looks.
-    untouchable: usize,
-    /// Rows that workers don't offer to do.
-    pub foreign: bool,
-    /// Tasks that this worker can't have beside its others, where each is noted: see shared/alone.rs.
-    pub passed: Vec<u32>,
-    /// Rows that have ended without running: an executor is to say so.
-    pub doomed: bool,
-}
-
-impl Found {
-    fn nothing() -> Found {
-        Found {
-            rows: Vec::new(),
-            gates: Vec::new(),
-            ends: Vec::new(),
-            park: Vec::new(),
-            wait: Vec::new(),
-            due: At::NEVER,
-            again: At::NEVER,
-            oldest: At::UNSET,
-            moved: Vec::new(),
-            exhausted: true,
-            awaits_end: false,
-            homeless: false,
-            asking: HashMap::new(),
-            outlived: Vec::new(),
-            untouchable: 0,
-            foreign: false,
-            passed: Vec::new(),
-            doomed: false,
-        }
-    }
-
-    /// Looking again at once, by whomever, would find the same: `due` says when.
-    pub fn is_in_vain(&self, entry: &Entry) -> bool {
-        self.rows.is_empty() && self.untouchable > EXAMINED / 2 && self.moved.iter().all(|moved| moved.goes_nowhere(entry))
-    }
-}
 
 /// What keeps a due row of the entry's role from running, before it comes to its gates.
 enum Hindrance {
@@ -123,12 +57,14 @@ pub struct Scan<'a> {
     room: usize,
     share: usize,
     /// Rows looked at, and how many may be while the present source is walked.
-    pub(super) examined: usize,
-    pub(super) may_examine: usize,
+    examined: usize,
+    may_examine: usize,
+    /// How many more may be passed by that other workers are to do.
+    may_pass: usize,
     /// The batch, or the source's share of it, is full.
     pub(super) full: bool,
     /// Enough rows were looked at for one turn.
-    pub(super) cut: bool,
+    cut: bool,
     /// What passes the tenant's gates at present: looked at when the first row has any.
     pub busy: Option<Busy<'a>>,
     /// Rows found at shut gates, and the first one at each whose rate is used up.
@@ -144,30 +80,15 @@ pub struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// Takes due rows of all sources, `room` at most.
-    pub fn walk_all(look: &'a Look<'a>, table: &Table<Tasks>, sources: &[Source], room: usize) -> Result<Scan<'a>, Failure> {
-        Self::each_source(look, sources.iter(), room, |scan, source| scan.walk(table, source))
-    }
-
-    /// The same of workers' tasks: each source is some runs of rows that share one order.
-    pub fn walk_runs(look: &'a Look<'a>, table: &Table<Tasks>, groups: &[Vec<Id>], room: usize) -> Result<Scan<'a>, Failure> {
-        Self::each_source(look, groups.iter(), room, |scan, runs| scan.merge(table, runs))
-    }
-
-    fn each_source<S>(
-        look: &'a Look<'a>,
-        sources: impl ExactSizeIterator<Item = S>,
-        room: usize,
-        mut walk: impl FnMut(&mut Scan<'a>, S) -> Result<(), Failure>,
-    ) -> Result<Scan<'a>, Failure> {
-        let count = sources.len();
-        let mut scan = Scan {
+    fn new(look: &'a Look<'a>, room: usize) -> Scan<'a> {
+        Scan {
             look,
             found: Found::nothing(),
             room,
             share: 0,
             examined: 0,
             may_examine: 0,
+            may_pass: usize::MAX,
             full: false,
             cut: false,
             busy: None,
@@ -177,19 +98,58 @@ impl<'a> Scan<'a> {
             last_handler: None,
             met: None,
             never: false,
-        };
-        scan.found.ends.reserve(count);
-        for (nth, source) in sources.enumerate() {
-            let have = scan.found.rows.len();
-            // What one leaves is the next ones'.
-            scan.share = have + scan.room.saturating_sub(have).div_ceil(count - nth);
-            scan.may_examine = scan.examined + (EXAMINED / count).max(EXAMINED_OF_EACH);
-            (scan.full, scan.cut) = (false, false);
-            walk(&mut scan, source)?;
-            scan.found.exhausted &= !scan.full && !scan.cut;
-            scan.found.ends.push(scan.found.rows.len());
         }
+    }
+
+    /// Takes due rows of all sources, `room` at most.
+    pub fn walk_all(look: &'a Look<'a>, table: &Table<Tasks>, sources: &[Source], room: usize) -> Result<Scan<'a>, Failure> {
+        let mut scan = Scan::new(look, room);
+        scan.each_source(sources.iter(), |scan, source| scan.walk(table, source))?;
         Ok(scan)
+    }
+
+    /// Takes due rows of workers' tasks, whoever offers to do them; so many that are others' are passed by at most, or `found`
+    /// is told to be crowded.
+    pub fn walk_workers(look: &'a Look<'a>, table: &Table<Tasks>, room: usize, others: usize) -> Result<Scan<'a>, Failure> {
+        let mut scan = Scan::new(look, room);
+        scan.may_pass = others;
+        scan.each_source([Source::External].iter(), |scan, source| scan.walk(table, source))?;
+        Ok(scan)
+    }
+
+    /// Takes due rows of workers' tasks: each source is some runs of rows that share one order.
+    pub fn walk_runs(look: &'a Look<'a>, table: &Table<Tasks>, groups: &mut [Vec<Walk>], room: usize) -> Result<Scan<'a>, Failure> {
+        let mut scan = Scan::new(look, room);
+        scan.go_along(table, groups)?;
+        Ok(scan)
+    }
+
+    /// The same by a walk that has found nothing so far.
+    pub fn go_along(&mut self, table: &Table<Tasks>, groups: &mut [Vec<Walk>]) -> Result<(), Failure> {
+        self.may_pass = usize::MAX;
+        self.found.exhausted = true;
+        self.found.ends.clear();
+        self.each_source(groups.iter_mut(), |scan, walks| scan.merge(table, walks))
+    }
+
+    fn each_source<S>(
+        &mut self,
+        sources: impl ExactSizeIterator<Item = S>,
+        mut walk: impl FnMut(&mut Scan<'a>, S) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let count = sources.len();
+        self.found.ends.reserve(count);
+        for (nth, source) in sources.enumerate() {
+            let have = self.found.rows.len();
+            // What one leaves is the next ones'.
+            self.share = have + self.room.saturating_sub(have).div_ceil(count - nth);
+            self.may_examine = self.examined + (EXAMINED / count).max(EXAMINED_OF_EACH);
+            (self.full, self.cut) = (false, false);
+            walk(self, source)?;
+            self.found.exhausted &= !self.full && !self.cut;
+            self.found.ends.push(self.found.rows.len());
+        }
+        Ok(())
     }
 
     /// Takes due rows of one source, and notes where its cursors may move to.
@@ -232,21 +192,18 @@ impl<'a> Scan<'a> {
         let mut last = None;
         for row in table.scan(source.index(), &keys).from(Tasks::RUN_AT, from.as_ref()) {
             let key = (row.get(Tasks::RUN_AT).unwrap_or_default(), row.get(Tasks::ID).unwrap_or_default());
-            if self.has_its_share() {
-                self.full = true;
-                self.leave(task::due(&row));
-                first_live.get_or_insert(key);
-                break;
-            }
-            self.examined += 1;
-            if self.examined > self.may_examine {
-                self.cut = true;
-                self.leave(task::due(&row));
+            if self.is_enough(&row) {
+                if self.full {
+                    first_live.get_or_insert(key);
+                }
                 break;
             }
             last = Some(key);
             if self.consider(table, row, key)? {
                 first_live.get_or_insert(key);
+            }
+            if self.cut {
+                break;
             }
         }
         // Nothing but other roles' rows: they are no concern of this entry's cursor.
@@ -260,12 +217,31 @@ impl<'a> Scan<'a> {
         self.look_again(next.and_then(|row| row.get(Tasks::RUN_AT)).unwrap_or(At::NEVER));
     }
 
-    pub(super) fn has_its_share(&self) -> bool {
+    /// Whether the walk ends before this row, because the batch or the source's share of it is full, or enough was looked at.
+    pub(super) fn is_enough(&mut self, row: &Row<Tasks>) -> bool {
+        if self.has_its_share() {
+            self.full = true;
+        } else if !row.get(Tasks::ID).is_some_and(|id| self.look.in_slots.contains_key(&id)) {
+            // Those that somebody has are few, and passed by at once.
+            self.examined += 1;
+            self.cut = self.examined > self.may_examine;
+        }
+        if self.full || self.cut {
+            self.leave(task::due(row));
+        }
+        self.full || self.cut
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.full || self.cut
+    }
+
+    fn has_its_share(&self) -> bool {
         self.found.rows.len() >= self.room.min(self.share)
     }
 
     /// A row that could be taken since `due` is left.
-    pub(super) fn leave(&mut self, due: At) {
+    fn leave(&mut self, due: At) {
         if self.found.oldest == At::UNSET || due < self.found.oldest {
             self.found.oldest = due;
         }
@@ -309,8 +285,7 @@ impl<'a> Scan<'a> {
             && let Some(handler) = handler.as_ref().filter(|handler| handler.is_external())
             && !offers.has(handler, row.get(Tasks::QUEUE))
         {
-            // Other workers' business.
-            self.found.foreign = true;
+            self.pass_by(task::due(&row));
             return Ok(true);
         }
         let state = row.letter(Tasks::STATE);
@@ -359,6 +334,15 @@ impl<'a> Scan<'a> {
             Some(Hindrance::Stays) => {}
         }
         Ok(true)
+    }
+
+    /// It is other workers' business.
+    fn pass_by(&mut self, due: At) {
+        self.found.foreign.get_or_insert(due);
+        match self.may_pass.checked_sub(1) {
+            Some(left) => self.may_pass = left,
+            None => (self.cut, self.found.crowded) = (true, true),
+        }
     }
 
     fn handler_of(&mut self, row: &Row<Tasks>) -> Result<Option<Rc<Handler>>, Failure> {
@@ -453,8 +437,9 @@ impl<'a> Scan<'a> {
             Company::Alone => true,
             Company::Others(lone) => {
                 // It stays where it is, unless it isn't to be had anyway.
+                let due = task::due(&row);
                 if !self.look_at_its_gates(row, handler.as_deref())? {
-                    self.found.foreign = true;
+                    self.pass_by(due);
                     self.found.passed.push(lone);
                 }
                 return Ok(());

@@ -15,7 +15,7 @@ use crate::pure::state::Stored;
 use crate::pure::time::{At, Span};
 use crate::shared::alone::Alone;
 use crate::shared::claims::{Claim, New};
-use crate::shared::entry::Entry;
+use crate::shared::runs::Known;
 use crate::shared::slot::GATES;
 use crate::shared::{BATCH, Shared, blocked, culprits, ready, wake};
 use crate::task::rules::Rules;
@@ -26,10 +26,11 @@ use crate::tenant::{self, Tenant};
 use crate::waits::gate;
 use crate::waits::turn::{self, Source};
 use crate::work::cursors::lower_cursors;
-use crate::work::look::{Company, InSlot, Look, Offers, PickedRow, Purpose};
+use crate::work::look::{Company, Found, InSlot, Look, Offers, PickedRow, Purpose};
 use crate::work::pick::Picked;
 use crate::work::pick::{call_others, first_due, in_slots, in_turn, keeps_off, look_again_behind, note_left, tenant_of};
-use crate::work::scan::{Found, Scan};
+use crate::work::runs::{self, Walk};
+use crate::work::scan::Scan;
 use crate::work::tidy;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -99,7 +100,7 @@ pub fn take(shared: &Shared, index: u32, limit: usize, offered: &Offered) -> Res
     let entry = &shared.entries[index as usize];
     let generation = entry.generation.load();
     let low = entry.low_key.swap(At::NEVER);
-    lower_cursors(entry, low);
+    lower_cursors(shared, index, low);
     let due_before = entry.next_due.swap(At::NEVER);
     // Slots and claims first, snapshot later: see pick.rs.
     let taken_already = in_slots(shared, usize::MAX, entry.tenant.load());
@@ -194,27 +195,22 @@ fn look(shared: &Shared, index: u32, start: &Start, wanted: &Wanted) -> Result<L
         now,
         asks: false,
     };
-    let sources = sources_of(&tenant, &table, entry, wanted)?;
-    let Scan { found, busy, .. } = match &sources {
-        Sources::All => Scan::walk_all(&look, &table, &[Source::External], room)?,
-        Sources::Runs { runs, .. } => Scan::walk_runs(&look, &table, runs, room)?,
-    };
-    let sees_all = matches!(sources, Sources::All) && !found.foreign;
+    let (scan, marks) = walk(&look, index, &table, wanted, room)?;
+    let Scan { found, busy, .. } = scan;
+    let sees_all = found.foreign.is_none() && marks.is_empty();
     locked += usize::from(busy.is_some());
     call_others(shared, &tenant, &found)?;
     seen_running.extend(busy.into_iter().flat_map(|busy| busy.seen));
     let (untaken, moves) = (!found.park.is_empty() || !found.wait.is_empty() || found.doomed, found.is_in_vain(entry));
     make_room(shared, wanted, &found.passed);
-    let Found { rows, gates, ends, mut due, oldest, moved, exhausted, awaits_end, outlived, .. } = found;
-    let (rows, gates) = match &sources {
-        Sources::All => (rows, gates),
-        Sources::Runs { marks, .. } => in_turn(&tenant, entry, marks, &ends, rows, gates),
-    };
-    let left = match (exhausted, sees_all) {
-        (true, true) => At::UNSET,
-        // Others' tasks may wait.
-        (true, false) => first_left(&table, &start.in_slots, &rows, now),
+    let Found { rows, gates, ends, mut due, oldest, moved, runs, foreign, exhausted, awaits_end, outlived, .. } = found;
+    let (rows, gates) = if marks.is_empty() { (rows, gates) } else { in_turn(&tenant, entry, &marks, &ends, rows, gates) };
+    let left = match (exhausted, foreign) {
         (false, _) => oldest,
+        // Others' tasks may wait.
+        (true, Some(due)) => due,
+        (true, None) if !marks.is_empty() => first_left(&table, &start.in_slots, &rows, now),
+        (true, None) => At::UNSET,
     };
     note_left(entry, start.generation, left, now);
     let count = rows.len();
@@ -222,15 +218,11 @@ fn look(shared: &Shared, index: u32, start: &Start, wanted: &Wanted) -> Result<L
     // From here on the claims keep others off, not this transaction.
     tenant::lock::let_gates_go(tenant.oid, locked)?;
     let limited = limited && !exhausted;
-    if entry.generation.load() == start.generation {
-        if sees_all {
-            moved.iter().for_each(|moved| moved.apply(entry));
-            if exhausted || limited || moves {
-                entry.seen.store(start.generation);
-            }
-        }
-    } else {
-        entry.low_key.fetch_min(At::LOWEST);
+    // Whatever has come meanwhile: what is behind a cursor then has left its time in `low_key`, for the next look.
+    runs.iter().for_each(|run| shared.note_run(index, run));
+    moved.iter().for_each(|moved| moved.apply(entry));
+    if sees_all && entry.generation.load() == start.generation && (exhausted || limited || moves) {
+        entry.seen.store(start.generation);
     }
     if limited || awaits_end {
         entry.limited.store(1);
@@ -286,39 +278,61 @@ fn open(tenant: &Tenant) -> Result<Table<Tasks>, blocked::Reason> {
     }
 }
 
-/// When the first of the rows expires that stand in front of each run, later than `after`; NEVER: none does.
-pub fn first_expiry(table: &Table<Tasks>, after: At) -> At {
-    let front = |run: Id| table.scan(&Tasks::WAITING, &[Tasks::WAITS_FOR.equals(run)]).take(LOOKED_AT);
-    let all = runs_present(table, ids::RUNS).into_iter().flat_map(|(run, _)| front(run));
-    all.filter_map(|row| row.get(Tasks::EXPIRES_AT)).filter(|at| *at > after).min().unwrap_or(At::NEVER)
-}
+/// Of each handler that is offered so many tasks of others are passed by, and at least so many, before they count as very many.
+const OTHERS_OF_EACH: usize = 4;
+const OTHERS: usize = 32;
 
-/// Where the tasks are that a worker offers to do.
-enum Sources {
-    /// All of the tenant's, in their one order.
-    All,
-    /// These runs of rows, each group in an order of its own.
-    Runs { marks: Vec<Source>, runs: Vec<Vec<Id>> },
-}
-
-fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, wanted: &Wanted) -> Result<Sources, Failure> {
-    let offered = wanted.offered;
-    let chosen = offered.handlers.is_some() || offered.queues.is_some();
-    if !chosen && !turn::any(tenant) && !crate::handler::some_are_for_others(tenant, offered.role)? {
-        return Ok(Sources::All);
+/// Looks for tasks that are offered to be done. Where few others lie between them that is one look at all, in their order; else one
+/// at each run of rows that is offered. Which orders these had in the second case, or none.
+fn walk<'a>(
+    look: &'a Look<'a>,
+    index: u32,
+    table: &Table<Tasks>,
+    wanted: &Wanted,
+    room: usize,
+) -> Result<(Scan<'a>, Vec<Source>), Failure> {
+    let known = || look.shared.known_runs(index);
+    if turn::any(look.tenant) {
+        let (marks, mut walks) = runs_offered(look, table, &known(), wanted)?;
+        return Ok((Scan::walk_runs(look, table, &mut walks, room)?, marks));
     }
-    let mut found: Vec<(Id, Option<String>)> = Vec::new();
+    let others = wanted.offered.handlers.as_ref().map_or(OTHERS, |handlers| (handlers.len() * OTHERS_OF_EACH).max(OTHERS));
+    let mut scan = Scan::walk_workers(look, table, room, others)?;
+    if !(scan.found.crowded && scan.found.rows.is_empty()) {
+        return Ok((scan, vec![]));
+    }
+    let (marks, mut walks) = runs_offered(look, table, &known(), wanted)?;
+    scan.go_along(table, &mut walks)?;
+    Ok((scan, marks))
+}
+
+/// The runs of rows that are offered to be done, those of each order by themselves.
+fn runs_offered<'t>(
+    look: &Look,
+    table: &'t Table<Tasks>,
+    known: &[Known],
+    wanted: &Wanted,
+) -> Result<(Vec<Source>, Vec<Vec<Walk<'t>>>), Failure> {
+    let Look { tenant, entry, .. } = *look;
+    // Queues that take turns, each by itself; the others share the common order.
+    let marks = turn::sources(tenant, entry.turn.load());
+    let mut walks: Vec<Vec<Walk>> = marks.iter().map(|_| Vec::new()).collect();
     let mut add = |range: (Id, Id)| -> Result<(), Failure> {
-        for (run, row) in runs_present(table, range) {
+        for walk in runs::present(table, known, range, look.now) {
+            let Some(row) = walk.any() else { continue };
             let handler = crate::handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?;
+            let queue = row.get(Tasks::QUEUE);
             // What is no external handler's any more is found by whoever tidies up.
-            if handler.is_none_or(|handler| !handler.is_external() || wanted.has(&handler, row.get(Tasks::QUEUE))) {
-                found.push((run, row.text(Tasks::QUEUE)));
+            if handler.is_none_or(|handler| !handler.is_external() || wanted.has(&handler, queue)) {
+                let own = tenant.queue(queue).filter(|q| q.pick.is_some()).map(|q| Source::Queue(ids::turn_id(&q.name)));
+                if let Some(nth) = marks.iter().position(|mark| *mark == own.unwrap_or(Source::Common)) {
+                    walks[nth].push(walk);
+                }
             }
         }
         Ok(())
     };
-    match &offered.handlers {
+    match &wanted.offered.handlers {
         Some(handlers) => {
             let mut names = HashSet::new();
             for name in handlers {
@@ -331,34 +345,7 @@ fn sources_of(tenant: &Rc<Tenant>, table: &Table<Tasks>, entry: &Entry, wanted: 
         }
         None => add(ids::RUNS)?,
     }
-    // Queues that take turns, each by itself; the others share the common order.
-    let marks = turn::sources(tenant, entry.turn.load());
-    let of = |mark: &Source| {
-        let is_its = |queue: &Option<String>| {
-            let own = tenant.queue(queue.as_deref()).filter(|q| q.pick.is_some()).map(|q| Source::Queue(ids::turn_id(&q.name)));
-            own.unwrap_or(Source::Common) == *mark
-        };
-        found.iter().filter(|(_, queue)| is_its(queue)).map(|(run, _)| *run).collect()
-    };
-    let runs = marks.iter().map(of).collect();
-    Ok(Sources::Runs { marks, runs })
-}
-
-/// Runs of which there are rows, between two keys, each with its first row.
-pub fn runs_present(table: &Table<Tasks>, (mut from, to): (Id, Id)) -> Vec<(Id, Row<Tasks>)> {
-    let mut found = Vec::new();
-    loop {
-        let within = [Tasks::WAITS_FOR.at_least(from), Tasks::WAITS_FOR.at_most(to)];
-        let Some(row) = table.scan(&Tasks::WAITING, &within).next() else { return found };
-        let run = row.get(Tasks::WAITS_FOR).unwrap_or_default();
-        if ids::is_run(run) {
-            found.push((run, row));
-        }
-        from = match run.number().checked_add(1) {
-            Some(next) => Id::of(next),
-            None => return found,
-        };
-    }
+    Ok((marks, walks))
 }
 
 /// Names what was picked by claims, as many as there is room for.

@@ -5,7 +5,7 @@ use crate::postgres::caught::{self, Failure, Own};
 use crate::postgres::relation::Access;
 use crate::postgres::row::Row;
 use crate::postgres::{clock, transaction};
-use crate::pure::ids::{self, Id};
+use crate::pure::ids;
 use crate::pure::state::{Ended, Stored};
 use crate::pure::time::{At, Span};
 use crate::shared::role::EXTERNAL;
@@ -16,10 +16,10 @@ use crate::tenant::{self, Tenant};
 use crate::waits::depend;
 use crate::work::cursors::lower_cursors;
 use crate::work::given;
-use crate::work::look::{Look, Purpose};
+use crate::work::look::{Found, Look, Purpose};
 use crate::work::pick::in_slots;
-use crate::work::scan::{Found, Scan};
-use crate::work::{complete, park, retention, take};
+use crate::work::scan::Scan;
+use crate::work::{complete, park, retention, runs};
 use std::rc::Rc;
 
 /// Whoever holds the entry just now lets it go soon.
@@ -82,7 +82,7 @@ fn rows(shared: &Shared, slot: usize, index: u32, external: u32, tenant: &Rc<Ten
 fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result<(Found, At), Failure> {
     let entry = &shared.entries[index as usize];
     // Rows may have come behind where workers have looked; they are told so themselves at their next look.
-    lower_cursors(entry, entry.low_key.load());
+    lower_cursors(shared, index, entry.low_key.load());
     let taken = in_slots(shared, slot, tenant.oid);
     transaction::run(|| {
         let table = tenant.open(tenant.task, Access::Read)?;
@@ -98,9 +98,10 @@ fn look(shared: &Shared, slot: usize, index: u32, tenant: &Rc<Tenant>) -> Result
             asks: false,
         };
         // Each run by itself: what lies in front of one is no matter for the others.
-        let runs: Vec<Vec<Id>> = take::runs_present(&table, ids::RUNS).into_iter().map(|(run, _)| vec![run]).collect();
-        let scan = Scan::walk_runs(&look, &table, &runs, usize::MAX)?;
-        Ok((scan.found, take::first_expiry(&table, look.now)))
+        let mut walks: Vec<_> =
+            runs::present(&table, &shared.known_runs(index), ids::RUNS, look.now).into_iter().map(|walk| vec![walk]).collect();
+        let scan = Scan::walk_runs(&look, &table, &mut walks, usize::MAX)?;
+        Ok((scan.found, runs::first_expiry(&table, look.now)))
     })
 }
 

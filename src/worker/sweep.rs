@@ -21,7 +21,7 @@ use crate::shared::{Shared, ready};
 use crate::tenant::columns::{Tasks, Tenants};
 use crate::tenant::{self, Registry, Tenant, gauge};
 use crate::waits::{astray, turn};
-use crate::work::{spread, take, tick};
+use crate::work::{runs, spread, tick};
 
 /// Tenants that one process sweeps: each costs it memory for good.
 const TENANTS: usize = 1000;
@@ -241,7 +241,7 @@ fn look(shared: &Shared, database: u32, schema: u32, moved: Option<Move>) -> Res
     if external_due != At::NEVER {
         // Workers' tasks are no executor's.
         Seen { due: external_due, look_anyway: false, schedule_due: None }.tell(shared, database, &tenant, now, &[EXTERNAL])?;
-        let expires = take::first_expiry(&table, At::UNSET);
+        let expires = runs::first_expiry(&table, At::UNSET);
         if expires != At::NEVER
             && let Some(entry) = tenant.entry(tenant.owner)?
         {
@@ -282,7 +282,7 @@ fn first_due(table: &Table<Tasks>, states: &[Stored], now: At) -> At {
 
 /// Whether the rows that are for workers still are: their handlers may be functions by now, or gone.
 fn runs_are_workers(tenant: &Tenant, table: &Table<Tasks>) -> Result<bool, caught::Failure> {
-    for (_, row) in take::runs_present(table, ids::RUNS) {
+    for (_, row) in runs::first_rows(table, ids::RUNS) {
         if !handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.is_some_and(|handler| handler.is_external()) {
             return Ok(false);
         }

@@ -15,7 +15,7 @@ use crate::shared::takers::Taker;
 use crate::tenant::columns::Tasks;
 use crate::tenant::rights::{self, Right};
 use crate::tenant::{self, Tenant};
-use crate::work::take;
+use crate::work::runs;
 use pgrx::pg_sys;
 use pgrx::spi::quote_literal;
 use serde_json::Value as Json;
@@ -95,7 +95,7 @@ pub fn rows(s: &Shared, schema: u32, rows: &mut Vec<Json>) {
 fn unoffered(s: &Shared, tenant: &Tenant, table: &Table<Tasks>) -> Result<BTreeMap<String, (usize, At)>, Failure> {
     let now = clock::now();
     let mut found: BTreeMap<String, (usize, At)> = BTreeMap::new();
-    for (run, row) in take::runs_present(table, ids::RUNS) {
+    for (run, row) in runs::first_rows(table, ids::RUNS) {
         let Some(handler) = handler::find(tenant, row.get(Tasks::HANDLER).unwrap_or(""))?.filter(|handler| handler.is_external()) else {
             continue;
         };
