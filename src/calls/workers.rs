@@ -302,10 +302,14 @@ fn told(s: &Shared, place: u32, taker: &Taker, asked: Option<&[Id]>) -> Vec<Row>
     let mine = s.used_claims().iter().filter(|claim| claim.is_live() && claim.taker.load() == place);
     for claim in mine.filter(|claim| claim.pid.load() == taker.pid.load()) {
         let id = claim.id.load();
+        // What is to be told of others is told to who asks for them.
+        if asked.is_some_and(|asked| !asked.contains(&id)) {
+            continue;
+        }
         let told = claim.told.load();
         let unheard = told & !claim.heard.fetch_or(told);
         for (bit, what) in [(bits::CANCEL, "cancel"), (bits::TIMEOUT, "timeout"), (bits::DRAIN, "drain")] {
-            if unheard & bit != 0 && asked.is_none_or(|asked| asked.contains(&id)) {
+            if unheard & bit != 0 {
                 rows.push(row! { "claim": id, "what": what });
             }
         }

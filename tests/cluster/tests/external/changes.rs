@@ -51,6 +51,18 @@ fn what_is_cancelled_cannot_be_ended_any_more() {
 }
 
 #[test]
+fn who_asks_for_some_claims_misses_nothing_of_the_others() {
+    let (site, mut worker, task) = taken();
+    enqueue(&site);
+    let other = worker.take();
+    site.run("t1", &format!("SELECT tq_cancel(id) FROM unnest('{{{},{}}}'::uuid[]) AS id", task.id, other.id));
+    let asked = format!("SELECT claim, what FROM tq_watch('10 s', claims => '{{{}}}')", other.claim);
+    let heard: Vec<String> = worker.rows(&asked).iter().map(|row| row.get(0).to_owned()).collect();
+    assert_eq!(heard, [other.claim]);
+    assert_eq!(news(&mut worker), [(task.claim, "cancel".into())]);
+}
+
+#[test]
 fn a_worker_hears_of_a_cancel_that_is_one_of_very_many() {
     let (site, mut worker, task) = taken();
     // More than a transaction notes one by one.
