@@ -76,7 +76,8 @@ def test_children_end_with_their_parent(place: Place) -> None:
     wait_for(lambda: id in place.running())
     worker.stop(signal.SIGKILL)
     wait_for(lambda: not any(_lives(pid) for pid in children))
-    assert place.fetch(id)["attempt"] == 0
+    # Uncounted, when the server has noticed it.
+    wait_for(lambda: place.fetch(id)["attempt"] == 0)
 
 
 def _lives(pid: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -130,7 +131,8 @@ def answer() -> int:
 def test_reload(place: Place, tmp_path: pathlib.Path) -> None:
     file = tmp_path / "changing.py"
     file.write_text(SOURCE.format(1))
-    environ = environ_of(place.tenant, PYTHONPATH=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environ = environ_of(place.tenant, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
     place.sync("changing:app", environ)
     worker = place.worker("--reload", app="changing:app", environ=environ).ready()
     assert place.ended(place.enqueue("changing.answer"))["result"] == 1
