@@ -112,6 +112,10 @@ class Worker:
         """Processes that are ready."""
         return [each["pid"] for each in self.ask()[1].get("children", ()) if each["ready"] and not each["retiring"]]
 
+    def tasks(self) -> list[str]:
+        """Ids of what its children have."""
+        return [id for child in self.ask()[1]["children"] for id in child["tasks"]]
+
     def count(self, what: str) -> int:
         """One of its counters."""
         return int(self.ask()[1]["counts"][what])

@@ -73,7 +73,7 @@ def test_children_end_with_their_parent(place: Place) -> None:
     wait_for(lambda: len(worker.children()) == 2)
     children = worker.children()
     id = place.enqueue("keeps_gil", timeout="1 hour")
-    wait_for(lambda: id in place.running())
+    wait_for(lambda: id in worker.tasks())
     worker.stop(signal.SIGKILL)
     wait_for(lambda: not any(_lives(pid) for pid in children))
     # Uncounted, when the server has noticed it.
@@ -178,16 +178,17 @@ def test_a_cable_that_is_cut(own_place: Place, own_server: OwnServer) -> None:
     """The worker gives up what it has before the server starts it again; a stranger to the connection sees one
     effect."""
     place = own_place
-    place.db.execute("ALTER SYSTEM SET tenant_q.worker_lease = '6s'")
+    place.db.execute("ALTER SYSTEM SET tenant_q.worker_lease = '12s'")
     place.db.execute("SELECT pg_reload_conf()")
     proxy = Proxy(("127.0.0.1", own_server.port))
     try:
         worker = place.worker("--control", f"host=127.0.0.1 port={proxy.port} user=postgres dbname=postgres").ready()
         id = place.enqueue("note", 1, 30.0)
-        wait_for(lambda: id in place.running())
+        wait_for(lambda: id in worker.tasks())
         proxy.cut()
         worker.wait_for_line("the connection is lost")
         worker.wait_for_line("lost: is interrupted")
+        assert id in place.running(), "the server has started nothing anew so far"
         proxy.mend()
         wait_for(lambda: id not in place.running() or place.fetch(id)["attempt"] == 0)
         place.ended(id, seconds=150)

@@ -53,7 +53,7 @@ def test_cancel_ends_it(place: Place, threads: str) -> None:
 def test_cancel_is_asked_for(place: Place) -> None:
     worker = place.worker("--threads", "2").ready()
     id = place.enqueue("asks")
-    wait_for(lambda: id in place.running())
+    wait_for(lambda: id in worker.tasks())
     place.db.execute("SELECT tq_cancel(%s::uuid, true, %s)", [id, place.tenant])
     wait_for(lambda: not place.running())
     assert place.ended(place.enqueue("who"))["result"] in worker.children()

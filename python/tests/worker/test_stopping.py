@@ -20,7 +20,7 @@ from .conftest import Place, environ_of, wait_for
 def test_a_stop_lets_tasks_end_and_costs_nothing(place: Place) -> None:
     worker = place.worker("-p", "2").ready()
     ids = [place.enqueue("note", n, 1.0) for n in range(6)]
-    wait_for(lambda: len(place.running()) >= 2)
+    wait_for(lambda: len(worker.tasks()) >= 2)
     assert worker.stop() == 0
     assert not place.running()
     done = [id for id in ids if place.state(id) == "done"]
@@ -35,7 +35,7 @@ def test_a_stop_lets_tasks_end_and_costs_nothing(place: Place) -> None:
 def test_what_does_not_end_within_stop_grace_goes_back(place: Place) -> None:
     worker = place.worker("--stop-grace", "100ms").ready()
     id = place.enqueue("note", 1, 300)
-    wait_for(lambda: id in place.running())
+    wait_for(lambda: id in worker.tasks())
     begin = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - begin < 60
@@ -47,7 +47,7 @@ def test_what_does_not_end_within_stop_grace_goes_back(place: Place) -> None:
 def test_what_keeps_the_gil_goes_back_too(place: Place) -> None:
     worker = place.worker("--stop-grace", "100ms").ready()
     id = place.enqueue("keeps_gil", timeout="1 hour")
-    wait_for(lambda: id in place.running())
+    wait_for(lambda: id in worker.tasks())
     assert worker.stop() == 0
     assert place.fetch(id)["attempt"] == 0
 
@@ -55,7 +55,7 @@ def test_what_keeps_the_gil_goes_back_too(place: Place) -> None:
 def test_a_second_signal_ends_it_at_once(place: Place) -> None:
     worker = place.worker("--stop-grace", "1h").ready()
     id = place.enqueue("note", 1, 300)
-    wait_for(lambda: id in place.running())
+    wait_for(lambda: id in worker.tasks())
     worker.process.send_signal(signal.SIGTERM)
     worker.wait_for_line("stops: SIGTERM")
     assert worker.stop() == 1

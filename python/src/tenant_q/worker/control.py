@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +149,22 @@ class Control:
             except Exception:
                 pass
 
+    async def _hang_up(self, answer: asyncio.Future[Any]) -> None:
+        """Ends the connection from here: no cancel is tried, for which the lease hasn't the time."""
+        connection = self.connection
+        if connection is not None and not connection.closed:
+            try:
+                with socket.socket(fileno=os.dup(connection.fileno())) as end:
+                    end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        done, _ = await asyncio.wait([answer], timeout=1.0)
+        if done:
+            answer.exception()
+        else:
+            answer.cancel()
+        await self.close()
+
     # Talking.
 
     async def _rows(self, call: Call) -> list[Any]:
@@ -161,11 +179,13 @@ class Control:
         if cancelling is not None:
             await asyncio.wait([cancelling])
             self._cancelling = None
+        answer = asyncio.ensure_future(self._rows(call))
+        done, _ = await asyncio.wait([answer], timeout=within or self.patience)
+        if not done:
+            await self._hang_up(answer)
+            raise Lost("the server doesn't answer")
         try:
-            return await asyncio.wait_for(self._rows(call), within or self.patience)
-        except TimeoutError:
-            await self.close()
-            raise Lost("the server doesn't answer") from None
+            return await answer
         except psycopg.errors.QueryCanceled:
             raise
         except psycopg.Error as error:
@@ -218,7 +238,7 @@ class Control:
         """Ends `wait`."""
         connection = self.connection
         if self._waits and connection is not None and self._cancelling is None:
-            self._cancelling = asyncio.get_running_loop().create_task(_cancel(connection))
+            self._cancelling = asyncio.get_running_loop().create_task(_cancel(connection, min(5.0, self.lease / 6)))
 
     async def watch(self, claims: list[str] | None = None) -> list[tuple[str, str]]:
         """Says that the worker lives: claim and what has happened to it. claims: all that it has, so that it hears of
@@ -259,9 +279,9 @@ def _is_refusal(message: str) -> bool:
     return "FATAL" in message and not any(each in message for each in _LATER)
 
 
-async def _cancel(connection: psycopg.AsyncConnection[Any]) -> None:
+async def _cancel(connection: psycopg.AsyncConnection[Any], seconds: float) -> None:
     try:
-        await connection.cancel_safe(timeout=5)
+        await connection.cancel_safe(timeout=seconds)
     except Exception as error:
         log.debug("the wait couldn't be cancelled: %s", error)
 
