@@ -6,12 +6,10 @@
     from tenant_q.compat.procrastinate import App                          # procrastinate
 
 What maps onto tenant_q does what the original does; a keyword that doesn't raises `Unsupported`, which names its
-counterpart. New code
-is better written with `tenant_q.task`: both live beside each other.
+counterpart. New code is better written with `tenant_q.task`: both live beside each other.
 
 Functions that were never declared as tasks (Django-Q, RQ) are called by one handler, `tenant_q.call`, which calls
-none but those that
-the application lets it: see `allow`.
+none but those that the application lets it: see `allow`.
 """
 
 from ._call import allow

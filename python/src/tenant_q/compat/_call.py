@@ -11,9 +11,8 @@ be called is
 or below it.
 
 A name that leads through such a module to something that it has only imported (`shop.tasks.os.system`) is none of
-these, nor is one
-with a part that begins with an underscore. Names are checked where they are enqueued, and again in the worker, before
-anything is imported.
+these, nor is one with a part that begins with an underscore. Names are checked where they are enqueued, and again in
+the worker, before anything is imported.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """How a call of Celery's becomes a document, and back.
 
 A function whose parameters all have names is declared with these, and two more: `tq_previous`, which takes the result
-of the step before
-where the function is not to get it (`.si()`), and `tq_shape`, which says how that result is to be read (a chain in a
-group gives the
-results of all of its steps; Celery passes the last one's on). Of a function with *args or **kwargs the document is
-{"args": […], "kwargs": {…}}.
+of the step before where the function is not to get it (`.si()`), and `tq_shape`, which says how that result is to be
+read (a chain in a group gives the results of all of its steps; Celery passes the last one's on). Of a function with
+*args or **kwargs the document is {"args": […], "kwargs": {…}}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Celery's canvas: signatures, chain, group, chord, chunks, map. A chain, a group, a chord is one flow of tenant_q,
-enqueued at once."""
+enqueued at once.
+"""
 
 from __future__ import annotations
 

@@ -4,10 +4,9 @@
     from tenant_q.compat.procrastinate.exceptions import AlreadyEnqueued
 
 or `import tenant_q.compat.procrastinate as procrastinate`. What is different: a job's id is a UUID, and as an int one
-of 128 bits (`JobId`);
-arguments are checked where a job is deferred; a job with a lock that is due later holds up none that is ready; the
-job and its end are one
-transaction, and nothing stalls. `periodic` is declared by `App.sync()`.
+of 128 bits (`JobId`); arguments are checked where a job is deferred; a job with a lock that is due later holds up
+none that is ready; the job and its end are one transaction, and nothing stalls. `periodic` is declared by
+`App.sync()`.
 """
 
 from . import exceptions

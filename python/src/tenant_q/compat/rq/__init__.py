@@ -7,11 +7,9 @@
     from tenant_q.compat.django_rq import get_queue, enqueue
 
 What is different: arguments and results are JSON, by the function's annotations, and no pickles; a job without Retry
-has one attempt, as
-there; a callback is a task of its own, called once, when the job has ended for good, with None in place of Redis; a
-job_id that is used
-again is another task, of which `Job.fetch` finds the newest. Which functions may be called: `tenant_q.compat.allow`.
-Workers are tq_worker's.
+has one attempt, as there; a callback is a task of its own, called once, when the job has ended for good, with None in
+place of Redis; a job_id that is used again is another task, of which `Job.fetch` finds the newest. Which functions
+may be called: `tenant_q.compat.allow`. Workers are tq_worker's.
 """
 
 from .._call import allow
